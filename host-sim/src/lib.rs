@@ -1,0 +1,10 @@
+//! flatmin on the desktop: reads models and data, packs, tunes and emulates with the very code that the device
+//! runs.
+
+pub mod graph;
+pub mod model;
+pub mod packer;
+pub mod report;
+pub mod samples;
+pub mod tflite;
+pub mod wearers;

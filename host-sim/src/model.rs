@@ -1,0 +1,78 @@
+//! A model file: its bytes and the graph in it.
+
+use crate::graph::Graph;
+use crate::packer::{self, PackFile};
+use crate::tflite;
+use anyhow::{Context, Result, bail};
+use std::borrow::Cow;
+use std::path::Path;
+
+/// A model, named for messages.
+#[derive(Debug)]
+pub struct Model {
+    /// File name, or what a bundled model is called.
+    pub name: String,
+    /// The network.
+    pub graph: Graph,
+    bytes: Cow<'static, [u8]>,
+}
+
+impl Model {
+    /// Reads a `.tflite`.
+    ///
+    /// # Errors
+    /// The message names the file and what is wrong with it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let bytes =
+            std::fs::read(path).with_context(|| format!("cannot read the model {}", path.display()))?;
+        Self::parse(path.display().to_string(), bytes.into())
+    }
+
+    /// A bundled model.
+    ///
+    /// # Errors
+    /// See [`Self::open`].
+    pub fn bundled(name: String, bytes: &'static [u8]) -> Result<Self> {
+        Self::parse(name, bytes.into())
+    }
+
+    fn parse(name: String, bytes: Cow<'static, [u8]>) -> Result<Self> {
+        let graph = tflite::read(&bytes).with_context(|| name.clone())?;
+        Ok(Self { name, graph, bytes })
+    }
+
+    /// Packs it with the last `layers` layers trainable.
+    ///
+    /// # Errors
+    /// The message names the model.
+    pub fn pack(&self, layers: usize) -> Result<PackFile> {
+        packer::pack(&self.graph, &self.bytes, layers).with_context(|| self.name.clone())
+    }
+
+    /// Packs it as deep as possible up to `layers`, 1 at least.
+    ///
+    /// # Errors
+    /// See [`Self::pack`]; also when the network ends in no trainable layer.
+    pub fn pack_at_most(&self, layers: usize) -> Result<PackFile> {
+        let found = packer::lower(&self.graph).with_context(|| self.name.clone())?.trainable_layers();
+        if found == 0 {
+            bail!("{}: the network does not end in a fully connected layer: nothing to tune", self.name);
+        }
+        self.pack(layers.min(found))
+    }
+
+    /// Shape of the input in the file, batch included.
+    pub fn input_shape(&self) -> &[usize] {
+        self.graph.inputs.first().map_or(&[], |&i| &self.graph.tensors[i].shape)
+    }
+
+    /// Shape of the output in the file, batch included.
+    pub fn output_shape(&self) -> &[usize] {
+        self.graph.outputs.first().map_or(&[], |&i| &self.graph.tensors[i].shape)
+    }
+
+    /// Size of the file in bytes.
+    pub fn file_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}

@@ -1,0 +1,125 @@
+//! From a [`Graph`] to the device's format: checks what the runtime can do, cuts off the tail, plans the
+//! activation arena and writes the bytes that [`flatmin::pack::format`] specifies.
+
+mod lower;
+mod plan;
+mod write;
+
+use crate::graph::{Graph, Kind};
+pub use lower::lower;
+use thiserror::Error;
+
+/// Why a network cannot be packed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PackerError {
+    /// Operators that the runtime does not know, all of them.
+    #[error("{} unsupported operator(s):{}", .0.len(), list(.0))]
+    Unsupported(Vec<(usize, String)>),
+    /// An operator that the runtime knows, in a form that it does not.
+    #[error("operator {index} ({name}): {what}")]
+    Operator {
+        /// Its place in the file.
+        index: usize,
+        /// Its name in the schema.
+        name: &'static str,
+        /// What was expected and what was found.
+        what: String,
+    },
+    /// An activation that is not int8, or not quantized.
+    #[error("tensor {index} `{name}`: {what}")]
+    Tensor {
+        /// Its index in the file.
+        index: usize,
+        /// Its name in the file.
+        name: String,
+        /// What was expected and what was found.
+        what: String,
+    },
+    /// Several inputs or outputs.
+    #[error("the network has {inputs} input(s) and {outputs} output(s), one of each is supported")]
+    Borders {
+        /// Inputs found.
+        inputs: usize,
+        /// Outputs found.
+        outputs: usize,
+    },
+    /// More layers asked for than the network ends in.
+    #[error("cannot train the last {asked} layer(s): the network ends in {found} fully connected layer(s)")]
+    Layers {
+        /// Layers asked for.
+        asked: usize,
+        /// Trainable layers that the network ends in.
+        found: usize,
+    },
+    /// The written pack did not pass the runtime's own validation.
+    #[error("the runtime refuses this network: {0}")]
+    Refused(#[from] flatmin::PackError),
+}
+
+fn list(operators: &[(usize, String)]) -> String {
+    operators.iter().map(|(index, name)| format!("\n  operator {index}: {name}")).collect()
+}
+
+/// The schema's name of an operator.
+pub fn name(kind: &Kind) -> &str {
+    match kind {
+        Kind::Conv2d(..) => "CONV_2D",
+        Kind::DepthwiseConv2d(..) => "DEPTHWISE_CONV_2D",
+        Kind::FullyConnected(..) => "FULLY_CONNECTED",
+        Kind::AveragePool2d(..) => "AVERAGE_POOL_2D",
+        Kind::MaxPool2d(..) => "MAX_POOL_2D",
+        Kind::Mean { .. } => "MEAN",
+        Kind::Reshape => "RESHAPE",
+        Kind::Softmax(_) => "SOFTMAX",
+        Kind::Unsupported(name) => name,
+    }
+}
+
+/// A pack in memory, on the boundary that the runtime wants.
+#[derive(Debug, Clone)]
+pub struct PackFile {
+    /// Words of 16 bytes: the alignment that [`flatmin::Pack::new`] checks.
+    words: Vec<u128>,
+    length: usize,
+}
+
+impl PackFile {
+    fn new(bytes: &[u8]) -> Self {
+        let words = bytes
+            .chunks(16)
+            .map(|chunk| {
+                let mut word = [0; 16];
+                word[..chunk.len()].copy_from_slice(chunk);
+                u128::from_ne_bytes(word)
+            })
+            .collect();
+        Self { words, length: bytes.len() }
+    }
+
+    /// The bytes, as they go to a file or to flash.
+    pub fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.length]
+    }
+
+    /// The runtime's view.
+    pub fn pack(&self) -> flatmin::Pack<'_> {
+        flatmin::Pack::new(self.bytes()).expect("validated when it was made")
+    }
+}
+
+/// Packs `graph` with its last `layers` fully connected layers as the tail; `model` is the file it came from,
+/// whose checksum the pack carries.
+///
+/// # Errors
+/// See [`PackerError`].
+pub fn pack(graph: &Graph, model: &[u8], layers: usize) -> Result<PackFile, PackerError> {
+    let network = lower(graph)?;
+    let found = network.trainable_layers();
+    if layers > found {
+        return Err(PackerError::Layers { asked: layers, found });
+    }
+    let file = PackFile::new(&write::write(&network, flatmin::crc32(model), layers));
+    flatmin::Pack::new(file.bytes())?;
+    Ok(file)
+}

@@ -1,0 +1,141 @@
+//! Writes the bytes of a pack.
+
+use super::lower::{Network, Step};
+use super::plan::plan;
+use flatmin::pack::format::{ALIGNMENT, MAGIC, VERSION, header, operator, tensor};
+
+/// One quantization step at the cut as the f32 tail sees it. int8 latents then span two units whatever their
+/// scale is, so that rho and the learning rate mean the same for every network.
+const FEATURE_UNIT: f32 = 1.0 / 128.0;
+
+/// The bytes of `network` with a tail of `layers` layers.
+pub fn write(network: &Network, model_crc: u32, layers: usize) -> Vec<u8> {
+    let plan = plan(network);
+    let cut = network.cut(layers);
+    let tail: Vec<&Step> =
+        network.steps[cut..].iter().filter(|s| s.kind == operator::FULLY_CONNECTED).collect();
+    let feature = network.steps.get(cut).map_or(network.output, |s| s.input);
+    let length = |index: usize| network.tensors[index].len();
+
+    let mut out = Writer { bytes: vec![0; header::BYTES] };
+    out.bytes[..MAGIC.len()].copy_from_slice(&MAGIC);
+    out.u16(header::VERSION, VERSION.into());
+    out.u16(header::TAIL_LAYERS, tail.len());
+    out.u32(header::MODEL_CRC, model_crc as usize);
+    out.u16(header::TENSOR_COUNT, network.tensors.len());
+    out.u16(header::OPERATOR_COUNT, network.steps.len());
+    out.u16(header::TRUNK_OPERATORS, cut);
+    out.u16(header::INPUT_TENSOR, network.input);
+    out.u16(header::FEATURE_TENSOR, feature);
+    out.u16(header::OUTPUT_TENSOR, network.output);
+    out.u32(header::ARENA_BYTES, plan.bytes);
+    out.u32(header::INPUT_LENGTH, length(network.input));
+    out.u32(header::FEATURE_LENGTH, length(feature));
+    out.u32(header::OUTPUT_LENGTH, length(network.output));
+    out.u32(header::TAIL_WEIGHTS, tail.iter().map(|s| s.constants.weights.len()).sum());
+    out.u32(header::TAIL_OUTPUTS, tail.iter().map(|s| s.constants.biases.len()).sum());
+    out.f32(header::FEATURE_UNIT, FEATURE_UNIT);
+
+    let tensors = out.reserve(network.tensors.len() * tensor::BYTES);
+    out.u32(header::TENSORS, tensors);
+    for (index, t) in network.tensors.iter().enumerate() {
+        let record = tensors + index * tensor::BYTES;
+        for (axis, extent) in [1, t.shape[0], t.shape[1], t.shape[2]].into_iter().enumerate() {
+            out.u32(record + tensor::SHAPE + 4 * axis, extent);
+        }
+        out.f32(record + tensor::SCALE, t.affine.scale);
+        out.i32(record + tensor::ZERO_POINT, t.affine.zero_point);
+        out.u32(record + tensor::ARENA_OFFSET, plan.offsets[index]);
+    }
+
+    let operators = out.reserve(network.steps.len() * operator::BYTES);
+    out.u32(header::OPERATORS, operators);
+    for (index, step) in network.steps.iter().enumerate() {
+        out.operator(operators + index * operator::BYTES, step);
+    }
+
+    out.u32(header::TOTAL_BYTES, out.bytes.len());
+    let crc = flatmin::crc32(&out.bytes[header::CHECKED_FROM..]);
+    out.u32(header::CRC, crc as usize);
+    out.bytes
+}
+
+struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// Appends zeros on the next boundary; returns their offset.
+    fn reserve(&mut self, length: usize) -> usize {
+        let offset = self.bytes.len().next_multiple_of(ALIGNMENT);
+        self.bytes.resize(offset + length, 0);
+        offset
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> usize {
+        let offset = self.reserve(bytes.len());
+        self.put(offset, bytes);
+        offset
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Larger values cannot be packed; the runtime's validation then refuses the result.
+    fn u16(&mut self, at: usize, value: usize) {
+        self.put(at, &u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes());
+    }
+
+    fn u32(&mut self, at: usize, value: usize) {
+        self.put(at, &u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes());
+    }
+
+    fn i32(&mut self, at: usize, value: i32) {
+        self.put(at, &value.to_le_bytes());
+    }
+
+    fn f32(&mut self, at: usize, value: f32) {
+        self.put(at, &value.to_le_bytes());
+    }
+
+    fn operator(&mut self, record: usize, step: &Step) {
+        self.u16(record + operator::KIND, step.kind.into());
+        self.u16(record + operator::INPUT, step.input);
+        self.u16(record + operator::OUTPUT, step.output);
+        self.u16(record + operator::PER_CHANNEL, step.constants.per_channel.into());
+        self.put(record + operator::CLAMP_LOW, &step.clamp[0].to_le_bytes());
+        self.put(record + operator::CLAMP_HIGH, &step.clamp[1].to_le_bytes());
+        // 255 is no activation: the layer cannot be trained.
+        self.put(record + operator::ACTIVATION, &[step.activation.map_or(255, |a| a.code())]);
+        let window = &step.window;
+        let fields = [
+            (operator::FILTER, window.filter),
+            (operator::STRIDE, window.stride),
+            (operator::DILATION, window.dilation),
+            (operator::PADDING, window.padding),
+        ];
+        for (field, [vertical, horizontal]) in fields {
+            self.u16(record + field, vertical);
+            self.u16(record + field + 2, horizontal);
+        }
+        self.u16(record + operator::DEPTH_MULTIPLIER, step.depth_multiplier);
+        self.f32(record + operator::BETA, step.beta);
+        let constants = &step.constants;
+        if constants.weights.is_empty() {
+            return;
+        }
+        let words = |values: &mut dyn Iterator<Item = [u8; 4]>| values.flatten().collect::<Vec<u8>>();
+        let arrays = [
+            (operator::WEIGHTS, constants.weights.iter().map(|w| w.cast_unsigned()).collect()),
+            (operator::BIASES, words(&mut constants.biases.iter().map(|b| b.to_le_bytes()))),
+            (operator::MANTISSAS, words(&mut constants.multipliers.iter().map(|m| m.0.to_le_bytes()))),
+            (operator::SHIFTS, words(&mut constants.multipliers.iter().map(|m| m.1.to_le_bytes()))),
+            (operator::SCALES, words(&mut constants.scales.iter().map(|s| s.to_le_bytes()))),
+        ];
+        for (field, bytes) in arrays {
+            let offset = self.append(&bytes);
+            self.u32(record + field, offset);
+        }
+    }
+}

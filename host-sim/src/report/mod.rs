@@ -1,0 +1,127 @@
+//! What a tuning run came to: one table in the terminal, one page of HTML, one [`Summary`] for `--json`.
+//!
+//! The commands fill a [`Report`] with one [`TuningRun`] a subject and method. Everything that is shown of
+//! several subjects comes from [`Report::summary`], so that table, page and JSON cannot disagree:
+//!
+//! - `summary`: means, standard errors and paired differences over the subjects;
+//! - `table`: the terminal's table and the RAM by purpose;
+//! - `html`: the page, with `tables`, `figures` and `plots` for its parts;
+//! - `palette`, `format`: one colour and one marker a method, one way to write a number.
+//!
+//! Accuracies are fractions of one in every struct, and percent only in what is shown.
+
+mod figures;
+mod format;
+mod html;
+mod palette;
+mod plots;
+#[cfg(test)]
+mod samples;
+mod summary;
+mod table;
+mod tables;
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+
+pub use summary::{Estimate, MethodSummary, Summary};
+
+/// One point of a learning curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct CurvePoint {
+    /// Passes over the adaptation set so far; 0 is the factory model.
+    pub epoch: u32,
+    /// Mean cross-entropy on the (possibly mislabelled) adaptation set.
+    pub adaptation_loss: f64,
+    /// Accuracy on the subject's test set, a fraction of one.
+    pub test_accuracy: f64,
+}
+
+/// One subject (a held-out wearer, or a user's own model) tuned by one method.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TuningRun {
+    /// Whose data it was: `wearer 1`, or a file's name.
+    pub subject: String,
+    /// `sgd`, `sam` or `asam`; `sgd` is the baseline of the paired differences.
+    pub method: String,
+    /// Radius of the perturbation; 0 for SGD.
+    pub rho: f32,
+    /// Test accuracy of the int8 model as shipped, a fraction of one.
+    pub factory_accuracy: f64,
+    /// Test accuracy with the tuned tail in f32.
+    pub accuracy_f32: f64,
+    /// Test accuracy with the tuned tail requantized to int8, as the device classifies.
+    pub accuracy_int8: f64,
+    /// Mean cross-entropy on the test set.
+    pub loss: f64,
+    /// Mean rise of a test sample's loss at its own worst step.
+    pub sharpness: f64,
+    /// RAM by purpose, in bytes, in the order in which it is shown.
+    pub memory: Vec<(String, usize)>,
+    /// RAM that training takes in all, in bytes.
+    pub train_ram_bytes: usize,
+    /// Trainable parameters.
+    pub tail_parameters: usize,
+    /// Multiply-accumulates of the whole run.
+    pub macs: u64,
+    /// CRC-32 of the tuned weights: the same on every target.
+    pub weights_crc32: u32,
+    /// Instructions of the whole run, where a target counted them.
+    pub instructions: Option<u64>,
+    /// Loss and accuracy by epoch; empty if no epoch was run.
+    pub curve: Vec<CurvePoint>,
+    /// Test set by true class (row) and predicted class (column), before tuning.
+    pub confusion_factory: Vec<Vec<u32>>,
+    /// The same after tuning, int8.
+    pub confusion_tuned: Vec<Vec<u32>>,
+}
+
+/// Tuning runs that belong together, and what they have in common.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Heading of the page.
+    pub title: String,
+    /// Class names, in the order of the confusion matrices.
+    pub classes: Vec<String>,
+    /// What was set, as name and value, in the order in which it is shown.
+    pub settings: Vec<(String, String)>,
+    /// The runs. Methods and subjects are shown in the order in which they first appear.
+    pub runs: Vec<TuningRun>,
+}
+
+impl Report {
+    /// Aggregates the runs by method.
+    pub fn summary(&self) -> Summary {
+        Summary::of(&self.runs)
+    }
+
+    /// The report as one HTML page that needs no other file.
+    pub fn html(&self) -> anyhow::Result<String> {
+        html::page(self)
+    }
+
+    /// Writes [`Report::html`] to a file.
+    pub fn write_html(&self, path: &Path) -> anyhow::Result<()> {
+        let page = self.html().context("laying out the report")?;
+        std::fs::write(path, page).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Names of the methods, in the order in which they first appear.
+    fn methods(&self) -> Vec<&str> {
+        summary::distinct(self.runs.iter().map(|run| run.method.as_str()))
+    }
+
+    /// The runs of one method.
+    fn runs_of<'a>(&'a self, method: &'a str) -> impl Iterator<Item = &'a TuningRun> {
+        self.runs.iter().filter(move |run| run.method == method)
+    }
+
+    /// One run of each subject: where what does not depend on the method is taken from.
+    fn one_run_a_subject(&self) -> Vec<&TuningRun> {
+        let subjects = summary::distinct(self.runs.iter().map(|run| run.subject.as_str()));
+        let first = |subject| self.runs.iter().find(|run| run.subject == subject);
+        subjects.into_iter().filter_map(first).collect()
+    }
+}

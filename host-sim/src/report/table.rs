@@ -1,0 +1,162 @@
+//! The table in the terminal.
+
+use std::fmt;
+
+use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{LineStyle, TableStyle};
+
+use super::format::{
+    NOTHING, crc, method_label, method_name, percent_estimate, points_estimate, si, significant,
+};
+use super::{MethodSummary, Summary};
+
+/// A rule under the heading, and nothing else.
+const RULED: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
+impl Summary {
+    /// The methods against the factory model, and RAM by purpose: what the terminal shows.
+    pub fn to_table(&self) -> String {
+        let mut text = format!("{}\n", trimmed(&self.methods_table()));
+        if !self.methods.is_empty() {
+            text.push_str(&format!("\n{}\n", trimmed(&self.memory_table())));
+        }
+        if self.subjects > 1 {
+            text.push_str(&format!(
+                "\n Means over {} subjects ± standard error; differences are paired by subject.\n",
+                self.subjects
+            ));
+        }
+        text.truncate(text.trim_end().len());
+        text
+    }
+
+    /// One row for the factory model, one a method.
+    fn methods_table(&self) -> Table {
+        let counted = self.methods.iter().any(|m| m.instructions.is_some());
+        let compared = self.methods.iter().any(|m| m.over_sgd_int8.is_some());
+        let mut header = vec!["", "acc. f32", "acc. int8"];
+        header.extend(compared.then_some("vs SGD, pp"));
+        header.extend(["loss", "sharpness", "RAM, bytes", "MACs"]);
+        header.extend(counted.then_some("instr."));
+        header.push("CRC-32");
+
+        let mut table = plain(&header);
+        let factory = percent_estimate(&self.factory_accuracy);
+        let mut row = vec!["factory".to_owned(), NOTHING.to_owned(), factory];
+        row.resize(header.len(), NOTHING.to_owned());
+        table.add_row(aligned(row));
+        for method in &self.methods {
+            table.add_row(aligned(method_row(method, compared, counted)));
+        }
+        table
+    }
+
+    /// RAM by purpose, one column a method.
+    fn memory_table(&self) -> Table {
+        let names: Vec<String> = self.methods.iter().map(|m| method_name(&m.method)).collect();
+        let mut header = vec!["RAM in bytes by purpose"];
+        header.extend(names.iter().map(String::as_str));
+        let mut table = plain(&header);
+        for purpose in self.purposes() {
+            let bytes = self.methods.iter().map(|m| m.bytes_for(purpose));
+            let cells = bytes.map(|b| b.map_or_else(|| NOTHING.to_owned(), |b| b.to_string()));
+            table.add_row(aligned([purpose.to_owned()].into_iter().chain(cells)));
+        }
+        let totals = self.methods.iter().map(|m| m.train_ram_bytes.to_string());
+        table.add_row(aligned(["in all".to_owned()].into_iter().chain(totals)));
+        table
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_table())
+    }
+}
+
+/// The cells of one method.
+fn method_row(method: &MethodSummary, compared: bool, counted: bool) -> Vec<String> {
+    let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
+    let mut row = vec![
+        method_label(method),
+        percent_estimate(&method.accuracy_f32),
+        percent_estimate(&method.accuracy_int8),
+    ];
+    if compared {
+        row.push(or_nothing(method.over_sgd_int8.as_ref().map(points_estimate)));
+    }
+    row.extend([
+        significant(method.loss.mean),
+        significant(method.sharpness.mean),
+        method.train_ram_bytes.to_string(),
+        si(method.macs),
+    ]);
+    if counted {
+        row.push(or_nothing(method.instructions.map(si)));
+    }
+    row.push(crc(method.weights_crc32));
+    row
+}
+
+/// An empty table with its heading.
+fn plain(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(RULED);
+    table.set_header(aligned(header.iter().map(|text| text.to_string())));
+    table.column_iter_mut().for_each(|column| {
+        column.set_padding((1, 0));
+    });
+    table
+}
+
+/// Cells of a row: the first to the left, the others to the right.
+fn aligned(cells: impl IntoIterator<Item = String>) -> Vec<Cell> {
+    let alignments = std::iter::chain([CellAlignment::Left], std::iter::repeat(CellAlignment::Right));
+    let pairs = cells.into_iter().zip(alignments);
+    pairs.map(|(text, alignment)| Cell::new(text).set_alignment(alignment)).collect()
+}
+
+/// The table without spaces at the end of its lines.
+fn trimmed(table: &Table) -> String {
+    let lines = table.lines().map(|line| line.trim_end().to_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+
+    #[test]
+    fn factory_comes_first_and_it_all_fits() {
+        let report = samples::report(5, 12);
+        let text = report.summary().to_table();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.iter().all(|line| line.chars().count() <= 120), "{text}");
+        assert!(lines[0].contains("acc. int8") && lines[0].contains("instr."), "{text}");
+        assert!(lines[2].starts_with(" factory"), "{text}");
+        assert!(lines[3].starts_with(" SGD"), "{text}");
+        assert!(lines[5].starts_with(" ASAM, ρ 0.5"), "{text}");
+        assert!(text.contains("RAM in bytes by purpose") && text.contains("in all"), "{text}");
+        assert!(text.ends_with("paired by subject."), "{text}");
+    }
+
+    #[test]
+    fn one_subject_has_no_errors_and_its_own_crc() {
+        let report = samples::report(1, 3);
+        let text = report.summary().to_table();
+        assert!(!text.contains('±'), "{text}");
+        for run in &report.runs {
+            assert!(text.contains(&format!("0x{:08x}", run.weights_crc32)), "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_shown_as_nothing() {
+        let mut report = samples::report(1, 0);
+        report.runs[0].loss = f64::NAN;
+        let text = report.summary().to_string();
+        assert!(!text.contains("NaN"), "{text}");
+        report.runs.clear();
+        assert!(!report.summary().to_string().contains("NaN"));
+    }
+}

@@ -1,0 +1,299 @@
+//! Files as NumPy writes them, every refusal, and damage.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use tempfile::TempDir;
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, contents).unwrap();
+        path
+    }
+
+    /// A refusal's message, which must begin with the file's name; the rest of it.
+    fn refusal<T: std::fmt::Debug>(&self, name: &str, result: Result<T, SamplesError>) -> String {
+        let message = result.unwrap_err().to_string();
+        let file = format!("{}: ", self.0.path().join(name).display());
+        let rest = message.strip_prefix(&file).unwrap_or_else(|| panic!("{message}"));
+        rest.replace(&self.0.path().display().to_string(), "FOLDER")
+    }
+}
+
+/// A file as `numpy.save` writes it.
+fn npy(descr: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
+    let order = if fortran { "True" } else { "False" };
+    let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}");
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(format!("{header:<117}\n").bytes());
+    bytes.extend(data);
+    bytes
+}
+
+fn floats(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[test]
+fn npy_of_every_accepted_type() {
+    let folder = Folder::new();
+    let values = [0.5_f32, -1.25, 3.0, 4e-9];
+    let doubles: Vec<_> = values.iter().flat_map(|&v| f64::from(v).to_le_bytes()).collect();
+    let swapped: Vec<_> = values.iter().flat_map(|v| v.to_be_bytes()).collect();
+    for (descr, data, expected) in [
+        ("<f4", floats(&values), Inputs::F32(values.into())),
+        (">f4", swapped, Inputs::F32(values.into())),
+        ("<f8", doubles, Inputs::F32(values.into())),
+        ("|i1", vec![0, 127, 128, 255], Inputs::I8(vec![0, 127, -128, -1])),
+    ] {
+        let path = folder.file("x.npy", npy(descr, false, "(2, 2)", &data));
+        let samples = Samples::inputs_from_npy(&path, &[1, 2, 1]).unwrap();
+        assert_eq!(samples.inputs, expected, "{descr}");
+        assert_eq!((samples.count, samples.sample_shape), (2, vec![1, 2, 1]));
+        assert!(samples.labels.is_empty());
+    }
+}
+
+/// `numpy.save("f.npy", numpy.asfortranarray(numpy.arange(12, dtype="<f4").reshape(2, 3, 2)))`,
+/// its 128 bytes of header, and the values in the order of the file.
+#[test]
+fn npy_in_fortran_order() {
+    let mut bytes =
+        b"\x93NUMPY\x01\0v\0{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3, 2), }".to_vec();
+    bytes.resize(127, b' ');
+    bytes.push(b'\n');
+    bytes.extend(floats(&[0., 6., 2., 8., 4., 10., 1., 7., 3., 9., 5., 11.]));
+    let folder = Folder::new();
+    let path = folder.file("f.npy", bytes);
+    let samples = Samples::inputs_from_npy(&path, &[1, 3, 1, 2]).unwrap();
+    assert_eq!(samples.inputs, Inputs::F32((0..12_u8).map(f32::from).collect()));
+}
+
+#[test]
+fn labels_of_every_integer_type() {
+    let folder = Folder::new();
+    let x = folder.file("x.npy", npy("|i1", false, "(3, 1, 2)", &[0; 6]));
+    for (descr, size) in
+        [("i1", 1), ("i2", 2), ("i4", 4), ("i8", 8), ("u1", 1), ("u2", 2), ("u4", 4), ("u8", 8)]
+    {
+        for order in ['<', '>'] {
+            let label = |label: u8| {
+                let mut bytes = vec![0; size];
+                bytes[if order == '<' { 0 } else { size - 1 }] = label;
+                bytes
+            };
+            let data = [label(2), label(0), label(6)].concat();
+            let y = folder.file("y.npy", npy(&format!("{order}{descr}"), false, "(3,)", &data));
+            let samples = Samples::from_npy(&x, &y, &[1, 2], 7).unwrap();
+            assert_eq!(samples.labels, [2, 0, 6], "{order}{descr}");
+        }
+    }
+}
+
+#[test]
+fn npy_refusals() {
+    let folder = Folder::new();
+    let four = floats(&[1.0; 4]);
+    let nan = floats(&[0.0, 0.0, 0.0, f32::NAN]);
+    let large = [0.0_f64, -1e300].map(f64::to_le_bytes).concat();
+    let v9 = b"\x93NUMPY\x09\x00\x76\x00".to_vec();
+    let cases: &[(Vec<u8>, &str)] = &[
+        (vec![], "not an .npy file: it does not begin with NumPy's mark"),
+        (b"label,0,1\n".to_vec(), "not an .npy file: it does not begin with NumPy's mark"),
+        (v9, "not an .npy file: its header is truncated or of a later version"),
+        (
+            npy("<f4", false, "(2, 2)", &four)[..100].to_vec(),
+            "not an .npy file: its header is truncated or of a later version",
+        ),
+        (
+            npy("<f4", false, "(2, 2)", &four[..15]),
+            "truncated or damaged: 15 bytes of data, its shape and type ask for 16",
+        ),
+        (
+            npy("<f4", false, "(1, 2)", &four),
+            "truncated or damaged: 16 bytes of data, its shape and type ask for 8",
+        ),
+        (npy("<f4", false, "(0, 2)", &[]), "no samples"),
+        (npy("<f4", false, "(4,)", &four), "shape [4], expected N samples of [1, 2, 1], axes of 1 optional"),
+        (
+            npy("<f4", false, "()", &four[..4]),
+            "shape [], expected N samples of [1, 2, 1], axes of 1 optional",
+        ),
+        (
+            npy("<f4", false, "(1, 2, 2)", &four),
+            "shape [1, 2, 2], expected N samples of [1, 2, 1], axes of 1 optional",
+        ),
+        (
+            npy("|u1", false, "(2, 2)", &[0; 4]),
+            "element type `u1`, expected int8 (quantized), float32 or float64",
+        ),
+        (
+            npy("<i4", false, "(1, 2)", &[0; 8]),
+            "element type `i4`, expected int8 (quantized), float32 or float64",
+        ),
+        (npy("|O", false, "(1, 2)", &[0; 8]), "element type `'|O'`, expected plain numbers"),
+        (npy("<M8[ns]", false, "(1, 2)", &[0; 16]), "element type `a compound type`, expected plain numbers"),
+        (npy("<f4", false, "(2, 2)", &nan), "sample 1: value 1 is NaN, expected a finite number"),
+        (npy("<f8", false, "(1, 2)", &large), "sample 0: value 1 is -inf, expected a finite number"),
+        (
+            npy("<f4", false, "(2, 0, 9999999999, 9999999999)", &[]),
+            "not an .npy file: its shape is (2, 0, 9999999999, 9999999999)",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        let path = folder.file("x.npy", bytes);
+        let message = folder.refusal("x.npy", Samples::inputs_from_npy(&path, &[1, 2, 1]));
+        assert_eq!(&message, expected);
+    }
+    let missing = folder.0.path().join("none.npy");
+    let message = folder.refusal("none.npy", Samples::inputs_from_npy(&missing, &[2]));
+    assert!(message.contains("No such file"), "{message}");
+}
+
+#[test]
+fn label_refusals() {
+    let folder = Folder::new();
+    let x = folder.file("x.npy", npy("|i1", false, "(3, 2)", &[0; 6]));
+    for (bytes, expected) in [
+        (npy("|i1", false, "(2,)", &[0, 1]), "2 labels for the 3 samples of FOLDER/x.npy"),
+        (npy("|i1", false, "(3,)", &[0, 1, 7]), "sample 2: label `7`, expected a whole number from 0 to 6"),
+        (
+            npy("|i1", false, "(3,)", &[0, 255, 1]),
+            "sample 1: label `-1`, expected a whole number from 0 to 6",
+        ),
+        (
+            npy("<u8", false, "(3,)", &[255; 24]),
+            "sample 0: label `18446744073709551615`, expected a whole number from 0 to 6",
+        ),
+        (npy("|i1", false, "(3, 1)", &[0; 3]), "shape [3, 1], expected [N], a class index a sample"),
+        (npy("<f4", false, "(3,)", &[0; 12]), "element type `f4`, expected an integer type"),
+        (npy("|b1", false, "(3,)", &[0; 3]), "element type `b1`, expected an integer type"),
+    ] {
+        let y = folder.file("y.npy", bytes);
+        let message = folder.refusal("y.npy", Samples::from_npy(&x, &y, &[2], 7));
+        assert_eq!(message, expected);
+    }
+}
+
+#[test]
+fn damaged_npy_never_panics() {
+    let folder = Folder::new();
+    let whole = npy("<f4", true, "(2, 3, 2)", &floats(&[1.0; 12]));
+    // PCG's multiplier; the high half alone is used.
+    let mut state = 7_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for _ in 0..5_000 {
+        let mut bytes = whole.clone();
+        for _ in 0..=random(3) {
+            // The header's text, for the most part: digits, brackets and quotes into one another.
+            let at = random(70);
+            bytes[at] = b"0123456789(){}[]',:<>|fiuOL \n\xff"[random(30)];
+        }
+        bytes.truncate(whole.len() - random(2) * random(whole.len()));
+        let path = folder.file("x.npy", bytes);
+        let _ = Samples::inputs_from_npy(&path, &[3, 2]);
+    }
+    let deep = npy("<f4", false, &"(".repeat(50_000), &[]);
+    let path = folder.file("x.npy", deep);
+    assert!(Samples::inputs_from_npy(&path, &[2]).is_err());
+}
+
+#[test]
+fn csv_with_and_without_header() {
+    let folder = Folder::new();
+    for text in [
+        "1,0.5,-1.25\n0,3,4e-9\n",
+        "label,x,y\n1,0.5,-1.25\n0,3,4e-9\n",
+        // As pandas names columns, with Windows' line ends and an editor's byte order mark.
+        "\u{feff}label,0,1\r\n1,0.5,-1.25\r\n\r\n0,3,4e-9",
+        // numpy.savetxt
+        "# label,x,y\n1.000000000000000000e+00,5.000000000000000000e-01,-1.250000000000000000e+00\n\
+         0.000000000000000000e+00,3.000000000000000000e+00,4.000000000000000163e-09\n",
+        " 1 , 0.5 , -1.25 \n\n\n\"0\",\"3\",4e-9\n",
+    ] {
+        let path = folder.file("x.csv", text);
+        let samples = Samples::from_csv(&path, &[1, 2], 2).unwrap();
+        assert_eq!(samples.inputs, Inputs::F32(vec![0.5, -1.25, 3.0, 4e-9]), "{text}");
+        assert_eq!(samples.labels, [1, 0]);
+        assert_eq!((samples.count, samples.sample_shape), (2, vec![1, 2]));
+    }
+}
+
+#[test]
+fn csv_refusals() {
+    let folder = Folder::new();
+    for (text, expected) in [
+        ("", "no samples"),
+        ("label,x,y\n", "no samples"),
+        ("0,1\n", "line 1: 2 columns, expected 3: a label and the sample's values"),
+        ("l,x,y\n0,1,2\n\n0,1,2,3\n", "line 4: 4 columns, expected 3: a label and the sample's values"),
+        ("0;1;2\n", "line 1: 1 columns, expected 3: a label and the sample's values"),
+        ("0,1,2\n7,1,2\n", "line 2: label `7`, expected a whole number from 0 to 6"),
+        ("0,1,2\n-1,1,2\n", "line 2: label `-1`, expected a whole number from 0 to 6"),
+        ("1.5,1,2\n", "line 1: label `1.5`, expected a whole number from 0 to 6"),
+        ("nan,1,2\n", "line 1: label `nan`, expected a whole number from 0 to 6"),
+        ("walk,1,2\nrun,1,2\n", "line 2: label `run`, expected a whole number from 0 to 6"),
+        ("0,1,2\n0,1,two\n", "line 2: value 1 is `two`, expected a number"),
+        ("0,1,\n", "line 1: value 1 is ``, expected a number"),
+        ("0,NaN,2\n", "line 1: value 0 is NaN, expected a finite number"),
+        ("0,1,1e39\n", "line 1: value 1 is 1e39, expected a finite number"),
+    ] {
+        let path = folder.file("x.csv", text);
+        let message = folder.refusal("x.csv", Samples::from_csv(&path, &[1, 2], 7));
+        assert_eq!(message, expected, "{text}");
+    }
+    let path = folder.file("x.csv", b"0,1,2\n0,\xff,2\n");
+    let message = folder.refusal("x.csv", Samples::from_csv(&path, &[1, 2], 7));
+    assert!(message.contains("line 2"), "{message}");
+    let missing = folder.0.path().join("none.csv");
+    folder.refusal("none.csv", Samples::from_csv(&missing, &[1, 2], 7));
+}
+
+#[test]
+fn written_npy_reads_back() {
+    let folder = Folder::new();
+    let path = folder.file("out.npy", "");
+    let values: Vec<i8> = (-6..6).collect();
+    write_npy_i8(&path, &values, &[2, 3, 2]).unwrap();
+    let samples = Samples::inputs_from_npy(&path, &[3, 2]).unwrap();
+    assert_eq!(samples.inputs, Inputs::I8(values.clone()));
+    let bytes = fs::read(&path).unwrap();
+    let text = String::from_utf8_lossy(&bytes[..80]);
+    assert!(text.contains("'descr': '|i1'") && text.contains("'shape': (2, 3, 2"), "{text}");
+
+    let message = folder.refusal("out.npy", write_npy_i8(&path, &values, &[2, 3]));
+    assert_eq!(message, "12 values can't be written with shape [2, 3]");
+    let nowhere = folder.0.path().join("none/out.npy");
+    folder.refusal("none/out.npy", write_npy_i8(&nowhere, &values, &[12]));
+}
+
+#[test]
+fn quantize_rounds_halves_away_from_zero_and_clamps() {
+    for (x, scale, zero_point, expected) in [
+        (0.0, 0.5, 3, 3),
+        (0.25, 0.5, 0, 1),
+        (-0.25, 0.5, 0, -1),
+        (0.75, 0.5, 0, 2),
+        (0.249_999_99, 0.5, 0, 0),
+        (63.4, 0.5, 0, 127),
+        (-64.2, 0.5, 0, -128),
+        (1.0, 1.0, 127, 127),
+        (-1.0, 1.0, -128, -128),
+        (f32::MAX, f32::MIN_POSITIVE, -128, 127),
+        (f32::MIN, f32::MIN_POSITIVE, 127, -128),
+        (-20.0, 0.584_702_9, 83, 49),
+    ] {
+        assert_eq!(quantize(x, scale, zero_point), expected, "{x} {scale} {zero_point}");
+    }
+}

@@ -1,0 +1,40 @@
+//! FULLY_CONNECTED.
+
+use super::Requantization;
+use super::dot::dot;
+use crate::quant::Multiplier;
+
+/// `y[o] = requantize(bias[o] + sum_i (x[i] - zero_point) * w[o,i])`, weights `[out, in]` without a zero point
+/// of their own, per tensor or per channel.
+pub fn fully_connected(input: &[i8], weights: &[i8], requantization: &Requantization, output: &mut [i8]) {
+    let offset = -requantization.input_zero_point;
+    let rows = weights.chunks_exact(input.len().max(1));
+    for (o, (y, row)) in output.iter_mut().zip(rows).enumerate() {
+        *y = requantization.finish(o, dot(input, offset, row), Multiplier::apply_once);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_outputs_by_hand() {
+        // x - zp = [3, -1]; sums 3*10 - 5 = 25 and -3*7 + 2*-1... each plus bias, times 1/2 and 1/4.
+        let requantization = Requantization {
+            input_zero_point: -1,
+            output_zero_point: 4,
+            biases: &[10, 100],
+            mantissas: &[1 << 30, 1 << 30],
+            shifts: &[0, -1],
+            clamp: [-128, 20],
+        };
+        let mut y = [0; 2];
+        fully_connected(&[2, -2], &[10, 5, -7, 2], &requantization, &mut y);
+        // (30 - 5 + 10) / 2 = 17.5 -> 18, + 4 = 22, clamped to 20; (-21 - 2 + 100) / 4 = 19.25 -> 19, + 4 = 23 -> 20.
+        assert_eq!(y, [20, 20]);
+        let open = Requantization { clamp: [-128, 127], ..requantization };
+        fully_connected(&[2, -2], &[10, 5, -7, 2], &open, &mut y);
+        assert_eq!(y, [22, 23]);
+    }
+}

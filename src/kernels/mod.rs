@@ -1,0 +1,112 @@
+//! int8 forward kernels, one file an operator, bit-exact with TensorFlow Lite's reference kernels.
+//!
+//! A kernel knows slices and shapes, never the graph. Activations are HWC (NHWC with N = 1). All are total:
+//! a slice that is too short leaves outputs unwritten, it never panics; a validated pack makes it never short.
+
+mod conv2d;
+mod depthwise;
+mod dot;
+mod fully_connected;
+mod pool;
+mod softmax;
+
+pub use conv2d::conv2d;
+pub use depthwise::depthwise_conv2d;
+pub use fully_connected::fully_connected;
+pub use pool::{average_pool2d, max_pool2d};
+pub use softmax::{Softmax, softmax};
+
+use crate::pack::Window;
+use crate::quant::{Multiplier, saturate};
+
+/// Extent of an activation: rows, columns, channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+}
+
+/// What a layer with weights needs beside its weights, one entry an output channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Requantization<'a> {
+    /// Zero point of the input, in -128..=127.
+    pub input_zero_point: i32,
+    /// Zero point of the output, in -128..=127.
+    pub output_zero_point: i32,
+    /// int32 biases at scale `input * weight`.
+    pub biases: &'a [i32],
+    /// Q31 mantissas of `input * weight / output`.
+    pub mantissas: &'a [i32],
+    /// Shifts of the same.
+    pub shifts: &'a [i32],
+    /// Lowest and highest output.
+    pub clamp: [i8; 2],
+}
+
+impl Requantization<'_> {
+    /// Bias, multiplier (applied by `scale`, for the operators differ in rounding), zero point and clamp for
+    /// one output channel's accumulator.
+    #[inline]
+    fn finish(&self, channel: usize, accumulator: i32, scale: impl Fn(Multiplier, i32) -> i32) -> i8 {
+        let at = |values: &[i32]| values.get(channel).copied().unwrap_or(0);
+        let multiplier = Multiplier { mantissa: at(self.mantissas), shift: at(self.shifts) };
+        let scaled = scale(multiplier, accumulator.wrapping_add(at(self.biases)));
+        // The clamp is ordered: the pack's validation and requantization see to it.
+        saturate(scaled.saturating_add(self.output_zero_point)).clamp(self.clamp[0], self.clamp[1])
+    }
+}
+
+/// The taps of a window along one axis that fall inside the input: (first tap, taps, input position of the
+/// first). `output` is the output's position.
+#[inline]
+fn taps_inside(window: &Window, axis: usize, output: usize, extent: usize) -> (usize, usize, usize) {
+    let [filter, dilation, padding] = [window.filter[axis], window.dilation[axis], window.padding[axis]];
+    let origin = output * window.stride[axis];
+    // Taps before `first` lie in the padding in front.
+    let first = padding.saturating_sub(origin).div_ceil(dilation.max(1));
+    let position = origin + first * dilation - padding.min(origin + first * dilation);
+    let room = extent.saturating_sub(position).div_ceil(dilation.max(1));
+    (first, room.min(filter.saturating_sub(first)), position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn taps_inside_equals_enumeration() {
+        for extent in 1..8usize {
+            for filter in 1..5usize {
+                for stride in 1..4usize {
+                    for dilation in 1..4usize {
+                        for padding in 0..filter * dilation {
+                            for output in 0..6usize {
+                                let window = Window {
+                                    filter: [filter; 2],
+                                    stride: [stride; 2],
+                                    dilation: [dilation; 2],
+                                    padding: [padding; 2],
+                                };
+                                let position =
+                                    |tap: usize| (output * stride + tap * dilation) as i64 - padding as i64;
+                                let inside: Vec<usize> = (0..filter)
+                                    .filter(|&tap| (0..extent as i64).contains(&position(tap)))
+                                    .collect();
+                                let (first, count, at) = taps_inside(&window, 0, output, extent);
+                                assert_eq!(count, inside.len());
+                                if let Some(&tap) = inside.first() {
+                                    assert_eq!((first, at as i64), (tap, position(tap)));
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

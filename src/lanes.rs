@@ -1,0 +1,97 @@
+//! Reductions and sweeps over f32 slices with one order of operations, whatever the target: eight lanes that a
+//! vector unit may hold, summed by a fixed tree. No fused multiply-add anywhere: it rounds differently.
+//! Slices of one call have the same length; that is the caller's contract.
+
+/// Lanes of every reduction.
+pub const LANES: usize = 8;
+
+/// Sums `term(a[i], b[i], c[i])` over the shortest length: element i goes to lane i mod 8.
+#[inline(always)]
+fn reduce3(a: &[f32], b: &[f32], c: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    let (c, c_rest) = c.as_chunks::<LANES>();
+    for ((a, b), c) in a.iter().zip(b).zip(c) {
+        for (((sum, &a), &b), &c) in sums.iter_mut().zip(a).zip(b).zip(c) {
+            *sum += term(a, b, c);
+        }
+    }
+    for (((sum, &a), &b), &c) in sums.iter_mut().zip(a_rest).zip(b_rest).zip(c_rest) {
+        *sum += term(a, b, c);
+    }
+    let [s0, s1, s2, s3, s4, s5, s6, s7] = sums;
+    ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
+}
+
+/// Sums `term(a[i], b[i])` likewise.
+#[inline(always)]
+fn reduce(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    reduce3(a, b, b, |a, b, _| term(a, b))
+}
+
+/// `sum a[i] * b[i]`.
+#[inline]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    reduce(a, b, |a, b| a * b)
+}
+
+/// `sum a[i]^2`.
+#[inline]
+pub fn norm_squared(a: &[f32]) -> f32 {
+    reduce(a, a, |a, _| a * a)
+}
+
+/// `sum (|w[i]| + eta)^2 * g[i]^2`: the squared norm of `T g` with ASAM's T.
+#[inline]
+pub fn scaled_norm_squared(w: &[f32], g: &[f32], eta: f32) -> f32 {
+    reduce(w, g, |w, g| {
+        let scaled = (w.abs() + eta) * g;
+        scaled * scaled
+    })
+}
+
+/// `sum (|w[i]| + eta)^2 * a[i] * b[i]`.
+#[inline]
+pub fn weighted_dot(w: &[f32], eta: f32, a: &[f32], b: &[f32]) -> f32 {
+    reduce3(w, a, b, |w, a, b| {
+        let t = w.abs() + eta;
+        (t * t) * (a * b)
+    })
+}
+
+/// `y[i] += factor * x[i]`.
+#[inline]
+pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += factor * x;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn reductions_equal_exact_sums() {
+        // Small integers: every partial sum is exact, so any order gives the same.
+        for length in [0usize, 1, 7, 8, 9, 31, 64] {
+            let a: Vec<f32> = (0..length).map(|i| (i as f32) - 3.0).collect();
+            let b: Vec<f32> = (0..length).map(|i| (i % 5) as f32).collect();
+            assert_eq!(dot(&a, &b), a.iter().zip(&b).map(|(a, b)| a * b).sum::<f32>());
+            assert_eq!(norm_squared(&a), a.iter().map(|a| a * a).sum::<f32>());
+            let expected: f32 = a.iter().zip(&b).map(|(a, b)| ((a.abs() + 1.0) * b).powi(2)).sum();
+            assert_eq!(scaled_norm_squared(&a, &b, 1.0), expected);
+        }
+    }
+
+    #[test]
+    fn lanes_are_part_of_the_contract() {
+        // 2^24 absorbs a 1 added to it; only an order in which the ones meet first keeps them. Lane 0 holds
+        // a[0] and a[8], so that 2^24 meets 1 there and loses it, while the others survive.
+        let mut a = [1.0f32; 16];
+        a[0] = 16_777_216.0;
+        assert_eq!(dot(&a, &[1.0; 16]), 16_777_216.0 + 14.0);
+    }
+}

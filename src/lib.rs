@@ -1,0 +1,52 @@
+//! # flatmin
+//!
+//! Fine-tunes the last layers of a pretrained, quantized (int8) network on the microcontroller that runs it,
+//! with SAM or ASAM (sharpness-aware minimization), in buffers whose size is known when the firmware is
+//! linked. The same `no_std` code runs on the desktop, bit for bit.
+//!
+//! In the order in which data flows:
+//!
+//! 1. A [`Pack`] is the network as it lies in flash: made on the desktop by `flatmin pack`, validated once,
+//!    used where it lies. [`Sizes`] reads its header at compile time.
+//! 2. [`MemoryPlan`] divides one caller-owned [`Arena`]; it is a `const fn` of [`Sizes`] and [`Recipe`].
+//! 3. The trunk, all operators in front of the cut, runs in int8 ([`kernels`]), bit-exact with TensorFlow
+//!    Lite's reference kernels, once per sample; its output is kept as a latent in the [`replay`].
+//! 4. The [`tail`], the dense layers behind the cut, is trained in f32 by [`step`]: forward, backward, the
+//!    ascent of SAM or ASAM and the descent of SGD ([`optim`]).
+//! 5. The tuned tail is requantized to int8, and classifies.
+//!
+//! [`Tuner`] ties all of it together.
+//!
+//! ## Left out
+//! Tails other than dense layers, other losses than softmax cross-entropy, batch normalization (int8 networks
+//! have it folded), dynamic shapes, batches in the trunk.
+
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+#[cfg(target_endian = "big")]
+compile_error!("packs are little endian and used where they lie: big-endian targets are not supported");
+
+mod fmt;
+pub mod kernels;
+mod lanes;
+mod math;
+mod memory;
+pub mod optim;
+pub mod pack;
+mod quant;
+pub mod replay;
+mod requant;
+pub mod step;
+pub mod tail;
+mod trunk;
+mod tuner;
+
+pub use memory::{Arena, MemoryPlan, Region};
+pub use optim::{BiasTreatment, Method, Recipe, RecipeError, Schedule};
+pub use pack::{Activation, Aligned, Pack, PackError, Sizes, crc32};
+pub use quant::{Affine, Multiplier};
+pub use trunk::infer;
+pub use tuner::{Evaluation, Score, StepReport, Tuner, TunerError, Version};

@@ -1,0 +1,42 @@
+//! The only caller of `libm` (default) and `micromath` (feature): every transcendental goes through here, so
+//! that one feature switches all of them and the default gives the same bits on every target.
+
+/// `e^x`.
+#[cfg(not(feature = "micromath"))]
+pub(crate) fn exp(x: f32) -> f32 {
+    libm::expf(x)
+}
+
+/// `e^x`, off by up to 2e-3 relative.
+#[cfg(feature = "micromath")]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Below this the approximation wraps instead of reaching zero.
+    if x < -80.0 { 0.0 } else { micromath::F32Ext::exp(x) }
+}
+
+/// Natural logarithm.
+#[cfg(not(feature = "micromath"))]
+pub(crate) fn ln(x: f32) -> f32 {
+    libm::logf(x)
+}
+
+/// Natural logarithm, off by up to 0.12 absolute.
+#[cfg(feature = "micromath")]
+pub(crate) fn ln(x: f32) -> f32 {
+    micromath::F32Ext::ln(x)
+}
+
+/// Square root, correctly rounded: a wrong norm would change rho itself, so no feature approximates it.
+pub(crate) fn sqrt(x: f32) -> f32 {
+    libm::sqrtf(x)
+}
+
+/// Cosine of an angle in radians; once a step, so that exactness costs nothing.
+pub(crate) fn cos(x: f32) -> f32 {
+    libm::cosf(x)
+}
+
+/// Rounds half away from zero.
+pub(crate) fn round(x: f32) -> f32 {
+    libm::roundf(x)
+}

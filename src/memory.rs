@@ -1,0 +1,232 @@
+//! Who gets which bytes of the arena, known when the firmware is compiled.
+
+use crate::optim::Recipe;
+use crate::pack::Sizes;
+use crate::tail::TailShape;
+
+/// Alignment of the arena and of every part, in bytes.
+pub const ALIGNMENT: usize = 16;
+
+/// One part of the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Region {
+    /// First byte.
+    pub offset: usize,
+    /// Size in bytes.
+    pub bytes: usize,
+}
+
+/// The arena's plan: a `const fn` of a pack's sizes and a recipe. The trunk's activations and the tail's
+/// workspace are never alive together and share [`MemoryPlan::scratch`].
+///
+/// ```
+/// use flatmin::{MemoryPlan, Method, Recipe, Sizes};
+/// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
+///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71 };
+/// let bytes = |method| MemoryPlan::new(&sizes, &Recipe { method, ..Recipe::DEFAULT }).total_bytes();
+/// assert_eq!(bytes(Method::Sam), bytes(Method::Sgd)); // sharpness-awareness costs no RAM
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// f32 parameters w.
+    pub weights: Region,
+    /// f32 velocity v, which is also the gradient's accumulator.
+    pub velocity: Region,
+    /// f32 gradient g, then the weights' backup: only for stored perturbations.
+    pub gradient: Region,
+    /// The tuned tail in int8, with its biases, multipliers and scales.
+    pub tuned_tail: Region,
+    /// int8 latents.
+    pub replay: Region,
+    /// u16 labels.
+    pub labels: Region,
+    /// u16 order of samples in an epoch.
+    pub order: Region,
+    /// int8 activations, or the tail's f32 workspace.
+    pub scratch: Region,
+}
+
+/// int32 or float32 words that a tuned layer keeps for every output: bias, mantissa, shift, scale.
+pub(crate) const TUNED_WORDS: usize = 4;
+
+impl MemoryPlan {
+    /// Plans an arena.
+    pub const fn new(sizes: &Sizes, recipe: &Recipe) -> Self {
+        const fn after(region: Region, bytes: usize) -> Region {
+            let end = region.offset.saturating_add(region.bytes);
+            Region { offset: end.saturating_add(ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, bytes }
+        }
+        let parameters = sizes.tail_parameters().saturating_mul(4);
+        let capacity = recipe.replay_capacity as usize;
+        let workspace =
+            TailShape::workspace_length(sizes.feature_length, sizes.tail_outputs).saturating_mul(4);
+        let scratch_bytes = if workspace > sizes.arena_bytes { workspace } else { sizes.arena_bytes };
+        let tuned = sizes.tail_outputs.saturating_mul(4 * TUNED_WORDS).saturating_add(sizes.tail_weights);
+
+        let weights = Region { offset: 0, bytes: parameters };
+        let velocity = after(weights, parameters);
+        let gradient = after(velocity, if recipe.needs_gradient_buffer() { parameters } else { 0 });
+        let tuned_tail = after(gradient, tuned);
+        let replay = after(tuned_tail, sizes.feature_length.saturating_mul(capacity));
+        let labels = after(replay, capacity * 2);
+        let order = after(labels, capacity * 2);
+        let scratch = after(order, scratch_bytes.saturating_add(3) / 4 * 4);
+        Self { weights, velocity, gradient, tuned_tail, replay, labels, order, scratch }
+    }
+
+    /// Size of the arena.
+    pub const fn total_bytes(&self) -> usize {
+        let end = self.scratch.offset.saturating_add(self.scratch.bytes);
+        end.saturating_add(ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
+    }
+
+    /// The arena's bytes by purpose; what alignment adds counts to the region before it, so that the bytes add
+    /// up to [`Self::total_bytes`].
+    pub fn by_purpose(&self) -> [(&'static str, usize); 8] {
+        let upto = |region: Region, next: usize| next - region.offset;
+        [
+            ("weights f32", upto(self.weights, self.velocity.offset)),
+            ("velocity f32", upto(self.velocity, self.gradient.offset)),
+            ("gradient f32", upto(self.gradient, self.tuned_tail.offset)),
+            ("tuned tail int8", upto(self.tuned_tail, self.replay.offset)),
+            ("replay latents int8", upto(self.replay, self.labels.offset)),
+            ("labels", upto(self.labels, self.order.offset)),
+            ("sample order", upto(self.order, self.scratch.offset)),
+            ("activations and workspace", upto(self.scratch, self.total_bytes())),
+        ]
+    }
+}
+
+impl Sizes {
+    /// Bytes of the arena that tuning with this recipe takes.
+    pub const fn train_bytes(&self, recipe: &Recipe) -> usize {
+        MemoryPlan::new(self, recipe).total_bytes()
+    }
+
+    /// [`Self::train_bytes`], or a build error that names both numbers where `budget` is too small.
+    ///
+    /// # Panics
+    /// When the arena needs more than `budget` bytes; meant for constants, where the panic is a build error.
+    pub const fn train_bytes_within(&self, recipe: &Recipe, budget: usize) -> usize {
+        let needed = self.train_bytes(recipe);
+        if needed > budget {
+            let mut message = Message { text: [0; 96], length: 0 };
+            message.text("tuning needs an arena of ");
+            message.number(needed);
+            message.text(" bytes, the budget is ");
+            message.number(budget);
+            message.text(" bytes");
+            panic!("{}", message.as_str());
+        }
+        needed
+    }
+}
+
+/// Text put together at compile time, where `format_args!` cannot reach a panic message.
+struct Message {
+    text: [u8; 96],
+    length: usize,
+}
+
+impl Message {
+    const fn byte(&mut self, byte: u8) {
+        if self.length < self.text.len() {
+            self.text[self.length] = byte;
+            self.length += 1;
+        }
+    }
+
+    const fn text(&mut self, text: &str) {
+        let mut i = 0;
+        while i < text.len() {
+            self.byte(text.as_bytes()[i]);
+            i += 1;
+        }
+    }
+
+    const fn number(&mut self, number: usize) {
+        let mut unit = 1;
+        while number / unit >= 10 {
+            unit *= 10;
+        }
+        while unit > 0 {
+            // A digit: below 10.
+            self.byte(b'0' + (number / unit % 10) as u8);
+            unit /= 10;
+        }
+    }
+
+    const fn as_str(&self) -> &str {
+        match core::str::from_utf8(self.text.split_at(self.length).0) {
+            Ok(text) => text,
+            Err(_) => "tuning does not fit into the budget",
+        }
+    }
+}
+
+/// A static arena: `static ARENA: StaticCell<Arena<{ MODEL.train_bytes(&RECIPE) }>>`.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub struct Arena<const BYTES: usize>([u8; BYTES]);
+
+impl<const BYTES: usize> Arena<BYTES> {
+    /// An arena of zeros.
+    pub const fn new() -> Self {
+        Self([0; BYTES])
+    }
+
+    /// The memory, as [`crate::Tuner::new`] takes it.
+    pub const fn bytes(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl<const BYTES: usize> Default for Arena<BYTES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: Sizes = Sizes {
+        input_length: 600,
+        feature_length: 190,
+        output_length: 7,
+        arena_bytes: 2_001,
+        tail_layers: 2,
+        tail_weights: 190 * 64 + 64 * 7,
+        tail_outputs: 71,
+    };
+
+    #[test]
+    fn regions_are_disjoint_aligned_and_add_up() {
+        for sharpness_batch in [1, 4] {
+            let plan = MemoryPlan::new(&SIZES, &Recipe { sharpness_batch, ..Recipe::DEFAULT });
+            let regions = [
+                plan.weights,
+                plan.velocity,
+                plan.gradient,
+                plan.tuned_tail,
+                plan.replay,
+                plan.labels,
+                plan.order,
+                plan.scratch,
+            ];
+            for pair in regions.windows(2) {
+                assert!(pair[0].offset + pair[0].bytes <= pair[1].offset);
+                assert_eq!(pair[1].offset % ALIGNMENT, 0);
+            }
+            let sum: usize = plan.by_purpose().iter().map(|(_, bytes)| bytes).sum();
+            assert_eq!(sum, plan.total_bytes());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "bytes, the budget is 1000 bytes")]
+    fn a_budget_too_small_names_both_numbers() {
+        SIZES.train_bytes_within(&Recipe::DEFAULT, 1_000);
+    }
+}

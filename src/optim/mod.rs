@@ -1,0 +1,67 @@
+//! Optimizers over flat buffers: they know segments of weights and biases, never a layer.
+
+mod recipe;
+pub mod sam;
+mod schedule;
+pub mod sgd;
+
+pub use recipe::{BiasTreatment, Method, Recipe, RecipeError};
+pub use schedule::Schedule;
+
+/// A run of parameters of one kind in a flat buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Number of parameters.
+    pub length: usize,
+    /// Biases, or else weights.
+    pub is_bias: bool,
+}
+
+/// The normalization T of the ascent step `e = rho T^2 g / ||T g||`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Geometry {
+    /// ASAM: `T = |w| + eta` for weights. `None` is SAM: `T = 1`.
+    pub eta: Option<f32>,
+    /// T for biases.
+    pub bias: BiasTreatment,
+}
+
+impl Geometry {
+    /// `T^2` for the bias `b`; 0 for a bias that is not perturbed.
+    pub fn bias_factor(&self, b: f32) -> f32 {
+        match (self.bias, self.eta) {
+            (BiasTreatment::Frozen, _) => 0.0,
+            (BiasTreatment::Elementwise, Some(eta)) => {
+                let t = b.abs() + eta;
+                t * t
+            }
+            _ => 1.0,
+        }
+    }
+
+    /// `rho / ||T g||`, or `None` where the step is undefined or would not be felt: rho 0, a norm that is not
+    /// finite, or one so small that its square underflows though the gradient is not zero.
+    pub fn step_length(&self, rho: f32, norm_squared: f32) -> Option<f32> {
+        const SMALLEST: f32 = 1e-30;
+        if rho > 0.0 && norm_squared.is_finite() && norm_squared > SMALLEST {
+            Some(rho / crate::math::sqrt(norm_squared))
+        } else {
+            None
+        }
+    }
+}
+
+/// Cuts the next segment's part off the front of `rest`.
+fn take<'a>(rest: &mut &'a [f32], length: usize) -> &'a [f32] {
+    let (part, behind) = rest.split_at(length.min(rest.len()));
+    *rest = behind;
+    part
+}
+
+fn take_mut<'a>(rest: &mut &'a mut [f32], length: usize) -> &'a mut [f32] {
+    let all = core::mem::take(rest);
+    let length = length.min(all.len());
+    let (part, behind) = all.split_at_mut(length);
+    *rest = behind;
+    part
+}

@@ -1,0 +1,151 @@
+//! A tuning run's hyperparameters.
+
+use super::{Geometry, Schedule};
+use serde::{Deserialize, Serialize};
+
+/// The optimizer around the base step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Method {
+    /// SGD with momentum: the base optimizer alone.
+    Sgd,
+    /// Sharpness-aware minimization (Foret et al. 2020).
+    Sam,
+    /// Adaptive sharpness-aware minimization (Kwon et al. 2021), element-wise.
+    Asam,
+}
+
+/// What happens to biases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum BiasTreatment {
+    /// Trained, and perturbed with T = 1, as the authors of ASAM do (SamsungLabs/ASAM).
+    Unit,
+    /// Trained, and perturbed like weights: T = |b| + eta under ASAM (davda54/sam).
+    Elementwise,
+    /// Neither trained nor perturbed.
+    Frozen,
+}
+
+/// Hyperparameters of a tuning run. The RAM that a run takes depends on `sharpness_batch`, `store_perturbation`
+/// and `replay_capacity` alone, never on the method.
+///
+/// ```
+/// use flatmin::{Method, Recipe};
+/// const RECIPE: Recipe = Recipe { method: Method::Sam, rho: 0.05, ..Recipe::DEFAULT };
+/// assert!(RECIPE.check().is_ok());
+/// assert!(Recipe { momentum: 1.0, ..RECIPE }.check().is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Recipe {
+    /// The optimizer.
+    pub method: Method,
+    /// Radius of the ascent; 0 turns SAM and ASAM into SGD.
+    pub rho: f32,
+    /// ASAM's floor under |w|.
+    pub eta: f32,
+    /// m of m-sharpness: samples that share one ascent, from 1 to the minibatch. 1 is the cheapest: its ascent
+    /// needs neither a gradient buffer nor a written weight.
+    pub sharpness_batch: u16,
+    /// Write `w + e` into the weights even where `sharpness_batch = 1` could spare it; takes a gradient buffer.
+    /// For comparison: the result differs by rounding.
+    pub store_perturbation: bool,
+    /// Step size of the descent.
+    pub learning_rate: f32,
+    /// Momentum mu, from 0 to below 1.
+    pub momentum: f32,
+    /// Weight decay lambda, in the base optimizer only.
+    pub weight_decay: f32,
+    /// Learning rate over the run.
+    pub schedule: Schedule,
+    /// What happens to biases.
+    pub bias: BiasTreatment,
+    /// Passes over the replay.
+    pub epochs: u16,
+    /// Samples a step.
+    pub minibatch: u16,
+    /// Seed of the order of samples.
+    pub seed: u64,
+    /// Latents that the replay holds.
+    pub replay_capacity: u16,
+}
+
+impl Recipe {
+    /// The recipe to start from.
+    pub const DEFAULT: Self = Self {
+        method: Method::Asam,
+        rho: 0.5,
+        eta: 0.01,
+        sharpness_batch: 1,
+        store_perturbation: false,
+        learning_rate: 0.02,
+        momentum: 0.9,
+        weight_decay: 1e-3,
+        schedule: Schedule::Cosine,
+        bias: BiasTreatment::Unit,
+        epochs: 30,
+        minibatch: 16,
+        seed: 1,
+        replay_capacity: 128,
+    };
+
+    /// The ascent's geometry; `None` for SGD.
+    pub fn geometry(&self) -> Option<Geometry> {
+        match self.method {
+            Method::Sgd => None,
+            Method::Sam => Some(Geometry { eta: None, bias: self.bias }),
+            Method::Asam => Some(Geometry { eta: Some(self.eta), bias: self.bias }),
+        }
+    }
+
+    /// Whether the run needs a gradient buffer beside weights and velocity. The method has no say, so that it
+    /// can be changed on a running device.
+    pub const fn needs_gradient_buffer(&self) -> bool {
+        self.sharpness_batch > 1 || self.store_perturbation
+    }
+
+    /// Refuses values that no run makes sense with.
+    ///
+    /// # Errors
+    /// [`RecipeError`] names the field and its range.
+    pub fn check(&self) -> Result<(), RecipeError> {
+        let fields = [
+            ("learning_rate", self.learning_rate, 0.0, 1e3),
+            ("momentum", self.momentum, 0.0, 0.999_999),
+            ("weight_decay", self.weight_decay, 0.0, 1e3),
+            ("rho", self.rho, 0.0, 1e3),
+            ("eta", self.eta, 0.0, 1e3),
+            ("epochs", f32::from(self.epochs), 1.0, 65_535.0),
+            ("minibatch", f32::from(self.minibatch), 1.0, 65_535.0),
+            ("sharpness_batch", f32::from(self.sharpness_batch), 1.0, 65_535.0),
+            ("replay_capacity", f32::from(self.replay_capacity), 1.0, 65_535.0),
+        ];
+        for (field, value, lowest, highest) in fields {
+            // Written so that NaN is refused.
+            if !(value >= lowest && value <= highest) {
+                return Err(RecipeError { field, lowest, highest });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// A hyperparameter is out of range.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[error("recipe: {field} must be from {lowest} to {highest}")]
+pub struct RecipeError {
+    /// The field's name.
+    pub field: &'static str,
+    /// Lowest value allowed.
+    pub lowest: f32,
+    /// Highest value allowed.
+    pub highest: f32,
+}

@@ -1,0 +1,33 @@
+//! SGD with momentum and weight decay: `v = mu v + (g + lambda w)`, `w = w - lr v`, as PyTorch's without
+//! dampening. The velocity is the gradient's accumulator: no buffer holds `g` alone.
+
+use super::{BiasTreatment, Segment, take, take_mut};
+use crate::lanes::add_scaled;
+
+/// `v = mu v + lambda w`, to be called before the minibatch's gradient is added to `v`. Frozen biases keep a
+/// velocity of zero.
+pub fn prepare(
+    v: &mut [f32],
+    w: &[f32],
+    momentum: f32,
+    weight_decay: f32,
+    bias: BiasTreatment,
+    segments: impl Iterator<Item = Segment>,
+) {
+    let (mut v, mut w) = (v, w);
+    for segment in segments {
+        let (v, w) = (take_mut(&mut v, segment.length), take(&mut w, segment.length));
+        if segment.is_bias && bias == BiasTreatment::Frozen {
+            v.fill(0.0);
+            continue;
+        }
+        for (v, &w) in v.iter_mut().zip(w) {
+            *v = momentum * *v + weight_decay * w;
+        }
+    }
+}
+
+/// `w = w - lr v`.
+pub fn descend(w: &mut [f32], v: &[f32], learning_rate: f32) {
+    add_scaled(w, -learning_rate, v);
+}

@@ -1,0 +1,143 @@
+//! The bytes of a pack: format version 1, little endian throughout.
+//!
+//! | part | where | what |
+//! | --- | --- | --- |
+//! | header | 0 | [`header::BYTES`] bytes, fields at the offsets in [`header`] |
+//! | tensors | `header::TENSORS` | one record of [`tensor::BYTES`] for every int8 activation |
+//! | operators | `header::OPERATORS` | one record of [`operator::BYTES`] each, in execution order |
+//! | constants | anywhere behind | weights (int8), biases, mantissas, shifts (int32), scales (float32), each array 16-byte aligned from the pack's start |
+//!
+//! The first `TRUNK_OPERATORS` operators are frozen; the rest is the tail: fully connected operators, one
+//! behind the other, with at most one softmax at the end. Convolution weights are OHWI, depthwise 1HWC, dense
+//! `[out, in]`, as in the `.tflite`. Constants are used where they lie: a pack in flash costs no RAM.
+//!
+//! A later version that changes any byte's meaning raises [`VERSION`]; readers refuse versions they don't know.
+
+/// First bytes of every pack.
+pub const MAGIC: [u8; 8] = *b"flatmin\0";
+
+/// Version of this format.
+pub const VERSION: u16 = 1;
+
+/// The alignment that a pack must have in memory, in bytes.
+pub const ALIGNMENT: usize = 16;
+
+/// Offsets of the header's fields.
+pub mod header {
+    /// Size of the header.
+    pub const BYTES: usize = 80;
+    /// [`super::MAGIC`], 8 bytes.
+    pub const MAGIC: usize = 0;
+    /// u16, [`super::VERSION`].
+    pub const VERSION: usize = 8;
+    /// u16, number of fully connected operators in the tail.
+    pub const TAIL_LAYERS: usize = 10;
+    /// u32, size of the whole pack in bytes.
+    pub const TOTAL_BYTES: usize = 12;
+    /// u32, CRC-32 (ISO-HDLC) of all bytes from offset [`CHECKED_FROM`].
+    pub const CRC: usize = 16;
+    /// First byte under the CRC.
+    pub const CHECKED_FROM: usize = 20;
+    /// u32, CRC-32 of the model file the pack was made from.
+    pub const MODEL_CRC: usize = 20;
+    /// u16, number of tensor records.
+    pub const TENSOR_COUNT: usize = 24;
+    /// u16, number of operator records.
+    pub const OPERATOR_COUNT: usize = 26;
+    /// u16, number of leading operators that are frozen.
+    pub const TRUNK_OPERATORS: usize = 28;
+    /// u16, index of the network's input tensor.
+    pub const INPUT_TENSOR: usize = 30;
+    /// u16, index of the tensor at the cut: the tail's input.
+    pub const FEATURE_TENSOR: usize = 32;
+    /// u16, index of the network's output tensor.
+    pub const OUTPUT_TENSOR: usize = 34;
+    /// u32, bytes of the planned int8 activation arena.
+    pub const ARENA_BYTES: usize = 36;
+    /// u32, elements of the input.
+    pub const INPUT_LENGTH: usize = 40;
+    /// u32, elements at the cut.
+    pub const FEATURE_LENGTH: usize = 44;
+    /// u32, elements of the output.
+    pub const OUTPUT_LENGTH: usize = 48;
+    /// u32, weights of the tail (biases not counted).
+    pub const TAIL_WEIGHTS: usize = 52;
+    /// u32, sum of the tail layers' output widths, which is the number of biases.
+    pub const TAIL_OUTPUTS: usize = 56;
+    /// f32, real value of one quantization step at the cut as the f32 tail sees it: the latents' scale is
+    /// folded into the first layer's weights, so that rho means the same for every network.
+    pub const FEATURE_UNIT: usize = 60;
+    /// u32, offset of the tensor records.
+    pub const TENSORS: usize = 64;
+    /// u32, offset of the operator records.
+    pub const OPERATORS: usize = 68;
+}
+
+/// Offsets of a tensor record's fields.
+pub mod tensor {
+    /// Size of a record.
+    pub const BYTES: usize = 32;
+    /// 4 x u32: N (always 1), H, W, C; lower ranks are padded with ones in front.
+    pub const SHAPE: usize = 0;
+    /// f32.
+    pub const SCALE: usize = 16;
+    /// i32, in -128..=127.
+    pub const ZERO_POINT: usize = 20;
+    /// u32, place in the activation arena.
+    pub const ARENA_OFFSET: usize = 24;
+}
+
+/// Offsets of an operator record's fields.
+pub mod operator {
+    /// Size of a record.
+    pub const BYTES: usize = 64;
+    /// u16, see the constants `CONV_2D` and so on.
+    pub const KIND: usize = 0;
+    /// u16, tensor index.
+    pub const INPUT: usize = 2;
+    /// u16, tensor index.
+    pub const OUTPUT: usize = 4;
+    /// u16, 1 if the weights have one scale an output channel, 0 if one in all.
+    pub const PER_CHANNEL: usize = 6;
+    /// i8, lowest output.
+    pub const CLAMP_LOW: usize = 8;
+    /// i8, highest output.
+    pub const CLAMP_HIGH: usize = 9;
+    /// u8, fused activation: 0 none, 1 ReLU, 2 ReLU6.
+    pub const ACTIVATION: usize = 10;
+    /// 2 x u16, height and width of the filter.
+    pub const FILTER: usize = 12;
+    /// 2 x u16.
+    pub const STRIDE: usize = 16;
+    /// 2 x u16.
+    pub const DILATION: usize = 20;
+    /// 2 x u16, rows above and columns left of the input.
+    pub const PADDING: usize = 24;
+    /// u16, outputs a channel of a depthwise convolution.
+    pub const DEPTH_MULTIPLIER: usize = 28;
+    /// u32, offset of the int8 weights.
+    pub const WEIGHTS: usize = 32;
+    /// u32, offset of the int32 biases, one an output channel.
+    pub const BIASES: usize = 36;
+    /// u32, offset of the Q31 mantissas, one an output channel.
+    pub const MANTISSAS: usize = 40;
+    /// u32, offset of the shifts, one an output channel.
+    pub const SHIFTS: usize = 44;
+    /// u32, offset of the weights' scales: one, or one an output channel.
+    pub const SCALES: usize = 48;
+    /// f32, softmax's beta.
+    pub const BETA: usize = 52;
+
+    /// [`KIND`]: CONV_2D.
+    pub const CONV_2D: u16 = 1;
+    /// [`KIND`]: DEPTHWISE_CONV_2D.
+    pub const DEPTHWISE_CONV_2D: u16 = 2;
+    /// [`KIND`]: FULLY_CONNECTED.
+    pub const FULLY_CONNECTED: u16 = 3;
+    /// [`KIND`]: AVERAGE_POOL_2D.
+    pub const AVERAGE_POOL_2D: u16 = 4;
+    /// [`KIND`]: MAX_POOL_2D.
+    pub const MAX_POOL_2D: u16 = 5;
+    /// [`KIND`]: SOFTMAX over the last axis.
+    pub const SOFTMAX: u16 = 7;
+}

@@ -1,0 +1,187 @@
+//! The model as it lies in flash: a validated, zero-copy view.
+//!
+//! [`Pack::new`] checks everything once: sizes, checksum, every record, every array's place. After it no
+//! accessor can fail, whatever the bytes were. The bytes are specified in [`format`](self::format).
+
+pub(crate) mod bytes;
+mod error;
+pub mod format;
+mod records;
+mod sizes;
+mod validate;
+
+use bytes::{f32_at, size_at, u16_at, u32_at};
+pub use error::PackError;
+use format::{header, operator, tensor};
+pub use records::{Activation, OperatorRecord, TensorRecord, Window};
+pub use sizes::Sizes;
+
+/// The checksum of packs, tails and messages: CRC-32/ISO-HDLC, the one of zlib and Ethernet.
+pub(crate) const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+
+/// CRC-32/ISO-HDLC of `bytes`, as packs and messages carry it.
+///
+/// ```
+/// assert_eq!(flatmin::crc32(b"123456789"), 0xcbf4_3926); // the algorithm's published check value
+/// ```
+pub fn crc32(bytes: &[u8]) -> u32 {
+    CRC.checksum(bytes)
+}
+
+/// A type that puts its contents on a 16-byte boundary, as [`Pack::new`] wants them.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(16))]
+pub struct Aligned<T: ?Sized>(pub T);
+
+/// Embeds a pack in the program, aligned; the counterpart of `include_bytes!`.
+#[macro_export]
+macro_rules! include_pack {
+    ($path:expr $(,)?) => {{
+        static PACK: &$crate::Aligned<[u8]> = &$crate::Aligned(*include_bytes!($path));
+        &PACK.0
+    }};
+}
+
+/// A validated view of a packed network.
+///
+/// ```
+/// use flatmin::{Pack, PackError};
+/// assert_eq!(Pack::new(b"nonsense").err(), Some(PackError::Truncated { needed: 80, found: 8 }));
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Pack<'a> {
+    bytes: &'a [u8],
+    sizes: Sizes,
+}
+
+impl<'a> Pack<'a> {
+    /// Validates `bytes`.
+    ///
+    /// # Errors
+    /// [`PackError`] names the first thing that is wrong.
+    pub fn new(bytes: &'a [u8]) -> Result<Self, PackError> {
+        validate::envelope(bytes)?;
+        // Bytes past the pack's own end may be another flash user's.
+        let own = bytes.get(..size_at(bytes, header::TOTAL_BYTES)).unwrap_or(bytes);
+        let pack = Self { bytes: own, sizes: Sizes::read(own) };
+        validate::network(&pack)?;
+        Ok(pack)
+    }
+
+    /// Sizes of the network.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// The pack's bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The pack's own CRC-32: identifies network and cut.
+    pub fn crc32(&self) -> u32 {
+        u32_at(self.bytes, header::CRC)
+    }
+
+    /// CRC-32 of the file that the pack was made from.
+    pub fn model_crc32(&self) -> u32 {
+        u32_at(self.bytes, header::MODEL_CRC)
+    }
+
+    /// Real value of one quantization step at the cut, as the f32 tail sees it.
+    pub fn feature_unit(&self) -> f32 {
+        f32_at(self.bytes, header::FEATURE_UNIT)
+    }
+
+    /// Number of tensor records.
+    pub fn tensor_count(&self) -> u16 {
+        u16_at(self.bytes, header::TENSOR_COUNT)
+    }
+
+    /// Number of operators.
+    pub fn operator_count(&self) -> u16 {
+        u16_at(self.bytes, header::OPERATOR_COUNT)
+    }
+
+    /// Number of frozen operators in front of the tail.
+    pub fn trunk_operators(&self) -> u16 {
+        u16_at(self.bytes, header::TRUNK_OPERATORS)
+    }
+
+    /// The network's input.
+    pub fn input(&self) -> TensorRecord {
+        self.tensor(u16_at(self.bytes, header::INPUT_TENSOR))
+    }
+
+    /// The tensor at the cut.
+    pub fn feature(&self) -> TensorRecord {
+        self.tensor(u16_at(self.bytes, header::FEATURE_TENSOR))
+    }
+
+    /// The network's output.
+    pub fn output(&self) -> TensorRecord {
+        self.tensor(u16_at(self.bytes, header::OUTPUT_TENSOR))
+    }
+
+    /// Tensor record `index`; all zeros if there is none.
+    pub fn tensor(&self, index: u16) -> TensorRecord {
+        TensorRecord::read(self.record(header::TENSORS, tensor::BYTES, index))
+    }
+
+    /// Operator record `index`; all zeros, which is no kind, if there is none.
+    pub fn operator(&self, index: u16) -> OperatorRecord {
+        OperatorRecord::read(self.record(header::OPERATORS, operator::BYTES, index))
+    }
+
+    /// The fully connected operators of the tail, first to last.
+    pub fn tail_operators(&self) -> impl Iterator<Item = OperatorRecord> + 'a {
+        let pack = *self;
+        (pack.trunk_operators()..pack.operator_count())
+            .map(move |i| pack.operator(i))
+            .filter(|op| op.kind == operator::FULLY_CONNECTED)
+    }
+
+    /// Multiply-adds of one run of the trunk.
+    pub fn trunk_macs(&self) -> u64 {
+        (0..self.trunk_operators()).map(|i| self.operator_macs(&self.operator(i))).sum()
+    }
+
+    /// Multiply-adds of one run of an operator; additions alone (pools, means) don't count.
+    pub fn operator_macs(&self, op: &OperatorRecord) -> u64 {
+        let (input, output) = (self.tensor(op.input), self.tensor(op.output));
+        let taps = op.window.filter[0] * op.window.filter[1];
+        let each = match op.kind {
+            operator::CONV_2D => taps * input.channels,
+            operator::DEPTHWISE_CONV_2D => taps,
+            operator::FULLY_CONNECTED => input.len(),
+            _ => 0,
+        };
+        output.len() as u64 * each as u64
+    }
+
+    fn record(&self, table: usize, record_bytes: usize, index: u16) -> &'a [u8] {
+        let start = size_at(self.bytes, table).saturating_add(usize::from(index) * record_bytes);
+        self.bytes.get(start..start.saturating_add(record_bytes)).unwrap_or(&[])
+    }
+
+    /// int8 constants, or nothing if they are not there (which validation excludes).
+    pub(crate) fn int8(&self, offset: usize, length: usize) -> &'a [i8] {
+        let bytes = self.bytes.get(offset..offset.saturating_add(length));
+        bytes.and_then(|b| bytemuck::try_cast_slice(b).ok()).unwrap_or(&[])
+    }
+
+    /// int32 constants, likewise.
+    pub(crate) fn int32(&self, offset: usize, length: usize) -> &'a [i32] {
+        self.words(offset, length)
+    }
+
+    /// float32 constants, likewise.
+    pub(crate) fn float32(&self, offset: usize, length: usize) -> &'a [f32] {
+        self.words(offset, length)
+    }
+
+    fn words<T: bytemuck::AnyBitPattern>(&self, offset: usize, length: usize) -> &'a [T] {
+        let bytes = self.bytes.get(offset..offset.saturating_add(length.saturating_mul(4)));
+        bytes.and_then(|b| bytemuck::try_cast_slice(b).ok()).unwrap_or(&[])
+    }
+}

@@ -1,0 +1,156 @@
+//! Typed views of tensor and operator records.
+
+use super::bytes::{f32_at, i32_at, size_at, u8_at, u16_at};
+use super::format::{operator, tensor};
+use crate::quant::Affine;
+
+/// One int8 activation: shape NHWC with N = 1, quantization, and its place in the arena.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TensorRecord {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Scale and zero point.
+    pub affine: Affine,
+    /// First byte in the activation arena.
+    pub arena_offset: usize,
+}
+
+impl TensorRecord {
+    pub(super) fn read(record: &[u8]) -> Self {
+        Self {
+            height: size_at(record, tensor::SHAPE + 4),
+            width: size_at(record, tensor::SHAPE + 8),
+            channels: size_at(record, tensor::SHAPE + 12),
+            affine: Affine {
+                scale: f32_at(record, tensor::SCALE),
+                zero_point: i32_at(record, tensor::ZERO_POINT),
+            },
+            arena_offset: size_at(record, tensor::ARENA_OFFSET),
+        }
+    }
+
+    /// Number of elements, which is its size in bytes; saturating before validation.
+    pub fn len(&self) -> usize {
+        self.height.saturating_mul(self.width).saturating_mul(self.channels)
+    }
+
+    /// True if there is no element, which validation refuses.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Fused activation of a trainable layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Activation {
+    /// The identity.
+    None,
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+}
+
+impl Activation {
+    /// The byte that stands for it in a pack.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Relu => 1,
+            Self::Relu6 => 2,
+        }
+    }
+
+    pub(super) fn from_code(code: u8) -> Option<Self> {
+        [Self::None, Self::Relu, Self::Relu6].into_iter().find(|a| a.code() == code)
+    }
+}
+
+/// Geometry of a windowed operator; `[vertical, horizontal]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Filter extent.
+    pub filter: [usize; 2],
+    /// Step between outputs.
+    pub stride: [usize; 2],
+    /// Step between taps.
+    pub dilation: [usize; 2],
+    /// Rows above and columns left of the input that the first window covers.
+    pub padding: [usize; 2],
+}
+
+/// Places of an operator's constants, as offsets from the pack's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Constants {
+    pub weights: usize,
+    pub biases: usize,
+    pub mantissas: usize,
+    pub shifts: usize,
+    pub scales: usize,
+}
+
+/// One operator.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OperatorRecord {
+    /// See `format::operator`.
+    pub kind: u16,
+    /// Input tensor.
+    pub input: u16,
+    /// Output tensor.
+    pub output: u16,
+    /// One weight scale an output channel.
+    pub per_channel: bool,
+    /// Lowest and highest output.
+    pub clamp: [i8; 2],
+    /// Code of the fused activation.
+    pub activation: u8,
+    /// Geometry.
+    pub window: Window,
+    /// Outputs a channel, depthwise only.
+    pub depth_multiplier: usize,
+    pub(crate) constants: Constants,
+    /// Softmax's beta.
+    pub beta: f32,
+}
+
+impl OperatorRecord {
+    /// The fused activation; validation lets only known codes through where it matters.
+    pub fn fused_activation(&self) -> Activation {
+        Activation::from_code(self.activation).unwrap_or(Activation::None)
+    }
+
+    pub(super) fn read(record: &[u8]) -> Self {
+        let pair = |at| [usize::from(u16_at(record, at)), usize::from(u16_at(record, at + 2))];
+        Self {
+            kind: u16_at(record, operator::KIND),
+            input: u16_at(record, operator::INPUT),
+            output: u16_at(record, operator::OUTPUT),
+            per_channel: u16_at(record, operator::PER_CHANNEL) != 0,
+            clamp: [
+                u8_at(record, operator::CLAMP_LOW).cast_signed(),
+                u8_at(record, operator::CLAMP_HIGH).cast_signed(),
+            ],
+            activation: u8_at(record, operator::ACTIVATION),
+            window: Window {
+                filter: pair(operator::FILTER),
+                stride: pair(operator::STRIDE),
+                dilation: pair(operator::DILATION),
+                padding: pair(operator::PADDING),
+            },
+            depth_multiplier: usize::from(u16_at(record, operator::DEPTH_MULTIPLIER)),
+            constants: Constants {
+                weights: size_at(record, operator::WEIGHTS),
+                biases: size_at(record, operator::BIASES),
+                mantissas: size_at(record, operator::MANTISSAS),
+                shifts: size_at(record, operator::SHIFTS),
+                scales: size_at(record, operator::SCALES),
+            },
+            beta: f32_at(record, operator::BETA),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What a pack's header says about sizes, readable at compile time.
+
+use super::bytes::{size_at, u8_at, u16_at};
+use super::format::{MAGIC, VERSION, header};
+
+/// The sizes that decide how much RAM a network takes, read from a pack's header. A `const fn` reads them, so
+/// that buffers are sized when the firmware is compiled; [`super::Pack::new`] checks them against the network
+/// at run time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Sizes {
+    /// Elements of an input, int8.
+    pub input_length: usize,
+    /// Elements at the cut, int8.
+    pub feature_length: usize,
+    /// Elements of the output: the classes.
+    pub output_length: usize,
+    /// Bytes of the activation arena of int8 inference.
+    pub arena_bytes: usize,
+    /// Trainable dense layers.
+    pub tail_layers: usize,
+    /// Weights of the trainable layers.
+    pub tail_weights: usize,
+    /// Biases of the trainable layers: the sum of their widths.
+    pub tail_outputs: usize,
+}
+
+impl Sizes {
+    /// Reads the header.
+    ///
+    /// # Panics
+    /// When `pack` does not start with a header of this format version: meant for constants, where the panic
+    /// is a build error. [`super::Pack::new`] reports the same as a `Result`.
+    pub const fn of(pack: &[u8]) -> Self {
+        let mut i = 0;
+        while i < MAGIC.len() {
+            assert!(u8_at(pack, i) == MAGIC[i], "not a flatmin pack: make one with `flatmin pack`");
+            i += 1;
+        }
+        assert!(
+            u16_at(pack, header::VERSION) == VERSION,
+            "pack has another format version than this crate: pack the model again"
+        );
+        assert!(pack.len() >= header::BYTES, "pack is truncated");
+        Self::read(pack)
+    }
+
+    pub(super) const fn read(pack: &[u8]) -> Self {
+        Self {
+            input_length: size_at(pack, header::INPUT_LENGTH),
+            feature_length: size_at(pack, header::FEATURE_LENGTH),
+            output_length: size_at(pack, header::OUTPUT_LENGTH),
+            arena_bytes: size_at(pack, header::ARENA_BYTES),
+            tail_layers: u16_at(pack, header::TAIL_LAYERS) as usize,
+            tail_weights: size_at(pack, header::TAIL_WEIGHTS),
+            tail_outputs: size_at(pack, header::TAIL_OUTPUTS),
+        }
+    }
+
+    /// Trainable parameters: weights and biases.
+    pub const fn tail_parameters(&self) -> usize {
+        self.tail_weights.saturating_add(self.tail_outputs)
+    }
+}

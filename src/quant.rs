@@ -1,0 +1,221 @@
+//! Affine int8 quantization as TensorFlow Lite specifies it: `real = scale * (q - zero_point)`, and the
+//! fixed-point multiplier that carries an int32 accumulator to the output's scale.
+//!
+//! Source: TensorFlow Lite 8-bit quantization specification and its reference kernels, as LiteRT builds them.
+
+use crate::math;
+
+/// Scale and zero point of one int8 tensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Affine {
+    /// Real value of one step; finite and above 0.
+    pub scale: f32,
+    /// The quantized value that stands for 0, in -128..=127.
+    pub zero_point: i32,
+}
+
+impl Affine {
+    /// Quantizes `x`, rounding half away from zero and saturating to int8. NaN gives the zero point.
+    ///
+    /// ```
+    /// let affine = flatmin::Affine { scale: 0.5, zero_point: 3 };
+    /// assert_eq!(affine.quantize(1.25), 6); // 2.5 rounds to 3
+    /// assert_eq!(affine.quantize(1e9), 127);
+    /// ```
+    pub fn quantize(&self, x: f32) -> i8 {
+        if x.is_nan() {
+            return saturate(self.zero_point);
+        }
+        // A float cast saturates; the sum cannot overflow after the clamp.
+        let steps = math::round(x / self.scale).clamp(-1024.0, 1024.0) as i32;
+        saturate(steps + self.zero_point.clamp(-128, 127))
+    }
+
+    /// The real value of `q`.
+    ///
+    /// ```
+    /// let affine = flatmin::Affine { scale: 0.5, zero_point: 3 };
+    /// assert_eq!(affine.dequantize(6), 1.5);
+    /// ```
+    pub fn dequantize(&self, q: i8) -> f32 {
+        self.scale * (i32::from(q) - self.zero_point) as f32
+    }
+
+    /// The parameters that cover `[low, high]` and zero in 256 steps, zero being exact (the specification's
+    /// requirement, so that padding and ReLU cost no error). An empty or non-finite range gives scale 1.
+    ///
+    /// ```
+    /// let affine = flatmin::Affine::covering(0.0, 25.5);
+    /// assert_eq!((affine.scale, affine.zero_point), (0.1, -128));
+    /// ```
+    pub fn covering(low: f32, high: f32) -> Self {
+        let (low, high) = (low.min(0.0), high.max(0.0));
+        let scale = (high - low) / 255.0;
+        if !scale.is_normal() {
+            return Self { scale: 1.0, zero_point: -128 };
+        }
+        let zero_point = math::round(-128.0 - low / scale).clamp(-128.0, 127.0) as i32;
+        Self { scale, zero_point }
+    }
+}
+
+/// Clamps to the int8 range.
+pub fn saturate(x: i32) -> i8 {
+    x.clamp(-128, 127) as i8
+}
+
+/// A positive real factor as `mantissa * 2^(shift - 31)`, the mantissa in `[2^30, 2^31)` or 0.
+///
+/// ```
+/// use flatmin::Multiplier;
+/// let half = Multiplier::from_real(0.5);
+/// assert_eq!((half.mantissa, half.shift), (1 << 30, 0));
+/// assert_eq!(half.apply(7), 4); // 3.5 rounds away from zero
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Multiplier {
+    /// Q31 mantissa.
+    pub mantissa: i32,
+    /// Power of two, positive to the left; in -31..=30.
+    pub shift: i32,
+}
+
+impl Multiplier {
+    /// Quantizes a factor (TFLite's `QuantizeMultiplier`). Factors below 2^-32 become 0; negative, infinite
+    /// and NaN factors too; factors of 2^30 and above saturate.
+    pub fn from_real(real: f64) -> Self {
+        const ZERO: Multiplier = Multiplier { mantissa: 0, shift: 0 };
+        if !real.is_normal() || real < 0.0 {
+            return ZERO;
+        }
+        let bits = real.to_bits();
+        // real = significand * 2^(exponent - 53), the significand in [2^52, 2^53): frexp's mantissa is
+        // significand / 2^53, so that rounding it to Q31 drops 22 bits.
+        let exponent = (bits >> 52) as i32 - 1022;
+        let significand = (bits & ((1 << 52) - 1)) | (1 << 52);
+        let rounded = (significand + (1 << 21)) >> 22;
+        let (mantissa, shift) =
+            if rounded == 1 << 31 { (1 << 30, exponent + 1) } else { (rounded as i32, exponent) };
+        match shift {
+            ..-31 => ZERO,
+            31.. => Self { mantissa: i32::MAX, shift: 30 },
+            _ => Self { mantissa, shift },
+        }
+    }
+
+    /// The multiplier of a convolution or of a fully connected layer with per-channel weights:
+    /// `input * weight / output` in double precision (TFLite's `PopulateConvolutionQuantizationParams`).
+    pub fn per_channel(input: f32, weight: f32, output: f32) -> Self {
+        Self::from_real(f64::from(input) * f64::from(weight) / f64::from(output))
+    }
+
+    /// The multiplier of a fully connected layer with per-tensor weights: there the product of the input's
+    /// and the weights' scales is taken in single precision (TFLite's `GetQuantizedConvolutionMultipler`).
+    pub fn per_tensor_dense(input: f32, weight: f32, output: f32) -> Self {
+        Self::from_real(f64::from(input * weight) / f64::from(output))
+    }
+
+    /// `x` times the factor: high half of the doubled product rounded, then a rounding right shift, ties as
+    /// gemmlowp breaks them (TFLite's `MultiplyByQuantizedMultiplier`). Convolutions use it.
+    #[inline]
+    pub fn apply(self, x: i32) -> i32 {
+        let left = self.shift.clamp(0, 30);
+        let right = (-self.shift).clamp(0, 31);
+        divide_by_power_of_two(
+            doubling_high_multiply(x.wrapping_shl(left as u32), self.mantissa),
+            right as u32,
+        )
+    }
+
+    /// `x` times the factor, rounded once, to nearest, ties up: what LiteRT's reference fully connected layer
+    /// computes. Saturates.
+    #[inline]
+    pub fn apply_once(self, x: i32) -> i32 {
+        let shift = (31 - self.shift).clamp(1, 62) as u32;
+        let product = i64::from(x) * i64::from(self.mantissa) + (1i64 << (shift - 1));
+        (product >> shift).clamp(i32::MIN.into(), i32::MAX.into()) as i32
+    }
+}
+
+/// gemmlowp's `SaturatingRoundingDoublingHighMul`.
+#[inline]
+pub(crate) fn doubling_high_multiply(a: i32, b: i32) -> i32 {
+    if a == i32::MIN && b == i32::MIN {
+        return i32::MAX;
+    }
+    let product = i64::from(a) * i64::from(b);
+    let nudge = if product >= 0 { 1 << 30 } else { 1 - (1 << 30) };
+    // The quotient fits: |a * b| < 2^62 was excluded above at its one exception. Division, not a shift,
+    // because gemmlowp truncates toward zero here.
+    ((product + nudge) / (1 << 31)) as i32
+}
+
+/// gemmlowp's `RoundingDivideByPOT`: to nearest, ties away from zero; `exponent` at most 31.
+#[inline]
+pub(crate) fn divide_by_power_of_two(x: i32, exponent: u32) -> i32 {
+    if exponent == 0 {
+        return x;
+    }
+    let mask = ((1i64 << exponent.min(31)) - 1) as i32;
+    let remainder = x & mask;
+    let threshold = (mask >> 1) + i32::from(x < 0);
+    (x >> exponent.min(31)) + i32::from(remainder > threshold)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiplier_represents_its_factor_to_31_bits() {
+        for real in [1e-6f64, 0.0003, 0.1, 0.5, 0.999_999_999_99, 1.0, 1.5, 77.25] {
+            let m = Multiplier::from_real(real);
+            let value = f64::from(m.mantissa) * libm::exp2(f64::from(m.shift - 31));
+            assert!((value / real - 1.0).abs() < 1.0 / f64::from(1u32 << 30), "{real}: {value}");
+        }
+    }
+
+    #[test]
+    fn multiplier_edges() {
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-12] {
+            assert_eq!(Multiplier::from_real(bad).apply(i32::MAX), 0, "{bad}");
+        }
+        assert_eq!(Multiplier::from_real(1e30).shift, 30);
+        for x in [i32::MIN, -1, 0, 1, i32::MAX] {
+            for real in [1e-9, 0.7, 1e12] {
+                let _ = Multiplier::from_real(real).apply(x);
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_by_hand() {
+        // x / 2^e to nearest, ties away from zero.
+        for (x, e, expected) in
+            [(5, 1, 3), (-5, 1, -3), (6, 2, 2), (-6, 2, -2), (4, 3, 1), (-4, 3, -1), (3, 3, 0)]
+        {
+            assert_eq!(divide_by_power_of_two(x, e), expected, "{x} / 2^{e}");
+        }
+        assert_eq!(divide_by_power_of_two(i32::MIN, 31), -1);
+        assert_eq!(doubling_high_multiply(1 << 30, 1 << 30), 1 << 29);
+        assert_eq!(doubling_high_multiply(i32::MIN, i32::MIN), i32::MAX);
+    }
+
+    #[test]
+    fn covering_keeps_zero_exact() {
+        for (low, high) in [(0.0, 6.0), (-3.1, 0.7), (-9.0, -2.0), (4.0, 5.0)] {
+            let affine = Affine::covering(low, high);
+            assert_eq!(affine.quantize(0.0), saturate(affine.zero_point));
+            for x in [low, high] {
+                assert!(
+                    (affine.dequantize(affine.quantize(x)) - x).abs() <= affine.scale,
+                    "{low} {high} {x}"
+                );
+            }
+        }
+        assert_eq!(Affine::covering(0.0, 0.0).scale, 1.0);
+        assert_eq!(Affine::covering(f32::NAN, f32::INFINITY).scale, 1.0);
+    }
+}

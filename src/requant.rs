@@ -1,0 +1,222 @@
+//! The tuned f32 tail back in int8: what the device runs after tuning.
+//!
+//! Weights are symmetric, per channel or per tensor as the layer was packed; activations get the ranges that
+//! were seen at `w` (never at `w + e`); biases and multipliers follow TensorFlow Lite's specification, so that
+//! a reference interpreter computes the same bytes.
+
+use crate::kernels::{self, Requantization, Softmax};
+use crate::memory::TUNED_WORDS;
+use crate::optim::Segment;
+use crate::pack::{Activation, OperatorRecord, Pack, format::operator};
+use crate::quant::{Affine, Multiplier};
+use crate::tail::{MAX_LAYERS, TailShape};
+use crate::trunk::input_and_output;
+use heapless::Vec;
+
+/// Lowest and highest value of one layer's output.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Range {
+    /// Lowest.
+    pub low: f32,
+    /// Highest.
+    pub high: f32,
+}
+
+impl Range {
+    /// Contains nothing.
+    pub const EMPTY: Self = Self { low: f32::INFINITY, high: f32::NEG_INFINITY };
+
+    /// Widens the range to contain `low` and `high`.
+    pub fn widen(&mut self, low: f32, high: f32) {
+        self.low = self.low.min(low);
+        self.high = self.high.max(high);
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Layer {
+    operator: OperatorRecord,
+    input: Affine,
+    output: Affine,
+    clamp: [i8; 2],
+}
+
+/// A tuned int8 tail in caller-owned buffers.
+#[derive(Debug)]
+pub(crate) struct TunedTail<'a> {
+    /// For every layer: biases, mantissas, shifts, scales (as bits), each as long as the layer's output.
+    words: &'a mut [i32],
+    /// Weights of all layers.
+    weights: &'a mut [i8],
+    layers: Vec<Layer, MAX_LAYERS>,
+}
+
+impl<'a> TunedTail<'a> {
+    pub fn new(words: &'a mut [i32], weights: &'a mut [i8]) -> Self {
+        Self { words, weights, layers: Vec::new() }
+    }
+
+    /// True before the first [`Self::quantize`].
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty()
+    }
+
+    /// Back to no tuned tail.
+    pub fn clear(&mut self) {
+        self.layers.clear();
+    }
+
+    /// Quantizes `parameters`; `ranges` are the layers' outputs as seen at these parameters.
+    pub fn quantize(&mut self, pack: &Pack, tail: &TailShape, parameters: &[f32], ranges: &[Range]) {
+        self.layers.clear();
+        let feature = pack.feature().affine;
+        // The latents' scale was folded into the first layer; it comes out again here.
+        let mut unfold = pack.feature_unit() / feature.scale;
+        let mut input = feature;
+        let (mut words, mut weights, mut rest) = (&mut *self.words, &mut *self.weights, parameters);
+        let segments = tail.layers().zip(pack.tail_operators()).zip(ranges);
+        for ((shape, operator), range) in segments {
+            let output = Affine::covering(range.low, range.high);
+            let own_words = split_front(&mut words, shape.outputs * TUNED_WORDS);
+            let own_weights = split_front(&mut weights, shape.weights());
+            let (w, behind) = rest.split_at(shape.weights().min(rest.len()));
+            let (b, behind) = behind.split_at(shape.outputs.min(behind.len()));
+            rest = behind;
+            let quantizer = LayerQuantizer { input, output, unfold, per_channel: operator.per_channel };
+            quantizer.run(w, b, own_weights, own_words);
+            let zero = output.quantize(0.0);
+            let clamp = match shape.activation {
+                Activation::None => [-128, 127],
+                Activation::Relu => [zero, 127],
+                Activation::Relu6 => [zero, output.quantize(6.0)],
+            };
+            // Cannot be full: a tail has at most MAX_LAYERS.
+            let _ = self.layers.push(Layer { operator, input, output, clamp });
+            (input, unfold) = (output, 1.0);
+        }
+    }
+
+    /// Runs the tail in place of the packed one: from the feature to the output in `arena`.
+    pub fn run(&self, pack: &Pack, arena: &mut [i8]) {
+        let (mut words, mut weights): (&[i32], &[i8]) = (self.words, self.weights);
+        for layer in &self.layers {
+            let (input, output) = (pack.tensor(layer.operator.input), pack.tensor(layer.operator.output));
+            let (x, y) = input_and_output(arena, &input, &output);
+            let outputs = y.len();
+            let (own, behind) = words.split_at((outputs * TUNED_WORDS).min(words.len()));
+            let (own_weights, weights_behind) = weights.split_at((outputs * x.len()).min(weights.len()));
+            (words, weights) = (behind, weights_behind);
+            let part = |index: usize| own.get(index * outputs..(index + 1) * outputs).unwrap_or(&[]);
+            let requantization = Requantization {
+                input_zero_point: layer.input.zero_point,
+                output_zero_point: layer.output.zero_point,
+                biases: part(0),
+                mantissas: part(1),
+                shifts: part(2),
+                clamp: layer.clamp,
+            };
+            kernels::fully_connected(x, own_weights, &requantization, y);
+        }
+        let last = pack.operator(pack.operator_count().saturating_sub(1));
+        if let (operator::SOFTMAX, Some(layer)) = (last.kind, self.layers.last()) {
+            let (input, output) = (pack.tensor(last.input), pack.tensor(last.output));
+            let (x, y) = input_and_output(arena, &input, &output);
+            kernels::softmax(x, output.channels, &Softmax::new(layer.output.scale, last.beta), y);
+        }
+    }
+}
+
+fn split_front<'a, T>(rest: &mut &'a mut [T], length: usize) -> &'a mut [T] {
+    let all = core::mem::take(rest);
+    let length = length.min(all.len());
+    let (front, back) = all.split_at_mut(length);
+    *rest = back;
+    front
+}
+
+struct LayerQuantizer {
+    input: Affine,
+    output: Affine,
+    /// Factor from stored to real weights.
+    unfold: f32,
+    per_channel: bool,
+}
+
+impl LayerQuantizer {
+    fn run(&self, w: &[f32], b: &[f32], weights: &mut [i8], words: &mut [i32]) {
+        let outputs = b.len().max(1);
+        let inputs = w.len() / outputs;
+        let (biases, rest) = words.split_at_mut(outputs.min(words.len()));
+        let (mantissas, rest) = rest.split_at_mut(outputs.min(rest.len()));
+        let (shifts, scales) = rest.split_at_mut(outputs.min(rest.len()));
+        let rows = w.chunks_exact(inputs.max(1));
+        let whole = rows.clone().zip(b).map(|(row, &b)| self.scale(row, b)).fold(0.0, f32::max);
+        let outputs = biases.iter_mut().zip(mantissas).zip(shifts).zip(scales);
+        let quantized_rows = weights.chunks_exact_mut(inputs.max(1));
+        for ((((row, &b), quantized), output), _) in rows.zip(b).zip(quantized_rows).zip(outputs).zip(0..) {
+            let (((bias, mantissa), shift), scale_bits) = output;
+            let scale = if self.per_channel { self.scale(row, b) } else { whole };
+            for (q, &w) in quantized.iter_mut().zip(row) {
+                // Symmetric: -128 is not used, as the specification asks of weights.
+                *q = Affine { scale, zero_point: 0 }.quantize(w * self.unfold).max(-127);
+            }
+            let unit = f64::from(self.input.scale) * f64::from(scale);
+            // A float cast saturates; `scale` keeps the bias far from that.
+            *bias = libm::round(f64::from(b) / unit) as i32;
+            let multiplier = if self.per_channel {
+                Multiplier::per_channel(self.input.scale, scale, self.output.scale)
+            } else {
+                Multiplier::per_tensor_dense(self.input.scale, scale, self.output.scale)
+            };
+            (*mantissa, *shift) = (multiplier.mantissa, multiplier.shift);
+            *scale_bits = scale.to_bits().cast_signed();
+        }
+    }
+
+    /// The smallest scale that holds a row's weights in 7 bits and its bias in 30.
+    fn scale(&self, row: &[f32], bias: f32) -> f32 {
+        let largest = row.iter().fold(0.0f32, |m, w| m.max(w.abs())) * self.unfold;
+        let for_bias = bias.abs() / self.input.scale / (1u32 << 30) as f32;
+        let scale = (largest / 127.0).max(for_bias);
+        if scale.is_normal() { scale } else { f32::MIN_POSITIVE.max(1e-30) }
+    }
+}
+
+/// Widens every layer's range.
+pub(crate) fn widen(ranges: &mut [Range], layer: usize, low: f32, high: f32) {
+    if let Some(range) = ranges.get_mut(layer) {
+        range.widen(low, high);
+    }
+}
+
+/// Writes the packed int8 tail as f32 parameters, the latents' scale folded into the first layer.
+pub(crate) fn dequantize(pack: &Pack, parameters: &mut [f32]) {
+    let feature = pack.feature();
+    let mut fold = feature.affine.scale / pack.feature_unit();
+    let mut rest = parameters;
+    for op in pack.tail_operators() {
+        let (input, output) = (pack.tensor(op.input), pack.tensor(op.output));
+        let (inputs, outputs) = (input.len(), output.channels);
+        let own_weights = split_front(&mut rest, inputs * outputs);
+        let own_biases = split_front(&mut rest, outputs);
+        let weights = pack.int8(op.constants.weights, inputs * outputs);
+        let biases = pack.int32(op.constants.biases, outputs);
+        let scales = pack.float32(op.constants.scales, if op.per_channel { outputs } else { 1 });
+        let rows = own_weights.chunks_exact_mut(inputs.max(1)).zip(weights.chunks_exact(inputs.max(1)));
+        for (o, (((row, quantized), b), &bias)) in rows.zip(own_biases).zip(biases).enumerate() {
+            let scale = scales.get(if op.per_channel { o } else { 0 }).copied().unwrap_or(0.0);
+            for (w, &q) in row.iter_mut().zip(quantized) {
+                *w = (scale * fold) * f32::from(q);
+            }
+            *b = (f64::from(input.affine.scale) * f64::from(scale) * f64::from(bias)) as f32;
+        }
+        fold = 1.0;
+    }
+}
+
+/// Words and weights that a tuned tail takes.
+pub(crate) fn tuned_lengths(tail: &TailShape) -> (usize, usize) {
+    let weights = tail.segments().filter(|s| !s.is_bias).map(|s: Segment| s.length).sum();
+    (tail.outputs() * TUNED_WORDS, weights)
+}

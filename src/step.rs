@@ -1,0 +1,207 @@
+//! One minibatch step of SGD, SAM or ASAM: where tail and optimizer meet in flat buffers.
+
+use crate::optim::{Geometry, Recipe, sam, sgd};
+use crate::tail::{TailShape, Workspace};
+
+/// A loss or a gradient was NaN or infinite. The weights are what they were before the step; the velocity is
+/// not to be used further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[error("loss or gradient of sample {sample} of the minibatch is not finite; the weights are unchanged")]
+pub struct NonFinite {
+    /// Position in the minibatch, from 0.
+    pub sample: usize,
+}
+
+/// What a step saw.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Outcome {
+    /// Mean loss of the minibatch at `w`, before the step.
+    pub loss: f32,
+    /// Mean of `L(w + e) - L(w)` over the samples that were perturbed: the sharpness, for free. 0 for SGD.
+    pub rise: f32,
+}
+
+/// The flat buffers of a tail: all of [`TailShape::parameters`] length, the gradient's empty where
+/// [`Recipe::needs_gradient_buffer`] says no.
+#[derive(Debug)]
+pub struct Buffers<'a> {
+    /// Parameters w.
+    pub weights: &'a mut [f32],
+    /// Velocity v.
+    pub velocity: &'a mut [f32],
+    /// Gradient g.
+    pub gradient: &'a mut [f32],
+    /// One sample's activations, of [`TailShape::workspace_length`].
+    pub workspace: &'a mut [f32],
+}
+
+/// One step on `count` samples: `load(i, features)` writes sample i's features and returns its label; it is
+/// called once or twice a sample.
+///
+/// # Errors
+/// [`NonFinite`], with the weights unchanged.
+///
+/// ```
+/// use flatmin::{Activation, Recipe, step::{self, Buffers}, tail::{TailShape, dense::DenseShape}};
+/// let tail = TailShape::new(&[DenseShape { inputs: 2, outputs: 2, activation: Activation::None }])?;
+/// let (mut w, mut v, mut workspace) = ([0.0; 6], [0.0; 6], [0.0; 10]);
+/// let recipe = Recipe { rho: 0.0, weight_decay: 0.0, ..Recipe::DEFAULT };
+/// let buffers = Buffers { weights: &mut w, velocity: &mut v, gradient: &mut [], workspace: &mut workspace };
+/// let outcome = step::minibatch(&tail, &recipe, 0.1, buffers, 1, |_, features| {
+///     features.copy_from_slice(&[1.0, 2.0]);
+///     0 // the label
+/// })?;
+/// assert!((outcome.loss - 2f32.ln()).abs() < 1e-6);
+/// assert_eq!(w, [0.05, 0.1, -0.05, -0.1, 0.05, -0.05]); // -0.1 * (p - y) (x, 1), p = 1/2
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+pub fn minibatch(
+    tail: &TailShape,
+    recipe: &Recipe,
+    learning_rate: f32,
+    buffers: Buffers,
+    count: usize,
+    load: impl FnMut(usize, &mut [f32]) -> usize,
+) -> Result<Outcome, NonFinite> {
+    let Buffers { weights, velocity, gradient, workspace } = buffers;
+    let workspace = Workspace::new(tail, workspace).ok_or(NonFinite { sample: 0 })?;
+    sgd::prepare(velocity, weights, recipe.momentum, recipe.weight_decay, recipe.bias, tail.segments());
+    // rho = 0 is the base optimizer, in every bit.
+    let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
+    let mut batch = Minibatch {
+        tail,
+        recipe,
+        workspace,
+        load,
+        scale: 1.0 / count.max(1) as f32,
+        loss: 0.0,
+        rise: 0.0,
+        perturbed: 0,
+    };
+    match geometry {
+        Some(geometry) if recipe.needs_gradient_buffer() => {
+            let group = usize::from(recipe.sharpness_batch).max(1);
+            let mut start = 0;
+            while start < count {
+                let end = (start + group).min(count);
+                batch.stored(&geometry, start, end, weights, velocity, gradient)?;
+                start = end;
+            }
+        }
+        _ => {
+            for sample in 0..count {
+                batch.unstored(geometry.as_ref(), sample, weights, velocity)?;
+            }
+        }
+    }
+    let outcome =
+        Outcome { loss: batch.loss * batch.scale, rise: batch.rise / batch.perturbed.max(1) as f32 };
+    sgd::descend(weights, velocity, learning_rate);
+    Ok(outcome)
+}
+
+struct Minibatch<'a, L> {
+    tail: &'a TailShape,
+    recipe: &'a Recipe,
+    workspace: Workspace<'a>,
+    load: L,
+    /// One over the minibatch.
+    scale: f32,
+    loss: f32,
+    rise: f32,
+    perturbed: u32,
+}
+
+impl<L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, L> {
+    /// Loads a sample and runs the first pass at `weights`. Returns loss and label.
+    fn pass(&mut self, sample: usize, weights: &[f32]) -> Result<(f32, usize), NonFinite> {
+        let label = (self.load)(sample, self.workspace.features);
+        let loss = self.tail.first_pass(weights, label, &mut self.workspace);
+        self.check(sample, loss, false)?;
+        Ok((loss, label))
+    }
+
+    fn check(&self, sample: usize, loss: f32, second: bool) -> Result<(), NonFinite> {
+        if loss.is_finite() && self.tail.gradient_norm_squared(&self.workspace, second).is_finite() {
+            Ok(())
+        } else {
+            Err(NonFinite { sample })
+        }
+    }
+
+    /// One sample without a written weight: SGD, or an ascent of its own by the rank-one identity.
+    fn unstored(
+        &mut self,
+        geometry: Option<&Geometry>,
+        sample: usize,
+        weights: &[f32],
+        velocity: &mut [f32],
+    ) -> Result<(), NonFinite> {
+        let (loss, label) = self.pass(sample, weights)?;
+        self.loss += loss;
+        let step = geometry.and_then(|geometry| {
+            let norm = self.tail.ascent_norm_squared(weights, geometry, &mut self.workspace);
+            Some((geometry, geometry.step_length(self.recipe.rho, norm)?))
+        });
+        if let Some((geometry, c)) = step {
+            let risen = self.tail.perturbed_pass(weights, geometry, c, label, &mut self.workspace);
+            self.check(sample, risen, true)?;
+            self.rise += risen - loss;
+            self.perturbed += 1;
+        }
+        self.tail.accumulate(self.scale, self.recipe.bias, &self.workspace, step.is_some(), velocity);
+        Ok(())
+    }
+
+    /// A group of samples that share one ascent, with the weights moved to `w + e` and back.
+    fn stored(
+        &mut self,
+        geometry: &Geometry,
+        start: usize,
+        end: usize,
+        weights: &mut [f32],
+        velocity: &mut [f32],
+        gradient: &mut [f32],
+    ) -> Result<(), NonFinite> {
+        let tail = self.tail;
+        gradient.fill(0.0);
+        let mean = 1.0 / (end - start).max(1) as f32;
+        let mut loss_at_w = 0.0;
+        for sample in start..end {
+            let (loss, _) = self.pass(sample, weights)?;
+            loss_at_w += loss;
+            tail.accumulate(mean, self.recipe.bias, &self.workspace, false, gradient);
+        }
+        self.loss += loss_at_w;
+        let norm = sam::ascent_norm_squared(weights, gradient, geometry, tail.segments());
+        let c = geometry.step_length(self.recipe.rho, norm);
+        if let Some(c) = c {
+            sam::perturb(weights, gradient, c, geometry, tail.segments());
+        }
+        let descent = self.descent(start, end, weights, velocity);
+        if c.is_some() {
+            sam::restore(weights, gradient);
+            self.rise += descent? - loss_at_w;
+            self.perturbed += (end - start) as u32;
+        }
+        descent.map(|_| ())
+    }
+
+    /// Adds the group's gradient at `weights` to the velocity; returns the sum of the losses there.
+    fn descent(
+        &mut self,
+        start: usize,
+        end: usize,
+        weights: &[f32],
+        velocity: &mut [f32],
+    ) -> Result<f32, NonFinite> {
+        let mut sum = 0.0;
+        for sample in start..end {
+            sum += self.pass(sample, weights)?.0;
+            self.tail.accumulate(self.scale, self.recipe.bias, &self.workspace, false, velocity);
+        }
+        Ok(sum)
+    }
+}

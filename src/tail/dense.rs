@@ -1,0 +1,223 @@
+//! A trainable fully connected layer in f32: forward, backward, and both at `w + e` without touching `w`.
+//!
+//! For one sample the weights' gradient is `d_weight = delta a^T`, rank one, and the ascent step is
+//! `e = c T^2 * delta a^T`; what `w + e` does to a vector then needs `delta` and `a` alone
+//! (Foret et al. 2020, equation 2; Kwon et al. 2021, equation 3, written out for one sample).
+//!
+//! `parameters` is always the layer's own: weights `[outputs, inputs]` row-major, then `outputs` biases.
+
+use crate::lanes::{add_scaled, dot, norm_squared, scaled_norm_squared, weighted_dot};
+use crate::optim::{BiasTreatment, Geometry};
+use crate::pack::Activation;
+
+/// Shape of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DenseShape {
+    /// Length of the input.
+    pub inputs: usize,
+    /// Length of the output.
+    pub outputs: usize,
+    /// Fused activation.
+    pub activation: Activation,
+}
+
+impl DenseShape {
+    /// Number of weights.
+    pub const fn weights(&self) -> usize {
+        self.inputs * self.outputs
+    }
+
+    /// Weights and biases.
+    pub const fn parameters(&self) -> usize {
+        self.weights() + self.outputs
+    }
+
+    fn split<'a>(&self, parameters: &'a [f32]) -> (impl Iterator<Item = &'a [f32]> + use<'a>, &'a [f32]) {
+        let (weights, biases) = parameters.split_at(self.weights().min(parameters.len()));
+        (weights.chunks_exact(self.inputs.max(1)), biases)
+    }
+}
+
+/// What one layer keeps of the first pass, which is all that its ascent step is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstPass<'a> {
+    /// The layer's input at `w`.
+    pub a: &'a [f32],
+    /// The gradient of the loss by the layer's output before its activation, at `w`.
+    pub delta: &'a [f32],
+}
+
+/// `z = W a + b`.
+pub fn forward(shape: &DenseShape, parameters: &[f32], a: &[f32], z: &mut [f32]) {
+    let (rows, biases) = shape.split(parameters);
+    for ((z, row), &b) in z.iter_mut().zip(rows).zip(biases) {
+        *z = dot(row, a) + b;
+    }
+}
+
+/// `z = activation(z)`. Comparisons rather than `max`: NaN must pass through to the loss, where it is noticed.
+pub fn activate(activation: Activation, z: &mut [f32]) {
+    let ceiling = match activation {
+        Activation::None => return,
+        Activation::Relu => f32::INFINITY,
+        Activation::Relu6 => 6.0,
+    };
+    for z in z {
+        if *z < 0.0 {
+            *z = 0.0;
+        } else if *z > ceiling {
+            *z = ceiling;
+        }
+    }
+}
+
+/// Backward of [`activate`]: zeroes `delta` where the activation is flat; `y` is the activation's output.
+pub fn mask(activation: Activation, y: &[f32], delta: &mut [f32]) {
+    let ceiling = match activation {
+        Activation::None => return,
+        Activation::Relu => f32::INFINITY,
+        Activation::Relu6 => 6.0,
+    };
+    for (d, &y) in delta.iter_mut().zip(y) {
+        if y <= 0.0 || y >= ceiling {
+            *d = 0.0;
+        }
+    }
+}
+
+/// `d_weight += scale * delta a^T`, `d_bias += scale * delta` (the latter unless frozen).
+pub fn accumulate(
+    shape: &DenseShape,
+    scale: f32,
+    bias: BiasTreatment,
+    a: &[f32],
+    delta: &[f32],
+    d: &mut [f32],
+) {
+    let (d_weights, d_biases) = d.split_at_mut(shape.weights().min(d.len()));
+    for (row, &delta) in d_weights.chunks_exact_mut(shape.inputs.max(1)).zip(delta) {
+        // ReLU leaves many exact zeros; adding them would change nothing.
+        if delta != 0.0 {
+            add_scaled(row, scale * delta, a);
+        }
+    }
+    if bias != BiasTreatment::Frozen {
+        add_scaled(d_biases, scale, delta);
+    }
+}
+
+/// `d_input = W^T delta`.
+pub fn backward_input(shape: &DenseShape, parameters: &[f32], delta: &[f32], d_input: &mut [f32]) {
+    d_input.fill(0.0);
+    let (rows, _) = shape.split(parameters);
+    for (row, &delta) in rows.zip(delta) {
+        if delta != 0.0 {
+            add_scaled(d_input, delta, row);
+        }
+    }
+}
+
+/// For ASAM: `energies[o] = sum_i T_oi^2 a_i^2` where `delta[o]` is not zero, else 0.
+pub fn row_energies(
+    shape: &DenseShape,
+    parameters: &[f32],
+    eta: f32,
+    first: FirstPass,
+    energies: &mut [f32],
+) {
+    let (rows, _) = shape.split(parameters);
+    for ((energy, row), &delta) in energies.iter_mut().zip(rows).zip(first.delta) {
+        *energy = if delta != 0.0 { scaled_norm_squared(row, first.a, eta) } else { 0.0 };
+    }
+}
+
+/// `||T g||^2` of this layer's share of one sample's gradient `g = (delta a^T, delta)`. `energies` as
+/// [`row_energies`] left them (ASAM only).
+pub fn sample_norm_squared(
+    shape: &DenseShape,
+    parameters: &[f32],
+    geometry: &Geometry,
+    first: FirstPass,
+    energies: &[f32],
+) -> f32 {
+    let (_, biases) = shape.split(parameters);
+    let mut sum = 0.0;
+    if geometry.eta.is_some() {
+        for (&energy, &d) in energies.iter().zip(first.delta) {
+            sum += energy * (d * d);
+        }
+    } else {
+        sum += norm_squared(first.delta) * norm_squared(first.a);
+    }
+    for (&b, &d) in biases.iter().zip(first.delta) {
+        sum += geometry.bias_factor(b) * (d * d);
+    }
+    sum
+}
+
+/// First tail layer at `w + e`: its input is the latent in both passes, so that
+/// `z' = z + c delta (energy + T_b^2)`, in place on the first pass's `z`, without one weight being read.
+pub fn shift_first_layer(
+    shape: &DenseShape,
+    parameters: &[f32],
+    geometry: &Geometry,
+    c: f32,
+    first: FirstPass,
+    energies: &[f32],
+    z: &mut [f32],
+) {
+    let (_, biases) = shape.split(parameters);
+    let norm = if geometry.eta.is_some() { 0.0 } else { norm_squared(first.a) };
+    for (((z, &energy), &b), &delta) in z.iter_mut().zip(energies).zip(biases).zip(first.delta) {
+        let energy = if geometry.eta.is_some() { energy } else { norm };
+        *z += (c * delta) * (energy + geometry.bias_factor(b));
+    }
+}
+
+/// `z' = (W + e) a' + b + e_b`: to `W a' + b` comes `c delta_o (sum_i T_oi^2 a_i a'_i + T_b^2)`.
+pub fn forward_perturbed(
+    shape: &DenseShape,
+    parameters: &[f32],
+    geometry: &Geometry,
+    c: f32,
+    first: FirstPass,
+    a: &[f32],
+    z: &mut [f32],
+) {
+    let (rows, biases) = shape.split(parameters);
+    let plain_overlap = if geometry.eta.is_some() { 0.0 } else { dot(first.a, a) };
+    for (((z, row), &b), &delta) in z.iter_mut().zip(rows).zip(biases).zip(first.delta) {
+        let overlap = match geometry.eta {
+            Some(eta) if delta != 0.0 => weighted_dot(row, eta, first.a, a),
+            _ => plain_overlap,
+        };
+        *z = dot(row, a) + b + (c * delta) * (overlap + geometry.bias_factor(b));
+    }
+}
+
+/// `d_input = (W + e)^T delta'`: to `W^T delta'` comes `c a_i sum_o T_oi^2 delta_o delta'_o`.
+pub fn backward_input_perturbed(
+    shape: &DenseShape,
+    parameters: &[f32],
+    geometry: &Geometry,
+    c: f32,
+    first: FirstPass,
+    delta: &[f32],
+    d_input: &mut [f32],
+) {
+    backward_input(shape, parameters, delta, d_input);
+    let Some(eta) = geometry.eta else {
+        return add_scaled(d_input, c * dot(first.delta, delta), first.a);
+    };
+    let (rows, _) = shape.split(parameters);
+    for ((row, &d), &first_d) in rows.zip(delta).zip(first.delta) {
+        let factor = c * (d * first_d);
+        if factor != 0.0 {
+            for ((d_input, &w), &a) in d_input.iter_mut().zip(row).zip(first.a) {
+                let t = w.abs() + eta;
+                *d_input += factor * ((t * t) * a);
+            }
+        }
+    }
+}

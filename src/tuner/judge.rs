@@ -1,0 +1,127 @@
+//! The tuner's answers: requantization, classification, scores, and means over the replay.
+
+use super::{Evaluation, Score, Tuner, TunerError, Version, int8, load, write_features};
+use crate::optim::{BiasTreatment, Geometry};
+use crate::requant::{self, Range};
+use crate::tail::{MAX_LAYERS, Workspace, argmax};
+use crate::trunk;
+
+impl Tuner<'_> {
+    /// Quantizes the current weights to int8, with the activation ranges that the replay's samples cause at
+    /// them. From then on [`Version::Tuned`] answers with the result.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn requantize(&mut self) -> Result<(), TunerError> {
+        if self.replay.is_empty() {
+            return Err(TunerError::NoSamples);
+        }
+        let (zero_point, unit) = self.feature_affine();
+        let mut ranges = [Range::EMPTY; MAX_LAYERS];
+        if let Some(mut workspace) = Workspace::new(&self.tail, self.scratch) {
+            for slot in 0..self.replay.len() {
+                load(&self.replay, slot, zero_point, unit, workspace.features);
+                self.tail.forward(self.weights, &mut workspace);
+                self.tail.for_each_range(&workspace, |layer, low, high| {
+                    requant::widen(&mut ranges, layer, low, high);
+                });
+            }
+        }
+        self.macs += self.tail.forward_macs() * self.replay.len() as u64;
+        self.tuned.quantize(&self.pack, &self.tail, self.weights, &ranges);
+        Ok(())
+    }
+
+    fn feature_affine(&self) -> (i32, f32) {
+        (self.pack.feature().affine.zero_point, self.pack.feature_unit())
+    }
+
+    /// The network's int8 output for `input`: int8 trunk, int8 tail.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
+    pub fn classify(&mut self, input: &[i8], version: Version) -> Result<&[i8], TunerError> {
+        self.check_tuned(version)?;
+        self.latent(input)?;
+        Ok(self.int8_tail(version))
+    }
+
+    /// The same from a latent that [`Tuner::latent`] gave.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
+    pub fn classify_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError> {
+        self.check_tuned(version)?;
+        self.check_latent(latent)?;
+        self.pack.feature().of_mut(int8(self.scratch)).copy_from_slice(latent);
+        Ok(self.int8_tail(version))
+    }
+
+    fn int8_tail(&mut self, version: Version) -> &[i8] {
+        let arena = int8(self.scratch);
+        match version {
+            Version::Factory => trunk::run_factory_tail(&self.pack, arena),
+            Version::Tuned => self.tuned.run(&self.pack, arena),
+        }
+        self.pack.output().of(arena)
+    }
+
+    fn check_tuned(&self, version: Version) -> Result<(), TunerError> {
+        if version == Version::Tuned && self.tuned.is_empty() { Err(TunerError::NotTuned) } else { Ok(()) }
+    }
+
+    fn check_latent(&self, latent: &[i8]) -> Result<(), TunerError> {
+        let (expected, found) = (self.tail.features(), latent.len());
+        if expected == found { Ok(()) } else { Err(TunerError::InputLength { expected, found }) }
+    }
+
+    /// The current f32 tail on a latent with its label.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`], [`TunerError::Label`].
+    pub fn score_latent(&mut self, latent: &[i8], label: usize) -> Result<Score, TunerError> {
+        self.label(label)?;
+        self.check_latent(latent)?;
+        let (zero_point, unit) = self.feature_affine();
+        let Some(mut workspace) = Workspace::new(&self.tail, self.scratch) else {
+            return Ok(Score { loss: f32::NAN, class: 0 });
+        };
+        write_features(latent, zero_point, unit, workspace.features);
+        let loss = self.tail.first_pass(self.weights, label, &mut workspace);
+        Ok(Score { loss, class: argmax(workspace.logits(self.tail.classes())) })
+    }
+
+    /// Loss, accuracy and sharpness of the current f32 weights over the replay.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn evaluate(&mut self, rho: f32) -> Result<Evaluation, TunerError> {
+        let count = self.replay.len();
+        if count == 0 {
+            return Err(TunerError::NoSamples);
+        }
+        let (zero_point, unit) = self.feature_affine();
+        let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
+        let mut sums = Evaluation { loss: 0.0, accuracy: 0.0, sharpness: 0.0 };
+        let Some(mut workspace) = Workspace::new(&self.tail, self.scratch) else { return Ok(sums) };
+        for slot in 0..count {
+            let label = load(&self.replay, slot, zero_point, unit, workspace.features);
+            let loss = self.tail.first_pass(self.weights, label, &mut workspace);
+            sums.loss += loss;
+            if argmax(workspace.logits(self.tail.classes())) == label {
+                sums.accuracy += 1.0;
+            }
+            let norm = self.tail.ascent_norm_squared(self.weights, &geometry, &mut workspace);
+            if let Some(c) = geometry.step_length(rho, norm) {
+                sums.sharpness +=
+                    self.tail.perturbed_pass(self.weights, &geometry, c, label, &mut workspace) - loss;
+            }
+        }
+        let mean = 1.0 / count as f32;
+        Ok(Evaluation {
+            loss: sums.loss * mean,
+            accuracy: sums.accuracy * mean,
+            sharpness: sums.sharpness * mean,
+        })
+    }
+}

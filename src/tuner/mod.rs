@@ -1,0 +1,407 @@
+//! Ties it together: observe, step, requantize, classify. No arithmetic of its own.
+
+mod judge;
+
+use crate::memory::{ALIGNMENT, MemoryPlan, Region};
+use crate::optim::{Recipe, RecipeError};
+use crate::pack::{CRC, Pack};
+use crate::replay::Replay;
+use crate::requant::{self, TunedTail};
+use crate::step::{self, Buffers, NonFinite};
+use crate::tail::{TailError, TailShape};
+use crate::trunk;
+use rand_core::{Rng, SeedableRng};
+use rand_pcg::Pcg32;
+
+/// Why a call of [`Tuner`] did not do what it was asked; the tuner is as it was before.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum TunerError {
+    /// The arena is too small for pack and recipe.
+    #[error("arena has {found} bytes, this pack and recipe take {needed}")]
+    ArenaTooSmall {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// The arena does not start on a 16-byte boundary.
+    #[error("arena is not 16-byte aligned; use `flatmin::Arena`")]
+    ArenaMisaligned,
+    /// The pack cannot be trained.
+    #[error(transparent)]
+    Tail(#[from] TailError),
+    /// A hyperparameter is out of range.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// An input of the wrong length.
+    #[error("input has {found} values, the network takes {expected}")]
+    InputLength {
+        /// Elements of the network's input.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// A label that the network has no output for.
+    #[error("label {label} is out of range, the network has classes 0 to {last}")]
+    Label {
+        /// The label.
+        label: usize,
+        /// The highest label allowed.
+        last: usize,
+    },
+    /// No sample was observed.
+    #[error("there is no labelled sample to tune on; observe some first")]
+    NoSamples,
+    /// [`Tuner::step`] without [`Tuner::start`], or after the last step.
+    #[error("no tuning run is under way; start one first")]
+    NotRunning,
+    /// A tuned classification before [`Tuner::requantize`].
+    #[error("there is no tuned tail yet; requantize after tuning")]
+    NotTuned,
+    /// A loss or gradient was NaN or infinite; the run has ended, the weights are those of the step before.
+    #[error(transparent)]
+    NonFinite(#[from] NonFinite),
+}
+
+/// Which tail answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Version {
+    /// The tail as packed.
+    Factory,
+    /// The tail that [`Tuner::requantize`] made last.
+    Tuned,
+}
+
+/// What [`Tuner::step`] did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct StepReport {
+    /// Epoch of this step, from 0.
+    pub epoch: u16,
+    /// Mean loss of the minibatch before the step.
+    pub loss: f32,
+    /// Mean rise of the loss at the perturbed weights; 0 for SGD.
+    pub rise: f32,
+    /// Learning rate of this step.
+    pub learning_rate: f32,
+    /// This step was the last of its epoch.
+    pub epoch_finished: bool,
+    /// This step was the last of the run.
+    pub finished: bool,
+}
+
+/// The f32 tail on one sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Score {
+    /// Cross-entropy of the label.
+    pub loss: f32,
+    /// Class with the largest logit.
+    pub class: usize,
+}
+
+/// Means over the replay, at the current weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Evaluation {
+    /// Mean cross-entropy.
+    pub loss: f32,
+    /// Share of samples whose label has the largest logit.
+    pub accuracy: f32,
+    /// Mean rise of a sample's loss at its own worst step of length rho (SAM's geometry, m = 1).
+    pub sharpness: f32,
+}
+
+#[derive(Debug)]
+struct Run {
+    random: Pcg32,
+    epoch: u16,
+    /// Samples of this epoch done.
+    position: usize,
+    /// Samples in this epoch.
+    samples: usize,
+    step: u32,
+    steps: u32,
+}
+
+/// A pretrained network, its trainable tail and the samples to tune it on, in one caller-owned arena.
+///
+/// The order of calls: [`observe`](Self::observe) labelled samples, [`start`](Self::start) a run,
+/// [`step`](Self::step) until it is finished, [`requantize`](Self::requantize), then
+/// [`classify`](Self::classify). Each does bounded work; nothing waits, nothing allocates.
+#[derive(Debug)]
+pub struct Tuner<'a> {
+    pack: Pack<'a>,
+    tail: TailShape,
+    recipe: Recipe,
+    arena_bytes: usize,
+    weights: &'a mut [f32],
+    velocity: &'a mut [f32],
+    gradient: &'a mut [f32],
+    tuned: TunedTail<'a>,
+    replay: Replay<'a>,
+    order: &'a mut [u16],
+    scratch: &'a mut [f32],
+    run: Option<Run>,
+    macs: u64,
+}
+
+/// Cuts a region off the front of `rest`, whose first byte is `at` in the arena.
+fn region<'a, T: bytemuck::Pod>(
+    rest: &mut &'a mut [u8],
+    at: &mut usize,
+    region: Region,
+) -> Option<&'a mut [T]> {
+    let (_, behind) = core::mem::take(rest).split_at_mut_checked(region.offset - *at)?;
+    let (own, behind) = behind.split_at_mut_checked(region.bytes)?;
+    *rest = behind;
+    *at = region.offset + region.bytes;
+    bytemuck::try_cast_slice_mut(own).ok()
+}
+
+/// A shared view of scratch memory as int8.
+fn int8(scratch: &mut [f32]) -> &mut [i8] {
+    bytemuck::try_cast_slice_mut(scratch).unwrap_or(&mut [])
+}
+
+impl<'a> Tuner<'a> {
+    /// A tuner at the factory weights, without samples. `arena` needs [`crate::Sizes::train_bytes`].
+    ///
+    /// # Errors
+    /// The arena's size or alignment, the recipe, or a pack without trainable layers.
+    pub fn new(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
+        recipe.check()?;
+        let tail = TailShape::of(&pack)?;
+        let sizes = pack.sizes();
+        let plan = MemoryPlan::new(&sizes, &recipe);
+        let too_small = TunerError::ArenaTooSmall { needed: plan.total_bytes(), found: arena.len() };
+        let arena_bytes = arena.len();
+        if arena_bytes < plan.total_bytes() {
+            return Err(too_small);
+        }
+        if arena.as_ptr().align_offset(ALIGNMENT) != 0 {
+            return Err(TunerError::ArenaMisaligned);
+        }
+        let (mut rest, mut at) = (arena, 0);
+        let mut take = |part| region::<f32>(&mut rest, &mut at, part).ok_or(too_small);
+        let (weights, velocity, gradient) = (take(plan.weights)?, take(plan.velocity)?, take(plan.gradient)?);
+        let (words, _) = requant::tuned_lengths(&tail);
+        let words_region = Region { offset: plan.tuned_tail.offset, bytes: words * 4 };
+        let weights_region = Region { offset: words_region.offset + words * 4, bytes: sizes.tail_weights };
+        let tuned_words = region(&mut rest, &mut at, words_region).ok_or(too_small)?;
+        let tuned_weights = region(&mut rest, &mut at, weights_region).ok_or(too_small)?;
+        let latents = region(&mut rest, &mut at, plan.replay).ok_or(too_small)?;
+        let labels = region(&mut rest, &mut at, plan.labels).ok_or(too_small)?;
+        let order = region(&mut rest, &mut at, plan.order).ok_or(too_small)?;
+        let scratch = region(&mut rest, &mut at, plan.scratch).ok_or(too_small)?;
+        let mut tuner = Self {
+            pack,
+            tail,
+            recipe,
+            arena_bytes,
+            weights,
+            velocity,
+            gradient,
+            tuned: TunedTail::new(tuned_words, tuned_weights),
+            replay: Replay::new(latents, labels, sizes.feature_length),
+            order,
+            scratch,
+            run: None,
+            macs: 0,
+        };
+        tuner.factory_reset();
+        Ok(tuner)
+    }
+
+    /// Back to the factory weights; the samples stay.
+    pub fn factory_reset(&mut self) {
+        requant::dequantize(&self.pack, self.weights);
+        self.tuned.clear();
+        self.run = None;
+        self.macs = 0;
+    }
+
+    /// Forgets the samples.
+    pub fn forget(&mut self) {
+        self.replay.clear();
+        self.run = None;
+    }
+
+    /// The network.
+    pub fn pack(&self) -> &Pack<'a> {
+        &self.pack
+    }
+
+    /// The recipe of the current or last run.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Labelled samples held.
+    pub fn samples(&self) -> usize {
+        self.replay.len()
+    }
+
+    /// The f32 parameters, layer after layer: weights `[outputs, inputs]`, biases.
+    pub fn weights(&self) -> &[f32] {
+        self.weights
+    }
+
+    /// CRC-32 of the f32 parameters' bytes, little endian: the same on every target after the same calls.
+    pub fn weights_crc32(&self) -> u32 {
+        let mut digest = CRC.digest();
+        for w in self.weights.iter() {
+            digest.update(&w.to_le_bytes());
+        }
+        digest.finalize()
+    }
+
+    /// Multiply-adds since the factory reset: trunk and tail, tuning and evaluation of labelled samples;
+    /// classification not counted.
+    pub fn macs(&self) -> u64 {
+        self.macs
+    }
+
+    /// Runs the trunk on `input` and returns the latent.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`].
+    pub fn latent(&mut self, input: &[i8]) -> Result<&[i8], TunerError> {
+        let expected = self.pack.sizes().input_length;
+        if input.len() != expected {
+            return Err(TunerError::InputLength { expected, found: input.len() });
+        }
+        let arena = int8(self.scratch);
+        self.pack.input().of_mut(arena).copy_from_slice(input);
+        trunk::run_trunk(&self.pack, arena);
+        Ok(self.pack.feature().of(arena))
+    }
+
+    /// Runs the trunk on a labelled sample and keeps its latent; the oldest gives way when the replay is full.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`], [`TunerError::Label`].
+    pub fn observe(&mut self, input: &[i8], label: usize) -> Result<(), TunerError> {
+        let label = self.label(label)?;
+        self.latent(input)?;
+        self.macs += self.pack.trunk_macs();
+        let arena = int8(self.scratch);
+        self.replay.push(self.pack.feature().of(arena), label);
+        Ok(())
+    }
+
+    fn label(&self, label: usize) -> Result<u16, TunerError> {
+        let last = self.tail.classes().saturating_sub(1);
+        u16::try_from(label).ok().filter(|&l| usize::from(l) <= last).ok_or(TunerError::Label { label, last })
+    }
+
+    /// Starts a run from the current weights, with a velocity of zero.
+    ///
+    /// # Errors
+    /// A bad recipe, one that needs a larger arena or replay than this tuner has, or no samples.
+    pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
+        recipe.check()?;
+        let fits = Recipe { replay_capacity: self.recipe.replay_capacity, ..recipe };
+        if recipe.needs_gradient_buffer() && self.gradient.len() < self.tail.parameters() {
+            let needed = MemoryPlan::new(&self.pack.sizes(), &fits).total_bytes();
+            return Err(TunerError::ArenaTooSmall { needed, found: self.arena_bytes });
+        }
+        if self.replay.is_empty() {
+            return Err(TunerError::NoSamples);
+        }
+        self.recipe = fits;
+        self.velocity.fill(0.0);
+        let steps_an_epoch = self.replay.len().div_ceil(usize::from(recipe.minibatch).max(1));
+        self.run = Some(Run {
+            random: Pcg32::seed_from_u64(recipe.seed),
+            epoch: 0,
+            position: 0,
+            samples: 0,
+            step: 0,
+            steps: u32::try_from(steps_an_epoch).unwrap_or(u32::MAX).saturating_mul(u32::from(recipe.epochs)),
+        });
+        crate::fmt::info!("tuning on {} samples, {} epochs", self.replay.len(), recipe.epochs);
+        Ok(())
+    }
+
+    /// One minibatch.
+    ///
+    /// # Errors
+    /// [`TunerError::NotRunning`]; [`TunerError::NonFinite`], which ends the run.
+    pub fn step(&mut self) -> Result<StepReport, TunerError> {
+        let recipe = self.recipe;
+        let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
+        if run.position == 0 {
+            run.samples = shuffle(self.order, self.replay.len(), &mut run.random);
+        }
+        let end = (run.position + usize::from(recipe.minibatch)).min(run.samples);
+        let batch = self.order.get(run.position..end).unwrap_or(&[]);
+        let learning_rate = recipe.schedule.rate(recipe.learning_rate, run.step, run.steps);
+        let (zero_point, unit) = (self.pack.feature().affine.zero_point, self.pack.feature_unit());
+        let replay = &self.replay;
+        let buffers = Buffers {
+            weights: self.weights,
+            velocity: self.velocity,
+            gradient: self.gradient,
+            workspace: self.scratch,
+        };
+        let outcome =
+            step::minibatch(&self.tail, &recipe, learning_rate, buffers, batch.len(), |i, features| {
+                let slot = batch.get(i).map_or(0, |&slot| usize::from(slot));
+                load(replay, slot, zero_point, unit, features)
+            });
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.run = None;
+                return Err(error.into());
+            }
+        };
+        let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
+        let macs = self.tail.step_macs(geometry.as_ref(), recipe.needs_gradient_buffer());
+        self.macs += macs * batch.len() as u64;
+        let epoch = run.epoch;
+        run.step += 1;
+        run.position = end;
+        let epoch_finished = end >= run.samples;
+        if epoch_finished {
+            (run.position, run.epoch) = (0, epoch + 1);
+        }
+        let finished = epoch_finished && run.epoch >= recipe.epochs;
+        if finished {
+            self.run = None;
+        }
+        let (loss, rise) = (outcome.loss, outcome.rise);
+        Ok(StepReport { epoch, loss, rise, learning_rate, epoch_finished, finished })
+    }
+}
+
+/// Writes the order of one epoch over `count` samples: a Fisher-Yates shuffle of 0, 1, 2, ... Returns how many.
+fn shuffle(order: &mut [u16], count: usize, random: &mut Pcg32) -> usize {
+    let count = count.min(order.len());
+    for (slot, index) in order.iter_mut().zip(0..) {
+        *slot = index;
+    }
+    for i in (1..count).rev() {
+        // Multiply-shift bounding (Lemire 2019, without rejection: the bias is below 2^-16 here).
+        let j = (u64::from(random.next_u32()) * (i as u64 + 1)) >> 32;
+        order.swap(i, j as usize);
+    }
+    count
+}
+
+/// Writes a latent as the tail's features, `unit * (q - zero_point)`; returns the label.
+fn load(replay: &Replay, slot: usize, zero_point: i32, unit: f32, features: &mut [f32]) -> usize {
+    let Some((latent, label)) = replay.get(slot) else { return 0 };
+    write_features(latent, zero_point, unit, features);
+    usize::from(label)
+}
+
+fn write_features(latent: &[i8], zero_point: i32, unit: f32, features: &mut [f32]) {
+    for (feature, &q) in features.iter_mut().zip(latent) {
+        *feature = unit * (i32::from(q) - zero_point) as f32;
+    }
+}
