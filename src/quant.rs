@@ -129,13 +129,20 @@ impl Multiplier {
         )
     }
 
-    /// `x` times the factor, rounded once, to nearest, ties up: what LiteRT's reference fully connected layer
-    /// computes. Saturates.
+    /// `x` times the factor, rounded once, to nearest, ties away from zero, as LiteRT's reference fully
+    /// connected layer does in double precision. Equal to it but within 2^-31 of a tie. Saturates.
+    ///
+    /// ```
+    /// let half = flatmin::Multiplier::from_real(0.5);
+    /// assert_eq!((half.apply_once(7), half.apply_once(-7)), (4, -4)); // 3.5 and -3.5
+    /// ```
     #[inline]
     pub fn apply_once(self, x: i32) -> i32 {
         let shift = (31 - self.shift).clamp(1, 62) as u32;
-        let product = i64::from(x) * i64::from(self.mantissa) + (1i64 << (shift - 1));
-        (product >> shift).clamp(i32::MIN.into(), i32::MAX.into()) as i32
+        let product = i64::from(x) * i64::from(self.mantissa);
+        let magnitude = (product.abs() + (1i64 << (shift - 1))) >> shift;
+        let scaled = if product < 0 { -magnitude } else { magnitude };
+        scaled.clamp(i32::MIN.into(), i32::MAX.into()) as i32
     }
 }
 

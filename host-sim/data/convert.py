@@ -25,7 +25,7 @@ RECORD = struct.Struct("<BBBBI")
 PHYSICAL_SCALE = [2.0**-12] * 3 + [2.0**-10] * 3
 # Network input = physical value * gain: acceleration in g, rotation in units of 2 rad/s. A tensor
 # has one int8 scale for all channels; with these units the usual ranges of wrist motion, 4 g and
-# 8 rad/s (about 460 degrees a second), fill it alike. Fixed by the units, not fitted to the data.
+# 8 rad/s (about 460 degrees a second), fill it alike. One constant for all wearers (README.md).
 INPUT_GAIN = [1.0] * 3 + [0.5] * 3
 
 

@@ -2,9 +2,11 @@
 //! runs.
 
 pub mod graph;
+pub mod inspect;
 pub mod model;
 pub mod packer;
 pub mod report;
 pub mod samples;
 pub mod tflite;
+pub mod tuning;
 pub mod wearers;

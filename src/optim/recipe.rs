@@ -79,7 +79,7 @@ impl Recipe {
         eta: 0.01,
         sharpness_batch: 1,
         store_perturbation: false,
-        learning_rate: 0.02,
+        learning_rate: 0.005,
         momentum: 0.9,
         weight_decay: 1e-3,
         schedule: Schedule::Cosine,

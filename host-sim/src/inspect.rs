@@ -1,0 +1,201 @@
+//! What is in a model, and what training each of its possible tails would take.
+
+use crate::model::Model;
+use crate::packer::{self, PackFile};
+use anyhow::{Context, Result};
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use flatmin::tail::TailShape;
+use flatmin::{MemoryPlan, Recipe};
+use serde::Serialize;
+use std::fmt;
+use std::path::Path;
+
+/// One operator.
+#[derive(Debug, Clone, Serialize)]
+pub struct Layer {
+    /// Place in the file.
+    pub index: usize,
+    /// Schema's name.
+    pub operator: String,
+    /// Height, width, channels of the output.
+    pub output: [usize; 3],
+    /// Scale of the output.
+    pub scale: f32,
+    /// Zero point of the output.
+    pub zero_point: i32,
+    /// Bytes of weights.
+    pub weights: usize,
+    /// Multiply-adds.
+    pub macs: u64,
+}
+
+/// What tuning the last `layers` fully connected layers takes, with the default recipe.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cut {
+    /// Trainable layers.
+    pub layers: usize,
+    /// int8 elements of a latent.
+    pub feature_length: usize,
+    /// Trainable parameters.
+    pub tail_parameters: usize,
+    /// Size of the pack in flash.
+    pub flash_bytes: usize,
+    /// Size of the arena.
+    pub train_ram_bytes: usize,
+    /// The arena by purpose.
+    pub memory: Vec<(String, usize)>,
+    /// Multiply-adds of the trunk, once a sample.
+    pub trunk_macs: u64,
+    /// Multiply-adds of a sample's share of a step with SGD.
+    pub sgd_macs: u64,
+    /// The same with the default recipe's method.
+    pub default_method_macs: u64,
+}
+
+/// A model's layers and cuts.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// Name of the model.
+    pub model: String,
+    /// Size of the file.
+    pub file_bytes: usize,
+    /// Planned bytes of the int8 activation arena.
+    pub arena_bytes: usize,
+    /// Operators.
+    pub layers: Vec<Layer>,
+    /// Possible tails.
+    pub cuts: Vec<Cut>,
+    /// Latents that the cuts' RAM counts.
+    pub replay_capacity: u16,
+}
+
+/// Inspects a model.
+///
+/// # Errors
+/// Everything that the runtime does not support, in one list.
+pub fn inspect(model: &Model) -> Result<Inspection> {
+    let network = packer::lower(&model.graph).with_context(|| model.name.clone())?;
+    let layers = network.steps.iter().map(|step| {
+        let output = &network.tensors[step.output];
+        Layer {
+            index: step.index,
+            operator: step.name.to_owned(),
+            output: output.shape,
+            scale: output.affine.scale,
+            zero_point: output.affine.zero_point,
+            weights: step.constants.weights.len(),
+            macs: network.macs(step),
+        }
+    });
+    let recipe = Recipe::DEFAULT;
+    let mut cuts = Vec::new();
+    for layers in 1..=network.trainable_layers() {
+        let file = model.pack(layers)?;
+        let (pack, sizes) = (file.pack(), file.pack().sizes());
+        let plan = MemoryPlan::new(&sizes, &recipe);
+        let tail = TailShape::of(&pack)?;
+        cuts.push(Cut {
+            layers,
+            feature_length: sizes.feature_length,
+            tail_parameters: sizes.tail_parameters(),
+            flash_bytes: file.bytes().len(),
+            train_ram_bytes: plan.total_bytes(),
+            memory: plan.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).into(),
+            trunk_macs: pack.trunk_macs(),
+            sgd_macs: tail.step_macs(None, false),
+            default_method_macs: tail.step_macs(recipe.geometry().as_ref(), recipe.needs_gradient_buffer()),
+        });
+    }
+    Ok(Inspection {
+        model: model.name.clone(),
+        file_bytes: model.file_bytes(),
+        arena_bytes: model.pack(0)?.pack().sizes().arena_bytes,
+        layers: layers.collect(),
+        cuts,
+        replay_capacity: recipe.replay_capacity,
+    })
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let macs: u64 = self.layers.iter().map(|l| l.macs).sum();
+        let arena = self.arena_bytes;
+        writeln!(
+            f,
+            "{}: {} bytes, {macs} MACs, activation arena {arena} bytes",
+            self.model, self.file_bytes
+        )?;
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY);
+        table.set_header(["#", "operator", "output HWC", "scale", "zero point", "weights", "MACs"]);
+        for l in &self.layers {
+            let [h, w, c] = l.output;
+            let shape = format!("{h}x{w}x{c}");
+            let (index, scale, zero) = (l.index.to_string(), l.scale.to_string(), l.zero_point.to_string());
+            table.add_row([
+                index,
+                l.operator.clone(),
+                shape,
+                scale,
+                zero,
+                l.weights.to_string(),
+                l.macs.to_string(),
+            ]);
+        }
+        writeln!(f, "{table}")?;
+        if self.cuts.is_empty() {
+            return write!(f, "no trainable tail: the network does not end in fully connected layers");
+        }
+        writeln!(f, "tuning the last layers, replay of {} latents:", self.replay_capacity)?;
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY);
+        table.set_header([
+            "layers",
+            "latent",
+            "parameters",
+            "flash",
+            "RAM",
+            "trunk MACs",
+            "SGD MACs",
+            "ASAM MACs",
+        ]);
+        for c in &self.cuts {
+            let numbers = [c.layers, c.feature_length, c.tail_parameters, c.flash_bytes, c.train_ram_bytes];
+            let macs = [c.trunk_macs, c.sgd_macs, c.default_method_macs];
+            let row = numbers.iter().map(ToString::to_string).chain(macs.iter().map(ToString::to_string));
+            table.add_row(row.collect::<Vec<_>>());
+        }
+        write!(
+            f,
+            "{table}\nMACs of the trunk are once a sample, of a step each time that a sample is trained on"
+        )
+    }
+}
+
+/// A Rust file with a pack's constants, to be included by firmware.
+///
+/// # Errors
+/// A pack path without a file name.
+pub fn constants(file: &PackFile, path: &Path) -> Result<String> {
+    let name = path.file_name().context("the pack's path has no file name")?.to_string_lossy();
+    let sizes = file.pack().sizes();
+    Ok(format!(
+        "// Made by `flatmin pack`; do not edit.\n\n\
+         /// The packed network, 16-byte aligned.\n\
+         pub static PACK: &[u8] = flatmin::include_pack!({name:?});\n\
+         /// Its sizes, for buffers that are sized when the firmware is compiled.\n\
+         pub const SIZES: flatmin::Sizes = flatmin::Sizes {{\n    input_length: {},\n    feature_length: {},\n    \
+         output_length: {},\n    arena_bytes: {},\n    tail_layers: {},\n    tail_weights: {},\n    \
+         tail_outputs: {},\n}};\n\
+         /// CRC-32 of the pack.\n\
+         pub const CRC32: u32 = {:#010x};\n",
+        sizes.input_length,
+        sizes.feature_length,
+        sizes.output_length,
+        sizes.arena_bytes,
+        sizes.tail_layers,
+        sizes.tail_weights,
+        sizes.tail_outputs,
+        file.pack().crc32(),
+    ))
+}

@@ -1,0 +1,217 @@
+//! A tuning run on the desktop: the same calls that firmware makes, and what they led to.
+
+use crate::model::Model;
+use crate::packer::PackFile;
+use crate::report::{CurvePoint, TuningRun};
+use crate::samples::{Inputs, Samples};
+use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
+use anyhow::{Context, Result, bail};
+use flatmin::{Affine, Method, Recipe, Tuner, Version};
+
+/// The radius at which sharpness is measured, the same for every method.
+pub const SHARPNESS_RHO: f32 = 0.05;
+
+/// An int8 input and its label.
+pub type Labelled = (Vec<i8>, usize);
+
+/// A network and the data that it is tuned and tested on.
+#[derive(Debug)]
+pub struct Subject {
+    /// For tables: a wearer, or a file.
+    pub name: String,
+    /// The network.
+    pub model: Model,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Labelled samples to tune on, labels flipped as asked.
+    pub adaptation: Vec<Labelled>,
+    /// Samples to test on, labels as they are.
+    pub test: Vec<Labelled>,
+}
+
+impl Subject {
+    /// A held-out wearer of the bundled task, 1 to 10.
+    ///
+    /// # Errors
+    /// No such wearer, or fewer windows than asked for.
+    pub fn wearer(wearer: usize, windows_per_class: usize, label_noise: f64, seed: u64) -> Result<Self> {
+        let bytes =
+            model_bytes(wearer).with_context(|| format!("there is no wearer {wearer}; 1 to 10 are"))?;
+        let name = format!("wearer {wearer}");
+        let model = Model::bundled(name.clone(), bytes)?;
+        let recordings = Recordings::bundled()?;
+        let affine = input_affine(&model)?;
+        let quantized = |windows: Vec<crate::wearers::Window>| -> Vec<Labelled> {
+            let int8 = |samples: &[f32]| samples.iter().map(|&x| affine.quantize(x)).collect();
+            windows.iter().map(|w| (int8(w.samples.as_slice()), w.label)).collect()
+        };
+        let mut adaptation = quantized(recordings.adaptation(wearer, windows_per_class, seed)?);
+        add_noise(&mut adaptation, EXERCISES.len(), label_noise, seed);
+        let test = quantized(recordings.test(wearer)?);
+        let classes = EXERCISES.iter().map(|e| (*e).to_owned()).collect();
+        Ok(Self { name, model, classes, adaptation, test })
+    }
+
+    /// The user's model and data: of each class the first half of the samples adapts, the second half tests.
+    ///
+    /// # Errors
+    /// A class without two samples leaves nothing to test on.
+    pub fn user(model: Model, samples: &Samples, label_noise: f64, seed: u64) -> Result<Self> {
+        let affine = input_affine(&model)?;
+        let length: usize = model.input_shape().iter().product();
+        let inputs: Vec<i8> = match &samples.inputs {
+            Inputs::I8(values) => values.clone(),
+            Inputs::F32(values) => values.iter().map(|&x| affine.quantize(x)).collect(),
+        };
+        let count = model.output_shape().iter().product::<usize>();
+        let mut totals = vec![0usize; count];
+        samples.labels.iter().for_each(|&label| totals[label] += 1);
+        let (mut adaptation, mut test, mut seen) = (Vec::new(), Vec::new(), vec![0usize; count]);
+        for (input, &label) in inputs.chunks(length.max(1)).zip(&samples.labels) {
+            let half = if seen[label] < totals[label] / 2 { &mut adaptation } else { &mut test };
+            half.push((input.to_vec(), label));
+            seen[label] += 1;
+        }
+        if adaptation.is_empty() || test.is_empty() {
+            bail!(
+                "{}: two samples of a class at least are needed, one to tune on and one to test",
+                model.name
+            );
+        }
+        add_noise(&mut adaptation, count, label_noise, seed);
+        let classes = (0..count).map(|c| c.to_string()).collect();
+        Ok(Self { name: model.name.clone(), model, classes, adaptation, test })
+    }
+}
+
+fn add_noise(samples: &mut [Labelled], classes: usize, share: f64, seed: u64) {
+    let mut labels: Vec<usize> = samples.iter().map(|(_, label)| *label).collect();
+    flip_labels(&mut labels, classes, share, seed);
+    for ((_, label), flipped) in samples.iter_mut().zip(labels) {
+        *label = flipped;
+    }
+}
+
+fn input_affine(model: &Model) -> Result<Affine> {
+    Ok(model.pack(0)?.pack().input().affine)
+}
+
+/// The method's name in tables and JSON.
+pub fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Sgd => "sgd",
+        Method::Sam => "sam",
+        Method::Asam => "asam",
+    }
+}
+
+/// The arena of a run, on the boundary that the runtime wants.
+fn arena(file: &PackFile, recipe: &Recipe) -> Vec<u128> {
+    vec![0; file.pack().sizes().train_bytes(recipe).div_ceil(16)]
+}
+
+fn share(right: usize, of: usize) -> f64 {
+    right as f64 / of.max(1) as f64
+}
+
+fn largest(output: &[i8]) -> usize {
+    // The first among equals, as on the device.
+    (0..output.len()).rev().max_by_key(|&class| output[class]).unwrap_or(0)
+}
+
+/// Tunes the last `layers` layers, calling `epoch_done` after every epoch.
+///
+/// # Errors
+/// What the runtime refuses, with the subject's name.
+pub fn tune(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl Fn()) -> Result<TuningRun> {
+    let context = || subject.name.clone();
+    let capacity = u16::try_from(subject.adaptation.len()).context("more than 65,535 samples to tune on")?;
+    let recipe = Recipe { replay_capacity: capacity.max(1), ..recipe };
+    let file = subject.model.pack_at_most(layers)?;
+    let mut words = arena(&file, &recipe);
+    let mut tuner =
+        Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).with_context(context)?;
+
+    let latents: Vec<(Vec<i8>, usize)> = (subject.test.iter())
+        .map(|(input, label)| Ok((tuner.latent(input)?.to_vec(), *label)))
+        .collect::<Result<_>>()?;
+    let confusion_factory = confusion(&mut tuner, &latents, subject.classes.len(), Version::Factory)?;
+    for (input, label) in &subject.adaptation {
+        tuner.observe(input, *label).with_context(context)?;
+    }
+    let before = tuner.evaluate(SHARPNESS_RHO)?;
+    let mut curve = vec![point(0, before.loss, &mut tuner, &latents)?];
+    tuner.start(recipe).with_context(context)?;
+    let mut losses = Vec::new();
+    loop {
+        let report = tuner.step().with_context(context)?;
+        losses.push(report.loss);
+        if report.epoch_finished {
+            let mean = losses.iter().sum::<f32>() / losses.len() as f32;
+            losses.clear();
+            curve.push(point(u32::from(report.epoch) + 1, mean, &mut tuner, &latents)?);
+            epoch_done();
+        }
+        if report.finished {
+            break;
+        }
+    }
+    tuner.requantize()?;
+    let confusion_tuned = confusion(&mut tuner, &latents, subject.classes.len(), Version::Tuned)?;
+    let (accuracy_f32, loss) = test_f32(&mut tuner, &latents)?;
+    let plan = flatmin::MemoryPlan::new(&file.pack().sizes(), &recipe);
+    Ok(TuningRun {
+        subject: subject.name.clone(),
+        method: method_name(recipe.method).to_owned(),
+        rho: if recipe.method == Method::Sgd { 0.0 } else { recipe.rho },
+        factory_accuracy: accuracy(&confusion_factory),
+        accuracy_f32,
+        accuracy_int8: accuracy(&confusion_tuned),
+        loss,
+        sharpness: f64::from(tuner.evaluate(SHARPNESS_RHO)?.sharpness),
+        memory: plan.by_purpose().iter().map(|(purpose, bytes)| ((*purpose).to_owned(), *bytes)).collect(),
+        train_ram_bytes: plan.total_bytes(),
+        tail_parameters: file.pack().sizes().tail_parameters(),
+        macs: tuner.macs(),
+        weights_crc32: tuner.weights_crc32(),
+        instructions: None,
+        curve,
+        confusion_factory,
+        confusion_tuned,
+    })
+}
+
+fn point(epoch: u32, adaptation_loss: f32, tuner: &mut Tuner, latents: &[Labelled]) -> Result<CurvePoint> {
+    let (test_accuracy, _) = test_f32(tuner, latents)?;
+    Ok(CurvePoint { epoch, adaptation_loss: f64::from(adaptation_loss), test_accuracy })
+}
+
+/// Accuracy and mean loss of the f32 tail.
+fn test_f32(tuner: &mut Tuner, latents: &[Labelled]) -> Result<(f64, f64)> {
+    let (mut right, mut loss) = (0, 0.0);
+    for (latent, label) in latents {
+        let score = tuner.score_latent(latent, *label)?;
+        right += usize::from(score.class == *label);
+        loss += f64::from(score.loss);
+    }
+    Ok((share(right, latents.len()), loss / latents.len().max(1) as f64))
+}
+
+fn confusion(
+    tuner: &mut Tuner,
+    latents: &[Labelled],
+    classes: usize,
+    version: Version,
+) -> Result<Vec<Vec<u32>>> {
+    let mut counts = vec![vec![0; classes]; classes];
+    for (latent, label) in latents {
+        counts[*label][largest(tuner.classify_latent(latent, version)?)] += 1;
+    }
+    Ok(counts)
+}
+
+fn accuracy(confusion: &[Vec<u32>]) -> f64 {
+    let total: u32 = confusion.iter().flatten().sum();
+    let right: u32 = confusion.iter().enumerate().map(|(class, row)| row[class]).sum();
+    f64::from(right) / f64::from(total.max(1))
+}
