@@ -15,7 +15,7 @@
 //!    ascent of SAM or ASAM and the descent of SGD ([`optim`]).
 //! 5. The tuned tail is requantized to int8, and classifies.
 //!
-//! [`Tuner`] ties all of it together.
+//! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line.
 //!
 //! ## Left out
 //! Tails other than dense layers, other losses than softmax cross-entropy, batch normalization (int8 networks
@@ -43,10 +43,11 @@ pub mod step;
 pub mod tail;
 mod trunk;
 mod tuner;
+pub mod wire;
 
 pub use memory::{Arena, MemoryPlan, Region};
 pub use optim::{BiasTreatment, Method, Recipe, RecipeError, Schedule};
 pub use pack::{Activation, Aligned, Pack, PackError, Sizes, crc32};
-pub use quant::{Affine, Multiplier};
+pub use quant::{Affine, Multiplier, as_int8};
 pub use trunk::infer;
 pub use tuner::{Evaluation, Score, StepReport, Tuner, TunerError, Version};

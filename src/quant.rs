@@ -60,6 +60,15 @@ impl Affine {
     }
 }
 
+/// Bytes as the int8 values that they are.
+///
+/// ```
+/// assert_eq!(flatmin::as_int8(&[0, 127, 255]), [0, 127, -1]);
+/// ```
+pub fn as_int8(bytes: &[u8]) -> &[i8] {
+    bytemuck::try_cast_slice(bytes).unwrap_or(&[])
+}
+
 /// Clamps to the int8 range.
 pub fn saturate(x: i32) -> i8 {
     x.clamp(-128, 127) as i8

@@ -43,8 +43,15 @@ fn recipe(case: &Value, store_perturbation: bool) -> Recipe {
     }
 }
 
-/// Largest relative distance of a weight or bias tensor to the golden one, over all ten steps.
-fn worst_distance(case: &Value, store_perturbation: bool) -> f64 {
+/// Largest distances to the golden numbers over all ten steps.
+struct Worst {
+    /// Of a weight or bias tensor, relative to its norm.
+    tensor: f64,
+    /// Of a minibatch's loss, relative to 1 + loss.
+    loss: f64,
+}
+
+fn worst_distances(case: &Value, store_perturbation: bool) -> Worst {
     let name = &case["name"];
     let recipe = recipe(case, store_perturbation);
     let widths = indices(&case["widths"]);
@@ -66,7 +73,13 @@ fn worst_distance(case: &Value, store_perturbation: bool) -> f64 {
     let mut workspace = vec![0.0; TailShape::workspace_length(tail.features(), tail.outputs())];
     let steps = case["batches"].as_array().expect("batches");
     assert_eq!(steps.len(), 10, "{name}");
-    let mut worst = 0.0f64;
+    let mut worst = Worst { tensor: 0.0, loss: 0.0 };
+    // `f64::max` would drop a NaN.
+    let raise = |worst: &mut f64, found: f64| {
+        if found > *worst || found.is_nan() {
+            *worst = found;
+        }
+    };
     for (index, batch) in steps.iter().enumerate() {
         let batch = indices(batch);
         let buffers =
@@ -80,7 +93,7 @@ fn worst_distance(case: &Value, store_perturbation: bool) -> f64 {
             })
             .unwrap_or_else(|e| panic!("{name}, step {index}: {e}"));
         let loss = case["loss"][index].as_f64().expect("a loss");
-        assert!((f64::from(outcome.loss) - loss).abs() < 2e-6 * (1.0 + loss), "{name}, step {index}");
+        raise(&mut worst.loss, (f64::from(outcome.loss) - loss).abs() / (1.0 + loss));
         let golden = floats(&case["params"][index]);
         let mut start = 0;
         for segment in tail.segments() {
@@ -91,7 +104,7 @@ fn worst_distance(case: &Value, store_perturbation: bool) -> f64 {
                 .map(|(a, b)| (f64::from(*a) - b).powi(2))
                 .sum();
             let norm: f64 = golden[range.clone()].iter().map(|b| b * b).sum();
-            worst = worst.max((difference / norm).sqrt());
+            raise(&mut worst.tensor, (difference / norm).sqrt());
             start = range.end;
         }
     }
@@ -99,8 +112,15 @@ fn worst_distance(case: &Value, store_perturbation: bool) -> f64 {
 }
 
 /// PyTorch's own single precision stays within 3.1e-7 of these numbers; 1e-6 leaves room for another order of
-/// summation.
+/// summation. The rank-one path is held to the same bound: it computes the same gradient at the same `w + e` with
+/// the same operations or fewer (e is not rounded into the weights, the norm has one term a row), so that whatever
+/// bounds the stored path's rounding bounds its own: `common/rounding.rs` is that argument in numbers, and
+/// `gradients.rs` holds both paths to it, step for step.
 const BOUND: f64 = 1e-6;
+
+/// f32 resolves a loss of about 1 to 1.2e-7; a minibatch's mean is a sum of up to ten, each off by some roundings
+/// of its logits.
+const LOSS_BOUND: f64 = 1e-6;
 
 #[test]
 fn ten_steps_agree_with_pytorch() {
@@ -110,15 +130,20 @@ fn ten_steps_agree_with_pytorch() {
     let cases = golden["cases"].as_array().expect("cases");
     assert_eq!(cases.len(), 23);
     let mut failures = Vec::new();
+    let mut rank_one = 0;
     for case in cases {
         // m = 1 goes both ways: with stored perturbations and by the rank-one identity.
         let ways: &[bool] = if case["m"] == 1 { &[true, false] } else { &[true] };
         for &stored in ways {
-            let distance = worst_distance(case, stored);
-            if distance.is_nan() || distance > BOUND {
-                failures.push(format!("{} (stored: {stored}): {distance:e}", case["name"]));
+            let Worst { tensor, loss } = worst_distances(case, stored);
+            rank_one += usize::from(!stored);
+            // Written so that NaN fails.
+            if !(tensor <= BOUND && loss <= LOSS_BOUND) {
+                let name = &case["name"];
+                failures.push(format!("{name} (stored: {stored}): tensor {tensor:e}, loss {loss:e}"));
             }
         }
     }
-    assert!(failures.is_empty(), "beyond {BOUND:e}:\n{}", failures.join("\n"));
+    assert!(failures.is_empty(), "beyond {BOUND:e}, losses {LOSS_BOUND:e}:\n{}", failures.join("\n"));
+    assert_eq!(rank_one, 6);
 }

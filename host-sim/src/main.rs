@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flatmin::{Method, Recipe};
+use host_sim::emulate::Firmware;
 use host_sim::model::Model;
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Inputs, Samples, write_npy_i8};
@@ -39,6 +40,18 @@ enum Command {
         data: Vec<PathBuf>,
         /// The held-out wearer, 1 to 10
         #[arg(long, default_value_t = 1, conflicts_with = "model")]
+        wearer: usize,
+        #[command(flatten)]
+        options: TuneOptions,
+    },
+    /// Build the firmware, run it in QEMU with the same data and seed, and compare it with the desktop
+    #[command(after_help = "Example: flatmin emulate --board mps2-an386 --method sam --json")]
+    Emulate {
+        /// QEMU's name of the board
+        #[arg(long, default_value = "mps2-an386")]
+        board: String,
+        /// The held-out wearer, 1 to 10
+        #[arg(long, default_value_t = 1)]
         wearer: usize,
         #[command(flatten)]
         options: TuneOptions,
@@ -219,6 +232,22 @@ fn run(cli: Cli) -> Result<()> {
             let page = options.report.clone();
             tune_all(&[subject], &path.display().to_string(), &options, page.as_deref())
         }
+        Some(Command::Emulate { board, wearer, options }) => {
+            let subject = options.wearer(wearer)?;
+            let firmware = Firmware::build(&board, &subject.model, options.layers)?;
+            let bar = ProgressBar::new(options.methods().len() as u64 * u64::from(options.epochs));
+            bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
+            let runs = (options.methods().iter())
+                .map(|&m| firmware.tune(&subject, options.recipe(m), || bar.inc(1)))
+                .collect::<Result<_>>()?;
+            bar.finish_and_clear();
+            let title = format!("{board} in QEMU, {}", subject.name);
+            show(
+                Report { title, classes: subject.classes, settings: options.settings(), runs },
+                &options,
+                options.report.as_deref(),
+            )
+        }
         Some(Command::Inspect { model, json }) => {
             let inspection = inspect::inspect(&Model::open(&model)?)?;
             if json {
@@ -265,7 +294,10 @@ fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Opti
         .collect::<Result<_>>()?;
     bar.finish_and_clear();
     let classes = subjects.first().map(|s| s.classes.clone()).unwrap_or_default();
-    let report = Report { title: title.to_owned(), classes, settings: options.settings(), runs };
+    show(Report { title: title.to_owned(), classes, settings: options.settings(), runs }, options, page)
+}
+
+fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
     if options.json {
         println!("{}", serde_json::to_string_pretty(&json(&report))?);
     } else {

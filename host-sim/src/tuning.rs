@@ -210,7 +210,7 @@ fn confusion(
     Ok(counts)
 }
 
-fn accuracy(confusion: &[Vec<u32>]) -> f64 {
+pub(crate) fn accuracy(confusion: &[Vec<u32>]) -> f64 {
     let total: u32 = confusion.iter().flatten().sum();
     let right: u32 = confusion.iter().enumerate().map(|(class, row)| row[class]).sum();
     f64::from(right) / f64::from(total.max(1))

@@ -75,6 +75,32 @@ impl Tuner<'_> {
         if expected == found { Ok(()) } else { Err(TunerError::InputLength { expected, found }) }
     }
 
+    /// The int8 trunk and the current f32 tail on a sample with its label.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`], [`TunerError::Label`].
+    pub fn score(&mut self, input: &[i8], label: usize) -> Result<Score, TunerError> {
+        self.label(label)?;
+        self.latent(input)?;
+        let length = self.tail.features();
+        let start = self.pack.feature().arena_offset;
+        let arena = int8(self.scratch);
+        if start + length > arena.len() {
+            return Ok(Score { loss: f32::NAN, class: 0 });
+        }
+        // The features take four times the latent's place: from its end at the front, none is overwritten
+        // before it is read.
+        arena.copy_within(start..start + length, 0);
+        let (zero_point, unit) = self.feature_affine();
+        for i in (0..length).rev() {
+            let q = int8(self.scratch).get(i).copied().unwrap_or(0);
+            if let Some(feature) = self.scratch.get_mut(i) {
+                write_features(&[q], zero_point, unit, core::slice::from_mut(feature));
+            }
+        }
+        Ok(self.scored(label))
+    }
+
     /// The current f32 tail on a latent with its label.
     ///
     /// # Errors
@@ -83,12 +109,17 @@ impl Tuner<'_> {
         self.label(label)?;
         self.check_latent(latent)?;
         let (zero_point, unit) = self.feature_affine();
+        write_features(latent, zero_point, unit, self.scratch.get_mut(..latent.len()).unwrap_or(&mut []));
+        Ok(self.scored(label))
+    }
+
+    /// The tail on the features that are in the workspace.
+    fn scored(&mut self, label: usize) -> Score {
         let Some(mut workspace) = Workspace::new(&self.tail, self.scratch) else {
-            return Ok(Score { loss: f32::NAN, class: 0 });
+            return Score { loss: f32::NAN, class: 0 };
         };
-        write_features(latent, zero_point, unit, workspace.features);
         let loss = self.tail.first_pass(self.weights, label, &mut workspace);
-        Ok(Score { loss, class: argmax(workspace.logits(self.tail.classes())) })
+        Score { loss, class: argmax(workspace.logits(self.tail.classes())) }
     }
 
     /// Loss, accuracy and sharpness of the current f32 weights over the replay.

@@ -240,6 +240,11 @@ impl<'a> Tuner<'a> {
         &self.recipe
     }
 
+    /// Bytes of the arena that this tuner was given.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena_bytes
+    }
+
     /// Labelled samples held.
     pub fn samples(&self) -> usize {
         self.replay.len()

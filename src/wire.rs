@@ -1,0 +1,153 @@
+//! Messages between a desktop and a device, over any byte stream: the desktop asks, the device answers once.
+//!
+//! A frame is a pair of CRC-32/ISO-HDLC of the body and the body, a message in postcard's encoding; the pair is
+//! encoded by postcard, then by COBS, and ends with a zero byte.
+
+use crate::optim::Recipe;
+use crate::pack::crc32;
+use serde::{Deserialize, Serialize};
+
+/// Version of these messages.
+pub const VERSION: u16 = 1;
+
+/// Bytes that a frame may have beyond an input's length; buffers for frames are `input + OVERHEAD`.
+pub const OVERHEAD: usize = 160;
+
+/// What a desktop asks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Request<'a> {
+    /// Who are you?
+    Identify,
+    /// Keep a labelled sample; int8 values as bytes.
+    Observe {
+        /// Its class.
+        label: u16,
+        /// Its values.
+        input: &'a [u8],
+    },
+    /// Start a run.
+    Start(Recipe),
+    /// One minibatch.
+    Step,
+    /// Quantize the tuned weights.
+    Requantize,
+    /// Classify a sample with the factory tail, the tuned f32 tail and, if there is one, the tuned int8 tail.
+    Judge {
+        /// Its class, for the loss.
+        label: u16,
+        /// Its values.
+        input: &'a [u8],
+    },
+    /// What has come out.
+    Summarize {
+        /// Radius at which sharpness is measured.
+        rho: f32,
+    },
+}
+
+/// What a device answers. `ticks` are those of the device's clock that the work took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Response<'a> {
+    /// To [`Request::Identify`].
+    Identity {
+        /// [`VERSION`].
+        version: u16,
+        /// CRC-32 of the pack.
+        pack_crc32: u32,
+        /// Bytes of the arena.
+        arena_bytes: u32,
+    },
+    /// Done.
+    Done {
+        /// Clock ticks.
+        ticks: u32,
+    },
+    /// To [`Request::Step`].
+    Stepped {
+        /// Epoch, from 0.
+        epoch: u16,
+        /// Mean loss of the minibatch.
+        loss: f32,
+        /// Last of its epoch.
+        epoch_finished: bool,
+        /// Last of the run.
+        finished: bool,
+        /// Clock ticks.
+        ticks: u32,
+    },
+    /// To [`Request::Judge`]; classes.
+    Judged {
+        /// Factory tail, int8.
+        factory: u16,
+        /// Current weights, f32.
+        tuned_f32: u16,
+        /// Tuned tail, int8.
+        tuned_int8: Option<u16>,
+        /// Cross-entropy of the f32 tail.
+        loss: f32,
+    },
+    /// To [`Request::Summarize`].
+    Summary {
+        /// CRC-32 of the f32 weights.
+        weights_crc32: u32,
+        /// Multiply-adds.
+        macs: u64,
+        /// Mean rise of a sample's loss.
+        sharpness: f32,
+        /// Largest stack seen, in bytes; 0 if the board cannot tell.
+        stack_bytes: u32,
+    },
+    /// The request was not carried out.
+    Refused(
+        /// Why, in words.
+        &'a str,
+    ),
+}
+
+/// Why bytes are not a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum WireError {
+    /// Damaged on the way, or a message of another version.
+    #[error("damaged or unknown message")]
+    Damaged,
+    /// The message does not fit into the buffer.
+    #[error("message is longer than the buffer")]
+    TooLong,
+}
+
+/// Writes a frame into `frame`, using `scratch` of the same size; returns its bytes.
+///
+/// # Errors
+/// [`WireError::TooLong`].
+///
+/// ```
+/// use flatmin::wire::{self, Request};
+/// let (mut scratch, mut frame) = ([0; 64], [0; 64]);
+/// let bytes = wire::encode(&Request::Observe { label: 3, input: &[1, 0, 2] }, &mut scratch, &mut frame)?;
+/// assert_eq!(wire::decode::<Request>(bytes)?, Request::Observe { label: 3, input: &[1, 0, 2] });
+/// # Ok::<(), wire::WireError>(())
+/// ```
+pub fn encode<'b>(
+    message: &impl Serialize,
+    scratch: &mut [u8],
+    frame: &'b mut [u8],
+) -> Result<&'b mut [u8], WireError> {
+    let body: &[u8] = postcard::to_slice(message, scratch).map_err(|_| WireError::TooLong)?;
+    postcard::to_slice_cobs(&(crc32(body), body), frame).map_err(|_| WireError::TooLong)
+}
+
+/// Reads a frame, in place.
+///
+/// # Errors
+/// [`WireError::Damaged`].
+pub fn decode<'b, T: Deserialize<'b>>(frame: &'b mut [u8]) -> Result<T, WireError> {
+    let (crc, body): (u32, &[u8]) = postcard::from_bytes_cobs(frame).map_err(|_| WireError::Damaged)?;
+    if crc32(body) != crc {
+        return Err(WireError::Damaged);
+    }
+    postcard::from_bytes(body).map_err(|_| WireError::Damaged)
+}
