@@ -229,7 +229,8 @@ fn recipes_name_the_field_that_is_out_of_range() {
     recipe.momentum = 1.0;
     assert_eq!(recipe.check().expect_err("velocity that never decays").field, "momentum");
 
-    let counts: [(&str, fn(&mut Recipe)); 4] = [
+    type Set = fn(&mut Recipe);
+    let counts: [(&str, Set); 4] = [
         ("epochs", |r| r.epochs = 0),
         ("minibatch", |r| r.minibatch = 0),
         ("sharpness_batch", |r| r.sharpness_batch = 0),
