@@ -202,8 +202,8 @@ fn an_empty_minibatch_has_no_gradient() {
 
 #[test]
 fn recipes_name_the_field_that_is_out_of_range() {
-    type Set = fn(&mut Recipe, f32);
-    let floats: [(&str, Set); 5] = [
+    type SetValue = fn(&mut Recipe, f32);
+    let floats: [(&str, SetValue); 5] = [
         ("learning_rate", |r, x| r.learning_rate = x),
         ("momentum", |r, x| r.momentum = x),
         ("weight_decay", |r, x| r.weight_decay = x),
@@ -229,8 +229,8 @@ fn recipes_name_the_field_that_is_out_of_range() {
     recipe.momentum = 1.0;
     assert_eq!(recipe.check().expect_err("velocity that never decays").field, "momentum");
 
-    type Set = fn(&mut Recipe);
-    let counts: [(&str, Set); 4] = [
+    type SetCount = fn(&mut Recipe);
+    let counts: [(&str, SetCount); 4] = [
         ("epochs", |r| r.epochs = 0),
         ("minibatch", |r| r.minibatch = 0),
         ("sharpness_batch", |r| r.sharpness_batch = 0),
