@@ -1,7 +1,7 @@
 //! The model as it lies in flash: a validated, zero-copy view.
 //!
 //! [`Pack::new`] checks everything once: sizes, checksum, every record, every array's place. After it no
-//! accessor can fail, whatever the bytes were. The bytes are specified in [`format`](self::format).
+//! accessor can fail, whatever the bytes were. The bytes are specified in [`mod@format`].
 
 pub(crate) mod bytes;
 mod error;
