@@ -79,6 +79,8 @@ pub struct Pass {
     /// Distance of the hidden pre-activations from the kinks of their activations, errors taken off. Where it is
     /// not positive, f32 may take another branch than f64 and no bound holds.
     pub clearance: f64,
+    /// Hidden units below and above the linear part of their activation.
+    pub flat: [usize; 2],
 }
 
 /// Forward and backward of one sample. Also bounds the rank-one pass at `w + e`, in which every term passes the
@@ -93,7 +95,7 @@ pub fn pass(tail: &TailShape, parameters: &[Approx], features: &[f32], label: us
         rest = behind;
     }
 
-    let mut clearance = f64::INFINITY;
+    let (mut clearance, mut flat) = (f64::INFINITY, [0; 2]);
     let mut inputs = vec![features.iter().copied().map(Approx::exact).collect::<Vec<_>>()];
     for (layer, (weights, biases)) in layers.iter().zip(&own) {
         let a = inputs.last().expect("features");
@@ -110,6 +112,8 @@ pub fn pass(tail: &TailShape, parameters: &[Approx], features: &[f32], label: us
                 clearance = clearance.min((z.value - kink).abs() - z.error);
             }
             let floor = if kinks.is_empty() { f64::NEG_INFINITY } else { 0.0 };
+            flat[0] += usize::from(z.value < floor);
+            flat[1] += usize::from(z.value > ceiling);
             outputs.push(Approx { value: z.value.clamp(floor, ceiling), error: z.error });
         }
         inputs.push(outputs);
@@ -140,7 +144,7 @@ pub fn pass(tail: &TailShape, parameters: &[Approx], features: &[f32], label: us
             }
         }
     }
-    Pass { loss, gradient: blocks.into_iter().rev().flatten().collect(), clearance }
+    Pass { loss, gradient: blocks.into_iter().rev().flatten().collect(), clearance, flat }
 }
 
 /// libm's expf and logf are within 1 ulp, 2 U.
