@@ -159,13 +159,11 @@ fn check_weights(pack: &Pack, op: &OperatorRecord, taps: usize, outputs: usize) 
 /// The tail is a chain of fully connected operators from the feature to the output, a softmax at most behind.
 fn check_tail(pack: &Pack) -> Result<(), PackError> {
     let mut current = u16_at(pack.bytes, header::FEATURE_TENSOR);
-    let mut softmax = false;
     for index in pack.trunk_operators()..pack.operator_count() {
         let op = pack.operator(index);
         let trainable =
             op.kind == operator::FULLY_CONNECTED && Activation::from_code(op.activation).is_some();
         let last = op.kind == operator::SOFTMAX && index + 1 == pack.operator_count();
-        softmax |= last;
         if !(trainable || last) || op.input != current {
             return Err(PackError::Operator {
                 index,
@@ -179,8 +177,8 @@ fn check_tail(pack: &Pack) -> Result<(), PackError> {
     }
     // The loss differentiates the logits, so that nothing may stand between the last layer and softmax.
     let last = pack.tail_operators().last();
-    if last.is_some_and(|op| op.activation != Activation::None.code()) && softmax {
-        return Err(PackError::Header("the last layer has an activation in front of softmax"));
+    if last.is_some_and(|op| op.activation != Activation::None.code()) {
+        return Err(PackError::Header("the last layer has an activation; the loss wants bare logits"));
     }
     Ok(())
 }

@@ -104,8 +104,8 @@ impl Network {
         for (place, step) in self.steps.iter().rev().enumerate() {
             let dense = step.kind == code::FULLY_CONNECTED && step.activation.is_some();
             let softmax = place == 0 && behind == 1;
-            // In front of softmax the loss wants bare logits.
-            let bare = place != behind || behind == 0 || step.activation == Some(flatmin::Activation::None);
+            // The loss wants bare logits.
+            let bare = place != behind || step.activation == Some(flatmin::Activation::None);
             if !(softmax || dense && bare) || step.output != expected {
                 break;
             }
