@@ -68,6 +68,8 @@ pub enum Padding {
     Same,
     /// No padding.
     Valid,
+    /// Rows above and columns left of the input; what lies below and right follows from the output's extent.
+    Explicit([usize; 2]),
 }
 
 /// Geometry shared by the windowed operators; `[height, width]`.
@@ -81,35 +83,115 @@ pub struct Window {
     pub dilation: [usize; 2],
 }
 
-/// What an operator computes.
+/// Element-wise functions of one activation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Unary {
+    /// `1 / (1 + exp(-x))`.
+    Logistic,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// `x * min(max(x + 3, 0), 6) / 6`.
+    HardSwish,
+    /// RELU, RELU6 and RELU_N1_TO_1 as operators of their own.
+    Clamp(Activation),
+    /// `x` above 0, else `x` times the number.
+    LeakyRelu(f32),
+}
+
+/// Element-wise functions of two activations, either of which may be a constant; shapes broadcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binary {
+    /// `a + b`.
+    Add,
+    /// `a - b`.
+    Sub,
+    /// `a * b`.
+    Mul,
+}
+
+/// What an operator computes. What a file gives as constant inputs (axes, paddings, permutations) is resolved
+/// here by the reader and checked against the ranks; the operator's `inputs` still list them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
-    /// CONV_2D: inputs NHWC, filter OHWI, bias (optional).
+    /// CONV_2D: inputs NHWC, filter OHWI (I divides the input's channels: groups), bias (optional).
     Conv2d(Window, Activation),
     /// DEPTHWISE_CONV_2D: inputs NHWC, filter 1HWC', bias (optional); the number is the depth multiplier.
     DepthwiseConv2d(Window, Activation, usize),
     /// FULLY_CONNECTED: input, filter `[out, in]`, bias (optional).
     FullyConnected(Activation),
-    /// AVERAGE_POOL_2D with its filter `[height, width]`.
+    /// AVERAGE_POOL_2D with its filter `[height, width]`; padding does not count.
     AveragePool2d(Window, Activation, [usize; 2]),
     /// MAX_POOL_2D with its filter `[height, width]`.
     MaxPool2d(Window, Activation, [usize; 2]),
-    /// MEAN: input, axes (constant i32).
+    /// MEAN over axes.
     Mean {
-        /// Whether reduced axes stay as extent 1.
-        keep_dims: bool,
+        /// Axes of the input, ascending, each once.
+        axes: Vec<usize>,
     },
-    /// RESHAPE: input, new shape (optional constant i32).
+    /// RESHAPE, SQUEEZE, EXPAND_DIMS: the same elements in the output's shape.
     Reshape,
-    /// SOFTMAX with its beta.
+    /// SOFTMAX over the last axis, with its beta.
     Softmax(f32),
-    /// Anything else, by its name in the schema.
+    /// ADD, SUB, MUL of inputs 0 and 1.
+    Binary(Binary, Activation),
+    /// LOGISTIC, TANH, HARD_SWISH, RELU, RELU6, RELU_N1_TO_1, LEAKY_RELU.
+    Unary(Unary),
+    /// PRELU: input, constant alpha that broadcasts.
+    Prelu,
+    /// PAD and PADV2: input 0 surrounded by a value.
+    Pad {
+        /// Elements in front of and behind each axis.
+        amounts: Vec<[usize; 2]>,
+        /// Quantized value; `None` is the output's zero point.
+        value: Option<i64>,
+    },
+    /// TRANSPOSE: axis `i` of the output is axis `permutation[i]` of the input.
+    Transpose {
+        /// A permutation of the axes.
+        permutation: Vec<usize>,
+    },
+    /// CONCATENATION of all inputs.
+    Concatenation {
+        /// Axis that grows.
+        axis: usize,
+    },
+    /// SPLIT and SPLIT_V of input `input` into all outputs, whose extents along `axis` add up to its own.
+    Split {
+        /// Place of the activation among the inputs.
+        input: usize,
+        /// Axis that is cut.
+        axis: usize,
+    },
+    /// STRIDED_SLICE and SLICE: element `begin + i * stride` along each axis of the input, as many as the
+    /// output has elements (axes that the output drops have extent 1 and stride 1).
+    Slice {
+        /// First element along each axis of the input.
+        begin: Vec<usize>,
+        /// Step along each axis, never 0.
+        stride: Vec<i64>,
+        /// Elements along each axis of the input.
+        extent: Vec<usize>,
+    },
+    /// RESIZE_NEAREST_NEIGHBOR of an NHWC image to the output's extent.
+    ResizeNearest {
+        /// Corners of input and output coincide.
+        align_corners: bool,
+        /// Pixel centres lie at half steps.
+        half_pixel_centers: bool,
+    },
+    /// QUANTIZE: float32 or another quantization in, the output's quantization out.
+    Quantize,
+    /// DEQUANTIZE: to float32.
+    Dequantize,
+    /// Anything else, by what is unsupported about it.
     Unsupported(String),
 }
 
 /// One operator, in execution order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operator {
+    /// Name in the file's schema, for messages.
+    pub name: String,
     /// What it computes.
     pub kind: Kind,
     /// Tensor indices; `None` for an omitted optional input.

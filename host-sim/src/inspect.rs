@@ -79,7 +79,7 @@ pub fn inspect(model: &Model) -> Result<Inspection> {
         let output = &network.tensors[step.output];
         Layer {
             index: step.index,
-            operator: step.name.to_owned(),
+            operator: step.name.clone(),
             output: output.shape,
             scale: output.affine.scale,
             zero_point: output.affine.zero_point,

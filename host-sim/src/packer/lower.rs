@@ -51,7 +51,7 @@ pub struct Step {
     /// Place in the file.
     pub index: usize,
     /// Schema's name.
-    pub name: &'static str,
+    pub name: String,
     /// `flatmin::pack::format::operator` kind.
     pub kind: u16,
     /// Index into [`Network::tensors`].
@@ -226,8 +226,7 @@ impl Lowering<'_> {
     }
 
     fn operator(&mut self, index: usize, op: &Operator) -> Result<(), PackerError> {
-        let operator_name = static_name(&op.kind);
-        let fail = |what: String| PackerError::Operator { index, name: operator_name, what };
+        let fail = |what: String| PackerError::Operator { index, name: op.name.clone(), what };
         let Some(graph_input) = op.inputs.first().copied().flatten() else {
             return Err(fail("has no input".into()));
         };
@@ -249,7 +248,7 @@ impl Lowering<'_> {
         }
         let mut step = Step {
             index,
-            name: operator_name,
+            name: op.name.clone(),
             kind: 0,
             input,
             output,
@@ -329,6 +328,7 @@ impl Lowering<'_> {
                 }
             }
             Kind::Reshape | Kind::Unsupported(_) => {}
+            _ => return Err(fail("is not supported yet".into())),
         }
         self.steps.push(step);
         Ok(())
@@ -462,11 +462,15 @@ fn geometry(
         let expected = match window.padding {
             Padding::Same => extent.div_ceil(stride),
             Padding::Valid => (extent + stride).saturating_sub(reach) / stride,
+            Padding::Explicit(_) => to.shape[axis],
         };
         if expected != to.shape[axis] || expected == 0 {
             return Err(fail(format!("output extent is {}, geometry gives {expected}", to.shape[axis])));
         }
-        padding[axis] = ((expected - 1) * stride + reach).saturating_sub(extent) / 2;
+        padding[axis] = match window.padding {
+            Padding::Explicit(front) => front[axis],
+            _ => ((expected - 1) * stride + reach).saturating_sub(extent) / 2,
+        };
     }
     Ok(flatmin::pack::Window { filter, stride: window.stride, dilation: window.dilation, padding })
 }
@@ -487,19 +491,5 @@ fn trainable(activation: Activation) -> Option<flatmin::Activation> {
         Activation::Relu => Some(flatmin::Activation::Relu),
         Activation::Relu6 => Some(flatmin::Activation::Relu6),
         Activation::ReluN1To1 => None,
-    }
-}
-
-fn static_name(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Conv2d(..) => "CONV_2D",
-        Kind::DepthwiseConv2d(..) => "DEPTHWISE_CONV_2D",
-        Kind::FullyConnected(..) => "FULLY_CONNECTED",
-        Kind::AveragePool2d(..) => "AVERAGE_POOL_2D",
-        Kind::MaxPool2d(..) => "MAX_POOL_2D",
-        Kind::Mean { .. } => "MEAN",
-        Kind::Reshape => "RESHAPE",
-        Kind::Softmax(_) => "SOFTMAX",
-        Kind::Unsupported(_) => "unsupported",
     }
 }

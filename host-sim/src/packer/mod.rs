@@ -5,7 +5,7 @@ mod lower;
 mod plan;
 mod write;
 
-use crate::graph::{Graph, Kind};
+use crate::graph::Graph;
 pub use lower::lower;
 use thiserror::Error;
 
@@ -22,7 +22,7 @@ pub enum PackerError {
         /// Its place in the file.
         index: usize,
         /// Its name in the schema.
-        name: &'static str,
+        name: String,
         /// What was expected and what was found.
         what: String,
     },
@@ -59,21 +59,6 @@ pub enum PackerError {
 
 fn list(operators: &[(usize, String)]) -> String {
     operators.iter().map(|(index, name)| format!("\n  operator {index}: {name}")).collect()
-}
-
-/// The schema's name of an operator.
-pub fn name(kind: &Kind) -> &str {
-    match kind {
-        Kind::Conv2d(..) => "CONV_2D",
-        Kind::DepthwiseConv2d(..) => "DEPTHWISE_CONV_2D",
-        Kind::FullyConnected(..) => "FULLY_CONNECTED",
-        Kind::AveragePool2d(..) => "AVERAGE_POOL_2D",
-        Kind::MaxPool2d(..) => "MAX_POOL_2D",
-        Kind::Mean { .. } => "MEAN",
-        Kind::Reshape => "RESHAPE",
-        Kind::Softmax(_) => "SOFTMAX",
-        Kind::Unsupported(name) => name,
-    }
 }
 
 /// A pack in memory, on the boundary that the runtime wants.

@@ -87,6 +87,30 @@ pub mod softmax {
     pub const BETA: usize = 0;
 }
 
-pub mod reducer {
-    pub const KEEP_DIMS: usize = 0;
+/// ADD, SUB and MUL.
+pub mod binary {
+    pub const ACTIVATION: usize = 0;
+}
+
+pub mod concatenation {
+    pub const AXIS: usize = 0;
+    pub const ACTIVATION: usize = 1;
+}
+
+pub mod leaky_relu {
+    pub const ALPHA: usize = 0;
+}
+
+pub mod resize_nearest_neighbor {
+    pub const ALIGN_CORNERS: usize = 0;
+    pub const HALF_PIXEL_CENTERS: usize = 1;
+}
+
+pub mod strided_slice {
+    pub const BEGIN_MASK: usize = 0;
+    pub const END_MASK: usize = 1;
+    pub const ELLIPSIS_MASK: usize = 2;
+    pub const NEW_AXIS_MASK: usize = 3;
+    pub const SHRINK_AXIS_MASK: usize = 4;
+    pub const OFFSET: usize = 5;
 }

@@ -5,6 +5,7 @@
 
 mod error;
 mod field;
+mod movement;
 mod names;
 mod operators;
 #[cfg(test)]
@@ -257,8 +258,8 @@ fn read_operator(
         outputs: &outputs,
         tensors,
     };
-    let kind = record.kind()?;
-    Ok(Operator { kind, inputs, outputs })
+    let (name, kind) = (record.name(), record.kind()?);
+    Ok(Operator { name, kind, inputs, outputs })
 }
 
 fn indices(values: &[i32], count: usize, owner: impl Fn() -> String) -> Result<Vec<usize>, ReadError> {

@@ -1,9 +1,12 @@
 //! What an operator computes, from its code and its options.
 
-use super::field::{conv_2d, depthwise_conv_2d, fully_connected, pool_2d, reducer, softmax, window};
+use super::field::{
+    binary, concatenation, conv_2d, depthwise_conv_2d, fully_connected, leaky_relu, pool_2d,
+    resize_nearest_neighbor, softmax, window,
+};
 use super::view::{Scalar, Table};
 use super::{ReadError, names};
-use crate::graph::{Activation, Kind, Padding, Tensor, Window};
+use crate::graph::{Activation, Binary, Kind, Padding, Tensor, Unary, Window};
 
 /// One operator as it lies in the file, its tensor indices already checked.
 pub(super) struct Record<'a> {
@@ -35,31 +38,92 @@ struct Signature {
     optional: usize,
 }
 
-const AVERAGE_POOL_2D: i32 = 1;
-const CONV_2D: i32 = 3;
-const DEPTHWISE_CONV_2D: i32 = 4;
-const FULLY_CONNECTED: i32 = 9;
-const MAX_POOL_2D: i32 = 17;
-const RESHAPE: i32 = 22;
-const SOFTMAX: i32 = 25;
-const CUSTOM: i32 = 32;
-const MEAN: i32 = 40;
+/// Codes in `BuiltinOperator`.
+mod code {
+    pub const ADD: i32 = 0;
+    pub const AVERAGE_POOL_2D: i32 = 1;
+    pub const CONCATENATION: i32 = 2;
+    pub const CONV_2D: i32 = 3;
+    pub const DEPTHWISE_CONV_2D: i32 = 4;
+    pub const DEQUANTIZE: i32 = 6;
+    pub const FULLY_CONNECTED: i32 = 9;
+    pub const LOGISTIC: i32 = 14;
+    pub const MAX_POOL_2D: i32 = 17;
+    pub const MUL: i32 = 18;
+    pub const RELU: i32 = 19;
+    pub const RELU_N1_TO_1: i32 = 20;
+    pub const RELU6: i32 = 21;
+    pub const RESHAPE: i32 = 22;
+    pub const SOFTMAX: i32 = 25;
+    pub const TANH: i32 = 28;
+    pub const CUSTOM: i32 = 32;
+    pub const PAD: i32 = 34;
+    pub const TRANSPOSE: i32 = 39;
+    pub const MEAN: i32 = 40;
+    pub const SUB: i32 = 41;
+    pub const SQUEEZE: i32 = 43;
+    pub const STRIDED_SLICE: i32 = 45;
+    pub const SPLIT: i32 = 49;
+    pub const PRELU: i32 = 54;
+    pub const PADV2: i32 = 60;
+    pub const SLICE: i32 = 65;
+    pub const EXPAND_DIMS: i32 = 70;
+    pub const RESIZE_NEAREST_NEIGHBOR: i32 = 97;
+    pub const LEAKY_RELU: i32 = 98;
+    pub const SPLIT_V: i32 = 102;
+    pub const QUANTIZE: i32 = 114;
+    pub const HARD_SWISH: i32 = 117;
+}
 
-#[rustfmt::skip]
-const SIGNATURES: [Signature; 8] = [
-    Signature { code: CONV_2D, options: 1, activation: Some(conv_2d::ACTIVATION), required: 2, optional: 1 },
-    Signature { code: DEPTHWISE_CONV_2D, options: 2, activation: Some(depthwise_conv_2d::ACTIVATION), required: 2, optional: 1 },
-    Signature { code: FULLY_CONNECTED, options: 8, activation: Some(fully_connected::ACTIVATION), required: 2, optional: 1 },
-    Signature { code: AVERAGE_POOL_2D, options: 5, activation: Some(pool_2d::ACTIVATION), required: 1, optional: 0 },
-    Signature { code: MAX_POOL_2D, options: 5, activation: Some(pool_2d::ACTIVATION), required: 1, optional: 0 },
-    Signature { code: MEAN, options: 27, activation: None, required: 2, optional: 0 },
-    Signature { code: RESHAPE, options: 17, activation: None, required: 1, optional: 1 },
-    Signature { code: SOFTMAX, options: 9, activation: None, required: 1, optional: 0 },
+const fn plain(code: i32, options: u8, required: usize, optional: usize) -> Signature {
+    Signature { code, options, activation: None, required, optional }
+}
+
+const fn fused(code: i32, options: u8, field: usize, required: usize, optional: usize) -> Signature {
+    Signature { code, options, activation: Some(field), required, optional }
+}
+
+/// More inputs than any file has: CONCATENATION takes any number.
+const ANY_NUMBER: usize = 1 << 16;
+
+const SIGNATURES: [Signature; 32] = [
+    fused(code::CONV_2D, 1, conv_2d::ACTIVATION, 2, 1),
+    fused(code::DEPTHWISE_CONV_2D, 2, depthwise_conv_2d::ACTIVATION, 2, 1),
+    fused(code::FULLY_CONNECTED, 8, fully_connected::ACTIVATION, 2, 1),
+    fused(code::AVERAGE_POOL_2D, 5, pool_2d::ACTIVATION, 1, 0),
+    fused(code::MAX_POOL_2D, 5, pool_2d::ACTIVATION, 1, 0),
+    fused(code::ADD, 11, binary::ACTIVATION, 2, 0),
+    fused(code::SUB, 28, binary::ACTIVATION, 2, 0),
+    fused(code::MUL, 21, binary::ACTIVATION, 2, 0),
+    fused(code::CONCATENATION, 10, concatenation::ACTIVATION, 1, ANY_NUMBER),
+    plain(code::MEAN, 27, 2, 0),
+    plain(code::RESHAPE, 17, 1, 1),
+    plain(code::SQUEEZE, 30, 1, 0),
+    plain(code::EXPAND_DIMS, 52, 2, 0),
+    plain(code::SOFTMAX, 9, 1, 0),
+    plain(code::PAD, 22, 2, 0),
+    plain(code::PADV2, 43, 3, 0),
+    plain(code::TRANSPOSE, 26, 2, 0),
+    plain(code::SPLIT, 35, 2, 0),
+    plain(code::SPLIT_V, 79, 3, 0),
+    plain(code::STRIDED_SLICE, 32, 4, 0),
+    plain(code::SLICE, 48, 3, 0),
+    plain(code::LOGISTIC, 0, 1, 0),
+    plain(code::TANH, 0, 1, 0),
+    plain(code::HARD_SWISH, 91, 1, 0),
+    plain(code::RELU, 0, 1, 0),
+    plain(code::RELU6, 0, 1, 0),
+    plain(code::RELU_N1_TO_1, 0, 1, 0),
+    plain(code::LEAKY_RELU, 75, 1, 0),
+    plain(code::PRELU, 0, 2, 0),
+    plain(code::QUANTIZE, 89, 1, 0),
+    plain(code::DEQUANTIZE, 38, 1, 0),
+    plain(code::RESIZE_NEAREST_NEIGHBOR, 74, 2, 0),
 ];
 
 impl Record<'_> {
-    /// The operator's kind. A supported kind has one output and the inputs that [`Kind`] lists for
-    /// it, omitted only where they are optional.
+    /// The operator's kind. A supported kind has the outputs and inputs that [`Kind`] lists for it, omitted
+    /// only where they are optional.
     pub fn kind(&self) -> Result<Kind, ReadError> {
         let unsupported = |detail: &str| Ok(Kind::Unsupported(self.name() + detail));
         let Some(signature) = SIGNATURES.iter().find(|s| s.code == self.code) else {
@@ -81,7 +145,7 @@ impl Record<'_> {
                 other => return unsupported(&format!(" with fused activation {other}")),
             },
         };
-        if self.code == FULLY_CONNECTED {
+        if self.code == code::FULLY_CONNECTED {
             match self.option::<i8>(fully_connected::WEIGHTS_FORMAT, 0)? {
                 0 => {}
                 1 => return unsupported(" with shuffled weights"),
@@ -89,30 +153,57 @@ impl Record<'_> {
             }
         }
         self.check_arity(signature)?;
-        Ok(match self.code {
-            CONV_2D => {
+        let binary = |function| Ok(Kind::Binary(function, activation));
+        let unary = |function| Ok(Kind::Unary(function));
+        match self.code {
+            code::CONV_2D => {
                 let dilation = [conv_2d::DILATION_H, conv_2d::DILATION_W];
-                Kind::Conv2d(self.window(Some(dilation))?, activation)
+                Ok(Kind::Conv2d(self.window(Some(dilation))?, activation))
             }
-            DEPTHWISE_CONV_2D => {
+            code::DEPTHWISE_CONV_2D => {
                 let dilation = [depthwise_conv_2d::DILATION_H, depthwise_conv_2d::DILATION_W];
                 let window = self.window(Some(dilation))?;
-                Kind::DepthwiseConv2d(window, activation, self.depth_multiplier()?)
+                Ok(Kind::DepthwiseConv2d(window, activation, self.depth_multiplier()?))
             }
-            FULLY_CONNECTED => Kind::FullyConnected(activation),
-            AVERAGE_POOL_2D => Kind::AveragePool2d(self.window(None)?, activation, self.filter()?),
-            MAX_POOL_2D => Kind::MaxPool2d(self.window(None)?, activation, self.filter()?),
-            MEAN => Kind::Mean { keep_dims: self.option::<u8>(reducer::KEEP_DIMS, 0)? != 0 },
-            RESHAPE => Kind::Reshape,
-            SOFTMAX => Kind::Softmax(self.beta()?),
-            _ => Kind::Unsupported(self.name()),
-        })
+            code::FULLY_CONNECTED => Ok(Kind::FullyConnected(activation)),
+            code::AVERAGE_POOL_2D => Ok(Kind::AveragePool2d(self.window(None)?, activation, self.filter()?)),
+            code::MAX_POOL_2D => Ok(Kind::MaxPool2d(self.window(None)?, activation, self.filter()?)),
+            code::ADD => binary(Binary::Add),
+            code::SUB => binary(Binary::Sub),
+            code::MUL => binary(Binary::Mul),
+            code::RESHAPE | code::SQUEEZE | code::EXPAND_DIMS => Ok(Kind::Reshape),
+            code::SOFTMAX => Ok(Kind::Softmax(self.beta()?)),
+            code::LOGISTIC => unary(Unary::Logistic),
+            code::TANH => unary(Unary::Tanh),
+            code::HARD_SWISH => unary(Unary::HardSwish),
+            code::RELU => unary(Unary::Clamp(Activation::Relu)),
+            code::RELU6 => unary(Unary::Clamp(Activation::Relu6)),
+            code::RELU_N1_TO_1 => unary(Unary::Clamp(Activation::ReluN1To1)),
+            code::LEAKY_RELU => unary(Unary::LeakyRelu(self.option(leaky_relu::ALPHA, 0.0)?)),
+            code::PRELU => Ok(Kind::Prelu),
+            code::QUANTIZE => Ok(Kind::Quantize),
+            code::DEQUANTIZE => Ok(Kind::Dequantize),
+            code::RESIZE_NEAREST_NEIGHBOR => Ok(Kind::ResizeNearest {
+                align_corners: self.option::<u8>(resize_nearest_neighbor::ALIGN_CORNERS, 0)? != 0,
+                half_pixel_centers: self.option::<u8>(resize_nearest_neighbor::HALF_PIXEL_CENTERS, 0)? != 0,
+            }),
+            code::CONCATENATION if activation != Activation::None => unsupported(" with a fused activation"),
+            code::CONCATENATION => self.concatenation(),
+            code::MEAN => self.mean(),
+            code::PAD | code::PADV2 => self.pad(),
+            code::TRANSPOSE => self.transpose(),
+            code::SPLIT => self.split(0, 1),
+            code::SPLIT_V => self.split(2, 0),
+            code::SLICE => self.slice(),
+            code::STRIDED_SLICE => self.strided_slice(),
+            _ => unsupported(""),
+        }
     }
 
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         match (self.code, self.custom) {
-            (CUSTOM, "") => names::builtin(CUSTOM),
-            (CUSTOM, name) => super::printable(name),
+            (code::CUSTOM, "") => names::builtin(code::CUSTOM),
+            (code::CUSTOM, name) => super::printable(name),
             (code, _) => names::builtin(code),
         }
     }
@@ -121,7 +212,7 @@ impl Record<'_> {
         ReadError::Operator { index: self.index, name: self.name(), problem }
     }
 
-    fn option<T: Scalar>(&self, field: usize, default: T) -> Result<T, ReadError> {
+    pub fn option<T: Scalar>(&self, field: usize, default: T) -> Result<T, ReadError> {
         match self.options {
             Some(options) if self.options_type != 0 => options.scalar(field, default),
             _ => Ok(default),
@@ -196,7 +287,8 @@ impl Record<'_> {
                 self.error(format!("{inputs} inputs{omitted}, expected {required} and {optional} optional"))
             );
         }
-        if self.outputs.len() != 1 {
+        let splits = [code::SPLIT, code::SPLIT_V].contains(&self.code);
+        if self.outputs.len() != 1 && !(splits && !self.outputs.is_empty()) {
             let outputs = self.outputs.len();
             return Err(self.error(format!("{outputs} outputs, expected 1")));
         }

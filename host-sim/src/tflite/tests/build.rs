@@ -115,7 +115,7 @@ impl Model {
                 operator(22, &[3], 4, 0, vec![]),
                 operator(9, &[4, 5, -1], 6, 8, vec![(0, Value::I8(0))]),
                 operator(25, &[6], 7, 9, vec![(softmax::BETA, Value::F32(1.0))]),
-                operator(0, &[6, 6], 7, 11, vec![]),
+                operator(92, &[6], 7, 0, vec![]),
                 Operator { custom: "Wavelet".into(), ..operator(32, &[], 7, 0, vec![]) },
             ],
             inputs: vec![0],

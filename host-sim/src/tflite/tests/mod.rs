@@ -19,7 +19,7 @@ fn reads_all_of_a_small_model() {
             Kind::Reshape,
             Kind::FullyConnected(Activation::None),
             Kind::Softmax(1.0),
-            Kind::Unsupported("ADD".into()),
+            Kind::Unsupported("SQUARE".into()),
             Kind::Unsupported("Wavelet".into()),
         ]
     );
@@ -105,10 +105,10 @@ fn pools_mean_and_depthwise() {
     let operator = &mut model.operators[0];
     (operator.code, operator.options_type) = (40, 27);
     operator.inputs = vec![0, 2];
-    operator.options = vec![(field::reducer::KEEP_DIMS, Value::I8(1))];
-    assert_eq!(kind(&model), Kind::Mean { keep_dims: true });
-    model.operators[0].options_type = 0;
-    assert_eq!(kind(&model), Kind::Mean { keep_dims: false });
+    model.tensors[2].data = int32(&[-2, 1, 2]);
+    assert_eq!(kind(&model), Kind::Mean { axes: vec![1, 2] });
+    model.tensors[2].data.clear();
+    assert_eq!(kind(&model), Kind::Unsupported("MEAN whose input 1 is not a constant".into()));
 
     // 6 filter channels over 2 input channels: the multiplier is 3, whatever the option says.
     let mut model = Model::small();
@@ -324,4 +324,68 @@ fn damage(bytes: &[u8], rounds: u32) {
     }
     // If none or all came through, the damage was not worth the name.
     assert!((1..rounds).contains(&graphs), "{graphs} of {rounds}");
+}
+
+fn int32(values: &[i32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// A model whose first operator has the code and the constants, int32 vectors, behind its activation.
+fn with_constants(code: i32, options_type: i8, constants: &[&[i32]]) -> Model {
+    let mut model = Model::small();
+    let first = model.tensors.len() as i32;
+    for values in constants {
+        let shape = vec![values.len() as i32];
+        model.tensors.push(build::Tensor { element: 2, shape, data: int32(values), ..Default::default() });
+    }
+    let operator = &mut model.operators[0];
+    (operator.code, operator.options_type) = (code, options_type);
+    operator.options.clear();
+    operator.inputs = std::iter::once(0).chain(first..first + constants.len() as i32).collect();
+    model
+}
+
+#[test]
+fn movements_by_hand() {
+    let kind = |model: &Model| read(&model.bytes()).map(|graph| graph.operators[0].kind.clone());
+    // The input is 1x4x4x2.
+    let pad = with_constants(34, 22, &[&[0, 0, 1, 2, 3, 4, 0, 0]]);
+    let amounts = vec![[0, 0], [1, 2], [3, 4], [0, 0]];
+    assert_eq!(kind(&pad), Ok(Kind::Pad { amounts, value: None }));
+    let short = with_constants(34, 22, &[&[0, 0]]);
+    assert!(kind(&short).unwrap_err().to_string().contains("2 paddings, expected 8"));
+    let transpose = with_constants(39, 26, &[&[0, 2, -3, 3]]);
+    assert_eq!(kind(&transpose), Ok(Kind::Transpose { permutation: vec![0, 2, 1, 3] }));
+    let twice = with_constants(39, 26, &[&[0, 2, 2, 3]]);
+    assert!(kind(&twice).unwrap_err().to_string().contains("no permutation"));
+    let slice = with_constants(65, 48, &[&[0, 1, 2, 0], &[1, 2, -1, 1]]);
+    let expected = Kind::Slice { begin: vec![0, 1, 2, 0], stride: vec![1; 4], extent: vec![1, 2, 2, 1] };
+    assert_eq!(kind(&slice), Ok(expected));
+    assert!(kind(&with_constants(65, 48, &[&[0, 4, 0, 0], &[1, 1, 1, 1]])).is_err());
+}
+
+#[test]
+fn strided_slices_as_numpy_takes_them() {
+    let kind = |model: &Model| read(&model.bytes()).map(|graph| graph.operators[0].kind.clone());
+    // x[0:1, -1:0:-2, :3, ...] of 1x4x4x2: rows 3 and 1, columns 0 to 2.
+    let mut model = with_constants(45, 32, &[&[0, -1, 7], &[1, 0, 3], &[1, -2, 1]]);
+    model.operators[0].set(field::strided_slice::BEGIN_MASK, Value::I32(0b100));
+    let expected =
+        Kind::Slice { begin: vec![0, 3, 0, 0], stride: vec![1, -2, 1, 1], extent: vec![1, 2, 3, 2] };
+    assert_eq!(kind(&model), Ok(expected));
+    // x[:, 2] : one row, whatever the end says.
+    let mut model = with_constants(45, 32, &[&[0, 2], &[0, 0], &[1, 1]]);
+    model.operators[0].set(field::strided_slice::END_MASK, Value::I32(1));
+    model.operators[0].set(field::strided_slice::SHRINK_AXIS_MASK, Value::I32(2));
+    let expected = Kind::Slice { begin: vec![0, 2, 0, 0], stride: vec![1; 4], extent: vec![1, 1, 4, 2] };
+    assert_eq!(kind(&model), Ok(expected));
+    // x[:, ::-1]
+    let mut model = with_constants(45, 32, &[&[0, 0], &[0, 0], &[1, -1]]);
+    model.operators[0].set(field::strided_slice::BEGIN_MASK, Value::I32(3));
+    model.operators[0].set(field::strided_slice::END_MASK, Value::I32(3));
+    let expected =
+        Kind::Slice { begin: vec![0, 3, 0, 0], stride: vec![1, -1, 1, 1], extent: vec![1, 4, 4, 2] };
+    assert_eq!(kind(&model), Ok(expected));
+    let empty = with_constants(45, 32, &[&[0, 3], &[1, 2], &[1, 1]]);
+    assert!(kind(&empty).unwrap_err().to_string().contains("takes no element along axis 1"));
 }
