@@ -41,7 +41,7 @@ pub mod replay;
 mod requant;
 pub mod step;
 pub mod tail;
-mod trunk;
+pub mod trunk;
 mod tuner;
 pub mod wire;
 
@@ -49,5 +49,5 @@ pub use memory::{Arena, MemoryPlan, Region};
 pub use optim::{BiasTreatment, Method, Recipe, RecipeError, Schedule};
 pub use pack::{Activation, Aligned, Pack, PackError, Sizes, crc32};
 pub use quant::{Affine, Multiplier, as_int8};
-pub use trunk::infer;
+pub use trunk::{Operators, infer};
 pub use tuner::{Evaluation, Score, StepReport, Tuner, TunerError, Version};

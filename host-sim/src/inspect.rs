@@ -17,8 +17,8 @@ pub struct Layer {
     pub index: usize,
     /// Schema's name.
     pub operator: String,
-    /// Height, width, channels of the output.
-    pub output: [usize; 3],
+    /// Images, height, width, channels of the output.
+    pub output: [usize; 4],
     /// Scale of the output.
     pub scale: f32,
     /// Zero point of the output.
@@ -61,6 +61,8 @@ pub struct Inspection {
     pub file_bytes: usize,
     /// Planned bytes of the int8 activation arena.
     pub arena_bytes: usize,
+    /// The largest sum of activations alive at one operator: no plan can be smaller.
+    pub arena_lower_bound: usize,
     /// Operators.
     pub layers: Vec<Layer>,
     /// Possible tails.
@@ -74,7 +76,7 @@ pub struct Inspection {
 /// # Errors
 /// Everything that the runtime does not support, in one list.
 pub fn inspect(model: &Model) -> Result<Inspection> {
-    let network = packer::lower(&model.graph).with_context(|| model.name.clone())?;
+    let network = &model.network;
     let layers = network.steps.iter().map(|step| {
         let output = &network.tensors[step.output];
         Layer {
@@ -87,20 +89,21 @@ pub fn inspect(model: &Model) -> Result<Inspection> {
             macs: network.macs(step),
         }
     });
+    let plan = packer::plan(network);
     let recipe = Recipe::DEFAULT;
     let mut cuts = Vec::new();
     for layers in 1..=network.trainable_layers() {
         let file = model.pack(layers)?;
         let (pack, sizes) = (file.pack(), file.pack().sizes());
-        let plan = MemoryPlan::new(&sizes, &recipe);
+        let memory = MemoryPlan::new(&sizes, &recipe);
         let tail = TailShape::of(&pack)?;
         cuts.push(Cut {
             layers,
             feature_length: sizes.feature_length,
             tail_parameters: sizes.tail_parameters(),
             flash_bytes: file.bytes().len(),
-            train_ram_bytes: plan.total_bytes(),
-            memory: plan.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).into(),
+            train_ram_bytes: memory.total_bytes(),
+            memory: memory.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).into(),
             trunk_macs: pack.trunk_macs(),
             sgd_macs: tail.step_macs(None, false),
             default_method_macs: tail.step_macs(recipe.geometry().as_ref(), recipe.needs_gradient_buffer()),
@@ -109,7 +112,8 @@ pub fn inspect(model: &Model) -> Result<Inspection> {
     Ok(Inspection {
         model: model.name.clone(),
         file_bytes: model.file_bytes(),
-        arena_bytes: model.pack(0)?.pack().sizes().arena_bytes,
+        arena_bytes: plan.bytes,
+        arena_lower_bound: plan.lower_bound,
         layers: layers.collect(),
         cuts,
         replay_capacity: recipe.replay_capacity,
@@ -122,14 +126,14 @@ impl fmt::Display for Inspection {
         let arena = self.arena_bytes;
         writeln!(
             f,
-            "{}: {} bytes, {macs} MACs, activation arena {arena} bytes",
-            self.model, self.file_bytes
+            "{}: {} bytes, {macs} MACs, activation arena {arena} bytes (lower bound {})",
+            self.model, self.file_bytes, self.arena_lower_bound
         )?;
         let mut table = Table::new();
         table.load_style(UTF8_HORIZONTAL_ONLY);
         table.set_header(["#", "operator", "output HWC", "scale", "zero point", "weights", "MACs"]);
         for l in &self.layers {
-            let [h, w, c] = l.output;
+            let [_, h, w, c] = l.output;
             let shape = format!("{h}x{w}x{c}");
             let (index, scale, zero) = (l.index.to_string(), l.scale.to_string(), l.zero_point.to_string());
             table.add_row([

@@ -3,6 +3,7 @@
 
 pub mod emulate;
 pub mod graph;
+pub mod inference;
 pub mod inspect;
 pub mod model;
 pub mod packer;

@@ -4,9 +4,10 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flatmin::{Method, Recipe};
 use host_sim::emulate::Firmware;
+use host_sim::inference::{self, Values};
 use host_sim::model::Model;
 use host_sim::report::{Report, TuningRun};
-use host_sim::samples::{Inputs, Samples, write_npy_i8};
+use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
 use host_sim::tuning::{Subject, method_name, tune};
 use host_sim::{inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -85,12 +86,13 @@ enum Command {
     Run {
         /// A full-integer int8 .tflite
         model: PathBuf,
-        /// int8 or float32 .npy, batch first; float32 is quantized with the model's input parameters
-        #[arg(long)]
-        input: PathBuf,
-        /// The network's int8 outputs, batch first
-        #[arg(long)]
-        output: PathBuf,
+        /// int8 or float32 .npy, batch first; float32 is quantized with the model's input parameters. Once for
+        /// each input of the model
+        #[arg(long, required = true)]
+        input: Vec<PathBuf>,
+        /// Where to write the network's outputs, batch first, in the model's own type. Once for each output
+        #[arg(long, required = true)]
+        output: Vec<PathBuf>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -276,7 +278,7 @@ fn user_subject(path: &Path, data: &[PathBuf], options: &TuneOptions) -> Result<
 
 /// Shape of one sample: the input's without the batch.
 fn sample_shape(model: &Model) -> Vec<usize> {
-    model.input_shape().iter().skip(1).copied().collect()
+    model.network.inputs.first().map_or(Vec::new(), |border| border.sample_shape().to_vec())
 }
 
 fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
@@ -365,28 +367,42 @@ fn pack(model: &Path, layers: usize, output: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn infer(model: &Path, input: &Path, output: &Path, json: bool) -> Result<()> {
+fn infer(model: &Path, inputs: &[PathBuf], outputs: &[PathBuf], json: bool) -> Result<()> {
     let model = Model::open(model)?;
-    let file = model.pack(0)?;
-    let pack = file.pack();
-    let samples = Samples::inputs_from_npy(input, &sample_shape(&model))?;
-    let inputs = match samples.inputs {
-        Inputs::I8(values) => values,
-        Inputs::F32(values) => values.iter().map(|&x| pack.input().affine.quantize(x)).collect(),
-    };
-    let sizes = pack.sizes();
-    let outputs: Vec<i8> = inputs
-        .par_chunks(sizes.input_length.max(1))
-        .map_init(|| vec![0; sizes.arena_bytes], |arena, x| flatmin::infer(&pack, x, arena).to_vec())
-        .flatten()
-        .collect();
-    let mut shape = vec![samples.count];
-    shape.extend(model.output_shape().iter().skip(1));
-    write_npy_i8(output, &outputs, &shape)?;
+    let network = &model.network;
+    if inputs.len() != network.inputs.len() || outputs.len() != network.outputs.len() {
+        bail!(
+            "{}: {} input(s) and {} output(s) are expected, {} and {} given",
+            model.name,
+            network.inputs.len(),
+            network.outputs.len(),
+            inputs.len(),
+            outputs.len()
+        );
+    }
+    let batches = inputs
+        .iter()
+        .zip(&network.inputs)
+        .map(|(path, border)| Samples::inputs_from_npy(path, border.sample_shape()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let samples = batches.first().map_or(0, |batch| batch.count);
+    let results = inference::run(&model, &batches)?;
+    let mut shapes = Vec::new();
+    for ((path, border), values) in outputs.iter().zip(&network.outputs).zip(&results) {
+        let mut shape = vec![samples];
+        shape.extend(border.sample_shape());
+        match values {
+            Values::I8(values) => write_npy_i8(path, values, &shape)?,
+            Values::U8(values) => write_npy_u8(path, values, &shape)?,
+            Values::F32(values) => write_npy_f32(path, values, &shape)?,
+        }
+        shapes.push(shape);
+    }
     if json {
-        println!("{}", serde_json::json!({ "samples": samples.count, "output": output, "shape": shape }));
+        println!("{}", serde_json::json!({ "samples": samples, "outputs": outputs, "shapes": shapes }));
     } else {
-        println!("{}: {} samples", output.display(), samples.count);
+        let names: Vec<_> = outputs.iter().map(|path| path.display().to_string()).collect();
+        println!("{}: {samples} samples", names.join(", "));
     }
     Ok(())
 }

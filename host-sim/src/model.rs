@@ -1,7 +1,6 @@
 //! A model file: its bytes and the graph in it.
 
-use crate::graph::Graph;
-use crate::packer::{self, PackFile};
+use crate::packer::{self, Network, PackFile};
 use crate::tflite;
 use anyhow::{Context, Result, bail};
 use std::borrow::Cow;
@@ -12,8 +11,8 @@ use std::path::Path;
 pub struct Model {
     /// File name, or what a bundled model is called.
     pub name: String,
-    /// The network.
-    pub graph: Graph,
+    /// The network as the runtime runs it.
+    pub network: Network,
     bytes: Cow<'static, [u8]>,
 }
 
@@ -38,7 +37,8 @@ impl Model {
 
     fn parse(name: String, bytes: Cow<'static, [u8]>) -> Result<Self> {
         let graph = tflite::read(&bytes).with_context(|| name.clone())?;
-        Ok(Self { name, graph, bytes })
+        let network = packer::lower(&graph).with_context(|| name.clone())?;
+        Ok(Self { name, network, bytes })
     }
 
     /// Packs it with the last `layers` layers trainable.
@@ -46,7 +46,7 @@ impl Model {
     /// # Errors
     /// The message names the model.
     pub fn pack(&self, layers: usize) -> Result<PackFile> {
-        packer::pack(&self.graph, &self.bytes, layers).with_context(|| self.name.clone())
+        packer::pack(&self.network, &self.bytes, layers).with_context(|| self.name.clone())
     }
 
     /// Packs it as deep as possible up to `layers`, 1 at least.
@@ -54,21 +54,21 @@ impl Model {
     /// # Errors
     /// See [`Self::pack`]; also when the network ends in no trainable layer.
     pub fn pack_at_most(&self, layers: usize) -> Result<PackFile> {
-        let found = packer::lower(&self.graph).with_context(|| self.name.clone())?.trainable_layers();
+        let found = self.network.trainable_layers();
         if found == 0 {
             bail!("{}: the network does not end in a fully connected layer: nothing to tune", self.name);
         }
         self.pack(layers.min(found))
     }
 
-    /// Shape of the input in the file, batch included.
+    /// Shape of the first input in the file, batch included.
     pub fn input_shape(&self) -> &[usize] {
-        self.graph.inputs.first().map_or(&[], |&i| &self.graph.tensors[i].shape)
+        self.network.inputs.first().map_or(&[], |border| &border.shape)
     }
 
-    /// Shape of the output in the file, batch included.
+    /// Shape of the first output in the file, batch included.
     pub fn output_shape(&self) -> &[usize] {
-        self.graph.outputs.first().map_or(&[], |&i| &self.graph.tensors[i].shape)
+        self.network.outputs.first().map_or(&[], |border| &border.shape)
     }
 
     /// Size of the file in bytes.

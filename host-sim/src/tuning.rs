@@ -1,9 +1,10 @@
 //! A tuning run on the desktop: the same calls that firmware makes, and what they led to.
 
+use crate::inference;
 use crate::model::Model;
 use crate::packer::PackFile;
 use crate::report::{CurvePoint, TuningRun};
-use crate::samples::{Inputs, Samples};
+use crate::samples::Samples;
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail};
 use flatmin::{Affine, Method, Recipe, Tuner, Version};
@@ -59,10 +60,8 @@ impl Subject {
     pub fn user(model: Model, samples: &Samples, label_noise: f64, seed: u64) -> Result<Self> {
         let affine = input_affine(&model)?;
         let length: usize = model.input_shape().iter().product();
-        let inputs: Vec<i8> = match &samples.inputs {
-            Inputs::I8(values) => values.clone(),
-            Inputs::F32(values) => values.iter().map(|&x| affine.quantize(x)).collect(),
-        };
+        let border = model.network.inputs.first().context("the network has no input")?;
+        let inputs = inference::quantized(&samples.inputs, border, affine)?;
         let count = model.output_shape().iter().product::<usize>();
         let mut totals = vec![0usize; count];
         samples.labels.iter().for_each(|&label| totals[label] += 1);

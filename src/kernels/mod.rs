@@ -3,16 +3,28 @@
 //! A kernel knows slices and shapes, never the graph. Activations are HWC (NHWC with N = 1). All are total:
 //! a slice that is too short leaves outputs unwritten, it never panics; a validated pack makes it never short.
 
+mod broadcast;
 mod conv2d;
 mod depthwise;
 mod dot;
+mod elementwise;
 mod fully_connected;
+mod grouped;
+mod lookup;
+mod mean;
+mod movement;
 mod pool;
 mod softmax;
 
+pub use broadcast::{Operand, broadcast};
 pub use conv2d::conv2d;
 pub use depthwise::depthwise_conv2d;
+pub use elementwise::{SumMultipliers, ZeroPoints, add, multiply, prelu, subtract};
 pub use fully_connected::fully_connected;
+pub use grouped::grouped_conv2d;
+pub use lookup::lookup;
+pub use mean::{Mean, mean};
+pub use movement::{Move, copy_box, resize_nearest};
 pub use pool::{average_pool2d, max_pool2d};
 pub use softmax::{Softmax, softmax};
 

@@ -1,11 +1,12 @@
-//! The bytes of a pack: format version 1, little endian throughout.
+//! The bytes of a pack: format version 2, little endian throughout.
 //!
 //! | part | where | what |
 //! | --- | --- | --- |
 //! | header | 0 | [`header::BYTES`] bytes, fields at the offsets in [`header`] |
-//! | tensors | `header::TENSORS` | one record of [`tensor::BYTES`] for every int8 activation |
+//! | tensors | `header::TENSORS` | one record of [`tensor::BYTES`] for every activation, and for every constant that is used like one |
 //! | operators | `header::OPERATORS` | one record of [`operator::BYTES`] each, in execution order |
-//! | constants | anywhere behind | weights (int8), biases, mantissas, shifts (int32), scales (float32), each array 16-byte aligned from the pack's start |
+//! | constants | anywhere behind | weights (int8), biases, mantissas, shifts (int32), scales (float32), parameters (int32), each array 16-byte aligned from the pack's start |
+//! | borders | `header::BORDERS` | u16 tensor indices: the inputs, then the outputs |
 //!
 //! The first `TRUNK_OPERATORS` operators are frozen; the rest is the tail: fully connected operators, one
 //! behind the other, with at most one softmax at the end. Convolution weights are OHWI, depthwise 1HWC, dense
@@ -17,7 +18,7 @@
 pub const MAGIC: [u8; 8] = *b"flatmin\0";
 
 /// Version of this format.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The alignment that a pack must have in memory, in bytes.
 pub const ALIGNMENT: usize = 16;
@@ -46,11 +47,11 @@ pub mod header {
     pub const OPERATOR_COUNT: usize = 26;
     /// u16, number of leading operators that are frozen.
     pub const TRUNK_OPERATORS: usize = 28;
-    /// u16, index of the network's input tensor.
+    /// u16, index of the network's first input tensor.
     pub const INPUT_TENSOR: usize = 30;
     /// u16, index of the tensor at the cut: the tail's input.
     pub const FEATURE_TENSOR: usize = 32;
-    /// u16, index of the network's output tensor.
+    /// u16, index of the network's first output tensor.
     pub const OUTPUT_TENSOR: usize = 34;
     /// u32, bytes of the planned int8 activation arena.
     pub const ARENA_BYTES: usize = 36;
@@ -71,20 +72,32 @@ pub mod header {
     pub const TENSORS: usize = 64;
     /// u32, offset of the operator records.
     pub const OPERATORS: usize = 68;
+    /// u16, number of the network's inputs.
+    pub const INPUT_COUNT: usize = 72;
+    /// u16, number of the network's outputs.
+    pub const OUTPUT_COUNT: usize = 74;
+    /// u32, offset of the list of inputs and outputs.
+    pub const BORDERS: usize = 76;
 }
 
 /// Offsets of a tensor record's fields.
 pub mod tensor {
     /// Size of a record.
     pub const BYTES: usize = 32;
-    /// 4 x u32: N (always 1), H, W, C; lower ranks are padded with ones in front.
+    /// 4 x u32: N, H, W, C; lower ranks are padded with ones in front.
     pub const SHAPE: usize = 0;
     /// f32.
     pub const SCALE: usize = 16;
-    /// i32, in -128..=127.
+    /// i32, in -128..=127, or in 0..=255 where the elements are unsigned.
     pub const ZERO_POINT: usize = 20;
-    /// u32, place in the activation arena.
-    pub const ARENA_OFFSET: usize = 24;
+    /// u32, place in the activation arena, or of a constant in the pack.
+    pub const OFFSET: usize = 24;
+    /// u32, bits of the values below.
+    pub const FLAGS: usize = 28;
+    /// [`FLAGS`]: the elements lie in the pack.
+    pub const CONSTANT: u32 = 1;
+    /// [`FLAGS`]: the elements are uint8.
+    pub const UNSIGNED: u32 = 2;
 }
 
 /// Offsets of an operator record's fields.
@@ -113,8 +126,10 @@ pub mod operator {
     pub const DILATION: usize = 20;
     /// 2 x u16, rows above and columns left of the input.
     pub const PADDING: usize = 24;
-    /// u16, outputs a channel of a depthwise convolution.
+    /// u16, outputs a channel of a depthwise convolution, groups of a grouped one.
     pub const DEPTH_MULTIPLIER: usize = 28;
+    /// u16, tensor index of the second operand of ADD, SUB and MUL.
+    pub const SECOND_INPUT: usize = 30;
     /// u32, offset of the int8 weights.
     pub const WEIGHTS: usize = 32;
     /// u32, offset of the int32 biases, one an output channel.
@@ -128,16 +143,47 @@ pub mod operator {
     /// f32, softmax's beta.
     pub const BETA: usize = 52;
 
+    /// u32, offset of int32 parameters, or of a lookup table's 256 bytes.
+    pub const PARAMETERS: usize = 56;
+    /// u16, number of parameters.
+    pub const PARAMETER_COUNT: usize = 60;
+
     /// [`KIND`]: CONV_2D.
     pub const CONV_2D: u16 = 1;
     /// [`KIND`]: DEPTHWISE_CONV_2D.
     pub const DEPTHWISE_CONV_2D: u16 = 2;
-    /// [`KIND`]: FULLY_CONNECTED.
+    /// [`KIND`]: FULLY_CONNECTED, of as many rows as the input holds.
     pub const FULLY_CONNECTED: u16 = 3;
     /// [`KIND`]: AVERAGE_POOL_2D.
     pub const AVERAGE_POOL_2D: u16 = 4;
     /// [`KIND`]: MAX_POOL_2D.
     pub const MAX_POOL_2D: u16 = 5;
+    /// [`KIND`]: MEAN. Parameters: mantissa, shift, 4 x 1 where the axis is averaged over.
+    pub const MEAN: u16 = 6;
     /// [`KIND`]: SOFTMAX over the last axis.
     pub const SOFTMAX: u16 = 7;
+    /// [`KIND`]: ADD of two broadcast operands. Parameters: see `kernels::SumParameters`.
+    pub const ADD: u16 = 8;
+    /// [`KIND`]: SUB, likewise.
+    pub const SUB: u16 = 9;
+    /// [`KIND`]: MUL of two broadcast operands. Parameters: mantissa, shift.
+    pub const MUL: u16 = 10;
+    /// [`KIND`]: every element by a table of 256 bytes, indexed by the element's byte: LOGISTIC, TANH,
+    /// HARD_SWISH, RELU and its kin, LEAKY_RELU, QUANTIZE.
+    pub const LOOKUP: u16 = 11;
+    /// [`KIND`]: PRELU; the second operand is alpha. Parameters: mantissa and shift where x >= 0, mantissa and
+    /// shift of the products below.
+    pub const PRELU: u16 = 12;
+    /// [`KIND`]: elements move from one strided box to another: TRANSPOSE, CONCATENATION, SPLIT, slices, the
+    /// inside of PAD. Parameters: 4 extents, first element of the input, its 4 strides, first element of the
+    /// output, its 4 strides.
+    pub const MOVE: u16 = 13;
+    /// [`KIND`]: every element of the output becomes the parameter.
+    pub const FILL: u16 = 14;
+    /// [`KIND`]: RESIZE_NEAREST_NEIGHBOR. Parameters: the input's row of every output row, then its columns.
+    pub const RESIZE_NEAREST: u16 = 15;
+    /// [`KIND`]: CONV_2D in groups of channels.
+    pub const GROUPED_CONV_2D: u16 = 16;
+    /// One above the highest kind.
+    pub const KINDS: usize = 17;
 }

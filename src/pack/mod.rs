@@ -10,6 +10,7 @@ mod records;
 mod sizes;
 mod validate;
 
+use crate::trunk::Operators;
 use bytes::{f32_at, size_at, u16_at, u32_at};
 pub use error::PackError;
 use format::{header, operator, tensor};
@@ -26,6 +27,11 @@ pub(crate) const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC
 /// ```
 pub fn crc32(bytes: &[u8]) -> u32 {
     CRC.checksum(bytes)
+}
+
+/// Rows of a fully connected operator's output.
+pub(crate) fn dense_rows(output: &TensorRecord) -> usize {
+    output.batch.saturating_mul(output.height).saturating_mul(output.width).max(1)
 }
 
 /// A type that puts its contents on a 16-byte boundary, as [`Pack::new`] wants them.
@@ -52,6 +58,7 @@ macro_rules! include_pack {
 pub struct Pack<'a> {
     bytes: &'a [u8],
     sizes: Sizes,
+    operators: &'a Operators,
 }
 
 impl<'a> Pack<'a> {
@@ -60,10 +67,19 @@ impl<'a> Pack<'a> {
     /// # Errors
     /// [`PackError`] names the first thing that is wrong.
     pub fn new(bytes: &'a [u8]) -> Result<Self, PackError> {
+        Self::with_operators(bytes, &Operators::ALL)
+    }
+
+    /// [`Self::new`] with the code of some operators alone: firmware that is built around one pack names
+    /// [`Operators::of`] it, and the linker leaves the other kernels out.
+    ///
+    /// # Errors
+    /// [`PackError`]; also where the pack has an operator that `operators` has not.
+    pub fn with_operators(bytes: &'a [u8], operators: &'a Operators) -> Result<Self, PackError> {
         validate::envelope(bytes)?;
         // Bytes past the pack's own end may be another flash user's.
         let own = bytes.get(..size_at(bytes, header::TOTAL_BYTES)).unwrap_or(bytes);
-        let pack = Self { bytes: own, sizes: Sizes::read(own) };
+        let pack = Self { bytes: own, sizes: Sizes::read(own), operators };
         validate::network(&pack)?;
         Ok(pack)
     }
@@ -108,7 +124,37 @@ impl<'a> Pack<'a> {
         u16_at(self.bytes, header::TRUNK_OPERATORS)
     }
 
-    /// The network's input.
+    /// The kernels that this pack is run with.
+    pub(crate) fn operators(&self) -> &'a Operators {
+        self.operators
+    }
+
+    /// Number of the network's inputs.
+    pub fn input_count(&self) -> usize {
+        u16_at(self.bytes, header::INPUT_COUNT).into()
+    }
+
+    /// Number of the network's outputs.
+    pub fn output_count(&self) -> usize {
+        u16_at(self.bytes, header::OUTPUT_COUNT).into()
+    }
+
+    /// Input `place` of the network; the tensor record of index 65,535, all zeros, if there is none.
+    pub fn input_at(&self, place: usize) -> TensorRecord {
+        self.tensor(if place < self.input_count() { self.border(place) } else { u16::MAX })
+    }
+
+    /// Output `place` of the network, likewise.
+    pub fn output_at(&self, place: usize) -> TensorRecord {
+        let listed = self.input_count().saturating_add(place);
+        self.tensor(if place < self.output_count() { self.border(listed) } else { u16::MAX })
+    }
+
+    fn border(&self, place: usize) -> u16 {
+        u16_at(self.bytes, size_at(self.bytes, header::BORDERS).saturating_add(place * 2))
+    }
+
+    /// The network's first input.
     pub fn input(&self) -> TensorRecord {
         self.tensor(u16_at(self.bytes, header::INPUT_TENSOR))
     }
@@ -118,7 +164,7 @@ impl<'a> Pack<'a> {
         self.tensor(u16_at(self.bytes, header::FEATURE_TENSOR))
     }
 
-    /// The network's output.
+    /// The network's first output.
     pub fn output(&self) -> TensorRecord {
         self.tensor(u16_at(self.bytes, header::OUTPUT_TENSOR))
     }
@@ -152,11 +198,22 @@ impl<'a> Pack<'a> {
         let taps = op.window.filter[0] * op.window.filter[1];
         let each = match op.kind {
             operator::CONV_2D => taps * input.channels,
+            operator::GROUPED_CONV_2D => taps * input.channels / op.depth_multiplier.max(1),
             operator::DEPTHWISE_CONV_2D => taps,
-            operator::FULLY_CONNECTED => input.len(),
+            operator::FULLY_CONNECTED => input.len() / dense_rows(&output),
             _ => 0,
         };
         output.len() as u64 * each as u64
+    }
+
+    /// An operator's int32 parameters.
+    pub(crate) fn parameters(&self, op: &OperatorRecord) -> &'a [i32] {
+        self.int32(op.parameters, op.parameter_count)
+    }
+
+    /// A lookup's table.
+    pub(crate) fn table(&self, op: &OperatorRecord) -> Option<&'a [u8; 256]> {
+        self.bytes.get(op.parameters..)?.first_chunk()
     }
 
     fn record(&self, table: usize, record_bytes: usize, index: u16) -> &'a [u8] {

@@ -1,12 +1,14 @@
 //! Typed views of tensor and operator records.
 
-use super::bytes::{f32_at, i32_at, size_at, u8_at, u16_at};
+use super::bytes::{f32_at, i32_at, size_at, u8_at, u16_at, u32_at};
 use super::format::{operator, tensor};
 use crate::quant::Affine;
 
-/// One int8 activation: shape NHWC with N = 1, quantization, and its place in the arena.
+/// One activation, or a constant that is used like one: shape NHWC, quantization, and its place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TensorRecord {
+    /// Images: 1 wherever an operator has a window.
+    pub batch: usize,
     /// Rows.
     pub height: usize,
     /// Columns.
@@ -15,13 +17,19 @@ pub struct TensorRecord {
     pub channels: usize,
     /// Scale and zero point.
     pub affine: Affine,
-    /// First byte in the activation arena.
+    /// First byte in the activation arena; of a constant, from the pack's start.
     pub arena_offset: usize,
+    /// The elements lie in the pack.
+    pub constant: bool,
+    /// The elements are uint8: a border of the network.
+    pub unsigned: bool,
 }
 
 impl TensorRecord {
     pub(super) fn read(record: &[u8]) -> Self {
+        let flags = u32_at(record, tensor::FLAGS);
         Self {
+            batch: size_at(record, tensor::SHAPE),
             height: size_at(record, tensor::SHAPE + 4),
             width: size_at(record, tensor::SHAPE + 8),
             channels: size_at(record, tensor::SHAPE + 12),
@@ -29,13 +37,20 @@ impl TensorRecord {
                 scale: f32_at(record, tensor::SCALE),
                 zero_point: i32_at(record, tensor::ZERO_POINT),
             },
-            arena_offset: size_at(record, tensor::ARENA_OFFSET),
+            arena_offset: size_at(record, tensor::OFFSET),
+            constant: flags & tensor::CONSTANT != 0,
+            unsigned: flags & tensor::UNSIGNED != 0,
         }
+    }
+
+    /// N, H, W, C.
+    pub fn extents(&self) -> [usize; 4] {
+        [self.batch, self.height, self.width, self.channels]
     }
 
     /// Number of elements, which is its size in bytes; saturating before validation.
     pub fn len(&self) -> usize {
-        self.height.saturating_mul(self.width).saturating_mul(self.channels)
+        self.extents().into_iter().fold(1, usize::saturating_mul)
     }
 
     /// True if there is no element, which validation refuses.
@@ -101,6 +116,8 @@ pub struct OperatorRecord {
     pub kind: u16,
     /// Input tensor.
     pub input: u16,
+    /// The second operand of ADD, SUB, MUL and PRELU; elsewhere 0 and without meaning.
+    pub second_input: u16,
     /// Output tensor.
     pub output: u16,
     /// One weight scale an output channel.
@@ -111,11 +128,13 @@ pub struct OperatorRecord {
     pub activation: u8,
     /// Geometry.
     pub window: Window,
-    /// Outputs a channel, depthwise only.
+    /// Outputs a channel of a depthwise convolution, groups of a grouped one.
     pub depth_multiplier: usize,
     pub(crate) constants: Constants,
     /// Softmax's beta.
     pub beta: f32,
+    pub(crate) parameters: usize,
+    pub(crate) parameter_count: usize,
 }
 
 impl OperatorRecord {
@@ -129,6 +148,7 @@ impl OperatorRecord {
         Self {
             kind: u16_at(record, operator::KIND),
             input: u16_at(record, operator::INPUT),
+            second_input: u16_at(record, operator::SECOND_INPUT),
             output: u16_at(record, operator::OUTPUT),
             per_channel: u16_at(record, operator::PER_CHANNEL) != 0,
             clamp: [
@@ -151,6 +171,8 @@ impl OperatorRecord {
                 scales: size_at(record, operator::SCALES),
             },
             beta: f32_at(record, operator::BETA),
+            parameters: size_at(record, operator::PARAMETERS),
+            parameter_count: usize::from(u16_at(record, operator::PARAMETER_COUNT)),
         }
     }
 }

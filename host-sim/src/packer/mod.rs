@@ -2,48 +2,37 @@
 //! activation arena and writes the bytes that [`flatmin::pack::format`] specifies.
 
 mod lower;
+mod network;
 mod plan;
+mod tables;
 mod write;
 
 use crate::graph::Graph;
-pub use lower::lower;
+pub use network::{Activations, Border, Network, Step};
+pub use plan::{Plan, plan};
 use thiserror::Error;
+
+/// An operator that cannot be packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Its place in the file.
+    pub index: usize,
+    /// Its name in the schema.
+    pub name: String,
+    /// What was expected and what was found.
+    pub what: String,
+}
 
 /// Why a network cannot be packed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PackerError {
-    /// Operators that the runtime does not know, all of them.
+    /// Operators that the runtime does not know, or not in this form: all of them.
     #[error("{} unsupported operator(s):{}", .0.len(), list(.0))]
-    Unsupported(Vec<(usize, String)>),
-    /// An operator that the runtime knows, in a form that it does not.
-    #[error("operator {index} ({name}): {what}")]
-    Operator {
-        /// Its place in the file.
-        index: usize,
-        /// Its name in the schema.
-        name: String,
-        /// What was expected and what was found.
-        what: String,
-    },
-    /// An activation that is not int8, or not quantized.
-    #[error("tensor {index} `{name}`: {what}")]
-    Tensor {
-        /// Its index in the file.
-        index: usize,
-        /// Its name in the file.
-        name: String,
-        /// What was expected and what was found.
-        what: String,
-    },
-    /// Several inputs or outputs.
-    #[error("the network has {inputs} input(s) and {outputs} output(s), one of each is supported")]
-    Borders {
-        /// Inputs found.
-        inputs: usize,
-        /// Outputs found.
-        outputs: usize,
-    },
+    Unsupported(Vec<Problem>),
+    /// The network's inputs or outputs.
+    #[error("{0}")]
+    Border(String),
     /// More layers asked for than the network ends in.
     #[error("cannot train the last {asked} layer(s): the network ends in {found} fully connected layer(s)")]
     Layers {
@@ -57,8 +46,9 @@ pub enum PackerError {
     Refused(#[from] flatmin::PackError),
 }
 
-fn list(operators: &[(usize, String)]) -> String {
-    operators.iter().map(|(index, name)| format!("\n  operator {index}: {name}")).collect()
+fn list(problems: &[Problem]) -> String {
+    let line = |p: &Problem| format!("\n  operator {}: {}: {}", p.index, p.name, p.what);
+    problems.iter().map(line).collect()
 }
 
 /// A pack in memory, on the boundary that the runtime wants.
@@ -93,18 +83,25 @@ impl PackFile {
     }
 }
 
-/// Packs `graph` with its last `layers` fully connected layers as the tail; `model` is the file it came from,
+/// The operators of `graph` as the runtime will run them, in order.
+///
+/// # Errors
+/// See [`PackerError`].
+pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
+    Ok(lower::lower(graph)?.arranged())
+}
+
+/// Packs `network` with its last `layers` fully connected layers as the tail; `model` is the file it came from,
 /// whose checksum the pack carries.
 ///
 /// # Errors
 /// See [`PackerError`].
-pub fn pack(graph: &Graph, model: &[u8], layers: usize) -> Result<PackFile, PackerError> {
-    let network = lower(graph)?;
+pub fn pack(network: &Network, model: &[u8], layers: usize) -> Result<PackFile, PackerError> {
     let found = network.trainable_layers();
     if layers > found {
         return Err(PackerError::Layers { asked: layers, found });
     }
-    let file = PackFile::new(&write::write(&network, flatmin::crc32(model), layers));
+    let file = PackFile::new(&write::write(network, flatmin::crc32(model), layers));
     flatmin::Pack::new(file.bytes())?;
     Ok(file)
 }

@@ -1,6 +1,6 @@
 //! Writes the bytes of a pack.
 
-use super::lower::{Network, Step};
+use super::network::{Network, Step};
 use super::plan::plan;
 use flatmin::pack::format::{ALIGNMENT, MAGIC, VERSION, header, operator, tensor};
 
@@ -14,7 +14,8 @@ pub fn write(network: &Network, model_crc: u32, layers: usize) -> Vec<u8> {
     let cut = network.cut(layers);
     let tail: Vec<&Step> =
         network.steps[cut..].iter().filter(|s| s.kind == operator::FULLY_CONNECTED).collect();
-    let feature = network.steps.get(cut).map_or(network.output, |s| s.input);
+    let (input, output) = (network.inputs[0].tensor, network.outputs[0].tensor);
+    let feature = network.steps.get(cut).map_or(output, |s| s.input);
     let length = |index: usize| network.tensors[index].len();
 
     let mut out = Writer { bytes: vec![0; header::BYTES] };
@@ -25,13 +26,13 @@ pub fn write(network: &Network, model_crc: u32, layers: usize) -> Vec<u8> {
     out.u16(header::TENSOR_COUNT, network.tensors.len());
     out.u16(header::OPERATOR_COUNT, network.steps.len());
     out.u16(header::TRUNK_OPERATORS, cut);
-    out.u16(header::INPUT_TENSOR, network.input);
+    out.u16(header::INPUT_TENSOR, input);
     out.u16(header::FEATURE_TENSOR, feature);
-    out.u16(header::OUTPUT_TENSOR, network.output);
+    out.u16(header::OUTPUT_TENSOR, output);
     out.u32(header::ARENA_BYTES, plan.bytes);
-    out.u32(header::INPUT_LENGTH, length(network.input));
+    out.u32(header::INPUT_LENGTH, length(input));
     out.u32(header::FEATURE_LENGTH, length(feature));
-    out.u32(header::OUTPUT_LENGTH, length(network.output));
+    out.u32(header::OUTPUT_LENGTH, length(output));
     out.u32(header::TAIL_WEIGHTS, tail.iter().map(|s| s.constants.weights.len()).sum());
     out.u32(header::TAIL_OUTPUTS, tail.iter().map(|s| s.constants.biases.len()).sum());
     out.f32(header::FEATURE_UNIT, FEATURE_UNIT);
@@ -40,18 +41,35 @@ pub fn write(network: &Network, model_crc: u32, layers: usize) -> Vec<u8> {
     out.u32(header::TENSORS, tensors);
     for (index, t) in network.tensors.iter().enumerate() {
         let record = tensors + index * tensor::BYTES;
-        for (axis, extent) in [1, t.shape[0], t.shape[1], t.shape[2]].into_iter().enumerate() {
+        for (axis, extent) in t.shape.into_iter().enumerate() {
             out.u32(record + tensor::SHAPE + 4 * axis, extent);
         }
         out.f32(record + tensor::SCALE, t.affine.scale);
         out.i32(record + tensor::ZERO_POINT, t.affine.zero_point);
-        out.u32(record + tensor::ARENA_OFFSET, plan.offsets[index]);
+        let mut offset = plan.offsets[index];
+        let mut flags = if t.unsigned { tensor::UNSIGNED } else { 0 };
+        if let Some(values) = &t.constant {
+            flags |= tensor::CONSTANT;
+            offset = out.append(&values.iter().map(|v| v.cast_unsigned()).collect::<Vec<u8>>());
+        }
+        out.u32(record + tensor::OFFSET, offset);
+        out.put(record + tensor::FLAGS, &flags.to_le_bytes());
     }
 
     let operators = out.reserve(network.steps.len() * operator::BYTES);
     out.u32(header::OPERATORS, operators);
     for (index, step) in network.steps.iter().enumerate() {
         out.operator(operators + index * operator::BYTES, step);
+    }
+
+    let borders = network.inputs.iter().chain(&network.outputs).map(|border| border.tensor);
+    let borders: Vec<usize> = borders.collect();
+    let list = out.reserve(2 * borders.len());
+    out.u16(header::INPUT_COUNT, network.inputs.len());
+    out.u16(header::OUTPUT_COUNT, network.outputs.len());
+    out.u32(header::BORDERS, list);
+    for (place, tensor) in borders.into_iter().enumerate() {
+        out.u16(list + 2 * place, tensor);
     }
 
     out.u32(header::TOTAL_BYTES, out.bytes.len());
@@ -102,6 +120,7 @@ impl Writer {
     fn operator(&mut self, record: usize, step: &Step) {
         self.u16(record + operator::KIND, step.kind.into());
         self.u16(record + operator::INPUT, step.input);
+        self.u16(record + operator::SECOND_INPUT, step.second_input.unwrap_or(0));
         self.u16(record + operator::OUTPUT, step.output);
         self.u16(record + operator::PER_CHANNEL, step.constants.per_channel.into());
         self.put(record + operator::CLAMP_LOW, &step.clamp[0].to_le_bytes());
@@ -121,11 +140,20 @@ impl Writer {
         }
         self.u16(record + operator::DEPTH_MULTIPLIER, step.depth_multiplier);
         self.f32(record + operator::BETA, step.beta);
+        let words = |values: &mut dyn Iterator<Item = [u8; 4]>| values.flatten().collect::<Vec<u8>>();
+        if let Some(table) = &step.table {
+            let offset = self.append(table.as_slice());
+            self.u32(record + operator::PARAMETERS, offset);
+        }
+        if !step.parameters.is_empty() {
+            let offset = self.append(&words(&mut step.parameters.iter().map(|p| p.to_le_bytes())));
+            self.u32(record + operator::PARAMETERS, offset);
+            self.u16(record + operator::PARAMETER_COUNT, step.parameters.len());
+        }
         let constants = &step.constants;
         if constants.weights.is_empty() {
             return;
         }
-        let words = |values: &mut dyn Iterator<Item = [u8; 4]>| values.flatten().collect::<Vec<u8>>();
         let arrays = [
             (operator::WEIGHTS, constants.weights.iter().map(|w| w.cast_unsigned()).collect()),
             (operator::BIASES, words(&mut constants.biases.iter().map(|b| b.to_le_bytes()))),

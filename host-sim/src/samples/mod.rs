@@ -19,6 +19,8 @@ pub use error::{Problem, SamplesError};
 pub enum Inputs {
     /// Already quantized with the scale and zero point of the network's input.
     I8(Vec<i8>),
+    /// The same for a network whose input is uint8.
+    U8(Vec<u8>),
     /// In the units that the network was trained on, finite; [`quantize`] makes them its input.
     F32(Vec<f32>),
 }
@@ -109,13 +111,31 @@ impl Samples {
     }
 }
 
+/// Writes float32 values of this shape, the last axis fastest, as a NumPy file in C order.
+///
+/// # Errors
+///
+/// As [`write_npy_i8`].
+pub fn write_npy_f32(path: &Path, values: &[f32], shape: &[usize]) -> Result<(), SamplesError> {
+    npy::write(path, values, shape).map_err(error::in_file(path))
+}
+
+/// Writes uint8 values of this shape, the last axis fastest, as a NumPy file in C order.
+///
+/// # Errors
+///
+/// As [`write_npy_i8`].
+pub fn write_npy_u8(path: &Path, values: &[u8], shape: &[usize]) -> Result<(), SamplesError> {
+    npy::write(path, values, shape).map_err(error::in_file(path))
+}
+
 /// Writes int8 values of this shape, the last axis fastest, as a NumPy file in C order.
 ///
 /// # Errors
 ///
 /// If `shape` does not have `values.len()` values, or the file can't be written.
 pub fn write_npy_i8(path: &Path, values: &[i8], shape: &[usize]) -> Result<(), SamplesError> {
-    npy::write_i8(path, values, shape).map_err(error::in_file(path))
+    npy::write(path, values, shape).map_err(error::in_file(path))
 }
 
 /// Quantizes one value: `round(x / scale) + zero_point`, clamped to int8; halves round away from

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use npyz::{DType, Deserialize, NpyFile, NpyHeader, Order, WriterBuilder};
+use npyz::{AutoSerialize, DType, Deserialize, NpyFile, NpyHeader, Order, WriterBuilder};
 
 use super::{Inputs, Problem, sample_size};
 
@@ -27,11 +27,12 @@ pub(super) fn inputs(path: &Path, sample_shape: &[usize]) -> Result<(Inputs, usi
     }
     let inputs = match array.dtype().as_str() {
         "i1" => return Ok((Inputs::I8(array.values()?), count)),
+        "u1" => return Ok((Inputs::U8(array.values()?), count)),
         "f4" => array.values::<f32>()?,
         "f8" => array.values::<f64>()?.into_iter().map(|value| value as f32).collect(),
         found => {
             return Err(Problem::Dtype {
-                expected: "int8 (quantized), float32 or float64",
+                expected: "int8 or uint8 (quantized), float32 or float64",
                 found: found.to_owned(),
             });
         }
@@ -185,7 +186,11 @@ fn in_c_order<T: Copy>(values: &[T], shape: &[u64], strides: &[u64]) -> Vec<T> {
     sorted
 }
 
-pub(super) fn write_i8(path: &Path, values: &[i8], shape: &[usize]) -> Result<(), Problem> {
+pub(super) fn write<T: Copy + AutoSerialize>(
+    path: &Path,
+    values: &[T],
+    shape: &[usize],
+) -> Result<(), Problem> {
     let elements = shape.iter().try_fold(1, |size: usize, &extent| size.checked_mul(extent));
     if elements != Some(values.len()) {
         return Err(Problem::Values { values: values.len(), shape: shape.to_vec() });

@@ -272,7 +272,7 @@ fn index(value: i32, count: usize, owner: impl Fn() -> String) -> Result<usize, 
 }
 
 /// A name from the file, fit for a line of a terminal: converters string whole layers together.
-fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     const LONGEST: usize = 60;
     let mut shown: String = name.chars().take(LONGEST).flat_map(char::escape_debug).collect();
     if name.chars().nth(LONGEST).is_some() {

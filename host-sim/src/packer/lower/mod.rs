@@ -1,0 +1,301 @@
+//! Lowers a graph to the runtime's operators: geometry, multipliers and clamps as TensorFlow Lite prepares them.
+
+mod borders;
+mod movement;
+mod pairwise;
+mod weighted;
+
+use super::network::{Activations, Network, Step};
+use super::tables::{self, Side};
+use super::{PackerError, Problem};
+use crate::graph::{Activation, Element, Graph, Kind, Operator, Tensor, Unary};
+use crate::tflite::printable;
+use flatmin::kernels::Mean;
+use flatmin::pack::format::operator as code;
+use flatmin::{Affine, Multiplier};
+
+/// What is wrong with an operator: what was expected and what was found.
+type Fault = String;
+
+/// Lowers `graph`.
+///
+/// # Errors
+/// See [`PackerError`]; every operator that cannot be lowered is in one list.
+pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
+    let mut lowering =
+        Lowering { graph, tensors: Vec::new(), steps: Vec::new(), index_of: vec![None; graph.tensors.len()] };
+    let mut problems = Vec::new();
+    let inputs = lowering.inputs(&mut problems);
+    for (index, op) in graph.operators.iter().enumerate() {
+        if let Err(what) = lowering.operator(index, op) {
+            problems.push(Problem { index, name: op.name.clone(), what });
+            // What reads its outputs is judged on its own.
+            for &output in &op.outputs {
+                let _ = lowering.define(output);
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(PackerError::Unsupported(problems));
+    }
+    let outputs = lowering.outputs()?;
+    let network = Network { tensors: lowering.tensors, steps: lowering.steps, inputs: inputs?, outputs };
+    Ok(network.with_canonical_dense_borders())
+}
+
+impl Network {
+    /// Dense operators and the output take the tensor that was written, not a reshaped view of it.
+    fn with_canonical_dense_borders(mut self) -> Self {
+        let writer = |tensors: &[Activations], steps: &[Step], index: usize| {
+            let storage = tensors[index].storage;
+            let written = steps.iter().map(|s| s.output).find(|&t| tensors[t].storage == storage);
+            written.unwrap_or(index)
+        };
+        for i in 0..self.steps.len() {
+            if self.steps[i].kind == code::FULLY_CONNECTED {
+                self.steps[i].input = writer(&self.tensors, &self.steps, self.steps[i].input);
+            }
+        }
+        for output in &mut self.outputs {
+            output.tensor = writer(&self.tensors, &self.steps, output.tensor);
+        }
+        self
+    }
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    tensors: Vec<Activations>,
+    steps: Vec<Step>,
+    /// Graph tensor to [`Network::tensors`].
+    index_of: Vec<Option<usize>>,
+}
+
+impl Lowering<'_> {
+    /// An activation that an operator reads: computed before, or a constant.
+    fn read(&mut self, op: &Operator, place: usize) -> Result<usize, Fault> {
+        let index = self.graph_input(op, place)?;
+        match self.index_of[index] {
+            Some(known) => Ok(known),
+            None if self.graph.tensors[index].data.is_some() => self.define(index),
+            None if self.graph.inputs.contains(&index) => self.define(index),
+            None => {
+                // Where the tensor itself is at fault, that says more.
+                self.define(index)?;
+                Err(format!("reads tensor {index} before anything computes it"))
+            }
+        }
+    }
+
+    fn graph_input(&self, op: &Operator, place: usize) -> Result<usize, Fault> {
+        op.inputs.get(place).copied().flatten().ok_or_else(|| format!("has no input {place}"))
+    }
+
+    /// A tensor that an operator writes.
+    fn write(&mut self, op: &Operator, place: usize) -> Result<usize, Fault> {
+        let index = *op.outputs.get(place).ok_or_else(|| format!("has no output {place}"))?;
+        if self.index_of[index].is_some() {
+            return Err(format!("writes tensor {index}, which is written already"));
+        }
+        if self.graph.tensors[index].data.is_some() {
+            return Err(format!("writes tensor {index}, which is a constant"));
+        }
+        self.define(index)
+    }
+
+    /// The lowered form of a graph tensor.
+    fn define(&mut self, index: usize) -> Result<usize, Fault> {
+        if let Some(known) = self.index_of[index] {
+            return Ok(known);
+        }
+        let tensor = &self.graph.tensors[index];
+        let named = |what: String| Err(format!("tensor {index} `{}` {what}", printable(&tensor.name)));
+        let unsigned = match tensor.element {
+            Element::I8 => false,
+            Element::U8 => true,
+            other => {
+                return named(format!(
+                    "is {other:?}, int8 is expected: export with full-integer quantization"
+                ));
+            }
+        };
+        let affine = match &tensor.quantization {
+            // The reader keeps zero points within the element's range.
+            Some(q) if q.scales.len() == 1 => {
+                Affine { scale: q.scales[0], zero_point: q.zero_points[0] as i32 }
+            }
+            _ => return named("has no per-tensor quantization".into()),
+        };
+        let Some(shape) = four_axes(&tensor.shape) else {
+            return named(format!(
+                "has shape {:?}, at most 4 axes beside axes of 1 are expected",
+                tensor.shape
+            ));
+        };
+        let constant = tensor.data.as_ref().map(|data| data.iter().map(|b| b.cast_signed()).collect());
+        let storage = self.tensors.len();
+        self.tensors.push(Activations {
+            name: tensor.name.clone(),
+            shape,
+            affine,
+            storage,
+            constant,
+            unsigned,
+        });
+        self.index_of[index] = Some(storage);
+        Ok(storage)
+    }
+
+    fn operator(&mut self, index: usize, op: &Operator) -> Result<(), Fault> {
+        if let Kind::Unsupported(what) = &op.kind {
+            let detail = what.strip_prefix(&op.name).unwrap_or(what).trim();
+            return Err(if detail.is_empty() {
+                "is not supported".into()
+            } else {
+                format!("{detail} is not supported")
+            });
+        }
+        if self.border_operator(op)? {
+            return Ok(());
+        }
+        let start = |kind, input, output| Step::new(index, &op.name, kind, input, output);
+        match &op.kind {
+            Kind::Split { input, axis } => self.split(index, op, *input, *axis),
+            Kind::Concatenation { axis } => self.concatenation(index, op, *axis),
+            Kind::Pad { amounts, value } => self.pad(index, op, amounts, *value),
+            Kind::Transpose { permutation } => self.transpose(index, op, permutation),
+            Kind::Slice { begin, stride, extent } => self.slice(index, op, begin, stride, extent),
+            Kind::Binary(function, activation) => self.binary(index, op, *function, *activation),
+            Kind::Prelu => self.prelu(index, op),
+            Kind::Conv2d(..) | Kind::DepthwiseConv2d(..) | Kind::FullyConnected(_) => {
+                self.weighted(index, op)
+            }
+            _ => {
+                let input = self.read(op, 0)?;
+                let output = self.write(op, 0)?;
+                let (from, to) = (self.tensors[input].clone(), self.tensors[output].clone());
+                let (source, target) = (side(&from), side(&to));
+                let looked_up =
+                    |table| Step { table: Some(Box::new(table)), ..start(code::LOOKUP, input, output) };
+                let same_size = || match from.len() == to.len() {
+                    true => Ok(()),
+                    false => Err(format!("has {} elements in and {} out", from.len(), to.len())),
+                };
+                let step = match &op.kind {
+                    Kind::Reshape => {
+                        same_size()?;
+                        if from.constant.is_some() {
+                            return Err("reshapes a constant".into());
+                        }
+                        self.tensors[output].storage = from.storage;
+                        return Ok(());
+                    }
+                    Kind::AveragePool2d(window, activation, filter)
+                    | Kind::MaxPool2d(window, activation, filter) => {
+                        let average = matches!(op.kind, Kind::AveragePool2d(..));
+                        let kind = if average { code::AVERAGE_POOL_2D } else { code::MAX_POOL_2D };
+                        Step {
+                            window: weighted::geometry(window, *filter, &from, &to)?,
+                            clamp: clamp(*activation, to.affine),
+                            ..start(kind, input, output)
+                        }
+                    }
+                    Kind::Mean { axes } => self.mean(start(code::MEAN, input, output), op, axes)?,
+                    Kind::Softmax(beta) => {
+                        if to.affine != (Affine { scale: 1.0 / 256.0, zero_point: -128 })
+                            || from.shape != to.shape
+                        {
+                            return Err("output scale 1/256 and zero point -128 are expected".into());
+                        }
+                        Step { beta: *beta, ..start(code::SOFTMAX, input, output) }
+                    }
+                    Kind::Unary(function) => {
+                        same_size()?;
+                        looked_up(unary(*function, source, target)?)
+                    }
+                    Kind::Quantize => {
+                        same_size()?;
+                        looked_up(tables::requantize(source, target))
+                    }
+                    Kind::ResizeNearest { align_corners, half_pixel_centers } => {
+                        let places = movement::nearest(&from, &to, *align_corners, *half_pixel_centers)?;
+                        Step { parameters: places, ..start(code::RESIZE_NEAREST, input, output) }
+                    }
+                    _ => return Err("is not supported here".into()),
+                };
+                self.steps.push(step);
+                Ok(())
+            }
+        }
+    }
+
+    fn mean(&self, step: Step, op: &Operator, axes: &[usize]) -> Result<Step, Fault> {
+        let rank = self.graph.tensors[self.graph_input(op, 0)?].shape.len();
+        let (from, to) = (&self.tensors[step.input], &self.tensors[step.output]);
+        let mut over = [false; 4];
+        for &axis in axes {
+            // Axes that fell away had an extent of 1.
+            if let Some(place) = (axis + 4).checked_sub(rank) {
+                over[place] = true;
+            }
+        }
+        let count: usize = (0..4).filter(|&axis| over[axis]).map(|axis| from.shape[axis]).product();
+        if to.len() * count != from.len() {
+            return Err(format!("has {} outputs, {} are expected", to.len(), from.len() / count.max(1)));
+        }
+        let mean = Mean::new(from.affine.scale, to.affine.scale, count, over);
+        Ok(Step { parameters: mean.words().to_vec(), ..step })
+    }
+
+    fn constant(&self, op: &Operator, input: usize) -> Result<&Tensor, Fault> {
+        let index = op.inputs.get(input).copied().flatten();
+        let tensor = index.map(|index| &self.graph.tensors[index]);
+        tensor.filter(|t| t.data.is_some()).ok_or_else(|| format!("input {input} is not a constant"))
+    }
+}
+
+fn unary(function: Unary, source: Side, target: Side) -> Result<tables::Table, Fault> {
+    Ok(match function {
+        Unary::Logistic => tables::logistic(source, target),
+        Unary::Tanh => tables::tanh(source, target),
+        Unary::HardSwish => {
+            if source.affine.scale / 128.0 >= target.affine.scale {
+                return Err("input scale is 128 times the output's or more".into());
+            }
+            tables::hard_swish(source, target)
+        }
+        Unary::Clamp(activation) => tables::clamped(source, target, clamp(activation, target.affine)),
+        Unary::LeakyRelu(alpha) => tables::leaky_relu(source, target, alpha),
+    })
+}
+
+fn side(tensor: &Activations) -> Side {
+    Side { affine: tensor.affine, unsigned: tensor.unsigned }
+}
+
+/// A shape as NHWC: lower ranks are filled with ones in front, higher ones lose ones in front.
+fn four_axes(shape: &[usize]) -> Option<[usize; 4]> {
+    let surplus = shape.len().saturating_sub(4);
+    let (front, rest) = shape.split_at(surplus);
+    if front.iter().any(|&extent| extent != 1) {
+        return None;
+    }
+    let mut axes = [1; 4];
+    axes[4 - rest.len()..].copy_from_slice(rest);
+    Some(axes)
+}
+
+/// Output range of a fused activation (TFLite's `CalculateActivationRangeQuantized`).
+fn clamp(activation: Activation, affine: Affine) -> [i8; 2] {
+    match activation {
+        Activation::None => [-128, 127],
+        Activation::Relu => [affine.quantize(0.0), 127],
+        Activation::Relu6 => [affine.quantize(0.0), affine.quantize(6.0)],
+        Activation::ReluN1To1 => [affine.quantize(-1.0), affine.quantize(1.0)],
+    }
+}
+
+/// Mantissa and shift of a factor.
+fn words(multiplier: Multiplier) -> [i32; 2] {
+    [multiplier.mantissa, multiplier.shift]
+}

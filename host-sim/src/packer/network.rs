@@ -1,0 +1,200 @@
+//! A network of the runtime's operators, between [`super::lower`] and the bytes of a pack.
+
+use crate::graph::Element;
+use flatmin::Affine;
+use flatmin::pack::format::operator as code;
+
+/// An activation, or a constant that is used like one.
+#[derive(Debug, Clone)]
+pub struct Activations {
+    /// Name in the file.
+    pub name: String,
+    /// Images, height, width, channels.
+    pub shape: [usize; 4],
+    /// Quantization.
+    pub affine: Affine,
+    /// Tensors with one storage are one array under several shapes.
+    pub storage: usize,
+    /// The elements of a constant.
+    pub constant: Option<Vec<i8>>,
+    /// uint8 elements: a border of the network.
+    pub unsigned: bool,
+}
+
+impl Activations {
+    /// Elements, which are bytes.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Steps from element to element along each axis.
+    pub fn strides(&self) -> [isize; 4] {
+        let [_, h, w, c] = self.shape.map(usize::cast_signed);
+        [h * w * c, w * c, c, 1]
+    }
+}
+
+/// Constants of an operator with weights.
+#[derive(Debug, Clone, Default)]
+pub struct Constants {
+    /// int8 weights as in the file.
+    pub weights: Vec<i8>,
+    /// One an output channel.
+    pub biases: Vec<i32>,
+    /// One an output channel.
+    pub multipliers: Vec<(i32, i32)>,
+    /// One, or one an output channel.
+    pub scales: Vec<f32>,
+    /// Whether `scales` has one an output channel.
+    pub per_channel: bool,
+}
+
+/// One operator of the runtime.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Place in the file.
+    pub index: usize,
+    /// Schema's name.
+    pub name: String,
+    /// `flatmin::pack::format::operator` kind.
+    pub kind: u16,
+    /// Index into [`Network::tensors`].
+    pub input: usize,
+    /// Likewise; ADD, SUB, MUL and PRELU alone.
+    pub second_input: Option<usize>,
+    /// Index into [`Network::tensors`].
+    pub output: usize,
+    /// Filter, stride, dilation, padding; `[vertical, horizontal]`.
+    pub window: flatmin::pack::Window,
+    /// Outputs a channel of a depthwise convolution, groups of a grouped one.
+    pub depth_multiplier: usize,
+    /// Lowest and highest output.
+    pub clamp: [i8; 2],
+    /// Fused activation, for layers that can be trained.
+    pub activation: Option<flatmin::Activation>,
+    /// Weights and what belongs to them.
+    pub constants: Constants,
+    /// Softmax's beta.
+    pub beta: f32,
+    /// See `flatmin::pack::format::operator`.
+    pub parameters: Vec<i32>,
+    /// A lookup's table.
+    pub table: Option<Box<[u8; 256]>>,
+}
+
+impl Step {
+    /// A step without window, weights and parameters.
+    pub fn new(index: usize, name: &str, kind: u16, input: usize, output: usize) -> Self {
+        Self {
+            index,
+            name: name.to_owned(),
+            kind,
+            input,
+            second_input: None,
+            output,
+            window: flatmin::pack::Window {
+                filter: [1; 2],
+                stride: [1; 2],
+                dilation: [1; 2],
+                padding: [0; 2],
+            },
+            depth_multiplier: 1,
+            clamp: [-128, 127],
+            activation: None,
+            constants: Constants::default(),
+            beta: 0.0,
+            parameters: Vec::new(),
+            table: None,
+        }
+    }
+
+    /// Tensors that it reads.
+    pub fn inputs(&self) -> impl Iterator<Item = usize> {
+        // A fill reads nothing.
+        let first = (self.kind != code::FILL).then_some(self.input);
+        first.into_iter().chain(self.second_input)
+    }
+
+    /// Whether the output may take the place of an input of the same size: element by element.
+    pub fn in_place(&self) -> bool {
+        [code::ADD, code::SUB, code::MUL, code::PRELU, code::LOOKUP].contains(&self.kind)
+    }
+}
+
+/// An input or output of the network as the file declares it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Border {
+    /// Index into [`Network::tensors`].
+    pub tensor: usize,
+    /// What the file holds: int8, uint8, or float32 that is quantized with the tensor's parameters.
+    pub element: Element,
+    /// The file's shape, batch included.
+    pub shape: Vec<usize>,
+}
+
+impl Border {
+    /// Shape of one sample: without the batch.
+    pub fn sample_shape(&self) -> &[usize] {
+        match self.shape.split_first() {
+            Some((1, rest)) => rest,
+            _ => &self.shape,
+        }
+    }
+}
+
+/// A network of the runtime's operators.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Activations.
+    pub tensors: Vec<Activations>,
+    /// Operators in execution order.
+    pub steps: Vec<Step>,
+    /// The network's inputs.
+    pub inputs: Vec<Border>,
+    /// The network's outputs.
+    pub outputs: Vec<Border>,
+}
+
+impl Network {
+    /// Index of the first operator of a tail of `layers` layers.
+    pub fn cut(&self, layers: usize) -> usize {
+        let behind = usize::from(layers > 0 && self.ends_in_softmax());
+        self.steps.len() - layers - behind
+    }
+
+    fn ends_in_softmax(&self) -> bool {
+        self.steps.last().is_some_and(|s| s.kind == code::SOFTMAX)
+    }
+
+    /// How many dense layers the network ends in that the runtime can train.
+    pub fn trainable_layers(&self) -> usize {
+        let ([_], [output]) = (self.inputs.as_slice(), self.outputs.as_slice()) else { return 0 };
+        let behind = usize::from(self.ends_in_softmax());
+        let mut expected = output.tensor;
+        let mut count = 0;
+        for (place, step) in self.steps.iter().rev().enumerate() {
+            let rows = self.tensors[step.output].len() / self.tensors[step.output].shape[3].max(1);
+            let dense = step.kind == code::FULLY_CONNECTED && step.activation.is_some() && rows == 1;
+            let softmax = place == 0 && behind == 1 && rows == 1;
+            // The loss wants bare logits.
+            let bare = place != behind || step.activation == Some(flatmin::Activation::None);
+            if !(softmax || dense && bare) || step.output != expected {
+                break;
+            }
+            expected = step.input;
+            count += usize::from(dense);
+        }
+        count.min(flatmin::tail::MAX_LAYERS)
+    }
+
+    /// Multiply-adds of one operator.
+    pub fn macs(&self, step: &Step) -> u64 {
+        let output = &self.tensors[step.output];
+        step.constants.weights.len() as u64 / output.shape[3].max(1) as u64 * output.len() as u64
+    }
+}

@@ -1,0 +1,148 @@
+//! The arithmetic of ADD, SUB, MUL and PRELU on one pair of elements.
+
+use crate::quant::{Multiplier, saturate};
+
+/// Places of zero and of the clamp in an element-wise operator of two operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ZeroPoints {
+    /// Of the first operand.
+    pub first: i32,
+    /// Of the second operand.
+    pub second: i32,
+    /// Of the output.
+    pub output: i32,
+    /// Lowest and highest output.
+    pub clamp: [i8; 2],
+}
+
+impl ZeroPoints {
+    #[inline]
+    fn finish(&self, scaled: i32) -> i8 {
+        // The clamp is ordered: the pack's validation sees to it.
+        saturate(scaled.saturating_add(self.output)).clamp(self.clamp[0], self.clamp[1])
+    }
+}
+
+/// Multipliers of ADD and SUB: both operands are carried to twice the larger scale with 20 bits to spare,
+/// summed, and carried to the output's scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SumMultipliers {
+    /// Of the first operand.
+    pub first: Multiplier,
+    /// Of the second operand.
+    pub second: Multiplier,
+    /// Of the sum.
+    pub output: Multiplier,
+}
+
+/// Bits that a sum's operands are shifted up by before they are scaled.
+const SPARE_BITS: u32 = 20;
+
+impl SumMultipliers {
+    /// Words of [`Self::words`].
+    pub const WORDS: usize = 6;
+
+    /// Prepares the operator from the scales of its operands and its output, in double precision; `None` where
+    /// the reference kernels refuse them: the sum's multiplier must stay below 1.
+    pub fn new(first: f32, second: f32, output: f32) -> Option<Self> {
+        let [first, second, output] = [first, second, output].map(f64::from);
+        let common = 2.0 * first.max(second);
+        let sum = common / (f64::from(1u32 << SPARE_BITS) * output);
+        (sum < 1.0).then(|| Self {
+            first: Multiplier::from_real(first / common),
+            second: Multiplier::from_real(second / common),
+            output: Multiplier::from_real(sum),
+        })
+    }
+
+    /// As a pack keeps it: mantissa and shift of the operands and of the sum.
+    pub fn words(&self) -> [i32; Self::WORDS] {
+        let [a, b, y] = [self.first, self.second, self.output];
+        [a.mantissa, a.shift, b.mantissa, b.shift, y.mantissa, y.shift]
+    }
+
+    /// Reads [`Self::words`].
+    pub fn read(words: &[i32]) -> Option<Self> {
+        let &[first, a, second, b, output, y] = words else { return None };
+        let multiplier = |mantissa, shift| Multiplier { mantissa, shift };
+        Some(Self {
+            first: multiplier(first, a),
+            second: multiplier(second, b),
+            output: multiplier(output, y),
+        })
+    }
+
+    #[inline]
+    fn scaled(&self, a: i8, b: i8, zero: &ZeroPoints) -> (i32, i32) {
+        // At most 255 << 20 (383 where a zero point is out of int8, which validation excludes): no overflow.
+        let a = self.first.apply((i32::from(a) - zero.first) << SPARE_BITS);
+        let b = self.second.apply((i32::from(b) - zero.second) << SPARE_BITS);
+        (a, b)
+    }
+}
+
+/// ADD.
+#[inline]
+pub fn add(a: i8, b: i8, multipliers: &SumMultipliers, zero: &ZeroPoints) -> i8 {
+    let (a, b) = multipliers.scaled(a, b, zero);
+    zero.finish(multipliers.output.apply(a.wrapping_add(b)))
+}
+
+/// SUB.
+#[inline]
+pub fn subtract(a: i8, b: i8, multipliers: &SumMultipliers, zero: &ZeroPoints) -> i8 {
+    let (a, b) = multipliers.scaled(a, b, zero);
+    zero.finish(multipliers.output.apply(a.wrapping_sub(b)))
+}
+
+/// MUL.
+#[inline]
+pub fn multiply(a: i8, b: i8, multiplier: Multiplier, zero: &ZeroPoints) -> i8 {
+    let product = (i32::from(a) - zero.first) * (i32::from(b) - zero.second);
+    zero.finish(multiplier.apply(product))
+}
+
+/// PRELU: `x` where it is not negative, else `x * alpha`.
+#[inline]
+pub fn prelu(x: i8, alpha: i8, identity: Multiplier, slope: Multiplier, zero: &ZeroPoints) -> i8 {
+    let x = i32::from(x) - zero.first;
+    if x >= 0 {
+        zero.finish(identity.apply(x))
+    } else {
+        zero.finish(slope.apply(x * (i32::from(alpha) - zero.second)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ZERO: ZeroPoints = ZeroPoints { first: -1, second: 2, output: 3, clamp: [-100, 100] };
+
+    #[test]
+    fn sums_by_hand() {
+        // (10 + 1) * 0.5 + (7 - 2) * 0.25 = 6.75; in steps of 0.5: 13.5, away from zero 14, + 3.
+        let multipliers = SumMultipliers::new(0.5, 0.25, 0.5).unwrap();
+        assert_eq!(add(10, 7, &multipliers, &ZERO), 17);
+        // 5.5 - 1.25 = 4.25: 8.5 steps, 9, + 3.
+        assert_eq!(subtract(10, 7, &multipliers, &ZERO), 12);
+        assert_eq!(add(127, 127, &multipliers, &ZERO), 100);
+        assert_eq!(SumMultipliers::read(&multipliers.words()), Some(multipliers));
+        assert_eq!(SumMultipliers::new(1.0, 1.0, 1e-6), None);
+    }
+
+    #[test]
+    fn products_by_hand() {
+        // 11 * 5 = 55, times 0.25: 13.75, 14, + 3.
+        assert_eq!(multiply(10, 7, Multiplier::from_real(0.25), &ZERO), 17);
+        assert_eq!(multiply(-128, 127, Multiplier::from_real(1.0), &ZERO), -100);
+    }
+
+    #[test]
+    fn prelu_by_hand() {
+        let (identity, slope) = (Multiplier::from_real(1.0), Multiplier::from_real(0.125));
+        assert_eq!(prelu(4, 7, identity, slope, &ZERO), 8);
+        // -10 * 5 / 8 = -6.25: -6, + 3.
+        assert_eq!(prelu(-11, 7, identity, slope, &ZERO), -3);
+    }
+}

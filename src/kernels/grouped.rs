@@ -1,0 +1,45 @@
+//! CONV_2D in groups: output channel o reads the input channels of its own group alone.
+
+use super::dot::dot;
+use super::{Requantization, Shape, taps_inside};
+use crate::pack::Window;
+use crate::quant::Multiplier;
+
+/// As `conv2d`, with the input's channels cut into `groups` of equal size, and the output's likewise. Weights
+/// OHWI, I being the channels of one group.
+#[allow(clippy::too_many_arguments)]
+pub fn grouped_conv2d(
+    input: &[i8],
+    input_shape: Shape,
+    window: &Window,
+    groups: usize,
+    weights: &[i8],
+    requantization: &Requantization,
+    output: &mut [i8],
+    output_shape: Shape,
+) {
+    let offset = -requantization.input_zero_point;
+    let channels = input_shape.channels / groups.max(1);
+    let outputs = (output_shape.channels / groups.max(1)).max(1);
+    let filter_size = (window.filter[0] * window.filter[1] * channels).max(1);
+    let pixels = output.chunks_exact_mut(output_shape.channels.max(1));
+    for (index, pixel) in pixels.enumerate() {
+        let (row, column) = (index / output_shape.width.max(1), index % output_shape.width.max(1));
+        let (first_row, rows, top) = taps_inside(window, 0, row, input_shape.height);
+        let (first_column, columns, left) = taps_inside(window, 1, column, input_shape.width);
+        for (o, (y, filter)) in pixel.iter_mut().zip(weights.chunks_exact(filter_size)).enumerate() {
+            let mut sum = 0i32;
+            for i in 0..rows {
+                for j in 0..columns {
+                    let tap = (first_row + i) * window.filter[1] + first_column + j;
+                    let w = filter.get(tap * channels..(tap + 1) * channels).unwrap_or(&[]);
+                    let line = (top + i * window.dilation[0]) * input_shape.width;
+                    let at = (line + left + j * window.dilation[1]) * input_shape.channels;
+                    let x = input.get(at + o / outputs * channels..).unwrap_or(&[]);
+                    sum = sum.wrapping_add(dot(x, offset, w));
+                }
+            }
+            *y = requantization.finish(o, sum, Multiplier::apply);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Runs int8 operators over the planned arena.
+
+mod operators;
+
+use crate::kernels::Shape;
+use crate::pack::{OperatorRecord, Pack, TensorRecord};
+use core::cell::Cell;
+pub use operators::Operators;
+
+impl TensorRecord {
+    pub(crate) fn shape(&self) -> Shape {
+        Shape { height: self.height, width: self.width, channels: self.channels }
+    }
+
+    /// This tensor's place in the arena.
+    pub(crate) fn of<'a>(&self, arena: &'a [i8]) -> &'a [i8] {
+        arena.get(self.arena_offset..self.arena_offset + self.len()).unwrap_or(&[])
+    }
+
+    /// This tensor's place in the arena, to write.
+    pub(crate) fn of_mut<'a>(&self, arena: &'a mut [i8]) -> &'a mut [i8] {
+        arena.get_mut(self.arena_offset..self.arena_offset + self.len()).unwrap_or(&mut [])
+    }
+}
+
+/// An operator's input and output in one arena; validation has made sure that they are disjoint.
+pub(crate) fn input_and_output<'a>(
+    arena: &'a mut [i8],
+    input: &TensorRecord,
+    output: &TensorRecord,
+) -> (&'a [i8], &'a mut [i8]) {
+    if input.arena_offset < output.arena_offset {
+        let (front, back) = arena.split_at_mut(output.arena_offset.min(arena.len()));
+        (input.of(front), back.get_mut(..output.len()).unwrap_or(&mut []))
+    } else {
+        let (front, back) = arena.split_at_mut(input.arena_offset.min(arena.len()));
+        (back.get(..input.len()).unwrap_or(&[]), output.of_mut(front))
+    }
+}
+
+/// Runs the frozen operators; the input must be in its place in `arena`, the feature is then in its own.
+pub(crate) fn run_trunk(pack: &Pack, arena: &mut [i8]) {
+    for index in 0..pack.trunk_operators() {
+        run_operator(pack, &pack.operator(index), arena);
+    }
+}
+
+/// Runs the tail's operators as they were packed.
+pub(crate) fn run_factory_tail(pack: &Pack, arena: &mut [i8]) {
+    for index in pack.trunk_operators()..pack.operator_count() {
+        run_operator(pack, &pack.operator(index), arena);
+    }
+}
+
+/// Runs one operator.
+pub(crate) fn run_operator(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
+    // Validation lets no kind without a kernel through.
+    if let Some(kernel) = pack.operators().kernel(op.kind) {
+        kernel(pack, op, arena);
+    }
+}
+
+/// A tensor's cells in the arena.
+fn of<'a>(tensor: &TensorRecord, cells: &'a [Cell<i8>]) -> &'a [Cell<i8>] {
+    cells.get(tensor.arena_offset..tensor.arena_offset.saturating_add(tensor.len())).unwrap_or(&[])
+}
+
+/// Copies `input` to its place as the network's input `place`; false where there is no such input or its length
+/// is another.
+pub fn load(pack: &Pack, place: usize, input: &[i8], arena: &mut [i8]) -> bool {
+    let target = pack.input_at(place).of_mut(arena);
+    let fits = !input.is_empty() && target.len() == input.len();
+    if fits {
+        target.copy_from_slice(input);
+    }
+    fits
+}
+
+/// Runs all operators as they were packed, on inputs that [`load`] put into the arena. Output `place` is then
+/// what [`output`] returns. `arena` needs [`crate::Sizes::arena_bytes`].
+pub fn run(pack: &Pack, arena: &mut [i8]) {
+    run_trunk(pack, arena);
+    run_factory_tail(pack, arena);
+}
+
+/// The network's output `place` after [`run`]; empty where there is none.
+pub fn output<'a>(pack: &Pack, place: usize, arena: &'a [i8]) -> &'a [i8] {
+    pack.output_at(place).of(arena)
+}
+
+/// Plain int8 inference of a network with one input and one output: `input` as long as the network's, its output
+/// is returned. `arena` needs [`crate::Sizes::arena_bytes`]; a shorter input or arena gives an empty slice.
+pub fn infer<'a>(pack: &Pack, input: &[i8], arena: &'a mut [i8]) -> &'a [i8] {
+    if !load(pack, 0, input, arena) {
+        return &[];
+    }
+    run(pack, arena);
+    output(pack, 0, arena)
+}
