@@ -277,7 +277,7 @@ impl Lowering<'_> {
                 step.kind = code::CONV_2D;
                 step.window = geometry(window, [height, width], &from, &to, &fail)?;
                 step.clamp = clamp(*activation, to.affine);
-                step.constants = self.constants(op, outputs, 0, Rounding::PerChannel, &from, &to, &fail)?;
+                step.constants = self.constants(op, outputs, 0, &from, &to, &fail)?;
             }
             Kind::DepthwiseConv2d(window, activation, multiplier) => {
                 let filter = self.constant(op, 1, &fail)?;
@@ -289,7 +289,7 @@ impl Lowering<'_> {
                 step.depth_multiplier = *multiplier;
                 step.window = geometry(window, [height, width], &from, &to, &fail)?;
                 step.clamp = clamp(*activation, to.affine);
-                step.constants = self.constants(op, outputs, 3, Rounding::PerChannel, &from, &to, &fail)?;
+                step.constants = self.constants(op, outputs, 3, &from, &to, &fail)?;
             }
             Kind::FullyConnected(activation) => {
                 let filter = self.constant(op, 1, &fail)?;
@@ -305,9 +305,7 @@ impl Lowering<'_> {
                 step.kind = code::FULLY_CONNECTED;
                 step.clamp = clamp(*activation, to.affine);
                 step.activation = trainable(*activation);
-                let per_channel = filter.quantization.as_ref().is_some_and(|q| q.scales.len() > 1);
-                let rounding = if per_channel { Rounding::PerChannel } else { Rounding::PerTensorDense };
-                step.constants = self.constants(op, outputs, 0, rounding, &from, &to, &fail)?;
+                step.constants = self.constants(op, outputs, 0, &from, &to, &fail)?;
                 self.tensors[output].shape = [1, 1, outputs];
             }
             Kind::AveragePool2d(window, activation, filter) | Kind::MaxPool2d(window, activation, filter) => {
@@ -345,13 +343,11 @@ impl Lowering<'_> {
         tensor.filter(|t| t.data.is_some()).ok_or_else(|| fail(format!("input {input} is not a constant")))
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn constants(
         &self,
         op: &Operator,
         outputs: usize,
         axis: usize,
-        rounding: Rounding,
         from: &Activations,
         to: &Activations,
         fail: &impl Fn(String) -> PackerError,
@@ -384,14 +380,7 @@ impl Lowering<'_> {
         let multipliers = (0..outputs)
             .map(|o| {
                 let scale = scales[if per_channel { o } else { 0 }];
-                let multiplier = match rounding {
-                    Rounding::PerChannel => {
-                        Multiplier::per_channel(from.affine.scale, scale, to.affine.scale)
-                    }
-                    Rounding::PerTensorDense => {
-                        Multiplier::per_tensor_dense(from.affine.scale, scale, to.affine.scale)
-                    }
-                };
+                let multiplier = Multiplier::of_scales(from.affine.scale, scale, to.affine.scale);
                 (multiplier.mantissa, multiplier.shift)
             })
             .collect();
@@ -399,13 +388,6 @@ impl Lowering<'_> {
         let weights = data.iter().map(|b| b.cast_signed()).collect();
         Ok(Constants { weights, biases, multipliers, scales, per_channel })
     }
-}
-
-/// How the specification takes the product of input and weight scale.
-#[derive(Clone, Copy)]
-enum Rounding {
-    PerChannel,
-    PerTensorDense,
 }
 
 /// Height, width, channels of a shape with a batch of 1; lower ranks fill from the back.
