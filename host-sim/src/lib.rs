@@ -5,6 +5,7 @@ pub mod emulate;
 pub mod graph;
 pub mod inspect;
 pub mod model;
+pub mod output;
 pub mod packer;
 pub mod report;
 pub mod samples;

@@ -20,13 +20,13 @@ fn check(wearer: usize, kind: &str, mut input: impl FnMut(flatmin::Affine) -> Ve
     assert_eq!(expected.len(), INPUTS * CLASSES);
     // Packed with and without a tail: the cut must not change a byte.
     let files = [model.pack(0).unwrap(), model.pack(2).unwrap()];
-    let affine = files[0].pack().input().affine;
+    let packs = files.each_ref().map(|file| file.pack());
+    let affine = packs[0].input().affine;
     for (index, expected) in expected.chunks(CLASSES).enumerate() {
         let x = input(affine);
-        for file in &files {
-            let pack = file.pack();
+        for pack in &packs {
             let mut arena = vec![0; pack.sizes().arena_bytes];
-            let output = flatmin::infer(&pack, &x, &mut arena);
+            let output = flatmin::infer(pack, &x, &mut arena);
             assert_eq!(output, expected, "wearer {wearer}, {kind} input {index}");
         }
     }

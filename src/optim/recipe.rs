@@ -126,12 +126,14 @@ impl Recipe {
         for (field, value, lowest, highest) in fields {
             // Written so that NaN is refused.
             if !(value >= lowest && value <= highest) {
-                return Err(RecipeError { field, lowest, highest });
+                return Err(RecipeError { field, found: value, lowest, highest });
             }
         }
-        if self.learning_rate * self.weight_decay >= 1.0 {
+        let decay = self.learning_rate * self.weight_decay;
+        if decay >= 1.0 {
             return Err(RecipeError {
                 field: "learning_rate * weight_decay",
+                found: decay,
                 lowest: 0.0,
                 highest: 1.0 - f32::EPSILON / 2.0,
             });
@@ -149,10 +151,12 @@ impl Default for Recipe {
 /// A hyperparameter is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[error("recipe: {field} must be from {lowest} to {highest}")]
+#[error("recipe: {field} is {found}, must be from {lowest} to {highest}")]
 pub struct RecipeError {
     /// The field's name.
     pub field: &'static str,
+    /// Its value.
+    pub found: f32,
     /// Lowest value allowed.
     pub lowest: f32,
     /// Highest value allowed.
