@@ -60,6 +60,17 @@ fn a_gradient_of_zero_leaves_the_base_optimizer() {
     assert_steps_are_sgds("hidden units off", &two, &start, &random.samples(&two, 4), frozen);
 }
 
+/// A network of one class is always right.
+#[test]
+fn a_single_output_leaves_the_base_optimizer() {
+    let tail = tail(&[9, 5, 1], Activation::Relu);
+    let mut random = Random::new(7);
+    let (start, samples) = (random.parameters(&tail), random.samples(&tail, 4));
+    assert_steps_are_sgds("one output", &tail, &start, &samples, |recipe| recipe);
+    let outcome = State::new(&start).step(&tail, &plain(Method::Asam), 0.1, &samples).expect("finite");
+    assert_eq!(outcome.loss, 0.0);
+}
+
 /// Samples that are explained so well that p - 1 rounds to 0, or that the gradient's square underflows while the
 /// gradient does not.
 #[test]
