@@ -29,7 +29,11 @@ fn tuning_ends_within_two_points_of_libms() {
         for field in ["accuracy_f32", "accuracy_int8"] {
             let [found, expected] = [approximate, &exact].map(|run| run[field].as_f64().unwrap());
             println!("{} {field}: {found:.4}, with libm {expected:.4}", exact["method"]);
-            assert!((found - expected).abs() <= TWO_POINTS, "{} {field}: {found} {expected}", exact["method"]);
+            assert!(
+                (found - expected).abs() <= TWO_POINTS,
+                "{} {field}: {found} {expected}",
+                exact["method"]
+            );
         }
         // The bits differ, or the feature switches nothing.
         let crcs = |run: &Value| -> Vec<u64> {
