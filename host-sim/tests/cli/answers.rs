@@ -124,15 +124,11 @@ fn pack_and_inspect_agree() {
         assert_eq!(packed["feature_length"], cut["feature_length"]);
 
         let bytes = std::fs::read(folder.path("m.pack")).unwrap();
-        let words: Vec<u128> = bytes
-            .chunks(16)
-            .map(|chunk| {
-                let mut word = [0; 16];
-                word[..chunk.len()].copy_from_slice(chunk);
-                u128::from_ne_bytes(word)
-            })
-            .collect();
-        let pack = flatmin::Pack::new(&bytemuck::cast_slice(&words)[..bytes.len()]).unwrap();
+        // On a pack's 16-byte boundary.
+        let mut words = vec![0u128; bytes.len().div_ceil(16)];
+        let place: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+        place[..bytes.len()].copy_from_slice(&bytes);
+        let pack = flatmin::Pack::new(&place[..bytes.len()]).unwrap();
         assert_eq!(packed["crc32"], pack.crc32());
         let sizes = pack.sizes();
         assert_eq!((sizes.input_length, sizes.output_length, sizes.tail_layers), (600, 7, layers));
