@@ -7,7 +7,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     libm::expf(x)
 }
 
-/// `e^x`, off by up to 2e-3 relative.
+/// `e^x`, off by up to 2.4e-3 relative from -80 to 0, the range that a softmax asks for.
 #[cfg(feature = "micromath")]
 pub(crate) fn exp(x: f32) -> f32 {
     // Below this the approximation wraps instead of reaching zero.
@@ -20,7 +20,7 @@ pub(crate) fn ln(x: f32) -> f32 {
     libm::logf(x)
 }
 
-/// Natural logarithm, off by up to 0.12 absolute.
+/// Natural logarithm, off by up to 1e-4 absolute from 1 to 65,536, the range of a softmax's sum; by far more below 1.
 #[cfg(feature = "micromath")]
 pub(crate) fn ln(x: f32) -> f32 {
     micromath::F32Ext::ln(x)

@@ -114,16 +114,11 @@ impl Multiplier {
         }
     }
 
-    /// The multiplier of a convolution or of a fully connected layer with per-channel weights:
-    /// `input * weight / output` in double precision (TFLite's `PopulateConvolutionQuantizationParams`).
-    pub fn per_channel(input: f32, weight: f32, output: f32) -> Self {
+    /// The multiplier of a layer with weights: `input * weight / output` in double precision and in this order, which
+    /// is that of LiteRT for convolutions (`PopulateConvolutionQuantizationParams`) and fully connected layers
+    /// alike, per channel and per tensor. Another order rounds differently.
+    pub fn of_scales(input: f32, weight: f32, output: f32) -> Self {
         Self::from_real(f64::from(input) * f64::from(weight) / f64::from(output))
-    }
-
-    /// The multiplier of a fully connected layer with per-tensor weights: there the product of the input's
-    /// and the weights' scales is taken in single precision (TFLite's `GetQuantizedConvolutionMultipler`).
-    pub fn per_tensor_dense(input: f32, weight: f32, output: f32) -> Self {
-        Self::from_real(f64::from(input * weight) / f64::from(output))
     }
 
     /// `x` times the factor: high half of the doubled product rounded, then a rounding right shift, ties as
@@ -233,5 +228,38 @@ mod tests {
         }
         assert_eq!(Affine::covering(0.0, 0.0).scale, 1.0);
         assert_eq!(Affine::covering(f32::NAN, f32::INFINITY).scale, 1.0);
+    }
+
+    /// As TensorFlow Lite's reference `AffineQuantize`.
+    #[test]
+    fn quantize_rounds_halves_away_from_zero_and_clamps() {
+        for (x, scale, zero_point, expected) in [
+            (0.0, 0.5, 3, 3),
+            (0.25, 0.5, 0, 1),
+            (-0.25, 0.5, 0, -1),
+            (0.75, 0.5, 0, 2),
+            (0.249_999_99, 0.5, 0, 0),
+            (63.4, 0.5, 0, 127),
+            (-64.2, 0.5, 0, -128),
+            (1.0, 1.0, 127, 127),
+            (-1.0, 1.0, -128, -128),
+            (f32::MAX, f32::MIN_POSITIVE, -128, 127),
+            (f32::MIN, f32::MIN_POSITIVE, 127, -128),
+            (-20.0, 0.584_702_9, 83, 49),
+            (f32::NAN, 0.5, 9, 9),
+        ] {
+            let affine = Affine { scale, zero_point };
+            assert_eq!(affine.quantize(x), expected, "{x} {affine:?}");
+        }
+    }
+
+    /// Factors whose value depends on where the computation rounds: the product of the scales is exact, and the
+    /// quotient alone is rounded.
+    #[test]
+    fn multiplier_of_scales_rounds_once() {
+        // (1 + 2^-13) (1 - 2^-13) = 1 - 2^-26, which single precision takes for 1.
+        let (input, weight) = (1.0 + 1.0 / 8192.0, 1.0 - 1.0 / 8192.0);
+        let multiplier = Multiplier::of_scales(input, weight, 16.0);
+        assert_eq!((multiplier.mantissa, multiplier.shift), (i32::MAX - 31, -4));
     }
 }

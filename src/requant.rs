@@ -164,11 +164,7 @@ impl LayerQuantizer {
             let unit = f64::from(self.input.scale) * f64::from(scale);
             // A float cast saturates; `scale` keeps the bias far from that.
             *bias = libm::round(f64::from(b) / unit) as i32;
-            let multiplier = if self.per_channel {
-                Multiplier::per_channel(self.input.scale, scale, self.output.scale)
-            } else {
-                Multiplier::per_tensor_dense(self.input.scale, scale, self.output.scale)
-            };
+            let multiplier = Multiplier::of_scales(self.input.scale, scale, self.output.scale);
             (*mantissa, *shift) = (multiplier.mantissa, multiplier.shift);
             *scale_bits = scale.to_bits().cast_signed();
         }

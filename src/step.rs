@@ -3,14 +3,37 @@
 use crate::optim::{Geometry, Recipe, sam, sgd};
 use crate::tail::{TailShape, Workspace};
 
-/// A loss or a gradient was NaN or infinite. The weights are what they were before the step; the velocity is
-/// not to be used further.
+/// Why a step was not taken. The weights are what they were before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[error("loss or gradient of sample {sample} of the minibatch is not finite; the weights are unchanged")]
-pub struct NonFinite {
-    /// Position in the minibatch, from 0.
-    pub sample: usize,
+#[non_exhaustive]
+pub enum StepError {
+    /// A loss or a gradient was NaN or infinite. The velocity is not to be used further.
+    #[error("loss or gradient of sample {sample} of the minibatch is not finite; the weights are unchanged")]
+    NonFinite {
+        /// Position in the minibatch, from 0.
+        sample: usize,
+    },
+    /// A label that the tail has no output for. The velocity is not to be used further.
+    #[error("sample {sample} of the minibatch has label {label}, the tail has {classes} classes")]
+    Label {
+        /// Position in the minibatch, from 0.
+        sample: usize,
+        /// The label.
+        label: usize,
+        /// Classes of the tail.
+        classes: usize,
+    },
+    /// A buffer of the wrong length; nothing was written.
+    #[error("{buffer} buffer has {found} floats, the tail and the recipe take {expected}")]
+    BufferLength {
+        /// The field of [`Buffers`].
+        buffer: &'static str,
+        /// Floats needed.
+        expected: usize,
+        /// Floats given.
+        found: usize,
+    },
 }
 
 /// What a step saw.
@@ -23,8 +46,8 @@ pub struct Outcome {
     pub rise: f32,
 }
 
-/// The flat buffers of a tail: all of [`TailShape::parameters`] length, the gradient's empty where
-/// [`Recipe::needs_gradient_buffer`] says no.
+/// The flat buffers of a tail. Weights, velocity and gradient have [`TailShape::parameters`] floats; the
+/// gradient is not used, and may be empty, where [`Recipe::needs_gradient_buffer`] says no.
 #[derive(Debug)]
 pub struct Buffers<'a> {
     /// Parameters w.
@@ -33,15 +56,32 @@ pub struct Buffers<'a> {
     pub velocity: &'a mut [f32],
     /// Gradient g.
     pub gradient: &'a mut [f32],
-    /// One sample's activations, of [`TailShape::workspace_length`].
+    /// One sample's activations, of [`TailShape::workspace_length`] or longer.
     pub workspace: &'a mut [f32],
+}
+
+impl Buffers<'_> {
+    fn check(&self, tail: &TailShape, recipe: &Recipe) -> Result<(), StepError> {
+        let parameters = tail.parameters();
+        let gradient = if recipe.needs_gradient_buffer() { parameters } else { self.gradient.len() };
+        for (buffer, expected, found) in [
+            ("weights", parameters, self.weights.len()),
+            ("velocity", parameters, self.velocity.len()),
+            ("gradient", gradient, self.gradient.len()),
+        ] {
+            if expected != found {
+                return Err(StepError::BufferLength { buffer, expected, found });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One step on `count` samples: `load(i, features)` writes sample i's features and returns its label; it is
 /// called once or twice a sample.
 ///
 /// # Errors
-/// [`NonFinite`], with the weights unchanged.
+/// [`StepError`], with the weights unchanged.
 ///
 /// ```
 /// use flatmin::{Activation, Recipe, step::{self, Buffers}, tail::{TailShape, dense::DenseShape}};
@@ -64,9 +104,12 @@ pub fn minibatch(
     buffers: Buffers,
     count: usize,
     load: impl FnMut(usize, &mut [f32]) -> usize,
-) -> Result<Outcome, NonFinite> {
+) -> Result<Outcome, StepError> {
+    buffers.check(tail, recipe)?;
     let Buffers { weights, velocity, gradient, workspace } = buffers;
-    let workspace = Workspace::new(tail, workspace).ok_or(NonFinite { sample: 0 })?;
+    let expected = TailShape::workspace_length(tail.features(), tail.outputs());
+    let too_short = StepError::BufferLength { buffer: "workspace", expected, found: workspace.len() };
+    let workspace = Workspace::new(tail, workspace).ok_or(too_short)?;
     sgd::prepare(velocity, weights, recipe.momentum, recipe.weight_decay, recipe.bias, tail.segments());
     // rho = 0 is the base optimizer, in every bit.
     let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
@@ -116,18 +159,22 @@ struct Minibatch<'a, L> {
 
 impl<L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, L> {
     /// Loads a sample and runs the first pass at `weights`. Returns loss and label.
-    fn pass(&mut self, sample: usize, weights: &[f32]) -> Result<(f32, usize), NonFinite> {
+    fn pass(&mut self, sample: usize, weights: &[f32]) -> Result<(f32, usize), StepError> {
         let label = (self.load)(sample, self.workspace.features);
+        let classes = self.tail.classes();
+        if label >= classes {
+            return Err(StepError::Label { sample, label, classes });
+        }
         let loss = self.tail.first_pass(weights, label, &mut self.workspace);
         self.check(sample, loss, false)?;
         Ok((loss, label))
     }
 
-    fn check(&self, sample: usize, loss: f32, second: bool) -> Result<(), NonFinite> {
+    fn check(&self, sample: usize, loss: f32, second: bool) -> Result<(), StepError> {
         if loss.is_finite() && self.tail.gradient_norm_squared(&self.workspace, second).is_finite() {
             Ok(())
         } else {
-            Err(NonFinite { sample })
+            Err(StepError::NonFinite { sample })
         }
     }
 
@@ -138,7 +185,7 @@ impl<L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, L> {
         sample: usize,
         weights: &[f32],
         velocity: &mut [f32],
-    ) -> Result<(), NonFinite> {
+    ) -> Result<(), StepError> {
         let (loss, label) = self.pass(sample, weights)?;
         self.loss += loss;
         let step = geometry.and_then(|geometry| {
@@ -164,7 +211,7 @@ impl<L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, L> {
         weights: &mut [f32],
         velocity: &mut [f32],
         gradient: &mut [f32],
-    ) -> Result<(), NonFinite> {
+    ) -> Result<(), StepError> {
         let tail = self.tail;
         gradient.fill(0.0);
         let mean = 1.0 / (end - start).max(1) as f32;
@@ -196,7 +243,7 @@ impl<L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, L> {
         end: usize,
         weights: &[f32],
         velocity: &mut [f32],
-    ) -> Result<f32, NonFinite> {
+    ) -> Result<f32, StepError> {
         let mut sum = 0.0;
         for sample in start..end {
             sum += self.pass(sample, weights)?.0;

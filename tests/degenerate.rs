@@ -3,8 +3,8 @@
 
 mod reference;
 
-use flatmin::step::NonFinite;
-use flatmin::tail::TailShape;
+use flatmin::step::{self, Buffers, StepError};
+use flatmin::tail::{TailError, TailShape, dense::DenseShape};
 use flatmin::{Activation, BiasTreatment, Method, Recipe, Schedule};
 use reference::{PATHS, Random, Sample, State, bits, plain, tail};
 
@@ -60,6 +60,17 @@ fn a_gradient_of_zero_leaves_the_base_optimizer() {
     assert_steps_are_sgds("hidden units off", &two, &start, &random.samples(&two, 4), frozen);
 }
 
+/// A network of one class is always right.
+#[test]
+fn a_single_output_leaves_the_base_optimizer() {
+    let tail = tail(&[9, 5, 1], Activation::Relu);
+    let mut random = Random::new(7);
+    let (start, samples) = (random.parameters(&tail), random.samples(&tail, 4));
+    assert_steps_are_sgds("one output", &tail, &start, &samples, |recipe| recipe);
+    let outcome = State::new(&start).step(&tail, &plain(Method::Asam), 0.1, &samples).expect("finite");
+    assert_eq!(outcome.loss, 0.0);
+}
+
 /// Samples that are explained so well that p - 1 rounds to 0, or that the gradient's square underflows while the
 /// gradient does not.
 #[test]
@@ -109,7 +120,7 @@ fn features_that_are_no_numbers_stop_the_step_and_name_the_sample() {
                     let recipe = Recipe { sharpness_batch, store_perturbation, ..base(method) };
                     let mut state = State::new(&start);
                     let result = state.step(&tail, &recipe, 0.1, &batch);
-                    assert_eq!(result, Err(NonFinite { sample }), "{poison} {recipe:?}");
+                    assert_eq!(result, Err(StepError::NonFinite { sample }), "{poison} {recipe:?}");
                     assert_eq!(bits(&state.weights), bits(&start), "{poison} {recipe:?}");
                 }
             }
@@ -127,7 +138,10 @@ fn labels_out_of_range_stop_the_step() {
     for (_, store_perturbation) in PATHS {
         let mut state = State::new(&start);
         let recipe = Recipe { store_perturbation, ..base(Method::Sam) };
-        assert_eq!(state.step(&tail, &recipe, 0.1, &batch), Err(NonFinite { sample: 2 }));
+        assert_eq!(
+            state.step(&tail, &recipe, 0.1, &batch),
+            Err(StepError::Label { sample: 2, label: 4, classes: 4 })
+        );
         assert_eq!(bits(&state.weights), bits(&start));
     }
 }
@@ -154,7 +168,7 @@ fn a_second_pass_that_is_not_finite_restores_the_weights() {
                 let first = Recipe { method: Method::Sgd, ..recipe };
                 state.step(&tail, &first, 0.0, &batch).expect("the first pass is finite");
                 let result = state.step(&tail, &recipe, 0.1, &batch);
-                assert_eq!(result, Err(NonFinite { sample }), "{recipe:?}");
+                assert_eq!(result, Err(StepError::NonFinite { sample }), "{recipe:?}");
                 assert_eq!(bits(&state.weights), bits(&start), "{recipe:?}");
             }
         }
@@ -163,7 +177,7 @@ fn a_second_pass_that_is_not_finite_restores_the_weights() {
     let recipe = Recipe { sharpness_batch: 3, rho: 1e3, ..plain(Method::Sam) };
     let mut state = State::new(&start);
     let result = state.step(&tail, &recipe, 0.1, &[tame.clone(), wild, tame]);
-    assert_eq!(result, Err(NonFinite { sample: 1 }));
+    assert_eq!(result, Err(StepError::NonFinite { sample: 1 }));
     assert_eq!(bits(&state.weights), bits(&start));
 }
 
@@ -241,6 +255,10 @@ fn recipes_name_the_field_that_is_out_of_range() {
         set(&mut recipe);
         assert_eq!(recipe.check().expect_err(field).field, field);
     }
+    let mut recipe = Recipe { learning_rate: 2.0, weight_decay: 0.5, ..Recipe::DEFAULT };
+    assert_eq!(recipe.check().expect_err("overshoots").field, "learning_rate * weight_decay");
+    recipe.weight_decay = 0.499;
+    assert_eq!(recipe.check(), Ok(()));
     let largest = Recipe {
         epochs: u16::MAX,
         minibatch: u16::MAX,
@@ -250,4 +268,80 @@ fn recipes_name_the_field_that_is_out_of_range() {
         ..Recipe::DEFAULT
     };
     assert_eq!(largest.check(), Ok(()));
+}
+
+/// Decay alone, as strong as a recipe may ask for, never makes a weight larger.
+#[test]
+fn the_strongest_decay_shrinks_weights() {
+    let tail = tail(&[1, 2], Activation::None);
+    let start = [1e37, -1e37, 0.0, 0.0];
+    for (learning_rate, weight_decay) in [(1.0, 0.999), (1e3, 9e-4), (0.9, 1.0), (0.1, 1.0)] {
+        let recipe = Recipe { learning_rate, weight_decay, ..plain(Method::Sgd) };
+        let mut state = State::new(&start);
+        for _ in 0..20 {
+            let before = state.weights.clone();
+            let silent = [(vec![0.0], 0)];
+            state.step(&tail, &recipe, learning_rate, &silent).expect("finite");
+            for (w, b) in state.weights.iter().zip(&before).take(2) {
+                assert!(w.abs() <= b.abs(), "{learning_rate} {weight_decay}: {b} became {w}");
+            }
+        }
+    }
+}
+
+#[test]
+fn buffers_of_another_length_are_refused_and_left_alone() {
+    let tail = tail(&[9, 5, 4], Activation::Relu);
+    let mut random = Random::new(6);
+    let (start, samples) = (random.parameters(&tail), random.samples(&tail, 4));
+    let n = tail.parameters();
+    let workspace = reference::workspace(&tail).len();
+    let stored = Recipe { store_perturbation: true, ..base(Method::Sam) };
+    let spared = base(Method::Sam);
+    for (recipe, buffer, lengths) in [
+        (spared, "weights", [n - 1, n, 0, workspace]),
+        (spared, "weights", [n + 1, n, 0, workspace]),
+        (spared, "velocity", [n, 0, 0, workspace]),
+        (spared, "workspace", [n, n, 0, workspace - 1]),
+        (stored, "gradient", [n, n, 0, workspace]),
+        // The first layer's alone: half of the network would be perturbed.
+        (stored, "gradient", [n, n, 50, workspace]),
+        (stored, "gradient", [n, n, n + 1, workspace]),
+        (Recipe { sharpness_batch: 2, ..spared }, "gradient", [n, n, n - 1, workspace]),
+    ] {
+        let [mut w, mut v, mut g, mut memory] = lengths.map(|length| vec![0.5_f32; length]);
+        let found = match buffer {
+            "weights" => w.len(),
+            "velocity" => v.len(),
+            "gradient" => g.len(),
+            _ => memory.len(),
+        };
+        w.iter_mut().zip(&start).for_each(|(w, &s)| *w = s);
+        let before = bits(&w);
+        let buffers = Buffers { weights: &mut w, velocity: &mut v, gradient: &mut g, workspace: &mut memory };
+        let result = step::minibatch(&tail, &recipe, 0.1, buffers, samples.len(), |i, features| {
+            features.copy_from_slice(&samples[i].0);
+            samples[i].1
+        });
+        let expected = if buffer == "workspace" { workspace } else { n };
+        assert_eq!(result, Err(StepError::BufferLength { buffer, expected, found }));
+        assert_eq!(bits(&w), before, "{buffer}");
+        assert!(v.iter().all(|&v| v == 0.5), "{buffer}");
+    }
+}
+
+#[test]
+fn layers_that_make_no_tail_are_refused() {
+    let dense = |inputs, outputs, activation| DenseShape { inputs, outputs, activation };
+    let (none, relu, relu6) = (Activation::None, Activation::Relu, Activation::Relu6);
+    for (layers, expected) in [
+        (vec![], TailError::Empty),
+        (vec![dense(4, 3, relu)], TailError::LastActivation),
+        (vec![dense(4, 3, relu), dense(3, 2, relu6)], TailError::LastActivation),
+        (vec![dense(4, 3, relu), dense(4, 2, none)], TailError::Mismatch { layer: 1, expected: 3, found: 4 }),
+        (vec![dense(2, 2, none); 9], TailError::TooDeep),
+    ] {
+        assert_eq!(TailShape::new(&layers), Err(expected), "{layers:?}");
+    }
+    assert!(TailShape::new(&[dense(4, 3, relu), dense(3, 2, none)]).is_ok());
 }

@@ -42,7 +42,7 @@ impl Firmware {
         let folder = root.join("boards/qemu-mps2");
         let target_folder = root.join("target/firmware");
         std::fs::create_dir_all(&target_folder)?;
-        let pack = model.pack_at_most(layers)?;
+        let pack = model.pack(layers)?;
         let pack_path = target_folder.join("emulated.pack");
         std::fs::write(&pack_path, pack.bytes())?;
         let mut cargo = Command::new("cargo");

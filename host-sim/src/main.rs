@@ -1,205 +1,24 @@
 //! The command line of `flatmin`.
 
+mod arguments;
+
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use flatmin::{Method, Recipe};
+use arguments::{Cli, Command, TuneOptions};
+use clap::Parser;
+use flatmin::Method;
 use host_sim::emulate::Firmware;
 use host_sim::inference::{self, Values};
 use host_sim::model::Model;
+use host_sim::output::write_file;
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
 use host_sim::tuning::{Subject, method_name, tune};
 use host_sim::{inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// Fine-tunes the last layers of int8 networks with SAM and ASAM, by the code that runs on the microcontroller.
-///
-/// Without a command: tunes the bundled model for each of ten held-out wearers with SGD, SAM and ASAM, prints
-/// one table and writes an HTML report.
-#[derive(Debug, Parser)]
-#[command(name = "flatmin", version, after_help = "Example: flatmin --label-noise 0.2 --report report.html")]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    options: TuneOptions,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Tune one model: a held-out wearer's, or your own on your own data
-    #[command(after_help = "Examples:\n  flatmin tune --wearer 3 --method asam --label-noise 0.2\n  \
-        flatmin tune model.tflite --data x.npy y.npy --layers 2 --json")]
-    Tune {
-        /// A full-integer int8 .tflite; without it the bundled model of --wearer
-        model: Option<PathBuf>,
-        /// X.npy Y.npy (int8 or float32, batch first; integer labels) or one CSV of label and values a row
-        #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "model")]
-        data: Vec<PathBuf>,
-        /// The held-out wearer, 1 to 10
-        #[arg(long, default_value_t = 1, conflicts_with = "model")]
-        wearer: usize,
-        #[command(flatten)]
-        options: TuneOptions,
-    },
-    /// Build the firmware, run it in QEMU with the same data and seed, and compare it with the desktop
-    #[command(after_help = "Example: flatmin emulate --board mps2-an386 --method sam --json")]
-    Emulate {
-        /// QEMU's name of the board
-        #[arg(long, default_value = "mps2-an386")]
-        board: String,
-        /// The held-out wearer, 1 to 10
-        #[arg(long, default_value_t = 1)]
-        wearer: usize,
-        #[command(flatten)]
-        options: TuneOptions,
-    },
-    /// Layers, shapes, scales and MACs of a model, and what training each possible tail would take
-    #[command(after_help = "Example: flatmin inspect model.tflite --json")]
-    Inspect {
-        /// A full-integer int8 .tflite
-        model: PathBuf,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Write the device format, and a Rust file with its constants beside it
-    #[command(after_help = "Example: flatmin pack model.tflite --layers 2 -o model.pack")]
-    Pack {
-        /// A full-integer int8 .tflite
-        model: PathBuf,
-        /// Fully connected layers to train, counted from the end
-        #[arg(long, default_value_t = 2)]
-        layers: usize,
-        /// Where to write the pack; the Rust file gets the same name with .rs
-        #[arg(short, long)]
-        output: PathBuf,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Plain int8 inference with the crate's own kernels
-    #[command(after_help = "Example: flatmin run model.tflite --input x.npy --output y.npy")]
-    Run {
-        /// A full-integer int8 .tflite
-        model: PathBuf,
-        /// int8 or float32 .npy, batch first; float32 is quantized with the model's input parameters. Once for
-        /// each input of the model
-        #[arg(long, required = true)]
-        input: Vec<PathBuf>,
-        /// Where to write the network's outputs, batch first, in the model's own type. Once for each output
-        #[arg(long, required = true)]
-        output: Vec<PathBuf>,
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum MethodArgument {
-    Sgd,
-    Sam,
-    Asam,
-}
-
-impl MethodArgument {
-    fn method(self) -> Method {
-        match self {
-            Self::Sgd => Method::Sgd,
-            Self::Sam => Method::Sam,
-            Self::Asam => Method::Asam,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Args)]
-struct TuneOptions {
-    /// Only this method (default: all three)
-    #[arg(long)]
-    method: Option<MethodArgument>,
-    /// Fully connected layers to train, counted from the end
-    #[arg(long, default_value_t = 2)]
-    layers: usize,
-    /// Radius of the ascent (default: 0.05 for SAM, 0.5 for ASAM)
-    #[arg(long)]
-    rho: Option<f32>,
-    /// Samples that share one ascent
-    #[arg(long, default_value_t = Recipe::DEFAULT.sharpness_batch)]
-    sharpness_batch: u16,
-    /// Learning rate
-    #[arg(long, default_value_t = Recipe::DEFAULT.learning_rate)]
-    learning_rate: f32,
-    /// Weight decay
-    #[arg(long, default_value_t = Recipe::DEFAULT.weight_decay)]
-    weight_decay: f32,
-    /// Epochs
-    #[arg(long, default_value_t = Recipe::DEFAULT.epochs)]
-    epochs: u16,
-    /// Share of adaptation labels to flip, 0 to 1
-    #[arg(long, default_value_t = 0.0, value_parser = parse_share)]
-    label_noise: f64,
-    /// Labelled windows a class to tune on (bundled task)
-    #[arg(long, default_value_t = 9)]
-    windows_per_class: usize,
-    /// Seed of the draw of windows, of flipped labels and of the order of samples
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Print one JSON object instead of the table
-    #[arg(long)]
-    json: bool,
-    /// Write an HTML report here (without a command: flatmin-report.html unless --json)
-    #[arg(long)]
-    report: Option<PathBuf>,
-}
-
-fn parse_share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to 1".into()) }
-}
-
-impl TuneOptions {
-    fn methods(&self) -> Vec<Method> {
-        let all = vec![Method::Sgd, Method::Sam, Method::Asam];
-        self.method.map_or(all, |m| vec![m.method()])
-    }
-
-    fn recipe(&self, method: Method) -> Recipe {
-        let usual = if method == Method::Sam { 0.05 } else { Recipe::DEFAULT.rho };
-        Recipe {
-            method,
-            rho: self.rho.unwrap_or(usual),
-            sharpness_batch: self.sharpness_batch,
-            learning_rate: self.learning_rate,
-            weight_decay: self.weight_decay,
-            epochs: self.epochs,
-            seed: self.seed,
-            ..Recipe::DEFAULT
-        }
-    }
-
-    fn settings(&self) -> Vec<(String, String)> {
-        [
-            ("layers tuned", self.layers.to_string()),
-            ("label noise", format!("{} %", self.label_noise * 100.0)),
-            ("windows a class", self.windows_per_class.to_string()),
-            ("sharpness batch m", self.sharpness_batch.to_string()),
-            ("learning rate", self.learning_rate.to_string()),
-            ("weight decay", self.weight_decay.to_string()),
-            ("epochs", self.epochs.to_string()),
-            ("seed", self.seed.to_string()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
-    }
-
-    fn wearer(&self, wearer: usize) -> Result<Subject> {
-        Subject::wearer(wearer, self.windows_per_class, self.label_noise, self.seed)
-    }
-}
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -208,6 +27,17 @@ fn main() -> ExitCode {
             eprintln!("flatmin: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The answer, on standard output. Whoever reads it may stop at any line.
+fn print(answer: impl std::fmt::Display) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{answer}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -223,7 +53,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Tune { model: None, wearer, options, .. }) => {
             let page = options.report.clone();
             tune_all(
-                &[options.wearer(wearer)?],
+                &[options.wearer(wearer.into())?],
                 "A held-out wearer, bundled model",
                 &options,
                 page.as_deref(),
@@ -235,8 +65,9 @@ fn run(cli: Cli) -> Result<()> {
             tune_all(&[subject], &path.display().to_string(), &options, page.as_deref())
         }
         Some(Command::Emulate { board, wearer, options }) => {
-            let subject = options.wearer(wearer)?;
-            let firmware = Firmware::build(&board, &subject.model, options.layers)?;
+            let subject = options.wearer(wearer.into())?;
+            let layers = options.layers(&subject)?;
+            let firmware = Firmware::build(&board, &subject.model, layers)?;
             let bar = ProgressBar::new(options.methods().len() as u64 * u64::from(options.epochs));
             bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
             let runs = (options.methods().iter())
@@ -245,19 +76,14 @@ fn run(cli: Cli) -> Result<()> {
             bar.finish_and_clear();
             let title = format!("{board} in QEMU, {}", subject.name);
             show(
-                Report { title, classes: subject.classes, settings: options.settings(), runs },
+                Report { title, classes: subject.classes, settings: options.settings(layers), runs },
                 &options,
                 options.report.as_deref(),
             )
         }
         Some(Command::Inspect { model, json }) => {
             let inspection = inspect::inspect(&Model::open(&model)?)?;
-            if json {
-                println!("{}", serde_json::to_string_pretty(&inspection)?);
-            } else {
-                println!("{inspection}");
-            }
-            Ok(())
+            if json { print(serde_json::to_string_pretty(&inspection)?) } else { print(inspection) }
         }
         Some(Command::Pack { model, layers, output, json }) => pack(&model, layers, &output, json),
         Some(Command::Run { model, input, output, json }) => infer(&model, &input, &output, json),
@@ -266,11 +92,17 @@ fn run(cli: Cli) -> Result<()> {
 
 fn user_subject(path: &Path, data: &[PathBuf], options: &TuneOptions) -> Result<Subject> {
     let model = Model::open(path)?;
+    // What the model lacks comes before what the data lacks.
+    model.tail_layers(options.layers.map(usize::from))?;
     let shape = sample_shape(&model);
     let classes = model.output_shape().iter().product();
     let samples = match data {
         [x, y] => Samples::from_npy(x, y, &shape, classes)?,
+        [x] if x.extension().is_some_and(|extension| extension == "npy") => {
+            bail!("{}: labels are needed, too: --data X.npy Y.npy", x.display())
+        }
         [csv] => Samples::from_csv(csv, &shape, classes)?,
+        // Clap sees to it.
         _ => bail!("{}: --data X.npy Y.npy or --data windows.csv is needed to tune it", path.display()),
     };
     Subject::user(model, &samples, options.label_noise, options.seed)
@@ -282,6 +114,9 @@ fn sample_shape(model: &Model) -> Vec<usize> {
 }
 
 fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
+    let layers = subjects.iter().map(|s| options.layers(s)).collect::<Result<Vec<_>>>()?;
+    // The bundled models are all alike.
+    let layers = layers.first().copied().unwrap_or(0);
     let methods = options.methods();
     let jobs: Vec<(&Subject, Method)> =
         subjects.iter().flat_map(|s| methods.iter().map(move |&m| (s, m))).collect();
@@ -290,26 +125,21 @@ fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Opti
     let runs: Vec<TuningRun> = jobs
         .par_iter()
         .map(|(subject, method)| {
-            tune(subject, options.layers, options.recipe(*method), || bar.inc(1))
+            tune(subject, layers, options.recipe(*method), || bar.inc(1))
                 .with_context(|| format!("tuning with {}", method_name(*method)))
         })
         .collect::<Result<_>>()?;
     bar.finish_and_clear();
     let classes = subjects.first().map(|s| s.classes.clone()).unwrap_or_default();
-    show(Report { title: title.to_owned(), classes, settings: options.settings(), runs }, options, page)
+    show(Report { title: title.to_owned(), classes, settings: options.settings(layers), runs }, options, page)
 }
 
 fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&json(&report))?);
-    } else {
-        println!("{}", report.summary());
-    }
     if let Some(page) = page {
-        report.write_html(page).with_context(|| format!("cannot write {}", page.display()))?;
+        report.write_html(page)?;
         eprintln!("report: {}", page.display());
     }
-    Ok(())
+    if options.json { print(serde_json::to_string_pretty(&json(&report))?) } else { print(report.summary()) }
 }
 
 /// The table's fields: one entry a method, means over the subjects, with the subjects' own runs inside.
@@ -334,8 +164,10 @@ fn json(report: &Report) -> serde_json::Value {
     serde_json::json!({ "factory_accuracy": summary.factory_accuracy.mean, "runs": runs })
 }
 
-fn pack(model: &Path, layers: usize, output: &Path, json: bool) -> Result<()> {
-    let file = Model::open(model)?.pack(layers)?;
+fn pack(model: &Path, layers: Option<usize>, output: &Path, json: bool) -> Result<()> {
+    let model = Model::open(model)?;
+    let layers = if layers == Some(0) { 0 } else { model.tail_layers(layers)? };
+    let file = model.pack(layers)?;
     let rust = output.with_extension("rs");
     if rust == output {
         bail!(
@@ -344,27 +176,23 @@ fn pack(model: &Path, layers: usize, output: &Path, json: bool) -> Result<()> {
         );
     }
     let write = |path: &Path, bytes: &[u8]| {
-        std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+        write_file(path, bytes).with_context(|| format!("cannot write {}", path.display()))
     };
+    let constants = inspect::constants(&file, output)?;
     write(output, file.bytes())?;
-    write(&rust, inspect::constants(&file, output)?.as_bytes())?;
+    write(&rust, constants.as_bytes())?;
     let sizes = file.pack().sizes();
     if json {
         let object = serde_json::json!({
             "pack": output, "rust": rust, "bytes": file.bytes().len(), "crc32": file.pack().crc32(),
             "tail_parameters": sizes.tail_parameters(), "feature_length": sizes.feature_length,
         });
-        println!("{object}");
+        print(object)
     } else {
-        println!(
-            "{}: {} bytes, {} trainable parameters",
-            output.display(),
-            file.bytes().len(),
-            sizes.tail_parameters()
-        );
-        println!("{}: constants", rust.display());
+        let (bytes, parameters) = (file.bytes().len(), sizes.tail_parameters());
+        let (output, rust) = (output.display(), rust.display());
+        print(format_args!("{output}: {bytes} bytes, {parameters} trainable parameters\n{rust}: constants"))
     }
-    Ok(())
 }
 
 fn infer(model: &Path, inputs: &[PathBuf], outputs: &[PathBuf], json: bool) -> Result<()> {
@@ -399,10 +227,9 @@ fn infer(model: &Path, inputs: &[PathBuf], outputs: &[PathBuf], json: bool) -> R
         shapes.push(shape);
     }
     if json {
-        println!("{}", serde_json::json!({ "samples": samples, "outputs": outputs, "shapes": shapes }));
+        print(serde_json::json!({ "samples": samples, "outputs": outputs, "shapes": shapes }))
     } else {
         let names: Vec<_> = outputs.iter().map(|path| path.display().to_string()).collect();
-        println!("{}: {samples} samples", names.join(", "));
+        print(format_args!("{}: {samples} samples", names.join(", ")))
     }
-    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::packer::{self, Network, PackFile};
 use crate::tflite;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -49,16 +49,14 @@ impl Model {
         packer::pack(&self.network, &self.bytes, layers).with_context(|| self.name.clone())
     }
 
-    /// Packs it as deep as possible up to `layers`, 1 at least.
+    /// How many layers to train: as many as asked for, or at most two where nothing was asked.
     ///
     /// # Errors
-    /// See [`Self::pack`]; also when the network ends in no trainable layer.
-    pub fn pack_at_most(&self, layers: usize) -> Result<PackFile> {
-        let found = self.network.trainable_layers();
-        if found == 0 {
-            bail!("{}: the network does not end in a fully connected layer: nothing to tune", self.name);
-        }
-        self.pack(layers.min(found))
+    /// The network ends in fewer trainable layers, or in none; the message says why.
+    pub fn tail_layers(&self, asked: Option<usize>) -> Result<usize> {
+        let layers = asked.unwrap_or_else(|| self.network.trainable_layers().clamp(1, 2));
+        packer::check_layers(&self.network, layers).with_context(|| self.name.clone())?;
+        Ok(layers)
     }
 
     /// Shape of the first input in the file, batch included.

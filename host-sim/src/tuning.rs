@@ -46,7 +46,8 @@ impl Subject {
             let int8 = |samples: &[f32]| samples.iter().map(|&x| affine.quantize(x)).collect();
             windows.iter().map(|w| (int8(w.samples.as_slice()), w.label)).collect()
         };
-        let mut adaptation = quantized(recordings.adaptation(wearer, windows_per_class, seed)?);
+        let mut adaptation =
+            quantized(recordings.adaptation(wearer, windows_per_class, seed).with_context(|| name.clone())?);
         add_noise(&mut adaptation, EXERCISES.len(), label_noise, seed);
         let test = quantized(recordings.test(wearer)?);
         let classes = EXERCISES.iter().map(|e| (*e).to_owned()).collect();
@@ -126,7 +127,7 @@ pub fn tune(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl F
     let context = || subject.name.clone();
     let capacity = u16::try_from(subject.adaptation.len()).context("more than 65,535 samples to tune on")?;
     let recipe = Recipe { replay_capacity: capacity.max(1), ..recipe };
-    let file = subject.model.pack_at_most(layers)?;
+    let file = subject.model.pack(layers)?;
     let mut words = arena(&file, &recipe);
     let mut tuner =
         Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).with_context(context)?;

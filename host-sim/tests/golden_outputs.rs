@@ -3,32 +3,30 @@
 
 use host_sim::model::Model;
 use host_sim::wearers::{Recordings, SplitMix64, WEARERS, model_bytes};
+use std::path::Path;
 
 const INPUTS: usize = 1_000;
 const CLASSES: usize = 7;
 
-fn golden(wearer: usize, kind: &str) -> Vec<i8> {
-    let path = format!("{}/tests/golden/wearer{wearer:02}_{kind}.bin", env!("CARGO_MANIFEST_DIR"));
-    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-    assert_eq!(bytes.len(), INPUTS * CLASSES, "{path}");
+fn golden(file: &str) -> Vec<i8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
+    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     bytes.iter().map(|b| b.cast_signed()).collect()
 }
 
 fn check(wearer: usize, kind: &str, mut input: impl FnMut(flatmin::Affine) -> Vec<i8>) {
     let model = Model::bundled(format!("wearer {wearer}"), model_bytes(wearer).unwrap()).unwrap();
+    let expected = golden(&format!("wearer{wearer:02}_{kind}.bin"));
+    assert_eq!(expected.len(), INPUTS * CLASSES);
     // Packed with and without a tail: the cut must not change a byte.
-    for layers in [0, 2] {
-        let file = model.pack(layers).unwrap();
-        let pack = file.pack();
-        let mut arena = vec![0; pack.sizes().arena_bytes];
-        let affine = pack.input().affine;
-        let inputs: Vec<Vec<i8>> = if layers == 0 {
-            (0..INPUTS).map(|_| input(affine)).collect()
-        } else {
-            continue;
-        };
-        for (index, (x, expected)) in inputs.iter().zip(golden(wearer, kind).chunks(CLASSES)).enumerate() {
-            let output = flatmin::infer(&pack, x, &mut arena);
+    let files = [model.pack(0).unwrap(), model.pack(2).unwrap()];
+    let packs = files.each_ref().map(|file| file.pack());
+    let affine = packs[0].input().affine;
+    for (index, expected) in expected.chunks(CLASSES).enumerate() {
+        let x = input(affine);
+        for pack in &packs {
+            let mut arena = vec![0; pack.sizes().arena_bytes];
+            let output = flatmin::infer(pack, &x, &mut arena);
             assert_eq!(output, expected, "wearer {wearer}, {kind} input {index}");
         }
     }
@@ -51,5 +49,20 @@ fn bundled_models_on_real_windows() {
             let window = windows.next().expect("1,000 windows");
             window.iter().map(|&x| affine.quantize(x)).collect()
         });
+    }
+}
+
+/// Sums that lie in the middle between two outputs, and a hair beside it, of both signs.
+#[test]
+fn fully_connected_at_ties() {
+    for name in ["exact_ties", "below_ties", "per_channel"] {
+        let path = format!("{}/tests/golden/fully_connected_{name}.tflite", env!("CARGO_MANIFEST_DIR"));
+        let file = Model::open(path.as_ref()).unwrap().pack(0).unwrap();
+        let pack = file.pack();
+        let mut arena = vec![0; pack.sizes().arena_bytes];
+        let expected = golden(&format!("fully_connected_{name}.bin"));
+        let outputs: Vec<i8> =
+            (-128..=127).flat_map(|x: i8| flatmin::infer(&pack, &[x], &mut arena).to_vec()).collect();
+        assert_eq!(outputs, expected, "{name}");
     }
 }

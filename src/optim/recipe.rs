@@ -55,7 +55,9 @@ pub struct Recipe {
     pub learning_rate: f32,
     /// Momentum mu, from 0 to below 1.
     pub momentum: f32,
-    /// Weight decay lambda, in the base optimizer only.
+    /// Weight decay lambda, at most 1, in the base optimizer only. `learning_rate * weight_decay`, the share of
+    /// a weight that a step takes off, is below 1: beyond, decay overshoots zero, and weights can grow without
+    /// a gradient.
     pub weight_decay: f32,
     /// Learning rate over the run.
     pub schedule: Schedule,
@@ -108,12 +110,12 @@ impl Recipe {
     /// Refuses values that no run makes sense with.
     ///
     /// # Errors
-    /// [`RecipeError`] names the field and its range.
+    /// [`RecipeError`] names the field, or the product of two, and its range.
     pub fn check(&self) -> Result<(), RecipeError> {
         let fields = [
             ("learning_rate", self.learning_rate, 0.0, 1e3),
             ("momentum", self.momentum, 0.0, 0.999_999),
-            ("weight_decay", self.weight_decay, 0.0, 1e3),
+            ("weight_decay", self.weight_decay, 0.0, 1.0),
             ("rho", self.rho, 0.0, 1e3),
             ("eta", self.eta, 0.0, 1e3),
             ("epochs", f32::from(self.epochs), 1.0, 65_535.0),
@@ -124,8 +126,17 @@ impl Recipe {
         for (field, value, lowest, highest) in fields {
             // Written so that NaN is refused.
             if !(value >= lowest && value <= highest) {
-                return Err(RecipeError { field, lowest, highest });
+                return Err(RecipeError { field, found: value, lowest, highest });
             }
+        }
+        let decay = self.learning_rate * self.weight_decay;
+        if decay >= 1.0 {
+            return Err(RecipeError {
+                field: "learning_rate * weight_decay",
+                found: decay,
+                lowest: 0.0,
+                highest: 1.0 - f32::EPSILON / 2.0,
+            });
         }
         Ok(())
     }
@@ -140,10 +151,12 @@ impl Default for Recipe {
 /// A hyperparameter is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[error("recipe: {field} must be from {lowest} to {highest}")]
+#[error("recipe: {field} is {found}, must be from {lowest} to {highest}")]
 pub struct RecipeError {
     /// The field's name.
     pub field: &'static str,
+    /// Its value.
+    pub found: f32,
     /// Lowest value allowed.
     pub lowest: f32,
     /// Highest value allowed.

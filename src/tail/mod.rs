@@ -7,7 +7,7 @@ pub mod dense;
 mod loss;
 
 use crate::optim::{BiasTreatment, Geometry, Segment};
-use crate::pack::Pack;
+use crate::pack::{Activation, Pack};
 use dense::{DenseShape, FirstPass};
 use heapless::Vec;
 pub(crate) use loss::argmax;
@@ -27,6 +27,9 @@ pub enum TailError {
     /// More than [`MAX_LAYERS`].
     #[error("the tail has more than {MAX_LAYERS} layers")]
     TooDeep,
+    /// The loss is taken of bare logits, so that nothing may stand behind the last layer.
+    #[error("the last layer has an activation; the loss wants bare logits")]
+    LastActivation,
     /// A layer's input is not as long as the output before it.
     #[error("layer {layer} takes {found} inputs, the layer before gives {expected}")]
     Mismatch {
@@ -101,7 +104,11 @@ impl TailShape {
             tail.parameters += shape.parameters();
             tail.outputs += shape.outputs;
         }
-        if tail.layers.is_empty() { Err(TailError::Empty) } else { Ok(tail) }
+        match shapes.last() {
+            None => Err(TailError::Empty),
+            Some(last) if last.activation != Activation::None => Err(TailError::LastActivation),
+            Some(_) => Ok(tail),
+        }
     }
 
     /// The tail of a pack.

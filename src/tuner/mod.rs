@@ -7,7 +7,7 @@ use crate::optim::{Recipe, RecipeError};
 use crate::pack::{CRC, Pack};
 use crate::replay::Replay;
 use crate::requant::{self, TunedTail};
-use crate::step::{self, Buffers, NonFinite};
+use crate::step::{self, Buffers, StepError};
 use crate::tail::{TailError, TailShape};
 use crate::trunk;
 use rand_core::{Rng, SeedableRng};
@@ -62,7 +62,7 @@ pub enum TunerError {
     NotTuned,
     /// A loss or gradient was NaN or infinite; the run has ended, the weights are those of the step before.
     #[error(transparent)]
-    NonFinite(#[from] NonFinite),
+    Step(#[from] StepError),
 }
 
 /// Which tail answers.
@@ -335,7 +335,7 @@ impl<'a> Tuner<'a> {
     /// One minibatch.
     ///
     /// # Errors
-    /// [`TunerError::NotRunning`]; [`TunerError::NonFinite`], which ends the run.
+    /// [`TunerError::NotRunning`]; [`TunerError::Step`], which ends the run.
     pub fn step(&mut self) -> Result<StepReport, TunerError> {
         let recipe = self.recipe;
         let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;

@@ -5,7 +5,7 @@ pub mod autodiff;
 pub mod rounding;
 
 use flatmin::optim::Segment;
-use flatmin::step::{self, Buffers, NonFinite, Outcome};
+use flatmin::step::{self, Buffers, Outcome, StepError};
 use flatmin::tail::{TailShape, Workspace, dense::DenseShape};
 use flatmin::{Activation, BiasTreatment, Method, Recipe};
 use rand_core::{Rng, SeedableRng};
@@ -127,7 +127,7 @@ impl State {
         recipe: &Recipe,
         learning_rate: f32,
         batch: &[Sample],
-    ) -> Result<Outcome, NonFinite> {
+    ) -> Result<Outcome, StepError> {
         recipe.check().expect("a recipe within its ranges");
         let mut gradient =
             if recipe.needs_gradient_buffer() { vec![f32::NAN; self.weights.len()] } else { Vec::new() };

@@ -74,7 +74,7 @@ fn refusal(error: flatmin::TunerError) -> Response<'static> {
         E::NoSamples => "no samples to tune on",
         E::NotRunning => "no tuning run under way",
         E::NotTuned => "no tuned tail yet",
-        E::NonFinite(_) => "loss or gradient not finite",
+        E::Step(_) => "loss or gradient not finite",
         E::Recipe(_) => "recipe out of range",
         E::ArenaTooSmall { .. } => "arena too small for this recipe",
         _ => "refused",

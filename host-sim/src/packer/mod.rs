@@ -41,6 +41,15 @@ pub enum PackerError {
         /// Trainable layers that the network ends in.
         found: usize,
     },
+    /// Nothing to train behind an activation: the loss differentiates bare logits.
+    #[error(
+        "cannot train the last layer, operator {index} (FULLY_CONNECTED): it has a fused activation, and the loss \
+         wants bare logits; export the network without it"
+    )]
+    LastActivation {
+        /// The layer's place in the file.
+        index: usize,
+    },
     /// The written pack did not pass the runtime's own validation.
     #[error("the runtime refuses this network: {0}")]
     Refused(#[from] flatmin::PackError),
@@ -83,6 +92,19 @@ impl PackFile {
     }
 }
 
+/// Whether the network ends in `layers` layers that the runtime can train.
+///
+/// # Errors
+/// [`PackerError::LastActivation`] or [`PackerError::Layers`].
+pub fn check_layers(network: &Network, layers: usize) -> Result<(), PackerError> {
+    let found = network.trainable_layers();
+    match network.last_activation() {
+        _ if layers <= found => Ok(()),
+        Some(index) => Err(PackerError::LastActivation { index }),
+        None => Err(PackerError::Layers { asked: layers, found }),
+    }
+}
+
 /// The operators of `graph` as the runtime will run them, in order.
 ///
 /// # Errors
@@ -97,10 +119,7 @@ pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
 /// # Errors
 /// See [`PackerError`].
 pub fn pack(network: &Network, model: &[u8], layers: usize) -> Result<PackFile, PackerError> {
-    let found = network.trainable_layers();
-    if layers > found {
-        return Err(PackerError::Layers { asked: layers, found });
-    }
+    check_layers(network, layers)?;
     let file = PackFile::new(&write::write(network, flatmin::crc32(model), layers));
     flatmin::Pack::new(file.bytes())?;
     Ok(file)

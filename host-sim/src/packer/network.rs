@@ -192,6 +192,13 @@ impl Network {
         count.min(flatmin::tail::MAX_LAYERS)
     }
 
+    /// The last layer's place in the file, if an activation keeps it from being trained.
+    pub fn last_activation(&self) -> Option<usize> {
+        let last = self.steps.iter().rev().nth(usize::from(self.ends_in_softmax()))?;
+        let active = last.activation != Some(flatmin::Activation::None);
+        (last.kind == code::FULLY_CONNECTED && active).then_some(last.index)
+    }
+
     /// Multiply-adds of one operator.
     pub fn macs(&self, step: &Step) -> u64 {
         let output = &self.tensors[step.output];

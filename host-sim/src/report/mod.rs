@@ -105,7 +105,8 @@ impl Report {
     /// Writes [`Report::html`] to a file.
     pub fn write_html(&self, path: &Path) -> anyhow::Result<()> {
         let page = self.html().context("laying out the report")?;
-        std::fs::write(path, page).with_context(|| format!("writing {}", path.display()))
+        crate::output::write_file(path, page.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Names of the methods, in the order in which they first appear.

@@ -21,7 +21,7 @@ pub enum Inputs {
     I8(Vec<i8>),
     /// The same for a network whose input is uint8.
     U8(Vec<u8>),
-    /// In the units that the network was trained on, finite; [`quantize`] makes them its input.
+    /// In the units that the network was trained on, finite; [`flatmin::Affine::quantize`] makes them its input.
     F32(Vec<f32>),
 }
 
@@ -136,17 +136,6 @@ pub fn write_npy_u8(path: &Path, values: &[u8], shape: &[usize]) -> Result<(), S
 /// If `shape` does not have `values.len()` values, or the file can't be written.
 pub fn write_npy_i8(path: &Path, values: &[i8], shape: &[usize]) -> Result<(), SamplesError> {
     npy::write(path, values, shape).map_err(error::in_file(path))
-}
-
-/// Quantizes one value: `round(x / scale) + zero_point`, clamped to int8; halves round away from
-/// zero, as in TensorFlow Lite's reference `AffineQuantize`.
-///
-/// `x` is finite and `scale` positive: both are checked where they are read.
-pub fn quantize(x: f32, scale: f32, zero_point: i32) -> i8 {
-    // The cast saturates, so that values far out of range end at the clamp, too.
-    let steps = (x / scale).round() as i32;
-    let q = steps.saturating_add(zero_point);
-    q.clamp(i8::MIN.into(), i8::MAX.into()) as i8
 }
 
 /// Number of values in one sample.

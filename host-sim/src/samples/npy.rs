@@ -1,10 +1,11 @@
 //! Samples and labels as NumPy arrays.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
 use std::path::Path;
 
 use npyz::{AutoSerialize, DType, Deserialize, NpyFile, NpyHeader, Order, WriterBuilder};
+
+use crate::output::write_file;
 
 use super::{Inputs, Problem, sample_size};
 
@@ -196,11 +197,9 @@ pub(super) fn write<T: Copy + AutoSerialize>(
         return Err(Problem::Values { values: values.len(), shape: shape.to_vec() });
     }
     let shape: Vec<u64> = shape.iter().map(|&extent| extent as u64).collect();
-    let mut file = BufWriter::new(File::create(path)?);
-    let mut npy = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut file).begin_nd()?;
+    let mut bytes = Vec::new();
+    let mut npy = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut bytes).begin_nd()?;
     npy.extend(values.iter().copied())?;
     npy.finish()?;
-    // Dropping a `BufWriter` would swallow the error of its last write.
-    file.flush()?;
-    Ok(())
+    Ok(write_file(path, &bytes)?)
 }

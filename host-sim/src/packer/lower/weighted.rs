@@ -112,7 +112,7 @@ impl Lowering<'_> {
         let multipliers = (0..outputs)
             .map(|o| {
                 let scale = scales[if per_channel { o } else { 0 }];
-                let multiplier = Multiplier::per_channel(from.affine.scale, scale, to.affine.scale);
+                let multiplier = Multiplier::of_scales(from.affine.scale, scale, to.affine.scale);
                 (multiplier.mantissa, multiplier.shift)
             })
             .collect();

@@ -2,7 +2,7 @@
 
 use flatbuffers::{FlatBufferBuilder, TableFinishedWIPOffset, UnionWIPOffset, WIPOffset};
 
-use super::super::field::{
+use super::field::{
     buffer, conv_2d, model, operator, operator_code, quantization, softmax, subgraph, tensor, window,
 };
 

@@ -1,0 +1,217 @@
+//! The arguments of `flatmin`, and what clap refuses of them.
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use flatmin::{Method, Recipe};
+use host_sim::tuning::Subject;
+use host_sim::wearers::WEARERS;
+use std::path::PathBuf;
+
+/// Fine-tunes the last layers of int8 networks with SAM and ASAM, by the code that runs on the microcontroller.
+///
+/// Without a command: tunes the bundled model for each of ten held-out wearers with SGD, SAM and ASAM, prints
+/// one table and writes an HTML report.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flatmin",
+    version,
+    // Options in front of a command would be read and have no effect.
+    args_conflicts_with_subcommands = true,
+    after_help = "Example: flatmin --label-noise 0.2 --report report.html"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub options: TuneOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tune one model: a held-out wearer's, or your own on your own data
+    #[command(after_help = "Examples:\n  flatmin tune --wearer 3 --method asam --label-noise 0.2\n  \
+        flatmin tune model.tflite --data x.npy y.npy --layers 2 --json\n  \
+        flatmin tune model.tflite --data windows.csv")]
+    Tune {
+        /// A full-integer int8 .tflite; without it the bundled model of --wearer
+        #[arg(requires = "data")]
+        model: Option<PathBuf>,
+        /// X.npy Y.npy (int8 or float32, batch first; integer labels) or one CSV of label and values a row
+        #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "model")]
+        data: Vec<PathBuf>,
+        /// The held-out wearer, 1 to 10
+        #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64), conflicts_with = "model")]
+        wearer: u16,
+        #[command(flatten)]
+        options: TuneOptions,
+    },
+    /// Build the firmware, run it in QEMU with the same data and seed, and compare it with the desktop
+    #[command(after_help = "Example: flatmin emulate --board mps2-an386 --method sam --json")]
+    Emulate {
+        /// QEMU's name of the board
+        #[arg(long, default_value = "mps2-an386")]
+        board: String,
+        /// The held-out wearer, 1 to 10
+        #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64))]
+        wearer: u16,
+        #[command(flatten)]
+        options: TuneOptions,
+    },
+    /// Layers, shapes, scales and MACs of a model, and what training each possible tail would take
+    #[command(after_help = "Example: flatmin inspect model.tflite --json")]
+    Inspect {
+        /// A full-integer int8 .tflite
+        model: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the device format, and a Rust file with its constants beside it
+    #[command(after_help = "Example: flatmin pack model.tflite --layers 2 -o model.pack")]
+    Pack {
+        /// A full-integer int8 .tflite
+        model: PathBuf,
+        /// Fully connected layers to train, counted from the end; 0 packs it for inference alone (default: 2,
+        /// or 1 if the network has no more)
+        #[arg(long)]
+        layers: Option<usize>,
+        /// Where to write the pack; the Rust file gets the same name with .rs
+        #[arg(short, long)]
+        output: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Plain int8 inference with the crate's own kernels
+    #[command(after_help = "Example: flatmin run model.tflite --input x.npy --output y.npy")]
+    Run {
+        /// A full-integer int8 .tflite
+        model: PathBuf,
+        /// int8 or float32 .npy, batch first; float32 is quantized with the model's input parameters. Once for
+        /// each input of the model
+        #[arg(long, required = true)]
+        input: Vec<PathBuf>,
+        /// Where to write the network's outputs, batch first, in the model's own type. Once for each output
+        #[arg(long, required = true)]
+        output: Vec<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum MethodArgument {
+    Sgd,
+    Sam,
+    Asam,
+}
+
+impl MethodArgument {
+    fn method(self) -> Method {
+        match self {
+            Self::Sgd => Method::Sgd,
+            Self::Sam => Method::Sam,
+            Self::Asam => Method::Asam,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TuneOptions {
+    /// Only this method (default: all three)
+    #[arg(long)]
+    pub method: Option<MethodArgument>,
+    /// Fully connected layers to train, counted from the end (default: 2, or 1 if the network has no more)
+    #[arg(long, value_parser = value_parser!(u16).range(1..))]
+    pub layers: Option<u16>,
+    /// Radius of the ascent, 0 or more (default: 0.05 for SAM, 0.5 for ASAM)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
+    pub rho: Option<f32>,
+    /// Samples that share one ascent
+    #[arg(long, default_value_t = Recipe::DEFAULT.sharpness_batch, value_parser = value_parser!(u16).range(1..))]
+    pub sharpness_batch: u16,
+    /// Learning rate
+    #[arg(long, default_value_t = Recipe::DEFAULT.learning_rate, allow_negative_numbers = true, value_parser = parse_not_negative)]
+    pub learning_rate: f32,
+    /// Weight decay
+    #[arg(long, default_value_t = Recipe::DEFAULT.weight_decay, allow_negative_numbers = true, value_parser = parse_not_negative)]
+    pub weight_decay: f32,
+    /// Epochs
+    #[arg(long, default_value_t = Recipe::DEFAULT.epochs, value_parser = value_parser!(u16).range(1..))]
+    pub epochs: u16,
+    /// Share of adaptation labels to flip, 0 to 1
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_share)]
+    pub label_noise: f64,
+    /// Labelled windows a class to tune on (bundled task)
+    #[arg(long, default_value_t = 9, value_parser = value_parser!(u16).range(1..))]
+    pub windows_per_class: u16,
+    /// Seed of the draw of windows, of flipped labels and of the order of samples
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+    /// Write an HTML report here (without a command: flatmin-report.html unless --json)
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to 1".into()) }
+}
+
+fn parse_not_negative(text: &str) -> Result<f32, String> {
+    let value: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if value >= 0.0 && value.is_finite() { Ok(value) } else { Err("must be 0 or more, and finite".into()) }
+}
+
+impl TuneOptions {
+    /// The methods to run.
+    pub fn methods(&self) -> Vec<Method> {
+        let all = vec![Method::Sgd, Method::Sam, Method::Asam];
+        self.method.map_or(all, |m| vec![m.method()])
+    }
+
+    /// The recipe for a method.
+    pub fn recipe(&self, method: Method) -> Recipe {
+        let usual = if method == Method::Sam { 0.05 } else { Recipe::DEFAULT.rho };
+        Recipe {
+            method,
+            rho: self.rho.unwrap_or(usual),
+            sharpness_batch: self.sharpness_batch,
+            learning_rate: self.learning_rate,
+            weight_decay: self.weight_decay,
+            epochs: self.epochs,
+            seed: self.seed,
+            ..Recipe::DEFAULT
+        }
+    }
+
+    /// Settings as the report lists them; `layers` as resolved for the model.
+    pub fn settings(&self, layers: usize) -> Vec<(String, String)> {
+        [
+            ("layers tuned", layers.to_string()),
+            ("label noise", format!("{} %", self.label_noise * 100.0)),
+            ("windows a class", self.windows_per_class.to_string()),
+            ("sharpness batch m", self.sharpness_batch.to_string()),
+            ("learning rate", self.learning_rate.to_string()),
+            ("weight decay", self.weight_decay.to_string()),
+            ("epochs", self.epochs.to_string()),
+            ("seed", self.seed.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// A held-out wearer's model and windows.
+    pub fn wearer(&self, wearer: usize) -> Result<Subject> {
+        Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise, self.seed)
+    }
+
+    /// Layers to tune of this subject's model.
+    pub fn layers(&self, subject: &Subject) -> Result<usize> {
+        subject.model.tail_layers(self.layers.map(usize::from))
+    }
+}

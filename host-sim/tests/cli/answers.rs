@@ -1,0 +1,203 @@
+//! What the binary answers: one JSON object, the same network from every kind of data, files that fit together.
+
+use super::{Folder, bundled, floats, npy, small_model};
+use host_sim::wearers::{Recordings, Window};
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::{contains, is_empty};
+use serde_json::Value;
+
+/// Every field that `tune --json` promises, in each run of `object`.
+fn check_fields(object: &Value, methods: &[&str]) {
+    let share = |value: &Value| value.as_f64().is_some_and(|share| (0.0..=1.0).contains(&share));
+    assert!(share(&object["factory_accuracy"]), "{object}");
+    let runs = object["runs"].as_array().unwrap();
+    let found: Vec<_> = runs.iter().map(|run| run["method"].as_str().unwrap()).collect();
+    assert_eq!(found, methods);
+    for run in runs {
+        assert!(share(&run["accuracy_f32"]) && share(&run["accuracy_int8"]), "{run}");
+        assert!(run["train_ram_bytes"].as_u64().unwrap() > 100, "{run}");
+        assert!(run["tail_parameters"].as_u64().unwrap() > 10, "{run}");
+        assert!(u32::try_from(run["weights_crc32"].as_u64().unwrap()).is_ok(), "{run}");
+        let memory: u64 = run["memory"].as_array().unwrap().iter().map(|m| m[1].as_u64().unwrap()).sum();
+        assert_eq!(memory, run["train_ram_bytes"].as_u64().unwrap(), "the purposes add up");
+    }
+}
+
+#[test]
+fn tune_prints_one_object_with_the_promised_fields() {
+    let folder = Folder::new();
+    let object = folder.json("tune --wearer 2 --epochs 3 --json");
+    check_fields(&object, &["sgd", "sam", "asam"]);
+    // As many parameters as inspect announced.
+    folder.write("m.tflite", bundled());
+    let inspected = folder.json("inspect m.tflite --json");
+    let cuts = inspected["cuts"].as_array().unwrap();
+    let deepest = cuts.iter().find(|cut| cut["layers"] == 2).unwrap();
+    assert_eq!(object["runs"][0]["tail_parameters"], deepest["tail_parameters"]);
+    assert_eq!(folder.files(), ["m.tflite"], "no report unless asked for");
+    // The same call, the same weights; another seed, others.
+    assert_eq!(folder.json("tune --wearer 2 --epochs 3 --json"), object);
+    assert_ne!(folder.json("tune --wearer 2 --epochs 3 --seed 2 --json")["runs"], object["runs"]);
+}
+
+#[test]
+fn the_main_job_prints_one_object_too() {
+    let folder = Folder::new();
+    let object = folder.json("--method sam --epochs 1 --json");
+    check_fields(&object, &["sam"]);
+    assert_eq!(object["runs"][0]["subjects"].as_array().unwrap().len(), 10);
+    assert!(folder.files().is_empty());
+}
+
+#[test]
+fn tables_and_reports_where_no_object_is_asked_for() {
+    let folder = Folder::new();
+    folder
+        .run("tune --epochs 2 --report page.html")
+        .success()
+        .stdout(contains("SGD").and(contains("ASAM")).and(contains("factory")))
+        .stderr(contains("report: page.html"));
+    let page = std::fs::read_to_string(folder.path("page.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("</html>"));
+    assert_eq!(folder.files(), ["page.html"]);
+}
+
+/// A wearer's windows, in the order of the file.
+fn windows() -> Vec<Window> {
+    Recordings::bundled().unwrap().test(1).unwrap()
+}
+
+#[test]
+fn the_same_data_as_int8_float32_and_csv_tunes_to_the_same_weights() {
+    let folder = Folder::new();
+    folder.write("m.tflite", bundled());
+    let windows = windows();
+    let count = windows.len();
+    // The model's input parameters, from the crate's own reader.
+    let file = host_sim::model::Model::open(&folder.path("m.tflite")).unwrap().pack(0).unwrap();
+    let affine = file.pack().input().affine;
+    let quantized: Vec<u8> =
+        windows.iter().flat_map(|w| &w.samples).map(|&x| affine.quantize(x).cast_unsigned()).collect();
+    let values = floats(windows.iter().flat_map(|w| w.samples.iter().copied()));
+    folder.write("int8.npy", npy("|i1", &format!("({count}, 100, 6)"), &quantized));
+    folder.write("float32.npy", npy("<f4", &format!("({count}, 100, 1, 6)"), &values));
+    let labels: Vec<u8> = windows.iter().map(|w| w.label as u8).collect();
+    folder.write("y.npy", npy("|u1", &format!("({count},)"), &labels));
+    let rows = windows.iter().map(|w| {
+        let cells = w.samples.iter().map(|x| format!(",{x}")).collect::<String>();
+        format!("{}{cells}\n", w.label)
+    });
+    folder.write("windows.csv", rows.collect::<String>());
+
+    let tune = |data: &str| folder.json(&format!("tune m.tflite --data {data} --epochs 4 --json"));
+    let object = tune("int8.npy y.npy");
+    check_fields(&object, &["sgd", "sam", "asam"]);
+    assert_eq!(tune("float32.npy y.npy"), object);
+    assert_eq!(tune("windows.csv"), object);
+    let one = folder.json("tune m.tflite --data windows.csv --epochs 4 --layers 1 --method sgd --json");
+    assert_ne!(one["runs"][0]["tail_parameters"], object["runs"][0]["tail_parameters"]);
+}
+
+#[test]
+fn networks_with_one_dense_layer_tune_without_being_told() {
+    let folder = Folder::new();
+    folder.write("m.tflite", small_model(0));
+    folder.write("x.npy", npy("|i1", "(8, 4, 4, 2)", &(0..=255).collect::<Vec<u8>>()));
+    folder.write("y.npy", npy("|i1", "(8,)", &[0, 1, 0, 1, 1, 0, 1, 0]));
+    let object = folder.json("tune m.tflite --data x.npy y.npy --json");
+    check_fields(&object, &["sgd", "sam", "asam"]);
+    // Two logits of 24 values and a bias each.
+    assert_eq!(object["runs"][0]["tail_parameters"], 50);
+}
+
+#[test]
+fn pack_and_inspect_agree() {
+    let folder = Folder::new();
+    folder.write("m.tflite", bundled());
+    let inspected = folder.json("inspect m.tflite --json");
+    for layers in [1, 2] {
+        let packed = folder.json(&format!("pack m.tflite --layers {layers} -o m.pack --json"));
+        let cut = &inspected["cuts"][layers - 1];
+        assert_eq!(cut["layers"], layers);
+        assert_eq!(packed["bytes"], cut["flash_bytes"]);
+        assert_eq!(packed["tail_parameters"], cut["tail_parameters"]);
+        assert_eq!(packed["feature_length"], cut["feature_length"]);
+
+        let bytes = std::fs::read(folder.path("m.pack")).unwrap();
+        // On a pack's 16-byte boundary.
+        let mut words = vec![0u128; bytes.len().div_ceil(16)];
+        let place: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+        place[..bytes.len()].copy_from_slice(&bytes);
+        let pack = flatmin::Pack::new(&place[..bytes.len()]).unwrap();
+        assert_eq!(packed["crc32"], pack.crc32());
+        let sizes = pack.sizes();
+        assert_eq!((sizes.input_length, sizes.output_length, sizes.tail_layers), (600, 7, layers));
+        let recipe = flatmin::Recipe { ..flatmin::Recipe::DEFAULT };
+        assert_eq!(cut["train_ram_bytes"], sizes.train_bytes(&recipe));
+
+        let rust = std::fs::read_to_string(folder.path("m.rs")).unwrap();
+        for expected in [
+            "include_pack!(\"m.pack\")".to_owned(),
+            format!("tail_weights: {},", sizes.tail_weights),
+            format!("feature_length: {},", sizes.feature_length),
+            format!("pub const CRC32: u32 = {:#010x};", pack.crc32()),
+        ] {
+            assert!(rust.contains(&expected), "{expected} in {rust}");
+        }
+    }
+    assert_eq!(folder.files(), ["m.pack", "m.rs", "m.tflite"]);
+    // Without being told: as inspect's deepest cut up to 2.
+    folder.run("pack m.tflite -o n.pack").success();
+    assert_eq!(std::fs::read(folder.path("n.pack")).unwrap(), std::fs::read(folder.path("m.pack")).unwrap());
+    folder.run("inspect m.tflite").success().stdout(contains("FULLY_CONNECTED").and(contains("RAM")));
+}
+
+#[test]
+fn run_answers_the_golden_bytes() {
+    let folder = Folder::new();
+    folder.write("m.tflite", bundled());
+    let recordings = Recordings::bundled().unwrap();
+    let windows: Vec<_> = recordings.windows_in_file_order(50).take(1_000).collect();
+    folder.write("x.npy", npy("<f4", "(1000, 100, 1, 6)", &floats(windows.into_iter().flatten())));
+    let object = folder.json("run m.tflite --input x.npy --output y.npy --json");
+    assert_eq!((&object["samples"], &object["shape"]), (&1000.into(), &serde_json::json!([1000, 7])));
+    let golden = format!("{}/tests/golden/wearer01_real.bin", env!("CARGO_MANIFEST_DIR"));
+    let written = std::fs::read(folder.path("y.npy")).unwrap();
+    assert_eq!(written[written.len() - 7_000..], std::fs::read(golden).unwrap());
+    assert!(String::from_utf8_lossy(&written[..128]).contains("'descr': '|i1'"));
+    assert_eq!(folder.files(), ["m.tflite", "x.npy", "y.npy"]);
+}
+
+#[test]
+fn every_help_has_an_example() {
+    let folder = Folder::new();
+    folder.run("--help").success().stdout(contains("Example: flatmin ")).stderr(is_empty());
+    for command in ["tune", "emulate", "inspect", "pack", "run"] {
+        let usage = format!("Usage: flatmin {command}");
+        let example = format!("flatmin {command} ");
+        let assert = folder.run(&format!("{command} --help")).success();
+        let help = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+        assert!(help.contains(&usage), "{help}");
+        let (_, examples) = help.split_once("Example").unwrap_or_else(|| panic!("no example: {help}"));
+        assert!(examples.contains(&example), "{help}");
+    }
+    folder.run("--version").success().stdout(contains("flatmin "));
+}
+
+/// `flatmin inspect model.tflite | head -1` ends without a complaint.
+#[test]
+fn a_reader_that_stops_is_no_error() {
+    let folder = Folder::new();
+    folder.write("m.tflite", bundled());
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("flatmin"))
+        .args(["inspect", "m.tflite"])
+        .current_dir(folder.path(""))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Compares `flatmin run` with LiteRT's reference kernels, byte by byte. LiteRT comes from PyPI into a virtual
+# environment in target/, which is kept. Says so loudly where that, or the shared keyword-spotting data, cannot
+# be had; the bundled models' golden outputs are tested by cargo in any case.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=target/litert
+python=$venv/bin/python
+skip() { echo "SKIPPED: the live comparison with LiteRT: $*"; exit 0; }
+usable() { [ -x "$python" ] && "$python" -c 'import numpy, ai_edge_litert.interpreter' 2>/dev/null; }
+
+if ! usable; then
+  command -v python3 >/dev/null || skip "no python3 here"
+  mkdir -p target
+  log=target/litert.log
+  rm -rf "$venv"
+  python3 -m venv "$venv" >"$log" 2>&1 || skip "python3 -m venv failed: $(tail -1 "$log")"
+  echo "installing ai-edge-litert into $venv"
+  "$python" -m pip install --quiet ai-edge-litert numpy >>"$log" 2>&1 || skip "PyPI gives no ai-edge-litert here: $(tail -1 "$log")"
+  usable || skip "ai-edge-litert does not run here: $("$python" -c 'import ai_edge_litert.interpreter' 2>&1 | tail -1)"
+fi
+
+shared=${SHARED:-../shared}
+kws=("$shared/models/mlperf-tiny/keyword_spotting/kws_ref_model.tflite" "$shared/data/kws_speech_commands/test4890_mfcc_i8.bin")
+arguments=()
+if [ -r "${kws[0]}" ] && [ -r "${kws[1]}" ]; then
+  arguments=(--kws "${kws[@]}")
+else
+  echo "SKIPPED: MLPerf Tiny's keyword spotting: no model or clips in $shared"
+fi
+cargo build --quiet --release -p host-sim
+"$python" host-sim/tests/compare_with_litert.py "${CARGO_TARGET_DIR:-target}/release/flatmin" ${arguments[@]+"${arguments[@]}"}
