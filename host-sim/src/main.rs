@@ -3,16 +3,18 @@
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use flatmin::{Method, Recipe};
-use host_sim::emulate::Firmware;
+use host_sim::emulate::{Firmware, LogSink};
 use host_sim::model::Model;
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Inputs, Samples, write_npy_i8};
-use host_sim::tuning::{Subject, method_name, tune};
+use host_sim::tuning::{Subject, method_name, sized, tune};
 use host_sim::{inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 /// Fine-tunes the last layers of int8 networks with SAM and ASAM, by the code that runs on the microcontroller.
 ///
@@ -53,6 +55,9 @@ enum Command {
         /// The held-out wearer, 1 to 10
         #[arg(long, default_value_t = 1)]
         wearer: usize,
+        /// Write the firmware's log here (default: standard error)
+        #[arg(long)]
+        log: Option<PathBuf>,
         #[command(flatten)]
         options: TuneOptions,
     },
@@ -61,6 +66,12 @@ enum Command {
     Inspect {
         /// A full-integer int8 .tflite
         model: PathBuf,
+        /// Labelled samples that the device keeps
+        #[arg(long, default_value_t = Recipe::DEFAULT.replay_capacity)]
+        replay_capacity: u16,
+        /// Samples that share one ascent: more than one takes a gradient buffer
+        #[arg(long, default_value_t = Recipe::DEFAULT.sharpness_batch)]
+        sharpness_batch: u16,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -232,13 +243,20 @@ fn run(cli: Cli) -> Result<()> {
             let page = options.report.clone();
             tune_all(&[subject], &path.display().to_string(), &options, page.as_deref())
         }
-        Some(Command::Emulate { board, wearer, options }) => {
+        Some(Command::Emulate { board, wearer, log, options }) => {
             let subject = options.wearer(wearer)?;
-            let firmware = Firmware::build(&board, &subject.model, options.layers)?;
-            let bar = ProgressBar::new(options.methods().len() as u64 * u64::from(options.epochs));
+            let methods = options.methods();
+            let bar = ProgressBar::new(methods.len() as u64 * u64::from(options.epochs));
             bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
-            let runs = (options.methods().iter())
-                .map(|&m| firmware.tune(&subject, options.recipe(m), || bar.inc(1)))
+            let sink = log_sink(log.as_deref(), &bar)?;
+            // The arena's size does not depend on the method: one firmware for all.
+            let recipe = sized(&subject, options.recipe(Method::Asam))?;
+            let firmware = Firmware::build(&board, &subject.model, options.layers, &recipe, sink)?;
+            let runs = (methods.par_iter())
+                .map(|&m| {
+                    let tuned = firmware.tune(&subject, options.recipe(m), || bar.inc(1));
+                    tuned.with_context(|| format!("tuning with {} on {board}", method_name(m)))
+                })
                 .collect::<Result<_>>()?;
             bar.finish_and_clear();
             let title = format!("{board} in QEMU, {}", subject.name);
@@ -248,8 +266,9 @@ fn run(cli: Cli) -> Result<()> {
                 options.report.as_deref(),
             )
         }
-        Some(Command::Inspect { model, json }) => {
-            let inspection = inspect::inspect(&Model::open(&model)?)?;
+        Some(Command::Inspect { model, replay_capacity, sharpness_batch, json }) => {
+            let recipe = Recipe { replay_capacity, sharpness_batch, ..Recipe::DEFAULT };
+            let inspection = inspect::inspect(&Model::open(&model)?, &recipe)?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&inspection)?);
             } else {
@@ -260,6 +279,22 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Pack { model, layers, output, json }) => pack(&model, layers, &output, json),
         Some(Command::Run { model, input, output, json }) => infer(&model, &input, &output, json),
     }
+}
+
+/// Where the firmware's log lines go: a file, or standard error without disturbing the progress bar.
+fn log_sink(path: Option<&Path>, bar: &ProgressBar) -> Result<LogSink> {
+    let Some(path) = path else {
+        let bar = bar.clone();
+        return Ok(LogSink::new(move |line| bar.suspend(|| eprintln!("{line}"))));
+    };
+    let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = Mutex::new(file);
+    Ok(LogSink::new(move |line| {
+        // A log that cannot be written is no reason to stop the run.
+        if let Ok(mut file) = file.lock() {
+            let _ = writeln!(file, "{line}");
+        }
+    }))
 }
 
 fn user_subject(path: &Path, data: &[PathBuf], options: &TuneOptions) -> Result<Subject> {
@@ -318,7 +353,7 @@ fn json(report: &Report) -> serde_json::Value {
         .iter()
         .map(|m| {
             let own: Vec<_> = report.runs.iter().filter(|r| r.method == m.method).collect();
-            serde_json::json!({
+            let mut fields = serde_json::json!({
                 "method": m.method, "rho": m.rho,
                 "accuracy_f32": m.accuracy_f32.mean, "accuracy_int8": m.accuracy_int8.mean,
                 "loss": m.loss.mean, "sharpness": m.sharpness.mean,
@@ -326,7 +361,14 @@ fn json(report: &Report) -> serde_json::Value {
                 "tail_parameters": m.tail_parameters, "macs": m.macs,
                 "weights_crc32": m.weights_crc32, "instructions": m.instructions,
                 "subjects": own,
-            })
+            });
+            if m.instructions.is_some() {
+                fields["instructions_trunk"] = m.instructions_trunk.into();
+                fields["instructions_step"] = m.instructions_step.into();
+                fields["ram"] = serde_json::json!(m.ram);
+                fields["ram_announced_bytes"] = m.ram_announced_bytes.into();
+            }
+            fields
         })
         .collect();
     serde_json::json!({ "factory_accuracy": summary.factory_accuracy.mean, "runs": runs })

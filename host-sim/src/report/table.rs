@@ -8,6 +8,7 @@ use comfy_table::{LineStyle, TableStyle};
 use super::format::{
     NOTHING, crc, method_label, method_name, percent_estimate, points_estimate, si, significant,
 };
+use super::summary::distinct;
 use super::{MethodSummary, Summary};
 
 /// A rule under the heading, and nothing else.
@@ -19,6 +20,12 @@ impl Summary {
         let mut text = format!("{}\n", trimmed(&self.methods_table()));
         if !self.methods.is_empty() {
             text.push_str(&format!("\n{}\n", trimmed(&self.memory_table())));
+        }
+        if self.methods.iter().any(|m| !m.ram.is_empty()) {
+            text.push_str(&format!("\n{}\n", trimmed(&self.board_memory_table())));
+        }
+        if self.methods.iter().any(|m| m.instructions.is_some()) {
+            text.push_str(&format!("\n{}\n", trimmed(&self.instructions_table())));
         }
         if self.subjects > 1 {
             text.push_str(&format!(
@@ -53,18 +60,49 @@ impl Summary {
 
     /// RAM by purpose, one column a method.
     fn memory_table(&self) -> Table {
-        let names: Vec<String> = self.methods.iter().map(|m| method_name(&m.method)).collect();
-        let mut header = vec!["RAM in bytes by purpose"];
-        header.extend(names.iter().map(String::as_str));
-        let mut table = plain(&header);
+        let mut table = self.by_method("RAM in bytes by purpose");
         for purpose in self.purposes() {
-            let bytes = self.methods.iter().map(|m| m.bytes_for(purpose));
-            let cells = bytes.map(|b| b.map_or_else(|| NOTHING.to_owned(), |b| b.to_string()));
-            table.add_row(aligned([purpose.to_owned()].into_iter().chain(cells)));
+            self.add_row(&mut table, purpose, |m| m.bytes_for(purpose).map(|bytes| bytes as u64));
         }
-        let totals = self.methods.iter().map(|m| m.train_ram_bytes.to_string());
-        table.add_row(aligned(["in all".to_owned()].into_iter().chain(totals)));
+        self.add_row(&mut table, "in all", |m| Some(m.train_ram_bytes as u64));
         table
+    }
+
+    /// All RAM of the board, as the linker and the painted stack say, beside what was announced.
+    fn board_memory_table(&self) -> Table {
+        let mut table = self.by_method("RAM of the board in bytes");
+        let purposes = self.methods.iter().flat_map(|m| m.ram.iter().map(|(purpose, _)| purpose.as_str()));
+        for purpose in distinct(purposes) {
+            let bytes = |m: &MethodSummary| m.ram.iter().find(|(name, _)| name == purpose).map(|(_, b)| *b);
+            self.add_row(&mut table, purpose, |m| bytes(m).map(|bytes| bytes as u64));
+        }
+        let sum = |m: &MethodSummary| m.ram.iter().map(|(_, bytes)| *bytes as u64).sum();
+        self.add_row(&mut table, "in all", |m| Some(sum(m)).filter(|_| !m.ram.is_empty()));
+        self.add_row(&mut table, "announced", |m| m.ram_announced_bytes.map(|bytes| bytes as u64));
+        table
+    }
+
+    /// What was counted, to the instruction.
+    fn instructions_table(&self) -> Table {
+        let mut table = self.by_method("instructions");
+        self.add_row(&mut table, "trunk, one sample", |m| m.instructions_trunk);
+        self.add_row(&mut table, "step, one minibatch", |m| m.instructions_step);
+        self.add_row(&mut table, "whole run", |m| m.instructions);
+        table
+    }
+
+    /// An empty table with a column a method.
+    fn by_method(&self, title: &str) -> Table {
+        let names: Vec<String> = self.methods.iter().map(|m| method_name(&m.method)).collect();
+        let mut header = vec![title];
+        header.extend(names.iter().map(String::as_str));
+        plain(&header)
+    }
+
+    fn add_row(&self, table: &mut Table, name: &str, value: impl Fn(&MethodSummary) -> Option<u64>) {
+        let cells = self.methods.iter().map(value);
+        let cells = cells.map(|value| value.map_or_else(|| NOTHING.to_owned(), |value| value.to_string()));
+        table.add_row(aligned(std::iter::chain([name.to_owned()], cells)));
     }
 }
 
