@@ -13,3 +13,16 @@ unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
     let _ = frame;
     semihosting::process::exit(1)
 }
+
+/// Logs why the firmware cannot go on, and ends the emulator with a failure.
+#[cfg(feature = "defmt")]
+pub fn stop(error: impl defmt::Format) -> ! {
+    defmt::error!("cannot go on: {}", error);
+    semihosting::process::exit(1)
+}
+
+/// Ends the emulator with a failure.
+#[cfg(not(feature = "defmt"))]
+pub fn stop<E>(_: E) -> ! {
+    semihosting::process::exit(1)
+}

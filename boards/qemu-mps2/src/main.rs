@@ -45,7 +45,11 @@ impl Board for Mps2 {
 #[entry]
 fn main() -> ! {
     let pack = Pack::new(PACK).expect("the pack that this firmware was built with");
-    let mut tuner = Tuner::new(pack, RECIPE, ARENA.take().bytes()).expect("the arena was sized for it");
+    // Not `expect`: the error holds numbers whose text takes 10 KiB of flash and 2 KiB of stack.
+    let mut tuner = match Tuner::new(pack, RECIPE, ARENA.take().bytes()) {
+        Ok(tuner) => tuner,
+        Err(error) => fault::stop(error),
+    };
     let buffers = Buffers::new(&SIZES, LINK.take()).expect("the memory was sized for it");
     let Ok(()) = serve(pack, &mut tuner, &mut Uart::new(), &mut Mps2(Timer::new()), buffers);
     loop {

@@ -6,6 +6,10 @@ use flatmin::Recipe;
 use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+/// Held while the one target folder is in use.
+static BUILDING: Mutex<()> = Mutex::new(());
 
 /// An executable for a board.
 #[derive(Debug, Clone)]
@@ -39,6 +43,8 @@ impl Image {
         for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "RUSTC"] {
             cargo.env_remove(variable);
         }
+        // Between a build and the reading of its executable no other build may come.
+        let _building = BUILDING.lock();
         let status = cargo
             .args(["build", "--release", "--quiet", "--target", board.target])
             .current_dir(root.join("boards").join(board.package))

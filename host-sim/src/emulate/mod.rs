@@ -94,13 +94,13 @@ impl Firmware {
                 bail!("the device did not answer with a step");
             };
             ticks += own;
-            losses.push(f64::from(loss));
+            losses.push(loss);
             // The last minibatch of an epoch has the samples that are left.
             if losses.len() * minibatch <= subject.adaptation.len() {
                 step.add(own);
             }
             if epoch_finished {
-                let adaptation_loss = losses.iter().sum::<f64>() / losses.len() as f64;
+                let adaptation_loss = f64::from(losses.iter().sum::<f32>() / losses.len() as f32);
                 // The test set stays on the desktop until the run is over.
                 curve.push(CurvePoint { epoch: u32::from(epoch) + 1, adaptation_loss, test_accuracy: None });
                 losses.clear();

@@ -112,6 +112,45 @@ impl Summary {
     }
 }
 
+/// A row of figures: a name, and one figure a method.
+pub(super) type Row<'a> = (&'a str, Vec<Option<u64>>);
+
+impl Summary {
+    fn row<'a>(&self, name: &'a str, figure: impl Fn(&MethodSummary) -> Option<u64>) -> Row<'a> {
+        (name, self.methods.iter().map(figure).collect())
+    }
+
+    /// All RAM of the board as the linker and the painted stack say, beside what was announced; empty on the
+    /// desktop.
+    pub(super) fn board_memory(&self) -> Vec<Row<'_>> {
+        let purposes = self.methods.iter().flat_map(|m| m.ram.iter().map(|(purpose, _)| purpose.as_str()));
+        let bytes = |m: &MethodSummary, purpose: &str| {
+            let (_, bytes) = m.ram.iter().find(|(name, _)| name == purpose)?;
+            Some(*bytes as u64)
+        };
+        let purposes = distinct(purposes).into_iter();
+        let mut rows: Vec<Row> = purposes.map(|purpose| self.row(purpose, |m| bytes(m, purpose))).collect();
+        if !rows.is_empty() {
+            let sum = |m: &MethodSummary| m.ram.iter().map(|(_, bytes)| *bytes as u64).sum();
+            rows.push(self.row("in all", |m| Some(sum(m)).filter(|_| !m.ram.is_empty())));
+            rows.push(self.row("announced", |m| m.ram_announced_bytes.map(|bytes| bytes as u64)));
+        }
+        rows
+    }
+
+    /// What was counted, to the instruction; empty where nothing was.
+    pub(super) fn instructions(&self) -> Vec<Row<'_>> {
+        if self.methods.iter().all(|m| m.instructions.is_none()) {
+            return Vec::new();
+        }
+        vec![
+            self.row("trunk, one sample", |m| m.instructions_trunk),
+            self.row("step, one minibatch", |m| m.instructions_step),
+            self.row("whole run", |m| m.instructions),
+        ]
+    }
+}
+
 impl MethodSummary {
     /// Bytes for one purpose, or `None` if this method does not have it.
     pub(super) fn bytes_for(&self, purpose: &str) -> Option<usize> {

@@ -8,7 +8,7 @@ use comfy_table::{LineStyle, TableStyle};
 use super::format::{
     NOTHING, crc, method_label, method_name, percent_estimate, points_estimate, si, significant,
 };
-use super::summary::distinct;
+use super::summary::Row;
 use super::{MethodSummary, Summary};
 
 /// A rule under the heading, and nothing else.
@@ -21,11 +21,12 @@ impl Summary {
         if !self.methods.is_empty() {
             text.push_str(&format!("\n{}\n", trimmed(&self.memory_table())));
         }
-        if self.methods.iter().any(|m| !m.ram.is_empty()) {
-            text.push_str(&format!("\n{}\n", trimmed(&self.board_memory_table())));
-        }
-        if self.methods.iter().any(|m| m.instructions.is_some()) {
-            text.push_str(&format!("\n{}\n", trimmed(&self.instructions_table())));
+        for (title, rows) in
+            [("RAM of the board in bytes", self.board_memory()), ("instructions", self.instructions())]
+        {
+            if !rows.is_empty() {
+                text.push_str(&format!("\n{}\n", trimmed(&self.by_method(title, rows))));
+            }
         }
         if self.subjects > 1 {
             text.push_str(&format!(
@@ -60,49 +61,24 @@ impl Summary {
 
     /// RAM by purpose, one column a method.
     fn memory_table(&self) -> Table {
-        let mut table = self.by_method("RAM in bytes by purpose");
-        for purpose in self.purposes() {
-            self.add_row(&mut table, purpose, |m| m.bytes_for(purpose).map(|bytes| bytes as u64));
-        }
-        self.add_row(&mut table, "in all", |m| Some(m.train_ram_bytes as u64));
-        table
+        let bytes = |m: &MethodSummary, purpose: &str| m.bytes_for(purpose).map(|bytes| bytes as u64);
+        let own = |purpose| (purpose, self.methods.iter().map(|m| bytes(m, purpose)).collect());
+        let totals = self.methods.iter().map(|m| Some(m.train_ram_bytes as u64)).collect();
+        let rows = self.purposes().into_iter().map(own).chain([("in all", totals)]);
+        self.by_method("RAM in bytes by purpose", rows.collect())
     }
 
-    /// All RAM of the board, as the linker and the painted stack say, beside what was announced.
-    fn board_memory_table(&self) -> Table {
-        let mut table = self.by_method("RAM of the board in bytes");
-        let purposes = self.methods.iter().flat_map(|m| m.ram.iter().map(|(purpose, _)| purpose.as_str()));
-        for purpose in distinct(purposes) {
-            let bytes = |m: &MethodSummary| m.ram.iter().find(|(name, _)| name == purpose).map(|(_, b)| *b);
-            self.add_row(&mut table, purpose, |m| bytes(m).map(|bytes| bytes as u64));
-        }
-        let sum = |m: &MethodSummary| m.ram.iter().map(|(_, bytes)| *bytes as u64).sum();
-        self.add_row(&mut table, "in all", |m| Some(sum(m)).filter(|_| !m.ram.is_empty()));
-        self.add_row(&mut table, "announced", |m| m.ram_announced_bytes.map(|bytes| bytes as u64));
-        table
-    }
-
-    /// What was counted, to the instruction.
-    fn instructions_table(&self) -> Table {
-        let mut table = self.by_method("instructions");
-        self.add_row(&mut table, "trunk, one sample", |m| m.instructions_trunk);
-        self.add_row(&mut table, "step, one minibatch", |m| m.instructions_step);
-        self.add_row(&mut table, "whole run", |m| m.instructions);
-        table
-    }
-
-    /// An empty table with a column a method.
-    fn by_method(&self, title: &str) -> Table {
+    /// Rows with a column a method.
+    fn by_method(&self, title: &str, rows: Vec<Row>) -> Table {
         let names: Vec<String> = self.methods.iter().map(|m| method_name(&m.method)).collect();
         let mut header = vec![title];
         header.extend(names.iter().map(String::as_str));
-        plain(&header)
-    }
-
-    fn add_row(&self, table: &mut Table, name: &str, value: impl Fn(&MethodSummary) -> Option<u64>) {
-        let cells = self.methods.iter().map(value);
-        let cells = cells.map(|value| value.map_or_else(|| NOTHING.to_owned(), |value| value.to_string()));
-        table.add_row(aligned(std::iter::chain([name.to_owned()], cells)));
+        let mut table = plain(&header);
+        for (name, figures) in rows {
+            let cells = figures.iter().map(|f| f.map_or_else(|| NOTHING.to_owned(), |f| f.to_string()));
+            table.add_row(aligned(std::iter::chain([name.to_owned()], cells)));
+        }
+        table
     }
 }
 
@@ -186,6 +162,22 @@ mod tests {
         for run in &report.runs {
             assert!(text.contains(&format!("0x{:08x}", run.weights_crc32)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_board_adds_its_own_tables() {
+        let mut report = samples::report(1, 0);
+        report.runs.truncate(1);
+        report.runs[0].ram = vec![("arena".to_owned(), 1024), ("stack, measured".to_owned(), 300)];
+        report.runs[0].ram_announced_bytes = Some(1400);
+        report.runs[0].instructions_step = Some(1_423_813);
+        let text = report.summary().to_table();
+        let ends = |name: &str, end: &str| {
+            let mut lines = text.lines().skip_while(|line| !line.contains("RAM of the board"));
+            lines.any(|line| line.trim_start().starts_with(name) && line.ends_with(end))
+        };
+        assert!(ends("in all", " 1324") && ends("announced", " 1400"), "{text}");
+        assert!(ends("step, one minibatch", " 1423813") && ends("trunk, one sample", " –"), "{text}");
     }
 
     #[test]
