@@ -9,6 +9,7 @@ pub const ALIGNMENT: usize = 16;
 
 /// One part of the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Region {
     /// First byte.
     pub offset: usize,
@@ -27,6 +28,7 @@ pub struct Region {
 /// assert_eq!(bytes(Method::Sam), bytes(Method::Sgd)); // sharpness-awareness costs no RAM
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MemoryPlan {
     /// f32 parameters w.
     pub weights: Region,

@@ -10,11 +10,28 @@ use serde::{Deserialize, Serialize};
 /// Version of these messages.
 pub const VERSION: u16 = 1;
 
-/// Bytes that a frame may have beyond an input's length; buffers for frames are `input + OVERHEAD`.
-pub const OVERHEAD: usize = 160;
+/// Bytes of the longest request that carries no input, framed.
+const LONGEST_WITHOUT_INPUT: usize = 96;
+
+/// Bytes of the longest response, framed, with a reason of up to 80 bytes in [`Response::Refused`].
+pub const RESPONSE_BYTES: usize = 128;
+
+/// Bytes of the longest request to a network that takes `input_length` values, framed: the size of a device's
+/// buffer for incoming frames. COBS adds a byte to every 254.
+///
+/// ```
+/// use flatmin::wire::{self, Request};
+/// let input = [0x55; 600];
+/// let (mut scratch, mut frame) = ([0; wire::request_bytes(600)], [0; wire::request_bytes(600)]);
+/// assert!(wire::encode(&Request::Observe { label: 6, input: &input }, &mut scratch, &mut frame).is_ok());
+/// ```
+pub const fn request_bytes(input_length: usize) -> usize {
+    input_length.saturating_add(input_length / 254).saturating_add(LONGEST_WITHOUT_INPUT)
+}
 
 /// What a desktop asks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Request<'a> {
     /// Who are you?
@@ -48,6 +65,7 @@ pub enum Request<'a> {
 
 /// What a device answers. `ticks` are those of the device's clock that the work took.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Response<'a> {
     /// To [`Request::Identify`].
@@ -150,4 +168,49 @@ pub fn decode<'b, T: Deserialize<'b>>(frame: &'b mut [u8]) -> Result<T, WireErro
         return Err(WireError::Damaged);
     }
     postcard::from_bytes(body).map_err(|_| WireError::Damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::{BiasTreatment, Method, Schedule};
+    use std::{string::String, vec};
+
+    fn fits(message: &impl Serialize, bytes: usize) {
+        let (mut scratch, mut frame) = (vec![0; bytes], vec![0; bytes]);
+        assert!(encode(message, &mut scratch, &mut frame).is_ok(), "{bytes} bytes");
+    }
+
+    /// Values that postcard writes longest, bytes without a zero, which COBS writes longest.
+    #[test]
+    fn the_longest_messages_fit() {
+        let recipe = Recipe {
+            method: Method::Asam,
+            sharpness_batch: u16::MAX,
+            store_perturbation: true,
+            schedule: Schedule::Cosine,
+            bias: BiasTreatment::Frozen,
+            epochs: u16::MAX,
+            minibatch: u16::MAX,
+            seed: u64::MAX,
+            replay_capacity: u16::MAX,
+            ..Recipe::DEFAULT
+        };
+        fits(&Request::Start(recipe), request_bytes(1));
+        for length in [0, 1, 253, 254, 255, 600, 9_216, 27_648, 1 << 20] {
+            let input = vec![0xFF; length];
+            fits(&Request::Judge { label: u16::MAX, input: &input }, request_bytes(length));
+        }
+        let why: String = core::iter::repeat_n('x', 80).collect();
+        fits(&Response::Refused(&why), RESPONSE_BYTES);
+        fits(
+            &Response::Summary {
+                weights_crc32: u32::MAX,
+                macs: u64::MAX,
+                sharpness: f32::MAX,
+                stack_bytes: u32::MAX,
+            },
+            RESPONSE_BYTES,
+        );
+    }
 }

@@ -24,12 +24,24 @@ if rustup run "$NAME" rustc -vV >/dev/null 2>&1; then
   [ $ok = 1 ] && { log "toolchain $NAME already complete"; echo "+$NAME"; exit 0; }
 fi
 
+# This way needs Debian's packages and an x86-64 machine.
+for tool in apt-cache dpkg; do
+  command -v $tool >/dev/null || { log "no $tool here: install the targets with \`rustup target add $TARGETS\`"; exit 1; }
+done
 mkdir -p "$TC/deb"; T=$TC/$NAME; H=x86_64-unknown-linux-gnu
 cd "$TC/deb"
 V=$(apt-cache madison rustc-web | awk -v v="$VER" 'index($3,v)==1{print $3; exit}')
 [ -n "$V" ] || { log "no rustc-web $VER in apt (run apt-get update)"; exit 1; }
 # run-time libraries of libLLVM22 (all normally there): libffi8 libedit2 libz3-4 libxml2 libzstd1
-dpkg -s libz3-4 libedit2 libxml2 libffi8 >/dev/null 2>&1 || apt-get install -y --no-install-recommends libz3-4 libedit2 libxml2 libffi8 >&2
+libraries="libz3-4 libedit2 libxml2 libffi8"
+if ! dpkg -s $libraries >/dev/null 2>&1; then
+  SUDO=
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || { log "not root and no sudo: have these packages installed: $libraries"; exit 1; }
+    SUDO=sudo
+  fi
+  $SUDO apt-get install -y --no-install-recommends $libraries >&2
+fi
 apt-get -o APT::Sandbox::User=root download "rustc-web=$V" "rust-web-src=$V" "libstd-rust-web-dev=$V" "libstd-rust-web-${VER%.*}=$V" libllvm22 >&2
 rm -rf "$TC/x" "$T"; mkdir -p "$TC/x" "$T/bin" "$T/lib/rustlib/$H/bin" "$T/lib/rustlib/src"
 for d in rustc-web libstd-rust-web libllvm22; do for f in ${d}*.deb; do dpkg -x "$f" "$TC/x"; done; done

@@ -54,6 +54,9 @@ pub enum Command {
         /// The held-out wearer, 1 to 10
         #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64))]
         wearer: u16,
+        /// Write the firmware's log here (default: standard error)
+        #[arg(long)]
+        log: Option<PathBuf>,
         #[command(flatten)]
         options: TuneOptions,
     },
@@ -62,6 +65,12 @@ pub enum Command {
     Inspect {
         /// A full-integer int8 .tflite
         model: PathBuf,
+        /// Labelled samples that the device keeps
+        #[arg(long, default_value_t = Recipe::DEFAULT.replay_capacity)]
+        replay_capacity: u16,
+        /// Samples that share one ascent: more than one takes a gradient buffer
+        #[arg(long, default_value_t = Recipe::DEFAULT.sharpness_batch)]
+        sharpness_batch: u16,
         /// Print one JSON object
         #[arg(long)]
         json: bool,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use flatmin::tail::TailShape;
 use flatmin::{MemoryPlan, Recipe};
+use flatmin_app::RamBudget;
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;
@@ -29,7 +30,7 @@ pub struct Layer {
     pub macs: u64,
 }
 
-/// What tuning the last `layers` fully connected layers takes, with the default recipe.
+/// What tuning the last `layers` fully connected layers takes.
 #[derive(Debug, Clone, Serialize)]
 pub struct Cut {
     /// Trainable layers.
@@ -44,11 +45,15 @@ pub struct Cut {
     pub train_ram_bytes: usize,
     /// The arena by purpose.
     pub memory: Vec<(String, usize)>,
+    /// All RAM of a firmware (`boards/app`) that tunes this tail: arena, link frames, stack and statics.
+    pub firmware_ram_bytes: usize,
+    /// The same by purpose.
+    pub firmware_ram: Vec<(String, usize)>,
     /// Multiply-adds of the trunk, once a sample.
     pub trunk_macs: u64,
     /// Multiply-adds of a sample's share of a step with SGD.
     pub sgd_macs: u64,
-    /// The same with the default recipe's method.
+    /// The same with the recipe's method.
     pub default_method_macs: u64,
 }
 
@@ -71,11 +76,11 @@ pub struct Inspection {
     pub replay_capacity: u16,
 }
 
-/// Inspects a model.
+/// Inspects a model; `recipe` decides what the cuts take.
 ///
 /// # Errors
 /// Everything that the runtime does not support, in one list.
-pub fn inspect(model: &Model) -> Result<Inspection> {
+pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
     let network = &model.network;
     let layers = network.steps.iter().map(|step| {
         let output = &network.tensors[step.output];
@@ -90,13 +95,13 @@ pub fn inspect(model: &Model) -> Result<Inspection> {
         }
     });
     let plan = packer::plan(network);
-    let recipe = Recipe::DEFAULT;
     let mut cuts = Vec::new();
     for layers in 1..=network.trainable_layers() {
         let file = model.pack(layers)?;
         let (pack, sizes) = (file.pack(), file.pack().sizes());
-        let memory = MemoryPlan::new(&sizes, &recipe);
+        let memory = MemoryPlan::new(&sizes, recipe);
         let tail = TailShape::of(&pack)?;
+        let budget = RamBudget::new(&sizes, recipe);
         cuts.push(Cut {
             layers,
             feature_length: sizes.feature_length,
@@ -104,6 +109,8 @@ pub fn inspect(model: &Model) -> Result<Inspection> {
             flash_bytes: file.bytes().len(),
             train_ram_bytes: memory.total_bytes(),
             memory: memory.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).into(),
+            firmware_ram_bytes: budget.total_bytes(),
+            firmware_ram: budget.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).collect(),
             trunk_macs: pack.trunk_macs(),
             sgd_macs: tail.step_macs(None, false),
             default_method_macs: tail.step_macs(recipe.geometry().as_ref(), recipe.needs_gradient_buffer()),
@@ -158,16 +165,29 @@ impl fmt::Display for Inspection {
             "latent",
             "parameters",
             "flash",
-            "RAM",
+            "arena",
+            "firmware RAM",
             "trunk MACs",
             "SGD MACs",
             "ASAM MACs",
         ]);
         for c in &self.cuts {
-            let numbers = [c.layers, c.feature_length, c.tail_parameters, c.flash_bytes, c.train_ram_bytes];
+            let ram = [c.train_ram_bytes, c.firmware_ram_bytes];
+            let numbers = [c.layers, c.feature_length, c.tail_parameters, c.flash_bytes, ram[0], ram[1]];
             let macs = [c.trunk_macs, c.sgd_macs, c.default_method_macs];
             let row = numbers.iter().map(ToString::to_string).chain(macs.iter().map(ToString::to_string));
             table.add_row(row.collect::<Vec<_>>());
+        }
+        writeln!(f, "{table}")?;
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY);
+        let layers = self.cuts.iter().map(|c| format!("{} layers", c.layers));
+        table.set_header(std::iter::chain(["firmware RAM in bytes by purpose".to_owned()], layers));
+        let purposes = self.cuts.first().map_or(0, |c| c.firmware_ram.len());
+        for purpose in 0..purposes {
+            let name = self.cuts[0].firmware_ram[purpose].0.clone();
+            let bytes = self.cuts.iter().map(|c| c.firmware_ram[purpose].1.to_string());
+            table.add_row(std::iter::chain([name], bytes));
         }
         write!(
             f,

@@ -5,20 +5,21 @@ mod arguments;
 use anyhow::{Context, Result, bail};
 use arguments::{Cli, Command, TuneOptions};
 use clap::Parser;
-use flatmin::Method;
-use host_sim::emulate::Firmware;
+use flatmin::{Method, Recipe};
+use host_sim::emulate::{Firmware, LogSink};
 use host_sim::inference::{self, Values};
 use host_sim::model::Model;
 use host_sim::output::write_file;
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
-use host_sim::tuning::{Subject, method_name, tune};
+use host_sim::tuning::{Subject, method_name, sized, tune};
 use host_sim::{inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -64,14 +65,21 @@ fn run(cli: Cli) -> Result<()> {
             let page = options.report.clone();
             tune_all(&[subject], &path.display().to_string(), &options, page.as_deref())
         }
-        Some(Command::Emulate { board, wearer, options }) => {
+        Some(Command::Emulate { board, wearer, log, options }) => {
             let subject = options.wearer(wearer.into())?;
             let layers = options.layers(&subject)?;
-            let firmware = Firmware::build(&board, &subject.model, layers)?;
-            let bar = ProgressBar::new(options.methods().len() as u64 * u64::from(options.epochs));
+            let methods = options.methods();
+            let bar = ProgressBar::new(methods.len() as u64 * u64::from(options.epochs));
             bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
-            let runs = (options.methods().iter())
-                .map(|&m| firmware.tune(&subject, options.recipe(m), || bar.inc(1)))
+            let sink = log_sink(log.as_deref(), &bar)?;
+            // The arena's size does not depend on the method: one firmware for all.
+            let recipe = sized(&subject, options.recipe(Method::Asam))?;
+            let firmware = Firmware::build(&board, &subject.model, layers, &recipe, sink)?;
+            let runs = (methods.par_iter())
+                .map(|&m| {
+                    let tuned = firmware.tune(&subject, options.recipe(m), || bar.inc(1));
+                    tuned.with_context(|| format!("tuning with {} on {board}", method_name(m)))
+                })
                 .collect::<Result<_>>()?;
             bar.finish_and_clear();
             let title = format!("{board} in QEMU, {}", subject.name);
@@ -81,13 +89,30 @@ fn run(cli: Cli) -> Result<()> {
                 options.report.as_deref(),
             )
         }
-        Some(Command::Inspect { model, json }) => {
-            let inspection = inspect::inspect(&Model::open(&model)?)?;
+        Some(Command::Inspect { model, replay_capacity, sharpness_batch, json }) => {
+            let recipe = Recipe { replay_capacity, sharpness_batch, ..Recipe::DEFAULT };
+            let inspection = inspect::inspect(&Model::open(&model)?, &recipe)?;
             if json { print(serde_json::to_string_pretty(&inspection)?) } else { print(inspection) }
         }
         Some(Command::Pack { model, layers, output, json }) => pack(&model, layers, &output, json),
         Some(Command::Run { model, input, output, json }) => infer(&model, &input, &output, json),
     }
+}
+
+/// Where the firmware's log lines go: a file, or standard error without disturbing the progress bar.
+fn log_sink(path: Option<&Path>, bar: &ProgressBar) -> Result<LogSink> {
+    let Some(path) = path else {
+        let bar = bar.clone();
+        return Ok(LogSink::new(move |line| bar.suspend(|| eprintln!("{line}"))));
+    };
+    let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = Mutex::new(file);
+    Ok(LogSink::new(move |line| {
+        // A log that cannot be written is no reason to stop the run.
+        if let Ok(mut file) = file.lock() {
+            let _ = writeln!(file, "{line}");
+        }
+    }))
 }
 
 fn user_subject(path: &Path, data: &[PathBuf], options: &TuneOptions) -> Result<Subject> {
@@ -150,7 +175,7 @@ fn json(report: &Report) -> serde_json::Value {
         .iter()
         .map(|m| {
             let own: Vec<_> = report.runs.iter().filter(|r| r.method == m.method).collect();
-            serde_json::json!({
+            let mut fields = serde_json::json!({
                 "method": m.method, "rho": m.rho,
                 "accuracy_f32": m.accuracy_f32.mean, "accuracy_int8": m.accuracy_int8.mean,
                 "loss": m.loss.mean, "sharpness": m.sharpness.mean,
@@ -158,7 +183,14 @@ fn json(report: &Report) -> serde_json::Value {
                 "tail_parameters": m.tail_parameters, "macs": m.macs,
                 "weights_crc32": m.weights_crc32, "instructions": m.instructions,
                 "subjects": own,
-            })
+            });
+            if m.instructions.is_some() {
+                fields["instructions_trunk"] = m.instructions_trunk.into();
+                fields["instructions_step"] = m.instructions_step.into();
+                fields["ram"] = serde_json::json!(m.ram);
+                fields["ram_announced_bytes"] = m.ram_announced_bytes.into();
+            }
+            fields
         })
         .collect();
     serde_json::json!({ "factory_accuracy": summary.factory_accuracy.mean, "runs": runs })

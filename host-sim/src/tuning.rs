@@ -119,14 +119,22 @@ fn largest(output: &[i8]) -> usize {
     (0..output.len()).rev().max_by_key(|&class| output[class]).unwrap_or(0)
 }
 
+/// The recipe with a replay for all of the subject's samples.
+///
+/// # Errors
+/// More samples than a replay can hold.
+pub fn sized(subject: &Subject, recipe: Recipe) -> Result<Recipe> {
+    let capacity = u16::try_from(subject.adaptation.len()).context("more than 65,535 samples to tune on")?;
+    Ok(Recipe { replay_capacity: capacity.max(1), ..recipe })
+}
+
 /// Tunes the last `layers` layers, calling `epoch_done` after every epoch.
 ///
 /// # Errors
 /// What the runtime refuses, with the subject's name.
 pub fn tune(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl Fn()) -> Result<TuningRun> {
     let context = || subject.name.clone();
-    let capacity = u16::try_from(subject.adaptation.len()).context("more than 65,535 samples to tune on")?;
-    let recipe = Recipe { replay_capacity: capacity.max(1), ..recipe };
+    let recipe = sized(subject, recipe)?;
     let file = subject.model.pack(layers)?;
     let mut words = arena(&file, &recipe);
     let mut tuner =
@@ -171,10 +179,14 @@ pub fn tune(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl F
         sharpness: f64::from(tuner.evaluate(SHARPNESS_RHO)?.sharpness),
         memory: plan.by_purpose().iter().map(|(purpose, bytes)| ((*purpose).to_owned(), *bytes)).collect(),
         train_ram_bytes: plan.total_bytes(),
+        ram: Vec::new(),
+        ram_announced_bytes: None,
         tail_parameters: file.pack().sizes().tail_parameters(),
         macs: tuner.macs(),
         weights_crc32: tuner.weights_crc32(),
         instructions: None,
+        instructions_trunk: None,
+        instructions_step: None,
         curve,
         confusion_factory,
         confusion_tuned,
@@ -183,7 +195,7 @@ pub fn tune(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl F
 
 fn point(epoch: u32, adaptation_loss: f32, tuner: &mut Tuner, latents: &[Labelled]) -> Result<CurvePoint> {
     let (test_accuracy, _) = test_f32(tuner, latents)?;
-    Ok(CurvePoint { epoch, adaptation_loss: f64::from(adaptation_loss), test_accuracy })
+    Ok(CurvePoint { epoch, adaptation_loss: f64::from(adaptation_loss), test_accuracy: Some(test_accuracy) })
 }
 
 /// Accuracy and mean loss of the f32 tail.

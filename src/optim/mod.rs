@@ -10,6 +10,7 @@ pub use schedule::Schedule;
 
 /// A run of parameters of one kind in a flat buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Segment {
     /// Number of parameters.
     pub length: usize,
@@ -19,6 +20,7 @@ pub struct Segment {
 
 /// The normalization T of the ascent step `e = rho T^2 g / ||T g||`.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Geometry {
     /// ASAM: `T = |w| + eta` for weights. `None` is SAM: `T = 1`.
     pub eta: Option<f32>,

@@ -2,11 +2,15 @@
 //! no chip in it.
 
 #![no_std]
-#![deny(unsafe_code, missing_docs)]
+
+mod fmt;
+mod ram;
 
 use embedded_io::{Read, Write};
 use flatmin::wire::{self, Request, Response};
 use flatmin::{Pack, Tuner, Version};
+use fmt::{debug, info, warn};
+pub use ram::{Buffers, FIXED_BYTES, RamBudget, STACK_BYTES, link_bytes};
 
 /// What a board gives beside its link.
 pub trait Board {
@@ -14,17 +18,6 @@ pub trait Board {
     fn ticks(&mut self) -> u32;
     /// The largest stack seen so far, in bytes; 0 if the board cannot tell.
     fn stack_bytes(&mut self) -> u32;
-}
-
-/// Frame buffers, each of the network's input length plus [`wire::OVERHEAD`].
-#[derive(Debug)]
-pub struct Buffers<'a> {
-    /// The frame that comes in.
-    pub incoming: &'a mut [u8],
-    /// The message that goes out, before it is framed.
-    pub body: &'a mut [u8],
-    /// The frame that goes out.
-    pub outgoing: &'a mut [u8],
 }
 
 /// Answers requests until the link ends.
@@ -38,28 +31,32 @@ pub fn serve<L: Read + Write>(
     board: &mut impl Board,
     buffers: Buffers,
 ) -> Result<(), L::Error> {
-    let Buffers { incoming, body, outgoing } = buffers;
+    let Buffers { request, body, response: frame } = buffers;
+    info!("ready: pack {=u32:#010x}, arena of {} bytes", pack.crc32(), tuner.arena_bytes());
     let mut length = 0;
     loop {
         let mut byte = [0];
         if link.read(&mut byte)? == 0 {
             return Ok(());
         }
-        if let Some(place) = incoming.get_mut(length) {
+        if let Some(place) = request.get_mut(length) {
             *place = byte[0];
         }
-        length += 1;
+        length = length.saturating_add(1);
         if byte[0] != 0 {
             continue;
         }
-        // A frame that did not fit is answered as damaged: its checksum cannot match.
-        let frame = incoming.get_mut(..length).unwrap_or(&mut []);
+        // A frame that did not fit is answered as damaged: an empty one.
+        let received = request.get_mut(..length).unwrap_or(&mut []);
         length = 0;
-        let response = match wire::decode::<Request>(frame) {
-            Ok(request) => answer(&pack, tuner, board, request).unwrap_or_else(refusal),
-            Err(_) => Response::Refused("damaged or unknown message"),
+        let response = match wire::decode::<Request>(received) {
+            Ok(request) => answer(&pack, tuner, board, request, body).unwrap_or_else(refusal),
+            Err(error) => {
+                warn!("a request was not understood: {}", error);
+                Response::Refused("damaged or unknown message")
+            }
         };
-        if let Ok(bytes) = wire::encode(&response, body, outgoing) {
+        if let Ok(bytes) = wire::encode(&response, body, frame) {
             link.write_all(bytes)?;
             link.flush()?;
         }
@@ -68,6 +65,7 @@ pub fn serve<L: Read + Write>(
 
 fn refusal(error: flatmin::TunerError) -> Response<'static> {
     use flatmin::TunerError as E;
+    warn!("refused: {}", error);
     Response::Refused(match error {
         E::InputLength { .. } => "input of the wrong length",
         E::Label { .. } => "label out of range",
@@ -86,6 +84,7 @@ fn answer(
     tuner: &mut Tuner,
     board: &mut impl Board,
     request: Request,
+    latent: &mut [u8],
 ) -> Result<Response<'static>, flatmin::TunerError> {
     let start = board.ticks();
     let mut done = |_: ()| Response::Done { ticks: board.ticks().wrapping_sub(start) };
@@ -103,18 +102,15 @@ fn answer(
             let ticks = board.ticks().wrapping_sub(start);
             let (epoch, loss) = (report.epoch, report.loss);
             let (epoch_finished, finished) = (report.epoch_finished, report.finished);
+            if epoch_finished {
+                debug!("epoch {}: loss {=f32} in its last minibatch", epoch, loss);
+            }
+            if finished {
+                info!("tuned: weights {=u32:#010x}", tuner.weights_crc32());
+            }
             Response::Stepped { epoch, loss, epoch_finished, finished, ticks }
         }
-        Request::Judge { label, input } => {
-            let factory = largest(tuner.classify(int8(input), Version::Factory)?);
-            let tuned_int8 = match tuner.classify(int8(input), Version::Tuned) {
-                Ok(output) => Some(largest(output)),
-                Err(flatmin::TunerError::NotTuned) => None,
-                Err(error) => return Err(error),
-            };
-            let score = tuner.score(int8(input), label.into())?;
-            Response::Judged { factory, tuned_f32: score.class as u16, tuned_int8, loss: score.loss }
-        }
+        Request::Judge { label, input } => judge(tuner, label, int8(input), latent)?,
         Request::Summarize { rho } => Response::Summary {
             weights_crc32: tuner.weights_crc32(),
             macs: tuner.macs(),
@@ -123,6 +119,29 @@ fn answer(
         },
         _ => Response::Refused("unknown request"),
     })
+}
+
+/// All that is asked of a test sample, from one run of the trunk; `keep` holds a latent.
+fn judge(
+    tuner: &mut Tuner,
+    label: u16,
+    input: &[i8],
+    keep: &mut [u8],
+) -> Result<Response<'static>, flatmin::TunerError> {
+    let latent = tuner.latent(input)?;
+    let keep = keep.get_mut(..latent.len()).unwrap_or(&mut []);
+    for (keep, &value) in keep.iter_mut().zip(latent) {
+        *keep = value.cast_unsigned();
+    }
+    let latent = int8(keep);
+    let factory = largest(tuner.classify_latent(latent, Version::Factory)?);
+    let tuned_int8 = match tuner.classify_latent(latent, Version::Tuned) {
+        Ok(output) => Some(largest(output)),
+        Err(flatmin::TunerError::NotTuned) => None,
+        Err(error) => return Err(error),
+    };
+    let score = tuner.score_latent(latent, label.into())?;
+    Ok(Response::Judged { factory, tuned_f32: score.class as u16, tuned_int8, loss: score.loss })
 }
 
 fn int8(bytes: &[u8]) -> &[i8] {

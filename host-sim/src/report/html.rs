@@ -154,6 +154,8 @@ fn results(html: &mut String, report: &Report, summary: &Summary) -> anyhow::Res
 
     html.push_str("<h2>RAM</h2>\n");
     figures::memory(html, summary)?;
+    tables::by_method(html, summary, "RAM of the board in bytes", &summary.board_memory())?;
+    tables::by_method(html, summary, "Instructions", &summary.instructions())?;
     html.push_str("<h2>Runs</h2>\n");
     tables::runs(html, report)?;
     Ok(())

@@ -35,8 +35,9 @@ pub struct CurvePoint {
     pub epoch: u32,
     /// Mean cross-entropy on the (possibly mislabelled) adaptation set.
     pub adaptation_loss: f64,
-    /// Accuracy on the subject's test set, a fraction of one.
-    pub test_accuracy: f64,
+    /// Accuracy on the subject's test set, a fraction of one, where it was measured on the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_accuracy: Option<f64>,
 }
 
 /// One subject (a held-out wearer, or a user's own model) tuned by one method.
@@ -62,6 +63,13 @@ pub struct TuningRun {
     pub memory: Vec<(String, usize)>,
     /// RAM that training takes in all, in bytes.
     pub train_ram_bytes: usize,
+    /// All RAM of a firmware by purpose, in bytes: the linker's figures and the stack as measured. Empty on the
+    /// desktop.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ram: Vec<(String, usize)>,
+    /// All RAM of a firmware as `flatmin inspect` announces it, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ram_announced_bytes: Option<usize>,
     /// Trainable parameters.
     pub tail_parameters: usize,
     /// Multiply-accumulates of the whole run.
@@ -70,6 +78,12 @@ pub struct TuningRun {
     pub weights_crc32: u32,
     /// Instructions of the whole run, where a target counted them.
     pub instructions: Option<u64>,
+    /// Instructions of the trunk on one sample, its latent stored; mean over the samples tuned on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions_trunk: Option<u64>,
+    /// Instructions of one step on a full minibatch, mean over the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions_step: Option<u64>,
     /// Loss and accuracy by epoch; empty if no epoch was run.
     pub curve: Vec<CurvePoint>,
     /// Test set by true class (row) and predicted class (column), before tuning.

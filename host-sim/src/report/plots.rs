@@ -46,10 +46,10 @@ impl Curve {
     }
 
     /// The value to draw: percent of an accuracy.
-    fn value(self, point: &CurvePoint) -> f64 {
+    fn value(self, point: &CurvePoint) -> Option<f64> {
         match self {
-            Curve::Loss => point.adaptation_loss,
-            Curve::Accuracy => 100.0 * point.test_accuracy,
+            Curve::Loss => Some(point.adaptation_loss),
+            Curve::Accuracy => point.test_accuracy.map(|accuracy| 100.0 * accuracy),
         }
     }
 }
@@ -111,7 +111,7 @@ fn groups(report: &Report, curve: Curve) -> Vec<Group> {
     let methods = report.methods();
     let groups = methods.into_iter().enumerate().map(|(place, method)| {
         let lines = report.runs_of(method).map(|run| {
-            let points = run.curve.iter().map(|point| (point.epoch, curve.value(point)));
+            let points = run.curve.iter().filter_map(|point| Some((point.epoch, curve.value(point)?)));
             points.filter(|(_, value)| value.is_finite()).collect()
         });
         let single: Vec<Line> = lines.filter(|line: &Line| !line.is_empty()).collect();

@@ -18,10 +18,14 @@ pub(super) fn run(subject: &str, method: &str) -> TuningRun {
         sharpness: 0.25,
         memory: vec![("arena".to_owned(), 1024)],
         train_ram_bytes: 1024,
+        ram: Vec::new(),
+        ram_announced_bytes: None,
         tail_parameters: 64,
         macs: 1_000_000,
         weights_crc32: 0x1234_5678,
         instructions: None,
+        instructions_trunk: None,
+        instructions_step: None,
         curve: Vec::new(),
         confusion_factory: Vec::new(),
         confusion_tuned: Vec::new(),
@@ -45,7 +49,7 @@ pub(super) fn report(subjects: u32, epochs: u32) -> Report {
             let curve = (0..=epochs).filter(|_| epochs > 0).map(|epoch| CurvePoint {
                 epoch,
                 adaptation_loss: 1.1 - 0.8 * at(epoch) + 0.06 * noise(),
-                test_accuracy: factory + (accuracy - factory) * at(epoch),
+                test_accuracy: Some(factory + (accuracy - factory) * at(epoch)),
             });
             let curve: Vec<CurvePoint> = curve.collect();
             let two_passes = index > 0;

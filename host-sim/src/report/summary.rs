@@ -65,6 +65,14 @@ pub struct MethodSummary {
     pub macs: u64,
     /// Instructions of a run, mean over the runs that counted them.
     pub instructions: Option<u64>,
+    /// Instructions of the trunk on one sample, mean over the runs that counted them.
+    pub instructions_trunk: Option<u64>,
+    /// Instructions of one step on a full minibatch, mean over the runs that counted them.
+    pub instructions_step: Option<u64>,
+    /// All RAM of a firmware by purpose, of the run that takes most; empty on the desktop.
+    pub ram: Vec<(String, usize)>,
+    /// All RAM of a firmware as announced, of the same run.
+    pub ram_announced_bytes: Option<usize>,
     /// The one run's CRC-32; of several, the CRC-32 of their little-endian CRCs in order.
     pub weights_crc32: u32,
 }
@@ -104,6 +112,45 @@ impl Summary {
     }
 }
 
+/// A row of figures: a name, and one figure a method.
+pub(super) type Row<'a> = (&'a str, Vec<Option<u64>>);
+
+impl Summary {
+    fn row<'a>(&self, name: &'a str, figure: impl Fn(&MethodSummary) -> Option<u64>) -> Row<'a> {
+        (name, self.methods.iter().map(figure).collect())
+    }
+
+    /// All RAM of the board as the linker and the painted stack say, beside what was announced; empty on the
+    /// desktop.
+    pub(super) fn board_memory(&self) -> Vec<Row<'_>> {
+        let purposes = self.methods.iter().flat_map(|m| m.ram.iter().map(|(purpose, _)| purpose.as_str()));
+        let bytes = |m: &MethodSummary, purpose: &str| {
+            let (_, bytes) = m.ram.iter().find(|(name, _)| name == purpose)?;
+            Some(*bytes as u64)
+        };
+        let purposes = distinct(purposes).into_iter();
+        let mut rows: Vec<Row> = purposes.map(|purpose| self.row(purpose, |m| bytes(m, purpose))).collect();
+        if !rows.is_empty() {
+            let sum = |m: &MethodSummary| m.ram.iter().map(|(_, bytes)| *bytes as u64).sum();
+            rows.push(self.row("in all", |m| Some(sum(m)).filter(|_| !m.ram.is_empty())));
+            rows.push(self.row("announced", |m| m.ram_announced_bytes.map(|bytes| bytes as u64)));
+        }
+        rows
+    }
+
+    /// What was counted, to the instruction; empty where nothing was.
+    pub(super) fn instructions(&self) -> Vec<Row<'_>> {
+        if self.methods.iter().all(|m| m.instructions.is_none()) {
+            return Vec::new();
+        }
+        vec![
+            self.row("trunk, one sample", |m| m.instructions_trunk),
+            self.row("step, one minibatch", |m| m.instructions_step),
+            self.row("whole run", |m| m.instructions),
+        ]
+    }
+}
+
 impl MethodSummary {
     /// Bytes for one purpose, or `None` if this method does not have it.
     pub(super) fn bytes_for(&self, purpose: &str) -> Option<usize> {
@@ -128,7 +175,9 @@ fn summarize(method: &str, runs: &[&TuningRun], baseline: &[&TuningRun]) -> Meth
         (method != BASELINE && !differences.is_empty()).then(|| Estimate::of(&differences))
     };
     let largest = runs.iter().max_by_key(|run| run.train_ram_bytes);
-    let counted: Vec<u64> = runs.iter().filter_map(|run| run.instructions).collect();
+    let counted = |value: fn(&TuningRun) -> Option<u64>| {
+        rounded_mean(&runs.iter().filter_map(|run| value(run)).collect::<Vec<_>>())
+    };
     let macs: Vec<u64> = runs.iter().map(|run| run.macs).collect();
     let first_rho = runs.first().map(|run| run.rho);
     MethodSummary {
@@ -145,7 +194,11 @@ fn summarize(method: &str, runs: &[&TuningRun], baseline: &[&TuningRun]) -> Meth
         train_ram_bytes: largest.map_or(0, |run| run.train_ram_bytes),
         tail_parameters: runs.iter().map(|run| run.tail_parameters).max().unwrap_or(0),
         macs: rounded_mean(&macs).unwrap_or(0),
-        instructions: rounded_mean(&counted),
+        instructions: counted(|run| run.instructions),
+        instructions_trunk: counted(|run| run.instructions_trunk),
+        instructions_step: counted(|run| run.instructions_step),
+        ram: largest.map_or_else(Vec::new, |run| run.ram.clone()),
+        ram_announced_bytes: largest.and_then(|run| run.ram_announced_bytes),
         weights_crc32: combined_crc32(runs.iter().map(|run| run.weights_crc32)),
     }
 }

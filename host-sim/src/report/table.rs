@@ -8,6 +8,7 @@ use comfy_table::{LineStyle, TableStyle};
 use super::format::{
     NOTHING, crc, method_label, method_name, percent_estimate, points_estimate, si, significant,
 };
+use super::summary::Row;
 use super::{MethodSummary, Summary};
 
 /// A rule under the heading, and nothing else.
@@ -19,6 +20,13 @@ impl Summary {
         let mut text = format!("{}\n", trimmed(&self.methods_table()));
         if !self.methods.is_empty() {
             text.push_str(&format!("\n{}\n", trimmed(&self.memory_table())));
+        }
+        for (title, rows) in
+            [("RAM of the board in bytes", self.board_memory()), ("instructions", self.instructions())]
+        {
+            if !rows.is_empty() {
+                text.push_str(&format!("\n{}\n", trimmed(&self.by_method(title, rows))));
+            }
         }
         if self.subjects > 1 {
             text.push_str(&format!(
@@ -53,17 +61,23 @@ impl Summary {
 
     /// RAM by purpose, one column a method.
     fn memory_table(&self) -> Table {
+        let bytes = |m: &MethodSummary, purpose: &str| m.bytes_for(purpose).map(|bytes| bytes as u64);
+        let own = |purpose| (purpose, self.methods.iter().map(|m| bytes(m, purpose)).collect());
+        let totals = self.methods.iter().map(|m| Some(m.train_ram_bytes as u64)).collect();
+        let rows = self.purposes().into_iter().map(own).chain([("in all", totals)]);
+        self.by_method("RAM in bytes by purpose", rows.collect())
+    }
+
+    /// Rows with a column a method.
+    fn by_method(&self, title: &str, rows: Vec<Row>) -> Table {
         let names: Vec<String> = self.methods.iter().map(|m| method_name(&m.method)).collect();
-        let mut header = vec!["RAM in bytes by purpose"];
+        let mut header = vec![title];
         header.extend(names.iter().map(String::as_str));
         let mut table = plain(&header);
-        for purpose in self.purposes() {
-            let bytes = self.methods.iter().map(|m| m.bytes_for(purpose));
-            let cells = bytes.map(|b| b.map_or_else(|| NOTHING.to_owned(), |b| b.to_string()));
-            table.add_row(aligned([purpose.to_owned()].into_iter().chain(cells)));
+        for (name, figures) in rows {
+            let cells = figures.iter().map(|f| f.map_or_else(|| NOTHING.to_owned(), |f| f.to_string()));
+            table.add_row(aligned(std::iter::chain([name.to_owned()], cells)));
         }
-        let totals = self.methods.iter().map(|m| m.train_ram_bytes.to_string());
-        table.add_row(aligned(["in all".to_owned()].into_iter().chain(totals)));
         table
     }
 }
@@ -148,6 +162,22 @@ mod tests {
         for run in &report.runs {
             assert!(text.contains(&format!("0x{:08x}", run.weights_crc32)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_board_adds_its_own_tables() {
+        let mut report = samples::report(1, 0);
+        report.runs.truncate(1);
+        report.runs[0].ram = vec![("arena".to_owned(), 1024), ("stack, measured".to_owned(), 300)];
+        report.runs[0].ram_announced_bytes = Some(1400);
+        report.runs[0].instructions_step = Some(1_423_813);
+        let text = report.summary().to_table();
+        let ends = |name: &str, end: &str| {
+            let mut lines = text.lines().skip_while(|line| !line.contains("RAM of the board"));
+            lines.any(|line| line.trim_start().starts_with(name) && line.ends_with(end))
+        };
+        assert!(ends("in all", " 1324") && ends("announced", " 1400"), "{text}");
+        assert!(ends("step, one minibatch", " 1423813") && ends("trunk, one sample", " –"), "{text}");
     }
 
     #[test]

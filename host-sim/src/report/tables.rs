@@ -7,6 +7,7 @@ use super::format::{
     points_estimate, si, significant,
 };
 use super::palette::look;
+use super::summary::Row;
 use super::{Report, Summary, TuningRun};
 
 /// The same table as in the terminal, with the gain over the factory model.
@@ -93,6 +94,27 @@ fn run_cells(html: &mut String, run: &TuningRun, place: usize, counted: bool) ->
     writeln!(html, "<td class=\"code\">{}</td></tr>", crc(run.weights_crc32))
 }
 
+/// Rows with a column a method; nothing without rows.
+pub(super) fn by_method(html: &mut String, summary: &Summary, title: &str, rows: &[Row]) -> Result {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = summary.methods.iter().map(|m| method_name(&m.method)).collect();
+    let mut header = vec![title];
+    header.extend(names.iter().map(String::as_str));
+    head(html, "named", &header)?;
+    for (name, figures) in rows {
+        write!(html, "<tr><th>{}</th>", Escaped(name))?;
+        for figure in figures {
+            let text = figure.and_then(|figure| usize::try_from(figure).ok()).map(grouped);
+            cell(html, text.as_deref().unwrap_or(NOTHING))?;
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody></table></div>\n");
+    Ok(())
+}
+
 /// What was set.
 pub(super) fn settings(html: &mut String, settings: &[(String, String)]) -> Result {
     html.push_str("<dl>\n");
@@ -136,10 +158,14 @@ mod tests {
             let (mut ours, mut all) = (String::new(), String::new());
             methods(&mut ours, &report.summary()).unwrap();
             runs(&mut all, &report).unwrap();
-            for html in [ours, all] {
+            let mut counts = String::new();
+            let summary = report.summary();
+            by_method(&mut counts, &summary, "Instructions", &summary.instructions()).unwrap();
+            assert_eq!(counts.is_empty(), !counted, "{counts}");
+            for html in [ours, all, counts] {
                 let cells = |row: &str| row.matches("<th>").count() + row.matches("<td").count();
                 let widths: Vec<usize> = html.split("<tr").skip(1).map(cells).collect();
-                assert!(widths.iter().all(|width| *width == widths[0]), "{counted}: {html}");
+                assert!(widths.iter().all(|width| Some(width) == widths.first()), "{counted}: {html}");
             }
             report.runs.iter_mut().for_each(|run| run.instructions = None);
         }

@@ -1,0 +1,87 @@
+//! The RAM of a firmware by purpose, known when it is compiled: what `flatmin inspect` announces is what the
+//! firmware's buffers are sized by.
+
+use flatmin::{MemoryPlan, Recipe, Sizes, wire};
+
+/// Stack that the firmware is allowed, in bytes: what was measured on the emulated mps2-an386 (4,136), and a
+/// quarter more. It hardly depends on the network: what does lies in the arena.
+pub const STACK_BYTES: usize = 5 * 1024;
+
+/// What is left, in bytes: the board's own statics and the logger's, and alignment between the buffers.
+pub const FIXED_BYTES: usize = 256;
+
+/// RAM by purpose, in bytes.
+///
+/// ```
+/// use flatmin::{Recipe, Sizes};
+/// use flatmin_app::RamBudget;
+/// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
+///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71 };
+/// let budget = RamBudget::new(&sizes, &Recipe::DEFAULT);
+/// assert_eq!(budget.by_purpose().map(|(_, bytes)| bytes).sum::<usize>(), budget.total_bytes());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RamBudget {
+    /// The arena's plan.
+    pub arena: MemoryPlan,
+    /// Buffers for frames.
+    pub link: usize,
+    /// [`STACK_BYTES`].
+    pub stack: usize,
+    /// [`FIXED_BYTES`].
+    pub fixed: usize,
+}
+
+impl RamBudget {
+    /// The budget of a network that is tuned with this recipe.
+    pub const fn new(sizes: &Sizes, recipe: &Recipe) -> Self {
+        Self {
+            arena: MemoryPlan::new(sizes, recipe),
+            link: link_bytes(sizes),
+            stack: STACK_BYTES,
+            fixed: FIXED_BYTES,
+        }
+    }
+
+    /// All of it.
+    pub const fn total_bytes(&self) -> usize {
+        self.arena.total_bytes() + self.link + self.stack + self.fixed
+    }
+
+    /// The arena's parts, then the rest; they add up to [`Self::total_bytes`].
+    pub fn by_purpose(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let own = [("link frames", self.link), ("stack", self.stack), ("statics", self.fixed)];
+        self.arena.by_purpose().into_iter().chain(own)
+    }
+}
+
+/// Bytes of the body buffer: a response before it is framed, and a latent while a sample is judged.
+const fn body_bytes(sizes: &Sizes) -> usize {
+    if sizes.feature_length > wire::RESPONSE_BYTES { sizes.feature_length } else { wire::RESPONSE_BYTES }
+}
+
+/// Bytes that [`Buffers::new`] divides.
+pub const fn link_bytes(sizes: &Sizes) -> usize {
+    wire::request_bytes(sizes.input_length) + body_bytes(sizes) + wire::RESPONSE_BYTES
+}
+
+/// Buffers of the link.
+#[derive(Debug)]
+pub struct Buffers<'a> {
+    /// The frame that comes in.
+    pub(crate) request: &'a mut [u8],
+    /// The message that goes out, before it is framed; a latent until then.
+    pub(crate) body: &'a mut [u8],
+    /// The frame that goes out.
+    pub(crate) response: &'a mut [u8],
+}
+
+impl<'a> Buffers<'a> {
+    /// Divides `memory`; `None` if it has fewer than [`link_bytes`].
+    pub fn new(sizes: &Sizes, memory: &'a mut [u8]) -> Option<Self> {
+        let (request, rest) = memory.split_at_mut_checked(wire::request_bytes(sizes.input_length))?;
+        let (body, rest) = rest.split_at_mut_checked(body_bytes(sizes))?;
+        let (response, _) = rest.split_at_mut_checked(wire::RESPONSE_BYTES)?;
+        Some(Self { request, body, response })
+    }
+}

@@ -1,0 +1,104 @@
+//! A firmware, built around a pack: the executable and what the linker says about it.
+
+use super::Board;
+use anyhow::{Context, Result, bail};
+use flatmin::Recipe;
+use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+/// Held while the one target folder is in use.
+static BUILDING: Mutex<()> = Mutex::new(());
+
+/// An executable for a board.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub(super) board: Board,
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Image {
+    /// Builds the board's firmware around the bytes of a pack, with an arena for `recipe`.
+    ///
+    /// # Errors
+    /// A missing target, or what the compiler says.
+    pub fn build(board: Board, pack: &[u8], recipe: &Recipe) -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("host-sim lies in the checkout")?;
+        let target_folder = root.join("target/firmware");
+        std::fs::create_dir_all(&target_folder)?;
+        let (capacity, batch) = (recipe.replay_capacity, recipe.sharpness_batch);
+        // Runs at the same time do not meet in a file unless it is the same.
+        let name = format!("{}-{:08x}-{capacity}-{batch}", board.package, flatmin::crc32(pack));
+        let pack_path = target_folder.join(&name).with_extension("pack");
+        if std::fs::read(&pack_path).ok().as_deref() != Some(pack) {
+            std::fs::write(&pack_path, pack)?;
+        }
+        let mut cargo = Command::new("cargo");
+        if let Some(toolchain) = toolchain(board.target)? {
+            cargo.arg(toolchain);
+        }
+        // The host's own flags and toolchain must not reach the firmware.
+        for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "RUSTC"] {
+            cargo.env_remove(variable);
+        }
+        // Between a build and the reading of its executable no other build may come.
+        let _building = BUILDING.lock();
+        let status = cargo
+            .args(["build", "--release", "--quiet", "--target", board.target])
+            .current_dir(root.join("boards").join(board.package))
+            .env("CARGO_TARGET_DIR", &target_folder)
+            .env("FLATMIN_PACK", &pack_path)
+            .env("FLATMIN_REPLAY_CAPACITY", capacity.to_string())
+            .env("FLATMIN_SHARPNESS_BATCH", batch.to_string())
+            .status()
+            .context("cannot start cargo")?;
+        if !status.success() {
+            bail!("the firmware did not build");
+        }
+        let built = target_folder.join(board.target).join("release").join(board.package);
+        let bytes = std::fs::read(&built).with_context(|| built.display().to_string())?;
+        let path = target_folder.join(&name).with_extension("elf");
+        std::fs::write(&path, &bytes)?;
+        Ok(Self { board, path, bytes })
+    }
+
+    /// RAM that the linker has given to statics, in bytes: all writable sections.
+    ///
+    /// # Errors
+    /// Bytes that are not an ELF file.
+    pub fn static_ram_bytes(&self) -> Result<usize> {
+        let file = object::File::parse(self.bytes.as_slice())?;
+        let needed = u64::from(elf::SHF_ALLOC | elf::SHF_WRITE);
+        let writable = file.sections().filter(
+            |section| matches!(section.flags(), SectionFlags::Elf { sh_flags } if sh_flags & needed == needed),
+        );
+        Ok(usize::try_from(writable.map(|section| section.size()).sum::<u64>())?)
+    }
+
+    /// Names of the symbols that are linked in.
+    ///
+    /// # Errors
+    /// Bytes that are not an ELF file, or a name that is not text.
+    pub fn symbols(&self) -> Result<Vec<String>> {
+        let file = object::File::parse(self.bytes.as_slice())?;
+        file.symbols().map(|symbol| Ok(symbol.name()?.to_owned())).collect()
+    }
+}
+
+/// The toolchain argument for cargo: none if the default one has the target, `+embedded` if a toolchain of that
+/// name has it.
+fn toolchain(target: &str) -> Result<Option<&'static str>> {
+    for argument in [None, Some("+embedded")] {
+        let mut rustc = Command::new("rustc");
+        rustc.env_remove("RUSTUP_TOOLCHAIN").args(argument);
+        rustc.args(["--print", "target-libdir", "--target", target]);
+        let output = rustc.stderr(Stdio::null()).output().context("cannot start rustc")?;
+        let folder = String::from_utf8_lossy(&output.stdout);
+        if output.status.success() && Path::new(folder.trim()).is_dir() {
+            return Ok(argument);
+        }
+    }
+    bail!("no toolchain has the target {target}: `rustup target add {target}`")
+}
