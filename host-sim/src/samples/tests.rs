@@ -132,12 +132,12 @@ fn npy_refusals() {
             "shape [1, 2, 2], expected N samples of [1, 2, 1], axes of 1 optional",
         ),
         (
-            npy("|u1", false, "(2, 2)", &[0; 4]),
-            "element type `u1`, expected int8 (quantized), float32 or float64",
+            npy("<u2", false, "(2, 2)", &[0; 8]),
+            "element type `u2`, expected int8 or uint8 (quantized), float32 or float64",
         ),
         (
             npy("<i4", false, "(1, 2)", &[0; 8]),
-            "element type `i4`, expected int8 (quantized), float32 or float64",
+            "element type `i4`, expected int8 or uint8 (quantized), float32 or float64",
         ),
         (npy("|O", false, "(1, 2)", &[0; 8]), "element type `'|O'`, expected plain numbers"),
         (npy("<M8[ns]", false, "(1, 2)", &[0; 16]), "element type `a compound type`, expected plain numbers"),

@@ -160,7 +160,7 @@ fn run_answers_the_golden_bytes() {
     let windows: Vec<_> = recordings.windows_in_file_order(50).take(1_000).collect();
     folder.write("x.npy", npy("<f4", "(1000, 100, 1, 6)", &floats(windows.into_iter().flatten())));
     let object = folder.json("run m.tflite --input x.npy --output y.npy --json");
-    assert_eq!((&object["samples"], &object["shape"]), (&1000.into(), &serde_json::json!([1000, 7])));
+    assert_eq!((&object["samples"], &object["shapes"]), (&1000.into(), &serde_json::json!([[1000, 7]])));
     let golden = format!("{}/tests/golden/wearer01_real.bin", env!("CARGO_MANIFEST_DIR"));
     let written = std::fs::read(folder.path("y.npy")).unwrap();
     assert_eq!(written[written.len() - 7_000..], std::fs::read(golden).unwrap());
