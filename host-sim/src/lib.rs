@@ -2,6 +2,7 @@
 //! runs.
 
 pub mod emulate;
+pub mod fuzzing;
 pub mod graph;
 pub mod inference;
 pub mod inspect;

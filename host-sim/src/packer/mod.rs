@@ -69,7 +69,7 @@ pub struct PackFile {
 }
 
 impl PackFile {
-    fn new(bytes: &[u8]) -> Self {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
         let words = bytes
             .chunks(16)
             .map(|chunk| {

@@ -288,7 +288,7 @@ impl Record<'_> {
             );
         }
         let splits = [code::SPLIT, code::SPLIT_V].contains(&self.code);
-        if self.outputs.len() != 1 && !(splits && !self.outputs.is_empty()) {
+        if self.outputs.is_empty() || self.outputs.len() > 1 && !splits {
             let outputs = self.outputs.len();
             return Err(self.error(format!("{outputs} outputs, expected 1")));
         }

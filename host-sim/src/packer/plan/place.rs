@@ -4,7 +4,6 @@
 use super::Life;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
-use std::cmp::Reverse;
 
 /// Exchanges that are tried where the simple orders leave room for improvement.
 const EXCHANGES: usize = 20_000;
@@ -13,16 +12,17 @@ const EXCHANGES: usize = 20_000;
 pub(super) fn best(arrays: &[Life], lower_bound: usize) -> (Vec<usize>, usize) {
     let length = |life: &Life| life.last - life.first + 1;
     let mut candidates = Vec::new();
-    let mut sorted = |key: &dyn Fn(&Life) -> (Reverse<usize>, Reverse<usize>, usize)| {
+    let mut sorted = |key: &dyn Fn(&Life) -> [usize; 3]| {
         let mut order: Vec<usize> = (0..arrays.len()).collect();
         order.sort_by_key(|&i| key(&arrays[i]));
         candidates.push(order);
     };
+    let descending = |value: usize| usize::MAX - value;
     // The first is what TensorFlow Lite Micro's greedy planner does.
-    sorted(&|life| (Reverse(life.bytes), Reverse(0), life.first));
-    sorted(&|life| (Reverse(length(life)), Reverse(life.bytes), life.first));
-    sorted(&|life| (Reverse(life.bytes * length(life)), Reverse(life.bytes), life.first));
-    sorted(&|life| (Reverse(0), Reverse(0), life.first));
+    sorted(&|life| [descending(life.bytes), life.first, 0]);
+    sorted(&|life| [descending(length(life)), descending(life.bytes), life.first]);
+    sorted(&|life| [descending(life.bytes * length(life)), descending(life.bytes), life.first]);
+    sorted(&|life| [life.first, 0, 0]);
     let fitted = candidates.into_iter().map(|order| (first_fit(arrays, &order), order));
     let Some(((mut offsets, mut bytes), mut order)) = fitted.min_by_key(|((_, bytes), _)| *bytes) else {
         return (Vec::new(), 0);
