@@ -18,15 +18,15 @@ impl Summary {
     /// The methods against the factory model, and RAM by purpose: what the terminal shows.
     pub fn to_table(&self) -> String {
         let mut text = format!("{}\n", trimmed(&self.methods_table()));
-        if !self.methods.is_empty() {
+        let (board, instructions) = (self.board_memory(), self.instructions());
+        // The board's RAM has the arena's parts in it.
+        if !board.is_empty() {
+            text.push_str(&format!("\n{}\n", trimmed(&self.by_method("RAM of the board in bytes", board))));
+        } else if !self.methods.is_empty() {
             text.push_str(&format!("\n{}\n", trimmed(&self.memory_table())));
         }
-        for (title, rows) in
-            [("RAM of the board in bytes", self.board_memory()), ("instructions", self.instructions())]
-        {
-            if !rows.is_empty() {
-                text.push_str(&format!("\n{}\n", trimmed(&self.by_method(title, rows))));
-            }
+        if !instructions.is_empty() {
+            text.push_str(&format!("\n{}\n", trimmed(&self.by_method("instructions", instructions))));
         }
         if self.subjects > 1 {
             text.push_str(&format!(
