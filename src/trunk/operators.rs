@@ -2,7 +2,9 @@
 //! linker leaves out the kernels that no packed model uses.
 
 use super::{input_and_output, of};
-use crate::kernels::{self, Mean, Move, Operand, Requantization, Scales, Softmax, SumMultipliers, ZeroPoints};
+use crate::kernels::{
+    self, Mean, Move, Operand, Requantization, Scales, Softmax, SumMultipliers, ZeroPoints,
+};
 use crate::pack::bytes::{size_at, u16_at};
 use crate::pack::format::{header, operator as code};
 use crate::pack::{OperatorRecord, Pack, TensorRecord, dense_rows};

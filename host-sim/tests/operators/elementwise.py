@@ -114,11 +114,11 @@ def unary(rng):
         yield unary_case(rng, "RELU_N1_TO_1", number, result, version=1)
         alpha = float([2.0**-3, rng.uniform(0, 1), 0.3, rng.uniform(1, 2), 0.0, -0.25][number % 6])
         yield unary_case(rng, "LEAKY_RELU", number, result, options("LeakyRelu", alpha=alpha))
-    for number in range(4):
-        alpha = f32(rng.uniform(0.5, 1))
+    for number in range(8):
+        alpha = f32(rng.uniform(0.5, 1) * (-1) ** number)
 
         def near_below(from_scale):
-            return near_tie(rng, float(from_scale) * float(alpha), rng.integers(20, 38)), int(rng.integers(-20, 60))
+            return near_tie(rng, float(from_scale) * abs(float(alpha)), rng.integers(20, 38)), int(rng.integers(-20, 60))
 
         yield unary_case(rng, "LEAKY_RELU", 4 * number + 4, near_below, options("LeakyRelu", alpha=float(alpha)))
 
