@@ -40,3 +40,8 @@ pub(crate) fn cos(x: f32) -> f32 {
 pub(crate) fn round(x: f32) -> f32 {
     libm::roundf(x)
 }
+
+/// Rounds half away from zero.
+pub(crate) fn round_double(x: f64) -> f64 {
+    libm::round(x)
+}

@@ -118,7 +118,12 @@ impl Multiplier {
     /// is that of LiteRT for convolutions (`PopulateConvolutionQuantizationParams`) and fully connected layers
     /// alike, per channel and per tensor. Another order rounds differently.
     pub fn of_scales(input: f32, weight: f32, output: f32) -> Self {
-        Self::from_real(f64::from(input) * f64::from(weight) / f64::from(output))
+        Self::from_real(Self::real(input, weight, output))
+    }
+
+    /// The factor that [`Self::of_scales`] quantizes. The product is exact: its factors have 24 bits each.
+    pub(crate) fn real(input: f32, weight: f32, output: f32) -> f64 {
+        f64::from(input) * f64::from(weight) / f64::from(output)
     }
 
     /// `x` times the factor: high half of the doubled product rounded, then a rounding right shift, ties as
@@ -133,19 +138,30 @@ impl Multiplier {
         )
     }
 
-    /// `x` times the factor, rounded once, to nearest, ties away from zero, as LiteRT's reference fully
-    /// connected layer does in double precision. Equal to it but within 2^-31 of a tie. Saturates.
+    /// `x * real` in double precision, rounded half away from zero and saturating, where `self` is
+    /// `from_real(real)`: what LiteRT's reference fully connected layer computes. Integers decide it unless
+    /// the product lies so close to a half that the bits that the mantissa dropped matter; `real` is called
+    /// then alone.
     ///
     /// ```
     /// let half = flatmin::Multiplier::from_real(0.5);
-    /// assert_eq!((half.apply_once(7), half.apply_once(-7)), (4, -4)); // 3.5 and -3.5
+    /// assert_eq!([7, -7, 6].map(|x| half.apply_as_double(x, || 0.5)), [4, -4, 3]); // 3.5, -3.5, 3
     /// ```
     #[inline]
-    pub fn apply_once(self, x: i32) -> i32 {
+    pub fn apply_as_double(self, x: i32, real: impl FnOnce() -> f64) -> i32 {
         let shift = (31 - self.shift).clamp(1, 62) as u32;
-        let product = i64::from(x) * i64::from(self.mantissa);
-        let magnitude = (product.abs() + (1i64 << (shift - 1))) >> shift;
-        let scaled = if product < 0 { -magnitude } else { magnitude };
+        let half = 1i64 << (shift - 1);
+        // Below 2^62, and half at most 2^61: no overflow.
+        let product = (i64::from(x) * i64::from(self.mantissa)).abs();
+        let from_half = ((product & (2 * half - 1)) - half).abs();
+        // The mantissa is off by at most 1/2, and the rounding of a double product by less than another 1/2^21,
+        // both times |x|.
+        if from_half < i64::from(x).abs() {
+            // A float cast saturates.
+            return math::round_double(f64::from(x) * real()) as i32;
+        }
+        let magnitude = (product + half) >> shift;
+        let scaled = if (x < 0) != (self.mantissa < 0) { -magnitude } else { magnitude };
         scaled.clamp(i32::MIN.into(), i32::MAX.into()) as i32
     }
 }
@@ -212,6 +228,43 @@ mod tests {
         assert_eq!(divide_by_power_of_two(i32::MIN, 31), -1);
         assert_eq!(doubling_high_multiply(1 << 30, 1 << 30), 1 << 29);
         assert_eq!(doubling_high_multiply(i32::MIN, i32::MIN), i32::MAX);
+    }
+
+    /// Against the double product itself, most accumulators next to a half or on it.
+    #[test]
+    fn apply_as_double_is_the_double_product() {
+        let mut state = 1u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 33
+        };
+        let (mut near, mut exact) = (0, 0);
+        for round in 0..40_000 {
+            let exponent = (random() % 40) as i32 - 36;
+            let significand =
+                if round % 4 == 0 { 1.0 } else { 0.5 + random() as f64 / f64::from(1u32 << 31) / 2.0 };
+            let real = significand * libm::exp2(f64::from(exponent));
+            let multiplier = Multiplier::from_real(real);
+            let halves = (random() % 300) as f64 - 150.0 + 0.5;
+            let next_to_a_half = (halves / real) as i32;
+            for x in [
+                next_to_a_half,
+                next_to_a_half.wrapping_add(1),
+                next_to_a_half.wrapping_sub(1),
+                random() as i32,
+            ] {
+                let mut asked = false;
+                let found = multiplier.apply_as_double(x, || {
+                    asked = true;
+                    real
+                });
+                let product = f64::from(x) * real;
+                assert_eq!(found, libm::round(product) as i32, "{x} * {real}");
+                near += usize::from(asked);
+                exact += usize::from(libm::fabs(libm::trunc(product) - product) == 0.5);
+            }
+        }
+        assert!(near > 1000 && exact > 1000, "{near} decided by the double product, {exact} exact halves");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! were seen at `w` (never at `w + e`); biases and multipliers follow TensorFlow Lite's specification, so that
 //! a reference interpreter computes the same bytes.
 
-use crate::kernels::{self, Requantization, Softmax};
+use crate::kernels::{self, Requantization, Scales, Softmax};
+use crate::math;
 use crate::memory::TUNED_WORDS;
 use crate::optim::Segment;
 use crate::pack::{Activation, OperatorRecord, Pack, format::operator};
@@ -116,7 +117,10 @@ impl<'a> TunedTail<'a> {
                 shifts: part(2),
                 clamp: layer.clamp,
             };
-            kernels::fully_connected(x, own_weights, &requantization, y);
+            // Kept as bits beside the integers.
+            let weights = bytemuck::try_cast_slice(part(3)).unwrap_or(&[]);
+            let scales = Scales { input: layer.input.scale, weights, output: layer.output.scale };
+            kernels::fully_connected(x, own_weights, &requantization, &scales, y);
         }
         let last = pack.operator(pack.operator_count().saturating_sub(1));
         if let (operator::SOFTMAX, Some(layer)) = (last.kind, self.layers.last()) {
@@ -163,7 +167,7 @@ impl LayerQuantizer {
             }
             let unit = f64::from(self.input.scale) * f64::from(scale);
             // A float cast saturates; `scale` keeps the bias far from that.
-            *bias = libm::round(f64::from(b) / unit) as i32;
+            *bias = math::round_double(f64::from(b) / unit) as i32;
             let multiplier = Multiplier::of_scales(self.input.scale, scale, self.output.scale);
             (*mantissa, *shift) = (multiplier.mantissa, multiplier.shift);
             *scale_bits = scale.to_bits().cast_signed();

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Compares `flatmin run` with LiteRT's reference kernels, byte by byte. LiteRT comes from PyPI into a virtual
+# Compares `flatmin run` with LiteRT's reference kernels, byte by byte: whole networks, and every operator over a
+# generated grid (host-sim/tests/operators). LiteRT comes from PyPI into a virtual
 # environment in target/, which is kept. Says so loudly where that, or the shared keyword-spotting data, cannot
 # be had; the bundled models' golden outputs are tested by cargo in any case.
 set -euo pipefail
@@ -31,3 +32,6 @@ else
 fi
 cargo build --quiet --release -p host-sim
 "$python" host-sim/tests/compare_with_litert.py "${CARGO_TARGET_DIR:-target}/release/flatmin" ${arguments[@]+"${arguments[@]}"}
+
+"$python" host-sim/tests/operators/generate.py
+cargo test --quiet -p host-sim --test operator_grid

@@ -4,13 +4,43 @@ use super::Requantization;
 use super::dot::dot;
 use crate::quant::Multiplier;
 
-/// `y[o] = requantize(bias[o] + sum_i (x[i] - zero_point) * w[o,i])`, weights `[out, in]` without a zero point
-/// of their own, per tensor or per channel.
-pub fn fully_connected(input: &[i8], weights: &[i8], requantization: &Requantization, output: &mut [i8]) {
+/// The scales that a layer's multipliers were quantized from.
+#[derive(Debug, Clone, Copy)]
+pub struct Scales<'a> {
+    /// Of the input.
+    pub input: f32,
+    /// Of the weights: one, or one an output.
+    pub weights: &'a [f32],
+    /// Of the output.
+    pub output: f32,
+}
+
+impl Scales<'_> {
+    /// The factor of `output`'s accumulator; 0 without scales.
+    fn real(&self, output: usize) -> f64 {
+        let weight = match *self.weights {
+            [one] => one,
+            ref each => each.get(output).copied().unwrap_or(0.0),
+        };
+        Multiplier::real(self.input, weight, self.output)
+    }
+}
+
+/// `y[o] = clamp(round((bias[o] + sum_i (x[i] - zero_point) * w[o,i]) * factor[o]) + zero_point)`, weights
+/// `[out, in]` without a zero point of their own, per tensor or per channel. Unlike convolutions, the reference
+/// kernel multiplies in double precision and rounds once, half away from zero.
+pub fn fully_connected(
+    input: &[i8],
+    weights: &[i8],
+    requantization: &Requantization,
+    scales: &Scales,
+    output: &mut [i8],
+) {
     let offset = -requantization.input_zero_point;
     let rows = weights.chunks_exact(input.len().max(1));
     for (o, (y, row)) in output.iter_mut().zip(rows).enumerate() {
-        *y = requantization.finish(o, dot(input, offset, row), Multiplier::apply_once);
+        let scale = |multiplier: Multiplier, x| multiplier.apply_as_double(x, || scales.real(o));
+        *y = requantization.finish(o, dot(input, offset, row), scale);
     }
 }
 
@@ -29,12 +59,13 @@ mod tests {
             shifts: &[0, -1],
             clamp: [-128, 20],
         };
+        let scales = Scales { input: 0.5, weights: &[1.0, 0.5], output: 1.0 };
         let mut y = [0; 2];
-        fully_connected(&[2, -2], &[10, 5, -7, 2], &requantization, &mut y);
+        fully_connected(&[2, -2], &[10, 5, -7, 2], &requantization, &scales, &mut y);
         // (30 - 5 + 10) / 2 = 17.5 -> 18, + 4 = 22, clamped to 20; (-21 - 2 + 100) / 4 = 19.25 -> 19, + 4 = 23 -> 20.
         assert_eq!(y, [20, 20]);
         let open = Requantization { clamp: [-128, 127], ..requantization };
-        fully_connected(&[2, -2], &[10, 5, -7, 2], &open, &mut y);
+        fully_connected(&[2, -2], &[10, 5, -7, 2], &open, &scales, &mut y);
         assert_eq!(y, [22, 23]);
     }
 }

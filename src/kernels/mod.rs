@@ -20,7 +20,7 @@ pub use broadcast::{Operand, broadcast};
 pub use conv2d::conv2d;
 pub use depthwise::depthwise_conv2d;
 pub use elementwise::{SumMultipliers, ZeroPoints, add, multiply, prelu, subtract};
-pub use fully_connected::fully_connected;
+pub use fully_connected::{Scales, fully_connected};
 pub use grouped::grouped_conv2d;
 pub use lookup::lookup;
 pub use mean::{Mean, mean};

@@ -2,7 +2,9 @@
 //! linker leaves out the kernels that no packed model uses.
 
 use super::{input_and_output, of};
-use crate::kernels::{self, Mean, Move, Operand, Requantization, Softmax, SumMultipliers, ZeroPoints};
+use crate::kernels::{
+    self, Mean, Move, Operand, Requantization, Scales, Softmax, SumMultipliers, ZeroPoints,
+};
 use crate::pack::bytes::{size_at, u16_at};
 use crate::pack::format::{header, operator as code};
 use crate::pack::{OperatorRecord, Pack, TensorRecord, dense_rows};
@@ -135,8 +137,13 @@ fn fully_connected(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     let inputs = input.len() / dense_rows(&output);
     let weights = weights(pack, op, inputs, &output);
     let requantization = requantization(pack, op, &input, &output);
+    let scales = Scales {
+        input: input.affine.scale,
+        weights: pack.float32(op.constants.scales, if op.per_channel { output.channels } else { 1 }),
+        output: output.affine.scale,
+    };
     for (x, y) in x.chunks_exact(inputs.max(1)).zip(y.chunks_exact_mut(output.channels.max(1))) {
-        kernels::fully_connected(x, weights, &requantization, y);
+        kernels::fully_connected(x, weights, &requantization, &scales, y);
     }
 }
 

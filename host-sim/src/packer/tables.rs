@@ -45,29 +45,28 @@ fn table(input: Side, output: Side, clamp: [i32; 2], function: impl Fn(i32) -> i
     })
 }
 
-/// Quantizes a factor of either sign.
-fn multiplier(real: f64) -> Multiplier {
-    let Multiplier { mantissa, shift } = Multiplier::from_real(real.abs());
-    Multiplier { mantissa: if real < 0.0 { -mantissa } else { mantissa }, shift }
-}
-
 /// QUANTIZE from one quantization to another.
 pub fn requantize(input: Side, output: Side) -> Table {
-    let factor = multiplier(f64::from(input.affine.scale) / f64::from(output.affine.scale));
+    let factor = Multiplier::from_real(f64::from(input.affine.scale) / f64::from(output.affine.scale));
     table(input, output, OPEN, |x| factor.apply(x))
 }
 
 /// RELU and its kin as operators of their own; `clamp` as for a fused activation.
 pub fn clamped(input: Side, output: Side, clamp: [i8; 2]) -> Table {
-    let factor = multiplier(f64::from(input.affine.scale / output.affine.scale));
+    let factor = Multiplier::from_real(f64::from(input.affine.scale / output.affine.scale));
     table(input, output, clamp.map(i32::from), |x| factor.apply(x))
 }
 
-/// LEAKY_RELU.
+/// LEAKY_RELU. Where `alpha` is negative the reference negates the scaled value, not the factor: ties differ.
 pub fn leaky_relu(input: Side, output: Side, alpha: f32) -> Table {
     let (from, to) = (input.affine.scale, output.affine.scale);
-    let (identity, slope) = (multiplier(f64::from(from / to)), multiplier(f64::from(from * alpha / to)));
-    table(input, output, OPEN, |x| if x >= 0 { identity.apply(x) } else { slope.apply(x) })
+    let identity = Multiplier::from_real(f64::from(from / to));
+    let slope = Multiplier::from_real(f64::from((from * alpha / to).abs()));
+    table(input, output, OPEN, |x| match x {
+        0.. => identity.apply(x),
+        _ if alpha < 0.0 => -slope.apply(x),
+        _ => slope.apply(x),
+    })
 }
 
 /// A function of a real number, evaluated in single precision.
@@ -82,16 +81,16 @@ pub fn logistic(input: Side, output: Side) -> Table {
     real(input, output, |x| 1.0 / (1.0 + f64::from(-x).exp() as f32))
 }
 
-/// TANH.
+/// TANH, by the platform's `tanhf`, as the reference: double precision differs from it in one byte of a million.
 pub fn tanh(input: Side, output: Side) -> Table {
-    real(input, output, |x| f64::from(x).tanh() as f32)
+    real(input, output, f32::tanh)
 }
 
 /// HARD_SWISH in the reference kernel's 16-bit fixed point.
 pub fn hard_swish(input: Side, output: Side) -> Table {
     let fine = input.affine.scale * (1.0 / 128.0);
-    let to_output = multiplier(f64::from(fine / output.affine.scale));
-    let to_relu = multiplier(f64::from(fine / (3.0 / 32768.0)));
+    let to_output = Multiplier::from_real(f64::from(fine / output.affine.scale));
+    let to_relu = Multiplier::from_real(f64::from(fine / (3.0 / 32768.0)));
     table(input, output, OPEN, |x| {
         let fine = x * 128;
         let scaled = rounding_multiply(fine, upper_half(to_output.mantissa));
@@ -172,6 +171,15 @@ mod tests {
         agrees(&leaky_relu(input, output, -0.5), input, output, |x| if x < 0.0 { x * -0.5 } else { x });
         agrees(&requantize(input, output), input, output, |x| x);
         agrees(&clamped(input, output, [5, 105]), input, output, |x| x.clamp(0.0, 6.0));
+    }
+
+    #[test]
+    fn a_negative_slope_negates_the_rounded_value() {
+        // -25 * 0.25 in two steps: -12.5 rounds up to -12, which halves to -6, negated 6. With the factor -0.25
+        // 12.5 would round up to 13, and 6.5 to 7. LiteRT answers 6.
+        let table = leaky_relu(side(1.0, 0), side(1.0, 0), -0.25);
+        assert_eq!(table[usize::from((-25i8).cast_unsigned())], 6);
+        assert_eq!(table[usize::from(25u8)], 25);
     }
 
     #[test]

@@ -123,22 +123,12 @@ impl Record<'_> {
         Ok(Kind::Slice { begin: first, stride: vec![1; shape.len()], extent })
     }
 
-    /// Masks as in numpy's slices; ellipsis and new axes are not supported.
+    /// Masks as in numpy's slices. New axes move nothing: the output's shape has them.
     pub(super) fn strided_slice(&self) -> Result<Kind, ReadError> {
         let Some(begins) = self.integers(1)? else { return Ok(self.not_constant(1)) };
         let Some(ends) = self.integers(2)? else { return Ok(self.not_constant(2)) };
         let Some(strides) = self.integers(3)? else { return Ok(self.not_constant(3)) };
         let shape = self.shape(0);
-        if self.option::<i32>(strided_slice::ELLIPSIS_MASK, 0)? != 0
-            || self.option::<i32>(strided_slice::NEW_AXIS_MASK, 0)? != 0
-        {
-            return Ok(Kind::Unsupported(self.name() + " with an ellipsis or a new axis"));
-        }
-        for (what, values) in [("beginnings", &begins), ("ends", &ends), ("strides", &strides)] {
-            if values.len() > shape.len() {
-                self.expect_length(what, values.len(), shape.len())?;
-            }
-        }
         self.expect_length("ends", ends.len(), begins.len())?;
         self.expect_length("strides", strides.len(), begins.len())?;
         let mask = |field| self.option::<i32>(field, 0);
@@ -147,33 +137,34 @@ impl Record<'_> {
             mask(strided_slice::END_MASK)?,
             mask(strided_slice::SHRINK_AXIS_MASK)?,
         ];
+        let (ellipses, new_axes) = (mask(strided_slice::ELLIPSIS_MASK)?, mask(strided_slice::NEW_AXIS_MASK)?);
+        let entries = self.slice_entries(begins.len(), shape.len(), ellipses, new_axes)?;
         let offset = self.option::<u8>(strided_slice::OFFSET, 0)? != 0;
         let mut slice = (Vec::new(), Vec::new(), Vec::new());
-        for (axis, &extent) in shape.iter().enumerate() {
+        for (axis, (&extent, entry)) in shape.iter().zip(entries).enumerate() {
             let length = i64::try_from(extent).unwrap_or(i64::MAX);
-            let set = |mask: i32| axis < 32 && mask >> axis & 1 == 1;
-            let given = axis < begins.len();
-            let stride = if given { strides[axis] } else { 1 };
+            let set = |mask: i32| entry.is_some_and(|entry| bit(mask, entry));
+            let (start, stop, stride) = entry.map_or((0, 0, 1), |e| (begins[e], ends[e], strides[e]));
             if stride == 0 {
                 return Err(self.error(format!("stride 0 along axis {axis}")));
             }
             let from_front = |p: i64| if p < 0 { p.saturating_add(length) } else { p };
             let (low, high) = if stride > 0 { (0, length) } else { (-1, length - 1) };
-            let begin = if !given || set(begin_mask) {
+            let begin = if entry.is_none() || set(begin_mask) {
                 if stride > 0 { low } else { high }
             } else {
-                from_front(begins[axis]).clamp(low, high)
+                from_front(start).clamp(low, high)
             };
-            let end = if given && set(shrink_mask) {
+            let end = if set(shrink_mask) {
                 begin.saturating_add(stride.signum())
-            } else if !given || set(end_mask) {
+            } else if entry.is_none() || set(end_mask) {
                 if stride > 0 { high } else { low }
             } else if offset {
-                begin.saturating_add(ends[axis]).clamp(low, high)
+                begin.saturating_add(stop).clamp(low, high)
             } else {
-                from_front(ends[axis]).clamp(low, high)
+                from_front(stop).clamp(low, high)
             };
-            let stride_here = if given && set(shrink_mask) { stride.signum() } else { stride };
+            let stride_here = if set(shrink_mask) { stride.signum() } else { stride };
             let span = (end - begin) * stride_here.signum();
             let count = if span > 0 { (span - 1) / stride_here.abs() + 1 } else { 0 };
             let (Ok(first), Ok(count @ 1..)) = (usize::try_from(begin), usize::try_from(count)) else {
@@ -186,4 +177,31 @@ impl Record<'_> {
         let (begin, stride, extent) = slice;
         Ok(Kind::Slice { begin, stride, extent })
     }
+
+    /// Which of `count` slice entries each of the input's axes takes; none where an ellipsis or the end of the
+    /// entries leaves it whole.
+    fn slice_entries(
+        &self,
+        count: usize,
+        axes: usize,
+        ellipses: i32,
+        new_axes: i32,
+    ) -> Result<Vec<Option<usize>>, ReadError> {
+        let ellipsis = (0..count).find(|&entry| bit(ellipses, entry));
+        let takes_axis = |entry: &usize| Some(*entry) != ellipsis && !bit(new_axes, *entry);
+        let taking = (0..count).filter(takes_axis).count();
+        let Some(whole) = axes.checked_sub(taking) else {
+            return Err(self.error(format!("slices {taking} axes of {axes}")));
+        };
+        let before = ellipsis.unwrap_or(count);
+        let mut entries: Vec<_> = (0..before).filter(takes_axis).map(Some).collect();
+        entries.resize(entries.len() + whole, None);
+        entries.extend((before..count).filter(takes_axis).map(Some));
+        Ok(entries)
+    }
+}
+
+/// Whether bit `index` of a mask is set.
+fn bit(mask: i32, index: usize) -> bool {
+    index < 32 && mask >> index & 1 == 1
 }

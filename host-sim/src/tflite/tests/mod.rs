@@ -386,6 +386,14 @@ fn strided_slices_as_numpy_takes_them() {
     let expected =
         Kind::Slice { begin: vec![0, 3, 0, 0], stride: vec![1, -1, 1, 1], extent: vec![1, 4, 4, 2] };
     assert_eq!(kind(&model), Ok(expected));
+    // x[..., None, 1:2]: the last channel; the new axis takes none of the input's.
+    let mut model = with_constants(45, 32, &[&[9, 9, 1], &[9, 9, 2], &[1, 1, 1]]);
+    model.operators[0].set(field::strided_slice::ELLIPSIS_MASK, Value::I32(1));
+    model.operators[0].set(field::strided_slice::NEW_AXIS_MASK, Value::I32(2));
+    let expected = Kind::Slice { begin: vec![0, 0, 0, 1], stride: vec![1; 4], extent: vec![1, 4, 4, 1] };
+    assert_eq!(kind(&model), Ok(expected));
+    let many = with_constants(45, 32, &[&[0; 5], &[1; 5], &[1; 5]]);
+    assert!(kind(&many).unwrap_err().to_string().contains("slices 5 axes of 4"));
     let empty = with_constants(45, 32, &[&[0, 3], &[1, 2], &[1, 1]]);
     assert!(kind(&empty).unwrap_err().to_string().contains("takes no element along axis 1"));
 }

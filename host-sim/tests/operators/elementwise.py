@@ -1,0 +1,195 @@
+"""Cases of the operators that work element by element: ADD, SUB, MUL, activations, PRELU, (DE)QUANTIZE."""
+
+import itertools
+
+import numpy as np
+
+from draw import every_value, f32, fitted, samples, scale, zero_point
+from tflite import FUSED, Case, activation, constant, options, output
+
+FUSIONS = itertools.cycle(["none", "relu", "none", "relu6", "relu_n1_to_1"])
+
+# Shapes of both operands; True: the second is a constant, "first": the first is.
+BROADCASTS = [
+    ((1, 5, 4, 3), (1, 5, 4, 3), False), ((1, 7, 9), (1, 7, 9), False), ((1, 37), (1, 37), False),
+    ((11,), (11,), False),
+    ((1, 5, 4, 3), (1, 1, 1, 3), False), ((1, 1, 1, 3), (1, 5, 4, 3), False), ((1, 5, 4, 3), (1, 5, 1, 3), False),
+    ((1, 5, 1, 3), (1, 1, 4, 3), False), ((1, 5, 4, 3), (1, 1, 1, 1), False), ((1, 5, 1), (1, 1, 6), False),
+    ((1, 5, 4, 3), (1, 5, 4, 3), True), ((1, 5, 4, 3), (3,), True), ((1, 5, 4, 3), (), True), ((1, 8), (1,), True),
+    ((1, 5, 4, 3), (5, 4, 1), True), ((1, 5, 4, 3), (1, 1, 1, 3), True), ((1, 9), (1, 9), "first"),
+    ((3,), (1, 2, 4, 3), "first"),
+]  # fmt: skip
+
+
+def binary_scales(rng, operator, number):
+    """Both scales and the output's; every fourth pair of powers of two, where ties are frequent."""
+    if number % 4 == 3:
+        first, second = f32(2.0**-4), f32(2.0 ** -rng.integers(3, 6))
+        return first, second, f32(2.0 ** (-rng.integers(0, 4) if operator == "MUL" else -rng.integers(1, 4)))
+    first = scale(rng, -2, 0)
+    second = first if number % 4 == 1 else scale(rng, -2, 0)
+    reach = float(first) * float(second) * 60 if operator == "MUL" else float(max(first, second))
+    return first, second, f32(reach * 2 ** rng.uniform(-1.5, 2.5))
+
+
+def binary(rng):
+    for operator, name in (("ADD", "Add"), ("SUB", "Sub"), ("MUL", "Mul")):
+        for number, (left, right, fixed) in enumerate(BROADCASTS):
+            first, second, result = binary_scales(rng, operator, number)
+            fused = next(FUSIONS) if number % 4 != 3 else "none"  # powers of two: nothing to fit to a clamp
+            factor, output_zero = fitted(rng, fused, result)
+            first, result = first * factor, result * factor
+            if operator != "MUL":
+                second = second * factor
+            zeros = [zero_point(rng), zero_point(rng)]
+            tensors = [activation(left, first, zeros[0]), activation(right, second, zeros[1])]
+            streams = [samples(rng, shape, zero=zero) for shape, zero in zip((left, right), zeros)]
+            # The second stream in another order: its extremes meet other extremes.
+            streams[1] = np.roll(streams[1], number % 5, axis=0)
+            if fixed:
+                at = 0 if fixed == "first" else 1
+                shape = tensors[at].shape
+                tensors[at] = constant(rng.integers(-128, 128, shape).astype(np.int8), tensors[at].scale, zeros[at])
+                del streams[at]
+            about = f"{left} and {right}, constant: {fixed}, {fused}"
+            opts = options(name, fusedActivationFunction=FUSED[fused])
+            tensors.append(output(result, output_zero))
+            yield Case(operator, about, tensors, [0, 1], [2], streams, opts, 2)
+        for number in range(4):
+            first, second, result = binary_scales(rng, operator, number)
+            if number == 2:
+                result = f32(result / 100)  # nearly everything saturates, the multiplier may exceed 1
+            if number == 1 and operator == "MUL":
+                result = near_tie(rng, float(first) * float(second), rng.integers(20, 128) * rng.integers(20, 128))
+            one = np.tile(every_value(rng)[0], (256, 1))[:, None]
+            other = np.broadcast_to(every_value(rng)[0, 0][:, None, None], (256, 1, 256)).copy()
+            shape = (1, 256)
+            tensors = [activation(shape, first, zero_point(rng)), activation(shape, second, zero_point(rng))]
+            tensors.append(output(result, zero_point(rng)))
+            yield Case(operator, "all pairs", tensors, [0, 1], [2], [one, other], options(name), 2)
+        shape, zero = (1, 3, 5), zero_point(rng)
+        both = [activation(shape, f32(0.03), zero), output(f32(0.05), zero_point(rng))]
+        yield Case(operator, "of a tensor with itself", both, [0, 0], [1], [samples(rng, shape)], options(name), 2)
+
+
+def near_tie(rng, step, distance):
+    """An output scale with which `distance` steps come to a half, but for the scale's own rounding: a multiplier
+    taken in another precision, or in another order, then rounds the other way."""
+    return f32(step * float(distance) / (rng.integers(5, 60) + 0.5))
+
+
+def unary_case(rng, operator, number, result, opts=None, version=2):
+    """All 256 values, or a shape of rank 1 to 4."""
+    # Scales with which the inputs reach past both ends of what the operator does.
+    low, high = {"RELU6": (-1.7, -0.7), "RELU_N1_TO_1": (-2.2, -1), "TANH": (-2.5, -1)}.get(operator, (-3, 0))
+    from_scale = scale(rng, low, high)
+    zero = zero_point(rng) if number % 5 == 0 else int(rng.integers(-90, 90))
+    to_scale, to_zero = result(from_scale)
+    shape = [(1, 256), (1, 3, 5, 7), (1, 6, 9), (13,)][number % 8 if number % 8 < 4 else 0]
+    stream = every_value(rng, 2) if shape == (1, 256) else samples(rng, shape, zero=zero)
+    about = f"{shape}, scale {from_scale:.4g} to {to_scale:.4g}, zero point {zero} to {to_zero}"
+    tensors = [activation(shape, from_scale, zero), output(to_scale, to_zero)]
+    return Case(operator, about, tensors, [0], [1], [stream], opts, version)
+
+
+def unary(rng):
+    def free(from_scale):
+        return f32(from_scale * 2 ** rng.uniform(-2, 3)), int(rng.integers(-128, 100))
+
+    def equal_or_power(from_scale):
+        return f32(from_scale * 2.0 ** int(rng.integers(-1, 3))), int(rng.integers(-128, 100))
+
+    def near(from_scale):
+        # No more than the 37 steps that lie on both sides of every zero point but the wild ones.
+        return near_tie(rng, float(from_scale), rng.integers(20, 38)), int(rng.integers(-60, 60))
+
+    for number in range(20):
+        yield unary_case(rng, "LOGISTIC", number, lambda _: (f32(1 / 256), -128))
+        tanh_result = (f32(1 / 128), 0) if number % 4 else (scale(rng, -3, -1.5), zero_point(rng))
+        yield unary_case(rng, "TANH", number, lambda _: tanh_result)
+        result = [equal_or_power, free, near, free][number % 4]
+        yield unary_case(rng, "HARD_SWISH", number, result, version=1)
+        yield unary_case(rng, "RELU", number, result)
+        yield unary_case(rng, "RELU6", number, result)
+        yield unary_case(rng, "RELU_N1_TO_1", number, result, version=1)
+        alpha = float([2.0**-3, rng.uniform(0, 1), 0.3, rng.uniform(1, 2), 0.0, -0.25][number % 6])
+        yield unary_case(rng, "LEAKY_RELU", number, result, options("LeakyRelu", alpha=alpha))
+    for number in range(8):
+        alpha = f32(rng.uniform(0.5, 1) * (-1) ** number)
+
+        def near_below(from_scale):
+            return near_tie(rng, float(from_scale) * abs(float(alpha)), rng.integers(20, 38)), int(rng.integers(-20, 60))
+
+        yield unary_case(rng, "LEAKY_RELU", 4 * number + 4, near_below, options("LeakyRelu", alpha=float(alpha)))
+
+
+def prelu(rng):
+    shapes = [
+        ((1, 4, 5, 3), (1, 1, 3)),
+        ((1, 4, 5, 3), (4, 5, 3)),
+        ((1, 6, 7), (1, 7)),
+        ((1, 9), (9,)),
+        ((1, 256), (1,)),
+    ]
+    for number in range(24):
+        shape, slopes = shapes[number % 5]
+        from_scale, zero = scale(rng, -2, 0), int(rng.integers(-90, 90))
+        slope_scale, slope_zero = (f32(2.0**-7), 0) if number % 3 == 0 else (scale(rng, -3, -1.5), zero_point(rng))
+        slope = rng.integers(-128, 128, slopes).astype(np.int8)
+        to_scale = from_scale if number % 3 == 0 else f32(from_scale * 2 ** rng.uniform(-1, 2))
+        if shape == (1, 256):
+            distance = rng.integers(20, 38) * max(1, abs(int(slope[0]) - slope_zero))
+            to_scale = near_tie(rng, float(from_scale) * float(slope_scale), distance)
+        stream = every_value(rng, 2) if shape == (1, 256) else samples(rng, shape, zero=zero)
+        tensors = [activation(shape, from_scale, zero), constant(slope, slope_scale, slope_zero)]
+        tensors.append(output(to_scale, int(rng.integers(-90, 90))))
+        yield Case("PRELU", f"{shape}, slopes {slopes}", tensors, [0, 1], [2], [stream])
+
+
+def quantize(rng):
+    offsets = {np.int8: 0, np.uint8: 128}
+    for number, (source, target) in itertools.product(range(10), itertools.product((np.int8, np.uint8), repeat=2)):
+        if source == target == np.uint8:
+            continue
+        from_scale = scale(rng)
+        to_scale = [
+            from_scale,
+            f32(from_scale * 2),
+            scale(rng),
+            f32(from_scale * 2 ** rng.uniform(-2, 2)),
+            near_tie(rng, float(from_scale), rng.integers(20, 38)),
+        ][number % 5]
+        zero = zero_point(rng) if number % 5 < 4 else int(rng.integers(-90, 90))
+        to_zero = zero if number == 0 else zero_point(rng)
+        tensors = [
+            activation((1, 256), from_scale, zero + offsets[source], source),
+            output(to_scale, to_zero + offsets[target], target),
+        ]
+        about = f"{source.__name__} to {target.__name__}, scale {from_scale:.4g} to {to_scale:.4g}"
+        yield Case("QUANTIZE", about, tensors, [0], [1], [every_value(rng, 2, source)], options("Quantize"), 2)
+    for number in range(8):
+        to_scale, zero, shape = scale(rng), zero_point(rng), [(1, 300), (1, 4, 5, 3)][number % 2]
+        steps = rng.uniform(-300, 300, (8, *shape))
+        halves = rng.integers(-300, 300, (8, *shape)) + 0.5
+        values = np.where(rng.random(steps.shape) < 0.5, steps, halves).astype(f32) * to_scale
+        values[0] = np.nextafter(values[1], f32(np.inf))
+        values[2] = np.nextafter(values[1], f32(-np.inf))
+        values[3].flat[:4] = [0.0, -0.0, 1e5 * to_scale, -1e5 * to_scale]
+        tensors = [activation(shape, None, 0, np.float32), output(to_scale, zero)]
+        yield Case(
+            "QUANTIZE", f"float32 {shape} to int8", tensors, [0], [1], [values.astype(f32)], options("Quantize"), 2
+        )
+
+
+def dequantize(rng):
+    for number, dtype in itertools.product(range(4), (np.int8, np.uint8)):
+        zero = zero_point(rng) + (128 if dtype == np.uint8 else 0)
+        tensors = [activation((1, 256), scale(rng, -6, 2), zero, dtype), output(None, 0, np.float32)]
+        yield Case(
+            "DEQUANTIZE", dtype.__name__, tensors, [0], [1], [every_value(rng, 2, dtype)], options("Dequantize"), 2
+        )
+
+
+def cases(rng):
+    for family in (binary, unary, prelu, quantize, dequantize):
+        yield from family(rng)
