@@ -51,6 +51,32 @@ impl Folder<'_> {
         Ok(Value::Pending(Rc::new(Pending::new(node, work, x.layout, shape))))
     }
 
+    /// HardSigmoid, of which a product with its own input may make a hard swish.
+    pub fn hard_sigmoid(&mut self, node: &Node, attributes: &Attributes<'_>) -> Result<Value, Refusal> {
+        let x = self.quantized(node, 0)?;
+        let (alpha, beta) = (attributes.float("alpha", 0.2), attributes.float("beta", 0.5));
+        if (alpha - 1.0 / 6.0).abs() > 1e-6 || beta != 0.5 {
+            return unsupported(format!(
+                "alpha {alpha}, beta {beta}: 1/6 and 1/2, those of a hard swish, are supported"
+            ));
+        }
+        let shape = self.tensors[x.tensor].shape.clone();
+        let work = Work::HardSigmoid(x.tensor);
+        Ok(Value::Pending(Rc::new(Pending::new(node, work, x.layout, shape))))
+    }
+
+    /// The product of an activation and its own HardSigmoid.
+    fn hard_swish(&mut self, node: &Node, factor: &Value, other: &Value) -> Option<Value> {
+        let (Value::Pending(factor), Value::Activation(x)) = (factor, other) else { return None };
+        let same = matches!(factor.work, Work::HardSigmoid(input) if input == x.tensor);
+        if !same || !x.real || factor.layout != x.layout || factor.clamp != OPEN {
+            return None;
+        }
+        let shape = self.tensors[x.tensor].shape.clone();
+        let work = Work::Unary(Unary::HardSwish, x.tensor);
+        Some(Value::Pending(Rc::new(Pending::new(node, work, x.layout.clone(), shape))))
+    }
+
     /// Add, Sub, Mul and Div; shapes broadcast, and one side may be constant.
     pub fn binary(&mut self, node: &Node, function: Binary, reciprocal: bool) -> Result<Value, Refusal> {
         let (a, b) = (self.value(node, 0)?, self.value(node, 1)?);
@@ -62,6 +88,11 @@ impl Folder<'_> {
                     return Ok(value);
                 }
             }
+        }
+        if function == Binary::Mul
+            && let Some(value) = self.hard_swish(node, &a, &b).or_else(|| self.hard_swish(node, &b, &a))
+        {
+            return Ok(value);
         }
         let constant = |value: &Value| matches!(value, Value::Constant(_) | Value::Weights(_));
         if constant(&a) && constant(&b) {

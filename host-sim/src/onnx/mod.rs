@@ -266,6 +266,7 @@ impl File {
         let (tensors, operators) = (folder.tensors, folder.operators);
         let mut graph = Graph { tensors, operators, inputs, outputs };
         tidy::fuse_clamps(&mut graph);
+        tidy::skip_requantization(&mut graph);
         tidy::restore_relu(&mut graph);
         Ok(Network { graph, inputs: borders, outputs: ends })
     }

@@ -86,6 +86,7 @@ impl<'a> Folder<'a> {
             "Sigmoid" => one(self.unary(node, Unary::Logistic)?),
             "Tanh" => one(self.unary(node, Unary::Tanh)?),
             "HardSwish" => one(self.unary(node, Unary::HardSwish)?),
+            "HardSigmoid" => one(self.hard_sigmoid(node, attributes)?),
             "LeakyRelu" => {
                 let alpha = attributes.float("alpha", 0.01);
                 if !alpha.is_finite() {

@@ -156,6 +156,11 @@ impl Folder<'_> {
                 self.emit(node, Kind::Unary(function), &[input], output);
                 output
             }
+            Work::HardSigmoid(_) => {
+                return super::node::unsupported(
+                    "supported as the factor of its own input alone, a hard swish",
+                );
+            }
             &Work::Same(input) => {
                 let kind = match std::mem::replace(&mut left, Clamp::None) {
                     Clamp::None => Kind::Quantize,

@@ -64,3 +64,42 @@ pub(super) fn restore_relu(graph: &mut Graph) {
         }
     }
 }
+
+/// SOFTMAX, LOGISTIC and TANH write quantizations of their own, and a requantization to that of the file follows them.
+/// Where what reads it can do with any quantization, it reads the first: one rounding less.
+pub(super) fn skip_requantization(graph: &mut Graph) {
+    let mut fixed = vec![false; graph.tensors.len()];
+    let mut before = vec![None; graph.tensors.len()];
+    for operator in &graph.operators {
+        match (&operator.kind, operator.inputs.as_slice(), operator.outputs.as_slice()) {
+            (Kind::Softmax(_) | Kind::Unary(Unary::Logistic | Unary::Tanh), _, &[output]) => {
+                fixed[output] = true
+            }
+            (Kind::Quantize, &[Some(input)], &[output]) if fixed[input] => before[output] = Some(input),
+            _ => {}
+        }
+    }
+    let mut readers = vec![0_usize; graph.tensors.len()];
+    for operator in &mut graph.operators {
+        let indifferent = matches!(
+            operator.kind,
+            Kind::Binary(..)
+                | Kind::Unary(_)
+                | Kind::Mean { .. }
+                | Kind::Prelu
+                | Kind::Quantize
+                | Kind::Dequantize
+        );
+        for input in operator.inputs.iter_mut().flatten() {
+            if let (true, Some(first)) = (indifferent, before[*input]) {
+                *input = first;
+            }
+            readers[*input] += 1;
+        }
+    }
+    graph.outputs.iter().for_each(|&output| readers[output] += 1);
+    graph.operators.retain(|operator| {
+        let skipped = |&output: &usize| before[output].is_some() && readers[output] == 0;
+        !operator.outputs.iter().any(skipped)
+    });
+}

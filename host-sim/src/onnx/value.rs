@@ -69,6 +69,8 @@ pub(super) enum Work {
     },
     Binary(Binary, [usize; 2]),
     Unary(Unary, usize),
+    /// The factor of a hard swish: no operator of its own.
+    HardSigmoid(usize),
     /// The input itself, for clamps.
     Same(usize),
     Prelu([usize; 2]),

@@ -1,6 +1,6 @@
 """Exports small quantized ONNX models and what ONNX Runtime answers for them.
 
-    pip install onnx onnxruntime numpy
+    pip install onnx onnxruntime numpy torch
     python export.py
 
 writes golden/*.onnx and golden/*.bin beside this script (README.md says what is in them), and prints how ONNX
@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 HERE = pathlib.Path(__file__).parent / "golden"
 SAMPLES = 4
+OUTPUTS = ["model,output,scale,zero_point"]
 MASK = (1 << 64) - 1
 # Results that keep the range of their input, so that exporters keep its scale.
 MOVEMENT = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Pad", "Resize",
@@ -96,7 +97,12 @@ def samples(model, count=SAMPLES):
     """Inputs, one dictionary a sample: input after input of one stream, bytes / 32."""
     shapes = [(i.name, [d.dim_value or 1 for d in i.type.tensor_type.shape.dim]) for i in model.graph.input]
     size = sum(int(np.prod(s)) for _, s in shapes)
-    stream = splitmix64(sum(model.graph.name.encode()), size * count).astype(np.float32) / 32
+    stream = splitmix64(sum(model.graph.name.encode()), size * count)
+    kinds = {i.type.tensor_type.elem_type for i in model.graph.input}
+    if TensorProto.UINT8 in kinds:
+        stream = (stream.astype(np.int16) + 128).astype(np.uint8)
+    elif TensorProto.FLOAT in kinds:
+        stream = stream.astype(np.float32) / 32
     feeds, at = [], 0
     for _ in range(count):
         feed = {}
@@ -271,32 +277,40 @@ def by_the_library(model, **options):
 
 
 def output_parameters(model, name):
-    """Scale and zero point of the DequantizeLinear that writes an output, and whether it is unsigned."""
+    """Scale and zero point of an output, and whether it is unsigned."""
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     node = next(n for n in model.graph.node if name in n.output)
-    while node.op_type != "DequantizeLinear":
+    while node.op_type not in {"QuantizeLinear", "DequantizeLinear"}:
         node = next(n for n in model.graph.node if node.input[0] in n.output)
-    zero = constants[node.input[2]]
-    return constants[node.input[1]].item(), int(zero.item()), zero.dtype == np.uint8
+    # PyTorch shares equal constants through Identity.
+    copies = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "Identity"}
+    scale, zero = [constants[copies.get(i, i)] for i in node.input[1:3]]
+    return np.float32(scale.item()), int(zero.item()), zero.dtype == np.uint8
 
 
 def write(model):
     name = model.graph.name
     plain, optimized = session(model), session(model, optimized=True)
     golden, largest = b"", 0
+    described = [output_parameters(model, info.name) for info in model.graph.output]
     for feed in samples(model):
-        for info, one, other in zip(model.graph.output, plain.run(None, feed), optimized.run(None, feed)):
-            scale, zero, unsigned = output_parameters(model, info.name)
-            steps = [np.round(x.astype(np.float64) / scale) + zero - (128 if unsigned else 0) for x in (one, other)]
-            largest = max(largest, int(np.abs(steps[0] - steps[1]).max()))
-            golden += np.clip(steps[0], -128, 127).astype(np.int8).tobytes()
+        answers = zip(model.graph.output, described, plain.run(None, feed), optimized.run(None, feed))
+        for info, (scale, zero, unsigned), one, other in answers:
+            if info.type.tensor_type.elem_type == TensorProto.FLOAT:
+                one, other = [np.round(x / np.float64(scale)) + zero for x in (one, other)]
+            one, other = [x.astype(np.int64) - (128 if unsigned else 0) for x in (one, other)]
+            largest = max(largest, int(np.abs(one - other).max()))
+            golden += np.clip(one, -128, 127).astype(np.int8).tobytes()
     (HERE / f"{name}.onnx").write_bytes(model.SerializeToString())
     (HERE / f"{name}.bin").write_bytes(golden)
+    for output, (scale, zero, unsigned) in enumerate(described):
+        OUTPUTS.append(f"{name},{output},{scale},{zero - (128 if unsigned else 0)}")
     print(f"{name:32} {len(model.SerializeToString()):7} bytes, {len(golden):6} outputs, "
           f"optimized kernels differ by up to {largest}")
 
 
 IMAGE = (1, 6, 7, 5)
+SMALL = (1, 2, 7, 5)
 
 
 def convolutions():
@@ -396,21 +410,21 @@ def movement():
         write(quantize(net.model(*(built if isinstance(built, list) else [built])), **options))
 
     one("concat", lambda n: n.op("Concat", "input0", n.op("Relu", "input1"), axis=1), IMAGE, (1, 2, 7, 5))
-    one("concat_width", lambda n: n.op("Concat", "input0", "input1", axis=-1), IMAGE, IMAGE, unsigned=True)
+    one("concat_width", lambda n: n.op("Concat", "input0", "input1", axis=-1), SMALL, SMALL, unsigned=True)
     one("split", lambda n: n.op("Split", "input0", np.array([1, 3, 2]), outputs=3, axis=1))
     one("slice", lambda n: n.op("Slice", "input0", np.array([1, -1]), np.array([5, -5]), np.array([1, 2]),
                                 np.array([2, -2])), raw=True)
-    one("pad", lambda n: n.op("Pad", "input0", np.array([0, 1, 2, 0, 0, 0, 1, 3])))
+    one("pad", lambda n: n.op("Pad", "input0", np.array([0, 1, 2, 0, 0, 0, 1, 3])), SMALL)
     one("pad_value_uint8", lambda n: n.op("Pad", "input0", np.array([0, 0, 1, 1, 0, 0, 1, 1]), np.float32(1.5)),
-        unsigned=True)
+        SMALL, unsigned=True)
     one("transpose", lambda n: n.op("Transpose", "input0", perm=[0, 3, 1, 2]))
     one("squeeze_unsqueeze", lambda n: n.op("Squeeze", n.op("Unsqueeze", "input0", np.array([0, 3])), np.array([1])))
     one("resize_twice", lambda n: n.op("Resize", "input0", "", np.array([1, 1, 2, 2], np.float32), mode="nearest",
-                                       coordinate_transformation_mode="asymmetric", nearest_mode="floor"))
+                                       coordinate_transformation_mode="asymmetric", nearest_mode="floor"), SMALL)
     one("resize_half_pixel", lambda n: n.op("Resize", "input0", "", np.array([1, 1, 3, 2], np.float32),
-                                            mode="nearest"), unsigned=True)
-    one("resize_sizes", lambda n: n.op("Resize", "input0", "", "", np.array([1, 6, 4, 9]), mode="nearest",
-                                       coordinate_transformation_mode="asymmetric", nearest_mode="floor"))
+                                            mode="nearest"), SMALL, unsigned=True)
+    one("resize_sizes", lambda n: n.op("Resize", "input0", "", "", np.array([1, 2, 4, 9]), mode="nearest",
+                                       coordinate_transformation_mode="asymmetric", nearest_mode="floor"), SMALL)
 
     def shuffle(n):
         # Channels in two groups, interleaved (ShuffleNet): elements have to move.
@@ -438,8 +452,8 @@ def networks():
         gate = net.op("Sigmoid", net.conv(net.op("GlobalAveragePool", x), 8, 8, (1, 1)))
         x = net.op("Mul", x, gate)
         x = net.op("Concat", x, net.op("Relu", net.conv(x, 8, 4, (1, 1))), axis=1)
-        x = net.op("Clip", net.conv(x, 12, 16, (3, 3)), np.float32(0), np.float32(6))
-        x = net.op("Relu", net.gemm(net.op("Flatten", x), 64, 12))
+        x = net.op("Clip", net.conv(x, 12, 8, (3, 3)), np.float32(0), np.float32(6))
+        x = net.op("Relu", net.gemm(net.op("Flatten", x), 32, 12))
         return net.model(net.op("Softmax", net.gemm(x, 12, 5))), options
 
     from onnxruntime.quantization import QuantType
@@ -470,9 +484,76 @@ def networks():
     write(quantize(net.model(net.op("Add", net.op("MatMul", x, w), b)), raw=True))
 
 
+def borders():
+    """The quantized borders of tf2onnx: integers in and out, without the outermost pair of nodes."""
+    for unsigned in (False, True):
+        net = Net(f"border_{'uint8' if unsigned else 'int8'}", (1, 3, 6, 5))
+        x = net.op("Relu", net.conv("input0", 3, 4, (3, 3), pads=[1, 1, 1, 1]))
+        x = net.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+        model = quantize(net.model(net.conv(x, 4, 2, (2, 1))), unsigned=unsigned)
+        graph = model.graph
+        kind = TensorProto.UINT8 if unsigned else TensorProto.INT8
+        first = next(n for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "input0")
+        last = next(n for n in graph.node if n.output[0] == graph.output[0].name)
+        graph.input[0].name, graph.output[0].name = first.output[0], last.input[0]
+        for value in (graph.input[0], graph.output[0]):
+            value.type.tensor_type.elem_type = kind
+        # The batch stays open, as tf2onnx leaves it.
+        graph.input[0].type.tensor_type.shape.dim[0].dim_param = "unk__1"
+        graph.node.remove(first)
+        graph.node.remove(last)
+        onnx.checker.check_model(model)
+        write(model)
+
+
+def pytorch():
+    """Quantization-aware training in PyTorch, exported with its fake quantization as pairs of nodes."""
+    try:
+        import torch
+        from torch import nn
+        from torch.ao import quantization
+        from torch.ao.quantization.quantize_fx import prepare_qat_fx
+    except ImportError as error:
+        print(f"SKIPPED: pytorch_*: {error}")
+        return
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU())
+            self.second = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU6())
+            self.third = nn.Sequential(nn.Hardswish(), nn.Conv2d(8, 12, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+            self.last = nn.Linear(12, 5)
+
+        def forward(self, x):
+            x = self.first(x)
+            x = nn.functional.max_pool2d(x + self.second(x), 2)
+            return self.last(torch.flatten(self.third(x), 1))
+
+    torch.manual_seed(1)
+    shape, name = (1, 3, 16, 16), "pytorch_uint8"
+    activations = quantization.FakeQuantize.with_args(
+        observer=quantization.MinMaxObserver, quant_min=0, quant_max=255, dtype=torch.quint8)
+    weights = quantization.FakeQuantize.with_args(
+        observer=quantization.PerChannelMinMaxObserver, quant_min=-128, quant_max=127, dtype=torch.qint8,
+        qscheme=torch.per_channel_symmetric, ch_axis=0)
+    mapping = quantization.QConfigMapping().set_global(quantization.QConfig(activation=activations, weight=weights))
+    example = torch.zeros(shape)
+    network = prepare_qat_fx(Network().train(), mapping, (example,))
+    for seed in range(8):
+        stream = splitmix64(1000 + seed, example.numel()).astype(np.float32) / 32
+        network(torch.from_numpy(stream.reshape(shape)))
+    network.eval().apply(quantization.disable_observer)
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/{name}.onnx"
+        torch.onnx.export(network, (example,), path, opset_version=13, dynamo=False, input_names=["x"])
+        model = onnx.load(path)
+    model.graph.name = name
+    write(model)
+
+
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
-    for old in [*HERE.glob("*.onnx"), *HERE.glob("*.bin")]:
-        old.unlink()
-    for family in (convolutions, dense, pools, elementwise, movement, networks):
+    for family in (convolutions, dense, pools, elementwise, movement, networks, borders, pytorch):
         family()
+    (HERE / "outputs.csv").write_text("\n".join(OUTPUTS) + "\n")

@@ -67,11 +67,11 @@ impl<'a> Interpreter<'a> {
         interpreter
     }
 
-    /// The integers of a tensor, or of the one that it is dequantized from.
-    pub fn integers(&self, tensor: usize) -> Vec<i8> {
-        let from = self.graph.operators.iter().find(|o| o.kind == Kind::Dequantize && o.outputs == [tensor]);
-        let tensor = from.map_or(tensor, |o| o.inputs[0].unwrap());
-        self.stored[tensor].as_ref().unwrap().iter().map(|&q| q as i8).collect()
+    /// What the numbers of a tensor stand for.
+    pub fn meaning(&self, tensor: usize) -> Vec<f64> {
+        let numbers = self.stored[tensor].as_ref().expect("computed");
+        let Some(q) = &self.graph.tensors[tensor].quantization else { return numbers.clone() };
+        numbers.iter().map(|x| (x - q.zero_points[0] as f64) * f64::from(q.scales[0])).collect()
     }
 
     fn tensor(&self, operator: &Operator, input: usize) -> &'a Tensor {
@@ -183,9 +183,10 @@ impl<'a> Interpreter<'a> {
         };
         assert_eq!(values.len(), count(&output.shape), "{operator:?}");
         let values = match &output.quantization {
-            Some(q) if real && output.element == Element::I8 => {
+            Some(q) if real => {
+                let (low, high) = if output.element == Element::U8 { (0.0, 255.0) } else { (-128.0, 127.0) };
                 let quantize = |x: f64| (x / f64::from(q.scales[0])).round() + q.zero_points[0] as f64;
-                values.into_iter().map(|x| quantize(x).clamp(-128.0, 127.0)).collect()
+                values.into_iter().map(|x| quantize(x).clamp(low, high)).collect()
             }
             _ => values,
         };
