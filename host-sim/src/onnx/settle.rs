@@ -234,7 +234,7 @@ impl Folder<'_> {
             let steps_of_it = (bias.numbers[channel] * ratio).round();
             if !(f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&steps_of_it) {
                 return super::node::unsupported(format!(
-                    "the bias of channel {channel} is {steps_of_it:e} steps of input scale times weight scale, more \
+                    "the bias of channel {channel} is {steps_of_it:.1e} steps of input scale times weight scale, more \
                      than 32 bits hold: quantize the weights with a larger scale"
                 ));
             }
