@@ -177,10 +177,13 @@ fn in_front(window: &Window, [image, filter, output]: [&[usize]; 3]) -> [usize; 
     }
 }
 
+/// Kind, scales of output and filter, zero point of the output, constants.
+type Computed = (Kind, Vec<f32>, Vec<i64>, Vec<Vec<u8>>);
+
 /// What a network computes: operators that are more than another shape, with what they are quantized to and their
 /// constants (scales of biases aside, which nothing reads; a bias of zeros may be left out). Branches may come in any
 /// order.
-fn computing(graph: &Graph) -> Vec<(Kind, Vec<f32>, Vec<i64>, Vec<Vec<u8>>)> {
+fn computing(graph: &Graph) -> Vec<Computed> {
     let operators = graph.operators.iter().filter(|operator| operator.kind != Kind::Reshape);
     let computed = operators.map(|operator| {
         let output = graph.tensors[operator.outputs[0]].quantization.clone().unwrap();

@@ -161,12 +161,12 @@ fn what_is_no_model() {
     }
 }
 
-fn unsupported(graph: &Graph) -> Vec<&str> {
-    let reason = |kind| match kind {
-        &Kind::Unsupported(ref reason) => Some(reason.as_str()),
+fn unsupported<'a>(graph: &'a Graph) -> Vec<&'a str> {
+    let reason = |operator: &'a crate::graph::Operator| match &operator.kind {
+        Kind::Unsupported(reason) => Some(reason.as_str()),
         _ => None,
     };
-    graph.operators.iter().filter_map(|operator| reason(&operator.kind)).collect()
+    graph.operators.iter().filter_map(reason).collect()
 }
 
 #[test]
