@@ -5,6 +5,8 @@
 mod interpreter;
 
 use host_sim::graph::{Element, Graph, Kind, Padding, Tensor, Window};
+use host_sim::inference::{self, Values};
+use host_sim::model::Model;
 use host_sim::onnx::{Border, Network, read};
 use host_sim::samples::{Inputs, Samples, write_npy_i8};
 use host_sim::wearers::SplitMix64;
@@ -104,6 +106,52 @@ fn graphs_mean_what_the_runtime_computes() {
     }
 }
 
+/// The same through the runtime: packed, and run by the kernels of the device.
+#[test]
+fn packs_answer_as_the_runtime_does() {
+    let mut differences: Vec<(String, f64)> = Vec::new();
+    for path in golden() {
+        let (name, layouts) = (name(&path), network(&path));
+        let model = Model::open(&path).unwrap_or_else(|e| panic!("{e:#}"));
+        let batches: Vec<Samples> =
+            (0..layouts.inputs.len()).map(|input| batch(&name, &layouts, input)).collect();
+        let outputs = inference::run(&model, &batches).unwrap_or_else(|e| panic!("{e:#}"));
+        let quantizations = quantizations(&name);
+        let steps: Vec<Vec<f64>> = (outputs.into_iter().zip(&quantizations))
+            .map(|(values, &(scale, zero_point))| match values {
+                Values::I8(values) => values.into_iter().map(f64::from).collect(),
+                Values::U8(values) => values.into_iter().map(|x| f64::from(x) - 128.0).collect(),
+                Values::F32(values) => {
+                    values.into_iter().map(|x| f64::from(x) / scale + zero_point).collect()
+                }
+            })
+            .collect();
+        // Expected are all outputs of a sample, then those of the next.
+        let sample = |at: usize| {
+            steps.iter().flat_map(move |values| {
+                let length = values.len() / SAMPLES;
+                values[at * length..][..length].iter().copied()
+            })
+        };
+        let found: Vec<f64> = (0..SAMPLES).flat_map(sample).collect();
+        differences.push((name.clone(), compare(&format!("{name}, packed"), &found, &answers(&path))));
+    }
+    differences.retain(|(name, difference)| *difference > bound(name) + 1e-4);
+    assert!(differences.is_empty(), "{differences:?}");
+}
+
+/// One input of all samples, in the file's layout.
+fn batch(name: &str, network: &Network, input: usize) -> Samples {
+    let border = &network.inputs[input];
+    let all = samples(name, network).into_iter().flat_map(|sample| border.to_file(&sample[input]));
+    let inputs = match network.graph.tensors[network.graph.inputs[input]].element {
+        Element::F32 => Inputs::F32(all.map(|x| x as f32).collect()),
+        Element::U8 => Inputs::U8(all.map(|x| x as u8).collect()),
+        _ => Inputs::I8(all.map(|x| x as i8).collect()),
+    };
+    Samples { inputs, sample_shape: border.shape[1..].to_vec(), count: SAMPLES, labels: Vec::new() }
+}
+
 /// Elements move where they must, and nowhere else: Transpose nodes and layouts of the file cost nothing.
 #[test]
 fn transpositions() {
@@ -130,7 +178,7 @@ fn the_command_runs_in_the_files_layout() {
     command.assert().success().stdout(predicates::str::contains("[4,2,2,2]"));
     let found = match Samples::inputs_from_npy(&output, &[2, 2, 2]).unwrap().inputs {
         Inputs::I8(values) => values.into_iter().map(f64::from).collect::<Vec<_>>(),
-        Inputs::F32(_) => panic!("int8 outputs are expected"),
+        _ => panic!("int8 outputs are expected"),
     };
     assert!(compare("border_int8, packed", &found, &answers(&path)) <= bound("border_int8"));
 }

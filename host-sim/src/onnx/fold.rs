@@ -33,6 +33,8 @@ pub(super) struct Folder<'a> {
     arranged: HashMap<Arrangement, usize>,
     /// Pending operators that were emitted: name of the result, scale's bits, zero point.
     pub settled: HashMap<(String, u32, i32), Activation>,
+    /// Tensors in another quantization: tensor, scale's bits, zero point.
+    pub requantizations: HashMap<(usize, u32, i32), usize>,
     budget: Budget,
 }
 
@@ -79,6 +81,7 @@ impl<'a> Folder<'a> {
             consumers,
             arranged: HashMap::new(),
             settled: HashMap::new(),
+            requantizations: HashMap::new(),
             budget,
         }
     }

@@ -6,7 +6,6 @@ use super::message::data_type;
 use super::node::{Attributes, Node, Refusal, unsupported};
 use super::printable;
 use super::value::{Activation, Value};
-use crate::graph::{Element, Kind};
 use std::rc::Rc;
 
 /// Scales, zero points and their axis.
@@ -66,9 +65,7 @@ impl Folder<'_> {
         if self.affine(x.tensor) == Some(affine) {
             return Ok(Value::Activation(Activation { real: false, ..x.clone() }));
         }
-        let shape = self.tensors[x.tensor].shape.clone();
-        let tensor = self.tensor(node.output(), Element::I8, &shape, Some(affine));
-        self.emit(node, Kind::Quantize, &[x.tensor], tensor);
+        let tensor = self.requantized(node, x.tensor, affine, node.output());
         Ok(Value::Activation(Activation { tensor, layout: x.layout.clone(), real: false }))
     }
 

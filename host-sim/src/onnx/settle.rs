@@ -183,14 +183,14 @@ impl Folder<'_> {
             }
             Work::Concatenation { inputs, axis } => {
                 let inputs: Vec<usize> =
-                    inputs.iter().map(|&input| self.requantized(node, input, affine)).collect();
+                    inputs.iter().map(|&input| self.requantized(node, input, affine, name)).collect();
                 let output = result(self, affine);
                 self.emit(node, Kind::Concatenation { axis: *axis }, &inputs, output);
                 output
             }
         };
         match left {
-            Clamp::None => Ok(self.requantized(node, tensor, affine)),
+            Clamp::None => Ok(self.requantized(node, tensor, affine, name)),
             clamp => {
                 let output = result(self, affine);
                 self.emit(node, Kind::Unary(Unary::Clamp(clamp)), &[tensor], output);
@@ -199,15 +199,19 @@ impl Folder<'_> {
         }
     }
 
-    /// The tensor in another quantization.
-    pub fn requantized(&mut self, node: &Node, tensor: usize, affine: Affine) -> usize {
+    /// The tensor in another quantization, the same one whenever it is asked for again.
+    pub fn requantized(&mut self, node: &Node, tensor: usize, affine: Affine, name: &str) -> usize {
         if self.affine(tensor) == Some(affine) {
             return tensor;
         }
+        let key = (tensor, affine.scale.to_bits(), affine.zero_point);
+        if let Some(&known) = self.requantizations.get(&key) {
+            return known;
+        }
         let shape = self.tensors[tensor].shape.clone();
-        let name = format!("{} quantized", self.tensors[tensor].name);
-        let output = self.tensor(&name, Element::I8, &shape, Some(affine));
+        let output = self.tensor(name, Element::I8, &shape, Some(affine));
         self.emit(node, Kind::Quantize, &[tensor], output);
+        self.requantizations.insert(key, output);
         output
     }
 
