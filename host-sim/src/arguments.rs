@@ -33,7 +33,7 @@ pub enum Command {
         flatmin tune model.tflite --data x.npy y.npy --layers 2 --json\n  \
         flatmin tune model.tflite --data windows.csv")]
     Tune {
-        /// A full-integer int8 .tflite; without it the bundled model of --wearer
+        /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
         #[arg(requires = "data")]
         model: Option<PathBuf>,
         /// X.npy Y.npy (int8 or float32, batch first; integer labels) or one CSV of label and values a row
@@ -63,7 +63,7 @@ pub enum Command {
     /// Layers, shapes, scales and MACs of a model, and what training each possible tail would take
     #[command(after_help = "Example: flatmin inspect model.tflite --json")]
     Inspect {
-        /// A full-integer int8 .tflite
+        /// A full-integer int8 .tflite or QDQ .onnx
         model: PathBuf,
         /// Labelled samples that the device keeps
         #[arg(long, default_value_t = Recipe::DEFAULT.replay_capacity)]
@@ -78,7 +78,7 @@ pub enum Command {
     /// Write the device format, and a Rust file with its constants beside it
     #[command(after_help = "Example: flatmin pack model.tflite --layers 2 -o model.pack")]
     Pack {
-        /// A full-integer int8 .tflite
+        /// A full-integer int8 .tflite or QDQ .onnx
         model: PathBuf,
         /// Fully connected layers to train, counted from the end; 0 packs it for inference alone (default: 2,
         /// or 1 if the network has no more)
@@ -94,7 +94,7 @@ pub enum Command {
     /// Plain int8 inference with the crate's own kernels
     #[command(after_help = "Example: flatmin run model.tflite --input x.npy --output y.npy")]
     Run {
-        /// A full-integer int8 .tflite
+        /// A full-integer int8 .tflite or QDQ .onnx
         model: PathBuf,
         /// int8 or float32 .npy, batch first; float32 is quantized with the model's input parameters. Once for
         /// each input of the model

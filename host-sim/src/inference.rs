@@ -67,7 +67,8 @@ pub fn run(model: &Model, batches: &[Samples]) -> Result<Vec<Values>> {
         )
         .collect();
     let gathered = network.outputs.iter().enumerate().map(|(place, border)| {
-        let all = outputs.iter().flat_map(|sample| sample[place].iter().copied());
+        let all = outputs.iter().flat_map(|sample| sample[place].iter().copied()).collect();
+        let all = border.to_file::<i8>(all).into_iter();
         let Affine { scale, zero_point } = network.tensors[border.tensor].affine;
         let unsigned = network.tensors[border.tensor].unsigned;
         let value = |q: i8| if unsigned { i32::from(q.cast_unsigned()) } else { q.into() };
@@ -83,7 +84,7 @@ pub fn run(model: &Model, batches: &[Samples]) -> Result<Vec<Values>> {
 
 /// Values as the bytes of the runtime's input.
 pub(crate) fn quantized(inputs: &Inputs, border: &Border, affine: Affine) -> Result<Vec<i8>> {
-    Ok(match (inputs, border.element) {
+    let values = match (inputs, border.element) {
         (Inputs::I8(values), Element::I8) => values.clone(),
         (Inputs::U8(values), Element::U8) => values.iter().map(|v| v.cast_signed()).collect(),
         (Inputs::F32(values), Element::I8 | Element::F32) => {
@@ -97,5 +98,6 @@ pub(crate) fn quantized(inputs: &Inputs, border: &Border, affine: Affine) -> Res
         (Inputs::I8(_), found) => bail!("is {found:?} in the model, int8 was given"),
         (Inputs::U8(_), found) => bail!("is {found:?} in the model, uint8 was given"),
         (_, found) => bail!("is {found:?} in the model, which cannot be an input"),
-    })
+    };
+    Ok(border.to_network(values))
 }

@@ -7,6 +7,7 @@ pub mod graph;
 pub mod inference;
 pub mod inspect;
 pub mod model;
+pub mod onnx;
 pub mod output;
 pub mod packer;
 pub mod report;

@@ -1,7 +1,7 @@
 //! A model file: its bytes and the graph in it.
 
 use crate::packer::{self, Network, PackFile};
-use crate::tflite;
+use crate::{onnx, tflite};
 use anyhow::{Context, Result};
 use std::borrow::Cow;
 use std::path::Path;
@@ -17,14 +17,16 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads a `.tflite`.
+    /// Reads a `.tflite`, or an ONNX file if its name ends in `.onnx`.
     ///
     /// # Errors
     /// The message names the file and what is wrong with it.
     pub fn open(path: &Path) -> Result<Self> {
         let bytes =
             std::fs::read(path).with_context(|| format!("cannot read the model {}", path.display()))?;
-        Self::parse(path.display().to_string(), bytes.into())
+        let onnx = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+        let name = path.display().to_string();
+        if onnx { Self::parse_onnx(name, bytes.into()) } else { Self::parse(name, bytes.into()) }
     }
 
     /// A bundled model.
@@ -38,6 +40,19 @@ impl Model {
     fn parse(name: String, bytes: Cow<'static, [u8]>) -> Result<Self> {
         let graph = tflite::read(&bytes).with_context(|| name.clone())?;
         let network = packer::lower(&graph).with_context(|| name.clone())?;
+        Ok(Self { name, network, bytes })
+    }
+
+    /// The borders keep the file's shapes, whatever order the network's tensors lie in.
+    fn parse_onnx(name: String, bytes: Cow<'static, [u8]>) -> Result<Self> {
+        let file = onnx::read(&bytes).with_context(|| name.clone())?;
+        let mut network = packer::lower(&file.graph).with_context(|| name.clone())?;
+        let both = network.inputs.iter_mut().zip(file.inputs);
+        for (border, onnx::Border { shape, order }) in
+            both.chain(network.outputs.iter_mut().zip(file.outputs))
+        {
+            (border.shape, border.order) = (shape, order);
+        }
         Ok(Self { name, network, bytes })
     }
 

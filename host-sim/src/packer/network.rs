@@ -1,6 +1,6 @@
 //! A network of the runtime's operators, between [`super::lower`] and the bytes of a pack.
 
-use crate::graph::Element;
+use crate::graph::{Element, Tensor};
 use flatmin::Affine;
 use flatmin::pack::format::operator as code;
 
@@ -135,9 +135,32 @@ pub struct Border {
     pub element: Element,
     /// The file's shape, batch included.
     pub shape: Vec<usize>,
+    /// Axis `i` of the runtime's tensor is axis `order[i]` of the file's: ONNX has channels before height and
+    /// width.
+    pub order: Vec<usize>,
 }
 
 impl Border {
+    /// A border that lies in the runtime as it does in the file.
+    pub(super) fn of(lowered: usize, tensor: &Tensor) -> Self {
+        let order = (0..tensor.shape.len()).collect();
+        Self { tensor: lowered, element: tensor.element, shape: tensor.shape.clone(), order }
+    }
+
+    /// Values of whole samples, one after another, from the file's order to the runtime's.
+    pub fn to_network<T: Copy>(&self, values: Vec<T>) -> Vec<T> {
+        if self.order.is_sorted() { values } else { self.layout().to_network(&values) }
+    }
+
+    /// The way back.
+    pub fn to_file<T: Copy>(&self, values: Vec<T>) -> Vec<T> {
+        if self.order.is_sorted() { values } else { self.layout().to_file(&values) }
+    }
+
+    fn layout(&self) -> crate::onnx::Border {
+        crate::onnx::Border { shape: self.shape.clone(), order: self.order.clone() }
+    }
+
     /// Shape of one sample: without the batch.
     pub fn sample_shape(&self) -> &[usize] {
         match self.shape.split_first() {

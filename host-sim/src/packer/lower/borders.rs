@@ -24,8 +24,7 @@ impl Lowering<'_> {
             };
             match self.define(inside) {
                 Ok(lowered) => {
-                    let (element, shape) = (tensor.element, tensor.shape.clone());
-                    borders.push(Border { tensor: lowered, element, shape });
+                    borders.push(Border::of(lowered, tensor));
                 }
                 // An operator that reads it says the same, with its own name.
                 Err(_) if graph.operators.iter().any(|op| op.inputs.contains(&Some(index))) => {}
@@ -80,7 +79,7 @@ impl Lowering<'_> {
                     "tensor {index} `{name}` is the network's output, but nothing computes it"
                 )));
             };
-            Ok(Border { tensor: lowered, element: tensor.element, shape: tensor.shape.clone() })
+            Ok(Border::of(lowered, tensor))
         };
         let outputs = graph.outputs.iter().map(border).collect::<Result<Vec<_>, _>>()?;
         if outputs.is_empty() {
