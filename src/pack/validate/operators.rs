@@ -69,6 +69,7 @@ pub(super) fn check_operator(pack: &Pack, op: &OperatorRecord) -> Result<(), &'s
         }
         operator::MEAN => {
             let mean = Mean::read(pack.parameters(op)).ok_or("parameters are cut off")?;
+            check(sane_multiplier([mean.multiplier.mantissa, mean.multiplier.shift]), MULTIPLIER)?;
             let kept = input.extents().into_iter().zip(mean.axes).filter(|(_, averaged)| !averaged);
             check(kept.map(|(extent, _)| extent).product::<usize>() == output.len(), "output's shape")
         }
@@ -94,6 +95,13 @@ pub(super) fn check_operator(pack: &Pack, op: &OperatorRecord) -> Result<(), &'s
         }
         _ => Err("unknown kind"),
     }
+}
+
+const MULTIPLIER: &str = "a multiplier's mantissa or shift is out of range";
+
+/// Mantissa and shift as [`crate::Multiplier`] wants them.
+fn sane_multiplier([mantissa, shift]: [i32; 2]) -> bool {
+    mantissa >= 0 && (-31..=30).contains(&shift)
 }
 
 /// Whether an output may lie where an input does: apart, or in the very same place.
@@ -129,7 +137,8 @@ fn check_pairwise(
         operator::PRELU => 4,
         _ => SumMultipliers::WORDS,
     };
-    check(parameters.len() == expected, "parameters are cut off")
+    check(parameters.len() == expected, "parameters are cut off")?;
+    check(parameters.as_chunks().0.iter().copied().all(sane_multiplier), MULTIPLIER)
 }
 
 fn taps(op: &OperatorRecord) -> usize {
@@ -173,6 +182,8 @@ fn check_weights(pack: &Pack, op: &OperatorRecord, taps: usize, outputs: usize) 
     check(pack.int32(c.biases, outputs).len() == outputs, "biases are cut off or misaligned")?;
     check(pack.int32(c.mantissas, outputs).len() == outputs, "mantissas are cut off or misaligned")?;
     check(pack.int32(c.shifts, outputs).len() == outputs, "shifts are cut off or misaligned")?;
+    let multipliers = pack.int32(c.mantissas, outputs).iter().zip(pack.int32(c.shifts, outputs));
+    check(multipliers.map(|(m, s)| [*m, *s]).all(sane_multiplier), MULTIPLIER)?;
     check(pack.float32(c.scales, scales).len() == scales, "scales are cut off or misaligned")?;
     let sane = |s: &f32| s.is_finite() && *s > 0.0;
     check(pack.float32(c.scales, scales).iter().all(sane), "a weight scale is not a positive number")
