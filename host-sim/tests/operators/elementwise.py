@@ -59,8 +59,13 @@ def binary(rng):
             first, second, result = binary_scales(rng, operator, number)
             if number == 2:
                 result = f32(result / 100)  # nearly everything saturates, the multiplier may exceed 1
-            if number == 1 and operator == "MUL":
-                result = near_tie(rng, float(first) * float(second), rng.integers(20, 128) * rng.integers(20, 128))
+            if number < 2 and operator == "MUL":
+                result = decisive(
+                    rng,
+                    PRODUCTS,
+                    lambda to: first * second / f32(to),
+                    lambda to: float(first) * float(second) / float(to),
+                )
             one = np.tile(every_value(rng)[0], (256, 1))[:, None]
             other = np.broadcast_to(every_value(rng)[0, 0][:, None, None], (256, 1, 256)).copy()
             shape = (1, 256)
@@ -72,17 +77,33 @@ def binary(rng):
         yield Case(operator, "of a tensor with itself", both, [0, 0], [1], [samples(rng, shape)], options(name), 2)
 
 
-def near_tie(rng, step, distance):
-    """An output scale with which `distance` steps come to a half, but for the scale's own rounding: a multiplier
-    taken in another precision, or in another order, then rounds the other way."""
-    return f32(step * float(distance) / (rng.integers(5, 60) + 0.5))
+def half_away(value):
+    return int(np.floor(abs(value) + 0.5) * np.sign(value))
 
 
-def unary_case(rng, operator, number, result, opts=None, version=2):
+def decisive(rng, distances, single, double):
+    """An output scale with which one of `distances` input steps come so close to a half that the multiplier's precision
+    decides. `single` and `double` give the multiplier of an output scale as the two precisions take it. Not below a
+    half: there the first of two roundings meets the half first."""
+    while True:
+        distance = int(rng.choice(distances))
+        wanted = (rng.integers(distance // 2 + 1, min(distance + 1, 90)) + 0.5) / distance
+        output_scale = f32(double(1.0) / wanted)
+        if half_away(distance * float(single(output_scale))) != half_away(distance * float(double(output_scale))):
+            return output_scale
+
+
+# Products of two distances from zero points, which both lie within the bytes.
+PRODUCTS = [a * b for a in range(5, 12) for b in range(4, 12)]
+# Steps that lie on both sides of a zero point in -90..90.
+STEPS = range(20, 38)
+
+
+def unary_case(rng, operator, number, result, opts=None, version=2, from_scale=None):
     """All 256 values, or a shape of rank 1 to 4."""
     # Scales with which the inputs reach past both ends of what the operator does.
     low, high = {"RELU6": (-1.7, -0.7), "RELU_N1_TO_1": (-2.2, -1), "TANH": (-2.5, -1)}.get(operator, (-3, 0))
-    from_scale = scale(rng, low, high)
+    from_scale = from_scale or scale(rng, low, high)
     zero = zero_point(rng) if number % 5 == 0 else int(rng.integers(-90, 90))
     to_scale, to_zero = result(from_scale)
     shape = [(1, 256), (1, 3, 5, 7), (1, 6, 9), (13,)][number % 8 if number % 8 < 4 else 0]
@@ -90,6 +111,10 @@ def unary_case(rng, operator, number, result, opts=None, version=2):
     about = f"{shape}, scale {from_scale:.4g} to {to_scale:.4g}, zero point {zero} to {to_zero}"
     tensors = [activation(shape, from_scale, zero), output(to_scale, to_zero)]
     return Case(operator, about, tensors, [0], [1], [stream], opts, version)
+
+
+def near_identity(rng, from_scale):
+    return decisive(rng, STEPS, lambda to: from_scale / f32(to), lambda to: float(from_scale) / float(to))
 
 
 def unary(rng):
@@ -100,8 +125,7 @@ def unary(rng):
         return f32(from_scale * 2.0 ** int(rng.integers(-1, 3))), int(rng.integers(-128, 100))
 
     def near(from_scale):
-        # No more than the 37 steps that lie on both sides of every zero point but the wild ones.
-        return near_tie(rng, float(from_scale), rng.integers(20, 38)), int(rng.integers(-60, 60))
+        return near_identity(rng, from_scale), int(rng.integers(-60, 60))
 
     for number in range(20):
         yield unary_case(rng, "LOGISTIC", number, lambda _: (f32(1 / 256), -128))
@@ -114,13 +138,45 @@ def unary(rng):
         yield unary_case(rng, "RELU_N1_TO_1", number, result, version=1)
         alpha = float([2.0**-3, rng.uniform(0, 1), 0.3, rng.uniform(1, 2), 0.0, -0.25][number % 6])
         yield unary_case(rng, "LEAKY_RELU", number, result, options("LeakyRelu", alpha=alpha))
-    for number in range(8):
-        alpha = f32(rng.uniform(0.5, 1) * (-1) ** number)
+    for number in range(4):
+        alpha = f32(rng.uniform(0.5, 1))
 
         def near_below(from_scale):
-            return near_tie(rng, float(from_scale) * abs(float(alpha)), rng.integers(20, 38)), int(rng.integers(-20, 60))
+            return (
+                decisive(
+                    rng,
+                    STEPS,
+                    lambda to: from_scale * alpha / f32(to),
+                    lambda to: float(from_scale) * float(alpha) / float(to),
+                ),
+                int(rng.integers(-20, 60)),
+            )
 
         yield unary_case(rng, "LEAKY_RELU", 4 * number + 4, near_below, options("LeakyRelu", alpha=float(alpha)))
+    for alpha in (-0.25, -0.125, -0.75, -1.5):
+        # Powers of two: exact halves, which a negative factor would round the other way.
+        yield unary_case(rng, "LEAKY_RELU", 4, lambda step: (step, 3), options("LeakyRelu", alpha=alpha))
+    yield from decisive_hard_swish(rng)
+
+
+def fixed_point_16(real):
+    """The reference's 16-bit mantissa and exponent of a multiplier."""
+    mantissa, exponent = np.frexp(float(real))
+    return int(np.floor(mantissa * 2.0**15 + 0.5)), int(exponent)
+
+
+def decisive_hard_swish(rng):
+    """Scales whose ratio is another 16-bit mantissa in double precision than in single."""
+    found = 0
+    while found < 24:
+        from_scale = scale(rng, -2, -0.7)
+        to_scale = f32(from_scale * 2 ** rng.uniform(-1, 1))
+        single = from_scale * f32(1 / 128) / to_scale
+        double = float(from_scale) / 128 / float(to_scale)
+        if fixed_point_16(single) == fixed_point_16(double):
+            continue
+        found += 1
+        yield unary_case(rng, "HARD_SWISH", 4, lambda _: (to_scale, int(rng.integers(-128, 0))), None, 1, from_scale)
 
 
 def prelu(rng):
@@ -136,10 +192,17 @@ def prelu(rng):
         from_scale, zero = scale(rng, -2, 0), int(rng.integers(-90, 90))
         slope_scale, slope_zero = (f32(2.0**-7), 0) if number % 3 == 0 else (scale(rng, -3, -1.5), zero_point(rng))
         slope = rng.integers(-128, 128, slopes).astype(np.int8)
+        if shape == (1, 256) and number % 3 == 0:
+            slope_scale = scale(rng, -3, -1.5)  # no power of two, which every precision holds
         to_scale = from_scale if number % 3 == 0 else f32(from_scale * 2 ** rng.uniform(-1, 2))
         if shape == (1, 256):
-            distance = rng.integers(20, 38) * max(1, abs(int(slope[0]) - slope_zero))
-            to_scale = near_tie(rng, float(from_scale) * float(slope_scale), distance)
+            slope[0] = np.clip(slope_zero + (7 if slope_zero < 0 else -7), -128, 127)
+            to_scale = decisive(
+                rng,
+                range(35, 100, 7),
+                lambda to: from_scale * slope_scale / f32(to),
+                lambda to: float(from_scale) * float(slope_scale) / float(to),
+            )
         stream = every_value(rng, 2) if shape == (1, 256) else samples(rng, shape, zero=zero)
         tensors = [activation(shape, from_scale, zero), constant(slope, slope_scale, slope_zero)]
         tensors.append(output(to_scale, int(rng.integers(-90, 90))))
@@ -157,7 +220,7 @@ def quantize(rng):
             f32(from_scale * 2),
             scale(rng),
             f32(from_scale * 2 ** rng.uniform(-2, 2)),
-            near_tie(rng, float(from_scale), rng.integers(20, 38)),
+            near_identity(rng, from_scale),
         ][number % 5]
         zero = zero_point(rng) if number % 5 < 4 else int(rng.integers(-90, 90))
         to_zero = zero if number == 0 else zero_point(rng)
