@@ -1,8 +1,9 @@
 //! What must hold for any bytes: the bodies of the fuzz targets in `host-sim/fuzz`, and of the test that replays
 //! what they found.
 
+use crate::graph::Graph;
 use crate::packer::{self, PackFile};
-use crate::tflite;
+use crate::{onnx, tflite};
 use flatmin::Pack;
 use flatmin::pack::format::header;
 
@@ -13,8 +14,20 @@ const LARGEST_ARENA: usize = 1 << 20;
 
 /// Bytes as a `.tflite`: a model or an error; a model packs or is refused; a pack runs.
 pub fn tflite(bytes: &[u8]) {
-    let Ok(graph) = tflite::read(bytes) else { return };
-    let Ok(network) = packer::lower(&graph) else { return };
+    if let Ok(graph) = tflite::read(bytes) {
+        graph_of(&graph, bytes);
+    }
+}
+
+/// The same for an ONNX file.
+pub fn onnx(bytes: &[u8]) {
+    if let Ok(network) = onnx::read(bytes) {
+        graph_of(&network.graph, bytes);
+    }
+}
+
+fn graph_of(graph: &Graph, bytes: &[u8]) {
+    let Ok(network) = packer::lower(graph) else { return };
     for layers in 0..=network.trainable_layers() {
         if let Ok(file) = packer::pack(&network, bytes, layers) {
             run(&file.pack());

@@ -46,6 +46,9 @@ fn found_by_fuzzing() {
     for path in files("fuzz/regressions", "tflite") {
         fuzzing::tflite(&std::fs::read(path).unwrap());
     }
+    for path in files("fuzz/regressions", "onnx") {
+        fuzzing::onnx(&std::fs::read(path).unwrap());
+    }
     for path in files("fuzz/regressions", "pack") {
         fuzzing::pack(&std::fs::read(path).unwrap());
     }
@@ -74,5 +77,16 @@ fn damaged_models_are_refused_or_run() {
     let mut damage = Damage(2);
     for _ in 0..300 {
         fuzzing::tflite(&damage.apply(&model));
+    }
+}
+
+#[test]
+fn damaged_onnx_models_are_refused_or_run() {
+    let mut damage = Damage(3);
+    for path in files("tests/onnx/golden", "onnx") {
+        let model = std::fs::read(path).unwrap();
+        for _ in 0..30 {
+            fuzzing::onnx(&damage.apply(&model));
+        }
     }
 }
