@@ -29,7 +29,7 @@ pub fn onnx(bytes: &[u8]) {
 fn graph_of(graph: &Graph, bytes: &[u8]) {
     let Ok(network) = packer::lower(graph) else { return };
     for layers in 0..=network.trainable_layers() {
-        if let Ok(file) = packer::pack(&network, bytes, layers) {
+        if let Ok(file) = packer::pack(&network, flatmin::crc32(bytes), layers) {
             run(&file.pack());
         }
     }

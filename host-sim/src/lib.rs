@@ -6,6 +6,7 @@ pub mod fuzzing;
 pub mod graph;
 pub mod inference;
 pub mod inspect;
+pub mod mapped;
 pub mod model;
 pub mod onnx;
 pub mod output;

@@ -1,9 +1,9 @@
 //! A model file: its bytes and the graph in it.
 
+use crate::mapped::with_file;
 use crate::packer::{self, Network, PackFile};
 use crate::{onnx, tflite};
 use anyhow::{Context, Result};
-use std::borrow::Cow;
 use std::path::Path;
 
 /// A model, named for messages.
@@ -13,7 +13,8 @@ pub struct Model {
     pub name: String,
     /// The network as the runtime runs it.
     pub network: Network,
-    bytes: Cow<'static, [u8]>,
+    file_bytes: usize,
+    file_crc32: u32,
 }
 
 impl Model {
@@ -22,11 +23,11 @@ impl Model {
     /// # Errors
     /// The message names the file and what is wrong with it.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes =
-            std::fs::read(path).with_context(|| format!("cannot read the model {}", path.display()))?;
         let onnx = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
         let name = path.display().to_string();
-        if onnx { Self::parse_onnx(name, bytes.into()) } else { Self::parse(name, bytes.into()) }
+        let parse =
+            |bytes: &[u8]| if onnx { Self::parse_onnx(name, bytes) } else { Self::parse(name, bytes) };
+        with_file(path, parse).with_context(|| format!("cannot read the model {}", path.display()))?
     }
 
     /// A bundled model.
@@ -34,18 +35,18 @@ impl Model {
     /// # Errors
     /// See [`Self::open`].
     pub fn bundled(name: String, bytes: &'static [u8]) -> Result<Self> {
-        Self::parse(name, bytes.into())
+        Self::parse(name, bytes)
     }
 
-    fn parse(name: String, bytes: Cow<'static, [u8]>) -> Result<Self> {
-        let graph = tflite::read(&bytes).with_context(|| name.clone())?;
+    fn parse(name: String, bytes: &[u8]) -> Result<Self> {
+        let graph = tflite::read(bytes).with_context(|| name.clone())?;
         let network = packer::lower(&graph).with_context(|| name.clone())?;
-        Ok(Self { name, network, bytes })
+        Ok(Self { name, network, file_bytes: bytes.len(), file_crc32: flatmin::crc32(bytes) })
     }
 
     /// The borders keep the file's shapes, whatever order the network's tensors lie in.
-    fn parse_onnx(name: String, bytes: Cow<'static, [u8]>) -> Result<Self> {
-        let file = onnx::read(&bytes).with_context(|| name.clone())?;
+    fn parse_onnx(name: String, bytes: &[u8]) -> Result<Self> {
+        let file = onnx::read(bytes).with_context(|| name.clone())?;
         let mut network = packer::lower(&file.graph).with_context(|| name.clone())?;
         let both = network.inputs.iter_mut().zip(file.inputs);
         for (border, onnx::Border { shape, order }) in
@@ -53,7 +54,7 @@ impl Model {
         {
             (border.shape, border.order) = (shape, order);
         }
-        Ok(Self { name, network, bytes })
+        Ok(Self { name, network, file_bytes: bytes.len(), file_crc32: flatmin::crc32(bytes) })
     }
 
     /// Packs it with the last `layers` layers trainable.
@@ -61,7 +62,7 @@ impl Model {
     /// # Errors
     /// The message names the model.
     pub fn pack(&self, layers: usize) -> Result<PackFile> {
-        packer::pack(&self.network, &self.bytes, layers).with_context(|| self.name.clone())
+        packer::pack(&self.network, self.file_crc32, layers).with_context(|| self.name.clone())
     }
 
     /// How many layers to train: as many as asked for, or at most two where nothing was asked.
@@ -86,6 +87,6 @@ impl Model {
 
     /// Size of the file in bytes.
     pub fn file_bytes(&self) -> usize {
-        self.bytes.len()
+        self.file_bytes
     }
 }

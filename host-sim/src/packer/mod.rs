@@ -113,14 +113,14 @@ pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
     Ok(lower::lower(graph)?.arranged())
 }
 
-/// Packs `network` with its last `layers` fully connected layers as the tail; `model` is the file it came from,
-/// whose checksum the pack carries.
+/// Packs `network` with its last `layers` fully connected layers as the tail; `model_crc32` is the checksum of the
+/// file it came from, which the pack carries.
 ///
 /// # Errors
 /// See [`PackerError`].
-pub fn pack(network: &Network, model: &[u8], layers: usize) -> Result<PackFile, PackerError> {
+pub fn pack(network: &Network, model_crc32: u32, layers: usize) -> Result<PackFile, PackerError> {
     check_layers(network, layers)?;
-    let file = PackFile::new(&write::write(network, flatmin::crc32(model), layers));
+    let file = PackFile::new(&write::write(network, model_crc32, layers));
     flatmin::Pack::new(file.bytes())?;
     Ok(file)
 }
