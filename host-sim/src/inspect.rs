@@ -68,6 +68,8 @@ pub struct Inspection {
     pub arena_bytes: usize,
     /// The largest sum of activations alive at one operator: no plan can be smaller.
     pub arena_lower_bound: usize,
+    /// What a greedy planner by size takes without reordering and sharing, as TensorFlow Lite Micro's.
+    pub arena_greedy_bytes: usize,
     /// Operators.
     pub layers: Vec<Layer>,
     /// Possible tails.
@@ -121,6 +123,7 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
         file_bytes: model.file_bytes(),
         arena_bytes: plan.bytes,
         arena_lower_bound: plan.lower_bound,
+        arena_greedy_bytes: network.greedy_arena_bytes,
         layers: layers.collect(),
         cuts,
         replay_capacity: recipe.replay_capacity,
@@ -133,8 +136,8 @@ impl fmt::Display for Inspection {
         let arena = self.arena_bytes;
         writeln!(
             f,
-            "{}: {} bytes, {macs} MACs, activation arena {arena} bytes (lower bound {})",
-            self.model, self.file_bytes, self.arena_lower_bound
+            "{}: {} bytes, {macs} MACs, activation arena {arena} bytes (lower bound {}, greedy planner {})",
+            self.model, self.file_bytes, self.arena_lower_bound, self.arena_greedy_bytes
         )?;
         let mut table = Table::new();
         table.load_style(UTF8_HORIZONTAL_ONLY);

@@ -110,7 +110,9 @@ pub fn check_layers(network: &Network, layers: usize) -> Result<(), PackerError>
 /// # Errors
 /// See [`PackerError`].
 pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
-    Ok(lower::lower(graph)?.arranged())
+    let lowered = lower::lower(graph)?;
+    let greedy_arena_bytes = plan::greedy_bytes(&lowered);
+    Ok(Network { greedy_arena_bytes, ..lowered.arranged() })
 }
 
 /// Packs `network` with its last `layers` fully connected layers as the tail; `model_crc32` is the checksum of the

@@ -181,6 +181,9 @@ pub struct Network {
     pub inputs: Vec<Border>,
     /// The network's outputs.
     pub outputs: Vec<Border>,
+    /// Size of the arena that a greedy planner by size gives to the file's operators in the file's order, no
+    /// place shared, as TensorFlow Lite Micro's does: what the plan is compared with.
+    pub greedy_arena_bytes: usize,
 }
 
 impl Network {

@@ -39,7 +39,13 @@ pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
         return Err(PackerError::Unsupported(problems));
     }
     let outputs = lowering.outputs()?;
-    let network = Network { tensors: lowering.tensors, steps: lowering.steps, inputs: inputs?, outputs };
+    let network = Network {
+        tensors: lowering.tensors,
+        steps: lowering.steps,
+        inputs: inputs?,
+        outputs,
+        greedy_arena_bytes: 0,
+    };
     Ok(network.with_canonical_dense_borders())
 }
 

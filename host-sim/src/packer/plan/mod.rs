@@ -91,6 +91,12 @@ fn share_places(network: &mut Network) {
     }
 }
 
+/// See [`Network::greedy_arena_bytes`].
+pub(super) fn greedy_bytes(network: &Network) -> usize {
+    let arrays: Vec<Life> = network.lives().into_iter().flatten().collect();
+    place::greedy(&arrays).1
+}
+
 /// Plans the arena of all operators, trunk and tail.
 pub fn plan(network: &Network) -> Plan {
     let lives = network.lives();

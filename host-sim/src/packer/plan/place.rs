@@ -45,6 +45,13 @@ pub(super) fn best(arrays: &[Life], lower_bound: usize) -> (Vec<usize>, usize) {
     (offsets, bytes)
 }
 
+/// Largest first, each at the lowest offset that is free.
+pub(super) fn greedy(arrays: &[Life]) -> (Vec<usize>, usize) {
+    let mut order: Vec<usize> = (0..arrays.len()).collect();
+    order.sort_by_key(|&i| [usize::MAX - arrays[i].bytes, arrays[i].first]);
+    first_fit(arrays, &order)
+}
+
 /// Each array in `order` at the lowest offset that is free for as long as it lives.
 pub(super) fn first_fit(arrays: &[Life], order: &[usize]) -> (Vec<usize>, usize) {
     let mut offsets = vec![0; arrays.len()];

@@ -1,8 +1,7 @@
-use super::place::{best, first_fit};
+use super::place::{best, greedy};
 use super::*;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
-use std::cmp::Reverse;
 
 /// Lives at random: what a plan must hold for is no more than that.
 fn arrays(seed: u64, count: usize) -> Vec<Life> {
@@ -43,9 +42,7 @@ fn never_above_first_fit_by_size_and_often_below() {
     let mut below = 0;
     for seed in 0..50 {
         let arrays = arrays(1000 + seed, 16);
-        let mut by_size: Vec<usize> = (0..arrays.len()).collect();
-        by_size.sort_by_key(|&i| (Reverse(arrays[i].bytes), arrays[i].first));
-        let (_, greedy) = first_fit(&arrays, &by_size);
+        let (_, greedy) = greedy(&arrays);
         let (_, found) = best(&arrays, lower_bound(&arrays));
         assert!(found <= greedy);
         below += usize::from(found < greedy);
