@@ -49,5 +49,6 @@ pub use memory::{Arena, MemoryPlan, Region};
 pub use optim::{BiasTreatment, Method, Recipe, RecipeError, Schedule};
 pub use pack::{Activation, Aligned, Pack, PackError, Sizes, crc32};
 pub use quant::{Affine, Multiplier, as_int8};
+pub use requant::TunedLayer;
 pub use trunk::{Operators, infer};
 pub use tuner::{Evaluation, Score, StepReport, Tuner, TunerError, Version};

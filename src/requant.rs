@@ -43,6 +43,23 @@ struct Layer {
     clamp: [i8; 2],
 }
 
+/// One dense layer of a tuned tail, quantized as TensorFlow Lite's specification wants it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TunedLayer<'t> {
+    /// `[outputs, inputs]`, symmetric.
+    pub weights: &'t [i8],
+    /// One an output, at the scale of input times weight.
+    pub biases: &'t [i32],
+    /// One an output; all alike where the layer has one scale in all.
+    pub scales: &'t [f32],
+    /// The layer was packed with one scale an output.
+    pub per_channel: bool,
+    /// Scale and zero point of its input.
+    pub input: Affine,
+    /// Scale and zero point of its output.
+    pub output: Affine,
+}
+
 /// A tuned int8 tail in caller-owned buffers.
 #[derive(Debug)]
 pub(crate) struct TunedTail<'a> {
@@ -96,6 +113,29 @@ impl<'a> TunedTail<'a> {
             let _ = self.layers.push(Layer { operator, input, output, clamp });
             (input, unfold) = (output, 1.0);
         }
+    }
+
+    /// The layers, first to last; none before the first [`Self::quantize`].
+    pub fn layers(&self, pack: &Pack) -> impl Iterator<Item = TunedLayer<'_>> {
+        let (mut words, mut weights): (&[i32], &[i8]) = (self.words, self.weights);
+        let pack = *pack;
+        self.layers.iter().map(move |layer| {
+            let outputs = pack.tensor(layer.operator.output).len();
+            let inputs = pack.tensor(layer.operator.input).len();
+            let (own, behind) = words.split_at((outputs * TUNED_WORDS).min(words.len()));
+            let (own_weights, weights_behind) = weights.split_at((outputs * inputs).min(weights.len()));
+            (words, weights) = (behind, weights_behind);
+            let part = |index: usize| own.get(index * outputs..(index + 1) * outputs).unwrap_or(&[]);
+            TunedLayer {
+                weights: own_weights,
+                biases: part(0),
+                // Kept as bits beside the integers.
+                scales: bytemuck::try_cast_slice(part(3)).unwrap_or(&[]),
+                per_channel: layer.operator.per_channel,
+                input: layer.input,
+                output: layer.output,
+            }
+        })
     }
 
     /// Runs the tail in place of the packed one: from the feature to the output in `arena`.

@@ -30,18 +30,22 @@ if [ -r "${kws[0]}" ] && [ -r "${kws[1]}" ]; then
 else
   echo "SKIPPED: MLPerf Tiny's keyword spotting: no model or clips in $shared"
 fi
+cargo build --quiet --release -p host-sim
+flatmin=${CARGO_TARGET_DIR:-target}/release/flatmin
+# A tuned network, written back as a .tflite: LiteRT must answer as the device does.
+"$flatmin" export --wearer 3 --label-noise 0.2 --output target/tuned.tflite
+arguments+=(--random target/tuned.tflite)
 tiny=$shared/models/mlperf-tiny
 images=("$tiny/image_classification/pretrainedResnet_quant.tflite" "$shared/data/cifar10/test5k_jpeg75.bin")
 if [ -r "${images[0]}" ] && [ -r "${images[1]}" ]; then
-  arguments+=(--images "${images[@]}" --random "$tiny"/anomaly_detection/ad01_int8.tflite
+  arguments+=("$tiny"/anomaly_detection/ad01_int8.tflite
     "$tiny"/image_classification/pretrainedResnet_{quant,large_int8}.tflite
     "$tiny"/streaming_wakeword/str_ww_ref_model.tflite "$tiny"/visual_wake_words/vww_96_int8.tflite
-    "$shared"/models/tflm/*.tflite "$shared"/models/microflow/*.tflite)
+    "$shared"/models/tflm/*.tflite "$shared"/models/microflow/*.tflite --images "${images[@]}")
 else
   echo "SKIPPED: MLPerf Tiny's other networks: no models or pictures in $shared"
 fi
-cargo build --quiet --release -p host-sim
-"$python" host-sim/tests/compare_with_litert.py "${CARGO_TARGET_DIR:-target}/release/flatmin" ${arguments[@]+"${arguments[@]}"}
+"$python" host-sim/tests/compare_with_litert.py "$flatmin" ${arguments[@]+"${arguments[@]}"}
 
 "$python" host-sim/tests/operators/generate.py
 cargo test --quiet -p host-sim --test operator_grid

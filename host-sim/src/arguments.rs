@@ -45,6 +45,25 @@ pub enum Command {
         #[command(flatten)]
         options: TuneOptions,
     },
+    /// Tune, and write the tuned layers back into the .tflite: it answers as the tuned device does
+    #[command(after_help = "Examples:\n  flatmin export --wearer 3 --method asam -o tuned.tflite\n  \
+        flatmin export model.tflite --data x.npy y.npy --method sam -o tuned.tflite")]
+    Export {
+        /// A full-integer int8 .tflite; without it the bundled model of --wearer
+        #[arg(requires = "data")]
+        model: Option<PathBuf>,
+        /// As for tune
+        #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "model")]
+        data: Vec<PathBuf>,
+        /// The held-out wearer, 1 to 10
+        #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64), conflicts_with = "model")]
+        wearer: u16,
+        /// Where to write the tuned .tflite
+        #[arg(short, long)]
+        output: PathBuf,
+        #[command(flatten)]
+        options: TuneOptions,
+    },
     /// Build the firmware, run it in QEMU with the same data and seed, and compare it with the desktop
     #[command(after_help = "Example: flatmin emulate --board mps2-an386 --method sam --json")]
     Emulate {

@@ -2,6 +2,7 @@
 //! runs.
 
 pub mod emulate;
+pub mod export;
 pub mod fuzzing;
 pub mod graph;
 pub mod inference;

@@ -13,7 +13,7 @@ use host_sim::output::write_file;
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
 use host_sim::tuning::{Subject, method_name, sized, tune};
-use host_sim::{inspect, wearers};
+use host_sim::{export, inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::io::{self, Write};
@@ -64,6 +64,13 @@ fn run(cli: Cli) -> Result<()> {
             let subject = user_subject(&path, &data, &options)?;
             let page = options.report.clone();
             tune_all(&[subject], &path.display().to_string(), &options, page.as_deref())
+        }
+        Some(Command::Export { model, data, wearer, output, options }) => {
+            let subject = match model {
+                Some(path) => user_subject(&path, &data, &options)?,
+                None => options.wearer(wearer.into())?,
+            };
+            export_tuned(&subject, &output, &options)
         }
         Some(Command::Emulate { board, wearer, log, options }) => {
             let subject = options.wearer(wearer.into())?;
@@ -224,6 +231,28 @@ fn pack(model: &Path, layers: Option<usize>, output: &Path, json: bool) -> Resul
         let (bytes, parameters) = (file.bytes().len(), sizes.tail_parameters());
         let (output, rust) = (output.display(), rust.display());
         print(format_args!("{output}: {bytes} bytes, {parameters} trainable parameters\n{rust}: constants"))
+    }
+}
+
+/// With the default recipe's method unless another is asked for.
+fn export_tuned(subject: &Subject, output: &Path, options: &TuneOptions) -> Result<()> {
+    let method = options.methods().pop().unwrap_or(Recipe::DEFAULT.method);
+    let layers = options.layers(subject)?;
+    let bar = ProgressBar::new(u64::from(options.epochs));
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
+    let export = export::export(subject, layers, options.recipe(method), || bar.inc(1))?;
+    bar.finish_and_clear();
+    write_file(output, &export.bytes).with_context(|| format!("cannot write {}", output.display()))?;
+    let (bytes, checked, method) = (export.bytes.len(), export.checked, method_name(method));
+    if options.json {
+        print(serde_json::json!({
+            "output": output, "bytes": bytes, "method": method, "layers": layers, "samples_checked": checked,
+        }))
+    } else {
+        let path = output.display();
+        print(format_args!(
+            "{path}: {bytes} bytes, {layers} layer(s) tuned with {method}; {checked} test samples answered as by the tuned device"
+        ))
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::mapped::with_file;
 use crate::packer::{self, Network, PackFile};
 use crate::{onnx, tflite};
-use anyhow::{Context, Result};
-use std::path::Path;
+use anyhow::{Context, Result, anyhow};
+use std::path::{Path, PathBuf};
 
 /// A model, named for messages.
 #[derive(Debug)]
@@ -13,8 +13,18 @@ pub struct Model {
     pub name: String,
     /// The network as the runtime runs it.
     pub network: Network,
+    source: Source,
     file_bytes: usize,
     file_crc32: u32,
+}
+
+/// Where a model's bytes are.
+#[derive(Debug)]
+enum Source {
+    File(PathBuf),
+    Bundled(&'static [u8]),
+    /// Nowhere: the bytes were given for this once.
+    Gone,
 }
 
 impl Model {
@@ -27,7 +37,9 @@ impl Model {
         let name = path.display().to_string();
         let parse =
             |bytes: &[u8]| if onnx { Self::parse_onnx(name, bytes) } else { Self::parse(name, bytes) };
-        with_file(path, parse).with_context(|| format!("cannot read the model {}", path.display()))?
+        let parsed =
+            with_file(path, parse).with_context(|| format!("cannot read the model {}", path.display()))?;
+        Ok(Self { source: Source::File(path.to_owned()), ..parsed? })
     }
 
     /// A bundled model.
@@ -35,13 +47,23 @@ impl Model {
     /// # Errors
     /// See [`Self::open`].
     pub fn bundled(name: String, bytes: &'static [u8]) -> Result<Self> {
-        Self::parse(name, bytes)
+        Ok(Self { source: Source::Bundled(bytes), ..Self::parse(name, bytes)? })
     }
 
-    fn parse(name: String, bytes: &[u8]) -> Result<Self> {
+    /// A `.tflite` in memory.
+    ///
+    /// # Errors
+    /// See [`Self::open`].
+    pub fn parse(name: String, bytes: &[u8]) -> Result<Self> {
         let graph = tflite::read(bytes).with_context(|| name.clone())?;
         let network = packer::lower(&graph).with_context(|| name.clone())?;
-        Ok(Self { name, network, file_bytes: bytes.len(), file_crc32: flatmin::crc32(bytes) })
+        Ok(Self {
+            name,
+            network,
+            source: Source::Gone,
+            file_bytes: bytes.len(),
+            file_crc32: flatmin::crc32(bytes),
+        })
     }
 
     /// The borders keep the file's shapes, whatever order the network's tensors lie in.
@@ -54,7 +76,30 @@ impl Model {
         {
             (border.shape, border.order) = (shape, order);
         }
-        Ok(Self { name, network, file_bytes: bytes.len(), file_crc32: flatmin::crc32(bytes) })
+        Ok(Self {
+            name,
+            network,
+            source: Source::Gone,
+            file_bytes: bytes.len(),
+            file_crc32: flatmin::crc32(bytes),
+        })
+    }
+
+    /// Calls `function` with the bytes of the `.tflite` that the model came from.
+    ///
+    /// # Errors
+    /// An ONNX file, or one that is no longer there as it was read.
+    pub fn with_file<T>(&self, function: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        let unchanged = |bytes: &[u8]| {
+            if flatmin::crc32(bytes) == self.file_crc32 { Ok(function(bytes)) } else { Err(()) }
+        };
+        let called = match &self.source {
+            Source::File(path) => with_file(path, unchanged)
+                .with_context(|| format!("cannot read the model {}", path.display()))?,
+            Source::Bundled(bytes) => unchanged(bytes),
+            Source::Gone => Err(()),
+        };
+        called.map_err(|()| anyhow!("{}: the file has changed since it was read", self.name))
     }
 
     /// Packs it with the last `layers` layers trainable.

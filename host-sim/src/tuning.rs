@@ -106,7 +106,7 @@ pub fn method_name(method: Method) -> &'static str {
 }
 
 /// The arena of a run, on the boundary that the runtime wants.
-fn arena(file: &PackFile, recipe: &Recipe) -> Vec<u128> {
+pub(crate) fn tuner_arena(file: &PackFile, recipe: &Recipe) -> Vec<u128> {
     vec![0; file.pack().sizes().train_bytes(recipe).div_ceil(16)]
 }
 
@@ -136,7 +136,7 @@ pub fn tune(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl F
     let context = || subject.name.clone();
     let recipe = sized(subject, recipe)?;
     let file = subject.model.pack(layers)?;
-    let mut words = arena(&file, &recipe);
+    let mut words = tuner_arena(&file, &recipe);
     let mut tuner =
         Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).with_context(context)?;
 

@@ -2,7 +2,7 @@
 
 use super::{Evaluation, Score, Tuner, TunerError, Version, int8, load, write_features};
 use crate::optim::{BiasTreatment, Geometry};
-use crate::requant::{self, Range};
+use crate::requant::{self, Range, TunedLayer};
 use crate::tail::{MAX_LAYERS, Workspace, argmax};
 use crate::trunk;
 
@@ -55,6 +55,11 @@ impl Tuner<'_> {
         self.check_latent(latent)?;
         self.pack.feature().of_mut(int8(self.scratch)).copy_from_slice(latent);
         Ok(self.int8_tail(version))
+    }
+
+    /// The tuned int8 layers that [`Version::Tuned`] runs, first to last; none before [`Self::requantize`].
+    pub fn tuned_layers(&self) -> impl Iterator<Item = TunedLayer<'_>> {
+        self.tuned.layers(&self.pack)
     }
 
     fn int8_tail(&mut self, version: Version) -> &[i8] {

@@ -8,11 +8,13 @@ mod field;
 mod movement;
 mod names;
 mod operators;
+mod patch;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use error::ReadError;
+pub use patch::{PatchError, replace_dense};
 
 use crate::graph::{Element, Graph, Operator, Quantization, Tensor};
 use field::{buffer, model, operator, operator_code, quantization, subgraph, tensor};

@@ -6,6 +6,7 @@
 //! size, the table's size, then per field the offset from the table's beginning, 0 if absent.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use super::ReadError;
 
@@ -195,6 +196,15 @@ impl<'a> Table<'a> {
     /// A vector of bytes, empty if absent.
     pub fn bytes(&self, field: usize) -> Result<&'a [u8], ReadError> {
         self.elements(field, 1)
+    }
+
+    /// Where in the file the elements of a vector lie, `element` bytes each; `None` if absent.
+    pub fn place(&self, field: usize, element: usize) -> Result<Option<Range<usize>>, ReadError> {
+        let Some(at) = self.target(field)? else {
+            return Ok(None);
+        };
+        let (start, bytes) = self.file.vector(at, element, self.what)?;
+        Ok(Some(start..start + bytes.len()))
     }
 
     /// A string, empty if absent; what is not UTF-8 is replaced.

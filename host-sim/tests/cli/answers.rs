@@ -172,7 +172,7 @@ fn run_answers_the_golden_bytes() {
 fn every_help_has_an_example() {
     let folder = Folder::new();
     folder.run("--help").success().stdout(contains("Example: flatmin ")).stderr(is_empty());
-    for command in ["tune", "emulate", "inspect", "pack", "run"] {
+    for command in ["tune", "export", "emulate", "inspect", "pack", "run"] {
         let usage = format!("Usage: flatmin {command}");
         let example = format!("flatmin {command} ");
         let assert = folder.run(&format!("{command} --help")).success();

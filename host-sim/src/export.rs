@@ -1,0 +1,60 @@
+//! A tuned network as a `.tflite` again.
+
+use crate::model::Model;
+use crate::tflite;
+use crate::tuning::{Subject, sized, tuner_arena};
+use anyhow::{Context, Result, bail};
+use flatmin::pack::format::operator as code;
+use flatmin::{Recipe, Tuner, Version};
+
+/// An exported network.
+#[derive(Debug)]
+pub struct Export {
+    /// The `.tflite`.
+    pub bytes: Vec<u8>,
+    /// Samples whose outputs were compared with the device's, all of them equal byte by byte.
+    pub checked: usize,
+}
+
+/// Tunes the last `layers` layers and writes them into the subject's model file. The result is read back, and its
+/// outputs are compared with those of the tuned device.
+///
+/// # Errors
+/// What the runtime refuses; a file that has no room for the layers; outputs that differ.
+pub fn export(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl Fn()) -> Result<Export> {
+    let recipe = sized(subject, recipe)?;
+    let file = subject.model.pack(layers)?;
+    let mut words = tuner_arena(&file, &recipe);
+    let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
+    for (input, label) in &subject.adaptation {
+        tuner.observe(input, *label)?;
+    }
+    tuner.start(recipe)?;
+    loop {
+        let report = tuner.step()?;
+        if report.epoch_finished {
+            epoch_done();
+        }
+        if report.finished {
+            break;
+        }
+    }
+    tuner.requantize()?;
+    let network = &subject.model.network;
+    let tail = &network.steps[network.cut(layers)..];
+    let places: Vec<usize> =
+        tail.iter().filter(|step| step.kind == code::FULLY_CONNECTED).map(|step| step.index).collect();
+    let replaced =
+        subject.model.with_file(|bytes| tflite::replace_dense(bytes, &places, tuner.tuned_layers()))?;
+    let bytes = replaced.with_context(|| subject.model.name.clone())?;
+
+    let exported = Model::parse("the exported model".into(), &bytes)?;
+    let pack = exported.pack(0)?;
+    let mut arena = vec![0; pack.pack().sizes().arena_bytes];
+    for (sample, (input, _)) in subject.test.iter().enumerate() {
+        if tuner.classify(input, Version::Tuned)? != flatmin::infer(&pack.pack(), input, &mut arena) {
+            bail!("{}: the exported model answers test sample {sample} differently", subject.name);
+        }
+    }
+    Ok(Export { bytes, checked: subject.test.len() })
+}

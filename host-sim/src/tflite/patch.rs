@@ -1,0 +1,154 @@
+//! Puts a tuned tail back into the `.tflite` it came from: new numbers in the old places, so that everything else
+//! of the file stays as it was.
+
+use super::field::{buffer, model, operator, quantization, subgraph, tensor};
+use super::view::{File, Table};
+use super::{ReadError, read};
+use crate::graph::{Graph, Kind};
+use flatmin::{Affine, TunedLayer};
+use std::ops::Range;
+use thiserror::Error;
+
+/// Why a tail cannot be put into a file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PatchError {
+    /// The file itself.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file has no room for a number.
+    #[error("operator {index} (FULLY_CONNECTED): {what}")]
+    Layer {
+        /// The layer's place in the file.
+        index: usize,
+        /// What is missing or in the way.
+        what: String,
+    },
+}
+
+/// The bytes of `file` with the dense operators at `places` replaced by `layers`, first to last.
+///
+/// # Errors
+/// [`PatchError`]: a file that is no model, or a layer whose numbers have no place of their own in it.
+pub fn replace_dense<'t>(
+    file: &[u8],
+    places: &[usize],
+    layers: impl Iterator<Item = TunedLayer<'t>>,
+) -> Result<Vec<u8>, PatchError> {
+    let graph = read(file)?;
+    let map = Map::read(file)?;
+    let mut bytes = file.to_vec();
+    for (&index, layer) in places.iter().zip(layers) {
+        let fail = |what: String| PatchError::Layer { index, what };
+        let op = graph.operators.get(index).filter(|op| matches!(op.kind, Kind::FullyConnected(_)));
+        let op = op.ok_or_else(|| fail("is not there".into()))?;
+        let input = |place: usize| op.inputs.get(place).copied().flatten();
+        let (Some(weights), Some(biases)) = (input(1), input(2)) else {
+            return Err(fail(
+                "has no bias, and a tuned layer has one: export the network with biases".into(),
+            ));
+        };
+        let scales: Vec<f32> = match layer.per_channel {
+            true => layer.scales.to_vec(),
+            false => layer.scales.iter().take(1).copied().collect(),
+        };
+        let bias_scales: Vec<f32> = scales.iter().map(|scale| layer.input.scale * scale).collect();
+        let bias_bytes: Vec<u8> = layer.biases.iter().flat_map(|b| b.to_le_bytes()).collect();
+        let mut put = |place: Place, values: &[u8]| map.put(&mut bytes, place, values).map_err(fail);
+        put(Place::Data(weights), bytemuck::cast_slice(layer.weights))?;
+        put(Place::Scales(weights), bytemuck::cast_slice(&scales))?;
+        put(Place::Data(biases), &bias_bytes)?;
+        put(Place::Scales(biases), bytemuck::cast_slice(&bias_scales))?;
+        for activation in same_array(&graph, op.outputs[0]) {
+            let Affine { scale, zero_point } = layer.output;
+            put(Place::Scales(activation), &scale.to_le_bytes())?;
+            put(Place::ZeroPoints(activation), &i64::from(zero_point).to_le_bytes())?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// A tensor and the tensors that reshapes make of it: they share scale and zero point.
+fn same_array(graph: &Graph, tensor: usize) -> Vec<usize> {
+    let mut all = vec![tensor];
+    for op in graph.operators.iter().filter(|op| op.kind == Kind::Reshape) {
+        if op.inputs.first().is_some_and(|&input| input.is_some_and(|input| all.contains(&input))) {
+            all.extend(&op.outputs);
+        }
+    }
+    all
+}
+
+/// A vector of numbers in the file, of a tensor.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Data(usize),
+    Scales(usize),
+    ZeroPoints(usize),
+}
+
+/// Where a tensor's numbers lie.
+struct Own {
+    buffer: usize,
+    data: Option<Range<usize>>,
+    scales: Option<Range<usize>>,
+    zero_points: Option<Range<usize>>,
+}
+
+struct Map {
+    tensors: Vec<Own>,
+}
+
+impl Map {
+    fn read(bytes: &[u8]) -> Result<Self, ReadError> {
+        let file = File::new(bytes);
+        let root = file.root(b"TFL3", "model")?;
+        let buffers = root.tables(model::BUFFERS, "buffer")?;
+        let subgraphs = root.tables(model::SUBGRAPHS, "subgraph")?;
+        let main = subgraphs.first().ok_or(ReadError::Missing { what: "subgraph" })?;
+        // Read for its errors alone: the graph's indices are those of the main subgraph.
+        main.tables(subgraph::OPERATORS, "operator")?
+            .iter()
+            .try_for_each(|op| op.scalar(operator::OPCODE_INDEX, 0_u32).map(drop))?;
+        let own = |table: &Table<'_>| {
+            let buffer = table.scalar(tensor::BUFFER, 0_u32)? as usize;
+            let data = buffers.get(buffer).map(|b| b.place(buffer::DATA, 1)).transpose()?.flatten();
+            let quantization = table.table(tensor::QUANTIZATION, "quantization")?;
+            let vector = |field, size| {
+                quantization.as_ref().map(|q| q.place(field, size)).transpose().map(Option::flatten)
+            };
+            let scales = vector(quantization::SCALE, 4)?;
+            Ok(Own { buffer, data, scales, zero_points: vector(quantization::ZERO_POINT, 8)? })
+        };
+        let tensors = main.tables(subgraph::TENSORS, "tensor")?;
+        Ok(Self { tensors: tensors.iter().map(own).collect::<Result<_, ReadError>>()? })
+    }
+
+    /// Overwrites a vector of the same size that no other tensor uses.
+    fn put(&self, bytes: &mut [u8], place: Place, values: &[u8]) -> Result<(), String> {
+        let (tensor, what) = match place {
+            Place::Data(tensor) => (tensor, "data"),
+            Place::Scales(tensor) => (tensor, "scales"),
+            Place::ZeroPoints(tensor) => (tensor, "zero point"),
+        };
+        let vector = |own: &Own| match place {
+            Place::Data(_) => own.data.clone(),
+            Place::Scales(_) => own.scales.clone(),
+            Place::ZeroPoints(_) => own.zero_points.clone(),
+        };
+        let range = vector(&self.tensors[tensor]).unwrap_or_default();
+        if range.len() != values.len() {
+            let (found, needed) = (range.len(), values.len());
+            return Err(format!("the {what} of tensor {tensor} take {needed} bytes, the file has {found}"));
+        }
+        let shared = self.tensors.iter().enumerate().find(|(other, own)| {
+            let same_buffer = matches!(place, Place::Data(_)) && own.buffer == self.tensors[tensor].buffer;
+            *other != tensor && (same_buffer || vector(own).is_some_and(|r| r == range))
+        });
+        if let Some((other, _)) = shared {
+            return Err(format!("tensors {tensor} and {other} share their {what}: neither can change alone"));
+        }
+        bytes[range].copy_from_slice(values);
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! A tuned network back in the file it came from. That LiteRT answers as the device does is tested by
+//! `tests/compare-litert.sh`; here: nothing else of the file changes, and what has no room is refused.
+
+use flatmin::{Method, Recipe};
+use host_sim::export::export;
+use host_sim::model::Model;
+use host_sim::tflite;
+use host_sim::tuning::Subject;
+use host_sim::wearers::model_bytes;
+
+const WEARER: usize = 3;
+
+fn subject() -> Subject {
+    Subject::wearer(WEARER, 9, 0.2, 1).unwrap()
+}
+
+#[test]
+fn every_method_and_depth_reads_back_as_the_tuned_device() {
+    let subject = subject();
+    let original = model_bytes(WEARER).unwrap();
+    let factory = tflite::read(original).unwrap();
+    for layers in [1, 2] {
+        for method in [Method::Sgd, Method::Sam, Method::Asam] {
+            let recipe = Recipe { method, rho: 0.05, epochs: 3, ..Recipe::DEFAULT };
+            // The comparison with the tuned device is export's own: it fails where an output differs.
+            let tuned = export(&subject, layers, recipe, || ()).unwrap();
+            assert_eq!((tuned.bytes.len(), tuned.checked), (original.len(), subject.test.len()));
+            let graph = tflite::read(&tuned.bytes).unwrap();
+            let kinds = |graph: &host_sim::graph::Graph| {
+                graph.operators.iter().map(|op| (op.kind.clone(), op.inputs.clone())).collect::<Vec<_>>()
+            };
+            assert_eq!(kinds(&graph), kinds(&factory));
+            // What is in front of the tuned layers is the factory's.
+            let dense: Vec<_> = graph.operators.iter().filter(|op| op.name == "FULLY_CONNECTED").collect();
+            let first = dense[dense.len() - layers];
+            let feature = first.inputs[0].unwrap();
+            let changed = |index: usize| graph.tensors[index] != factory.tensors[index];
+            assert!(!changed(feature) && !changed(graph.inputs[0]));
+            assert!(changed(first.inputs[1].unwrap()), "the weights were tuned");
+            let touched: Vec<_> = dense[dense.len() - layers..]
+                .iter()
+                .flat_map(|op| op.inputs.iter().flatten().chain(&op.outputs))
+                .collect();
+            assert!((0..graph.tensors.len()).all(|index| !changed(index) || touched.contains(&&index)));
+        }
+    }
+}
+
+#[test]
+fn layers_without_room_are_refused() {
+    // Operator 0 of the bundled network is a convolution, and there is no operator 99.
+    let bytes = model_bytes(WEARER).unwrap();
+    let subject = subject();
+    let weights = [0; 1];
+    let layer = flatmin::TunedLayer {
+        weights: &weights,
+        biases: &[0],
+        scales: &[1.0],
+        per_channel: false,
+        input: flatmin::Affine { scale: 1.0, zero_point: 0 },
+        output: flatmin::Affine { scale: 1.0, zero_point: 0 },
+    };
+    for place in [0, 99] {
+        let refused = tflite::replace_dense(bytes, &[place], [layer].into_iter()).unwrap_err();
+        assert_eq!(refused.to_string(), format!("operator {place} (FULLY_CONNECTED): is not there"));
+    }
+    // The right place, but another layer's size.
+    let dense = subject.model.network.steps.iter().find(|step| step.name == "FULLY_CONNECTED").unwrap().index;
+    let refused = tflite::replace_dense(bytes, &[dense], [layer].into_iter()).unwrap_err().to_string();
+    assert!(refused.contains("take 1 bytes, the file has"), "{refused}");
+    let gone = Model::parse("in memory".into(), bytes).unwrap().with_file(<[u8]>::len).unwrap_err();
+    assert!(gone.to_string().contains("in memory"), "{gone}");
+}
