@@ -50,7 +50,7 @@ impl Folder<'_> {
             true => Geometry::Depthwise(window.window, outputs / channels),
             false => Geometry::Convolution(window.window),
         };
-        let bias = self.given_bias(node, outputs)?;
+        let bias = self.given_bias(node, outputs, 1)?;
         let linear = Linear { input, filter, geometry, bias, channels: outputs, channel_axis: 1 };
         let result = self.sized(node, image.result(outputs, window.output))?;
         let layout = Layout::ordered(&result, &channels_last(result.len()));
@@ -77,7 +77,7 @@ impl Folder<'_> {
             ));
         }
         let rows = attributes.integer("transB", 0) != 0;
-        let bias = |folder: &Self, outputs| folder.given_bias(node, outputs);
+        let bias = |folder: &Self, outputs| folder.given_bias(node, outputs, 2);
         self.dense(node, &x, &weights, rows, bias)
     }
 
@@ -156,13 +156,13 @@ impl Folder<'_> {
         Ok(self.int8s(&weights.name, &weights.shape, weights.numbers.iter().copied(), quantization)?)
     }
 
-    /// Input 2, if there is one.
-    fn given_bias(&self, node: &Node, channels: usize) -> Result<Option<Bias>, Refusal> {
+    /// Input 2, if there is one: `axes` at most, the last being that of the channels.
+    fn given_bias(&self, node: &Node, channels: usize, axes: usize) -> Result<Option<Bias>, Refusal> {
         if node.input(2).is_none() {
             return Ok(None);
         }
         let value = self.value(node, 2)?;
-        match bias(&value, channels, 1, 0)? {
+        match bias(&value, channels, axes, axes - 1)? {
             Some(bias) => Ok(Some(bias)),
             None => node.error(format!("the bias is not one number for each of {channels} channels")),
         }

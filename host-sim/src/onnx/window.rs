@@ -164,7 +164,7 @@ impl Folder<'_> {
             window: found.window,
             filter: found.filter,
             padding_counts: counts,
-            whole: found.filter == image.extent && found.output == [1, 1],
+            whole: found.filter == image.extent && found.output == [1, 1] && !found.padded,
         };
         Ok(Value::Pending(Rc::new(Pending::new(node, work, layout, shape))))
     }

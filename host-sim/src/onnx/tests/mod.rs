@@ -276,6 +276,27 @@ fn shapes_computed_by_nodes_are_followed() {
     assert_eq!(read(&model.bytes()).unwrap().graph, plain);
 }
 
+/// Gemm's C broadcasts to rows: one number, one an output, or a row of them.
+#[test]
+fn biases_of_a_dense_layer() {
+    for (shape, numbers, expected) in [
+        (&[][..], &[1.0][..], [4, 4]),
+        (&[2][..], &[1.0, -0.5][..], [4, -2]),
+        (&[1, 2][..], &[1.0, -0.5][..], [4, -2]),
+    ] {
+        let mut model = Model::small();
+        model.initializers.push(floats("d", shape, numbers));
+        model.nodes[9].inputs.push("d".into());
+        // In steps of 2 * 0.125.
+        assert_eq!(data(&read(&model.bytes()).unwrap().graph, 3, 2), int32(&expected));
+    }
+    let mut model = Model::small();
+    model.initializers.push(floats("d", &[2, 1], &[1.0, 2.0]));
+    model.nodes[9].inputs.push("d".into());
+    let error = read(&model.bytes()).unwrap_err().to_string();
+    assert_eq!(error, "node 9 (Gemm): the bias is not one number for each of 2 channels");
+}
+
 #[test]
 fn relu_that_a_quantizer_dropped_is_put_back_between_dense_layers() {
     let mut model = Model::small();
