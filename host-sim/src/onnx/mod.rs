@@ -13,8 +13,8 @@
 //! input scale times weight scale, whether the file has it as float32 or as integers. Borders that are float32 get
 //! [`Kind::Quantize`] and [`Kind::Dequantize`].
 //!
-//! Where the int8 operator has a quantization of its own (SOFTMAX, LOGISTIC, TANH), a [`Kind::Quantize`] to that of
-//! the file follows, as it does where an operator's input and output must agree and do not.
+//! SOFTMAX has a quantization of its own, and pools whose padding does not count keep that of their input: a
+//! [`Kind::Quantize`] to that of the file follows.
 //!
 //! # Layout
 //!
@@ -26,7 +26,9 @@
 //! # Differences from ONNX Runtime
 //!
 //! ONNX Runtime computes such files in float32 and rounds half to even, the int8 operators round as the TensorFlow Lite
-//! specification says. An operator's result differs by at most one step of its quantization.
+//! specification says. From the same numbers an operator's result differs by at most one step of its quantization, a
+//! softmax's as long as that step is above 1/512. In a network such steps pass on: a pooled feature that is off by one
+//! moves a logit by its weight.
 
 mod constant;
 mod elementwise;

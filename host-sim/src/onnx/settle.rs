@@ -6,10 +6,10 @@ use super::value::{Activation, Bias, Geometry, Linear, OPEN, Pending, Work};
 use crate::graph::{Activation as Clamp, Element, Kind, Padding, Quantization, Tensor, Unary, Window};
 use flatmin::Affine;
 
-/// What SOFTMAX and LOGISTIC write, by the TensorFlow Lite specification.
+/// What SOFTMAX writes, and what holds all of LOGISTIC's results, by the TensorFlow Lite specification.
 const UNIT: Affine = Affine { scale: 1.0 / 256.0, zero_point: -128 };
 
-/// What TANH writes, by the TensorFlow Lite specification.
+/// What holds all of TANH's results, by the TensorFlow Lite specification.
 const SIGNED_UNIT: Affine = Affine { scale: 1.0 / 128.0, zero_point: 0 };
 
 /// The fused activation that clamps to `bounds` in int8.
@@ -92,8 +92,7 @@ impl Folder<'_> {
         let shape = &pending.shape;
         let activation = clamp(pending.clamp, affine).map_err(Refusal::Unsupported)?;
         let result = |folder: &mut Self, affine| folder.tensor(name, Element::I8, shape, Some(affine));
-        // Operators that write one quantization: that of the file behind them.
-        let mut written = affine;
+        // Where an operator writes a quantization of its own, a step to that of the file follows.
         let mut left = activation;
         let tensor = match &pending.work {
             Work::Linear(linear) => {
@@ -118,13 +117,17 @@ impl Folder<'_> {
                     output
                 } else if padding_counts || inside && self.affine(input) != Some(affine) {
                     left = Clamp::None;
-                    {
-                        let output = result(self, affine);
-                        self.average_as_convolution(node, [input, output], window, filter, activation)?
-                    }
+                    let output = result(self, affine);
+                    self.average_as_convolution(node, [input, output], window, filter, activation)?
                 } else {
-                    // Other quantizations follow below.
-                    written = self.affine(input).unwrap_or(affine);
+                    let written = self.affine(input).unwrap_or(affine);
+                    if written.scale >= 2.0 * affine.scale {
+                        return super::node::unsupported(format!(
+                            "its result has steps of {}, its input of {}: where padding does not count, the pool \
+                             keeps its input's steps, which are too coarse for that",
+                            affine.scale, written.scale
+                        ));
+                    }
                     let fused = if written == affine {
                         std::mem::replace(&mut left, Clamp::None)
                     } else {
@@ -147,12 +150,7 @@ impl Folder<'_> {
                 output
             }
             &Work::Unary(function, input) => {
-                match function {
-                    Unary::Logistic => written = UNIT,
-                    Unary::Tanh => written = SIGNED_UNIT,
-                    _ => {}
-                }
-                let output = result(self, written);
+                let output = result(self, affine);
                 self.emit(node, Kind::Unary(function), &[input], output);
                 output
             }
@@ -176,8 +174,7 @@ impl Folder<'_> {
                 output
             }
             &Work::Softmax(input) => {
-                written = UNIT;
-                let output = result(self, written);
+                let output = result(self, UNIT);
                 self.emit(node, Kind::Softmax(1.0), &[input], output);
                 output
             }
@@ -261,7 +258,7 @@ impl Folder<'_> {
         Ok(self.tensors.len() - 1)
     }
 
-    /// A mean over windows as the depthwise convolution with weights of 1 / window: it requantizes, and zeros around
+    /// A mean over windows as the depthwise convolution with equal weights that add up to 1: it requantizes, and zeros around
     /// the image count.
     fn average_as_convolution(
         &mut self,
@@ -274,10 +271,12 @@ impl Folder<'_> {
         let channels = self.tensors[input].shape.last().copied().unwrap_or(1);
         let shape = [1, filter[0], filter[1], channels];
         let count = super::constant::elements(&shape).map_err(Refusal::Unsupported)?;
-        let scale = 1.0 / (filter[0] * filter[1]) as f32;
+        // Small sums would be rounded twice at nearly the same place (the specification's two roundings).
+        const WEIGHT: i32 = 64;
+        let scale = 1.0 / (filter[0] * filter[1] * WEIGHT as usize) as f32;
         let quantization = Quantization { scales: vec![scale], zero_points: vec![0], axis: 0 };
         self.spend(count)?;
-        let ones = self.int8s("window", &shape, std::iter::repeat_n(1, count), quantization)?;
+        let ones = self.int8s("window", &shape, std::iter::repeat_n(WEIGHT, count), quantization)?;
         self.emit(node, Kind::DepthwiseConv2d(window, activation, 1), &[input, ones], output);
         Ok(output)
     }

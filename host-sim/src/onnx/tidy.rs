@@ -65,16 +65,14 @@ pub(super) fn restore_relu(graph: &mut Graph) {
     }
 }
 
-/// SOFTMAX, LOGISTIC and TANH write quantizations of their own, and a requantization to that of the file follows them.
-/// Where what reads it can do with any quantization, it reads the first: one rounding less.
+/// SOFTMAX writes a quantization of its own, and a requantization to that of the file follows it. Where what reads it
+/// can do with any quantization, it reads the first: one rounding less.
 pub(super) fn skip_requantization(graph: &mut Graph) {
     let mut fixed = vec![false; graph.tensors.len()];
     let mut before = vec![None; graph.tensors.len()];
     for operator in &graph.operators {
         match (&operator.kind, operator.inputs.as_slice(), operator.outputs.as_slice()) {
-            (Kind::Softmax(_) | Kind::Unary(Unary::Logistic | Unary::Tanh), _, &[output]) => {
-                fixed[output] = true
-            }
+            (Kind::Softmax(_), _, &[output]) => fixed[output] = true,
             (Kind::Quantize, &[Some(input)], &[output]) if fixed[input] => before[output] = Some(input),
             _ => {}
         }

@@ -370,7 +370,8 @@ def pools():
     one("average_pool_counts", "AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)
     one("average_pool_uint8", "AveragePool", kernel_shape=[7, 5], options={"unsigned": True})
     # As large as the image, but not on it.
-    one("average_pool_shifted", "AveragePool", kernel_shape=[7, 5], pads=[2, 0, 1, 0], strides=[7, 5])
+    one("average_pool_shifted", "AveragePool", kernel_shape=[7, 5], pads=[2, 0, 1, 0], strides=[7, 5],
+        count_include_pad=1)
     one("global_average_pool", "GlobalAveragePool")
     one("global_max_pool", "GlobalMaxPool")
     one("reduce_mean", "ReduceMean", axes=[2, 3], keepdims=0)

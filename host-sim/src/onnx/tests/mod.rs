@@ -228,6 +228,27 @@ fn what_is_not_supported_is_listed() {
     }
 }
 
+/// The pool's own steps would be rounded twice, the first time coarsely.
+#[test]
+fn a_pool_that_would_lose_steps_is_refused() {
+    let pooled = |scale: f32| {
+        let mut model = Model::small();
+        let pool = &mut model.nodes[3];
+        (pool.operator, pool.inputs) = ("AveragePool".into(), vec!["x_dq".into()]);
+        pool.attributes.clear();
+        attribute(pool, "kernel_shape", &[3, 3]);
+        attribute(pool, "pads", &[1, 1, 1, 1]);
+        model.nodes.truncate(6);
+        model.initializers[6] = floats("r_scale", &[], &[scale]);
+        model.outputs[0] = info("r_q", data_type::UINT8, &[1, 2, 3, 3]);
+        read(&model.bytes()).unwrap().graph
+    };
+    assert_eq!(unsupported(&pooled(0.26)), [""; 0]);
+    let reason = "AveragePool: its result has steps of 0.25, its input of 0.5: where padding does not count, the pool \
+                  keeps its input's steps, which are too coarse for that";
+    assert_eq!(unsupported(&pooled(0.25)), [reason]);
+}
+
 /// Behind an unsupported node the rest is checked as well if the file declares the shape of its result.
 #[test]
 fn all_that_is_not_supported_is_listed() {
