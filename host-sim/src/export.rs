@@ -22,6 +22,9 @@ pub struct Export {
 /// # Errors
 /// What the runtime refuses; a file that has no room for the layers; outputs that differ.
 pub fn export(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl Fn()) -> Result<Export> {
+    if !subject.model.is_tflite() {
+        bail!("{}: only a .tflite can be exported", subject.model.name);
+    }
     let recipe = sized(subject, recipe)?;
     let file = subject.model.pack(layers)?;
     let mut words = tuner_arena(&file, &recipe);

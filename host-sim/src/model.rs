@@ -14,6 +14,7 @@ pub struct Model {
     /// The network as the runtime runs it.
     pub network: Network,
     source: Source,
+    tflite: bool,
     file_bytes: usize,
     file_crc32: u32,
 }
@@ -61,6 +62,7 @@ impl Model {
             name,
             network,
             source: Source::Gone,
+            tflite: true,
             file_bytes: bytes.len(),
             file_crc32: flatmin::crc32(bytes),
         })
@@ -80,9 +82,15 @@ impl Model {
             name,
             network,
             source: Source::Gone,
+            tflite: false,
             file_bytes: bytes.len(),
             file_crc32: flatmin::crc32(bytes),
         })
+    }
+
+    /// Whether the file was a `.tflite`.
+    pub fn is_tflite(&self) -> bool {
+        self.tflite
     }
 
     /// Calls `function` with the bytes of the `.tflite` that the model came from.
