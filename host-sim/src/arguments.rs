@@ -110,6 +110,22 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Instructions of the kernels, or of a model's operators, on an emulated board; nanoseconds on this machine
+    #[command(after_help = "Examples:\n  flatmin bench --board mps2-an386\n  \
+        flatmin bench --board mps3-an547 model.tflite --json\n  flatmin bench --board host model.tflite")]
+    Bench {
+        /// mps2-an386 (Cortex-M4F), mps3-an547 (M55), mps2-an505 (M33), microbit (M0), cortex-m0plus, riscv32, or host
+        #[arg(long)]
+        board: String,
+        /// A full-integer int8 .tflite or QDQ .onnx; without it four kernel shapes (host: and the bundled model)
+        model: Option<PathBuf>,
+        /// Also run the generated layers and compare their outputs with the desktop's
+        #[arg(long)]
+        cases: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Plain int8 inference with the crate's own kernels
     #[command(after_help = "Example: flatmin run model.tflite --input x.npy --output y.npy")]
     Run {

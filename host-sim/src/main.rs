@@ -13,7 +13,7 @@ use host_sim::output::write_file;
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
 use host_sim::tuning::{Subject, method_name, sized, tune};
-use host_sim::{export, inspect, wearers};
+use host_sim::{bench, export, inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::io::{self, Write};
@@ -102,8 +102,28 @@ fn run(cli: Cli) -> Result<()> {
             if json { print(serde_json::to_string_pretty(&inspection)?) } else { print(inspection) }
         }
         Some(Command::Pack { model, layers, output, json }) => pack(&model, layers, &output, json),
+        Some(Command::Bench { board, model, cases, json }) => {
+            run_bench(&board, model.as_deref(), cases, json)
+        }
         Some(Command::Run { model, input, output, json }) => infer(&model, &input, &output, json),
     }
+}
+
+fn run_bench(board: &str, model: Option<&Path>, cases: bool, json: bool) -> Result<()> {
+    let model = model.map(Model::open).transpose()?;
+    if board == "host" {
+        let model = model.map_or_else(bundled_model, Ok)?;
+        let report = bench::measure_host(&model)?;
+        return if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) };
+    }
+    let report = bench::Emulated::named(board)?.measure(model.as_ref(), cases)?;
+    if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
+}
+
+/// The bundled model that never saw the first wearer.
+fn bundled_model() -> Result<Model> {
+    let bytes = wearers::model_bytes(1).context("there is a first wearer")?;
+    Model::bundled("the bundled model of wearer 1".to_owned(), bytes)
 }
 
 /// Where the firmware's log lines go: a file, or standard error without disturbing the progress bar.

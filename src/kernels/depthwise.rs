@@ -1,11 +1,11 @@
 //! DEPTHWISE_CONV_2D.
 
+use super::dot::{self, Taps};
 use super::{Requantization, Shape, taps_inside};
 use crate::pack::Window;
-use crate::quant::Multiplier;
 
-/// Output channels summed side by side.
-const BLOCK: usize = 8;
+/// Output channels summed before they are scaled.
+const CHANNELS: usize = 64;
 
 /// `y[r,c,o] = requantize(bias[o] + sum_{i,j} (x[r*s+i*d-p, c*s+j*d-p, o / m] - zero_point) * w[i,j,o])` with
 /// the depth multiplier m, taps outside the input left out. Input and output HWC, weights 1HWC.
@@ -20,41 +20,62 @@ pub fn depthwise_conv2d(
     output: &mut [i8],
     output_shape: Shape,
 ) {
-    let offset = -requantization.input_zero_point;
     let multiplier = depth_multiplier.max(1);
-    let outputs = output_shape.channels.max(1);
-    for (index, pixel) in output.chunks_exact_mut(outputs).enumerate() {
-        let (row, column) = (index / output_shape.width.max(1), index % output_shape.width.max(1));
-        let (first_row, rows, top) = taps_inside(window, 0, row, input_shape.height);
-        let (first_column, columns, left) = taps_inside(window, 1, column, input_shape.width);
-        for (block, values) in pixel.chunks_mut(BLOCK).enumerate() {
-            let first_output = block * BLOCK;
-            let mut sums = [0i32; BLOCK];
-            for i in 0..rows {
-                for j in 0..columns {
-                    let x_at =
-                        ((top + i * window.dilation[0]) * input_shape.width + left + j * window.dilation[1])
-                            * input_shape.channels;
-                    let w_at =
-                        ((first_row + i) * window.filter[1] + first_column + j) * outputs + first_output;
-                    let w = weights.get(w_at..w_at + values.len()).unwrap_or(&[]);
-                    if multiplier == 1 {
-                        let x = input.get(x_at + first_output..).unwrap_or(&[]);
-                        for ((sum, &w), &x) in sums.iter_mut().zip(w).zip(x) {
-                            *sum = sum.wrapping_add((i32::from(x) + offset) * i32::from(w));
-                        }
-                    } else {
-                        for (lane, (sum, &w)) in sums.iter_mut().zip(w).enumerate() {
-                            let channel = (first_output + lane) / multiplier;
-                            let x = input.get(x_at + channel).copied().unwrap_or(0);
-                            *sum = sum.wrapping_add((i32::from(x) + offset) * i32::from(w));
-                        }
-                    }
+    let (inputs, outputs) = (input_shape.channels, output_shape.channels);
+    let line = input_shape.width * inputs;
+    let row_stride = [window.dilation[0] * line, window.filter[1] * outputs];
+    let column_stride = [window.dilation[1] * inputs, outputs];
+    let offset = -requantization.input_zero_point;
+    let mut sums = [0i32; CHANNELS];
+    for first in (0..outputs).step_by(CHANNELS) {
+        let own = requantization.outputs(first, CHANNELS.min(outputs - first));
+        let Some(sums) = sums.get_mut(..own.biases.len()) else { return };
+        let mut requantizer = dot::Requantizer::new(own);
+        let mut pixels = output.chunks_exact_mut(outputs);
+        for row in 0..output_shape.height {
+            let (first_row, rows, top) = taps_inside(window, 0, row, input_shape.height);
+            let x = input.get(top * line..).unwrap_or(&[]);
+            let w = weights.get(first_row * row_stride[1] + first..).unwrap_or(&[]);
+            for column in 0..output_shape.width {
+                let (first_column, columns, left) = taps_inside(window, 1, column, input_shape.width);
+                let input = x.get(left * inputs + if multiplier == 1 { first } else { 0 }..).unwrap_or(&[]);
+                let weights = w.get(first_column * outputs..).unwrap_or(&[]);
+                let taps = Taps { input, weights, rows, columns, row_stride, column_stride };
+                if multiplier == 1 {
+                    dot::depthwise(taps, offset, own.biases, sums);
+                } else {
+                    sums.copy_from_slice(own.biases);
+                    widened(taps, first, multiplier, offset, sums);
                 }
+                let pixel = pixels.next().and_then(|pixel| pixel.get_mut(first..first + sums.len()));
+                requantizer.run(sums, pixel.unwrap_or(&mut []));
             }
-            for (lane, (y, sum)) in values.iter_mut().zip(sums).enumerate() {
-                *y = requantization.finish(first_output + lane, sum, Multiplier::apply);
+        }
+    }
+}
+
+/// Several outputs an input channel; output `o` of the whole reads channel `o / multiplier`.
+fn widened(taps: Taps, first: usize, multiplier: usize, offset: i32, sums: &mut [i32]) {
+    for row in 0..taps.rows {
+        let [mut x_at, mut w_at] = taps.row_stride.map(|stride| row * stride);
+        for _ in 0..taps.columns {
+            let x = taps.input.get(x_at + first / multiplier..).unwrap_or(&[]);
+            let mut w = taps.weights.get(w_at..).unwrap_or(&[]).iter();
+            let mut sums = sums.iter_mut();
+            // The first channel may have had outputs in the block before.
+            let mut left = multiplier - first % multiplier;
+            for &x in x {
+                let x = i32::from(x) + offset;
+                for (sum, &w) in sums.by_ref().take(left).zip(w.by_ref()) {
+                    *sum = sum.wrapping_add(x * i32::from(w));
+                }
+                if sums.len() == 0 {
+                    break;
+                }
+                left = multiplier;
             }
+            x_at += taps.column_stride[0];
+            w_at += taps.column_stride[1];
         }
     }
 }

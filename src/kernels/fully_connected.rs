@@ -1,7 +1,7 @@
 //! FULLY_CONNECTED.
 
 use super::Requantization;
-use super::dot::dot;
+use super::dot::{self, Column, Filters};
 use crate::quant::Multiplier;
 
 /// The scales that a layer's multipliers were quantized from.
@@ -26,6 +26,9 @@ impl Scales<'_> {
     }
 }
 
+/// Outputs summed before they are scaled.
+const OUTPUTS: usize = 64;
+
 /// `y[o] = clamp(round((bias[o] + sum_i (x[i] - zero_point) * w[o,i]) * factor[o]) + zero_point)`, weights
 /// `[out, in]` without a zero point of their own, per tensor or per channel. Unlike convolutions, the reference
 /// kernel multiplies in double precision and rounds once, half away from zero.
@@ -37,10 +40,16 @@ pub fn fully_connected(
     output: &mut [i8],
 ) {
     let offset = -requantization.input_zero_point;
-    let rows = weights.chunks_exact(input.len().max(1));
-    for (o, (y, row)) in output.iter_mut().zip(rows).enumerate() {
-        let scale = |multiplier: Multiplier, x| multiplier.apply_as_double(x, || scales.real(o));
-        *y = requantization.finish(o, dot(input, offset, row), scale);
+    let mut scratch = dot::Scratch::new();
+    let mut sums = [0i32; OUTPUTS];
+    for (block, y) in output.chunks_mut(OUTPUTS).enumerate() {
+        let first = block * OUTPUTS;
+        let own = requantization.outputs(first, y.len());
+        let Some(sums) = sums.get_mut(..own.biases.len()) else { return };
+        let rows = weights.get(first * input.len()..(first + y.len()) * input.len()).unwrap_or(&[]);
+        let Some(filters) = Filters::new(rows, input.len(), own.biases, offset) else { return };
+        dot::accumulate(&mut scratch, &filters, Column::contiguous(input), 0, sums);
+        dot::requantize_as_double(sums, &own, |o| scales.real(first + o), y);
     }
 }
 

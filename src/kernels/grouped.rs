@@ -1,9 +1,8 @@
 //! CONV_2D in groups: output channel o reads the input channels of its own group alone.
 
-use super::dot::dot;
+use super::dot;
 use super::{Requantization, Shape, taps_inside};
 use crate::pack::Window;
-use crate::quant::Multiplier;
 
 /// As `conv2d`, with the input's channels cut into `groups` of equal size, and the output's likewise. Weights
 /// OHWI, I being the channels of one group.
@@ -27,8 +26,10 @@ pub fn grouped_conv2d(
         let (row, column) = (index / output_shape.width.max(1), index % output_shape.width.max(1));
         let (first_row, rows, top) = taps_inside(window, 0, row, input_shape.height);
         let (first_column, columns, left) = taps_inside(window, 1, column, input_shape.width);
-        for (o, (y, filter)) in pixel.iter_mut().zip(weights.chunks_exact(filter_size)).enumerate() {
-            let mut sum = 0i32;
+        let filters = weights.chunks_exact(filter_size);
+        for (o, ((y, filter), &bias)) in pixel.iter_mut().zip(filters).zip(requantization.biases).enumerate()
+        {
+            let mut sum = bias;
             for i in 0..rows {
                 for j in 0..columns {
                     let tap = (first_row + i) * window.filter[1] + first_column + j;
@@ -36,10 +37,11 @@ pub fn grouped_conv2d(
                     let line = (top + i * window.dilation[0]) * input_shape.width;
                     let at = (line + left + j * window.dilation[1]) * input_shape.channels;
                     let x = input.get(at + o / outputs * channels..).unwrap_or(&[]);
-                    sum = sum.wrapping_add(dot(x, offset, w));
+                    sum = sum.wrapping_add(dot::dot(x, offset, w));
                 }
             }
-            *y = requantization.finish(o, sum, Multiplier::apply);
+            let own = requantization.outputs(o, 1);
+            dot::Requantizer::new(own).run(&[sum], core::slice::from_mut(y));
         }
     }
 }

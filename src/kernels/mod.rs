@@ -29,7 +29,6 @@ pub use pool::{average_pool2d, max_pool2d};
 pub use softmax::{Softmax, softmax};
 
 use crate::pack::Window;
-use crate::quant::{Multiplier, saturate};
 
 /// Extent of an activation: rows, columns, channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,24 +50,21 @@ pub struct Requantization<'a> {
     pub output_zero_point: i32,
     /// int32 biases at scale `input * weight`.
     pub biases: &'a [i32],
-    /// Q31 mantissas of `input * weight / output`.
+    /// Q31 mantissas of `input * weight / output`; not negative.
     pub mantissas: &'a [i32],
-    /// Shifts of the same.
+    /// Shifts of the same, in -31..=30.
     pub shifts: &'a [i32],
     /// Lowest and highest output.
     pub clamp: [i8; 2],
 }
 
-impl Requantization<'_> {
-    /// Bias, multiplier (applied by `scale`, for the operators differ in rounding), zero point and clamp for
-    /// one output channel's accumulator.
+impl<'a> Requantization<'a> {
+    /// That of `count` outputs from `first` on; fewer if there are fewer.
     #[inline]
-    fn finish(&self, channel: usize, accumulator: i32, scale: impl Fn(Multiplier, i32) -> i32) -> i8 {
-        let at = |values: &[i32]| values.get(channel).copied().unwrap_or(0);
-        let multiplier = Multiplier { mantissa: at(self.mantissas), shift: at(self.shifts) };
-        let scaled = scale(multiplier, accumulator.wrapping_add(at(self.biases)));
-        // The clamp is ordered: the pack's validation and requantization see to it.
-        saturate(scaled.saturating_add(self.output_zero_point)).clamp(self.clamp[0], self.clamp[1])
+    fn outputs(&self, first: usize, count: usize) -> Self {
+        let part = |values: &'a [i32]| values.get(first..first + count).unwrap_or(&[]);
+        let (biases, mantissas, shifts) = (part(self.biases), part(self.mantissas), part(self.shifts));
+        Self { biases, mantissas, shifts, ..*self }
     }
 }
 

@@ -52,12 +52,17 @@ pub(crate) fn run_factory_tail(pack: &Pack, arena: &mut [i8]) {
     }
 }
 
-/// Runs one operator.
-pub(crate) fn run_operator(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
+/// Runs one operator, its inputs being in their places in `arena`: for profilers. [`run`] runs all.
+pub fn run_operator(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     // Validation lets no kind without a kernel through.
     if let Some(kernel) = pack.operators().kernel(op.kind) {
         kernel(pack, op, arena);
     }
+}
+
+/// The place of `tensor` in `arena`, where [`run_operator`] reads and writes it. Empty if the arena is too short.
+pub fn place<'a>(tensor: &TensorRecord, arena: &'a mut [i8]) -> &'a mut [i8] {
+    tensor.of_mut(arena)
 }
 
 /// A tensor's cells in the arena.

@@ -31,6 +31,9 @@ impl Operators {
         Self { kernels }
     };
 
+    /// None, for a firmware without a pack.
+    pub const NONE: Self = Self { kernels: [None; code::KINDS] };
+
     /// Those that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
     pub const fn of(pack: &[u8]) -> Self {
         let mut kernels = [None; code::KINDS];

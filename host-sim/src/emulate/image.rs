@@ -89,7 +89,7 @@ impl Image {
 
 /// The toolchain argument for cargo: none if the default one has the target, `+embedded` if a toolchain of that
 /// name has it.
-fn toolchain(target: &str) -> Result<Option<&'static str>> {
+pub(crate) fn toolchain(target: &str) -> Result<Option<&'static str>> {
     for argument in [None, Some("+embedded")] {
         let mut rustc = Command::new("rustc");
         rustc.env_remove("RUSTUP_TOOLCHAIN").args(argument);

@@ -13,6 +13,7 @@ mod log;
 pub use board::{BOARDS, Board};
 pub use device::{Answer, Device};
 pub use image::Image;
+pub(crate) use image::toolchain;
 pub use log::LogSink;
 
 use crate::model::Model;

@@ -1,0 +1,357 @@
+//! Instruction counts on emulated boards.
+//!
+//! QEMU's `-icount shift=6` lets every instruction take 64 ns of virtual time; the board's own clock reads that
+//! time before and after a kernel, and what measuring nothing takes is subtracted. The count is the same in every
+//! run; a QEMU plugin that counts executed instructions gave the same to within five.
+
+use super::instructions::{self, Expectation};
+use super::{Line, Reference, case_references, kernel_references, operator_references, parse};
+use crate::emulate::toolchain;
+use crate::model::Model;
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PICOSECONDS_AN_INSTRUCTION: u64 = 64_000;
+/// The longest run so far takes 10 s.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// An emulated machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Emulated {
+    /// What `--board` calls it.
+    pub name: &'static str,
+    /// QEMU's name of it.
+    machine: &'static str,
+    /// Its core, for people.
+    pub core: &'static str,
+    target: &'static str,
+    /// rustc's name of the core; empty for the target's own.
+    cpu: &'static str,
+    package: &'static str,
+    qemu: &'static [&'static str],
+    picoseconds_a_tick: u64,
+    /// What its kernels must multiply with.
+    instructions: &'static [Expectation],
+    /// Whether a generated layer fits into its RAM.
+    holds_cases: bool,
+    /// Instructions of CMSIS-NN's kernels on this core, in the order of `flatmin_bench::KERNELS`: built with GCC 12
+    /// at its best of -O2 and -Ofast, counted in QEMU.
+    cmsis_nn: [Option<u64>; 4],
+}
+
+const ARM: &[&str] =
+    &["qemu-system-arm", "-serial", "null", "-semihosting-config", "enable=on,target=native"];
+const RISCV: &[&str] = &["qemu-system-riscv32", "-bios", "none", "-serial", "stdio"];
+
+/// All machines that there is a benchmark for.
+pub const BOARDS: [Emulated; 6] = [
+    Emulated {
+        name: "mps2-an386",
+        machine: "mps2-an386",
+        core: "Cortex-M4F",
+        target: "thumbv7em-none-eabihf",
+        cpu: "cortex-m4",
+        package: "bench-cortex-m",
+        qemu: ARM,
+        picoseconds_a_tick: 40_000,
+        instructions: instructions::DSP,
+        holds_cases: true,
+        cmsis_nn: [Some(160_036), Some(1_373_108), Some(560_966), Some(1_068_916)],
+    },
+    Emulated {
+        name: "mps3-an547",
+        machine: "mps3-an547",
+        core: "Cortex-M55",
+        target: "thumbv8m.main-none-eabihf",
+        cpu: "cortex-m55",
+        package: "bench-cortex-m",
+        qemu: ARM,
+        picoseconds_a_tick: 31_250,
+        instructions: instructions::HELIUM,
+        holds_cases: true,
+        cmsis_nn: [Some(40_158), Some(228_755), Some(166_871), Some(202_867)],
+    },
+    Emulated {
+        name: "mps2-an505",
+        machine: "mps2-an505",
+        core: "Cortex-M33",
+        target: "thumbv8m.main-none-eabihf",
+        cpu: "cortex-m33",
+        package: "bench-cortex-m",
+        qemu: ARM,
+        picoseconds_a_tick: 50_000,
+        instructions: instructions::DSP,
+        holds_cases: true,
+        cmsis_nn: [None; 4],
+    },
+    Emulated {
+        name: "microbit",
+        machine: "microbit",
+        core: "Cortex-M0",
+        target: "thumbv6m-none-eabi",
+        cpu: "cortex-m0",
+        package: "bench-cortex-m",
+        qemu: ARM,
+        picoseconds_a_tick: 62_500,
+        instructions: &[],
+        holds_cases: false,
+        cmsis_nn: [None; 4],
+    },
+    // QEMU's only Armv6-M board has 16 KB of RAM. The code of a Cortex-M0+ runs on an M4 too, instruction by
+    // instruction.
+    Emulated {
+        name: "cortex-m0plus",
+        machine: "mps2-an386",
+        core: "Cortex-M0+'s code on a Cortex-M4F",
+        target: "thumbv6m-none-eabi",
+        cpu: "cortex-m0plus",
+        package: "bench-cortex-m",
+        qemu: ARM,
+        picoseconds_a_tick: 40_000,
+        instructions: &[],
+        holds_cases: true,
+        cmsis_nn: [None; 4],
+    },
+    Emulated {
+        name: "riscv32",
+        machine: "virt",
+        core: "riscv32imafc",
+        target: "riscv32imafc-unknown-none-elf",
+        cpu: "",
+        package: "bench-riscv32",
+        qemu: RISCV,
+        picoseconds_a_tick: PICOSECONDS_AN_INSTRUCTION,
+        instructions: &[],
+        holds_cases: true,
+        cmsis_nn: [None; 4],
+    },
+];
+
+/// One row of the table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// The kernel, or the operator's index and name.
+    pub name: String,
+    /// Input and output.
+    pub shape: String,
+    /// Multiply-adds.
+    pub macs: u64,
+    /// Instructions of the whole kernel; none if it does not fit into the board.
+    pub instructions: Option<u64>,
+    /// Both.
+    pub instructions_per_mac: Option<f64>,
+    /// CMSIS-NN's instructions.
+    pub cmsis_nn: Option<u64>,
+    /// Ours divided by theirs.
+    pub ratio: Option<f64>,
+}
+
+/// What a board took.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BoardReport {
+    /// What `--board` calls it.
+    pub board: String,
+    /// Its core.
+    pub core: String,
+    /// Kernels, or a model's operators.
+    pub kernels: Vec<Row>,
+    /// Generated cases whose outputs equalled the desktop's.
+    pub cases_equal: Option<usize>,
+}
+
+impl Emulated {
+    /// The board called `name`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn named(name: &str) -> Result<Self> {
+        let names = BOARDS.map(|b| b.name).join(", ");
+        let found = BOARDS.into_iter().find(|b| b.name == name);
+        found.with_context(|| format!("no board `{name}`; there are {names}, and host"))
+    }
+
+    /// Builds the benchmark, with `model` in it or the four shapes, and says where it is.
+    ///
+    /// # Errors
+    /// A missing target, or what the compiler says.
+    pub fn build(&self, pack: Option<&[u8]>, cases: bool) -> Result<PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("host-sim lies in the checkout")?;
+        let target_folder = root.join("target/bench").join(self.name);
+        std::fs::create_dir_all(&target_folder)?;
+        let mut cargo = Command::new("cargo");
+        if let Some(toolchain) = toolchain(self.target)? {
+            cargo.arg(toolchain);
+        }
+        // The host's own flags and toolchain must not reach the firmware.
+        for variable in ["RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "FLATMIN_PACK", "FLATMIN_CASES"] {
+            cargo.env_remove(variable);
+        }
+        let mut flags = vec!["-Clink-arg=-Tmemory.x", "-Clink-arg=-Tlink.x"];
+        if self.package == "bench-cortex-m" {
+            // cortex-m-rt's link.x takes memory.x in itself.
+            flags.remove(0);
+        }
+        let cpu = format!("-Ctarget-cpu={}", self.cpu);
+        if !self.cpu.is_empty() {
+            flags.push(&cpu);
+        }
+        cargo
+            .args(["build", "--release", "--quiet", "--target", self.target])
+            .current_dir(root.join("boards").join(self.package))
+            .env("CARGO_TARGET_DIR", &target_folder)
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .env("FLATMIN_BOARD", self.machine);
+        if cases {
+            cargo.env("FLATMIN_CASES", "1");
+        }
+        if let Some(pack) = pack {
+            let path = target_folder.join("model.pack");
+            std::fs::write(&path, pack)?;
+            cargo.env("FLATMIN_PACK", path);
+        }
+        let status = cargo.status().context("cannot start cargo")?;
+        ensure!(status.success(), "the benchmark for {} did not build: does the model fit?", self.name);
+        Ok(target_folder.join(self.target).join("release").join(self.package))
+    }
+
+    /// Runs the four shapes, or every operator of `model`, and with `cases` the generated layers too.
+    ///
+    /// # Errors
+    /// QEMU missing, or an output that is not the desktop's.
+    pub fn measure(&self, model: Option<&Model>, cases: bool) -> Result<BoardReport> {
+        ensure!(!cases || self.holds_cases, "{} has too little RAM for the generated layers", self.name);
+        ensure!(
+            !cases || model.is_none(),
+            "the generated layers run beside the four shapes, not beside a model"
+        );
+        let file = model.map(|m| m.pack(0)).transpose()?;
+        let references = match (model, &file) {
+            (Some(model), Some(file)) => operator_references(model, file)?,
+            _ => kernel_references()?,
+        };
+        let executable = self.build(file.as_ref().map(|f| f.bytes()), cases)?;
+        if model.is_none() {
+            // A model's firmware need not have every kernel.
+            instructions::check(&executable, self.instructions)?;
+        }
+        let lines = parse(&self.run(&executable)?)?;
+        let empty = lines.iter().find_map(|l| if let Line::Empty(t) = l { Some(*t) } else { None });
+        let empty = empty.with_context(|| format!("{} printed nothing", self.name))?;
+        let expected = references.len();
+        let mut references = references.into_iter();
+        let anchors = if model.is_some() { [None; 4] } else { self.cmsis_nn };
+        let mut anchors = anchors.into_iter();
+        let mut kernels = Vec::new();
+        for line in &lines {
+            let found = match line {
+                Line::Measured(_, ticks, crc32) => Some((ticks.saturating_sub(empty), crc32)),
+                Line::Skipped(_) => None,
+                _ => continue,
+            };
+            let reference = references.next().context("the board ran more than it was asked to")?;
+            kernels.push(self.row(reference, found, anchors.next().flatten())?);
+        }
+        ensure!(kernels.len() == expected, "{} ran {} of {expected} kernels", self.name, kernels.len());
+        let cases_equal = if cases { Some(check_cases(&lines)?) } else { None };
+        ensure!(lines.last() == Some(&Line::End), "{} did not finish", self.name);
+        Ok(BoardReport { board: self.name.into(), core: self.core.into(), kernels, cases_equal })
+    }
+
+    fn row(&self, reference: Reference, found: Option<(u64, &String)>, cmsis_nn: Option<u64>) -> Result<Row> {
+        let Reference { name, shape, macs, crc32 } = reference;
+        if let Some((_, found)) = found
+            && *found != crc32
+        {
+            bail!("{name} on {}: the output's CRC-32 is {found}, the desktop's {crc32}", self.name);
+        }
+        let rounded = |ticks: u64| {
+            (ticks * self.picoseconds_a_tick + PICOSECONDS_AN_INSTRUCTION / 2) / PICOSECONDS_AN_INSTRUCTION
+        };
+        let instructions = found.map(|(ticks, _)| rounded(ticks));
+        let per = |other: u64| instructions.filter(|_| other > 0).map(|i| i as f64 / other as f64);
+        let (instructions_per_mac, ratio) = (per(macs), per(cmsis_nn.unwrap_or(0)));
+        Ok(Row { name, shape, macs, instructions, instructions_per_mac, cmsis_nn, ratio })
+    }
+
+    fn run(&self, executable: &Path) -> Result<String> {
+        let (program, arguments) = self.qemu.split_first().context("a board names its emulator")?;
+        let mut qemu = Command::new(program)
+            .args(["-M", self.machine, "-display", "none", "-monitor", "none", "-icount", "shift=6"])
+            .args(arguments)
+            .arg("-kernel")
+            .arg(executable)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {program}: install QEMU"))?;
+        let mut stdout = qemu.stdout.take().context("the output was asked for")?;
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).map(|_| text)
+        });
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = qemu.try_wait()? {
+                break status;
+            }
+            if Instant::now() > end {
+                qemu.kill()?;
+                qemu.wait()?;
+                bail!("{} did not finish within {} s: has it too little RAM?", self.name, PATIENCE.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let Ok(text) = reader.join() else { bail!("reading the board's output failed") };
+        let text = text?;
+        ensure!(status.success(), "{} failed: {status}\n{text}", self.name);
+        Ok(text)
+    }
+}
+
+fn check_cases(lines: &[Line]) -> Result<usize> {
+    let found: Vec<&String> =
+        lines.iter().filter_map(|l| if let Line::Case(crc32) = l { Some(crc32) } else { None }).collect();
+    let expected = case_references();
+    ensure!(found.len() == expected.len(), "{} of {} cases ran", found.len(), expected.len());
+    for (index, (found, expected)) in found.into_iter().zip(&expected).enumerate() {
+        ensure!(found == expected, "case {index}: the output's CRC-32 is {found}, the desktop's {expected}");
+    }
+    Ok(expected.len())
+}
+
+impl fmt::Display for BoardReport {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+        table.set_header(["kernel", "shape", "MACs", "instructions", "per MAC", "CMSIS-NN", "ratio"]);
+        let optional = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+        for row in &self.kernels {
+            table.add_row([
+                row.name.clone(),
+                row.shape.clone(),
+                row.macs.to_string(),
+                row.instructions.map_or("does not fit".into(), |i| i.to_string()),
+                optional(row.instructions_per_mac.map(|r| format!("{r:.3}"))),
+                optional(row.cmsis_nn.map(|a| a.to_string())),
+                optional(row.ratio.map(|r| format!("{r:.3}"))),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(comfy_table::CellAlignment::Right);
+        }
+        writeln!(f, "{}, {} in QEMU", self.board, self.core)?;
+        writeln!(f, "{table}")?;
+        let total: u64 = self.kernels.iter().filter_map(|row| row.instructions).sum();
+        let macs: u64 = self.kernels.iter().filter(|r| r.instructions.is_some()).map(|r| r.macs).sum();
+        write!(f, "all: {macs} MACs, {total} instructions; outputs equal the desktop's")?;
+        if let Some(cases) = self.cases_equal {
+            write!(f, ", and so do {cases} generated layers'")?;
+        }
+        Ok(())
+    }
+}

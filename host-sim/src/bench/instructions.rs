@@ -1,0 +1,121 @@
+//! Makes sure that a firmware holds the multiply-accumulate instructions that its kernels are written for: a build
+//! that takes another path, or a compiler that loses it, must not pass unnoticed.
+//!
+//! The kernels' inner loops are functions of their own. Their machine code is read from the ELF file and searched for
+//! the encodings of the Armv8-M Architecture Reference Manual (DDI 0553), section C2.4.
+
+use anyhow::{Context, Result, ensure};
+use object::{Object, ObjectSymbol};
+use std::path::Path;
+
+/// An instruction of 32 bits in Thumb: the bits that tell it from others, first halfword in the upper half.
+#[derive(Debug, Clone, Copy)]
+struct Encoding {
+    name: &'static str,
+    mask: u32,
+    bits: u32,
+}
+
+/// SMLAD, encoding T1; SMUAD, which has no accumulator, is among them.
+const SMLAD: Encoding = Encoding { name: "SMLAD", mask: 0xfff0_00e0, bits: 0xfb20_0000 };
+/// SMLABB, SMLABT, SMLATB, SMLATT, encoding T1.
+const SMLA_HALVES: Encoding = Encoding { name: "SMLABB", mask: 0xfff0_00c0, bits: 0xfb10_0000 };
+/// VMLADAV.S8, the accumulating form, which VMLAVA.S8 is an alias of.
+const VMLADAVA: Encoding = Encoding { name: "VMLADAVA.S8", mask: 0xfff1_0ff1, bits: 0xeef0_0f20 };
+/// VMULLB.S16 and VMULLT.S16 are told apart by bit 12.
+const VMULL: Encoding = Encoding { name: "VMULLB.S16", mask: 0xefb1_0f51, bits: 0xee11_0e00 };
+
+/// Functions with an inner loop, what it multiplies with, and how often at least.
+#[derive(Debug, Clone, Copy)]
+pub struct Expectation {
+    function: &'static str,
+    encoding: Encoding,
+    least: usize,
+}
+
+/// The DSP extension's path.
+pub const DSP: &[Expectation] = &[
+    Expectation { function: "two_rows_in_assembly", encoding: SMLAD, least: 32 },
+    Expectation { function: "four_rows_in_assembly", encoding: SMLAD, least: 32 },
+    Expectation { function: "four_channels_in_assembly", encoding: SMLA_HALVES, least: 12 },
+];
+
+/// Helium's path.
+pub const HELIUM: &[Expectation] = &[
+    Expectation { function: "four_filters17h", encoding: VMLADAVA, least: 4 },
+    Expectation { function: "four_filters_of_even_rows", encoding: VMLADAVA, least: 8 },
+    Expectation { function: "four_filters_of_odd_rows", encoding: VMLADAVA, least: 12 },
+    Expectation { function: "three_filters_with_offset", encoding: VMLADAVA, least: 3 },
+    Expectation { function: "sixteen_channels", encoding: VMULL, least: 4 },
+];
+
+/// Checks an executable.
+///
+/// # Errors
+/// The message names the function and the instruction that is missing.
+pub fn check(executable: &Path, expectations: &[Expectation]) -> Result<()> {
+    let file = std::fs::read(executable).with_context(|| format!("cannot read {}", executable.display()))?;
+    for Expectation { function, encoding, least } in expectations {
+        let code = code(&file, function)?
+            .with_context(|| format!("{}: no function {function} was linked", executable.display()))?;
+        let found = count(&code, *encoding);
+        let name = encoding.name;
+        ensure!(found >= *least, "{function} holds {found} {name}, at least {least} are expected");
+    }
+    Ok(())
+}
+
+/// The machine code of the function whose symbol contains `name`.
+fn code(file: &[u8], name: &str) -> Result<Option<Vec<u8>>> {
+    use object::ObjectSection;
+    let elf = object::File::parse(file).context("the firmware is no ELF file")?;
+    let symbol = elf.symbols().find(|s| s.size() > 0 && s.name().is_ok_and(|n| n.contains(name)));
+    let Some(symbol) = symbol else { return Ok(None) };
+    let index = symbol.section_index().context("a function lies in a section")?;
+    // The lowest bit of a function's address says that it is Thumb code.
+    let bytes = elf.section_by_index(index)?.data_range(symbol.address() & !1, symbol.size())?;
+    Ok(bytes.map(<[u8]>::to_vec))
+}
+
+/// How many instructions of `code` have this encoding.
+fn count(code: &[u8], encoding: Encoding) -> usize {
+    let halfwords: Vec<u32> =
+        code.as_chunks::<2>().0.iter().map(|h| u32::from(u16::from_le_bytes(*h))).collect();
+    let (mut at, mut found) = (0, 0);
+    while at < halfwords.len() {
+        let first = halfwords[at];
+        // 0b11101, 0b11110 and 0b11111 begin instructions of two halfwords.
+        if first >> 11 < 0b11101 {
+            at += 1;
+            continue;
+        }
+        let Some(second) = halfwords.get(at + 1) else { break };
+        let instruction = first << 16 | second;
+        found += usize::from(instruction & encoding.mask == encoding.bits);
+        at += 2;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Machine code as an assembler writes it, each beside its text.
+    #[test]
+    fn instructions_are_told_apart() {
+        let smlad = [0x26, 0xfb, 0x04, 0x00]; // smlad r0, r6, r4, r0
+        let smlatt = [0x19, 0xfb, 0x3b, 0x66]; // smlatt r6, r9, r11, r6
+        let vmlava = [0xf0, 0xee, 0x22, 0x4f]; // vmlava.s8 r4, q0, q1
+        let vaddva = [0xf1, 0xee, 0x22, 0x2f]; // vaddva.s8 r2, q1
+        let vmullb = [0x19, 0xee, 0x0a, 0xce]; // vmullb.s16 q6, q4, q5
+        let vmullt = [0x19, 0xee, 0x0a, 0xfe]; // vmullt.s16 q7, q4, q5
+        let nop = [0x00, 0xbf];
+        let code =
+            [&nop[..], &smlad, &vaddva, &nop, &smlatt, &vmlava, &nop, &vmullb, &smlad, &vmullt].concat();
+        let counts = [SMLAD, SMLA_HALVES, VMLADAVA, VMULL].map(|encoding| count(&code, encoding));
+        assert_eq!(counts, [2, 1, 1, 2]);
+        // Half an instruction is none.
+        assert_eq!(count(&smlad[..2], SMLAD), 0);
+    }
+}
