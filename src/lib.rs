@@ -40,6 +40,7 @@ mod quant;
 pub mod replay;
 mod requant;
 pub mod step;
+pub mod store;
 pub mod tail;
 pub mod trunk;
 mod tuner;

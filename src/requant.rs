@@ -60,6 +60,18 @@ pub struct TunedLayer<'t> {
     pub output: Affine,
 }
 
+impl Layer {
+    fn new(operator: OperatorRecord, activation: Activation, input: Affine, output: Affine) -> Self {
+        let zero = output.quantize(0.0);
+        let clamp = match activation {
+            Activation::None => [-128, 127],
+            Activation::Relu => [zero, 127],
+            Activation::Relu6 => [zero, output.quantize(6.0)],
+        };
+        Self { operator, input, output, clamp }
+    }
+}
+
 /// A tuned int8 tail in caller-owned buffers.
 #[derive(Debug)]
 pub(crate) struct TunedTail<'a> {
@@ -103,14 +115,8 @@ impl<'a> TunedTail<'a> {
             rest = behind;
             let quantizer = LayerQuantizer { input, output, unfold, per_channel: operator.per_channel };
             quantizer.run(w, b, own_weights, own_words);
-            let zero = output.quantize(0.0);
-            let clamp = match shape.activation {
-                Activation::None => [-128, 127],
-                Activation::Relu => [zero, 127],
-                Activation::Relu6 => [zero, output.quantize(6.0)],
-            };
             // Cannot be full: a tail has at most MAX_LAYERS.
-            let _ = self.layers.push(Layer { operator, input, output, clamp });
+            let _ = self.layers.push(Layer::new(operator, shape.activation, input, output));
             (input, unfold) = (output, 1.0);
         }
     }
@@ -136,6 +142,60 @@ impl<'a> TunedTail<'a> {
                 output: layer.output,
             }
         })
+    }
+
+    /// What the tail is made of: for every layer biases, mantissas, shifts and scales; the layers' weights.
+    pub fn parts(&self) -> (&[i32], &[i8]) {
+        (self.words, self.weights)
+    }
+
+    /// The places of the same, to be filled before [`Self::adopt`].
+    pub fn parts_mut(&mut self) -> (&mut [i32], &mut [i8]) {
+        self.layers.clear();
+        (self.words, self.weights)
+    }
+
+    /// The layers' output quantization, first to last.
+    pub fn outputs(&self) -> impl ExactSizeIterator<Item = Affine> + '_ {
+        self.layers.iter().map(|layer| layer.output)
+    }
+
+    /// Makes a tail of the parts as they are. False, and no tail, if a layer's output quantization is none.
+    pub fn adopt(&mut self, pack: &Pack, tail: &TailShape, outputs: impl Iterator<Item = Affine>) -> bool {
+        self.layers.clear();
+        let mut input = pack.feature().affine;
+        for ((shape, operator), output) in tail.layers().zip(pack.tail_operators()).zip(outputs) {
+            let valid = output.scale.is_normal() && output.scale > 0.0;
+            if !valid || !(-128..=127).contains(&output.zero_point) {
+                break;
+            }
+            let _ = self.layers.push(Layer::new(operator, shape.activation, input, output));
+            input = output;
+        }
+        let whole = self.layers.len() == tail.layers().len();
+        if !whole {
+            self.layers.clear();
+        }
+        whole
+    }
+
+    /// Writes the int8 tail as f32 parameters, the inverse of [`Self::quantize`] but for its rounding.
+    pub fn dequantize(&self, pack: &Pack, parameters: &mut [f32]) {
+        let mut fold = pack.feature().affine.scale / pack.feature_unit();
+        let mut rest = parameters;
+        for tuned in self.layers(pack) {
+            let layer = Dequantizer {
+                inputs: tuned.weights.len() / tuned.biases.len().max(1),
+                input_scale: tuned.input.scale,
+                fold,
+                weights: tuned.weights,
+                biases: tuned.biases,
+                scales: tuned.scales,
+            };
+            let weights = split_front(&mut rest, tuned.weights.len());
+            layer.run(weights, split_front(&mut rest, tuned.biases.len()));
+            fold = 1.0;
+        }
     }
 
     /// Runs the tail in place of the packed one: from the feature to the output in `arena`.
@@ -230,6 +290,32 @@ pub(crate) fn widen(ranges: &mut [Range], layer: usize, low: f32, high: f32) {
     }
 }
 
+/// One int8 layer, to become f32.
+struct Dequantizer<'a> {
+    inputs: usize,
+    input_scale: f32,
+    /// Factor from real to stored weights.
+    fold: f32,
+    weights: &'a [i8],
+    biases: &'a [i32],
+    /// One an output, or a single one for all.
+    scales: &'a [f32],
+}
+
+impl Dequantizer<'_> {
+    fn run(&self, w: &mut [f32], b: &mut [f32]) {
+        let inputs = self.inputs.max(1);
+        let rows = w.chunks_exact_mut(inputs).zip(self.weights.chunks_exact(inputs));
+        for (o, (((row, quantized), b), &bias)) in rows.zip(b).zip(self.biases).enumerate() {
+            let scale = self.scales.get(o).or(self.scales.first()).copied().unwrap_or(0.0);
+            for (w, &q) in row.iter_mut().zip(quantized) {
+                *w = (scale * self.fold) * f32::from(q);
+            }
+            *b = (f64::from(self.input_scale) * f64::from(scale) * f64::from(bias)) as f32;
+        }
+    }
+}
+
 /// Writes the packed int8 tail as f32 parameters, the latents' scale folded into the first layer.
 pub(crate) fn dequantize(pack: &Pack, parameters: &mut [f32]) {
     let feature = pack.feature();
@@ -238,19 +324,16 @@ pub(crate) fn dequantize(pack: &Pack, parameters: &mut [f32]) {
     for op in pack.tail_operators() {
         let (input, output) = (pack.tensor(op.input), pack.tensor(op.output));
         let (inputs, outputs) = (input.len(), output.channels);
-        let own_weights = split_front(&mut rest, inputs * outputs);
-        let own_biases = split_front(&mut rest, outputs);
-        let weights = pack.int8(op.constants.weights, inputs * outputs);
-        let biases = pack.int32(op.constants.biases, outputs);
-        let scales = pack.float32(op.constants.scales, if op.per_channel { outputs } else { 1 });
-        let rows = own_weights.chunks_exact_mut(inputs.max(1)).zip(weights.chunks_exact(inputs.max(1)));
-        for (o, (((row, quantized), b), &bias)) in rows.zip(own_biases).zip(biases).enumerate() {
-            let scale = scales.get(if op.per_channel { o } else { 0 }).copied().unwrap_or(0.0);
-            for (w, &q) in row.iter_mut().zip(quantized) {
-                *w = (scale * fold) * f32::from(q);
-            }
-            *b = (f64::from(input.affine.scale) * f64::from(scale) * f64::from(bias)) as f32;
-        }
+        let layer = Dequantizer {
+            inputs,
+            input_scale: input.affine.scale,
+            fold,
+            weights: pack.int8(op.constants.weights, inputs * outputs),
+            biases: pack.int32(op.constants.biases, outputs),
+            scales: pack.float32(op.constants.scales, if op.per_channel { outputs } else { 1 }),
+        };
+        let weights = split_front(&mut rest, inputs * outputs);
+        layer.run(weights, split_front(&mut rest, outputs));
         fold = 1.0;
     }
 }

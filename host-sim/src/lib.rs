@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod emulate;
 pub mod export;
+pub mod flash;
 pub mod fuzzing;
 pub mod graph;
 pub mod inference;

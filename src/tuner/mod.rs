@@ -1,5 +1,6 @@
 //! Ties it together: observe, step, requantize, classify. No arithmetic of its own.
 
+mod commit;
 mod judge;
 
 use crate::memory::{ALIGNMENT, MemoryPlan, Region};
@@ -8,6 +9,7 @@ use crate::pack::{CRC, Pack};
 use crate::replay::Replay;
 use crate::requant::{self, TunedTail};
 use crate::step::{self, Buffers, StepError};
+use crate::store::StoreError;
 use crate::tail::{TailError, TailShape};
 use crate::trunk;
 use rand_core::{Rng, SeedableRng};
@@ -63,6 +65,9 @@ pub enum TunerError {
     /// A loss or gradient was NaN or infinite; the run has ended, the weights are those of the step before.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Which tail answers.

@@ -1,0 +1,130 @@
+//! The tuned tail into flash and back.
+
+use super::{Tuner, TunerError};
+use crate::quant::Affine;
+use crate::store::record::LAYER_BYTES;
+use crate::store::{Contents, Description, Record, Recovery, Store, StoreError};
+use crate::tail::MAX_LAYERS;
+use embedded_storage::nor_flash::NorFlash;
+
+/// The layers' output quantization, as a payload begins.
+type Layers = [u8; MAX_LAYERS * LAYER_BYTES];
+
+impl Tuner<'_> {
+    /// Keeps the tuned tail in flash: what [`Self::requantize`] made last and, where a slot is large enough
+    /// ([`crate::Sizes::slot_bytes`] of [`Contents::Int8AndF32`]), the f32 weights as they are now. After a power
+    /// cut at any moment [`Self::restore`] finds this tail or the one before, whole. Blocks for as long as the flash
+    /// takes to erase and write a slot.
+    ///
+    /// # Errors
+    /// [`TunerError::NotTuned`] before [`Self::requantize`]; [`TunerError::Store`].
+    pub fn commit<F: NorFlash>(&self, store: &Store, flash: &mut F) -> Result<Record, TunerError> {
+        if self.tuned.is_empty() {
+            return Err(TunerError::NotTuned);
+        }
+        let mut layers: Layers = [0; MAX_LAYERS * LAYER_BYTES];
+        let fields = layers.as_chunks_mut::<4>().0.iter_mut();
+        let outputs = self.tuned.outputs();
+        let layer_bytes = outputs.len() * LAYER_BYTES;
+        let words = outputs.flat_map(|output| [output.scale.to_bits(), output.zero_point.cast_unsigned()]);
+        for (field, word) in fields.zip(words) {
+            *field = word.to_le_bytes();
+        }
+        let sizes = self.pack.sizes();
+        let full = store.fits::<F>(sizes.payload_bytes(Contents::Int8AndF32));
+        let contents = if full { Contents::Int8AndF32 } else { Contents::Int8 };
+        let description =
+            Description { pack_crc32: self.pack.crc32(), contents, weights_crc32: self.weights_crc32() };
+        // The crate builds for little-endian targets alone: memory is what the format says.
+        let (words, weights) = self.tuned.parts();
+        let f32_weights = if full { &*self.weights } else { &[] };
+        let payload = [
+            layers.get(..layer_bytes).unwrap_or(&[]),
+            bytemuck::try_cast_slice(words).unwrap_or(&[]),
+            bytemuck::try_cast_slice(weights).unwrap_or(&[]),
+            bytemuck::try_cast_slice(f32_weights).unwrap_or(&[]),
+        ];
+        let record = store.commit(flash, &description, &payload)?;
+        crate::fmt::info!("committed tail {} to slot {}", record.sequence, record.slot);
+        Ok(record)
+    }
+
+    /// At boot: puts the newest committed tail of this very pack in force, or, where there is none that is whole, the
+    /// factory tail. Says which, and of each slot why. A run under way is abandoned, the samples stay.
+    ///
+    /// From a record of [`Contents::Int8AndF32`] both [`Self::classify`] and further tuning go on with the same bits.
+    /// From one of [`Contents::Int8`] the first does; tuning starts from the dequantized int8 weights.
+    ///
+    /// # Errors
+    /// [`TunerError::Store`], with the tuner as it was, for a store that does not fit the flash. What is wrong
+    /// with a slot is no error, but a reason in the [`Recovery`].
+    pub fn restore<F: NorFlash>(&mut self, store: &Store, flash: &mut F) -> Result<Recovery, TunerError> {
+        let mut recovery = store.recover(flash, self.pack.crc32())?;
+        self.factory_reset();
+        while let Some(record) = recovery.in_force() {
+            if self.load(store, flash, &record).is_ok() {
+                crate::fmt::info!("tail {} of slot {} in force", record.sequence, record.slot);
+                return Ok(recovery);
+            }
+            recovery.reject(&record);
+            self.factory_reset();
+        }
+        crate::fmt::info!("factory tail in force");
+        Ok(recovery)
+    }
+
+    /// Takes the newest commit back, in flash and here: [`Store::roll_back`], then [`Self::restore`].
+    ///
+    /// # Errors
+    /// [`StoreError::NothingToRollBack`] and others in [`TunerError::Store`]. After [`StoreError::Flash`] flash and
+    /// tuner may differ: [`Self::restore`] puts that right.
+    pub fn roll_back<F: NorFlash>(&mut self, store: &Store, flash: &mut F) -> Result<Recovery, TunerError> {
+        store.roll_back(flash, self.pack.crc32())?;
+        self.restore(store, flash)
+    }
+
+    /// [`Self::factory_reset`] that outlasts a power cut: erases the store, too.
+    ///
+    /// # Errors
+    /// [`TunerError::Store`]. After [`StoreError::Flash`] flash and tuner may differ: [`Self::restore`] puts that
+    /// right.
+    pub fn factory_reset_stored<F: NorFlash>(
+        &mut self,
+        store: &Store,
+        flash: &mut F,
+    ) -> Result<(), TunerError> {
+        store.factory_reset(flash, self.pack.crc32())?;
+        self.factory_reset();
+        Ok(())
+    }
+
+    fn load<F: NorFlash>(&mut self, store: &Store, flash: &mut F, record: &Record) -> Result<(), StoreError> {
+        let mut layers: Layers = [0; MAX_LAYERS * LAYER_BYTES];
+        let layer_bytes = self.tail.layers().len() * LAYER_BYTES;
+        let own_layers = layers.get_mut(..layer_bytes).unwrap_or(&mut []);
+        let (words, weights) = self.tuned.parts_mut();
+        let (words, weights) = (as_bytes(words), as_bytes(weights));
+        match record.contents {
+            Contents::Int8 => store.read(flash, record, &mut [own_layers, words, weights])?,
+            Contents::Int8AndF32 => {
+                let f32_weights = as_bytes(self.weights);
+                store.read(flash, record, &mut [own_layers, words, weights, f32_weights])?;
+            }
+        }
+        let outputs = layers.as_chunks::<LAYER_BYTES>().0.iter().map(|&[a, b, c, d, e, f, g, h]| Affine {
+            scale: f32::from_le_bytes([a, b, c, d]),
+            zero_point: i32::from_le_bytes([e, f, g, h]),
+        });
+        if !self.tuned.adopt(&self.pack, &self.tail, outputs) {
+            return Err(StoreError::Damaged { slot: record.slot });
+        }
+        if record.contents == Contents::Int8 {
+            self.tuned.dequantize(&self.pack, self.weights);
+        }
+        Ok(())
+    }
+}
+
+fn as_bytes<T: bytemuck::Pod>(values: &mut [T]) -> &mut [u8] {
+    bytemuck::try_cast_slice_mut(values).unwrap_or(&mut [])
+}
