@@ -14,6 +14,7 @@
 //! 4. The [`tail`], the dense layers behind the cut, is trained in f32 by [`step`]: forward, backward, the
 //!    ascent of SAM or ASAM and the descent of SGD ([`optim`]).
 //! 5. The tuned tail is requantized to int8, and classifies.
+//! 6. The [`store`] keeps it in flash, where it outlasts a power cut.
 //!
 //! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line.
 //!

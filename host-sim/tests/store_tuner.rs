@@ -1,0 +1,232 @@
+//! The bundled model's tuned tail through the store: the same bits after a reboot, and under power cuts.
+
+use embedded_storage::nor_flash::NorFlash;
+use flatmin::store::{Contents, SlotState, Store, StoreError};
+use flatmin::{Method, Pack, Recipe, Tuner, TunerError, Version};
+use host_sim::flash::{Flash, Partial};
+use host_sim::model::Model;
+use host_sim::wearers::{Recordings, model_bytes};
+
+type Nor = Flash<4, 4096>;
+type Labelled = (Vec<i8>, usize);
+
+const RECIPE: Recipe = Recipe { method: Method::Asam, epochs: 2, replay_capacity: 32, ..Recipe::DEFAULT };
+
+fn packed(wearer: usize) -> Vec<u128> {
+    let model = Model::bundled(format!("wearer {wearer}"), model_bytes(wearer).unwrap()).unwrap();
+    let file = model.pack(2).unwrap();
+    let mut words = vec![0u128; file.bytes().len().div_ceil(16)];
+    bytemuck::cast_slice_mut(&mut words)[..file.bytes().len()].copy_from_slice(file.bytes());
+    words
+}
+
+fn samples(pack: &Pack, count: usize) -> Vec<Labelled> {
+    let windows = Recordings::bundled().unwrap().test(1).unwrap();
+    let affine = pack.input().affine;
+    let chosen = windows.iter().step_by(7).take(count);
+    chosen.map(|w| (w.samples.iter().map(|&x| affine.quantize(x)).collect(), w.label)).collect()
+}
+
+fn arena(pack: &Pack) -> Vec<u128> {
+    vec![0; pack.sizes().train_bytes(&RECIPE).div_ceil(16)]
+}
+
+fn tuner<'a>(pack: &Pack<'a>, arena: &'a mut [u128]) -> Tuner<'a> {
+    Tuner::new(*pack, RECIPE, bytemuck::cast_slice_mut(arena)).unwrap()
+}
+
+fn observe(tuner: &mut Tuner, samples: &[Labelled]) {
+    samples.iter().for_each(|(input, label)| tuner.observe(input, *label).unwrap());
+}
+
+fn run(tuner: &mut Tuner, seed: u64) {
+    tuner.start(Recipe { seed, ..RECIPE }).unwrap();
+    while !tuner.step().unwrap().finished {}
+    tuner.requantize().unwrap();
+}
+
+/// The tuned int8 tail's output for every sample; empty without a tuned tail.
+fn answers(tuner: &mut Tuner, samples: &[Labelled]) -> Vec<i8> {
+    let mut all = Vec::new();
+    for (input, _) in samples {
+        match tuner.classify(input, Version::Tuned) {
+            Ok(output) => all.extend_from_slice(output),
+            Err(error) => assert_eq!(error, TunerError::NotTuned),
+        }
+    }
+    all
+}
+
+fn flash_of(pack: &Pack, contents: Contents) -> (Store, Nor) {
+    let slot_bytes = pack.sizes().slot_bytes::<Nor>(contents);
+    let store = Store::new(0, slot_bytes, 2);
+    (store, Nor::new(store.end() as usize / Nor::ERASE_SIZE).write_once())
+}
+
+#[test]
+fn after_a_reboot_the_bits_are_the_same_and_tuning_goes_on_with_the_same_bits() {
+    let packed = packed(1);
+    let pack = Pack::new(bytemuck::cast_slice(&packed)).unwrap();
+    let data = samples(&pack, 20);
+    let (store, mut flash) = flash_of(&pack, Contents::Int8AndF32);
+    let record_bytes = 40 + pack.sizes().payload_bytes(Contents::Int8AndF32);
+    println!("record of {record_bytes} bytes, slot of {} bytes in pages of 4096", store.slot_bytes());
+    println!(
+        "int8 alone: record of {} bytes, slot of {} bytes",
+        40 + pack.sizes().payload_bytes(Contents::Int8),
+        pack.sizes().slot_bytes::<Nor>(Contents::Int8)
+    );
+
+    let (mut first_arena, mut second_arena) = (arena(&pack), arena(&pack));
+    let mut before = tuner(&pack, &mut first_arena);
+    assert_eq!(before.commit(&store, &mut flash), Err(TunerError::NotTuned));
+    assert_eq!(flash.operations(), 0);
+    observe(&mut before, &data);
+    run(&mut before, 1);
+    let record = before.commit(&store, &mut flash).unwrap();
+    assert_eq!(record.contents, Contents::Int8AndF32);
+    assert_eq!(record.weights_crc32, before.weights_crc32());
+    println!("commit: {} words and pages", flash.operations());
+
+    let mut after = tuner(&pack, &mut second_arena);
+    assert_ne!(after.weights_crc32(), before.weights_crc32());
+    let recovery = after.restore(&store, &mut flash).unwrap();
+    assert_eq!(recovery.in_force(), Some(record));
+    assert_eq!(after.weights_crc32(), before.weights_crc32());
+    assert_eq!(answers(&mut after, &data), answers(&mut before, &data));
+
+    observe(&mut after, &data);
+    run(&mut before, 2);
+    run(&mut after, 2);
+    assert_ne!(before.weights_crc32(), record.weights_crc32);
+    assert_eq!(after.weights_crc32(), before.weights_crc32());
+    assert_eq!(answers(&mut after, &data), answers(&mut before, &data));
+
+    // The second tuning is taken back, then the first, then there is nothing left.
+    let tuned_once = record.weights_crc32;
+    after.commit(&store, &mut flash).unwrap();
+    after.roll_back(&store, &mut flash).unwrap();
+    assert_eq!(after.weights_crc32(), tuned_once);
+    assert_eq!(after.roll_back(&store, &mut flash).unwrap().in_force(), None);
+    assert_eq!(after.classify(&data[0].0, Version::Tuned).err(), Some(TunerError::NotTuned));
+    let nothing = Err(TunerError::Store(StoreError::NothingToRollBack));
+    assert_eq!(after.roll_back(&store, &mut flash), nothing);
+
+    before.commit(&store, &mut flash).unwrap();
+    before.factory_reset_stored(&store, &mut flash).unwrap();
+    after.restore(&store, &mut flash).unwrap();
+    assert_eq!(before.weights_crc32(), after.weights_crc32());
+    assert!(flash.bytes().iter().all(|&byte| byte == 0xFF), "nothing of the wearer is left");
+}
+
+/// Where a slot has no room for the f32 weights, the int8 tail is kept, and tuning goes on from what it stands for:
+/// every weight within half a step of its row's scale.
+#[test]
+fn a_small_slot_keeps_the_int8_tail() {
+    let packed = packed(1);
+    let pack = Pack::new(bytemuck::cast_slice(&packed)).unwrap();
+    let data = samples(&pack, 20);
+    let (store, mut flash) = flash_of(&pack, Contents::Int8);
+    let (mut first_arena, mut second_arena) = (arena(&pack), arena(&pack));
+    let mut before = tuner(&pack, &mut first_arena);
+    observe(&mut before, &data);
+    run(&mut before, 1);
+    assert_eq!(before.commit(&store, &mut flash).unwrap().contents, Contents::Int8);
+    let mut after = tuner(&pack, &mut second_arena);
+    after.restore(&store, &mut flash).unwrap();
+    assert_eq!(answers(&mut after, &data), answers(&mut before, &data));
+    let shapes = flatmin::tail::TailShape::of(&pack).unwrap();
+    let (mut old, mut new) = (before.weights(), after.weights());
+    for shape in shapes.layers() {
+        let (w, rest) = old.split_at(shape.inputs * shape.outputs);
+        let (restored, restored_rest) = new.split_at(w.len());
+        // One scale for all rows is no finer than the largest row's.
+        let largest = w.iter().fold(0f32, |m, w| m.max(w.abs()));
+        for (&w, &restored) in w.iter().zip(restored) {
+            assert!((w - restored).abs() <= 0.5001 * largest / 127.0, "{w} {restored}");
+        }
+        let (b, rest) = rest.split_at(shape.outputs);
+        let (restored, restored_rest) = restored_rest.split_at(shape.outputs);
+        for (&b, &restored) in b.iter().zip(restored) {
+            assert!((b - restored).abs() <= 1e-3 * b.abs().max(0.1), "{b} {restored}");
+        }
+        (old, new) = (rest, restored_rest);
+    }
+    observe(&mut after, &data);
+    run(&mut after, 2);
+    let sizes = Store::new(0, 4096, 2);
+    let needed = 40 + pack.sizes().payload_bytes(Contents::Int8) as u64;
+    let too_small = StoreError::SlotTooSmall { needed: needed.next_multiple_of(4), found: 4096 };
+    assert_eq!(after.commit(&sizes, &mut flash), Err(too_small.into()));
+}
+
+#[test]
+fn the_tail_of_another_pack_is_refused() {
+    let (packed_one, packed_two) = (packed(1), packed(2));
+    let one = Pack::new(bytemuck::cast_slice(&packed_one)).unwrap();
+    let two = Pack::new(bytemuck::cast_slice(&packed_two)).unwrap();
+    let data = samples(&one, 20);
+    let (store, mut flash) = flash_of(&one, Contents::Int8AndF32);
+    let (mut first_arena, mut second_arena) = (arena(&one), arena(&two));
+    let mut tuned = tuner(&one, &mut first_arena);
+    observe(&mut tuned, &data);
+    run(&mut tuned, 1);
+    tuned.commit(&store, &mut flash).unwrap();
+    let mut other = tuner(&two, &mut second_arena);
+    let factory = other.weights_crc32();
+    let recovery = other.restore(&store, &mut flash).unwrap();
+    assert_eq!(recovery.in_force(), None);
+    let reason = SlotState::OtherPack { found: one.crc32(), expected: two.crc32() };
+    assert_eq!(recovery.slots(), [reason, SlotState::Blank]);
+    assert_eq!(other.weights_crc32(), factory);
+    assert!(answers(&mut other, &data).is_empty());
+}
+
+/// Every operation near the begin and the end of a commit, every 97th between: each boots with the old tail or the new,
+/// every bit of it.
+#[test]
+fn a_cut_during_the_commit_of_a_real_tail() {
+    let packed = packed(1);
+    let pack = Pack::new(bytemuck::cast_slice(&packed)).unwrap();
+    let data = samples(&pack, 8);
+    let (store, blank) = flash_of(&pack, Contents::Int8AndF32);
+    let mut flash = blank.torn_words_unreadable();
+    let (mut first_arena, mut second_arena) = (arena(&pack), arena(&pack));
+    let mut tuning = tuner(&pack, &mut first_arena);
+    let mut booted = tuner(&pack, &mut second_arena);
+    observe(&mut tuning, &data);
+    // Three commits: the fourth erases the slot of the second.
+    let mut old = Vec::new();
+    for seed in 1..4 {
+        run(&mut tuning, seed);
+        tuning.commit(&store, &mut flash).unwrap();
+        old = answers(&mut tuning, &data);
+    }
+    let old_crc = tuning.weights_crc32();
+    run(&mut tuning, 4);
+    let (new, new_crc) = (answers(&mut tuning, &data), tuning.weights_crc32());
+    let mut whole = flash.clone();
+    tuning.commit(&store, &mut whole).unwrap();
+    let operations = whole.operations() - flash.operations();
+    let chosen = (0..operations).filter(|n| *n < 40 || *n + 40 > operations || n % 97 == 0);
+    let mut cuts = 0;
+    for n in chosen {
+        for partial in [Partial::Clean, Partial::Prefix(128), Partial::Random(n)] {
+            let mut flash = flash.clone();
+            flash.cut_at(n, partial);
+            assert!(tuning.commit(&store, &mut flash).is_err());
+            flash.power_on();
+            booted.restore(&store, &mut flash).unwrap();
+            let found = (booted.weights_crc32(), answers(&mut booted, &data));
+            assert!(
+                found == (old_crc, old.clone()) || found == (new_crc, new.clone()),
+                "cut at {n} of {operations}, {partial:?}"
+            );
+            tuning.commit(&store, &mut flash).unwrap();
+            booted.restore(&store, &mut flash).unwrap();
+            assert_eq!(booted.weights_crc32(), new_crc);
+            cuts += 1;
+        }
+    }
+    println!("{cuts} cuts of a commit of {operations} operations");
+}
