@@ -160,13 +160,15 @@ impl<'a> TunedTail<'a> {
         self.layers.iter().map(|layer| layer.output)
     }
 
-    /// Makes a tail of the parts as they are. False, and no tail, if a layer's output quantization is none.
+    /// Makes a tail of the parts as they are. False, and no tail, if a number is one that [`Self::quantize`] never
+    /// writes.
     pub fn adopt(&mut self, pack: &Pack, tail: &TailShape, outputs: impl Iterator<Item = Affine>) -> bool {
         self.layers.clear();
-        let mut input = pack.feature().affine;
+        let (mut input, mut words) = (pack.feature().affine, &*self.words);
         for ((shape, operator), output) in tail.layers().zip(pack.tail_operators()).zip(outputs) {
-            let valid = output.scale.is_normal() && output.scale > 0.0;
-            if !valid || !(-128..=127).contains(&output.zero_point) {
+            let (own, behind) = words.split_at((shape.outputs * TUNED_WORDS).min(words.len()));
+            words = behind;
+            if !sane_affine(&output) || !sane_words(own, shape.outputs) {
                 break;
             }
             let _ = self.layers.push(Layer::new(operator, shape.activation, input, output));
@@ -237,6 +239,24 @@ fn split_front<'a, T>(rest: &mut &'a mut [T], length: usize) -> &'a mut [T] {
     let (front, back) = all.split_at_mut(length);
     *rest = back;
     front
+}
+
+fn sane_scale(scale: f32) -> bool {
+    scale.is_normal() && scale > 0.0
+}
+
+fn sane_affine(affine: &Affine) -> bool {
+    sane_scale(affine.scale) && (-128..=127).contains(&affine.zero_point)
+}
+
+/// Mantissas, shifts and scales behind the biases of one layer.
+fn sane_words(words: &[i32], outputs: usize) -> bool {
+    let mut parts = words.chunks_exact(outputs.max(1)).skip(1);
+    let mut all =
+        |sane: fn(i32) -> bool| parts.next().is_some_and(|part| part.iter().all(|&word| sane(word)));
+    all(|mantissa| mantissa >= 0)
+        && all(|shift| (-31..=30).contains(&shift))
+        && all(|scale| sane_scale(f32::from_bits(scale.cast_unsigned())))
 }
 
 struct LayerQuantizer {

@@ -1,17 +1,37 @@
-//! Messages between a desktop and a device, over any byte stream: the desktop asks, the device answers once.
+//! Messages between a desktop and a device, over any byte stream, which may lose, double and flip bytes: the desktop
+//! asks, the device answers once.
 //!
-//! A frame is a pair of CRC-32/ISO-HDLC of the body and the body, a message in postcard's encoding; the pair is
-//! encoded by postcard, then by COBS, and ends with a zero byte.
+//! A frame is a triple: a CRC-32/ISO-HDLC, a sequence number, and the body, a message in postcard's encoding. The CRC
+//! is that of the number's four bytes, little endian, and the body. The triple is encoded by postcard (u32, u32, byte
+//! array), then by COBS, and ends with a zero byte. A frame of that zero alone means nothing.
+//!
+//! | who | what | then |
+//! | --- | --- | --- |
+//! | desktop | opens a session | asks [`Request::Identify`] with number [`OPENING`] |
+//! | desktop | asks | takes the next number, one more than the last; after the highest comes 1 |
+//! | device | gets a request with a new number | carries it out, answers with that number, keeps the answer |
+//! | device | gets the number that it answered last | sends the same answer again, and does nothing else |
+//! | device | gets number [`OPENING`] | carries it out whenever it comes, and forgets the answer that it kept |
+//! | device | gets a damaged frame | answers [`Response::Damaged`] with number [`OPENING`] |
+//! | device | gets a sound frame with a message that it does not know | answers [`Response::Refused`] with its number |
+//! | desktop | gets a damaged frame or [`Response::Damaged`], or nothing in time | sends a zero and the same frame again |
+//! | desktop | gets an answer with another number | waits on |
+//!
+//! So a message is carried out once, whatever happens to its bytes, as long as one of its frames and one of the answers
+//! get through.
 
 use crate::optim::Recipe;
-use crate::pack::crc32;
+use crate::pack::CRC;
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
+
+/// The number with which a session begins.
+pub const OPENING: u32 = 0;
 
 /// Bytes of the longest request that carries no input, framed.
-const LONGEST_WITHOUT_INPUT: usize = 96;
+const LONGEST_WITHOUT_INPUT: usize = 104;
 
 /// Bytes of the longest response, framed, with a reason of up to 80 bytes in [`Response::Refused`].
 pub const RESPONSE_BYTES: usize = 128;
@@ -23,7 +43,8 @@ pub const RESPONSE_BYTES: usize = 128;
 /// use flatmin::wire::{self, Request};
 /// let input = [0x55; 600];
 /// let (mut scratch, mut frame) = ([0; wire::request_bytes(600)], [0; wire::request_bytes(600)]);
-/// assert!(wire::encode(&Request::Observe { label: 6, input: &input }, &mut scratch, &mut frame).is_ok());
+/// let request = Request::Observe { label: 6, input: &input };
+/// assert!(wire::encode(1, &request, &mut scratch, &mut frame).is_ok());
 /// ```
 pub const fn request_bytes(input_length: usize) -> usize {
     input_length.saturating_add(input_length / 254).saturating_add(LONGEST_WITHOUT_INPUT)
@@ -61,6 +82,12 @@ pub enum Request<'a> {
         /// Radius at which sharpness is measured.
         rho: f32,
     },
+    /// Keep the tuned tail in flash.
+    Commit,
+    /// Take the last commit back.
+    RollBack,
+    /// Back to the factory tail, in flash, too, where the board has a store.
+    FactoryReset,
 }
 
 /// What a device answers. `ticks` are those of the device's clock that the work took.
@@ -122,6 +149,17 @@ pub enum Response<'a> {
         /// Why, in words.
         &'a str,
     ),
+    /// The frame was damaged on the way: send it again.
+    Damaged,
+    /// To [`Request::Commit`], [`Request::RollBack`] and [`Request::FactoryReset`]: what is in force now.
+    InForce {
+        /// Number of the record in flash; `None` is the factory tail.
+        sequence: Option<u32>,
+        /// CRC-32 of the f32 weights.
+        weights_crc32: u32,
+        /// Clock ticks.
+        ticks: u32,
+    },
 }
 
 /// Why bytes are not a frame.
@@ -129,9 +167,15 @@ pub enum Response<'a> {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum WireError {
-    /// Damaged on the way, or a message of another version.
-    #[error("damaged or unknown message")]
+    /// Damaged on the way.
+    #[error("damaged on the way")]
     Damaged,
+    /// A sound frame with a message of another version.
+    #[error("unknown message, number {sequence}")]
+    Unknown {
+        /// Its sequence number.
+        sequence: u32,
+    },
     /// The message does not fit into the buffer.
     #[error("message is longer than the buffer")]
     TooLong,
@@ -145,29 +189,41 @@ pub enum WireError {
 /// ```
 /// use flatmin::wire::{self, Request};
 /// let (mut scratch, mut frame) = ([0; 64], [0; 64]);
-/// let bytes = wire::encode(&Request::Observe { label: 3, input: &[1, 0, 2] }, &mut scratch, &mut frame)?;
-/// assert_eq!(wire::decode::<Request>(bytes)?, Request::Observe { label: 3, input: &[1, 0, 2] });
+/// let request = Request::Observe { label: 3, input: &[1, 0, 2] };
+/// let bytes = wire::encode(17, &request, &mut scratch, &mut frame)?;
+/// assert_eq!(wire::decode::<Request>(bytes)?, (17, request));
 /// # Ok::<(), wire::WireError>(())
 /// ```
 pub fn encode<'b>(
+    sequence: u32,
     message: &impl Serialize,
     scratch: &mut [u8],
     frame: &'b mut [u8],
 ) -> Result<&'b mut [u8], WireError> {
     let body: &[u8] = postcard::to_slice(message, scratch).map_err(|_| WireError::TooLong)?;
-    postcard::to_slice_cobs(&(crc32(body), body), frame).map_err(|_| WireError::TooLong)
+    postcard::to_slice_cobs(&(checksum(sequence, body), sequence, body), frame)
+        .map_err(|_| WireError::TooLong)
 }
 
-/// Reads a frame, in place.
+/// Reads a frame, in place: its sequence number and its message.
 ///
 /// # Errors
-/// [`WireError::Damaged`].
-pub fn decode<'b, T: Deserialize<'b>>(frame: &'b mut [u8]) -> Result<T, WireError> {
-    let (crc, body): (u32, &[u8]) = postcard::from_bytes_cobs(frame).map_err(|_| WireError::Damaged)?;
-    if crc32(body) != crc {
+/// [`WireError::Damaged`], [`WireError::Unknown`].
+pub fn decode<'b, T: Deserialize<'b>>(frame: &'b mut [u8]) -> Result<(u32, T), WireError> {
+    let (crc, sequence, body): (u32, u32, &[u8]) =
+        postcard::from_bytes_cobs(frame).map_err(|_| WireError::Damaged)?;
+    if checksum(sequence, body) != crc {
         return Err(WireError::Damaged);
     }
-    postcard::from_bytes(body).map_err(|_| WireError::Damaged)
+    let message = postcard::from_bytes(body).map_err(|_| WireError::Unknown { sequence })?;
+    Ok((sequence, message))
+}
+
+fn checksum(sequence: u32, body: &[u8]) -> u32 {
+    let mut digest = CRC.digest();
+    digest.update(&sequence.to_le_bytes());
+    digest.update(body);
+    digest.finalize()
 }
 
 #[cfg(test)]
@@ -178,7 +234,7 @@ mod tests {
 
     fn fits(message: &impl Serialize, bytes: usize) {
         let (mut scratch, mut frame) = (vec![0; bytes], vec![0; bytes]);
-        assert!(encode(message, &mut scratch, &mut frame).is_ok(), "{bytes} bytes");
+        assert!(encode(u32::MAX, message, &mut scratch, &mut frame).is_ok(), "{bytes} bytes");
     }
 
     /// Values that postcard writes longest, bytes without a zero, which COBS writes longest.

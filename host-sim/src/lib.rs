@@ -9,6 +9,7 @@ pub mod fuzzing;
 pub mod graph;
 pub mod inference;
 pub mod inspect;
+pub mod link;
 pub mod mapped;
 pub mod model;
 pub mod onnx;

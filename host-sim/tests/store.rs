@@ -56,19 +56,23 @@ struct Case<const W: usize, const E: usize, const R: usize> {
     new: Tail,
 }
 
-/// Sets the sequence number of the record in a slot, as the format's description says.
-fn renumber<const W: usize, const E: usize, const R: usize>(
+/// Sets a u32 of the header of the record in a slot, and the CRCs, as the format's description says.
+fn patch<const W: usize, const E: usize, const R: usize>(
     flash: &mut Flash<W, E, R>,
     start: usize,
+    field: usize,
     to: u32,
 ) {
     use record::header;
     let crc32c = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
     let unit = W.max(R);
     let bytes = &mut flash.bytes_mut()[start..];
-    bytes[header::SEQUENCE..header::SEQUENCE + 4].copy_from_slice(&to.to_le_bytes());
-    let crc = crc32c.checksum(&bytes[..header::CRC]);
+    bytes[field..field + 4].copy_from_slice(&to.to_le_bytes());
+    let crc = flatmin::crc32(&bytes[..header::CRC]);
     bytes[header::CRC..header::CRC + 4].copy_from_slice(&crc.to_le_bytes());
+    if field == header::LENGTH {
+        return;
+    }
     let length = u32::from_le_bytes(bytes[header::LENGTH..header::LENGTH + 4].try_into().unwrap());
     let body = (header::BYTES + length as usize).next_multiple_of(unit);
     let crc = crc32c.checksum(&bytes[..body]);
@@ -102,8 +106,8 @@ fn cases<const W: usize, const E: usize, const R: usize>(
     let mut wrapping = after(&[1, 2]);
     let slot_bytes = store.slot_bytes() as usize;
     let start = wrapping.bytes().len() - slot_bytes * store.slots();
-    renumber(&mut wrapping, start, u32::MAX - 1);
-    renumber(&mut wrapping, start + slot_bytes, u32::MAX);
+    patch(&mut wrapping, start, record::header::SEQUENCE, u32::MAX - 1);
+    patch(&mut wrapping, start + slot_bytes, record::header::SEQUENCE, u32::MAX);
 
     let case = |name, flash, act, old, new| Case { name, flash, act, old, new };
     vec![
@@ -378,6 +382,24 @@ fn every_slot_says_why_it_is_not_used() {
     let other = store.recover(&mut flash, OTHER_PACK).unwrap();
     assert_eq!(other.in_force(), None);
     assert!(matches!(other.slots()[4], SlotState::OtherPack { found: PACK, expected: OTHER_PACK }));
+}
+
+/// A header that is sound and says what cannot be. 91 is the length in the same number of words: only the record's CRC
+/// tells.
+#[test]
+fn lengths_that_are_not_the_records_are_refused() {
+    for length in [0, 1, 91, 470, 473, 513, 1 << 20, u32::MAX - 31, u32::MAX - 7, u32::MAX] {
+        let (store, mut flash) = pages::<4, 256, 1>(2);
+        commit(&store, &mut flash, 3).unwrap(); // 90 bytes
+        patch(&mut flash, 256, record::header::LENGTH, length);
+        let found = store.recover(&mut flash, PACK).unwrap();
+        let reason = found.slots()[0];
+        let expected = matches!(reason, SlotState::Damaged { .. } | SlotState::Uncommitted { .. });
+        assert!(expected, "{length}: {reason:?}");
+        assert_eq!(found.in_force(), None);
+        commit(&store, &mut flash, 4).unwrap();
+        assert_eq!(boot(&store, &mut flash), Some(payload(4)));
+    }
 }
 
 /// Three slots, a few erases a page: commits succeed until the flash is worn out, and then what was committed last

@@ -14,6 +14,9 @@
 //! nothing, so that a boot can be repeated without end. A slot is always erased before it is written, however
 //! blank it reads: an interrupted erase can leave bits that read as erased today only.
 //!
+//! A slot that the driver cannot read counts as damaged. On chips where reading a torn word raises a fault (those
+//! with an error-correcting code), the driver has to turn that fault into an error.
+//!
 //! The bytes are specified in [`record`]. More slots than two spread the wear, and keep more to roll back to.
 //!
 //! ## Why not a key-value store

@@ -13,12 +13,13 @@
 //!
 //! The CRC is CRC-32C (CRC-32/ISCSI, Castagnoli 1993), not the CRC-32 of packs and messages: its polynomial is
 //! `x + 1` times a primitive one of degree 31, so that any three flipped bits are found in records of up to 2^31
-//! bits. CRC-32/ISO-HDLC promises that up to 11 KiB. The header has one of its own, so that a damaged length never
-//! decides which bytes the other covers.
+//! bits. CRC-32/ISO-HDLC promises that up to 11 KiB. The header has a CRC of its own, so that a damaged length never
+//! decides which bytes the other covers. That one is CRC-32/ISO-HDLC: a CRC-32C behind the bytes that it covers would
+//! leave the same remainder for every header, and so hide the header from the record's.
 
 use crate::memory::TUNED_WORDS;
-use crate::pack::Sizes;
 use crate::pack::bytes::{u16_at, u32_at};
+use crate::pack::{Sizes, crc32};
 use embedded_storage::nor_flash::NorFlash;
 
 /// First bytes of every record.
@@ -48,7 +49,7 @@ pub mod header {
     pub const LENGTH: usize = 20;
     /// u32, [`crate::Tuner::weights_crc32`] when the record was made.
     pub const WEIGHTS_CRC: usize = 24;
-    /// u32, CRC-32C of the header's bytes before it.
+    /// u32, CRC-32/ISO-HDLC of the header's bytes before it.
     pub const CRC: usize = 28;
 }
 
@@ -183,7 +184,7 @@ impl Header {
         put(&mut bytes, header::PACK_CRC, &self.pack_crc32.to_le_bytes());
         put(&mut bytes, header::LENGTH, &self.length.to_le_bytes());
         put(&mut bytes, header::WEIGHTS_CRC, &self.weights_crc32.to_le_bytes());
-        let crc = CRC.checksum(bytes.split_at(header::CRC).0);
+        let crc = crc32(bytes.split_at(header::CRC).0);
         put(&mut bytes, header::CRC, &crc.to_le_bytes());
         bytes
     }
@@ -196,7 +197,7 @@ impl Header {
             return Head::Foreign;
         }
         let checked = bytes.get(..header::CRC).unwrap_or(&[]);
-        if CRC.checksum(checked) != u32_at(bytes, header::CRC) {
+        if crc32(checked) != u32_at(bytes, header::CRC) {
             return Head::Damaged;
         }
         let version = u16_at(bytes, header::VERSION);

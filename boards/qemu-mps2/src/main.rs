@@ -53,7 +53,7 @@ fn main() -> ! {
         Err(error) => fault::stop(error),
     };
     let buffers = Buffers::new(&SIZES, LINK.take()).expect("the memory was sized for it");
-    let Ok(()) = serve(pack, &mut tuner, &mut Uart::new(), &mut Mps2(Timer::new()), buffers);
+    let Ok(()) = serve(&mut tuner, &mut Uart::new(), &mut Mps2(Timer::new()), buffers);
     loop {
         cortex_m::asm::wfi();
     }

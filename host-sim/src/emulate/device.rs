@@ -2,67 +2,39 @@
 
 use super::log::{Log, LogSink};
 use super::{Board, Image};
+use crate::link::{Answer, LinkError, Session};
 use anyhow::{Context, Result, anyhow, bail};
-use flatmin::wire::{self, Request, Response};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use flatmin::wire::Request;
+use std::io::{self, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// What a device answers, without what is borrowed.
+/// The emulated serial line; reads are buffered.
 #[derive(Debug)]
-pub enum Answer {
-    /// The pack's CRC-32 and the arena's size.
-    Identity {
-        /// CRC-32 of the pack.
-        pack_crc32: u32,
-        /// Bytes of the arena.
-        arena_bytes: u32,
-    },
-    /// Done, in so many ticks.
-    Done(u64),
-    /// A step of training.
-    Stepped {
-        /// Epoch, from 0.
-        epoch: u16,
-        /// Mean loss of the minibatch.
-        loss: f32,
-        /// Last of its epoch.
-        epoch_finished: bool,
-        /// Last of the run.
-        finished: bool,
-        /// Clock ticks.
-        ticks: u64,
-    },
-    /// Classes of one sample.
-    Judged {
-        /// Factory tail.
-        factory: u16,
-        /// f32 tail.
-        tuned_f32: u16,
-        /// Tuned int8 tail.
-        tuned_int8: Option<u16>,
-        /// Cross-entropy of the f32 tail.
-        loss: f32,
-    },
-    /// What has come out.
-    Summary {
-        /// CRC-32 of the f32 weights.
-        weights_crc32: u32,
-        /// Multiply-adds.
-        macs: u64,
-        /// Mean rise of a sample's loss.
-        sharpness: f32,
-        /// The stack's high-water mark.
-        stack_bytes: u32,
-    },
+struct Line(BufReader<TcpStream>);
+
+impl Read for Line {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.read(bytes)
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.get_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.get_mut().flush()
+    }
 }
 
 /// A running QEMU.
 #[derive(Debug)]
 pub struct Device {
     qemu: Child,
-    line: BufReader<TcpStream>,
+    link: Session<Line>,
     log: Option<Log>,
 }
 
@@ -97,7 +69,10 @@ impl Device {
         let stream = connection(&listener, &mut qemu);
         let log = qemu.stdout.take().map(|stdout| Log::follow(&image.bytes, stdout, sink)).transpose();
         match (stream, log) {
-            (Ok(stream), Ok(log)) => Ok(Self { qemu, line: BufReader::new(stream), log }),
+            (Ok(stream), Ok(log)) => {
+                let link = Session::new(Line(BufReader::new(stream)));
+                Ok(Self { qemu, link, log })
+            }
             (stream, log) => {
                 let _ = qemu.kill();
                 let _ = qemu.wait();
@@ -113,43 +88,14 @@ impl Device {
     /// # Errors
     /// What the device refuses; a firmware that has stopped, with its last words.
     pub fn ask(&mut self, request: &Request) -> Result<Answer> {
-        let input_length = match request {
-            Request::Observe { input, .. } | Request::Judge { input, .. } => input.len(),
-            _ => 0,
-        };
-        let bytes = wire::request_bytes(input_length);
-        let (mut scratch, mut frame) = (vec![0; bytes], vec![0; bytes]);
-        let frame = wire::encode(request, &mut scratch, &mut frame)?;
-        let mut incoming = Vec::new();
-        let sent = self.line.get_mut().write_all(frame);
-        match sent.and_then(|()| self.line.read_until(0, &mut incoming)) {
-            Ok(1..) if incoming.ends_with(&[0]) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                bail!("the device has not answered within {} seconds", Self::PATIENCE.as_secs())
-            }
-            _ => return Err(self.last_words()),
+        match self.link.ask(request) {
+            Err(LinkError::Ended(_)) => Err(self.last_words()),
+            outcome => Ok(outcome?),
         }
-        Ok(match wire::decode::<Response>(&mut incoming).context("the device's answer")? {
-            Response::Identity { pack_crc32, arena_bytes, .. } => {
-                Answer::Identity { pack_crc32, arena_bytes }
-            }
-            Response::Done { ticks } => Answer::Done(ticks.into()),
-            Response::Stepped { epoch, loss, epoch_finished, finished, ticks } => {
-                Answer::Stepped { epoch, loss, epoch_finished, finished, ticks: ticks.into() }
-            }
-            Response::Judged { factory, tuned_f32, tuned_int8, loss } => {
-                Answer::Judged { factory, tuned_f32, tuned_int8, loss }
-            }
-            Response::Summary { weights_crc32, macs, sharpness, stack_bytes } => {
-                Answer::Summary { weights_crc32, macs, sharpness, stack_bytes }
-            }
-            Response::Refused(why) => bail!("the device refuses: {why}"),
-            other => bail!("the device answers {other:?}, which this version does not know"),
-        })
     }
 
     /// How long an answer may take.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     /// Why the line has ended: what the firmware logged at level error.
     fn last_words(&mut self) -> anyhow::Error {

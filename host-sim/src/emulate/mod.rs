@@ -10,8 +10,9 @@ mod device;
 mod image;
 mod log;
 
+pub use crate::link::Answer;
 pub use board::{BOARDS, Board};
-pub use device::{Answer, Device};
+pub use device::Device;
 pub use image::Image;
 pub(crate) use image::toolchain;
 pub use log::LogSink;

@@ -1,0 +1,242 @@
+//! The desktop's end of the link to a device: asks, waits, asks again where bytes were lost, and gives every request
+//! to the device once. The rules are those of [`flatmin::wire`].
+
+use flatmin::wire::{self, Request, Response, WireError};
+use std::io::{self, ErrorKind, Read, Write};
+
+/// What a device answers, without what is borrowed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The pack's CRC-32 and the arena's size.
+    Identity {
+        /// CRC-32 of the pack.
+        pack_crc32: u32,
+        /// Bytes of the arena.
+        arena_bytes: u32,
+    },
+    /// Done, in so many ticks.
+    Done(u64),
+    /// A step of training.
+    Stepped {
+        /// Epoch, from 0.
+        epoch: u16,
+        /// Mean loss of the minibatch.
+        loss: f32,
+        /// Last of its epoch.
+        epoch_finished: bool,
+        /// Last of the run.
+        finished: bool,
+        /// Clock ticks.
+        ticks: u64,
+    },
+    /// Classes of one sample.
+    Judged {
+        /// Factory tail.
+        factory: u16,
+        /// f32 tail.
+        tuned_f32: u16,
+        /// Tuned int8 tail.
+        tuned_int8: Option<u16>,
+        /// Cross-entropy of the f32 tail.
+        loss: f32,
+    },
+    /// What has come out.
+    Summary {
+        /// CRC-32 of the f32 weights.
+        weights_crc32: u32,
+        /// Multiply-adds.
+        macs: u64,
+        /// Mean rise of a sample's loss.
+        sharpness: f32,
+        /// The stack's high-water mark.
+        stack_bytes: u32,
+    },
+    /// What is in force after a commit, a roll back or a factory reset.
+    InForce {
+        /// Number of the record in flash; `None` is the factory tail.
+        sequence: Option<u32>,
+        /// CRC-32 of the f32 weights.
+        weights_crc32: u32,
+        /// Clock ticks.
+        ticks: u64,
+    },
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The device did not carry the request out.
+    #[error("the device refuses: {0}")]
+    Refused(String),
+    /// The line has ended.
+    #[error("the line has ended")]
+    Ended(#[source] Option<io::Error>),
+    /// No answer, however often asked.
+    #[error("the device has not answered {0} times")]
+    Silent(u32),
+    /// Too many damaged frames in a row.
+    #[error("of {0} frames none came through whole: check baud rate and wiring")]
+    Noise(u32),
+    /// The request does not fit into a frame.
+    #[error(transparent)]
+    Request(#[from] WireError),
+    /// A message of another version.
+    #[error("the device speaks another version of the protocol; this one is {}", wire::VERSION)]
+    Version,
+}
+
+/// A conversation over a line whose reads time out (`TimedOut` or `WouldBlock`) after the longest that an answer may
+/// take.
+///
+/// An attempt costs the request's frame; a line that damages one byte in a thousand takes about two for a request of
+/// 600 bytes.
+#[derive(Debug)]
+pub struct Session<L> {
+    line: L,
+    /// Of the last request.
+    sequence: u32,
+    open: bool,
+    incoming: Vec<u8>,
+    repeats: u64,
+}
+
+impl<L: Read + Write> Session<L> {
+    /// Times that one request is sent, at most.
+    const ATTEMPTS: u32 = 100;
+
+    /// Times in a row that silence is borne.
+    const SILENCES: u32 = 8;
+
+    /// A session over `line`; the first request opens it.
+    pub fn new(line: L) -> Self {
+        Self { line, sequence: wire::OPENING, open: false, incoming: Vec::new(), repeats: 0 }
+    }
+
+    /// The line.
+    pub fn line(&self) -> &L {
+        &self.line
+    }
+
+    /// The line, for what is not part of the conversation.
+    pub fn line_mut(&mut self) -> &mut L {
+        &mut self.line
+    }
+
+    /// Frames that had to be sent again, so far.
+    pub fn repeats(&self) -> u64 {
+        self.repeats
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// See [`LinkError`]. Only after [`LinkError::Refused`] is it known what the device has done: nothing.
+    pub fn ask(&mut self, request: &Request) -> Result<Answer, LinkError> {
+        if !self.open {
+            let identity = self.exchange(wire::OPENING, &Request::Identify)?;
+            self.open = true;
+            if *request == Request::Identify {
+                return Ok(identity);
+            }
+        }
+        self.sequence = self.sequence.checked_add(1).unwrap_or(wire::OPENING + 1);
+        self.exchange(self.sequence, request)
+    }
+
+    fn exchange(&mut self, sequence: u32, request: &Request) -> Result<Answer, LinkError> {
+        let input_length = match request {
+            Request::Observe { input, .. } | Request::Judge { input, .. } => input.len(),
+            _ => 0,
+        };
+        let bytes = wire::request_bytes(input_length);
+        let (mut scratch, mut frame) = (vec![0; bytes], vec![0; bytes]);
+        let frame = wire::encode(sequence, request, &mut scratch, &mut frame)?;
+        let mut silences = 0;
+        for attempt in 0..Self::ATTEMPTS {
+            if attempt > 0 {
+                self.repeats += 1;
+                // Ends whatever the device has half received.
+                self.line.write_all(&[0]).map_err(|error| LinkError::Ended(Some(error)))?;
+            }
+            let sent = self.line.write_all(frame).and_then(|()| self.line.flush());
+            sent.map_err(|error| LinkError::Ended(Some(error)))?;
+            match self.await_answer(sequence)? {
+                Arrival::Answer(answer) => return Ok(answer),
+                Arrival::Damaged => silences = 0,
+                Arrival::Silence => silences += 1,
+            }
+            if silences >= Self::SILENCES {
+                return Err(LinkError::Silent(silences));
+            }
+        }
+        Err(LinkError::Noise(Self::ATTEMPTS))
+    }
+
+    fn await_answer(&mut self, sequence: u32) -> Result<Arrival, LinkError> {
+        loop {
+            if !self.read_frame()? {
+                return Ok(Arrival::Silence);
+            }
+            // What is left of a frame whose end was seen before.
+            if self.incoming == [0] {
+                continue;
+            }
+            return match wire::decode::<Response>(&mut self.incoming) {
+                Ok((_, Response::Damaged)) | Err(WireError::Damaged) => Ok(Arrival::Damaged),
+                Ok((found, _)) | Err(WireError::Unknown { sequence: found }) if found != sequence => continue,
+                Ok((_, response)) => answer(response).map(Arrival::Answer),
+                Err(_) => Err(LinkError::Version),
+            };
+        }
+    }
+
+    /// Reads up to a zero; false if the line falls silent, with what came before lost.
+    fn read_frame(&mut self) -> Result<bool, LinkError> {
+        self.incoming.clear();
+        // A line that never sends a zero does not fill the memory.
+        while self.incoming.len() < 1 << 16 {
+            let mut byte = [0];
+            match self.line.read(&mut byte) {
+                Ok(0) => return Err(LinkError::Ended(None)),
+                Ok(_) => self.incoming.push(byte[0]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(LinkError::Ended(Some(error))),
+            }
+            if byte[0] == 0 {
+                return Ok(true);
+            }
+        }
+        Ok(true)
+    }
+}
+
+enum Arrival {
+    Answer(Answer),
+    Damaged,
+    Silence,
+}
+
+fn answer(response: Response) -> Result<Answer, LinkError> {
+    Ok(match response {
+        Response::Identity { version, .. } if version != wire::VERSION => return Err(LinkError::Version),
+        Response::Identity { pack_crc32, arena_bytes, .. } => Answer::Identity { pack_crc32, arena_bytes },
+        Response::Done { ticks } => Answer::Done(ticks.into()),
+        Response::Stepped { epoch, loss, epoch_finished, finished, ticks } => {
+            Answer::Stepped { epoch, loss, epoch_finished, finished, ticks: ticks.into() }
+        }
+        Response::Judged { factory, tuned_f32, tuned_int8, loss } => {
+            Answer::Judged { factory, tuned_f32, tuned_int8, loss }
+        }
+        Response::Summary { weights_crc32, macs, sharpness, stack_bytes } => {
+            Answer::Summary { weights_crc32, macs, sharpness, stack_bytes }
+        }
+        Response::InForce { sequence, weights_crc32, ticks } => {
+            Answer::InForce { sequence, weights_crc32, ticks: ticks.into() }
+        }
+        Response::Refused(why) => return Err(LinkError::Refused(why.to_owned())),
+        _ => return Err(LinkError::Version),
+    })
+}
