@@ -1,7 +1,7 @@
 //! The bundled model's tuned tail through the store: the same bits after a reboot, and under power cuts.
 
 use embedded_storage::nor_flash::NorFlash;
-use flatmin::store::{Contents, SlotState, Store, StoreError};
+use flatmin::store::{Contents, Description, SlotState, Store, StoreError};
 use flatmin::{Method, Pack, Recipe, Tuner, TunerError, Version};
 use host_sim::flash::{Flash, Partial};
 use host_sim::model::Model;
@@ -180,6 +180,52 @@ fn the_tail_of_another_pack_is_refused() {
     assert_eq!(recovery.slots(), [reason, SlotState::Blank]);
     assert_eq!(other.weights_crc32(), factory);
     assert!(answers(&mut other, &data).is_empty());
+}
+
+/// A record that is sound, but holds numbers that no tail has: the one before it is used.
+#[test]
+fn numbers_that_are_no_tail_are_refused() {
+    let packed = packed(1);
+    let pack = Pack::new(bytemuck::cast_slice(&packed)).unwrap();
+    let sizes = pack.sizes();
+    let (store, mut flash) = flash_of(&pack, Contents::Int8);
+    let (mut first_arena, mut second_arena) = (arena(&pack), arena(&pack));
+    let mut tuned = tuner(&pack, &mut first_arena);
+    let mut booted = tuner(&pack, &mut second_arena);
+    observe(&mut tuned, &samples(&pack, 8));
+    run(&mut tuned, 1);
+    let good = tuned.commit(&store, &mut flash).unwrap();
+    let mut payload = vec![0; good.length as usize];
+    store.read(&mut flash, &good, &mut [&mut payload]).unwrap();
+    let outputs = shape_outputs(&pack);
+    let words = sizes.tail_layers * 8;
+    for (what, at, value) in [
+        ("an output scale of NaN", 0, f32::NAN.to_bits()),
+        ("a zero point beyond int8", 4, 200),
+        ("the second layer's output scale of 0", 8, 0),
+        ("a negative mantissa", words + outputs[0] * 4, u32::MAX),
+        ("a shift of 31", words + outputs[0] * 8, 31),
+        ("a negative scale", words + outputs[0] * 12, (-1f32).to_bits()),
+        ("a shift of -32 in the last layer", words + outputs[0] * 16 + outputs[1] * 8, (-32i32) as u32),
+    ] {
+        let mut flash = flash.clone();
+        let mut payload = payload.clone();
+        payload[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        let description =
+            Description { pack_crc32: pack.crc32(), contents: Contents::Int8, weights_crc32: 0 };
+        store.commit(&mut flash, &description, &[&payload]).unwrap();
+        let recovery = booted.restore(&store, &mut flash).unwrap();
+        assert_eq!(recovery.in_force(), Some(good), "{what}");
+        assert!(matches!(recovery.slots()[1], SlotState::Damaged { sequence: 2 }), "{what}");
+    }
+    // Nor a payload of another length.
+    let description = Description { pack_crc32: pack.crc32(), contents: Contents::Int8, weights_crc32: 0 };
+    store.commit(&mut flash, &description, &[&payload[1..]]).unwrap();
+    assert_eq!(booted.restore(&store, &mut flash).unwrap().in_force(), Some(good));
+}
+
+fn shape_outputs(pack: &Pack) -> Vec<usize> {
+    flatmin::tail::TailShape::of(pack).unwrap().layers().map(|layer| layer.outputs).collect()
 }
 
 /// Every operation near the begin and the end of a commit, every 97th between, or with FLATMIN_EVERY_CUT=1 (minutes) all
