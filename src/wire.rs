@@ -8,7 +8,7 @@ use crate::pack::crc32;
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Bytes of the longest request that carries no input, framed.
 const LONGEST_WITHOUT_INPUT: usize = 96;
