@@ -2,6 +2,7 @@
 //! runs.
 
 pub mod emulate;
+pub mod experiments;
 pub mod fuzzing;
 pub mod graph;
 pub mod inference;
