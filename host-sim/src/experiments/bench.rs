@@ -29,6 +29,8 @@ pub struct Stand<'a> {
     pub tuner: Tuner<'a>,
     /// Latents of the test windows, with their labels.
     pub test: &'a [Labelled],
+    /// The adaptation windows, with the labels that are tuned on.
+    pub windows: &'a [Labelled],
     factory: f64,
     capacity: u16,
 }
@@ -73,7 +75,13 @@ impl Bench {
         for (input, label) in &subject.adaptation {
             tuner.observe(input, *label)?;
         }
-        work(&mut Stand { tuner, test: &wearer.test, factory: wearer.factory, capacity })
+        work(&mut Stand {
+            tuner,
+            test: &wearer.test,
+            windows: &subject.adaptation,
+            factory: wearer.factory,
+            capacity,
+        })
     }
 
     fn wearer(&self, draw: Draw, subject: &Subject) -> Result<Arc<Wearer>> {

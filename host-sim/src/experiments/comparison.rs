@@ -15,6 +15,8 @@ pub enum Source {
     ForNoise(Vec<Setting>),
     /// Chosen among these once, by the mean over these shares.
     Once(Vec<Setting>, Vec<u32>),
+    /// Chosen likewise among these at the share that is reported, then run with another rho.
+    WithRho(Vec<Setting>, f32),
     /// Given.
     Fixed(Setting),
 }
@@ -50,6 +52,9 @@ impl Entry {
         match &self.source {
             Source::ForNoise(settings) => protocol.choose(ledger, settings, &[noise], without),
             Source::Once(settings, noises) => protocol.choose(ledger, settings, noises, without),
+            Source::WithRho(settings, rho) => {
+                Ok(Setting { rho: *rho, ..protocol.choose(ledger, settings, &[noise], without)? })
+            }
             Source::Fixed(setting) => Ok(*setting),
         }
     }
@@ -57,7 +62,7 @@ impl Entry {
     /// What has to be run before a choice can be made for results at `noise`.
     fn selection(&self, protocol: &Protocol, noise: u32) -> Vec<Trial> {
         let (settings, noises) = match &self.source {
-            Source::ForNoise(settings) => (settings, vec![noise]),
+            Source::ForNoise(settings) | Source::WithRho(settings, _) => (settings, vec![noise]),
             Source::Once(settings, noises) => (settings, noises.clone()),
             Source::Fixed(_) => return Vec::new(),
         };
@@ -132,13 +137,13 @@ impl Comparison {
                     method: entry.method.clone(),
                     noise,
                     variable: entry.variable.clone(),
-                    accuracy: Estimate::of(&values, 1),
+                    value: Estimate::of(&values, 1),
                     difference: (entry != baseline).then(|| Estimate::of(&differences, comparisons)),
                     baseline: if entry == baseline { String::new() } else { baseline.method.clone() },
                     setting: entry.setting(protocol, ledger, noise, None)?.to_string(),
-                    macs: mean(&|outcome| outcome.macs as f64)?,
-                    sharpness: mean(&|outcome| outcome.sharpness)?,
-                    accuracy_f32: 100.0 * mean(&|outcome| outcome.accuracy_f32)?,
+                    macs: Some(mean(&|outcome| outcome.macs as f64)?),
+                    sharpness: Some(mean(&|outcome| outcome.sharpness)?),
+                    accuracy_f32: Some(100.0 * mean(&|outcome| outcome.accuracy_f32)?),
                 })
             })
             .collect()

@@ -82,23 +82,43 @@ impl Contender {
                 if quick && (j != 2 || epochs != EPOCHS[1]) {
                     continue;
                 }
-                let plain = Setting {
-                    method: self.method,
-                    sharpness_batch: self.sharpness_batch,
-                    rho: 0.0,
-                    label_smoothing: 0.0,
-                    learning_rate,
-                    weight_decay: WEIGHT_DECAY,
-                    epochs,
-                };
-                settings.push(match self.regularizer {
-                    Regularizer::WeightDecay => Setting { weight_decay: strength, ..plain },
-                    Regularizer::LabelSmoothing => Setting { label_smoothing: strength, ..plain },
-                    Regularizer::Rho => Setting { rho: strength, ..plain },
-                });
+                let plain = Setting { learning_rate, epochs, ..self.plain() };
+                settings.push(self.with_strength(plain, strength));
             }
         }
         settings
+    }
+
+    fn with_strength(&self, plain: Setting, strength: f32) -> Setting {
+        match self.regularizer {
+            Regularizer::WeightDecay => Setting { weight_decay: strength, ..plain },
+            Regularizer::LabelSmoothing => Setting { label_smoothing: strength, ..plain },
+            Regularizer::Rho => Setting { rho: strength, ..plain },
+        }
+    }
+
+    /// Trials with this number of epochs: every learning rate with the two middle strengths.
+    pub fn settings_for(&self, epochs: u16, quick: bool) -> Vec<Setting> {
+        let rates = if quick { &LEARNING_RATES[1..2] } else { &LEARNING_RATES[..] };
+        let [_, lower, higher, _] = self.strengths;
+        let pairs = rates.iter().flat_map(|&rate| [lower, higher].map(|strength| (rate, strength)));
+        pairs
+            .map(|(learning_rate, strength)| {
+                self.with_strength(Setting { learning_rate, epochs, ..self.plain() }, strength)
+            })
+            .collect()
+    }
+
+    /// Without a regularizer.
+    fn plain(&self) -> Setting {
+        Setting {
+            method: self.method,
+            sharpness_batch: self.sharpness_batch,
+            rho: 0.0,
+            label_smoothing: 0.0,
+            weight_decay: WEIGHT_DECAY,
+            ..Setting::DEFAULT
+        }
     }
 }
 
@@ -121,7 +141,7 @@ impl Protocol {
     /// Everything derives from `seed`.
     pub fn new(seed: u64, quick: bool) -> Self {
         let base = seed.saturating_mul(1_000);
-        let (wearers, selection, evaluation) = if quick { (3, 1, 2) } else { (WEARERS, 2, 20) };
+        let (wearers, selection, evaluation) = if quick { (3, 1, 2) } else { (WEARERS, 3, 20) };
         Self {
             wearers: (1..=wearers).collect(),
             selection: (base + 501..=base + 500 + selection).collect(),

@@ -98,6 +98,11 @@ impl Ledger {
         }
     }
 
+    /// Whether this is a part of the work alone.
+    pub fn is_shard(&self) -> bool {
+        self.shard.is_some()
+    }
+
     /// The bench, for what is more than a trial.
     pub fn bench(&self) -> &Bench {
         &self.bench

@@ -6,12 +6,17 @@
 pub mod bench;
 pub mod comparison;
 pub mod contenders;
+mod cost;
 pub mod figure;
 pub mod ledger;
+mod minima;
 mod noisy_labels;
 pub mod page;
 pub mod result;
+mod rho;
+mod sharpness_batch;
 pub mod statistics;
+mod trajectory;
 pub mod trial;
 
 use crate::output::write_file;
@@ -27,6 +32,16 @@ use std::path::{Path, PathBuf};
 pub enum Experiment {
     /// 0 to 80 % of the labels flipped: SGD, label smoothing, SAM and ASAM
     NoisyLabels,
+    /// Samples that share one ascent, from 1 to the minibatch
+    SharpnessBatch,
+    /// rho over two decades
+    Rho,
+    /// Accuracy against multiply-adds: SGD for more epochs, or SAM?
+    Cost,
+    /// SGD's and SAM's ways on a surface of two parameters
+    Trajectory,
+    /// How flat the solutions are: random directions, worst case, noise on the weights, few bits
+    Minima,
     /// All of them, and the page EVIDENCE.md
     Evidence,
 }
@@ -53,7 +68,14 @@ pub enum Progress {
     Done(Findings),
 }
 
-const ALL: [Experiment; 1] = [Experiment::NoisyLabels];
+const ALL: [Experiment; 6] = [
+    Experiment::NoisyLabels,
+    Experiment::SharpnessBatch,
+    Experiment::Rho,
+    Experiment::Cost,
+    Experiment::Minima,
+    Experiment::Trajectory,
+];
 
 /// Runs an experiment and writes its CSV, JSON and figures into the folder. `Err` of the inner result is how many
 /// runs other shards have still to do.
@@ -68,6 +90,11 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
     for &experiment in experiments {
         let progress = match experiment {
             Experiment::NoisyLabels => noisy_labels::run(&mut ledger, &protocol)?,
+            Experiment::SharpnessBatch => sharpness_batch::run(&mut ledger, &protocol)?,
+            Experiment::Rho => rho::run(&mut ledger, &protocol)?,
+            Experiment::Cost => cost::run(&mut ledger, &protocol)?,
+            Experiment::Trajectory => trajectory::run()?,
+            Experiment::Minima => minima::run(&mut ledger, &protocol)?,
             Experiment::Evidence => continue,
         };
         match progress {

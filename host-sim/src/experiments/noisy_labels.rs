@@ -69,7 +69,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
         name: contender.name.to_owned(),
         points: (noises.iter())
             .filter_map(|&noise| {
-                Some((f64::from(noise), findings.row(PER_NOISE, contender.name, noise)?.accuracy.draws))
+                Some((f64::from(noise), findings.row(PER_NOISE, contender.name, noise)?.value.draws))
             })
             .collect(),
     });
@@ -108,7 +108,7 @@ fn section(findings: &Findings, factory: f64, noises: &[u32]) -> String {
         let own = noises.iter().map(|&noise| findings.row(table, method, noise).map_or("".into(), cell));
         std::iter::once(method.to_owned()).chain(own).collect::<Vec<_>>()
     };
-    rows.extend(methods.map(|m| cells(PER_NOISE, m, &|row| format!("{:.2}", row.accuracy.wearers.mean))));
+    rows.extend(methods.map(|m| cells(PER_NOISE, m, &|row| format!("{:.2}", row.value.wearers.mean))));
     text += "Each method tuned for the share of flipped labels, on other wearers:\n\n";
     text += &markdown(&header, &rows);
     for (table, baseline, title) in [
@@ -142,7 +142,7 @@ fn section(findings: &Findings, factory: f64, noises: &[u32]) -> String {
             let mut cells = vec![first.method.clone()];
             for &noise in &noises {
                 cells.push(findings.row(table, &first.method, noise).map_or(String::new(), |row| {
-                    let own = format!("{:.2}", row.accuracy.wearers.mean);
+                    let own = format!("{:.2}", row.value.wearers.mean);
                     row.difference.as_ref().map_or(own.clone(), |d| format!("{own}: {}", difference(d)))
                 }));
             }

@@ -2,7 +2,7 @@
 
 use super::contenders::Protocol;
 use super::ledger::Ledger;
-use super::result::Findings;
+use super::result::{Findings, difference, markdown};
 use super::statistics::Interval;
 use super::trial::{Draw, Setting};
 use anyhow::Result;
@@ -26,6 +26,30 @@ pub fn exact(mean: f64) -> Interval {
     Interval { mean, low: mean, high: mean }
 }
 
+/// A table with a line for every method and variable, a column for every share of flipped labels.
+pub fn table(findings: &Findings, table: &str) -> String {
+    let mut noises: Vec<u32> = findings.table(table).map(|row| row.noise).collect();
+    noises.sort_unstable();
+    noises.dedup();
+    let mut header = vec!["method".to_owned(), String::new()];
+    header.extend(noises.iter().map(|noise| format!("{noise} % flipped")));
+    let mut lines: Vec<(String, String, Vec<String>)> = Vec::new();
+    for row in findings.table(table) {
+        let own = format!("{:.2}", row.value.wearers.mean);
+        let cell = row.difference.as_ref().map_or(own.clone(), |d| format!("{own}: {}", difference(d)));
+        match lines
+            .iter_mut()
+            .find(|(method, variable, _)| *method == row.method && *variable == row.variable)
+        {
+            Some((_, _, cells)) => cells.push(cell),
+            None => lines.push((row.method.clone(), row.variable.clone(), vec![cell])),
+        }
+    }
+    let rows: Vec<Vec<String>> =
+        lines.into_iter().map(|(method, variable, cells)| [vec![method, variable], cells].concat()).collect();
+    markdown(&header, &rows)
+}
+
 /// The whole page.
 pub fn page(findings: &[Findings], seed: u64) -> String {
     let mut text = format!(
@@ -45,7 +69,7 @@ const PROTOCOL: &str = "## Protocol\n\n\
     - 9 labelled windows a class of the held-out wearer (63 in all) from the first half of each recording; tested on \
       the second half. 20 draws (windows, flipped labels, order of samples) for each of ten wearers: 200 runs a \
       condition, the same draws for every method.\n\
-    - Hyperparameters of wearer w are chosen by the other nine wearers, on two other seeds, by the accuracy of their \
+    - Hyperparameters of wearer w are chosen by the other nine wearers, on three other seeds, by the accuracy of their \
       requantized networks. No test window of w, and none of the reported draws, has a say. (The factory networks of \
       the other nine were pretrained with recordings of w among others; they choose three numbers only.)\n\
     - 24 trials a method: 6 learning rates (0.0005 to 0.02) times 4 strengths of its regularizer (SGD: weight decay; \

@@ -3,7 +3,8 @@
 use super::statistics::{Estimate, Interval};
 use serde::Serialize;
 
-/// One method under one condition. Accuracies and differences are in percentage points.
+/// One method under one condition. Values are accuracies of the requantized network in percent, and differences are
+/// in points, unless the table's name says otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// Which table.
@@ -14,8 +15,8 @@ pub struct Row {
     pub noise: u32,
     /// What the experiment varies beside; empty if nothing.
     pub variable: String,
-    /// Accuracy of the requantized network.
-    pub accuracy: Estimate,
+    /// The value, usually an accuracy.
+    pub value: Estimate,
     /// Paired difference to the baseline of the table.
     pub difference: Option<Estimate>,
     /// What the difference is to.
@@ -23,15 +24,15 @@ pub struct Row {
     /// The hyperparameters that all wearers together choose; each wearer's own were chosen without it.
     pub setting: String,
     /// Multiply-adds of the tuning steps, mean.
-    pub macs: f64,
+    pub macs: Option<f64>,
     /// Mean sharpness on the adaptation windows.
-    pub sharpness: f64,
+    pub sharpness: Option<f64>,
     /// f32 accuracy, mean.
-    pub accuracy_f32: f64,
+    pub accuracy_f32: Option<f64>,
 }
 
 /// The header of [`Row::csv`].
-pub const CSV_HEADER: &str = "table,method,noise_percent,variable,accuracy,accuracy_low,accuracy_high,accuracy_f32,\
+pub const CSV_HEADER: &str = "table,method,noise_percent,variable,value,value_low,value_high,accuracy_f32,\
     baseline,difference,wearers_low,wearers_high,draws_low,draws_high,simultaneous_low,simultaneous_high,macs,\
     sharpness,setting";
 
@@ -39,6 +40,7 @@ impl Row {
     /// One record.
     pub fn csv(&self) -> Vec<String> {
         let number = |value: f64| format!("{value:.4}");
+        let optional = |value: Option<f64>| value.map_or(String::new(), number);
         let ends = |interval: Option<Interval>| {
             [interval.map(|i| i.low), interval.map(|i| i.high)].map(|end| end.map_or(String::new(), number))
         };
@@ -47,10 +49,10 @@ impl Row {
             self.method.clone(),
             self.noise.to_string(),
             self.variable.clone(),
-            number(self.accuracy.wearers.mean),
-            number(self.accuracy.wearers.low),
-            number(self.accuracy.wearers.high),
-            number(self.accuracy_f32),
+            number(self.value.wearers.mean),
+            number(self.value.wearers.low),
+            number(self.value.wearers.high),
+            optional(self.accuracy_f32),
             self.baseline.clone(),
             self.difference.map_or(String::new(), |d| number(d.wearers.mean)),
         ];
@@ -58,7 +60,11 @@ impl Row {
         fields.extend(ends(difference.map(|d| d.wearers)));
         fields.extend(ends(difference.map(|d| d.draws)));
         fields.extend(ends(difference.map(|d| d.simultaneous)));
-        fields.extend([format!("{:.0}", self.macs), format!("{:.6}", self.sharpness), self.setting.clone()]);
+        fields.extend([
+            self.macs.map_or(String::new(), |macs| format!("{macs:.0}")),
+            self.sharpness.map_or(String::new(), |sharpness| format!("{sharpness:.6}")),
+            self.setting.clone(),
+        ]);
         fields
     }
 }

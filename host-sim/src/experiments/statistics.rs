@@ -66,6 +66,12 @@ impl Estimate {
         }
     }
 
+    /// A number without anything random about it.
+    pub fn exact(value: f64) -> Self {
+        let interval = Interval { mean: value, low: value, high: value };
+        Self { wearers: interval, draws: interval, simultaneous: interval }
+    }
+
     /// The same in other units.
     pub fn scaled(self, factor: f64) -> Self {
         Self {
