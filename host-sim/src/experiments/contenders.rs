@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use flatmin::Method;
 
 /// Learning rates that every method is tuned over.
-const LEARNING_RATES: [f32; 6] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02];
+pub const LEARNING_RATES: [f32; 6] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02];
 /// Epochs, one or the other by turns: learning rate times epochs is what counts, and each is tried with every
 /// strength.
 const EPOCHS: [u16; 2] = [10, 30];
@@ -24,6 +24,8 @@ pub struct Contender {
     sharpness_batch: u16,
     regularizer: Regularizer,
     strengths: [f32; 4],
+    /// Label smoothing beside the regularizer.
+    smoothing: f32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +42,7 @@ pub const SGD: Contender = Contender {
     sharpness_batch: 1,
     regularizer: Regularizer::WeightDecay,
     strengths: [1e-3, 1e-2, 3e-2, 1e-1],
+    smoothing: 0.0,
 };
 /// SGD with label smoothing, the baseline to beat.
 pub const SMOOTHED: Contender = Contender {
@@ -48,28 +51,45 @@ pub const SMOOTHED: Contender = Contender {
     sharpness_batch: 1,
     regularizer: Regularizer::LabelSmoothing,
     strengths: [0.05, 0.1, 0.2, 0.4],
+    smoothing: 0.0,
 };
 
 /// SAM with m samples to an ascent.
 pub const fn sam(name: &'static str, sharpness_batch: u16) -> Contender {
     let strengths = [0.02, 0.05, 0.1, 0.2];
-    Contender { name, method: Method::Sam, sharpness_batch, regularizer: Regularizer::Rho, strengths }
+    Contender {
+        name,
+        method: Method::Sam,
+        sharpness_batch,
+        regularizer: Regularizer::Rho,
+        strengths,
+        smoothing: 0.0,
+    }
 }
 
 /// ASAM likewise.
 pub const fn asam(name: &'static str, sharpness_batch: u16) -> Contender {
     let strengths = [0.2, 0.5, 1.0, 2.0];
-    Contender { name, method: Method::Asam, sharpness_batch, regularizer: Regularizer::Rho, strengths }
+    Contender {
+        name,
+        method: Method::Asam,
+        sharpness_batch,
+        regularizer: Regularizer::Rho,
+        strengths,
+        smoothing: 0.0,
+    }
 }
 
 /// Those of `noisy-labels`, baselines first.
-pub const CONTENDERS: [Contender; 6] = [
+pub const CONTENDERS: [Contender; 8] = [
     SGD,
     SMOOTHED,
     sam("SAM, m = 1", 1),
     sam("SAM, m = 16", 16),
     asam("ASAM, m = 1", 1),
     asam("ASAM, m = 16", 16),
+    Contender { name: "SAM, m = 1, smoothing 0.2", smoothing: 0.2, ..sam("", 1) },
+    Contender { name: "ASAM, m = 1, smoothing 0.2", smoothing: 0.2, ..asam("", 1) },
 ];
 
 impl Contender {
@@ -97,16 +117,20 @@ impl Contender {
         }
     }
 
-    /// Trials with this number of epochs: every learning rate with the two middle strengths.
+    /// With a middle strength, by which nothing is tuned: smoothing 0.2, rho 0.1 (SAM) or 1 (ASAM); of SGD the
+    /// weight decay that the others have.
+    pub fn middle(&self, learning_rate: f32, epochs: u16) -> Setting {
+        let plain = Setting { learning_rate, epochs, ..self.plain() };
+        match self.regularizer {
+            Regularizer::WeightDecay => plain,
+            _ => self.with_strength(plain, self.strengths[2]),
+        }
+    }
+
+    /// Trials with this number of epochs: every learning rate with the middle strength.
     pub fn settings_for(&self, epochs: u16, quick: bool) -> Vec<Setting> {
-        let rates = if quick { &LEARNING_RATES[1..2] } else { &LEARNING_RATES[..] };
-        let [_, lower, higher, _] = self.strengths;
-        let pairs = rates.iter().flat_map(|&rate| [lower, higher].map(|strength| (rate, strength)));
-        pairs
-            .map(|(learning_rate, strength)| {
-                self.with_strength(Setting { learning_rate, epochs, ..self.plain() }, strength)
-            })
-            .collect()
+        let rates = if quick { &LEARNING_RATES[1..3] } else { &LEARNING_RATES[..] };
+        rates.iter().map(|&rate| self.middle(rate, epochs)).collect()
     }
 
     /// Without a regularizer.
@@ -115,7 +139,7 @@ impl Contender {
             method: self.method,
             sharpness_batch: self.sharpness_batch,
             rho: 0.0,
-            label_smoothing: 0.0,
+            label_smoothing: self.smoothing,
             weight_decay: WEIGHT_DECAY,
             ..Setting::DEFAULT
         }
@@ -149,6 +173,12 @@ impl Protocol {
             quick,
             layers: 2,
         }
+    }
+
+    /// Half of the evaluation draws: for sweeps, whose lines are read as a whole.
+    pub fn sweep(&self) -> Self {
+        let half = self.evaluation.len().div_ceil(2);
+        Self { evaluation: self.evaluation[..half].to_vec(), ..self.clone() }
     }
 
     /// Draws of the seeds that choose, or of those that judge.

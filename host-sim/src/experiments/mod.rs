@@ -8,6 +8,9 @@ pub mod comparison;
 pub mod contenders;
 mod cost;
 pub mod figure;
+mod guide;
+mod last_layer;
+mod learning_rate;
 pub mod ledger;
 mod minima;
 mod noisy_labels;
@@ -38,6 +41,10 @@ pub enum Experiment {
     Rho,
     /// Accuracy against multiply-adds: SGD for more epochs, or SAM?
     Cost,
+    /// Every learning rate with fixed strengths: what happens when nobody tunes
+    LearningRate,
+    /// The last layer alone
+    LastLayer,
     /// SGD's and SAM's ways on a surface of two parameters
     Trajectory,
     /// How flat the solutions are: random directions, worst case, noise on the weights, few bits
@@ -68,8 +75,10 @@ pub enum Progress {
     Done(Findings),
 }
 
-const ALL: [Experiment; 6] = [
+const ALL: [Experiment; 8] = [
     Experiment::NoisyLabels,
+    Experiment::LearningRate,
+    Experiment::LastLayer,
     Experiment::SharpnessBatch,
     Experiment::Rho,
     Experiment::Cost,
@@ -93,6 +102,8 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
             Experiment::SharpnessBatch => sharpness_batch::run(&mut ledger, &protocol)?,
             Experiment::Rho => rho::run(&mut ledger, &protocol)?,
             Experiment::Cost => cost::run(&mut ledger, &protocol)?,
+            Experiment::LearningRate => learning_rate::run(&mut ledger, &protocol)?,
+            Experiment::LastLayer => last_layer::run(&mut ledger, &protocol)?,
             Experiment::Trajectory => trajectory::run()?,
             Experiment::Minima => minima::run(&mut ledger, &protocol)?,
             Experiment::Evidence => continue,
@@ -109,7 +120,7 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
         return Ok(Err(missing));
     }
     if experiment == Experiment::Evidence {
-        let page = page::page(&all, options.seed);
+        let page = page::page(&all, page::factory(&ledger, &protocol)?, options.seed);
         put(&options.folder.join("EVIDENCE.md"), page.as_bytes())?;
     }
     Ok(Ok(all))

@@ -122,6 +122,7 @@ fn figure() -> Result<String> {
             .disable_mesh()
             .x_desc("x (curvature across the valley: 1 + 5 x^2)")
             .y_desc("y")
+            .y_label_formatter(&|y| format!("{:.1}", y + 0.0))
             .label_style(("sans-serif", 14))
             .draw()?;
         // Level curves: y = sqrt(2 L / (1 + 5 x^2)).

@@ -54,9 +54,14 @@ impl Setting {
     }
 }
 
-/// In words: learning rate, epochs, and the one regularizer that the method is tuned in.
+/// In words.
 impl std::fmt::Display for Setting {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let method = crate::tuning::method_name(self.method).to_uppercase();
+        write!(f, "{method}, ")?;
+        if self.method != Method::Sgd {
+            write!(f, "m {}, ", self.sharpness_batch)?;
+        }
         write!(f, "lr {}, {} epochs", self.learning_rate, self.epochs)?;
         if self.rho > 0.0 {
             write!(f, ", rho {}", self.rho)?;
