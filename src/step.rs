@@ -1,7 +1,7 @@
 //! One minibatch step of SGD, SAM or ASAM: where tail and optimizer meet in flat buffers.
 
 use crate::optim::{Geometry, Recipe, sam, sgd};
-use crate::tail::{TailShape, Workspace};
+use crate::tail::{TailShape, Target, Workspace};
 
 /// Why a step was not taken. The weights are what they were before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum StepError {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Outcome {
-    /// Mean loss of the minibatch at `w`, before the step.
+    /// Mean loss of the minibatch at `w`, before the step, with the recipe's label smoothing.
     pub loss: f32,
     /// Mean of `L(w + e) - L(w)` over the samples that were perturbed: the sharpness, for free. 0 for SGD.
     pub rise: f32,
@@ -158,16 +158,17 @@ struct Minibatch<'a, L> {
 }
 
 impl<L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, L> {
-    /// Loads a sample and runs the first pass at `weights`. Returns loss and label.
-    fn pass(&mut self, sample: usize, weights: &[f32]) -> Result<(f32, usize), StepError> {
+    /// Loads a sample and runs the first pass at `weights`. Returns the loss and what it was taken against.
+    fn pass(&mut self, sample: usize, weights: &[f32]) -> Result<(f32, Target), StepError> {
         let label = (self.load)(sample, self.workspace.features);
         let classes = self.tail.classes();
         if label >= classes {
             return Err(StepError::Label { sample, label, classes });
         }
-        let loss = self.tail.first_pass(weights, label, &mut self.workspace);
+        let target = Target { label, smoothing: self.recipe.label_smoothing };
+        let loss = self.tail.first_pass(weights, target, &mut self.workspace);
         self.check(sample, loss, false)?;
-        Ok((loss, label))
+        Ok((loss, target))
     }
 
     fn check(&self, sample: usize, loss: f32, second: bool) -> Result<(), StepError> {
@@ -186,14 +187,14 @@ impl<L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, L> {
         weights: &[f32],
         velocity: &mut [f32],
     ) -> Result<(), StepError> {
-        let (loss, label) = self.pass(sample, weights)?;
+        let (loss, target) = self.pass(sample, weights)?;
         self.loss += loss;
         let step = geometry.and_then(|geometry| {
             let norm = self.tail.ascent_norm_squared(weights, geometry, &mut self.workspace);
             Some((geometry, geometry.step_length(self.recipe.rho, norm)?))
         });
         if let Some((geometry, c)) = step {
-            let risen = self.tail.perturbed_pass(weights, geometry, c, label, &mut self.workspace);
+            let risen = self.tail.perturbed_pass(weights, geometry, c, target, &mut self.workspace);
             self.check(sample, risen, true)?;
             self.rise += risen - loss;
             self.perturbed += 1;

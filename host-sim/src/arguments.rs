@@ -3,6 +3,8 @@
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use flatmin::{Method, Recipe};
+use host_sim::experiments::Experiment;
+use host_sim::experiments::ledger::Shard;
 use host_sim::tuning::Subject;
 use host_sim::wearers::WEARERS;
 use std::path::PathBuf;
@@ -125,6 +127,29 @@ pub enum Command {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// Measure what SAM and ASAM do for the bundled task, and write tables and figures
+    #[command(after_help = "Examples:\n  flatmin experiment noisy-labels --output results\n  \
+        flatmin experiment noisy-labels --shard 2/8 --output results   (again when all shards are done: choices \
+        come before results)")]
+    Experiment {
+        /// Which
+        name: Experiment,
+        /// Few wearers, draws and trials: for directions, not for digits
+        #[arg(long)]
+        quick: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Everything random derives from it
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Do this part of the runs alone, I of N; results of all parts merge by lying in one folder
+        #[arg(long, value_name = "I/N")]
+        shard: Option<Shard>,
+        /// Folder of the results; what is there is not computed again
+        #[arg(long, default_value = "flatmin-experiments")]
+        output: PathBuf,
     },
     /// Plain int8 inference with the crate's own kernels
     #[command(after_help = "Example: flatmin run model.tflite --input x.npy --output y.npy")]

@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod emulate;
+pub mod experiments;
 pub mod export;
 pub mod flash;
 pub mod fuzzing;

@@ -7,6 +7,7 @@ use arguments::{Cli, Command, TuneOptions};
 use clap::Parser;
 use flatmin::{Method, Recipe};
 use host_sim::emulate::{Firmware, LogSink};
+use host_sim::experiments;
 use host_sim::inference::{self, Values};
 use host_sim::model::Model;
 use host_sim::output::write_file;
@@ -104,6 +105,10 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Pack { model, layers, output, json }) => pack(&model, layers, &output, json),
         Some(Command::Bench { board, model, cases, json }) => {
             run_bench(&board, model.as_deref(), cases, json)
+        }
+        Some(Command::Experiment { name, quick, json, seed, shard, output }) => {
+            let options = experiments::Options { quick, seed, shard, folder: output };
+            experiment(name, &options, json)
         }
         Some(Command::Run { model, input, output, json }) => infer(&model, &input, &output, json),
     }
@@ -221,6 +226,21 @@ fn json(report: &Report) -> serde_json::Value {
         })
         .collect();
     serde_json::json!({ "factory_accuracy": summary.factory_accuracy.mean, "runs": runs })
+}
+
+fn experiment(name: experiments::Experiment, options: &experiments::Options, json: bool) -> Result<()> {
+    match experiments::run(name, options)? {
+        Err(missing) if json => print(serde_json::json!({ "missing_runs": missing })),
+        Err(missing) => print(format_args!(
+            "{missing} runs are for other shards to do; run this again when their results are in {}",
+            options.folder.display()
+        )),
+        Ok(findings) if json => print(serde_json::to_string_pretty(&experiments::json(&findings, options))?),
+        Ok(findings) => {
+            eprintln!("tables and figures: {}", options.folder.display());
+            findings.iter().try_for_each(|own| print(&own.section))
+        }
+    }
 }
 
 fn pack(model: &Path, layers: Option<usize>, output: &Path, json: bool) -> Result<()> {

@@ -59,6 +59,9 @@ pub struct Recipe {
     /// a weight that a step takes off, is below 1: beyond, decay overshoots zero, and weights can grow without
     /// a gradient.
     pub weight_decay: f32,
+    /// Label smoothing alpha, from 0 to below 1: the share of every label that is spread evenly over all classes
+    /// (Szegedy et al. 2015, section 7). 0 is plain cross-entropy, in every bit.
+    pub label_smoothing: f32,
     /// Learning rate over the run.
     pub schedule: Schedule,
     /// What happens to biases.
@@ -84,6 +87,7 @@ impl Recipe {
         learning_rate: 0.005,
         momentum: 0.9,
         weight_decay: 1e-3,
+        label_smoothing: 0.0,
         schedule: Schedule::Cosine,
         bias: BiasTreatment::Unit,
         epochs: 30,
@@ -116,6 +120,7 @@ impl Recipe {
             ("learning_rate", self.learning_rate, 0.0, 1e3),
             ("momentum", self.momentum, 0.0, 0.999_999),
             ("weight_decay", self.weight_decay, 0.0, 1.0),
+            ("label_smoothing", self.label_smoothing, 0.0, 0.999_999),
             ("rho", self.rho, 0.0, 1e3),
             ("eta", self.eta, 0.0, 1e3),
             ("epochs", f32::from(self.epochs), 1.0, 65_535.0),

@@ -11,7 +11,7 @@ use crate::pack::{Activation, Pack};
 use dense::{DenseShape, FirstPass};
 use heapless::Vec;
 pub(crate) use loss::argmax;
-pub use loss::softmax_cross_entropy;
+pub use loss::{Target, softmax_cross_entropy};
 
 /// Most layers that a tail may have.
 pub const MAX_LAYERS: usize = 8;
@@ -187,11 +187,16 @@ impl TailShape {
     }
 
     /// Forward, loss and deltas at `parameters`. Returns the loss.
-    pub fn first_pass(&self, parameters: &[f32], label: usize, workspace: &mut Workspace) -> f32 {
+    pub fn first_pass(
+        &self,
+        parameters: &[f32],
+        target: impl Into<Target>,
+        workspace: &mut Workspace,
+    ) -> f32 {
         self.forward(parameters, workspace);
         let pass = &mut workspace.first;
         let Some(last) = self.layers.last() else { return f32::NAN };
-        let loss = softmax_cross_entropy(last.outputs(pass.outputs), label, last.outputs_mut(pass.deltas));
+        let loss = softmax_cross_entropy(last.outputs(pass.outputs), target, last.outputs_mut(pass.deltas));
         self.backward(pass, |layer, delta, d_input| {
             dense::backward_input(&layer.shape, layer.parameters(parameters), delta, d_input);
         });
@@ -263,7 +268,7 @@ impl TailShape {
         parameters: &[f32],
         geometry: &Geometry,
         c: f32,
-        label: usize,
+        target: impl Into<Target>,
         workspace: &mut Workspace,
     ) -> f32 {
         let Workspace { features, first, second } = workspace;
@@ -290,7 +295,7 @@ impl TailShape {
         }
         let Some(last) = self.layers.last() else { return f32::NAN };
         let loss =
-            softmax_cross_entropy(last.outputs(second.outputs), label, last.outputs_mut(second.deltas));
+            softmax_cross_entropy(last.outputs(second.outputs), target, last.outputs_mut(second.deltas));
         let first: &Pass = first;
         self.backward(second, |layer, delta, d_input| {
             let below = layer.outputs - layer.shape.inputs;

@@ -1,0 +1,266 @@
+//! The methods that are compared, each with the same number of trials, and the choice among them on other
+//! wearers and other seeds.
+
+use super::ledger::Ledger;
+use super::trial::{Draw, Setting};
+use crate::wearers::WEARERS;
+use anyhow::{Context, Result};
+use flatmin::Method;
+
+/// Learning rates that every method is tuned over.
+pub const LEARNING_RATES: [f32; 6] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02];
+/// Epochs, one or the other by turns: learning rate times epochs is what counts, and each is tried with every
+/// strength.
+const EPOCHS: [u16; 2] = [10, 30];
+/// Weight decay where it is not what is tuned.
+const WEIGHT_DECAY: f32 = 1e-3;
+
+/// A method with one regularizer to tune.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Contender {
+    /// Name in tables.
+    pub name: &'static str,
+    method: Method,
+    sharpness_batch: u16,
+    regularizer: Regularizer,
+    strengths: [f32; 4],
+    /// Label smoothing beside the regularizer.
+    smoothing: f32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Regularizer {
+    WeightDecay,
+    LabelSmoothing,
+    Rho,
+}
+
+/// SGD, whose regularizer is weight decay.
+pub const SGD: Contender = Contender {
+    name: "SGD",
+    method: Method::Sgd,
+    sharpness_batch: 1,
+    regularizer: Regularizer::WeightDecay,
+    strengths: [1e-3, 1e-2, 3e-2, 1e-1],
+    smoothing: 0.0,
+};
+/// SGD with label smoothing, the baseline to beat.
+pub const SMOOTHED: Contender = Contender {
+    name: "SGD, label smoothing",
+    method: Method::Sgd,
+    sharpness_batch: 1,
+    regularizer: Regularizer::LabelSmoothing,
+    strengths: [0.05, 0.1, 0.2, 0.4],
+    smoothing: 0.0,
+};
+
+/// SAM with m samples to an ascent.
+pub const fn sam(name: &'static str, sharpness_batch: u16) -> Contender {
+    let strengths = [0.02, 0.05, 0.1, 0.2];
+    Contender {
+        name,
+        method: Method::Sam,
+        sharpness_batch,
+        regularizer: Regularizer::Rho,
+        strengths,
+        smoothing: 0.0,
+    }
+}
+
+/// ASAM likewise.
+pub const fn asam(name: &'static str, sharpness_batch: u16) -> Contender {
+    let strengths = [0.2, 0.5, 1.0, 2.0];
+    Contender {
+        name,
+        method: Method::Asam,
+        sharpness_batch,
+        regularizer: Regularizer::Rho,
+        strengths,
+        smoothing: 0.0,
+    }
+}
+
+/// Those of `noisy-labels`, baselines first.
+pub const CONTENDERS: [Contender; 8] = [
+    SGD,
+    SMOOTHED,
+    sam("SAM, m = 1", 1),
+    sam("SAM, m = 16", 16),
+    asam("ASAM, m = 1", 1),
+    asam("ASAM, m = 16", 16),
+    Contender { name: "SAM, m = 1, smoothing 0.2", smoothing: 0.2, ..sam("", 1) },
+    Contender { name: "ASAM, m = 1, smoothing 0.2", smoothing: 0.2, ..asam("", 1) },
+];
+
+impl Contender {
+    /// The trials that the choice is made among: every learning rate with every strength.
+    pub fn settings(&self, quick: bool) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        for (i, learning_rate) in LEARNING_RATES.into_iter().enumerate() {
+            for (j, strength) in self.strengths.into_iter().enumerate() {
+                let epochs = EPOCHS[(i + j) % 2];
+                if quick && (j != 2 || epochs != EPOCHS[1]) {
+                    continue;
+                }
+                let plain = Setting { learning_rate, epochs, ..self.plain() };
+                settings.push(self.with_strength(plain, strength));
+            }
+        }
+        settings
+    }
+
+    fn with_strength(&self, plain: Setting, strength: f32) -> Setting {
+        match self.regularizer {
+            Regularizer::WeightDecay => Setting { weight_decay: strength, ..plain },
+            Regularizer::LabelSmoothing => Setting { label_smoothing: strength, ..plain },
+            Regularizer::Rho => Setting { rho: strength, ..plain },
+        }
+    }
+
+    /// With a middle strength, by which nothing is tuned: smoothing 0.2, rho 0.1 (SAM) or 1 (ASAM); of SGD the
+    /// weight decay that the others have.
+    pub fn middle(&self, learning_rate: f32, epochs: u16) -> Setting {
+        let plain = Setting { learning_rate, epochs, ..self.plain() };
+        match self.regularizer {
+            Regularizer::WeightDecay => plain,
+            _ => self.with_strength(plain, self.strengths[2]),
+        }
+    }
+
+    /// Trials with this number of epochs: every learning rate with the middle strength.
+    pub fn settings_for(&self, epochs: u16, quick: bool) -> Vec<Setting> {
+        let rates = if quick { &LEARNING_RATES[1..3] } else { &LEARNING_RATES[..] };
+        rates.iter().map(|&rate| self.middle(rate, epochs)).collect()
+    }
+
+    /// Without a regularizer.
+    fn plain(&self) -> Setting {
+        Setting {
+            method: self.method,
+            sharpness_batch: self.sharpness_batch,
+            rho: 0.0,
+            label_smoothing: self.smoothing,
+            weight_decay: WEIGHT_DECAY,
+            ..Setting::DEFAULT
+        }
+    }
+}
+
+/// Which wearers and seeds choose, and which judge. They share no seed, and no wearer judges what it chose.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Protocol {
+    /// Wearers, 1 to 10.
+    pub wearers: Vec<usize>,
+    /// Seeds that hyperparameters are chosen on.
+    pub selection: Vec<u64>,
+    /// Seeds that results are reported of.
+    pub evaluation: Vec<u64>,
+    /// Few of everything: for directions, not for digits.
+    pub quick: bool,
+    /// Dense layers that are tuned.
+    pub layers: usize,
+}
+
+impl Protocol {
+    /// Everything derives from `seed`.
+    pub fn new(seed: u64, quick: bool) -> Self {
+        let base = seed.saturating_mul(1_000);
+        let (wearers, selection, evaluation) = if quick { (3, 1, 2) } else { (WEARERS, 3, 20) };
+        Self {
+            wearers: (1..=wearers).collect(),
+            selection: (base + 501..=base + 500 + selection).collect(),
+            evaluation: (base + 1..=base + evaluation).collect(),
+            quick,
+            layers: 2,
+        }
+    }
+
+    /// Half of the evaluation draws: for sweeps, whose lines are read as a whole.
+    pub fn sweep(&self) -> Self {
+        let half = self.evaluation.len().div_ceil(2);
+        Self { evaluation: self.evaluation[..half].to_vec(), ..self.clone() }
+    }
+
+    /// Draws of the seeds that choose, or of those that judge.
+    pub fn draws(&self, seeds: &[u64], noise: u32) -> Vec<Draw> {
+        let draw = |&wearer: &usize, &seed: &u64| Draw { wearer, seed, noise, layers: self.layers };
+        self.wearers.iter().flat_map(|w| seeds.iter().map(move |s| draw(w, s))).collect()
+    }
+
+    /// The setting of the highest mean accuracy of the requantized network over `noises` and the selection seeds
+    /// of all wearers but `without`. The first among equals, which has the smallest learning rate.
+    ///
+    /// # Errors
+    /// The selection trials were not run.
+    pub fn choose(
+        &self,
+        ledger: &Ledger,
+        settings: &[Setting],
+        noises: &[u32],
+        without: Option<usize>,
+    ) -> Result<Setting> {
+        let mut best: Option<(f64, Setting)> = None;
+        for &setting in settings {
+            let mean = self.selection_mean(ledger, setting, noises, without)?;
+            if best.is_none_or(|(highest, _)| mean > highest) {
+                best = Some((mean, setting));
+            }
+        }
+        Ok(best.context("no trial to choose among")?.1)
+    }
+
+    /// What [`Self::choose`] compares.
+    ///
+    /// # Errors
+    /// The selection trials were not run.
+    pub fn selection_mean(
+        &self,
+        ledger: &Ledger,
+        setting: Setting,
+        noises: &[u32],
+        without: Option<usize>,
+    ) -> Result<f64> {
+        let (mut sum, mut count) = (0.0, 0.0);
+        for &noise in noises {
+            for draw in self.draws(&self.selection, noise) {
+                if Some(draw.wearer) != without {
+                    sum += ledger.outcome(draw, setting)?.accuracy;
+                    count += 1.0;
+                }
+            }
+        }
+        Ok(sum / f64::max(count, 1.0))
+    }
+
+    /// A value of every evaluation draw, `[wearer][draw]`.
+    ///
+    /// # Errors
+    /// Those of `value`.
+    pub fn per_draw(&self, noise: u32, mut value: impl FnMut(Draw) -> Result<f64>) -> Result<Vec<Vec<f64>>> {
+        let draw = |wearer, seed| Draw { wearer, seed, noise, layers: self.layers };
+        (self.wearers.iter())
+            .map(|&wearer| self.evaluation.iter().map(|&seed| value(draw(wearer, seed))).collect())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_contender_gets_as_many_trials_and_no_seed_both_chooses_and_judges() {
+        for contender in CONTENDERS {
+            assert_eq!(contender.settings(false).len(), 24, "{}", contender.name);
+            assert_eq!(contender.settings(true).len(), 3, "{}", contender.name);
+            for setting in contender.settings(false) {
+                assert!(setting.recipe(1, 63).check().is_ok(), "{setting}");
+            }
+        }
+        for seed in [0, 1, 7] {
+            let protocol = Protocol::new(seed, false);
+            assert!(protocol.evaluation.iter().all(|seed| !protocol.selection.contains(seed)));
+            assert_eq!(protocol.draws(&protocol.evaluation, 20).len(), 200);
+        }
+    }
+}

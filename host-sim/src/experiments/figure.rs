@@ -1,0 +1,138 @@
+//! Line charts with intervals as SVG, drawn with plotters.
+
+use super::statistics::Interval;
+use anyhow::Result;
+use plotters::prelude::*;
+
+/// Okabe and Ito's colours that are dark enough for lines.
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0x6B, 0x74, 0x80),
+    RGBColor(0x00, 0x72, 0xB2),
+    RGBColor(0xD5, 0x5E, 0x00),
+    RGBColor(0xE6, 0x9F, 0x00),
+    RGBColor(0x00, 0x9E, 0x73),
+    RGBColor(0xB8, 0x4F, 0x8E),
+    RGBColor(0x33, 0x22, 0x88),
+];
+const TEXT: RGBColor = RGBColor(0x1B, 0x1F, 0x24);
+const GRID: RGBColor = RGBColor(0xDF, 0xE3, 0xE8);
+
+/// The colour of a series.
+pub fn colour(index: usize) -> RGBColor {
+    COLOURS[index % COLOURS.len()]
+}
+
+/// One line: x, and a mean with its interval.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Legend.
+    pub name: String,
+    /// Points from left to right.
+    pub points: Vec<(f64, Interval)>,
+}
+
+/// What to draw around the lines.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chart {
+    /// Above the chart.
+    pub title: String,
+    /// Under the horizontal axis.
+    pub x: String,
+    /// Beside the vertical axis.
+    pub y: String,
+    /// Logarithmic horizontal axis.
+    pub logarithmic: bool,
+    /// The lines.
+    pub series: Vec<Series>,
+}
+
+/// Room for the legend, in pixels.
+const LEGEND: u32 = 190;
+const SIZE: (u32, u32) = (760, 380);
+
+impl Chart {
+    /// As SVG.
+    ///
+    /// # Errors
+    /// Those of plotters.
+    pub fn svg(&self) -> Result<String> {
+        let points = || self.series.iter().flat_map(|s| &s.points);
+        let (x_low, x_high) = bounds(points().map(|(x, _)| *x));
+        let (y_low, y_high) = bounds(points().flat_map(|(_, y)| [y.low, y.high]));
+        let air = 0.05 * (y_high - y_low).max(1e-9);
+        let y = y_low - air..y_high + air;
+        let mut svg = String::new();
+        {
+            let canvas = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+            canvas.fill(&WHITE)?;
+            let (plot, legend) = canvas.split_horizontally(SIZE.0 - LEGEND);
+            if self.logarithmic {
+                self.lines(&plot, (x_low..x_high).log_scale(), y)?;
+            } else {
+                self.lines(&plot, x_low..x_high, y)?;
+            }
+            for (index, series) in self.series.iter().enumerate() {
+                let height = 44 + 22 * index as i32;
+                let style = colour(index).stroke_width(3);
+                legend.draw(&PathElement::new(vec![(2, height), (22, height)], style))?;
+                legend.draw(&Text::new(
+                    series.name.clone(),
+                    (28, height - 7),
+                    ("sans-serif", 15).into_font().color(&TEXT),
+                ))?;
+            }
+            canvas.present()?;
+        }
+        Ok(svg)
+    }
+
+    fn lines<X>(
+        &self,
+        plot: &DrawingArea<SVGBackend, plotters::coord::Shift>,
+        x: X,
+        y: std::ops::Range<f64>,
+    ) -> Result<()>
+    where
+        X: plotters::coord::ranged1d::AsRangedCoord<Value = f64>,
+        X::CoordDescType: Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
+    {
+        let mut chart = ChartBuilder::on(plot)
+            .caption(&self.title, ("sans-serif", 18).into_font().color(&TEXT))
+            .margin(8)
+            .x_label_area_size(44)
+            .y_label_area_size(58)
+            .build_cartesian_2d(x, y)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .x_labels(8)
+            .y_labels(7)
+            .x_desc(&self.x)
+            .y_desc(&self.y)
+            .label_style(("sans-serif", 14).into_font().color(&TEXT))
+            .axis_desc_style(("sans-serif", 15).into_font().color(&TEXT))
+            .draw()?;
+        for (index, series) in self.series.iter().enumerate() {
+            let colour = colour(index);
+            chart.draw_series(LineSeries::new(
+                series.points.iter().map(|(x, y)| (*x, y.mean)),
+                colour.stroke_width(2),
+            ))?;
+            for (x, y) in &series.points {
+                let bar = vec![(*x, y.low), (*x, y.high)];
+                chart.draw_series(std::iter::once(PathElement::new(bar, colour.mix(0.5).stroke_width(1))))?;
+                chart.draw_series(std::iter::once(Circle::new((*x, y.mean), 3, colour.filled())))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lowest and highest, never the same.
+fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values
+        .filter(|value| value.is_finite())
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    if low < high { (low, high) } else { (0.0, 1.0) }
+}
