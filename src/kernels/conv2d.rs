@@ -14,6 +14,8 @@ const GATHERED: usize = 256;
 /// specification's section "Int8 quantized operator specifications", CONV_2D.
 ///
 /// The zero point is folded into the bias, `bias[o] - zero_point * sum w[o]`; padding then counts as zero point.
+// Its buffers are on the stack: inlined, they would be there for as long as the caller's.
+#[inline(never)]
 pub fn conv2d(
     input: &[i8],
     input_shape: Shape,
@@ -30,7 +32,7 @@ pub fn conv2d(
     let padding = requantization.input_zero_point as i8;
     let geometry = Geometry::new(input, input_shape, window, padding);
     let mut scratch =
-        Scratch { dot: dot::Scratch::new(), sums: [[0; OUTPUTS]; 2], gathered: [[0; GATHERED]; 2] };
+        Scratch { dot: dot::Scratch::EMPTY, sums: [[0; OUTPUTS]; 2], gathered: [[0; GATHERED]; 2] };
     let mut folded = [0i32; OUTPUTS];
     let channels = output_shape.channels;
     for first in (0..channels).step_by(OUTPUTS) {
@@ -69,9 +71,10 @@ fn fold(
     scratch: &mut dot::Scratch,
     folded: &mut [i32],
 ) {
-    const ONES: [i8; GATHERED] = [1; GATHERED];
-    let zeros = [0; OUTPUTS];
-    let zeros = zeros.get(..folded.len()).unwrap_or(&[]);
+    // References, so that they lie in flash and not on the stack.
+    const ONES: &[i8; GATHERED] = &[1; GATHERED];
+    const ZEROS: &[i32; OUTPUTS] = &[0; OUTPUTS];
+    let zeros = ZEROS.get(..folded.len()).unwrap_or(&[]);
     let Some(filters) = Filters::new(weights, products, zeros, 0) else { return };
     for first in (0..products).step_by(GATHERED) {
         let column = Column::contiguous(ONES.get(..GATHERED.min(products - first)).unwrap_or(&[]));

@@ -9,6 +9,8 @@ const CHANNELS: usize = 64;
 
 /// `y[r,c,o] = requantize(bias[o] + sum_{i,j} (x[r*s+i*d-p, c*s+j*d-p, o / m] - zero_point) * w[i,j,o])` with
 /// the depth multiplier m, taps outside the input left out. Input and output HWC, weights 1HWC.
+// Its buffers are on the stack: inlined, they would be there for as long as the caller's.
+#[inline(never)]
 #[allow(clippy::too_many_arguments)]
 pub fn depthwise_conv2d(
     input: &[i8],

@@ -32,6 +32,8 @@ const OUTPUTS: usize = 64;
 /// `y[o] = clamp(round((bias[o] + sum_i (x[i] - zero_point) * w[o,i]) * factor[o]) + zero_point)`, weights
 /// `[out, in]` without a zero point of their own, per tensor or per channel. Unlike convolutions, the reference
 /// kernel multiplies in double precision and rounds once, half away from zero.
+// Its buffers are on the stack: inlined, they would be there for as long as the caller's.
+#[inline(never)]
 pub fn fully_connected(
     input: &[i8],
     weights: &[i8],
@@ -40,7 +42,7 @@ pub fn fully_connected(
     output: &mut [i8],
 ) {
     let offset = -requantization.input_zero_point;
-    let mut scratch = dot::Scratch::new();
+    let mut scratch = dot::Scratch::EMPTY;
     let mut sums = [0i32; OUTPUTS];
     for (block, y) in output.chunks_mut(OUTPUTS).enumerate() {
         let first = block * OUTPUTS;

@@ -23,9 +23,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// Zeros; they are overwritten before they are read.
-    pub fn new() -> Self {
-        Self { words: [[0; 4]; WIDENED / 4], values: [[0; WIDENED]; 2] }
-    }
+    pub const EMPTY: Self = Self { words: [[0; 4]; WIDENED / 4], values: [[0; WIDENED]; 2] };
 }
 
 /// `sum + x.0 * y.0 + x.1 * y.1`, wrapping: the products of the 16-bit halves.

@@ -20,9 +20,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// Zeros; they are overwritten before they are read.
-    pub fn new() -> Self {
-        Self { values: [0; GATHERED] }
-    }
+    pub const EMPTY: Self = Self { values: [0; GATHERED] };
 }
 
 /// `sums[o] = start[o] + sum_k (column[k] + offset) * weights[o, from + k]`, wrapping; where `from` is not 0, it goes

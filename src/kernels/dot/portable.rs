@@ -10,9 +10,7 @@ pub struct Scratch;
 
 impl Scratch {
     /// No buffer.
-    pub fn new() -> Self {
-        Self
-    }
+    pub const EMPTY: Self = Self;
 }
 
 /// `sums[o] = start[o] + sum_k (column[k] + offset) * weights[o, from + k]`, wrapping; where `from` is not 0, it goes
