@@ -64,8 +64,14 @@ pub fn page(findings: &[Findings], factory: f64, seed: u64) -> String {
     for own in findings {
         text += &own.section;
     }
-    text
+    text + MISSING
 }
+
+const MISSING: &str = "## Not measured here\n\n\
+    Networks trained from random weights; newly initialized heads; wider tails; other data than the bundled task; mixup of \
+    latents and hard bootstrap (soft bootstrap with fixed targets is cross-entropy with a smaller learning rate, for its \
+    gradient is beta times p - y, and learning rates are tuned already); early stopping on held-out latents; the Hessian's \
+    spectrum; flipped bits; a repetition in another framework. Nothing here ran on hardware.\n";
 
 const PROTOCOL: &str = "## Protocol\n\n\
     - 9 labelled windows a class of the held-out wearer (63 in all) from the first half of each recording; tested on \
@@ -75,10 +81,13 @@ const PROTOCOL: &str = "## Protocol\n\n\
       requantized networks. No test window of w, and none of the reported draws, has a say. (The factory networks of \
       the other nine were pretrained with recordings of w among others; they choose three numbers only.)\n\
     - 24 trials a method: 6 learning rates (0.0005 to 0.02) times 4 strengths of its regularizer (SGD: weight decay; \
-      label smoothing: its share; SAM, ASAM: rho), 10 and 30 epochs by turns. Momentum 0.9, minibatch 16, cosine \
+      label smoothing: its share; SAM, ASAM: rho), 10 and 30 epochs by turns. 'Smoothing 0.2' beside SAM is fixed, not tuned. Momentum 0.9, minibatch 16, cosine \
       schedule, weight decay 0.001 where it is not what is tuned.\n\
     - Differences are paired by draw. Intervals are 95 % bootstrap intervals (10,000 resamples, percentile method) \
       over wearers and, within them, draws: what to expect of a further wearer. They are wide because there are ten \
       wearers. A star marks differences that stay clear of zero at the level that covers all differences of its \
       table together (Bonferroni).\n\
+    - The choice itself is noisy: near the optimum many settings are within tenths of a point of each other on the \
+      selection draws, and which of them is chosen moves a result by as much. Differences below half a point are to be \
+      read with that in mind; the intervals cover wearers and draws, not other choices.\n\
     - No early stopping: a device has no labels to spare for it. Epochs are a hyperparameter.\n\n";

@@ -9,8 +9,9 @@ use super::page;
 use super::result::{Figure, Findings};
 use anyhow::Result;
 
-/// Radii of SAM; ASAM's are ten times these.
-const RADII: [f32; 7] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
+/// Radii of SAM, and of ASAM, whose usual ones are ten times as large.
+const SAM_RADII: [f32; 7] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
+const ASAM_RADII: [f32; 7] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 /// The table's name.
 pub const TABLE: &str = "rho over two decades";
 
@@ -20,15 +21,16 @@ pub const TABLE: &str = "rho over two decades";
 /// Those of the runs.
 pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
     let quick = protocol.quick;
-    let radii = if quick { vec![0.01, 1.0] } else { RADII.to_vec() };
+    let radii = |all: [f32; 7]| if quick { vec![all[0], all[6]] } else { all.to_vec() };
     let noises = if quick { vec![40] } else { vec![0, 20] };
-    let methods: [(Contender, f32); 2] = [(sam("SAM, m = 1", 1), 1.0), (asam("ASAM, m = 1", 1), 10.0)];
+    let methods: [(Contender, Vec<f32>); 2] =
+        [(sam("SAM, m = 1", 1), radii(SAM_RADII)), (asam("ASAM, m = 1", 1), radii(ASAM_RADII))];
     let mut entries = vec![Entry::tuned(&SGD, quick)];
-    for (contender, factor) in methods {
+    for (contender, radii) in &methods {
         entries.extend(radii.iter().map(|&radius| Entry {
             method: contender.name.into(),
-            variable: format!("rho = {}", radius * factor),
-            source: Source::WithRho(contender.settings(quick), radius * factor),
+            variable: format!("rho = {radius}"),
+            source: Source::WithRho(contender.settings(quick), radius),
         }));
     }
     let comparison = Comparison { table: TABLE, entries, noises: noises.clone(), baseline: 0 };
@@ -39,11 +41,10 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
     let rows = comparison.rows(protocol, ledger)?;
     let mut series = Vec::new();
     for &noise in &noises {
-        for (contender, factor) in methods {
+        for (contender, radii) in &methods {
             let own = rows.iter().filter(|row| row.method == contender.name && row.noise == noise);
-            let points = own
-                .zip(&radii)
-                .filter_map(|(row, &radius)| Some((f64::from(radius * factor), row.difference?.draws)));
+            let points =
+                own.zip(radii).filter_map(|(row, &radius)| Some((f64::from(radius), row.difference?.draws)));
             let name = format!("{}, {noise} %", contender.name);
             series.push(Series { name, points: points.collect() });
         }
