@@ -90,4 +90,7 @@ const PROTOCOL: &str = "## Protocol\n\n\
     - The choice itself is noisy: near the optimum many settings are within tenths of a point of each other on the \
       selection draws, and which of them is chosen moves a result by as much. Differences below half a point are to be \
       read with that in mind; the intervals cover wearers and draws, not other choices.\n\
+    - Decided with results in view: the two methods that join SAM and label smoothing were added after a first look at \
+      the others, on the same draws; `--seed 2` repeats everything on draws that nobody had seen. `Recipe::DEFAULT`'s \
+      learning rate was once picked on test results.\n\
     - No early stopping: a device has no labels to spare for it. Epochs are a hyperparameter.\n\n";
