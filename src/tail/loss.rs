@@ -94,6 +94,9 @@ mod tests {
     #[test]
     fn smoothed_loss_and_gradient_are_those_of_double_precision() {
         const STEP: f64 = 1e-5;
+        // f32 rounding; with micromath its exp, off by up to 2.39e-3: once in a logarithm, twice in a quotient.
+        let (loss_bound, slope_bound) =
+            if cfg!(feature = "micromath") { (2.5e-3, 4.8e-3) } else { (2e-6, 1e-6) };
         let logits = [0.3f32, -2.0, 4.5, 1.25, 0.0];
         for smoothing in [0.0, 0.05, 0.3, 0.9] {
             for label in 0..logits.len() {
@@ -101,7 +104,7 @@ mod tests {
                 let mut d = [0.0; 5];
                 let loss = softmax_cross_entropy(&logits, target, &mut d);
                 let wide = logits.map(f64::from);
-                assert!((f64::from(loss) - loss_f64(&wide, target)).abs() < 2e-6, "{target:?}: {loss}");
+                assert!((f64::from(loss) - loss_f64(&wide, target)).abs() < loss_bound, "{target:?}: {loss}");
                 for (j, &d) in d.iter().enumerate() {
                     let at = |step: f64| {
                         let mut moved = wide;
@@ -109,7 +112,10 @@ mod tests {
                         loss_f64(&moved, target)
                     };
                     let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
-                    assert!((f64::from(d) - slope).abs() < 1e-6, "{target:?} logit {j}: {d} for {slope}");
+                    assert!(
+                        (f64::from(d) - slope).abs() < slope_bound,
+                        "{target:?} logit {j}: {d} for {slope}"
+                    );
                 }
             }
         }
