@@ -126,3 +126,33 @@ pub fn pack(network: &Network, model_crc32: u32, layers: usize) -> Result<PackFi
     flatmin::Pack::new(file.bytes())?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Element, Kind, Operator, Quantization, Tensor};
+
+    #[test]
+    fn a_network_without_an_input_is_refused() {
+        let tensor = |data: Option<Vec<u8>>| Tensor {
+            name: String::new(),
+            element: Element::I8,
+            shape: vec![1, 2],
+            quantization: Some(Quantization { scales: vec![0.5], zero_points: vec![0], axis: 0 }),
+            data,
+        };
+        // Constants alone: it computes, but nobody can give it anything.
+        let graph = Graph {
+            tensors: vec![tensor(Some(vec![1, 2])), tensor(None)],
+            operators: vec![Operator {
+                name: "CONCATENATION".into(),
+                kind: Kind::Concatenation { axis: 1 },
+                inputs: vec![Some(0)],
+                outputs: vec![1],
+            }],
+            inputs: Vec::new(),
+            outputs: vec![1],
+        };
+        assert_eq!(lower(&graph).unwrap_err().to_string(), "the network has no input");
+    }
+}

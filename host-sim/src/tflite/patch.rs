@@ -1,7 +1,7 @@
 //! Puts a tuned tail back into the `.tflite` it came from: new numbers in the old places, so that everything else
 //! of the file stays as it was.
 
-use super::field::{buffer, model, operator, quantization, subgraph, tensor};
+use super::field::{buffer, model, quantization, subgraph, tensor};
 use super::view::{File, Table};
 use super::{ReadError, read};
 use crate::graph::{Graph, Kind};
@@ -106,10 +106,6 @@ impl Map {
         let buffers = root.tables(model::BUFFERS, "buffer")?;
         let subgraphs = root.tables(model::SUBGRAPHS, "subgraph")?;
         let main = subgraphs.first().ok_or(ReadError::Missing { what: "subgraph" })?;
-        // Read for its errors alone: the graph's indices are those of the main subgraph.
-        main.tables(subgraph::OPERATORS, "operator")?
-            .iter()
-            .try_for_each(|op| op.scalar(operator::OPCODE_INDEX, 0_u32).map(drop))?;
         let own = |table: &Table<'_>| {
             let buffer = table.scalar(tensor::BUFFER, 0_u32)? as usize;
             let data = buffers.get(buffer).map(|b| b.place(buffer::DATA, 1)).transpose()?.flatten();

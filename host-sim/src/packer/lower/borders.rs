@@ -5,11 +5,13 @@ use super::super::PackerError;
 use super::super::network::Border;
 use super::{Fault, Lowering};
 use crate::graph::{Element, Kind, Operator};
-use crate::packer::Problem;
 
 impl Lowering<'_> {
     /// The inputs, each defined so that operators can read it.
-    pub(super) fn inputs(&mut self, problems: &mut Vec<Problem>) -> Result<Vec<Border>, PackerError> {
+    ///
+    /// # Errors
+    /// No input, or one that the runtime cannot take.
+    pub(super) fn inputs(&mut self) -> Result<Vec<Border>, PackerError> {
         let graph = self.graph;
         let mut borders = Vec::new();
         for &index in &graph.inputs {
@@ -26,12 +28,10 @@ impl Lowering<'_> {
                 Ok(lowered) => {
                     borders.push(Border::of(lowered, tensor));
                 }
-                // An operator that reads it says the same, with its own name.
-                Err(_) if graph.operators.iter().any(|op| op.inputs.contains(&Some(index))) => {}
-                Err(what) => problems.push(Problem { index: 0, name: "network input".into(), what }),
+                Err(what) => return Err(PackerError::Border(what)),
             }
         }
-        if borders.is_empty() && problems.is_empty() && graph.operators.is_empty() {
+        if borders.is_empty() {
             return Err(PackerError::Border("the network has no input".into()));
         }
         Ok(borders)

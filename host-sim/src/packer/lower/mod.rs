@@ -25,7 +25,7 @@ pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
     let mut lowering =
         Lowering { graph, tensors: Vec::new(), steps: Vec::new(), index_of: vec![None; graph.tensors.len()] };
     let mut problems = Vec::new();
-    let inputs = lowering.inputs(&mut problems);
+    let inputs = lowering.inputs();
     for (index, op) in graph.operators.iter().enumerate() {
         if let Err(what) = lowering.operator(index, op) {
             problems.push(Problem { index, name: op.name.clone(), what });
