@@ -1,6 +1,6 @@
 //! The only place that knows a CPU: int8 products summed in int32, and the sums' way back to int8.
 //!
-//! Three paths, chosen when the crate is compiled (see `build.rs`), with one result: integer sums are the same in
+//! Three paths, chosen when the crate is compiled (see `build.rs` beside this file), with one result: integer sums are the same in
 //! every order, and every rounding is the portable path's. Helium where the core has it, the DSP extension of
 //! Armv7E-M and Armv8-M, and portable Rust elsewhere.
 
