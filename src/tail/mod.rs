@@ -4,6 +4,7 @@
 //! after layer: weights `[outputs, inputs]` row-major, then biases `[outputs]`.
 
 pub mod dense;
+pub mod kernels;
 mod loss;
 
 use crate::optim::{BiasTreatment, Geometry, Segment};

@@ -1,0 +1,229 @@
+//! CONV_2D: `y[r,c,o] = b[o] + sum_{i,j,k} x[r*s + i*d - p, c*s + j*d - p, k] * w[o,i,j,k]`, taps outside the input
+//! left out. Weights `[out, height, width, in]` as in a `.tflite`, activations HWC.
+//!
+//! A 3x3 of ones over a 2x2 image, padded by 1: every output is the sum of all four inputs.
+//!
+//! ```
+//! use flatmin::{kernels::Shape, pack::Window, tail::kernels::{ConvShape, conv2d}};
+//! let image = Shape { height: 2, width: 2, channels: 1 };
+//! let window = Window { filter: [3; 2], stride: [1; 2], dilation: [1; 2], padding: [1; 2] };
+//! let shape = ConvShape::new(image, image, window)?;
+//! let (w, b, x) = ([1.0; 9], [0.5], [1.0, 2.0, 3.0, 4.0]);
+//! let mut y = [0.0; 4];
+//! conv2d::forward(&shape, &w, &b, &x, &mut y);
+//! assert_eq!(y, [10.5; 4]);
+//!
+//! // Of the loss `y[0]` alone: the window at the first pixel sees x in its lower right corner.
+//! let delta = [1.0, 0.0, 0.0, 0.0];
+//! let (mut d_w, mut d_b, mut d_x) = ([0.0; 9], [0.0], [0.0; 4]);
+//! conv2d::backward_weights(&shape, 1.0, &x, &delta, &mut d_w);
+//! conv2d::backward_biases(&shape, 1.0, &delta, &mut d_b);
+//! conv2d::backward_input(&shape, &w, &delta, &mut d_x);
+//! assert_eq!(d_w, [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 3.0, 4.0]);
+//! assert_eq!(d_b, [1.0]);
+//! assert_eq!(d_x, [1.0; 4]);
+//! # Ok::<(), flatmin::tail::kernels::ShapeError>(())
+//! ```
+
+use super::block::{self, Lanes, ROWS};
+use super::geometry::ConvShape;
+use crate::lanes::{LANES, sum_of};
+use core::array::from_fn;
+use core::ops::Range;
+
+/// Number of weights; there are as many biases as output channels.
+pub const fn weights(shape: &ConvShape) -> usize {
+    products(shape) * shape.output().channels
+}
+
+/// Products a sum.
+const fn products(shape: &ConvShape) -> usize {
+    let [height, width] = shape.window().filter;
+    height * width * shape.input().channels
+}
+
+/// Overwrites `y`.
+///
+/// Order: taps side by side in a row of the window are one run of `taps * in` values, or where columns are dilated
+/// one run of `in` values a tap; run after run goes through the lanes of [`crate::lanes::dot`]; the bias comes last.
+pub fn forward(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f32], y: &mut [f32]) {
+    let output = shape.output();
+    let (rows, columns) = (shape.rows(), shape.columns());
+    let pixels = y.chunks_exact_mut(output.channels).enumerate();
+    for (pixel, y) in pixels.take(output.height * output.width) {
+        let (row, column) = (pixel / output.width, pixel % output.width);
+        let runs = Runs { shape, x, row, column, rows: rows.taps(row), columns: columns.taps(column) };
+        forward_pixel(&runs, weights, biases, y);
+    }
+}
+
+/// What one output pixel sees of the input.
+struct Runs<'a> {
+    shape: &'a ConvShape,
+    x: &'a [f32],
+    row: usize,
+    column: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl Runs<'_> {
+    /// Calls `see(first weight, inputs)` for every run.
+    #[inline(always)]
+    fn for_each(&self, mut see: impl FnMut(usize, &[f32])) {
+        let (shape, channels) = (self.shape, self.shape.input().channels);
+        let together = if shape.window().dilation[1] == 1 { self.columns.len().max(1) } else { 1 };
+        for i in self.rows.clone() {
+            let line = shape.rows().place(self.row, i) * shape.input().width;
+            for j in self.columns.clone().step_by(together) {
+                let first = (line + shape.columns().place(self.column, j)) * channels;
+                let x = self.x.get(first..first + together * channels).unwrap_or(&[]);
+                see((i * shape.window().filter[1] + j) * channels, x);
+            }
+        }
+    }
+}
+
+fn forward_pixel(runs: &Runs, weights: &[f32], biases: &[f32], y: &mut [f32]) {
+    let products = products(runs.shape);
+    let blocks = y.chunks_mut(ROWS).zip(biases.chunks(ROWS)).zip(weights.chunks(ROWS * products));
+    for ((y, biases), weights) in blocks {
+        let filters: [&[f32]; ROWS] =
+            from_fn(|r| weights.get(r * products..(r + 1) * products).unwrap_or(&[]));
+        let mut sums: Lanes = [[0.0; LANES]; ROWS];
+        runs.for_each(|first, x| {
+            let rows = filters.map(|filter| filter.get(first..first + x.len()).unwrap_or(&[]));
+            block::dots(&mut sums, rows, x);
+        });
+        for ((y, &bias), sums) in y.iter_mut().zip(biases).zip(sums) {
+            *y = sum_of(sums) + bias;
+        }
+    }
+}
+
+/// `d_weights[o,i,j,k] += scale * sum_{r,c} delta[r,c,o] * x[r*s + i*d - p, c*s + j*d - p, k]`.
+///
+/// Order: pixel after pixel, row by row; then the scale.
+pub fn backward_weights(shape: &ConvShape, scale: f32, x: &[f32], delta: &[f32], d_weights: &mut [f32]) {
+    let [filter_height, filter_width] = shape.window().filter;
+    let (channels, products) = (shape.input().channels, products(shape));
+    for (block, d_weights) in d_weights.chunks_mut(ROWS * products).enumerate() {
+        let delta = delta.get(block * ROWS..).unwrap_or(&[]);
+        for i in 0..filter_height {
+            for j in 0..filter_width {
+                let taps = Tap { shape, i, j };
+                for k in (0..channels).step_by(ROWS) {
+                    let first = (i * filter_width + j) * channels + k;
+                    let x = x.get(k..).unwrap_or(&[]);
+                    if d_weights.len() == ROWS * products && k + ROWS <= channels {
+                        taps.add::<ROWS, ROWS>(
+                            scale,
+                            x,
+                            delta,
+                            d_weights.get_mut(first..).unwrap_or(&mut []),
+                        );
+                        continue;
+                    }
+                    for o in 0..d_weights.len() / products {
+                        for further in 0..ROWS.min(channels - k) {
+                            let (x, delta) = (x.get(further..), delta.get(o..));
+                            let d = d_weights.get_mut(o * products + first + further..).unwrap_or(&mut []);
+                            taps.add::<1, 1>(scale, x.unwrap_or(&[]), delta.unwrap_or(&[]), d);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One tap of the window.
+struct Tap<'a> {
+    shape: &'a ConvShape,
+    i: usize,
+    j: usize,
+}
+
+impl Tap<'_> {
+    /// The gradient of M filters and N channels: `x`, `delta` and `d` begin at the first of them.
+    #[inline(always)]
+    fn add<const M: usize, const N: usize>(&self, scale: f32, x: &[f32], delta: &[f32], d: &mut [f32]) {
+        let shape = self.shape;
+        let (input, output) = (shape.input(), shape.output());
+        let columns = shape.columns().outputs(self.j);
+        let mut sums = [[0.0; N]; M];
+        if let Some(column) = columns.clone().next() {
+            let place = shape.columns().place(column, self.j);
+            let steps = [output.channels, shape.window().stride[1] * input.channels];
+            for row in shape.rows().outputs(self.i) {
+                let delta = delta.get((row * output.width + column) * output.channels..).unwrap_or(&[]);
+                let first = shape.rows().place(row, self.i) * input.width + place;
+                let x = x.get(first * input.channels..).unwrap_or(&[]);
+                block::outer(&mut sums, delta, x, steps, columns.len());
+            }
+        }
+        for (d, sums) in d.chunks_mut(products(shape)).zip(sums) {
+            for (d, sum) in d.iter_mut().zip(sums) {
+                *d += scale * sum;
+            }
+        }
+    }
+}
+
+/// `d_biases[o] += scale * sum_{r,c} delta[r,c,o]`, pixel after pixel; then the scale.
+pub fn backward_biases(shape: &ConvShape, scale: f32, delta: &[f32], d_biases: &mut [f32]) {
+    super::backward_biases(shape.output().channels, scale, delta, d_biases);
+}
+
+/// Overwrites `d_x`: `d_x[q,k] = sum_{i,j,o} delta[r,c,o] * w[o,i,j,k]` over the taps (i, j) that see pixel q from an
+/// output (r, c).
+///
+/// Order: taps row by row, and for each the output channels ascending.
+pub fn backward_input(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &mut [f32]) {
+    let input = shape.input();
+    for (pixel, d_x) in d_x.chunks_exact_mut(input.channels).enumerate().take(input.height * input.width) {
+        let pixel = (pixel / input.width, pixel % input.width);
+        let (blocks, rest) = d_x.as_chunks_mut::<16>();
+        let mut first = 0;
+        for block in blocks {
+            input_block(shape, weights, delta, pixel, first, block);
+            first += 16;
+        }
+        let (blocks, rest) = rest.as_chunks_mut::<4>();
+        for block in blocks {
+            input_block(shape, weights, delta, pixel, first, block);
+            first += 4;
+        }
+        let (blocks, _) = rest.as_chunks_mut::<1>();
+        for block in blocks {
+            input_block(shape, weights, delta, pixel, first, block);
+            first += 1;
+        }
+    }
+}
+
+/// N channels of a pixel, from channel `first`.
+#[inline(always)]
+fn input_block<const N: usize>(
+    shape: &ConvShape,
+    weights: &[f32],
+    delta: &[f32],
+    (row, column): (usize, usize),
+    first: usize,
+    d_x: &mut [f32; N],
+) {
+    let [filter_height, filter_width] = shape.window().filter;
+    let (input, output, products) = (shape.input(), shape.output(), products(shape));
+    let mut sums = [0.0; N];
+    for i in 0..filter_height {
+        let Some(r) = shape.rows().output_of(row, i) else { continue };
+        for j in 0..filter_width {
+            let Some(c) = shape.columns().output_of(column, j) else { continue };
+            let pixel = (r * output.width + c) * output.channels;
+            let delta = delta.get(pixel..pixel + output.channels).unwrap_or(&[]);
+            let tap = (i * filter_width + j) * input.channels + first;
+            block::combine(&mut sums, delta, weights.get(tap..).unwrap_or(&[]), products);
+        }
+    }
+    *d_x = sums;
+}

@@ -1,0 +1,207 @@
+//! DEPTHWISE_CONV_2D: output channel `o = k * multiplier + m` sees input channel k alone:
+//! `y[r,c,o] = b[o] + sum_{i,j} x[r*s + i*d - p, c*s + j*d - p, k] * w[i,j,o]`, taps outside the input left out.
+//! Weights `[height, width, out]` as in a `.tflite`, activations HWC.
+//!
+//! ```
+//! use flatmin::{kernels::Shape, pack::Window, tail::kernels::{ConvShape, depthwise}};
+//! let (input, output) =
+//!     (Shape { height: 1, width: 3, channels: 1 }, Shape { height: 1, width: 2, channels: 2 });
+//! let window = Window { filter: [1, 2], stride: [1; 2], dilation: [1; 2], padding: [0; 2] };
+//! let shape = ConvShape::new(input, output, window)?;
+//! assert_eq!(depthwise::multiplier(&shape)?, 2);
+//! let (w, b, x) = ([1.0, 10.0, -1.0, 0.0], [0.0, 0.5], [3.0, 1.0, 2.0]);
+//! let mut y = [0.0; 4];
+//! depthwise::forward(&shape, &w, &b, &x, &mut y);
+//! assert_eq!(y, [2.0, 30.5, -1.0, 10.5]); // x0 - x1, 10 x0 + 0.5; x1 - x2, 10 x1 + 0.5
+//!
+//! let delta = [1.0, 0.0, 0.0, 2.0]; // of the loss y[0,0] + 2 y[1,1]
+//! let (mut d_w, mut d_x) = ([0.0; 4], [0.0; 3]);
+//! depthwise::backward_weights(&shape, 1.0, &x, &delta, &mut d_w);
+//! depthwise::backward_input(&shape, &w, &delta, &mut d_x);
+//! assert_eq!(d_w, [3.0, 2.0, 1.0, 4.0]);
+//! assert_eq!(d_x, [1.0, 19.0, 0.0]);
+//! # Ok::<(), flatmin::tail::kernels::ShapeError>(())
+//! ```
+
+use super::block;
+use super::geometry::{ConvShape, ShapeError};
+
+/// Output channels an input channel.
+///
+/// # Errors
+/// [`ShapeError::Multiplier`] if there is no such number: then `shape` is no depthwise convolution, and the kernels
+/// here must not be given it.
+pub const fn multiplier(shape: &ConvShape) -> Result<usize, ShapeError> {
+    let (inputs, outputs) = (shape.input().channels, shape.output().channels);
+    if outputs.is_multiple_of(inputs) {
+        Ok(outputs / inputs)
+    } else {
+        Err(ShapeError::Multiplier { inputs, outputs })
+    }
+}
+
+/// Number of weights; there are as many biases as output channels.
+pub const fn weights(shape: &ConvShape) -> usize {
+    let [height, width] = shape.window().filter;
+    height * width * shape.output().channels
+}
+
+/// Channels that share a tap's addresses.
+const BLOCK: usize = 8;
+
+/// Overwrites `y`. Order: taps row by row; the bias comes last.
+pub fn forward(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f32], y: &mut [f32]) {
+    let output = shape.output();
+    let pixels = y.chunks_exact_mut(output.channels).enumerate();
+    for (pixel, y) in pixels.take(output.height * output.width) {
+        let pixel = (pixel / output.width, pixel % output.width);
+        in_blocks(shape, |first, blocked| {
+            if blocked {
+                forward_block::<BLOCK>(shape, weights, biases, x, pixel, [first, first], y);
+            } else {
+                forward_block::<1>(shape, weights, biases, x, pixel, [first, first / quotient(shape)], y);
+            }
+        });
+    }
+}
+
+/// [`multiplier`] where it is known to be one.
+fn quotient(shape: &ConvShape) -> usize {
+    (shape.output().channels / shape.input().channels).max(1)
+}
+
+/// Calls `each` with the first of every [`BLOCK`] output channels and `true`, and where inputs do not lie side by
+/// side, or less than a block is left, with every output channel and `false`.
+#[inline(always)]
+fn in_blocks(shape: &ConvShape, mut each: impl FnMut(usize, bool)) {
+    let channels = shape.output().channels;
+    let blocked = if channels == shape.input().channels { channels / BLOCK * BLOCK } else { 0 };
+    (0..blocked).step_by(BLOCK).for_each(|first| each(first, true));
+    (blocked..channels).for_each(|first| each(first, false));
+}
+
+/// N channels of a pixel of the output: from output channel `o`, input channel `k`.
+#[inline(always)]
+fn forward_block<const N: usize>(
+    shape: &ConvShape,
+    weights: &[f32],
+    biases: &[f32],
+    x: &[f32],
+    (row, column): (usize, usize),
+    [o, k]: [usize; 2],
+    y: &mut [f32],
+) {
+    let (input, channels) = (shape.input(), shape.output().channels);
+    let mut sums = [0.0; N];
+    for i in shape.rows().taps(row) {
+        let line = shape.rows().place(row, i) * input.width;
+        for j in shape.columns().taps(column) {
+            let place = (line + shape.columns().place(column, j)) * input.channels + k;
+            let tap = (i * shape.window().filter[1] + j) * channels + o;
+            block::products(&mut sums, x.get(place..).unwrap_or(&[]), weights.get(tap..).unwrap_or(&[]));
+        }
+    }
+    let (y, biases) = (y.get_mut(o..).unwrap_or(&mut []), biases.get(o..).unwrap_or(&[]));
+    for ((y, &bias), sum) in y.iter_mut().zip(biases).zip(sums) {
+        *y = sum + bias;
+    }
+}
+
+/// `d_weights[i,j,o] += scale * sum_{r,c} delta[r,c,o] * x[r*s + i*d - p, c*s + j*d - p, k]`.
+///
+/// Order: pixel after pixel, row by row; then the scale.
+pub fn backward_weights(shape: &ConvShape, scale: f32, x: &[f32], delta: &[f32], d_weights: &mut [f32]) {
+    let width = shape.window().filter[1];
+    for (tap, d_weights) in d_weights.chunks_exact_mut(shape.output().channels).enumerate() {
+        let tap = (tap / width, tap % width);
+        in_blocks(shape, |first, blocked| {
+            if blocked {
+                weights_block::<BLOCK>(shape, scale, x, delta, tap, [first, first], d_weights);
+            } else {
+                weights_block::<1>(shape, scale, x, delta, tap, [first, first / quotient(shape)], d_weights);
+            }
+        });
+    }
+}
+
+/// N channels of a tap.
+#[inline(always)]
+fn weights_block<const N: usize>(
+    shape: &ConvShape,
+    scale: f32,
+    x: &[f32],
+    delta: &[f32],
+    (i, j): (usize, usize),
+    [o, k]: [usize; 2],
+    d_weights: &mut [f32],
+) {
+    let (input, output) = (shape.input(), shape.output());
+    let columns = shape.columns().outputs(j);
+    let Some(column) = columns.clone().next() else { return };
+    let steps = shape.window().stride[1] * input.channels;
+    let mut sums = [0.0; N];
+    for row in shape.rows().outputs(i) {
+        let delta = delta.get((row * output.width + column) * output.channels + o..).unwrap_or(&[]);
+        let line = shape.rows().place(row, i) * input.width + shape.columns().place(column, j);
+        let x = x.get(line * input.channels + k..).unwrap_or(&[]);
+        for (delta, x) in delta.chunks(output.channels).zip(x.chunks(steps)).take(columns.len()) {
+            block::products(&mut sums, delta, x);
+        }
+    }
+    for (d, sum) in d_weights.get_mut(o..).unwrap_or(&mut []).iter_mut().zip(sums) {
+        *d += scale * sum;
+    }
+}
+
+/// `d_biases[o] += scale * sum_{r,c} delta[r,c,o]`, pixel after pixel; then the scale.
+pub fn backward_biases(shape: &ConvShape, scale: f32, delta: &[f32], d_biases: &mut [f32]) {
+    super::backward_biases(shape.output().channels, scale, delta, d_biases);
+}
+
+/// Overwrites `d_x`: `d_x[q,k] = sum_{i,j,m} delta[r,c,o] * w[i,j,o]` over the taps (i, j) that see pixel q from an
+/// output (r, c).
+///
+/// Order: taps row by row, and for each the output channels of k ascending.
+pub fn backward_input(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &mut [f32]) {
+    let (input, channels) = (shape.input(), shape.output().channels);
+    let blocked = if channels == input.channels { channels / BLOCK * BLOCK } else { 0 };
+    for (pixel, d_x) in d_x.chunks_exact_mut(input.channels).enumerate().take(input.height * input.width) {
+        let pixel = (pixel / input.width, pixel % input.width);
+        let (blocks, rest) = d_x.split_at_mut(blocked);
+        for (block, d_x) in blocks.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+            let mut sums = [0.0; BLOCK];
+            seen_from(shape, pixel, |place, tap| {
+                let (delta, w) = (delta.get(place + block * BLOCK..), weights.get(tap + block * BLOCK..));
+                block::products(&mut sums, delta.unwrap_or(&[]), w.unwrap_or(&[]));
+            });
+            *d_x = sums;
+        }
+        let multiplier = quotient(shape);
+        for (k, d_x) in rest.iter_mut().enumerate() {
+            let own = (blocked + k) * multiplier;
+            let mut sum = 0.0;
+            seen_from(shape, pixel, |place, tap| {
+                let delta = delta.get(place + own..).unwrap_or(&[]).iter();
+                let weights = weights.get(tap + own..).unwrap_or(&[]);
+                for (&delta, &w) in delta.zip(weights).take(multiplier) {
+                    sum += delta * w;
+                }
+            });
+            *d_x = sum;
+        }
+    }
+}
+
+/// Calls `see(offset of the output's pixel, offset of the tap's weights)` for every tap that sees an input pixel.
+#[inline(always)]
+fn seen_from(shape: &ConvShape, (row, column): (usize, usize), mut see: impl FnMut(usize, usize)) {
+    let [height, width] = shape.window().filter;
+    let output = shape.output();
+    for i in 0..height {
+        let Some(r) = shape.rows().output_of(row, i) else { continue };
+        for j in 0..width {
+            let Some(c) = shape.columns().output_of(column, j) else { continue };
+            see((r * output.width + c) * output.channels, (i * width + j) * output.channels);
+        }
+    }
+}

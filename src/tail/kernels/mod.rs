@@ -1,0 +1,23 @@
+//! Forward and backward of trainable layers in f32, one file a kind of layer.
+//!
+//! A kernel knows slices and shapes, never the graph. Activations are HWC (NHWC with N = 1). Every sum has one
+//! order of operations, written in the source, and products are rounded before they are added: the bits are the
+//! same on every target. All are total: a slice that is too short leaves outputs unwritten, it never panics.
+//!
+//! `forward` and `backward_input` overwrite; `backward_weights` and `backward_biases` add `scale` times the
+//! gradient. Activation functions stand outside: [`super::dense::activate`] and [`super::dense::mask`].
+
+mod block;
+pub mod conv2d;
+pub mod depthwise;
+mod geometry;
+
+pub use geometry::{ConvShape, ShapeError};
+
+/// `d_biases[o] += scale * sum_p delta[p, o]`, pixel after pixel: the same for both convolutions.
+fn backward_biases(channels: usize, scale: f32, delta: &[f32], d_biases: &mut [f32]) {
+    for (channel, d) in d_biases.iter_mut().enumerate().take(channels) {
+        let own = delta.get(channel..).unwrap_or(&[]).iter().step_by(channels.max(1));
+        *d += scale * own.fold(0.0, |sum, &delta| sum + delta);
+    }
+}
