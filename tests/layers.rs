@@ -163,6 +163,9 @@ impl Case {
     }
 }
 
+/// Where a case keeps one of its vectors.
+type Field = fn(&mut Case) -> &mut Vec<f32>;
+
 fn cases(value: impl Fn(&mut Random) -> f32 + Copy) -> impl Iterator<Item = Case> {
     let kinds = [Kind::Conv, Kind::Depthwise];
     (0..CASES).map(move |i| Case::new(kinds[i % 2], i as u64, value))
@@ -195,7 +198,7 @@ fn integers_give_finite_differences_exactly() {
     for mut case in cases(small_integer).step_by(5) {
         let (found, at) = (case.found(0.0), case.loss());
         // The loss is linear in each, so that a step of 1 is as good as any.
-        let fields: [(fn(&mut Case) -> &mut Vec<f32>, &[f32], f64); 3] = [
+        let fields: [(Field, &[f32], f64); 3] = [
             (|c| &mut c.weights, &found.d_weights, f64::from(SCALE)),
             (|c| &mut c.biases, &found.d_biases, f64::from(SCALE)),
             (|c| &mut c.x, &found.d_x, 1.0),
