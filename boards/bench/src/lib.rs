@@ -1,5 +1,5 @@
 //! What `flatmin bench` runs on a board and on the desktop alike: four kernel shapes, a model's operators one by
-//! one, and generated cases. Every result leaves as a CRC-32, which the desktop compares with its own.
+//! one, generated cases, and training. Every result leaves as a CRC-32, which the desktop compares with its own.
 
 #![no_std]
 #![deny(unsafe_code, missing_docs)]
@@ -7,6 +7,7 @@
 mod cases;
 mod random;
 mod shapes;
+pub mod train;
 
 pub use cases::{CASES, Case, Layer, run_case};
 pub use random::fill;
