@@ -25,8 +25,8 @@
 //! # Ok::<(), flatmin::tail::kernels::ShapeError>(())
 //! ```
 
-use super::block::{self, Lanes, ROWS};
 use super::geometry::ConvShape;
+use crate::lanes::block::{self, Lanes, ROWS};
 use crate::lanes::{LANES, sum_of};
 use core::array::from_fn;
 use core::ops::Range;

@@ -23,8 +23,8 @@
 //! # Ok::<(), flatmin::tail::kernels::ShapeError>(())
 //! ```
 
-use super::block;
 use super::geometry::{ConvShape, ShapeError};
+use crate::lanes::block;
 
 /// Output channels an input channel.
 ///

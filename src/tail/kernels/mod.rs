@@ -7,7 +7,6 @@
 //! `forward` and `backward_input` overwrite; `backward_weights` and `backward_biases` add `scale` times the
 //! gradient. Activation functions stand outside: [`super::dense::activate`] and [`super::dense::mask`].
 
-mod block;
 pub mod conv2d;
 pub mod depthwise;
 mod geometry;

@@ -1,17 +1,27 @@
 //! Blocks of sums that stay in registers: what the layers' loops have in common. Each names its order of
 //! operations; how many sums run side by side changes no bit of any of them.
 
-use crate::lanes::LANES;
+use super::LANES;
+#[cfg(flatmin_vfp)]
+use super::vfp;
 
 /// Rows or channels that share what is loaded.
-pub(super) const ROWS: usize = 4;
+pub const ROWS: usize = 4;
 
-/// Sums in the lanes of [`crate::lanes::dot`], one row of lanes a filter.
-pub(super) type Lanes = [[f32; LANES]; ROWS];
+/// Sums in the lanes of [`super::dot`], one row of lanes a filter.
+pub type Lanes = [[f32; LANES]; ROWS];
 
-/// `sums[r][i mod LANES] += rows[r][i] * x[i]`, i ascending; rows and x are of one length.
+/// `sums[r][i mod LANES] += rows[r][i] * x[i]`, i ascending.
 #[inline(always)]
-pub(super) fn dots(sums: &mut Lanes, rows: [&[f32]; ROWS], x: &[f32]) {
+pub fn dots(sums: &mut Lanes, rows: [&[f32]; ROWS], x: &[f32]) {
+    #[cfg(flatmin_vfp)]
+    let (rows, x) = {
+        let done = vfp::dots(sums, rows, x);
+        if done == x.len() {
+            return;
+        }
+        (rows.map(|row| row.get(done..).unwrap_or(&[])), x.get(done..).unwrap_or(&[]))
+    };
     for (sums, row) in sums.iter_mut().zip(rows) {
         let (row, row_rest) = row.as_chunks::<LANES>();
         let (x, x_rest) = x.as_chunks::<LANES>();
@@ -28,7 +38,11 @@ pub(super) fn dots(sums: &mut Lanes, rows: [&[f32]; ROWS], x: &[f32]) {
 
 /// `sums[i] += sum_o factors[o] * rows[o * stride + i]`, o ascending, for a block of N columns.
 #[inline(always)]
-pub(super) fn combine<const N: usize>(sums: &mut [f32; N], factors: &[f32], rows: &[f32], stride: usize) {
+pub fn combine<const N: usize>(sums: &mut [f32; N], factors: &[f32], rows: &[f32], stride: usize) {
+    #[cfg(flatmin_vfp)]
+    if let Some(sums) = sums.as_mut_slice().as_mut_array::<16>() {
+        return vfp::combine(sums, factors, rows, stride);
+    }
     for (&factor, row) in factors.iter().zip(rows.chunks(stride.max(1))) {
         let Some(row) = row.first_chunk::<N>() else { return };
         for (sum, &w) in sums.iter_mut().zip(row) {
@@ -39,13 +53,19 @@ pub(super) fn combine<const N: usize>(sums: &mut [f32; N], factors: &[f32], rows
 
 /// `sums[o][k] += sum_p delta[p][o] * x[p][k]`, p ascending: the pixels of a line, `steps` apart in `delta` and x.
 #[inline(always)]
-pub(super) fn outer<const M: usize, const N: usize>(
+pub fn outer<const M: usize, const N: usize>(
     sums: &mut [[f32; N]; M],
     delta: &[f32],
     x: &[f32],
     steps: [usize; 2],
     pixels: usize,
 ) {
+    #[cfg(flatmin_vfp)]
+    if N == LANES
+        && let Some(sums) = sums.as_flattened_mut().as_chunks_mut().0.as_mut_array()
+    {
+        return vfp::outer(sums, delta, x, steps, pixels);
+    }
     let pairs = delta.chunks(steps[0].max(1)).zip(x.chunks(steps[1].max(1)));
     for (delta, x) in pairs.take(pixels) {
         let (Some(delta), Some(x)) = (delta.first_chunk::<M>(), x.first_chunk::<N>()) else { return };
@@ -59,9 +79,25 @@ pub(super) fn outer<const M: usize, const N: usize>(
 
 /// `sums[k] += a[k] * b[k]`.
 #[inline(always)]
-pub(super) fn products<const N: usize>(sums: &mut [f32; N], a: &[f32], b: &[f32]) {
+pub fn products<const N: usize>(sums: &mut [f32; N], a: &[f32], b: &[f32]) {
     let (Some(a), Some(b)) = (a.first_chunk::<N>(), b.first_chunk::<N>()) else { return };
     for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
         *sum += a * b;
+    }
+}
+
+/// `rows[r][i] += factors[r] * x[i]`.
+#[inline(always)]
+pub fn add_to_rows(mut rows: [&mut [f32]; ROWS], factors: [f32; ROWS], x: &[f32]) {
+    #[cfg(flatmin_vfp)]
+    let x = {
+        let done = vfp::add_to_rows(&mut rows, &factors, x);
+        rows = rows.map(|row| row.get_mut(done..).unwrap_or(&mut []));
+        x.get(done..).unwrap_or(&[])
+    };
+    for (row, factor) in rows.iter_mut().zip(factors) {
+        for (d, &x) in row.iter_mut().zip(x) {
+            *d += factor * x;
+        }
     }
 }

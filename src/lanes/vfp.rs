@@ -1,0 +1,293 @@
+//! The inner loops on a Cortex-M with a single-precision FPU: 32 registers, filled by `vldm`. The compiler loads them
+//! one by one instead, which costs more instructions than the arithmetic.
+//!
+//! Every product is rounded before it is added: `vmla`, or `vmul` and `vadd` where the build names a core, which by
+//! the Cortex-M4's technical reference manual (DDI 0439, table 7-1) take 3 cycles and 2. `vfma` rounds once and is not
+//! used. Products stand before their sums by more than one instruction, so that none waits for the other.
+#![allow(unsafe_code)]
+
+use super::LANES;
+use super::block::{Lanes, ROWS};
+use core::arch::asm;
+
+/// Values that a pass through an inner loop takes of every slice.
+const STRIDE: usize = 8;
+
+/// `s[sum] += s[a] * s[b]` for each, by way of `s[t]`, which may be a or b.
+#[cfg(flatmin_vmla)]
+macro_rules! multiply_add {
+    ($($sum:literal += $a:literal * $b:literal in $t:literal),*) => {
+        concat!($("vmla.f32 s", $sum, ", s", $a, ", s", $b, "\n",)*)
+    };
+}
+#[cfg(not(flatmin_vmla))]
+macro_rules! multiply_add {
+    ($($sum:literal += $a:literal * $b:literal in $t:literal),*) => {
+        concat!(
+            $("vmul.f32 s", $t, ", s", $a, ", s", $b, "\n",)*
+            $("vadd.f32 s", $sum, ", s", $sum, ", s", $t, "\n",)*
+        )
+    };
+}
+
+/// The assembly with all registers of the FPU as its own.
+macro_rules! vfp {
+    ($($argument:tt)*) => {
+        asm!(
+            $($argument)*
+            out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _, out("s7") _,
+            out("s8") _, out("s9") _, out("s10") _, out("s11") _, out("s12") _, out("s13") _, out("s14") _,
+            out("s15") _, out("s16") _, out("s17") _, out("s18") _, out("s19") _, out("s20") _, out("s21") _,
+            out("s22") _, out("s23") _, out("s24") _, out("s25") _, out("s26") _, out("s27") _, out("s28") _,
+            out("s29") _, out("s30") _, out("s31") _,
+            options(nostack),
+        )
+    };
+}
+
+/// `sums[r][i mod LANES] += rows[r][i] * x[i]` for as many values as come in eights; returns how many.
+#[inline(always)]
+pub fn dots(sums: &mut Lanes, rows: [&[f32]; ROWS], x: &[f32]) -> usize {
+    let length = rows.iter().fold(x.len(), |least, row| least.min(row.len()));
+    let blocks = length / STRIDE;
+    if blocks > 0 {
+        let [a, b, c, d] = rows.map(<[f32]>::as_ptr);
+        // SAFETY: every row and x have at least `8 * blocks` values, `blocks` is not 0, and there are 16 sums.
+        unsafe {
+            vfp!(
+                "vldmia {sums}, {{s0-s15}}",
+                "2:",
+                "vldmia {x}!, {{s16-s23}}",
+                "vldmia {a}!, {{s24-s31}}",
+                multiply_add!(0 += 24 * 16 in 24, 1 += 25 * 17 in 25, 2 += 26 * 18 in 26, 3 += 27 * 19 in 27,
+                    0 += 28 * 20 in 28, 1 += 29 * 21 in 29, 2 += 30 * 22 in 30, 3 += 31 * 23 in 31),
+                "vldmia {b}!, {{s24-s31}}",
+                multiply_add!(4 += 24 * 16 in 24, 5 += 25 * 17 in 25, 6 += 26 * 18 in 26, 7 += 27 * 19 in 27,
+                    4 += 28 * 20 in 28, 5 += 29 * 21 in 29, 6 += 30 * 22 in 30, 7 += 31 * 23 in 31),
+                "vldmia {c}!, {{s24-s31}}",
+                multiply_add!(8 += 24 * 16 in 24, 9 += 25 * 17 in 25, 10 += 26 * 18 in 26, 11 += 27 * 19 in 27,
+                    8 += 28 * 20 in 28, 9 += 29 * 21 in 29, 10 += 30 * 22 in 30, 11 += 31 * 23 in 31),
+                "vldmia {d}!, {{s24-s31}}",
+                multiply_add!(12 += 24 * 16 in 24, 13 += 25 * 17 in 25, 14 += 26 * 18 in 26, 15 += 27 * 19 in 27,
+                    12 += 28 * 20 in 28, 13 += 29 * 21 in 29, 14 += 30 * 22 in 30, 15 += 31 * 23 in 31),
+                "subs {blocks}, {blocks}, #1",
+                "bne 2b",
+                "vstmia {sums}, {{s0-s15}}",
+                sums = in(reg) sums.as_mut_ptr(),
+                x = inout(reg) x.as_ptr() => _,
+                a = inout(reg) a => _,
+                b = inout(reg) b => _,
+                c = inout(reg) c => _,
+                d = inout(reg) d => _,
+                blocks = inout(reg) blocks => _,
+            );
+        }
+    }
+    blocks * STRIDE
+}
+
+/// `sums[i] += sum_o factors[o] * rows[o * stride + i]`, o ascending.
+#[inline(always)]
+pub fn combine(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stride: usize) {
+    let Some(behind_first) = rows.len().checked_sub(16) else { return };
+    let count = factors.len().min(behind_first / stride.max(1) + 1);
+    if count > 0 {
+        // SAFETY: `count` factors are there, and 16 values from every multiple of `stride` below `count * stride`;
+        // `count` is not 0. The last step beyond `rows` is not read from.
+        unsafe {
+            vfp!(
+                "vldmia {sums}, {{s0-s15}}",
+                "2:",
+                "vldmia {factors}!, {{s24}}",
+                "vldmia {rows}!, {{s16-s23}}",
+                multiply_add!(0 += 16 * 24 in 16, 1 += 17 * 24 in 17, 2 += 18 * 24 in 18, 3 += 19 * 24 in 19,
+                    4 += 20 * 24 in 20, 5 += 21 * 24 in 21, 6 += 22 * 24 in 22, 7 += 23 * 24 in 23),
+                "vldmia {rows}!, {{s16-s23}}",
+                "add {rows}, {rows}, {step}",
+                multiply_add!(8 += 16 * 24 in 16, 9 += 17 * 24 in 17, 10 += 18 * 24 in 18, 11 += 19 * 24 in 19,
+                    12 += 20 * 24 in 20, 13 += 21 * 24 in 21, 14 += 22 * 24 in 22, 15 += 23 * 24 in 23),
+                "subs {count}, {count}, #1",
+                "bne 2b",
+                "vstmia {sums}, {{s0-s15}}",
+                sums = in(reg) sums.as_mut_ptr(),
+                factors = inout(reg) factors.as_ptr() => _,
+                rows = inout(reg) rows.as_ptr() => _,
+                step = in(reg) stride.wrapping_sub(16).wrapping_mul(4),
+                count = inout(reg) count => _,
+            );
+        }
+    }
+}
+
+/// `sums[o][k] += sum_p delta[p * steps[0] + o] * x[p * steps[1] + k]`, p ascending, below `pixels`.
+#[inline(always)]
+pub fn outer(sums: &mut Lanes, delta: &[f32], x: &[f32], steps: [usize; 2], pixels: usize) {
+    let fit = |values: &[f32], step: usize| {
+        values.len().checked_sub(LANES).map_or(0, |behind_first| behind_first / step.max(1) + 1)
+    };
+    // Division takes longer than the product that usually tells the same.
+    let holds = |values: &[f32], step: usize| {
+        pixels.checked_sub(1).is_some_and(|last| last * step + LANES <= values.len())
+    };
+    let pixels = if holds(delta, steps[0]) && holds(x, steps[1]) {
+        pixels
+    } else {
+        pixels.min(fit(delta, steps[0])).min(fit(x, steps[1]))
+    };
+    if pixels > 0 {
+        // SAFETY: four values follow every multiple of the steps below `pixels`, which is not 0; there are 16 sums.
+        unsafe {
+            vfp!(
+                "vldmia {sums}, {{s0-s15}}",
+                "2:",
+                "vldmia {delta}, {{s16-s19}}",
+                "vldmia {x}, {{s20-s23}}",
+                "add {delta}, {delta}, {delta_step}",
+                "add {x}, {x}, {x_step}",
+                multiply_add!(0 += 16 * 20 in 24, 1 += 16 * 21 in 25, 2 += 16 * 22 in 26, 3 += 16 * 23 in 27,
+                    4 += 17 * 20 in 28, 5 += 17 * 21 in 29, 6 += 17 * 22 in 30, 7 += 17 * 23 in 31),
+                multiply_add!(8 += 18 * 20 in 24, 9 += 18 * 21 in 25, 10 += 18 * 22 in 26, 11 += 18 * 23 in 27,
+                    12 += 19 * 20 in 28, 13 += 19 * 21 in 29, 14 += 19 * 22 in 30, 15 += 19 * 23 in 31),
+                "subs {pixels}, {pixels}, #1",
+                "bne 2b",
+                "vstmia {sums}, {{s0-s15}}",
+                sums = in(reg) sums.as_mut_ptr(),
+                delta = inout(reg) delta.as_ptr() => _,
+                x = inout(reg) x.as_ptr() => _,
+                delta_step = in(reg) steps[0] * 4,
+                x_step = in(reg) steps[1] * 4,
+                pixels = inout(reg) pixels => _,
+            );
+        }
+    }
+}
+
+/// `rows[r][i] += factors[r] * x[i]` for as many values as come in eights; returns how many.
+#[inline(always)]
+pub fn add_to_rows(rows: &mut [&mut [f32]; ROWS], factors: &[f32; ROWS], x: &[f32]) -> usize {
+    let length = rows.iter().fold(x.len(), |least, row| least.min(row.len()));
+    let blocks = length / STRIDE;
+    if blocks > 0 {
+        let [a, b, c, d] = rows.each_mut().map(|row| row.as_mut_ptr());
+        // SAFETY: every row and x have at least `8 * blocks` values, `blocks` is not 0, and there are four factors.
+        unsafe {
+            vfp!(
+                "vldmia {factors}, {{s28-s31}}",
+                "2:",
+                "vldmia {x}!, {{s16-s23}}",
+                "vldmia {a}, {{s0-s7}}",
+                multiply_add!(0 += 16 * 28 in 8, 1 += 17 * 28 in 9, 2 += 18 * 28 in 10, 3 += 19 * 28 in 11,
+                    4 += 20 * 28 in 12, 5 += 21 * 28 in 13, 6 += 22 * 28 in 14, 7 += 23 * 28 in 15),
+                "vstmia {a}!, {{s0-s7}}",
+                "vldmia {b}, {{s0-s7}}",
+                multiply_add!(0 += 16 * 29 in 8, 1 += 17 * 29 in 9, 2 += 18 * 29 in 10, 3 += 19 * 29 in 11,
+                    4 += 20 * 29 in 12, 5 += 21 * 29 in 13, 6 += 22 * 29 in 14, 7 += 23 * 29 in 15),
+                "vstmia {b}!, {{s0-s7}}",
+                "vldmia {c}, {{s0-s7}}",
+                multiply_add!(0 += 16 * 30 in 8, 1 += 17 * 30 in 9, 2 += 18 * 30 in 10, 3 += 19 * 30 in 11,
+                    4 += 20 * 30 in 12, 5 += 21 * 30 in 13, 6 += 22 * 30 in 14, 7 += 23 * 30 in 15),
+                "vstmia {c}!, {{s0-s7}}",
+                "vldmia {d}, {{s0-s7}}",
+                multiply_add!(0 += 16 * 31 in 8, 1 += 17 * 31 in 9, 2 += 18 * 31 in 10, 3 += 19 * 31 in 11,
+                    4 += 20 * 31 in 12, 5 += 21 * 31 in 13, 6 += 22 * 31 in 14, 7 += 23 * 31 in 15),
+                "vstmia {d}!, {{s0-s7}}",
+                "subs {blocks}, {blocks}, #1",
+                "bne 2b",
+                factors = in(reg) factors.as_ptr(),
+                x = inout(reg) x.as_ptr() => _,
+                a = inout(reg) a => _,
+                b = inout(reg) b => _,
+                c = inout(reg) c => _,
+                d = inout(reg) d => _,
+                blocks = inout(reg) blocks => _,
+            );
+        }
+    }
+    blocks * STRIDE
+}
+
+/// `y[i] += factor * x[i]` for as many values as come in eights; returns how many.
+#[inline(always)]
+pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) -> usize {
+    let blocks = y.len().min(x.len()) / STRIDE;
+    if blocks > 0 {
+        // SAFETY: x and y have at least `8 * blocks` values, and `blocks` is not 0.
+        unsafe {
+            vfp!(
+                "vmov s24, {factor}",
+                "2:",
+                "vldmia {x}!, {{s16-s23}}",
+                "vldmia {y}, {{s0-s7}}",
+                multiply_add!(0 += 16 * 24 in 16, 1 += 17 * 24 in 17, 2 += 18 * 24 in 18, 3 += 19 * 24 in 19,
+                    4 += 20 * 24 in 20, 5 += 21 * 24 in 21, 6 += 22 * 24 in 22, 7 += 23 * 24 in 23),
+                "vstmia {y}!, {{s0-s7}}",
+                "subs {blocks}, {blocks}, #1",
+                "bne 2b",
+                factor = in(reg) factor.to_bits(),
+                x = inout(reg) x.as_ptr() => _,
+                y = inout(reg) y.as_mut_ptr() => _,
+                blocks = inout(reg) blocks => _,
+            );
+        }
+    }
+    blocks * STRIDE
+}
+
+/// `y[i] = factor * y[i]` for as many values as come in sixteens; returns how many.
+#[inline(always)]
+pub fn scale(y: &mut [f32], factor: f32) -> usize {
+    let blocks = y.len() / 16;
+    if blocks > 0 {
+        // SAFETY: y has at least `16 * blocks` values, and `blocks` is not 0.
+        unsafe {
+            vfp!(
+                "vmov s24, {factor}",
+                "2:",
+                "vldmia {y}, {{s0-s15}}",
+                "vmul.f32 s0, s0, s24", "vmul.f32 s1, s1, s24", "vmul.f32 s2, s2, s24", "vmul.f32 s3, s3, s24",
+                "vmul.f32 s4, s4, s24", "vmul.f32 s5, s5, s24", "vmul.f32 s6, s6, s24", "vmul.f32 s7, s7, s24",
+                "vmul.f32 s8, s8, s24", "vmul.f32 s9, s9, s24", "vmul.f32 s10, s10, s24", "vmul.f32 s11, s11, s24",
+                "vmul.f32 s12, s12, s24", "vmul.f32 s13, s13, s24", "vmul.f32 s14, s14, s24",
+                "vmul.f32 s15, s15, s24",
+                "vstmia {y}!, {{s0-s15}}",
+                "subs {blocks}, {blocks}, #1",
+                "bne 2b",
+                factor = in(reg) factor.to_bits(),
+                y = inout(reg) y.as_mut_ptr() => _,
+                blocks = inout(reg) blocks => _,
+            );
+        }
+    }
+    blocks * 16
+}
+
+/// `v[i] = momentum * v[i] + decay * w[i]` for as many values as come in eights; returns how many.
+#[inline(always)]
+pub fn mix(v: &mut [f32], momentum: f32, w: &[f32], decay: f32) -> usize {
+    let blocks = v.len().min(w.len()) / STRIDE;
+    if blocks > 0 {
+        // SAFETY: v and w have at least `8 * blocks` values, and `blocks` is not 0.
+        unsafe {
+            vfp!(
+                "vmov s24, {momentum}",
+                "vmov s25, {decay}",
+                "2:",
+                "vldmia {w}!, {{s16-s23}}",
+                "vldmia {v}, {{s0-s7}}",
+                "vmul.f32 s0, s0, s24", "vmul.f32 s1, s1, s24", "vmul.f32 s2, s2, s24", "vmul.f32 s3, s3, s24",
+                "vmul.f32 s4, s4, s24", "vmul.f32 s5, s5, s24", "vmul.f32 s6, s6, s24", "vmul.f32 s7, s7, s24",
+                multiply_add!(0 += 16 * 25 in 16, 1 += 17 * 25 in 17, 2 += 18 * 25 in 18, 3 += 19 * 25 in 19,
+                    4 += 20 * 25 in 20, 5 += 21 * 25 in 21, 6 += 22 * 25 in 22, 7 += 23 * 25 in 23),
+                "vstmia {v}!, {{s0-s7}}",
+                "subs {blocks}, {blocks}, #1",
+                "bne 2b",
+                momentum = in(reg) momentum.to_bits(),
+                decay = in(reg) decay.to_bits(),
+                w = inout(reg) w.as_ptr() => _,
+                v = inout(reg) v.as_mut_ptr() => _,
+                blocks = inout(reg) blocks => _,
+            );
+        }
+    }
+    blocks * STRIDE
+}
