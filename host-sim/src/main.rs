@@ -103,7 +103,11 @@ fn run(cli: Cli) -> Result<()> {
             if json { print(serde_json::to_string_pretty(&inspection)?) } else { print(inspection) }
         }
         Some(Command::Pack { model, layers, output, json }) => pack(&model, layers, &output, json),
-        Some(Command::Bench { board, model, cases, json }) => {
+        Some(Command::Bench { board, train: true, json, .. }) => {
+            let report = bench::measure_training(&bench::Emulated::named(&board)?)?;
+            if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
+        }
+        Some(Command::Bench { board, model, cases, json, train: false }) => {
             run_bench(&board, model.as_deref(), cases, json)
         }
         Some(Command::Experiment { name, quick, json, seed, shard, output }) => {

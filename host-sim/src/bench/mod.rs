@@ -1,11 +1,15 @@
-//! `flatmin bench`: instructions of kernels and operators on emulated boards, nanoseconds on this machine.
+//! `flatmin bench`: instructions of kernels, operators and training on emulated boards, nanoseconds on this
+//! machine.
 
 mod board;
+mod cycles;
 mod host;
 mod instructions;
+mod train;
 
 pub use board::{BOARDS, BoardReport, Emulated};
 pub use host::{HostReport, measure as measure_host};
+pub use train::{TrainReport, measure as measure_training};
 
 use crate::model::Model;
 use crate::packer::PackFile;
