@@ -101,3 +101,20 @@ pub fn add_to_rows(mut rows: [&mut [f32]; ROWS], factors: [f32; ROWS], x: &[f32]
         }
     }
 }
+
+/// `sums[p][o] += sum_k x[p][k] * w[o][k]`, k ascending: one sum each, no lanes.
+#[inline(always)]
+pub fn matrix(sums: &mut Lanes, x: [&[f32]; ROWS], w: [&[f32]; ROWS]) {
+    #[cfg(flatmin_vfp)]
+    let [x, w] = {
+        let done = vfp::matrix(sums, x, w);
+        [x, w].map(|rows| rows.map(|row| row.get(done..).unwrap_or(&[])))
+    };
+    for (sums, x) in sums.iter_mut().zip(x) {
+        for (sum, w) in sums.iter_mut().zip(w) {
+            for (&x, &w) in x.iter().zip(w) {
+                *sum += x * w;
+            }
+        }
+    }
+}

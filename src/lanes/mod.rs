@@ -74,6 +74,10 @@ pub fn weighted_dot(w: &[f32], eta: f32, a: &[f32], b: &[f32]) -> f32 {
 /// `sums[r] = sum_i rows[r][i] * x[i]`, each as [`dot`] sums it.
 #[inline(always)]
 pub fn dots(rows: [&[f32]; ROWS], x: &[f32]) -> [f32; ROWS] {
+    #[cfg(flatmin_vfp)]
+    if let Some(sums) = vfp::dots_of(rows, x) {
+        return sums;
+    }
     let mut sums: Lanes = [[0.0; LANES]; ROWS];
     block::dots(&mut sums, rows, x);
     sums.map(sum_of)

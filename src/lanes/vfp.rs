@@ -45,6 +45,30 @@ macro_rules! vfp {
     };
 }
 
+/// The loop of [`dots`]: sums in s0 to s15.
+macro_rules! dots_loop {
+    () => {
+        concat!(
+            "2:\n",
+            "vldmia {x}!, {{s16-s23}}\n",
+            "vldmia {a}!, {{s24-s31}}\n",
+            multiply_add!(0 += 24 * 16 in 24, 1 += 25 * 17 in 25, 2 += 26 * 18 in 26, 3 += 27 * 19 in 27,
+            0 += 28 * 20 in 28, 1 += 29 * 21 in 29, 2 += 30 * 22 in 30, 3 += 31 * 23 in 31),
+            "vldmia {b}!, {{s24-s31}}\n",
+            multiply_add!(4 += 24 * 16 in 24, 5 += 25 * 17 in 25, 6 += 26 * 18 in 26, 7 += 27 * 19 in 27,
+            4 += 28 * 20 in 28, 5 += 29 * 21 in 29, 6 += 30 * 22 in 30, 7 += 31 * 23 in 31),
+            "vldmia {c}!, {{s24-s31}}\n",
+            multiply_add!(8 += 24 * 16 in 24, 9 += 25 * 17 in 25, 10 += 26 * 18 in 26, 11 += 27 * 19 in 27,
+            8 += 28 * 20 in 28, 9 += 29 * 21 in 29, 10 += 30 * 22 in 30, 11 += 31 * 23 in 31),
+            "vldmia {d}!, {{s24-s31}}\n",
+            multiply_add!(12 += 24 * 16 in 24, 13 += 25 * 17 in 25, 14 += 26 * 18 in 26, 15 += 27 * 19 in 27,
+            12 += 28 * 20 in 28, 13 += 29 * 21 in 29, 14 += 30 * 22 in 30, 15 += 31 * 23 in 31),
+            "subs {blocks}, {blocks}, #1\n",
+            "bne 2b\n",
+        )
+    };
+}
+
 /// `sums[r][i mod LANES] += rows[r][i] * x[i]` for as many values as come in eights; returns how many.
 #[inline(always)]
 pub fn dots(sums: &mut Lanes, rows: [&[f32]; ROWS], x: &[f32]) -> usize {
@@ -56,22 +80,7 @@ pub fn dots(sums: &mut Lanes, rows: [&[f32]; ROWS], x: &[f32]) -> usize {
         unsafe {
             vfp!(
                 "vldmia {sums}, {{s0-s15}}",
-                "2:",
-                "vldmia {x}!, {{s16-s23}}",
-                "vldmia {a}!, {{s24-s31}}",
-                multiply_add!(0 += 24 * 16 in 24, 1 += 25 * 17 in 25, 2 += 26 * 18 in 26, 3 += 27 * 19 in 27,
-                    0 += 28 * 20 in 28, 1 += 29 * 21 in 29, 2 += 30 * 22 in 30, 3 += 31 * 23 in 31),
-                "vldmia {b}!, {{s24-s31}}",
-                multiply_add!(4 += 24 * 16 in 24, 5 += 25 * 17 in 25, 6 += 26 * 18 in 26, 7 += 27 * 19 in 27,
-                    4 += 28 * 20 in 28, 5 += 29 * 21 in 29, 6 += 30 * 22 in 30, 7 += 31 * 23 in 31),
-                "vldmia {c}!, {{s24-s31}}",
-                multiply_add!(8 += 24 * 16 in 24, 9 += 25 * 17 in 25, 10 += 26 * 18 in 26, 11 += 27 * 19 in 27,
-                    8 += 28 * 20 in 28, 9 += 29 * 21 in 29, 10 += 30 * 22 in 30, 11 += 31 * 23 in 31),
-                "vldmia {d}!, {{s24-s31}}",
-                multiply_add!(12 += 24 * 16 in 24, 13 += 25 * 17 in 25, 14 += 26 * 18 in 26, 15 += 27 * 19 in 27,
-                    12 += 28 * 20 in 28, 13 += 29 * 21 in 29, 14 += 30 * 22 in 30, 15 += 31 * 23 in 31),
-                "subs {blocks}, {blocks}, #1",
-                "bne 2b",
+                dots_loop!(),
                 "vstmia {sums}, {{s0-s15}}",
                 sums = in(reg) sums.as_mut_ptr(),
                 x = inout(reg) x.as_ptr() => _,
@@ -84,6 +93,38 @@ pub fn dots(sums: &mut Lanes, rows: [&[f32]; ROWS], x: &[f32]) -> usize {
         }
     }
     blocks * STRIDE
+}
+
+/// The same from nothing, and the lanes' sums by [`super::sum_of`]'s tree. `None` if the values do not come in eights.
+#[inline(always)]
+pub fn dots_of(rows: [&[f32]; ROWS], x: &[f32]) -> Option<[f32; ROWS]> {
+    static ZEROS: [f32; 16] = [0.0; 16];
+    let blocks = x.len() / STRIDE;
+    if blocks == 0 || !x.len().is_multiple_of(STRIDE) || rows.iter().any(|row| row.len() < x.len()) {
+        return None;
+    }
+    let [a, b, c, d] = rows.map(<[f32]>::as_ptr);
+    let (sums, mut results) = (ZEROS.as_ptr(), [0.0; ROWS]);
+    // SAFETY: every row and x have `8 * blocks` values, `blocks` is not 0, and there are 16 zeros and four results.
+    unsafe {
+        vfp!(
+            "vldmia {sums}, {{s0-s15}}",
+            dots_loop!(),
+            "vadd.f32 s0, s0, s2", "vadd.f32 s1, s1, s3", "vadd.f32 s4, s4, s6", "vadd.f32 s5, s5, s7",
+            "vadd.f32 s8, s8, s10", "vadd.f32 s9, s9, s11", "vadd.f32 s12, s12, s14", "vadd.f32 s13, s13, s15",
+            "vadd.f32 s0, s0, s1", "vadd.f32 s1, s4, s5", "vadd.f32 s2, s8, s9", "vadd.f32 s3, s12, s13",
+            "vstmia {results}, {{s0-s3}}",
+            sums = in(reg) sums,
+            results = in(reg) results.as_mut_ptr(),
+            x = inout(reg) x.as_ptr() => _,
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            c = inout(reg) c => _,
+            d = inout(reg) d => _,
+            blocks = inout(reg) blocks => _,
+        );
+    }
+    Some(results)
 }
 
 /// `sums[i] += sum_o factors[o] * rows[o * stride + i]`, o ascending.
@@ -160,6 +201,56 @@ pub fn outer(sums: &mut Lanes, delta: &[f32], x: &[f32], steps: [usize; 2], pixe
             );
         }
     }
+}
+
+/// Pairs that a pass through the loop of [`matrix`] takes of every slice.
+const PAIR: usize = 2;
+
+/// `sums[p][o] += sum_k x[p][k] * w[o][k]`, k ascending, for as many values as come in pairs; returns how many.
+#[inline(always)]
+pub fn matrix(sums: &mut Lanes, x: [&[f32]; ROWS], w: [&[f32]; ROWS]) -> usize {
+    let length = x.iter().chain(&w).fold(usize::MAX, |least, row| least.min(row.len()));
+    let pairs = length / PAIR;
+    if pairs > 0 {
+        let [x, w] = [x, w].map(|rows| rows.map(<[f32]>::as_ptr));
+        // SAFETY: every row has at least `2 * pairs` values, `pairs` is not 0, and there are 16 sums.
+        unsafe {
+            vfp!(
+                "vldmia {sums}, {{s0-s15}}",
+                "2:",
+                "vldmia {p}!, {{s16-s17}}",
+                "vldmia {q}!, {{s18-s19}}",
+                "vldmia {r}!, {{s20-s21}}",
+                "vldmia {s}!, {{s22-s23}}",
+                "vldmia {a}!, {{s24-s25}}",
+                multiply_add!(0 += 16 * 24 in 26, 4 += 18 * 24 in 27, 8 += 20 * 24 in 28, 12 += 22 * 24 in 29),
+                multiply_add!(0 += 17 * 25 in 26, 4 += 19 * 25 in 27, 8 += 21 * 25 in 28, 12 += 23 * 25 in 29),
+                "vldmia {b}!, {{s24-s25}}",
+                multiply_add!(1 += 16 * 24 in 26, 5 += 18 * 24 in 27, 9 += 20 * 24 in 28, 13 += 22 * 24 in 29),
+                multiply_add!(1 += 17 * 25 in 26, 5 += 19 * 25 in 27, 9 += 21 * 25 in 28, 13 += 23 * 25 in 29),
+                "vldmia {c}!, {{s24-s25}}",
+                multiply_add!(2 += 16 * 24 in 26, 6 += 18 * 24 in 27, 10 += 20 * 24 in 28, 14 += 22 * 24 in 29),
+                multiply_add!(2 += 17 * 25 in 26, 6 += 19 * 25 in 27, 10 += 21 * 25 in 28, 14 += 23 * 25 in 29),
+                "vldmia {d}!, {{s24-s25}}",
+                multiply_add!(3 += 16 * 24 in 26, 7 += 18 * 24 in 27, 11 += 20 * 24 in 28, 15 += 22 * 24 in 29),
+                multiply_add!(3 += 17 * 25 in 26, 7 += 19 * 25 in 27, 11 += 21 * 25 in 28, 15 += 23 * 25 in 29),
+                "subs {pairs}, {pairs}, #1",
+                "bne 2b",
+                "vstmia {sums}, {{s0-s15}}",
+                sums = in(reg) sums.as_mut_ptr(),
+                p = inout(reg) x[0] => _,
+                q = inout(reg) x[1] => _,
+                r = inout(reg) x[2] => _,
+                s = inout(reg) x[3] => _,
+                a = inout(reg) w[0] => _,
+                b = inout(reg) w[1] => _,
+                c = inout(reg) w[2] => _,
+                d = inout(reg) w[3] => _,
+                pairs = inout(reg) pairs => _,
+            );
+        }
+    }
+    pairs * PAIR
 }
 
 /// `rows[r][i] += factors[r] * x[i]` for as many values as come in eights; returns how many.

@@ -123,20 +123,23 @@ pub fn accumulate(
     d: &mut [f32],
 ) {
     let (d_weights, d_biases) = d.split_at_mut(shape.weights().min(d.len()));
-    // ReLU leaves many exact zeros; adding them would change nothing.
-    let rows = d_weights.chunks_exact_mut(shape.inputs.max(1)).zip(delta);
-    let mut rows = rows.filter(|(_, delta)| **delta != 0.0).map(|(row, delta)| (row, scale * delta));
-    while let Some((row, factor)) = rows.next() {
-        // Four rows share every value of `a` that is loaded.
-        let further = [rows.next(), rows.next(), rows.next()];
-        if let [Some((second, b)), Some((third, c)), Some((fourth, d))] = further {
-            add_to_rows([row, second, third, fourth], [factor, b, c, d], a);
+    // Four rows share every value of `a` that is loaded.
+    let (mut rows, mut factors, mut held) = ([(); ROWS].map(|()| [].as_mut_slice()), [0.0; ROWS], 0);
+    for (row, &delta) in d_weights.chunks_exact_mut(shape.inputs.max(1)).zip(delta) {
+        // ReLU leaves many exact zeros; adding them would change nothing.
+        if delta == 0.0 {
             continue;
         }
-        add_scaled(row, factor, a);
-        for (row, factor) in further.into_iter().flatten() {
-            add_scaled(row, factor, a);
+        let (Some(place), Some(factor)) = (rows.get_mut(held), factors.get_mut(held)) else { return };
+        (*place, *factor) = (row, scale * delta);
+        held += 1;
+        if held == ROWS {
+            add_to_rows(rows.each_mut().map(core::mem::take), factors, a);
+            held = 0;
         }
+    }
+    for (row, factor) in rows.into_iter().zip(factors).take(held) {
+        add_scaled(row, factor, a);
     }
     if bias != BiasTreatment::Frozen {
         add_scaled(d_biases, scale, delta);

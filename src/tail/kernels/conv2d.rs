@@ -45,9 +45,13 @@ const fn products(shape: &ConvShape) -> usize {
 /// Overwrites `y`.
 ///
 /// Order: taps side by side in a row of the window are one run of `taps * in` values, or where columns are dilated
-/// one run of `in` values a tap; run after run goes through the lanes of [`crate::lanes::dot`]; the bias comes last.
+/// one run of `in` values a tap; run after run goes through four lanes, value i of a run through lane i mod 4, summed as (0 + 2) + (1 + 3); the
+/// bias comes last. Pointwise, 1x1 with stride 1, has a single lane.
 pub fn forward(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f32], y: &mut [f32]) {
     let output = shape.output();
+    if shape.is_pointwise() {
+        return forward_pointwise(shape, weights, biases, x, y);
+    }
     let (rows, columns) = (shape.rows(), shape.columns());
     let pixels = y.chunks_exact_mut(output.channels).enumerate();
     for (pixel, y) in pixels.take(output.height * output.width) {
@@ -55,6 +59,34 @@ pub fn forward(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f32], y:
         let runs = Runs { shape, x, row, column, rows: rows.taps(row), columns: columns.taps(column) };
         forward_pixel(&runs, weights, biases, y);
     }
+}
+
+/// Four pixels by four filters at a time; behind the last of either it stands again, and its sums are dropped.
+fn forward_pointwise(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f32], y: &mut [f32]) {
+    let (inputs, outputs) = (shape.input().channels, shape.output().channels);
+    let pixels = y.chunks_mut(ROWS * outputs).zip(x.chunks(ROWS * inputs));
+    for (y, x) in pixels {
+        let x = four_of(x, inputs);
+        for (first, (weights, biases)) in
+            weights.chunks(ROWS * inputs).zip(biases.chunks(ROWS)).enumerate().map(|(b, w)| (b * ROWS, w))
+        {
+            let mut sums: Lanes = [[0.0; LANES]; ROWS];
+            block::matrix(&mut sums, x, four_of(weights, inputs));
+            for (y, sums) in y.chunks_exact_mut(outputs).zip(sums) {
+                let y = y.get_mut(first..).unwrap_or(&mut []);
+                for ((y, sum), &bias) in y.iter_mut().zip(sums).zip(biases) {
+                    *y = sum + bias;
+                }
+            }
+        }
+    }
+}
+
+/// Four rows of `values`, the last one again where there are fewer.
+#[inline(always)]
+fn four_of(values: &[f32], length: usize) -> [&[f32]; ROWS] {
+    let last = (values.len() / length).saturating_sub(1);
+    from_fn(|r| values.get(r.min(last) * length..(r.min(last) + 1) * length).unwrap_or(&[]))
 }
 
 /// What one output pixel sees of the input.
