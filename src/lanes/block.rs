@@ -102,14 +102,19 @@ pub fn add_to_rows(mut rows: [&mut [f32]; ROWS], factors: [f32; ROWS], x: &[f32]
     }
 }
 
-/// `sums[p][o] += sum_k x[p][k] * w[o][k]`, k ascending: one sum each, no lanes.
+/// `sum_k x[p][k] * w[o][k]` for every p and o, k ascending: one sum each, no lanes.
 #[inline(always)]
-pub fn matrix(sums: &mut Lanes, x: [&[f32]; ROWS], w: [&[f32]; ROWS]) {
+pub fn matrix(x: [&[f32]; ROWS], w: [&[f32]; ROWS]) -> Lanes {
+    #[cfg(not(flatmin_vfp))]
+    let mut sums: Lanes = [[0.0; LANES]; ROWS];
     #[cfg(flatmin_vfp)]
-    let [x, w] = {
-        let done = vfp::matrix(sums, x, w);
-        [x, w].map(|rows| rows.map(|row| row.get(done..).unwrap_or(&[])))
-    };
+    let (mut sums, done) = vfp::matrix(x, w);
+    #[cfg(flatmin_vfp)]
+    if done == x[0].len() {
+        return sums;
+    }
+    #[cfg(flatmin_vfp)]
+    let [x, w] = [x, w].map(|rows| rows.map(|row| row.get(done..).unwrap_or(&[])));
     for (sums, x) in sums.iter_mut().zip(x) {
         for (sum, w) in sums.iter_mut().zip(w) {
             for (&x, &w) in x.iter().zip(w) {
@@ -117,4 +122,5 @@ pub fn matrix(sums: &mut Lanes, x: [&[f32]; ROWS], w: [&[f32]; ROWS]) {
             }
         }
     }
+    sums
 }

@@ -44,13 +44,17 @@ fn reduce(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
 /// `sum a[i] * b[i]`.
 #[inline]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    #[cfg(flatmin_vfp)]
+    if let Some(sum) = vfp::dot(a, b) {
+        return sum;
+    }
     reduce(a, b, |a, b| a * b)
 }
 
 /// `sum a[i]^2`.
 #[inline]
 pub fn norm_squared(a: &[f32]) -> f32 {
-    reduce(a, a, |a, _| a * a)
+    dot(a, a)
 }
 
 /// `sum (|w[i]| + eta)^2 * g[i]^2`: the squared norm of `T g` with ASAM's T.

@@ -9,6 +9,10 @@
 use super::LANES;
 use super::block::{Lanes, ROWS};
 use core::arch::asm;
+use core::mem::MaybeUninit;
+
+/// Where sums begin.
+static ZEROS: [f32; 16] = [0.0; 16];
 
 /// Values that a pass through an inner loop takes of every slice.
 const STRIDE: usize = 8;
@@ -98,7 +102,6 @@ pub fn dots(sums: &mut Lanes, rows: [&[f32]; ROWS], x: &[f32]) -> usize {
 /// The same from nothing, and the lanes' sums by [`super::sum_of`]'s tree. `None` if the values do not come in eights.
 #[inline(always)]
 pub fn dots_of(rows: [&[f32]; ROWS], x: &[f32]) -> Option<[f32; ROWS]> {
-    static ZEROS: [f32; 16] = [0.0; 16];
     let blocks = x.len() / STRIDE;
     if blocks == 0 || !x.len().is_multiple_of(STRIDE) || rows.iter().any(|row| row.len() < x.len()) {
         return None;
@@ -203,20 +206,60 @@ pub fn outer(sums: &mut Lanes, delta: &[f32], x: &[f32], steps: [usize; 2], pixe
     }
 }
 
+/// [`super::dot`]; `None` if the values do not come in eights.
+#[inline(always)]
+pub fn dot(a: &[f32], b: &[f32]) -> Option<f32> {
+    let blocks = a.len() / STRIDE;
+    if blocks == 0 || !a.len().is_multiple_of(STRIDE) || b.len() != a.len() {
+        return None;
+    }
+    let sum: u32;
+    // SAFETY: a and b have `8 * blocks` values, and `blocks` is not 0.
+    unsafe {
+        vfp!(
+            "vmov s0, {sum}",
+            "vmov s1, {sum}",
+            "vmov s2, {sum}",
+            "vmov s3, {sum}",
+            "2:",
+            "vldmia {a}!, {{s16-s23}}",
+            "vldmia {b}!, {{s24-s31}}",
+            multiply_add!(0 += 24 * 16 in 24, 1 += 25 * 17 in 25, 2 += 26 * 18 in 26, 3 += 27 * 19 in 27,
+                0 += 28 * 20 in 28, 1 += 29 * 21 in 29, 2 += 30 * 22 in 30, 3 += 31 * 23 in 31),
+            "subs {blocks}, {blocks}, #1",
+            "bne 2b",
+            "vadd.f32 s0, s0, s2",
+            "vadd.f32 s1, s1, s3",
+            "vadd.f32 s0, s0, s1",
+            "vmov {sum}, s0",
+            sum = inout(reg) 0u32 => sum,
+            a = inout(reg) a.as_ptr() => _,
+            b = inout(reg) b.as_ptr() => _,
+            blocks = inout(reg) blocks => _,
+        );
+    }
+    Some(f32::from_bits(sum))
+}
+
 /// Pairs that a pass through the loop of [`matrix`] takes of every slice.
 const PAIR: usize = 2;
 
-/// `sums[p][o] += sum_k x[p][k] * w[o][k]`, k ascending, for as many values as come in pairs; returns how many.
+/// `sums[p][o] = sum_k x[p][k] * w[o][k]`, k ascending, over as many values as come in pairs, and how many they are.
 #[inline(always)]
-pub fn matrix(sums: &mut Lanes, x: [&[f32]; ROWS], w: [&[f32]; ROWS]) -> usize {
+pub fn matrix(x: [&[f32]; ROWS], w: [&[f32]; ROWS]) -> (Lanes, usize) {
     let length = x.iter().chain(&w).fold(usize::MAX, |least, row| least.min(row.len()));
     let pairs = length / PAIR;
-    if pairs > 0 {
+    if pairs == 0 {
+        return ([[0.0; LANES]; ROWS], 0);
+    }
+    let mut sums = MaybeUninit::<Lanes>::uninit();
+    {
         let [x, w] = [x, w].map(|rows| rows.map(<[f32]>::as_ptr));
-        // SAFETY: every row has at least `2 * pairs` values, `pairs` is not 0, and there are 16 sums.
+        // SAFETY: every row has at least `2 * pairs` values, `pairs` is not 0, and there are 16 zeros. All 16 sums
+        // are written.
         unsafe {
             vfp!(
-                "vldmia {sums}, {{s0-s15}}",
+                "vldmia {zeros}, {{s0-s15}}",
                 "2:",
                 "vldmia {p}!, {{s16-s17}}",
                 "vldmia {q}!, {{s18-s19}}",
@@ -237,6 +280,7 @@ pub fn matrix(sums: &mut Lanes, x: [&[f32]; ROWS], w: [&[f32]; ROWS]) -> usize {
                 "subs {pairs}, {pairs}, #1",
                 "bne 2b",
                 "vstmia {sums}, {{s0-s15}}",
+                zeros = in(reg) ZEROS.as_ptr(),
                 sums = in(reg) sums.as_mut_ptr(),
                 p = inout(reg) x[0] => _,
                 q = inout(reg) x[1] => _,
@@ -248,9 +292,9 @@ pub fn matrix(sums: &mut Lanes, x: [&[f32]; ROWS], w: [&[f32]; ROWS]) -> usize {
                 d = inout(reg) w[3] => _,
                 pairs = inout(reg) pairs => _,
             );
+            (sums.assume_init(), pairs * PAIR)
         }
     }
-    pairs * PAIR
 }
 
 /// `rows[r][i] += factors[r] * x[i]` for as many values as come in eights; returns how many.

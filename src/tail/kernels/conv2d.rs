@@ -70,11 +70,16 @@ fn forward_pointwise(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f3
         for (first, (weights, biases)) in
             weights.chunks(ROWS * inputs).zip(biases.chunks(ROWS)).enumerate().map(|(b, w)| (b * ROWS, w))
         {
-            let mut sums: Lanes = [[0.0; LANES]; ROWS];
-            block::matrix(&mut sums, x, four_of(weights, inputs));
-            for (y, sums) in y.chunks_exact_mut(outputs).zip(sums) {
-                let y = y.get_mut(first..).unwrap_or(&mut []);
-                for ((y, sum), &bias) in y.iter_mut().zip(sums).zip(biases) {
+            let sums = block::matrix(x, four_of(weights, inputs));
+            for (pixel, sums) in sums.iter().enumerate() {
+                let y = y.get_mut(pixel * outputs + first..).unwrap_or(&mut []);
+                if let (Some(y), Some(biases)) = (y.first_chunk_mut::<ROWS>(), biases.first_chunk::<ROWS>()) {
+                    for ((y, sum), bias) in y.iter_mut().zip(sums).zip(biases) {
+                        *y = sum + bias;
+                    }
+                    continue;
+                }
+                for ((y, sum), bias) in y.iter_mut().zip(sums).zip(biases) {
                     *y = sum + bias;
                 }
             }
