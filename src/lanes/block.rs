@@ -51,38 +51,63 @@ pub fn combine<const N: usize>(sums: &mut [f32; N], factors: &[f32], rows: &[f32
     }
 }
 
-/// `sums[o][k] += sum_p delta[p][o] * x[p][k]`, p ascending: the pixels of a line, `steps` apart in `delta` and x.
+/// Pixels of two activations that belong together, as offsets in one and in the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Grid {
+    /// From one pixel of a line to the next.
+    pub steps: [usize; 2],
+    /// Pixels of a line.
+    pub pixels: usize,
+    /// From one line to the next.
+    pub line_steps: [usize; 2],
+    /// Lines.
+    pub lines: usize,
+}
+
+/// `sums[o][k] += sum_p delta[p][o] * x[p][k]`, line by line, p ascending.
 #[inline(always)]
 pub fn outer<const M: usize, const N: usize>(
     sums: &mut [[f32; N]; M],
     delta: &[f32],
     x: &[f32],
-    steps: [usize; 2],
-    pixels: usize,
+    grid: &Grid,
 ) {
     #[cfg(flatmin_vfp)]
     if N == LANES
         && let Some(sums) = sums.as_flattened_mut().as_chunks_mut().0.as_mut_array()
+        && vfp::outer(sums, delta, x, grid)
     {
-        return vfp::outer(sums, delta, x, steps, pixels);
+        return;
     }
-    let pairs = delta.chunks(steps[0].max(1)).zip(x.chunks(steps[1].max(1)));
-    for (delta, x) in pairs.take(pixels) {
-        let (Some(delta), Some(x)) = (delta.first_chunk::<M>(), x.first_chunk::<N>()) else { return };
-        for (sums, &delta) in sums.iter_mut().zip(delta) {
-            for (sum, &x) in sums.iter_mut().zip(x) {
-                *sum += delta * x;
+    for line in 0..grid.lines {
+        let [delta, x] = [(delta, 0), (x, 1)].map(|(values, axis)| {
+            values.get(line * grid.line_steps[axis]..).unwrap_or(&[]).chunks(grid.steps[axis].max(1))
+        });
+        for (delta, x) in delta.zip(x).take(grid.pixels) {
+            let (Some(delta), Some(x)) = (delta.first_chunk::<M>(), x.first_chunk::<N>()) else { return };
+            for (sums, &delta) in sums.iter_mut().zip(delta) {
+                for (sum, &x) in sums.iter_mut().zip(x) {
+                    *sum += delta * x;
+                }
             }
         }
     }
 }
 
-/// `sums[k] += a[k] * b[k]`.
+/// `sums[k] += sum_p a[p * steps[0] + k] * b[p * steps[1] + k]`, p ascending, below `count`.
 #[inline(always)]
-pub fn products<const N: usize>(sums: &mut [f32; N], a: &[f32], b: &[f32]) {
-    let (Some(a), Some(b)) = (a.first_chunk::<N>(), b.first_chunk::<N>()) else { return };
-    for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-        *sum += a * b;
+pub fn products<const N: usize>(sums: &mut [f32; N], a: &[f32], b: &[f32], steps: [usize; 2], count: usize) {
+    #[cfg(flatmin_vfp)]
+    if let Some(sums) = sums.as_mut_slice().as_mut_array::<16>()
+        && vfp::products(sums, a, b, steps, count)
+    {
+        return;
+    }
+    for (a, b) in a.chunks(steps[0].max(1)).zip(b.chunks(steps[1].max(1))).take(count) {
+        let (Some(a), Some(b)) = (a.first_chunk::<N>(), b.first_chunk::<N>()) else { return };
+        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
     }
 }
 

@@ -26,7 +26,7 @@
 //! ```
 
 use super::geometry::ConvShape;
-use crate::lanes::block::{self, Lanes, ROWS};
+use crate::lanes::block::{self, Grid, Lanes, ROWS};
 use crate::lanes::{LANES, sum_of};
 use core::array::from_fn;
 use core::ops::Range;
@@ -66,11 +66,11 @@ fn forward_pointwise(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f3
     let (inputs, outputs) = (shape.input().channels, shape.output().channels);
     let pixels = y.chunks_mut(ROWS * outputs).zip(x.chunks(ROWS * inputs));
     for (y, x) in pixels {
-        let x = four_of(x, inputs);
+        let x = four_of(x, inputs, x.len() == ROWS * inputs);
         for (first, (weights, biases)) in
             weights.chunks(ROWS * inputs).zip(biases.chunks(ROWS)).enumerate().map(|(b, w)| (b * ROWS, w))
         {
-            let sums = block::matrix(x, four_of(weights, inputs));
+            let sums = block::matrix(x, four_of(weights, inputs, biases.len() == ROWS));
             for (pixel, sums) in sums.iter().enumerate() {
                 let y = y.get_mut(pixel * outputs + first..).unwrap_or(&mut []);
                 if let (Some(y), Some(biases)) = (y.first_chunk_mut::<ROWS>(), biases.first_chunk::<ROWS>()) {
@@ -87,11 +87,12 @@ fn forward_pointwise(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f3
     }
 }
 
-/// Four rows of `values`, the last one again where there are fewer.
+/// Four rows of `values`; the last one again where there are fewer.
 #[inline(always)]
-fn four_of(values: &[f32], length: usize) -> [&[f32]; ROWS] {
-    let last = (values.len() / length).saturating_sub(1);
-    from_fn(|r| values.get(r.min(last) * length..(r.min(last) + 1) * length).unwrap_or(&[]))
+fn four_of(values: &[f32], length: usize, whole: bool) -> [&[f32]; ROWS] {
+    // Not every core divides, and all but the last block are whole.
+    let last = if whole { ROWS - 1 } else { (values.len() / length).saturating_sub(1) };
+    from_fn(|r| values.get(r.min(last) * length..).and_then(|row| row.get(..length)).unwrap_or(&[]))
 }
 
 /// What one output pixel sees of the input.
@@ -142,6 +143,7 @@ fn forward_pixel(runs: &Runs, weights: &[f32], biases: &[f32], y: &mut [f32]) {
 ///
 /// Order: pixel after pixel, row by row; then the scale.
 pub fn backward_weights(shape: &ConvShape, scale: f32, x: &[f32], delta: &[f32], d_weights: &mut [f32]) {
+    let shape = &shape.flattened();
     let [filter_height, filter_width] = shape.window().filter;
     let (channels, products) = (shape.input().channels, products(shape));
     for (block, d_weights) in d_weights.chunks_mut(ROWS * products).enumerate() {
@@ -182,22 +184,26 @@ struct Tap<'a> {
 }
 
 impl Tap<'_> {
-    /// The gradient of M filters and N channels: `x`, `delta` and `d` begin at the first of them.
+    /// The gradient of M filters and N channels: `x`, `all_delta` and `d` begin at the first of them.
     #[inline(always)]
-    fn add<const M: usize, const N: usize>(&self, scale: f32, x: &[f32], delta: &[f32], d: &mut [f32]) {
+    fn add<const M: usize, const N: usize>(&self, scale: f32, x: &[f32], all_delta: &[f32], d: &mut [f32]) {
         let shape = self.shape;
         let (input, output) = (shape.input(), shape.output());
-        let columns = shape.columns().outputs(self.j);
+        let (rows, columns) = (shape.rows().outputs(self.i), shape.columns().outputs(self.j));
         let mut sums = [[0.0; N]; M];
-        if let Some(column) = columns.clone().next() {
-            let place = shape.columns().place(column, self.j);
-            let steps = [output.channels, shape.window().stride[1] * input.channels];
-            for row in shape.rows().outputs(self.i) {
-                let delta = delta.get((row * output.width + column) * output.channels..).unwrap_or(&[]);
-                let first = shape.rows().place(row, self.i) * input.width + place;
-                let x = x.get(first * input.channels..).unwrap_or(&[]);
-                block::outer(&mut sums, delta, x, steps, columns.len());
-            }
+        if !rows.is_empty() && !columns.is_empty() {
+            let stride = shape.window().stride;
+            let grid = Grid {
+                steps: [output.channels, stride[1] * input.channels],
+                pixels: columns.len(),
+                line_steps: [output.width * output.channels, stride[0] * input.width * input.channels],
+                lines: rows.len(),
+            };
+            let delta = (rows.start * output.width + columns.start) * output.channels;
+            let line = shape.rows().place(rows.start, self.i) * input.width;
+            let x_first = (line + shape.columns().place(columns.start, self.j)) * input.channels;
+            let (delta, x) = (all_delta.get(delta..), x.get(x_first..));
+            block::outer(&mut sums, delta.unwrap_or(&[]), x.unwrap_or(&[]), &grid);
         }
         for (d, sums) in d.chunks_mut(products(shape)).zip(sums) {
             for (d, sum) in d.iter_mut().zip(sums) {
@@ -217,9 +223,10 @@ pub fn backward_biases(shape: &ConvShape, scale: f32, delta: &[f32], d_biases: &
 ///
 /// Order: taps row by row, and for each the output channels ascending.
 pub fn backward_input(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &mut [f32]) {
+    let shape = &shape.flattened();
     let input = shape.input();
     for (pixel, d_x) in d_x.chunks_exact_mut(input.channels).enumerate().take(input.height * input.width) {
-        let pixel = (pixel / input.width, pixel % input.width);
+        let pixel = if input.height == 1 { (0, pixel) } else { (pixel / input.width, pixel % input.width) };
         let (blocks, rest) = d_x.as_chunks_mut::<16>();
         let mut first = 0;
         for block in blocks {

@@ -137,6 +137,16 @@ impl ConvShape {
             && (self.input.height, self.input.width) == (self.output.height, self.output.width)
     }
 
+    /// A pointwise convolution does not care where lines end.
+    pub(super) fn flattened(&self) -> Self {
+        let flat = |s: Shape| Shape { height: 1, width: s.height * s.width, channels: s.channels };
+        if self.is_pointwise() {
+            Self { input: flat(self.input), output: flat(self.output), ..*self }
+        } else {
+            *self
+        }
+    }
+
     pub(super) fn rows(&self) -> Axis {
         Axis {
             input: self.input.height,
