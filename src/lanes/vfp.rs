@@ -253,9 +253,9 @@ const PAIR: usize = 2;
 /// `sums[p][o] = sum_k x[p][k] * w[o][k]`, k ascending, over as many values as come in pairs, and how many they are.
 #[inline(always)]
 pub fn matrix(x: [&[f32]; ROWS], w: [&[f32]; ROWS]) -> (Lanes, usize) {
-    let length = x.iter().chain(&w).fold(usize::MAX, |least, row| least.min(row.len()));
+    let length = x[0].len();
     let pairs = length / PAIR;
-    if pairs == 0 {
+    if pairs == 0 || x.iter().chain(&w).any(|row| row.len() < length) {
         return ([[0.0; LANES]; ROWS], 0);
     }
     let mut sums = MaybeUninit::<Lanes>::uninit();

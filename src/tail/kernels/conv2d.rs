@@ -205,7 +205,10 @@ impl Tap<'_> {
             let (delta, x) = (all_delta.get(delta..), x.get(x_first..));
             block::outer(&mut sums, delta.unwrap_or(&[]), x.unwrap_or(&[]), &grid);
         }
-        for (d, sums) in d.chunks_mut(products(shape)).zip(sums) {
+        let products = products(shape);
+        for (filter, sums) in sums.into_iter().enumerate() {
+            let d = d.get_mut(filter * products..).and_then(|d| d.first_chunk_mut::<N>());
+            let Some(d) = d else { return };
             for (d, sum) in d.iter_mut().zip(sums) {
                 *d += scale * sum;
             }
@@ -258,7 +261,7 @@ fn input_block<const N: usize>(
 ) {
     let [filter_height, filter_width] = shape.window().filter;
     let (input, output, products) = (shape.input(), shape.output(), products(shape));
-    let mut sums = [0.0; N];
+    *d_x = [0.0; N];
     for i in 0..filter_height {
         let Some(r) = shape.rows().output_of(row, i) else { continue };
         for j in 0..filter_width {
@@ -266,8 +269,7 @@ fn input_block<const N: usize>(
             let pixel = (r * output.width + c) * output.channels;
             let delta = delta.get(pixel..pixel + output.channels).unwrap_or(&[]);
             let tap = (i * filter_width + j) * input.channels + first;
-            block::combine(&mut sums, delta, weights.get(tap..).unwrap_or(&[]), products);
+            block::combine(d_x, delta, weights.get(tap..).unwrap_or(&[]), products);
         }
     }
-    *d_x = sums;
 }

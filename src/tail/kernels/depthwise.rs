@@ -104,8 +104,10 @@ fn forward_block<const N: usize>(
             block::products(&mut sums, x, w, steps, taps.len());
         }
     }
-    let (y, biases) = (y.get_mut(o..).unwrap_or(&mut []), biases.get(o..).unwrap_or(&[]));
-    for ((y, &bias), sum) in y.iter_mut().zip(biases).zip(sums) {
+    let y = y.get_mut(o..).and_then(|y| y.first_chunk_mut::<N>());
+    let biases = biases.get(o..).and_then(|biases| biases.first_chunk::<N>());
+    let (Some(y), Some(biases)) = (y, biases) else { return };
+    for ((y, bias), sum) in y.iter_mut().zip(biases).zip(sums) {
         *y = sum + bias;
     }
 }
