@@ -51,3 +51,17 @@ fn the_host_prints_one_object_with_the_four_shapes() {
     assert!(report["litert"].is_null());
     assert!(report["litert_missing"].as_str().unwrap().contains("no-such-python"));
 }
+
+#[test]
+fn training_does_not_run_where_it_does_not_fit_nor_beside_a_model() {
+    flatmin()
+        .args(["bench", "--board", "microbit", "--train"])
+        .assert()
+        .failure()
+        .stderr(contains("microbit has too little RAM"));
+    flatmin()
+        .args(["bench", "--board", "mps2-an386", "model.tflite", "--train"])
+        .assert()
+        .failure()
+        .stderr(contains("cannot be used with"));
+}
