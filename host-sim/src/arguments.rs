@@ -101,7 +101,7 @@ pub enum Command {
     Pack {
         /// A full-integer int8 .tflite or QDQ .onnx
         model: PathBuf,
-        /// Fully connected layers to train, counted from the end; 0 packs it for inference alone (default: 2,
+        /// Layers with weights to train, counted from the end; 0 packs it for inference alone (default: 2,
         /// or 1 if the network has no more)
         #[arg(long)]
         layers: Option<usize>,
@@ -191,7 +191,7 @@ pub struct TuneOptions {
     /// Only this method (default: all three)
     #[arg(long)]
     pub method: Option<MethodArgument>,
-    /// Fully connected layers to train, counted from the end (default: 2, or 1 if the network has no more)
+    /// Layers with weights to train, counted from the end (default: 2, or 1 if the network has no more)
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     pub layers: Option<u16>,
     /// Radius of the ascent, 0 or more (default: 0.05 for SAM, 0.5 for ASAM)

@@ -264,11 +264,11 @@ fn pack(model: &Path, layers: Option<usize>, output: &Path, json: bool) -> Resul
     if json {
         let object = serde_json::json!({
             "pack": output, "rust": rust, "bytes": file.bytes().len(), "crc32": file.pack().crc32(),
-            "tail_parameters": sizes.tail_parameters(), "feature_length": sizes.feature_length,
+            "tail_parameters": sizes.tail_parameters, "feature_length": sizes.feature_length,
         });
         print(object)
     } else {
-        let (bytes, parameters) = (file.bytes().len(), sizes.tail_parameters());
+        let (bytes, parameters) = (file.bytes().len(), sizes.tail_parameters);
         let (output, rust) = (output.display(), rust.display());
         print(format_args!("{output}: {bytes} bytes, {parameters} trainable parameters\n{rust}: constants"))
     }

@@ -4,7 +4,7 @@
 //! A 3x3 of ones over a 2x2 image, padded by 1: every output is the sum of all four inputs.
 //!
 //! ```
-//! use flatmin::{kernels::Shape, pack::Window, tail::kernels::{ConvShape, conv2d}};
+//! use flatmin::{kernels::Shape, pack::Window, tail::kernels::{ConvShape, Sink, conv2d}};
 //! let image = Shape { height: 2, width: 2, channels: 1 };
 //! let window = Window { filter: [3; 2], stride: [1; 2], dilation: [1; 2], padding: [1; 2] };
 //! let shape = ConvShape::new(image, image, window)?;
@@ -18,7 +18,7 @@
 //! let (mut d_w, mut d_b, mut d_x) = ([0.0; 9], [0.0], [0.0; 4]);
 //! conv2d::backward_weights(&shape, 1.0, &x, &delta, &mut d_w);
 //! conv2d::backward_biases(&shape, 1.0, &delta, &mut d_b);
-//! conv2d::backward_input(&shape, &w, &delta, &mut d_x);
+//! conv2d::backward_input(&shape, &w, &delta, Sink::Overwrite, &mut d_x);
 //! assert_eq!(d_w, [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 3.0, 4.0]);
 //! assert_eq!(d_b, [1.0]);
 //! assert_eq!(d_x, [1.0; 4]);
@@ -27,6 +27,7 @@
 
 use super::block::{self, Lanes, ROWS};
 use super::geometry::ConvShape;
+use super::{Sink, Weight};
 use crate::lanes::{LANES, sum_of};
 use core::array::from_fn;
 use core::ops::Range;
@@ -42,11 +43,12 @@ const fn products(shape: &ConvShape) -> usize {
     height * width * shape.input().channels
 }
 
-/// Overwrites `y`.
+/// Overwrites `y`. Biases that are not there count as 0.
 ///
 /// Order: taps side by side in a row of the window are one run of `taps * in` values, or where columns are dilated
-/// one run of `in` values a tap; run after run goes through the lanes of [`crate::lanes::dot`]; the bias comes last.
-pub fn forward(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f32], y: &mut [f32]) {
+/// one run of `in` values a tap; within a run value i goes to lane i mod 4, the lanes are summed as
+/// `(s0 + s2) + (s1 + s3)`; the bias comes last.
+pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
     let output = shape.output();
     let (rows, columns) = (shape.rows(), shape.columns());
     let pixels = y.chunks_exact_mut(output.channels).enumerate();
@@ -84,19 +86,19 @@ impl Runs<'_> {
     }
 }
 
-fn forward_pixel(runs: &Runs, weights: &[f32], biases: &[f32], y: &mut [f32]) {
+fn forward_pixel<W: Weight>(runs: &Runs, weights: &[W], biases: &[f32], y: &mut [f32]) {
     let products = products(runs.shape);
-    let blocks = y.chunks_mut(ROWS).zip(biases.chunks(ROWS)).zip(weights.chunks(ROWS * products));
-    for ((y, biases), weights) in blocks {
-        let filters: [&[f32]; ROWS] =
-            from_fn(|r| weights.get(r * products..(r + 1) * products).unwrap_or(&[]));
+    let blocks = y.chunks_mut(ROWS).zip(weights.chunks(ROWS * products));
+    for (block, (y, weights)) in blocks.enumerate() {
+        let biases = biases.get(block * ROWS..).unwrap_or(&[]);
+        let filters: [&[W]; ROWS] = from_fn(|r| weights.get(r * products..(r + 1) * products).unwrap_or(&[]));
         let mut sums: Lanes = [[0.0; LANES]; ROWS];
         runs.for_each(|first, x| {
             let rows = filters.map(|filter| filter.get(first..first + x.len()).unwrap_or(&[]));
             block::dots(&mut sums, rows, x);
         });
-        for ((y, &bias), sums) in y.iter_mut().zip(biases).zip(sums) {
-            *y = sum_of(sums) + bias;
+        for (r, (y, sums)) in y.iter_mut().zip(sums).enumerate() {
+            *y = sum_of(sums) + biases.get(r).copied().unwrap_or(0.0);
         }
     }
 }
@@ -175,28 +177,34 @@ pub fn backward_biases(shape: &ConvShape, scale: f32, delta: &[f32], d_biases: &
     super::backward_biases(shape.output().channels, scale, delta, d_biases);
 }
 
-/// Overwrites `d_x`: `d_x[q,k] = sum_{i,j,o} delta[r,c,o] * w[o,i,j,k]` over the taps (i, j) that see pixel q from an
+/// Writes to `sink`: `d_x[q,k] = sum_{i,j,o} delta[r,c,o] * w[o,i,j,k]` over the taps (i, j) that see pixel q from an
 /// output (r, c).
 ///
 /// Order: taps row by row, and for each the output channels ascending.
-pub fn backward_input(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &mut [f32]) {
+pub fn backward_input<W: Weight>(
+    shape: &ConvShape,
+    weights: &[W],
+    delta: &[f32],
+    sink: Sink,
+    d_x: &mut [f32],
+) {
     let input = shape.input();
     for (pixel, d_x) in d_x.chunks_exact_mut(input.channels).enumerate().take(input.height * input.width) {
         let pixel = (pixel / input.width, pixel % input.width);
         let (blocks, rest) = d_x.as_chunks_mut::<16>();
         let mut first = 0;
         for block in blocks {
-            input_block(shape, weights, delta, pixel, first, block);
+            input_block(shape, weights, delta, pixel, first, sink, block);
             first += 16;
         }
         let (blocks, rest) = rest.as_chunks_mut::<4>();
         for block in blocks {
-            input_block(shape, weights, delta, pixel, first, block);
+            input_block(shape, weights, delta, pixel, first, sink, block);
             first += 4;
         }
         let (blocks, _) = rest.as_chunks_mut::<1>();
         for block in blocks {
-            input_block(shape, weights, delta, pixel, first, block);
+            input_block(shape, weights, delta, pixel, first, sink, block);
             first += 1;
         }
     }
@@ -204,12 +212,13 @@ pub fn backward_input(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &m
 
 /// N channels of a pixel, from channel `first`.
 #[inline(always)]
-fn input_block<const N: usize>(
+fn input_block<const N: usize, W: Weight>(
     shape: &ConvShape,
-    weights: &[f32],
+    weights: &[W],
     delta: &[f32],
     (row, column): (usize, usize),
     first: usize,
+    sink: Sink,
     d_x: &mut [f32; N],
 ) {
     let [filter_height, filter_width] = shape.window().filter;
@@ -225,5 +234,5 @@ fn input_block<const N: usize>(
             block::combine(&mut sums, delta, weights.get(tap..).unwrap_or(&[]), products);
         }
     }
-    *d_x = sums;
+    d_x.iter_mut().zip(sums).for_each(|(d, sum)| sink.put(d, sum));
 }
