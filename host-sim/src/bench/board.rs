@@ -5,7 +5,9 @@
 //! run; a QEMU plugin that counts executed instructions gave the same to within five.
 
 use super::instructions::{self, Expectation};
-use super::{Grid, Line, Reference, case_references, kernel_references, operator_references, parse};
+use super::{
+    CodeSize, Grid, Line, Reference, case_references, kernel_references, operator_references, parse,
+};
 use crate::emulate::toolchain;
 use crate::model::Model;
 use anyhow::{Context, Result, bail, ensure};
@@ -168,6 +170,8 @@ pub struct BoardReport {
     pub core: String,
     /// Kernels, or a model's operators.
     pub kernels: Vec<Row>,
+    /// Machine code of the benchmark's firmware, in bytes: with a model the kernels of its operators alone.
+    pub code: CodeSize,
     /// Generated cases whose outputs equalled the desktop's.
     pub cases_equal: Option<usize>,
     /// Single-operator models whose outputs equalled LiteRT's.
@@ -301,7 +305,8 @@ impl Emulated {
         let cases_equal = if extras.cases { Some(check_cases(&lines)?) } else { None };
         let grid_equal = extras.grid.map(|grid| grid.check(&lines)).transpose()?;
         ensure!(lines.last() == Some(&Line::End), "{} did not finish", self.name);
-        Ok(BoardReport { board: self.name.into(), core: self.core.into(), kernels, cases_equal, grid_equal })
+        let (board, core) = (self.name.into(), self.core.into());
+        Ok(BoardReport { board, core, kernels, code: CodeSize::of(&executable)?, cases_equal, grid_equal })
     }
 
     fn row(&self, reference: Reference, found: Option<(u64, &String)>, cmsis_nn: Option<u64>) -> Result<Row> {
@@ -397,6 +402,8 @@ impl fmt::Display for BoardReport {
         if let Some(cases) = self.cases_equal {
             write!(f, ", and so do {cases} generated layers'")?;
         }
+        let CodeSize { firmware, flatmin } = self.code;
+        write!(f, "\ncode: {firmware} bytes in the firmware, {flatmin} of them flatmin's")?;
         if let Some(models) = self.grid_equal {
             write!(f, "\n{models} single-operator models: every output byte equals LiteRT's")?;
         }

@@ -1,11 +1,13 @@
 //! `flatmin bench`: instructions of kernels and operators on emulated boards, nanoseconds on this machine.
 
 mod board;
+mod code;
 mod grid;
 mod host;
 mod instructions;
 
 pub use board::{BOARDS, BoardReport, Emulated, Extras};
+pub use code::CodeSize;
 pub use grid::Grid;
 pub use host::{HostReport, measure as measure_host};
 
