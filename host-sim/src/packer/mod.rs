@@ -9,7 +9,7 @@ mod write;
 
 use crate::graph::Graph;
 pub use network::{Activations, Border, Network, Step};
-pub use plan::{Plan, plan};
+pub use plan::{Patched, Plan, patches, plan};
 use thiserror::Error;
 
 /// An operator that cannot be packed.
