@@ -114,7 +114,8 @@ pub enum Command {
     },
     /// Instructions of the kernels, or of a model's operators, on an emulated board; nanoseconds on this machine
     #[command(after_help = "Examples:\n  flatmin bench --board mps2-an386\n  \
-        flatmin bench --board mps3-an547 model.tflite --json\n  flatmin bench --board host model.tflite")]
+        flatmin bench --board mps3-an547 model.tflite --json\n  flatmin bench --board host model.tflite\n  \
+        flatmin bench --board mps3-an547 --grid target/operator-grid")]
     Bench {
         /// mps2-an386 (Cortex-M4F), mps3-an547 (M55), mps2-an505 (M33), microbit (M0), cortex-m0plus, riscv32, or host
         #[arg(long)]
@@ -124,6 +125,10 @@ pub enum Command {
         /// Also run the generated layers and compare their outputs with the desktop's
         #[arg(long)]
         cases: bool,
+        /// Also run a folder of single-operator models and compare their outputs with LiteRT's, which lie there
+        /// (host-sim/tests/operators/generate.py makes it)
+        #[arg(long, value_name = "FOLDER")]
+        grid: Option<PathBuf>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,

@@ -70,6 +70,9 @@ pub struct Inspection {
     pub arena_lower_bound: usize,
     /// What a greedy planner by size takes without reordering and sharing, as TensorFlow Lite Micro's.
     pub arena_greedy_bytes: usize,
+    /// What the arena's lower bound would be if the first operators ran in patches (which they do not), for grids of
+    /// 2 x 2 and 4 x 4 patches; only what is less than the arena.
+    pub patched: Vec<packer::Patched>,
     /// Operators.
     pub layers: Vec<Layer>,
     /// Possible tails.
@@ -125,6 +128,11 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
         arena_bytes: plan.bytes,
         arena_lower_bound: plan.lower_bound,
         arena_greedy_bytes: network.greedy_arena_bytes,
+        patched: [2, 4]
+            .into_iter()
+            .filter_map(|grid| packer::patches(network, grid))
+            .filter(|patched| patched.peak_bytes < plan.bytes)
+            .collect(),
         layers: layers.collect(),
         cuts,
         replay_capacity: recipe.replay_capacity,
@@ -158,6 +166,14 @@ impl fmt::Display for Inspection {
             ]);
         }
         writeln!(f, "{table}")?;
+        for packer::Patched { grid, operators, peak_bytes, extra_macs } in &self.patched {
+            writeln!(
+                f,
+                "the first {operators} operators in {grid}x{grid} patches (not built) would need {peak_bytes} bytes, \
+                 {:.2} of the arena, and {extra_macs} more MACs",
+                *peak_bytes as f64 / arena as f64
+            )?;
+        }
         if self.cuts.is_empty() {
             return write!(f, "no trainable tail: the network does not end in fully connected layers");
         }

@@ -103,8 +103,8 @@ fn run(cli: Cli) -> Result<()> {
             if json { print(serde_json::to_string_pretty(&inspection)?) } else { print(inspection) }
         }
         Some(Command::Pack { model, layers, output, json }) => pack(&model, layers, &output, json),
-        Some(Command::Bench { board, model, cases, json }) => {
-            run_bench(&board, model.as_deref(), cases, json)
+        Some(Command::Bench { board, model, cases, grid, json }) => {
+            run_bench(&board, model.as_deref(), cases, grid.as_deref(), json)
         }
         Some(Command::Experiment { name, quick, json, seed, shard, output }) => {
             let options = experiments::Options { quick, seed, shard, folder: output };
@@ -114,14 +114,17 @@ fn run(cli: Cli) -> Result<()> {
     }
 }
 
-fn run_bench(board: &str, model: Option<&Path>, cases: bool, json: bool) -> Result<()> {
+fn run_bench(board: &str, model: Option<&Path>, cases: bool, grid: Option<&Path>, json: bool) -> Result<()> {
     let model = model.map(Model::open).transpose()?;
     if board == "host" {
+        anyhow::ensure!(!cases && grid.is_none(), "--cases and --grid are for emulated boards");
         let model = model.map_or_else(bundled_model, Ok)?;
         let report = bench::measure_host(&model)?;
         return if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) };
     }
-    let report = bench::Emulated::named(board)?.measure(model.as_ref(), cases)?;
+    let board = bench::Emulated::named(board)?;
+    let grid = grid.map(bench::Grid::open).transpose()?;
+    let report = board.measure(model.as_ref(), bench::Extras { cases, grid: grid.as_ref() })?;
     if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
 }
 

@@ -1,10 +1,14 @@
 //! `flatmin bench`: instructions of kernels and operators on emulated boards, nanoseconds on this machine.
 
 mod board;
+mod code;
+mod grid;
 mod host;
 mod instructions;
 
-pub use board::{BOARDS, BoardReport, Emulated};
+pub use board::{BOARDS, BoardReport, Emulated, Extras};
+pub use code::CodeSize;
+pub use grid::Grid;
 pub use host::{HostReport, measure as measure_host};
 
 use crate::model::Model;
@@ -49,6 +53,8 @@ enum Line {
     Skipped(String),
     /// A generated case: CRC-32 of its output.
     Case(String),
+    /// A model of the grid: its place, its output's place, CRC-32 of all samples of that output.
+    Grid(usize, usize, String),
     /// All is done.
     End,
 }
@@ -62,6 +68,9 @@ fn parse(output: &str) -> Result<Vec<Line>> {
             }
             ["skipped", name] => Line::Skipped((*name).to_owned()),
             ["case", _, crc] => Line::Case((*crc).to_owned()),
+            ["grid", model, output, crc] => {
+                Line::Grid(model.parse().ok()?, output.parse().ok()?, (*crc).to_owned())
+            }
             ["end"] => Line::End,
             _ => return None,
         })

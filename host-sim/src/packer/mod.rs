@@ -10,7 +10,7 @@ mod write;
 
 use crate::graph::Graph;
 pub use network::{Activations, Border, Network, Step};
-pub use plan::{Plan, plan};
+pub use plan::{Patched, Plan, patches, plan};
 pub use tail::{TailPlan, Trains};
 use thiserror::Error;
 

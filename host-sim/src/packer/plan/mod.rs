@@ -2,7 +2,10 @@
 //! every array lies for as long as it lives.
 
 mod order;
+mod patches;
 pub(super) mod place;
+
+pub use patches::{Patched, patches};
 
 use super::network::Network;
 
