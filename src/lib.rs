@@ -11,7 +11,7 @@
 //! 2. [`MemoryPlan`] divides one caller-owned [`Arena`]; it is a `const fn` of [`Sizes`] and [`Recipe`].
 //! 3. The trunk, all operators in front of the cut, runs in int8 ([`kernels`]), bit-exact with TensorFlow
 //!    Lite's reference kernels, once per sample; its output is kept as a latent in the [`replay`].
-//! 4. The [`tail`], the dense layers behind the cut, is trained in f32 by [`step`]: forward, backward, the
+//! 4. The [`tail`], the layers behind the cut, is trained in f32 by [`step`]: forward, backward, the
 //!    ascent of SAM or ASAM and the descent of SGD ([`optim`]).
 //! 5. The tuned tail is requantized to int8, and classifies.
 //! 6. The [`store`] keeps it in flash, where it outlasts a power cut.
@@ -19,8 +19,8 @@
 //! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line.
 //!
 //! ## Left out
-//! Tails other than dense layers, other losses than softmax cross-entropy, batch normalization (int8 networks
-//! have it folded), dynamic shapes, batches in the trunk.
+//! Losses other than softmax cross-entropy, batch normalization (int8 networks have it folded), dynamic shapes,
+//! batches in the trunk.
 
 #![no_std]
 

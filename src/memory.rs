@@ -1,8 +1,7 @@
 //! Who gets which bytes of the arena, known when the firmware is compiled.
 
-use crate::optim::Recipe;
+use crate::optim::{Method, Recipe};
 use crate::pack::Sizes;
-use crate::tail::TailShape;
 
 /// Alignment of the arena and of every part, in bytes.
 pub const ALIGNMENT: usize = 16;
@@ -23,7 +22,8 @@ pub struct Region {
 /// ```
 /// use flatmin::{MemoryPlan, Method, Recipe, Sizes};
 /// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
-///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71 };
+///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
+///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true };
 /// let bytes = |method| MemoryPlan::new(&sizes, &Recipe { method, ..Recipe::DEFAULT }).total_bytes();
 /// assert_eq!(bytes(Method::Sam), bytes(Method::Sgd)); // sharpness-awareness costs no RAM
 /// ```
@@ -46,6 +46,8 @@ pub struct MemoryPlan {
     pub order: Region,
     /// int8 activations, or the tail's f32 workspace.
     pub scratch: Region,
+    /// int8 features of one sample, gathered; of a chain nothing.
+    pub latent: Region,
 }
 
 /// int32 or float32 words that a tuned layer keeps for every output: bias, mantissa, shift, scale.
@@ -58,27 +60,28 @@ impl MemoryPlan {
             let end = region.offset.saturating_add(region.bytes);
             Region { offset: end.saturating_add(ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, bytes }
         }
-        let parameters = sizes.tail_parameters().saturating_mul(4);
+        let parameters = sizes.tail_parameters.saturating_mul(4);
         let capacity = recipe.replay_capacity as usize;
-        let workspace =
-            TailShape::workspace_length(sizes.feature_length, sizes.tail_outputs).saturating_mul(4);
+        let workspace = sizes.workspace_floats.saturating_mul(4);
         let scratch_bytes = if workspace > sizes.arena_bytes { workspace } else { sizes.arena_bytes };
         let tuned = sizes.tail_outputs.saturating_mul(4 * TUNED_WORDS).saturating_add(sizes.tail_weights);
 
         let weights = Region { offset: 0, bytes: parameters };
         let velocity = after(weights, parameters);
-        let gradient = after(velocity, if recipe.needs_gradient_buffer() { parameters } else { 0 });
+        let gradient = after(velocity, if sizes.needs_gradient_buffer(recipe) { parameters } else { 0 });
         let tuned_tail = after(gradient, tuned);
         let replay = after(tuned_tail, sizes.feature_length.saturating_mul(capacity));
         let labels = after(replay, capacity * 2);
         let order = after(labels, capacity * 2);
         let scratch = after(order, scratch_bytes.saturating_add(3) / 4 * 4);
-        Self { weights, velocity, gradient, tuned_tail, replay, labels, order, scratch }
+        // Several features lie apart in the scratch memory.
+        let latent = after(scratch, if sizes.tail_is_chain { 0 } else { sizes.feature_length });
+        Self { weights, velocity, gradient, tuned_tail, replay, labels, order, scratch, latent }
     }
 
     /// Size of the arena.
     pub const fn total_bytes(&self) -> usize {
-        let end = self.scratch.offset.saturating_add(self.scratch.bytes);
+        let end = self.latent.offset.saturating_add(self.latent.bytes);
         end.saturating_add(ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
     }
 
@@ -100,6 +103,12 @@ impl MemoryPlan {
 }
 
 impl Sizes {
+    /// Whether tuning with this recipe takes a gradient buffer beside weights and velocity. Of a chain, the method has
+    /// no say in it, so that it can be changed on a running device; of any other tail, SGD alone is spared.
+    pub const fn needs_gradient_buffer(&self, recipe: &Recipe) -> bool {
+        recipe.needs_gradient_buffer() || !self.tail_is_chain && !matches!(recipe.method, Method::Sgd)
+    }
+
     /// Bytes of the arena that tuning with this recipe takes.
     pub const fn train_bytes(&self, recipe: &Recipe) -> usize {
         MemoryPlan::new(self, recipe).total_bytes()
@@ -201,6 +210,9 @@ mod tests {
         tail_layers: 2,
         tail_weights: 190 * 64 + 64 * 7,
         tail_outputs: 71,
+        tail_parameters: 190 * 64 + 64 * 7 + 71,
+        workspace_floats: 190 + 4 * 71,
+        tail_is_chain: true,
     };
 
     #[test]

@@ -7,11 +7,10 @@
 use crate::kernels::{self, Requantization, Scales, Softmax};
 use crate::math;
 use crate::memory::TUNED_WORDS;
-use crate::optim::Segment;
-use crate::pack::{Activation, OperatorRecord, Pack, format::operator};
+use crate::pack::{Pack, TrainedLayer, format::operator};
 use crate::quant::{Affine, Multiplier};
-use crate::tail::{MAX_LAYERS, TailShape};
-use crate::trunk::input_and_output;
+use crate::tail::MAX_LAYERS;
+use crate::trunk::{self, input_and_output};
 use heapless::Vec;
 
 /// Lowest and highest value of one layer's output.
@@ -35,18 +34,12 @@ impl Range {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Layer {
-    operator: OperatorRecord,
-    input: Affine,
-    output: Affine,
-    clamp: [i8; 2],
-}
-
-/// One dense layer of a tuned tail, quantized as TensorFlow Lite's specification wants it.
+/// One layer of a tuned tail, quantized as TensorFlow Lite's specification wants it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TunedLayer<'t> {
-    /// `[outputs, inputs]`, symmetric.
+    /// The layer as packed, and what of it was trained.
+    pub layer: TrainedLayer,
+    /// As the operator has them in the pack (fully connected: `[outputs, inputs]`), symmetric.
     pub weights: &'t [i8],
     /// One an output, at the scale of input times weight.
     pub biases: &'t [i32],
@@ -60,16 +53,30 @@ pub struct TunedLayer<'t> {
     pub output: Affine,
 }
 
-impl Layer {
-    fn new(operator: OperatorRecord, activation: Activation, input: Affine, output: Affine) -> Self {
-        let zero = output.quantize(0.0);
-        let clamp = match activation {
-            Activation::None => [-128, 127],
-            Activation::Relu => [zero, 127],
-            Activation::Relu6 => [zero, output.quantize(6.0)],
-        };
-        Self { operator, input, output, clamp }
+/// Where a tuned layer lies among the words and the weights of all.
+struct Place {
+    layer: TrainedLayer,
+    words: core::ops::Range<usize>,
+    weights: core::ops::Range<usize>,
+}
+
+fn places<'p>(pack: &Pack<'p>) -> impl Iterator<Item = Place> + use<'p> {
+    let (mut words, mut weights) = (0, 0);
+    pack.trained_layers().map(move |layer| {
+        let start = (words, weights);
+        words += layer.outputs * TUNED_WORDS;
+        weights += layer.trained_weights();
+        Place { layer, words: start.0..words, weights: start.1..weights }
+    })
+}
+
+fn clamp(layer: &TrainedLayer, output: Affine) -> [i8; 2] {
+    if !layer.refit {
+        return layer.operator.clamp;
     }
+    let [low, high] = layer.function.limits().unwrap_or([f32::NEG_INFINITY, f32::INFINITY]);
+    let low = if low.is_finite() { output.quantize(low) } else { -128 };
+    [low, if high.is_finite() { output.quantize(high) } else { 127 }]
 }
 
 /// A tuned int8 tail in caller-owned buffers.
@@ -77,71 +84,80 @@ impl Layer {
 pub(crate) struct TunedTail<'a> {
     /// For every layer: biases, mantissas, shifts, scales (as bits), each as long as the layer's output.
     words: &'a mut [i32],
-    /// Weights of all layers.
+    /// Trained weights of all layers.
     weights: &'a mut [i8],
-    layers: Vec<Layer, MAX_LAYERS>,
+    /// Output quantization of every layer; none before the first [`Self::quantize`].
+    outputs: Vec<Affine, MAX_LAYERS>,
 }
 
 impl<'a> TunedTail<'a> {
     pub fn new(words: &'a mut [i32], weights: &'a mut [i8]) -> Self {
-        Self { words, weights, layers: Vec::new() }
+        Self { words, weights, outputs: Vec::new() }
     }
 
     /// True before the first [`Self::quantize`].
     pub fn is_empty(&self) -> bool {
-        self.layers.is_empty()
+        self.outputs.is_empty()
     }
 
     /// Back to no tuned tail.
     pub fn clear(&mut self) {
-        self.layers.clear();
+        self.outputs.clear();
     }
 
-    /// Quantizes `parameters`; `ranges` are the layers' outputs as seen at these parameters.
-    pub fn quantize(&mut self, pack: &Pack, tail: &TailShape, parameters: &[f32], ranges: &[Range]) {
-        self.layers.clear();
-        let feature = pack.feature().affine;
-        // The latents' scale was folded into the first layer; it comes out again here.
-        let mut unfold = pack.feature_unit() / feature.scale;
-        let mut input = feature;
-        let (mut words, mut weights, mut rest) = (&mut *self.words, &mut *self.weights, parameters);
-        let segments = tail.layers().zip(pack.tail_operators()).zip(ranges);
-        for ((shape, operator), range) in segments {
-            let output = Affine::covering(range.low, range.high);
-            let own_words = split_front(&mut words, shape.outputs * TUNED_WORDS);
-            let own_weights = split_front(&mut weights, shape.weights());
-            let (w, behind) = rest.split_at(shape.weights().min(rest.len()));
-            let (b, behind) = behind.split_at(shape.outputs.min(behind.len()));
-            rest = behind;
-            let quantizer = LayerQuantizer { input, output, unfold, per_channel: operator.per_channel };
-            quantizer.run(w, b, own_weights, own_words);
+    /// What a layer's input is quantized with.
+    fn input(&self, layer: &TrainedLayer) -> Affine {
+        layer.source.and_then(|source| self.outputs.get(source)).copied().unwrap_or(layer.input)
+    }
+
+    /// Quantizes `parameters`; `ranges` are the trained layers' outputs as seen at these parameters.
+    pub fn quantize(&mut self, pack: &Pack, parameters: &[f32], ranges: &[Range]) {
+        self.outputs.clear();
+        for (place, range) in places(pack).zip(ranges) {
+            let layer = &place.layer;
+            let input = self.input(layer);
+            let output = if layer.refit { Affine::covering(range.low, range.high) } else { layer.output };
+            let own = parameters.get(layer.parameters..).unwrap_or(&[]);
+            let (w, b) = own.split_at(layer.trained_weights().min(own.len()));
+            let quantizer = LayerQuantizer {
+                layer,
+                input,
+                output,
+                unfold: unfold(pack, layer),
+                packed_scales: packed_scales(pack, layer),
+            };
+            let words = self.words.get_mut(place.words).unwrap_or(&mut []);
+            let weights = self.weights.get_mut(place.weights).unwrap_or(&mut []);
+            quantizer.run(w, b.get(..layer.outputs).unwrap_or(&[]), weights, words);
             // Cannot be full: a tail has at most MAX_LAYERS.
-            let _ = self.layers.push(Layer::new(operator, shape.activation, input, output));
-            (input, unfold) = (output, 1.0);
+            let _ = self.outputs.push(output);
         }
     }
 
     /// The layers, first to last; none before the first [`Self::quantize`].
-    pub fn layers(&self, pack: &Pack) -> impl Iterator<Item = TunedLayer<'_>> {
-        let (mut words, mut weights): (&[i32], &[i8]) = (self.words, self.weights);
+    pub fn layers<'t>(&'t self, pack: &Pack<'t>) -> impl Iterator<Item = TunedLayer<'t>> {
         let pack = *pack;
-        self.layers.iter().map(move |layer| {
-            let outputs = pack.tensor(layer.operator.output).len();
-            let inputs = pack.tensor(layer.operator.input).len();
-            let (own, behind) = words.split_at((outputs * TUNED_WORDS).min(words.len()));
-            let (own_weights, weights_behind) = weights.split_at((outputs * inputs).min(weights.len()));
-            (words, weights) = (behind, weights_behind);
-            let part = |index: usize| own.get(index * outputs..(index + 1) * outputs).unwrap_or(&[]);
-            TunedLayer {
-                weights: own_weights,
-                biases: part(0),
-                // Kept as bits beside the integers.
-                scales: bytemuck::try_cast_slice(part(3)).unwrap_or(&[]),
-                per_channel: layer.operator.per_channel,
-                input: layer.input,
-                output: layer.output,
-            }
-        })
+        places(&pack).zip(&self.outputs).map(move |(place, &output)| self.layer(&pack, place, output))
+    }
+
+    fn layer<'t>(&'t self, pack: &Pack<'t>, place: Place, output: Affine) -> TunedLayer<'t> {
+        let Place { layer, words, weights } = place;
+        let own = self.words.get(words).unwrap_or(&[]);
+        let part = |index: usize| own.get(index * layer.outputs..(index + 1) * layer.outputs).unwrap_or(&[]);
+        let weights = match layer.trains_weights {
+            true => self.weights.get(weights).unwrap_or(&[]),
+            false => pack.int8(layer.operator.constants.weights, layer.weights()),
+        };
+        TunedLayer {
+            layer,
+            weights,
+            biases: part(0),
+            // Kept as bits beside the integers.
+            scales: bytemuck::try_cast_slice(part(3)).unwrap_or(&[]),
+            per_channel: layer.operator.per_channel,
+            input: self.input(&layer),
+            output,
+        }
     }
 
     /// What the tail is made of: for every layer biases, mantissas, shifts and scales; the layers' weights.
@@ -151,94 +167,126 @@ impl<'a> TunedTail<'a> {
 
     /// The places of the same, to be filled before [`Self::adopt`].
     pub fn parts_mut(&mut self) -> (&mut [i32], &mut [i8]) {
-        self.layers.clear();
+        self.outputs.clear();
         (self.words, self.weights)
     }
 
     /// The layers' output quantization, first to last.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = Affine> + '_ {
-        self.layers.iter().map(|layer| layer.output)
+        self.outputs.iter().copied()
     }
 
     /// Makes a tail of the parts as they are. False, and no tail, if a number is one that [`Self::quantize`] never
     /// writes.
-    pub fn adopt(&mut self, pack: &Pack, tail: &TailShape, outputs: impl Iterator<Item = Affine>) -> bool {
-        self.layers.clear();
-        let (mut input, mut words) = (pack.feature().affine, &*self.words);
-        for ((shape, operator), output) in tail.layers().zip(pack.tail_operators()).zip(outputs) {
-            let (own, behind) = words.split_at((shape.outputs * TUNED_WORDS).min(words.len()));
-            words = behind;
-            if !sane_affine(&output) || !sane_words(own, shape.outputs) {
+    pub fn adopt(&mut self, pack: &Pack, outputs: impl Iterator<Item = Affine>) -> bool {
+        self.outputs.clear();
+        for (place, output) in places(pack).zip(outputs) {
+            let words = self.words.get(place.words).unwrap_or(&[]);
+            let kept = place.layer.refit || output == place.layer.output;
+            if !sane_affine(&output) || !sane_words(words, place.layer.outputs) || !kept {
                 break;
             }
-            let _ = self.layers.push(Layer::new(operator, shape.activation, input, output));
-            input = output;
+            let _ = self.outputs.push(output);
         }
-        let whole = self.layers.len() == tail.layers().len();
+        let whole = self.outputs.len() == pack.sizes().tail_layers;
         if !whole {
-            self.layers.clear();
+            self.outputs.clear();
         }
         whole
     }
 
     /// Writes the int8 tail as f32 parameters, the inverse of [`Self::quantize`] but for its rounding.
     pub fn dequantize(&self, pack: &Pack, parameters: &mut [f32]) {
-        let mut fold = pack.feature().affine.scale / pack.feature_unit();
-        let mut rest = parameters;
         for tuned in self.layers(pack) {
             let layer = Dequantizer {
-                inputs: tuned.weights.len() / tuned.biases.len().max(1),
+                layer: &tuned.layer,
                 input_scale: tuned.input.scale,
-                fold,
+                fold: fold(pack, &tuned.layer),
                 weights: tuned.weights,
                 biases: tuned.biases,
                 scales: tuned.scales,
             };
-            let weights = split_front(&mut rest, tuned.weights.len());
-            layer.run(weights, split_front(&mut rest, tuned.biases.len()));
-            fold = 1.0;
+            layer.run(parameters);
         }
     }
 
-    /// Runs the tail in place of the packed one: from the feature to the output in `arena`.
+    /// Runs the tail in place of the packed one: from the features to the output in `arena`.
     pub fn run(&self, pack: &Pack, arena: &mut [i8]) {
-        let (mut words, mut weights): (&[i32], &[i8]) = (self.words, self.weights);
-        for layer in &self.layers {
-            let (input, output) = (pack.tensor(layer.operator.input), pack.tensor(layer.operator.output));
-            let (x, y) = input_and_output(arena, &input, &output);
-            let outputs = y.len();
-            let (own, behind) = words.split_at((outputs * TUNED_WORDS).min(words.len()));
-            let (own_weights, weights_behind) = weights.split_at((outputs * x.len()).min(weights.len()));
-            (words, weights) = (behind, weights_behind);
-            let part = |index: usize| own.get(index * outputs..(index + 1) * outputs).unwrap_or(&[]);
-            let requantization = Requantization {
-                input_zero_point: layer.input.zero_point,
-                output_zero_point: layer.output.zero_point,
-                biases: part(0),
-                mantissas: part(1),
-                shifts: part(2),
-                clamp: layer.clamp,
-            };
-            // Kept as bits beside the integers.
-            let weights = bytemuck::try_cast_slice(part(3)).unwrap_or(&[]);
-            let scales = Scales { input: layer.input.scale, weights, output: layer.output.scale };
-            kernels::fully_connected(x, own_weights, &requantization, &scales, y);
-        }
-        let last = pack.operator(pack.operator_count().saturating_sub(1));
-        if let (operator::SOFTMAX, Some(layer)) = (last.kind, self.layers.last()) {
-            let (input, output) = (pack.tensor(last.input), pack.tensor(last.output));
-            let (x, y) = input_and_output(arena, &input, &output);
-            kernels::softmax(x, output.channels, &Softmax::new(layer.output.scale, last.beta), y);
+        let mut places = places(pack).zip(&self.outputs).peekable();
+        let mut logits = None;
+        for index in pack.trunk_operators()..pack.operator_count() {
+            let op = pack.operator(index);
+            if let Some((place, &output)) = places.next_if(|(place, _)| place.layer.index == index) {
+                let (from, mantissas) = (place.words.start, place.layer.outputs);
+                let multipliers = self.words.get(from + mantissas..from + 3 * mantissas).unwrap_or(&[]);
+                run_layer(pack, &self.layer(pack, place, output), multipliers, arena);
+                logits = Some((op.output, output));
+                continue;
+            }
+            match logits {
+                Some((tensor, affine))
+                    if op.kind == operator::SOFTMAX && pack.same_place(tensor, op.input) =>
+                {
+                    let (input, output) = (pack.tensor(op.input), pack.tensor(op.output));
+                    let (x, y) = input_and_output(arena, &input, &output);
+                    kernels::softmax(x, output.channels, &Softmax::new(affine.scale, op.beta), y);
+                }
+                _ => trunk::run_operator(pack, &op, arena),
+            }
+            logits = None;
         }
     }
 }
 
-fn split_front<'a, T>(rest: &mut &'a mut [T], length: usize) -> &'a mut [T] {
-    let all = core::mem::take(rest);
-    let length = length.min(all.len());
-    let (front, back) = all.split_at_mut(length);
-    *rest = back;
-    front
+/// Factor from stored to real weights: the latents' scale was folded into a chain's first layer.
+fn unfold(pack: &Pack, layer: &TrainedLayer) -> f32 {
+    let folded = pack.tail_is_chain() && layer.source.is_none();
+    if folded { pack.feature_unit() / pack.feature().affine.scale } else { 1.0 }
+}
+
+/// The factor back, as it was rounded when the weights were folded.
+fn fold(pack: &Pack, layer: &TrainedLayer) -> f32 {
+    let folded = pack.tail_is_chain() && layer.source.is_none();
+    if folded { pack.feature().affine.scale / pack.feature_unit() } else { 1.0 }
+}
+
+fn packed_scales<'p>(pack: &Pack<'p>, layer: &TrainedLayer) -> &'p [f32] {
+    let op = &layer.operator;
+    pack.float32(op.constants.scales, if op.per_channel { layer.outputs } else { 1 })
+}
+
+/// Runs one tuned layer; `multipliers` are its mantissas and shifts.
+fn run_layer(pack: &Pack, tuned: &TunedLayer, multipliers: &[i32], arena: &mut [i8]) {
+    let op = &tuned.layer.operator;
+    let (input, output) = (pack.tensor(op.input), pack.tensor(op.output));
+    let (x, y) = input_and_output(arena, &input, &output);
+    let (mantissas, shifts) = multipliers.split_at(multipliers.len() / 2);
+    let requantization = Requantization {
+        input_zero_point: tuned.input.zero_point,
+        output_zero_point: tuned.output.zero_point,
+        biases: tuned.biases,
+        mantissas,
+        shifts,
+        clamp: clamp(&tuned.layer, tuned.output),
+    };
+    let (from, to) = (input.shape(), output.shape());
+    match op.kind {
+        operator::CONV_2D => {
+            kernels::conv2d(x, from, &op.window, tuned.weights, &requantization, y, to);
+        }
+        operator::DEPTHWISE_CONV_2D => {
+            let multiplier = op.depth_multiplier;
+            kernels::depthwise_conv2d(x, from, &op.window, multiplier, tuned.weights, &requantization, y, to);
+        }
+        _ => {
+            let scales =
+                Scales { input: tuned.input.scale, weights: tuned.scales, output: tuned.output.scale };
+            let rows = x.chunks_exact(tuned.layer.taps.max(1)).zip(y.chunks_exact_mut(to.channels.max(1)));
+            for (x, y) in rows {
+                kernels::fully_connected(x, tuned.weights, &requantization, &scales, y);
+            }
+        }
+    }
 }
 
 fn sane_scale(scale: f32) -> bool {
@@ -259,34 +307,55 @@ fn sane_words(words: &[i32], outputs: usize) -> bool {
         && all(|scale| sane_scale(f32::from_bits(scale.cast_unsigned())))
 }
 
-struct LayerQuantizer {
+struct LayerQuantizer<'l> {
+    layer: &'l TrainedLayer,
     input: Affine,
     output: Affine,
     /// Factor from stored to real weights.
     unfold: f32,
-    per_channel: bool,
+    /// The weights' scales as packed: what frozen weights keep.
+    packed_scales: &'l [f32],
 }
 
-impl LayerQuantizer {
+/// The weights of output `o`.
+fn row<'w, T>(layer: &TrainedLayer, weights: &'w [T], o: usize) -> impl Iterator<Item = &'w T> {
+    let (start, step) =
+        if layer.rows_are_contiguous() { (o * layer.taps, 1) } else { (o, layer.outputs.max(1)) };
+    weights.get(start..).unwrap_or(&[]).iter().step_by(step).take(layer.taps)
+}
+
+/// The same, to write.
+fn row_mut<'w, T>(layer: &TrainedLayer, weights: &'w mut [T], o: usize) -> impl Iterator<Item = &'w mut T> {
+    let (start, step) =
+        if layer.rows_are_contiguous() { (o * layer.taps, 1) } else { (o, layer.outputs.max(1)) };
+    weights.get_mut(start..).unwrap_or(&mut []).iter_mut().step_by(step).take(layer.taps)
+}
+
+impl LayerQuantizer<'_> {
     fn run(&self, w: &[f32], b: &[f32], weights: &mut [i8], words: &mut [i32]) {
-        let outputs = b.len().max(1);
-        let inputs = w.len() / outputs;
+        let outputs = b.len();
         let (biases, rest) = words.split_at_mut(outputs.min(words.len()));
         let (mantissas, rest) = rest.split_at_mut(outputs.min(rest.len()));
         let (shifts, scales) = rest.split_at_mut(outputs.min(rest.len()));
-        let rows = w.chunks_exact(inputs.max(1));
-        let whole = rows.clone().zip(b).map(|(row, &b)| self.scale(row, b)).fold(0.0, f32::max);
+        let trained = self.layer.trains_weights;
+        let whole = b.iter().enumerate().map(|(o, &b)| self.scale(w, o, b)).fold(0.0, f32::max);
         let outputs = biases.iter_mut().zip(mantissas).zip(shifts).zip(scales);
-        let quantized_rows = weights.chunks_exact_mut(inputs.max(1));
-        for ((((row, &b), quantized), output), _) in rows.zip(b).zip(quantized_rows).zip(outputs).zip(0..) {
-            let (((bias, mantissa), shift), scale_bits) = output;
-            let scale = if self.per_channel { self.scale(row, b) } else { whole };
-            for (q, &w) in quantized.iter_mut().zip(row) {
-                // Symmetric: -128 is not used, as the specification asks of weights.
-                *q = Affine { scale, zero_point: 0 }.quantize(w * self.unfold).max(-127);
+        for ((o, &b), (((bias, mantissa), shift), scale_bits)) in b.iter().enumerate().zip(outputs) {
+            let scale = match (trained, self.layer.operator.per_channel) {
+                (true, true) => self.scale(w, o, b),
+                (true, false) => whole,
+                (false, _) => {
+                    self.packed_scales.get(o).or(self.packed_scales.first()).copied().unwrap_or(0.0)
+                }
+            };
+            if trained {
+                for (q, &w) in row_mut(self.layer, weights, o).zip(row(self.layer, w, o)) {
+                    // Symmetric: -128 is not used, as the specification asks of weights.
+                    *q = Affine { scale, zero_point: 0 }.quantize(w * self.unfold).max(-127);
+                }
             }
             let unit = f64::from(self.input.scale) * f64::from(scale);
-            // A float cast saturates; `scale` keeps the bias far from that.
+            // A float cast saturates; `scale` keeps the bias of trained weights far from that.
             *bias = math::round_double(f64::from(b) / unit) as i32;
             let multiplier = Multiplier::of_scales(self.input.scale, scale, self.output.scale);
             (*mantissa, *shift) = (multiplier.mantissa, multiplier.shift);
@@ -294,9 +363,9 @@ impl LayerQuantizer {
         }
     }
 
-    /// The smallest scale that holds a row's weights in 7 bits and its bias in 30.
-    fn scale(&self, row: &[f32], bias: f32) -> f32 {
-        let largest = row.iter().fold(0.0f32, |m, w| m.max(w.abs())) * self.unfold;
+    /// The smallest scale that holds the weights of output `o` in 7 bits and its bias in 30.
+    fn scale(&self, w: &[f32], o: usize, bias: f32) -> f32 {
+        let largest = row(self.layer, w, o).fold(0.0f32, |m, w| m.max(w.abs())) * self.unfold;
         let for_bias = bias.abs() / self.input.scale / (1u32 << 30) as f32;
         let scale = (largest / 127.0).max(for_bias);
         if scale.is_normal() { scale } else { f32::MIN_POSITIVE.max(1e-30) }
@@ -312,7 +381,7 @@ pub(crate) fn widen(ranges: &mut [Range], layer: usize, low: f32, high: f32) {
 
 /// One int8 layer, to become f32.
 struct Dequantizer<'a> {
-    inputs: usize,
+    layer: &'a TrainedLayer,
     input_scale: f32,
     /// Factor from real to stored weights.
     fold: f32,
@@ -323,12 +392,14 @@ struct Dequantizer<'a> {
 }
 
 impl Dequantizer<'_> {
-    fn run(&self, w: &mut [f32], b: &mut [f32]) {
-        let inputs = self.inputs.max(1);
-        let rows = w.chunks_exact_mut(inputs).zip(self.weights.chunks_exact(inputs));
-        for (o, (((row, quantized), b), &bias)) in rows.zip(b).zip(self.biases).enumerate() {
+    /// Writes the layer's parameters among all.
+    fn run(&self, parameters: &mut [f32]) {
+        let own = parameters.get_mut(self.layer.parameters..).unwrap_or(&mut []);
+        let (w, b) = own.split_at_mut(self.layer.trained_weights().min(own.len()));
+        let biases = self.biases.iter().take(self.layer.trained_biases());
+        for (o, (b, &bias)) in b.iter_mut().zip(biases).enumerate() {
             let scale = self.scales.get(o).or(self.scales.first()).copied().unwrap_or(0.0);
-            for (w, &q) in row.iter_mut().zip(quantized) {
+            for (w, &q) in row_mut(self.layer, w, o).zip(row(self.layer, self.weights, o)) {
                 *w = (scale * self.fold) * f32::from(q);
             }
             *b = (f64::from(self.input_scale) * f64::from(scale) * f64::from(bias)) as f32;
@@ -336,30 +407,18 @@ impl Dequantizer<'_> {
     }
 }
 
-/// Writes the packed int8 tail as f32 parameters, the latents' scale folded into the first layer.
+/// Writes the packed int8 tail as f32 parameters, the latents' scale folded into a chain's first layer.
 pub(crate) fn dequantize(pack: &Pack, parameters: &mut [f32]) {
-    let feature = pack.feature();
-    let mut fold = feature.affine.scale / pack.feature_unit();
-    let mut rest = parameters;
-    for op in pack.tail_operators() {
-        let (input, output) = (pack.tensor(op.input), pack.tensor(op.output));
-        let (inputs, outputs) = (input.len(), output.channels);
-        let layer = Dequantizer {
-            inputs,
-            input_scale: input.affine.scale,
-            fold,
-            weights: pack.int8(op.constants.weights, inputs * outputs),
-            biases: pack.int32(op.constants.biases, outputs),
-            scales: pack.float32(op.constants.scales, if op.per_channel { outputs } else { 1 }),
+    for layer in pack.trained_layers() {
+        let constants = &layer.operator.constants;
+        let dequantizer = Dequantizer {
+            layer: &layer,
+            input_scale: layer.input.scale,
+            fold: fold(pack, &layer),
+            weights: pack.int8(constants.weights, layer.weights()),
+            biases: pack.int32(constants.biases, layer.outputs),
+            scales: packed_scales(pack, &layer),
         };
-        let weights = split_front(&mut rest, inputs * outputs);
-        layer.run(weights, split_front(&mut rest, outputs));
-        fold = 1.0;
+        dequantizer.run(parameters);
     }
-}
-
-/// Words and weights that a tuned tail takes.
-pub(crate) fn tuned_lengths(tail: &TailShape) -> (usize, usize) {
-    let weights = tail.segments().filter(|s| !s.is_bias).map(|s: Segment| s.length).sum();
-    (tail.outputs() * TUNED_WORDS, weights)
 }

@@ -1,7 +1,8 @@
 //! One minibatch step of SGD, SAM or ASAM: where tail and optimizer meet in flat buffers.
 
+use crate::lanes::norm_squared;
 use crate::optim::{Geometry, Recipe, sam, sgd};
-use crate::tail::{TailShape, Target, Workspace};
+use crate::tail::{Tail, TailShape, Target, Workspace};
 
 /// Why a step was not taken. The weights are what they were before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,8 +47,8 @@ pub struct Outcome {
     pub rise: f32,
 }
 
-/// The flat buffers of a tail. Weights, velocity and gradient have [`TailShape::parameters`] floats; the
-/// gradient is not used, and may be empty, where [`Recipe::needs_gradient_buffer`] says no.
+/// The flat buffers of a tail. Weights, velocity and gradient have [`Tail::parameters`] floats; the gradient is not
+/// used, and may be empty, where [`stores_perturbation`] says no.
 #[derive(Debug)]
 pub struct Buffers<'a> {
     /// Parameters w.
@@ -56,14 +57,15 @@ pub struct Buffers<'a> {
     pub velocity: &'a mut [f32],
     /// Gradient g.
     pub gradient: &'a mut [f32],
-    /// One sample's activations, of [`TailShape::workspace_length`] or longer.
+    /// One sample's activations, of [`Tail::workspace_floats`] or longer.
     pub workspace: &'a mut [f32],
 }
 
 impl Buffers<'_> {
-    fn check(&self, tail: &TailShape, recipe: &Recipe) -> Result<(), StepError> {
+    fn check(&self, tail: &impl Tail, recipe: &Recipe) -> Result<(), StepError> {
         let parameters = tail.parameters();
-        let gradient = if recipe.needs_gradient_buffer() { parameters } else { self.gradient.len() };
+        let stored = stores_perturbation(tail, recipe);
+        let gradient = if stored { parameters } else { self.gradient.len() };
         for (buffer, expected, found) in [
             ("weights", parameters, self.weights.len()),
             ("velocity", parameters, self.velocity.len()),
@@ -75,6 +77,13 @@ impl Buffers<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether steps of `recipe` write their ascent into the weights, which takes a gradient buffer: all of a tail that
+/// is no chain.
+pub fn stores_perturbation(tail: &impl Tail, recipe: &Recipe) -> bool {
+    let graph = tail.chain().is_none() && recipe.geometry().is_some() && recipe.rho > 0.0;
+    graph || recipe.needs_gradient_buffer()
 }
 
 /// One step on `count` samples: `load(i, features)` writes sample i's features and returns its label; it is
@@ -97,8 +106,8 @@ impl Buffers<'_> {
 /// assert_eq!(w, [0.05, 0.1, -0.05, -0.1, 0.05, -0.05]); // -0.1 * (p - y) (x, 1), p = 1/2
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
-pub fn minibatch(
-    tail: &TailShape,
+pub fn minibatch<T: Tail>(
+    tail: &T,
     recipe: &Recipe,
     learning_rate: f32,
     buffers: Buffers,
@@ -107,9 +116,10 @@ pub fn minibatch(
 ) -> Result<Outcome, StepError> {
     buffers.check(tail, recipe)?;
     let Buffers { weights, velocity, gradient, workspace } = buffers;
-    let expected = TailShape::workspace_length(tail.features(), tail.outputs());
-    let too_short = StepError::BufferLength { buffer: "workspace", expected, found: workspace.len() };
-    let workspace = Workspace::new(tail, workspace).ok_or(too_short)?;
+    let expected = tail.workspace_floats();
+    if workspace.len() < expected {
+        return Err(StepError::BufferLength { buffer: "workspace", expected, found: workspace.len() });
+    }
     sgd::prepare(velocity, weights, recipe.momentum, recipe.weight_decay, recipe.bias, tail.segments());
     // rho = 0 is the base optimizer, in every bit.
     let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
@@ -124,7 +134,7 @@ pub fn minibatch(
         perturbed: 0,
     };
     match geometry {
-        Some(geometry) if recipe.needs_gradient_buffer() => {
+        Some(geometry) if stores_perturbation(tail, recipe) => {
             let group = usize::from(recipe.sharpness_batch).max(1);
             let mut start = 0;
             while start < count {
@@ -135,9 +145,16 @@ pub fn minibatch(
         }
         _ => {
             for sample in 0..count {
-                batch.unstored(geometry.as_ref(), sample, weights, velocity)?;
+                match tail.chain() {
+                    Some(chain) => batch.unstored(chain, geometry.as_ref(), sample, weights, velocity)?,
+                    None => batch.loss += batch.descent(sample, sample + 1, weights, velocity)?,
+                }
             }
         }
+    }
+    // A chain's gradients were checked one by one.
+    if tail.chain().is_none() && !norm_squared(velocity).is_finite() {
+        return Err(StepError::NonFinite { sample: count.saturating_sub(1) });
     }
     let outcome =
         Outcome { loss: batch.loss * batch.scale, rise: batch.rise / batch.perturbed.max(1) as f32 };
@@ -145,10 +162,10 @@ pub fn minibatch(
     Ok(outcome)
 }
 
-struct Minibatch<'a, L> {
-    tail: &'a TailShape,
+struct Minibatch<'a, T, L> {
+    tail: &'a T,
     recipe: &'a Recipe,
-    workspace: Workspace<'a>,
+    workspace: &'a mut [f32],
     load: L,
     /// One over the minibatch.
     scale: f32,
@@ -157,31 +174,30 @@ struct Minibatch<'a, L> {
     perturbed: u32,
 }
 
-impl<L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, L> {
+impl<T: Tail, L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, T, L> {
     /// Loads a sample and runs the first pass at `weights`. Returns the loss and what it was taken against.
     fn pass(&mut self, sample: usize, weights: &[f32]) -> Result<(f32, Target), StepError> {
-        let label = (self.load)(sample, self.workspace.features);
+        let features = self.workspace.get_mut(..self.tail.features()).unwrap_or(&mut []);
+        let label = (self.load)(sample, features);
         let classes = self.tail.classes();
         if label >= classes {
             return Err(StepError::Label { sample, label, classes });
         }
         let target = Target { label, smoothing: self.recipe.label_smoothing };
-        let loss = self.tail.first_pass(weights, target, &mut self.workspace);
-        self.check(sample, loss, false)?;
-        Ok((loss, target))
-    }
-
-    fn check(&self, sample: usize, loss: f32, second: bool) -> Result<(), StepError> {
-        if loss.is_finite() && self.tail.gradient_norm_squared(&self.workspace, second).is_finite() {
-            Ok(())
-        } else {
-            Err(StepError::NonFinite { sample })
+        let loss = self.tail.loss(weights, target, self.workspace);
+        if let Some(chain) = self.tail.chain() {
+            let workspace = Workspace::new(chain, self.workspace);
+            check(chain, workspace.as_ref(), sample, loss, false)?;
+        } else if !loss.is_finite() {
+            return Err(StepError::NonFinite { sample });
         }
+        Ok((loss, target))
     }
 
     /// One sample without a written weight: SGD, or an ascent of its own by the rank-one identity.
     fn unstored(
         &mut self,
+        chain: &TailShape,
         geometry: Option<&Geometry>,
         sample: usize,
         weights: &[f32],
@@ -189,17 +205,18 @@ impl<L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, L> {
     ) -> Result<(), StepError> {
         let (loss, target) = self.pass(sample, weights)?;
         self.loss += loss;
+        let Some(mut workspace) = Workspace::new(chain, self.workspace) else { return Ok(()) };
         let step = geometry.and_then(|geometry| {
-            let norm = self.tail.ascent_norm_squared(weights, geometry, &mut self.workspace);
+            let norm = chain.ascent_norm_squared(weights, geometry, &mut workspace);
             Some((geometry, geometry.step_length(self.recipe.rho, norm)?))
         });
         if let Some((geometry, c)) = step {
-            let risen = self.tail.perturbed_pass(weights, geometry, c, target, &mut self.workspace);
-            self.check(sample, risen, true)?;
+            let risen = chain.perturbed_pass(weights, geometry, c, target, &mut workspace);
+            check(chain, Some(&workspace), sample, risen, true)?;
             self.rise += risen - loss;
             self.perturbed += 1;
         }
-        self.tail.accumulate(self.scale, self.recipe.bias, &self.workspace, step.is_some(), velocity);
+        chain.accumulate(self.scale, self.recipe.bias, &workspace, step.is_some(), velocity);
         Ok(())
     }
 
@@ -220,7 +237,7 @@ impl<L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, L> {
         for sample in start..end {
             let (loss, _) = self.pass(sample, weights)?;
             loss_at_w += loss;
-            tail.accumulate(mean, self.recipe.bias, &self.workspace, false, gradient);
+            tail.backward(weights, mean, self.recipe.bias, self.workspace, gradient);
         }
         self.loss += loss_at_w;
         let norm = sam::ascent_norm_squared(weights, gradient, geometry, tail.segments());
@@ -248,8 +265,20 @@ impl<L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, L> {
         let mut sum = 0.0;
         for sample in start..end {
             sum += self.pass(sample, weights)?.0;
-            self.tail.accumulate(self.scale, self.recipe.bias, &self.workspace, false, velocity);
+            self.tail.backward(weights, self.scale, self.recipe.bias, self.workspace, velocity);
         }
         Ok(sum)
     }
+}
+
+/// Whether a chain's loss and gradient are safe to go on with.
+fn check(
+    chain: &TailShape,
+    workspace: Option<&Workspace>,
+    sample: usize,
+    loss: f32,
+    second: bool,
+) -> Result<(), StepError> {
+    let norm = workspace.map_or(f32::NAN, |workspace| chain.gradient_norm_squared(workspace, second));
+    if loss.is_finite() && norm.is_finite() { Ok(()) } else { Err(StepError::NonFinite { sample }) }
 }

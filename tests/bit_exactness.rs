@@ -156,6 +156,9 @@ fn sharpness_awareness_costs_no_memory() {
         tail_layers: 2,
         tail_weights: features * hidden + hidden * 7,
         tail_outputs: hidden + 7,
+        tail_parameters: (features + 1) * hidden + (hidden + 1) * 7,
+        workspace_floats: features + 4 * (hidden + 7),
+        tail_is_chain: true,
     });
     for sizes in [small, large] {
         for (sharpness_batch, store_perturbation) in SHARING {
@@ -164,7 +167,7 @@ fn sharpness_awareness_costs_no_memory() {
                 MemoryPlan::new(&sizes, &recipe)
             });
             assert!(plans.iter().all(|plan| *plan == plans[0]), "{plans:?}");
-            let parameters = 4 * (sizes.tail_weights + sizes.tail_outputs);
+            let parameters = 4 * sizes.tail_parameters;
             let [plan, ..] = plans;
             assert_eq!((plan.weights.bytes, plan.velocity.bytes), (parameters, parameters));
             let stored = sharpness_batch > 1 || store_perturbation;
@@ -173,7 +176,11 @@ fn sharpness_awareness_costs_no_memory() {
         // m = 1 holds two buffers of parameters, w and v. All the rest of its arena does not grow with them by
         // more than the int8 copy that is deployed: a byte a weight and 16 an output.
         let total = |sizes: &Sizes| sizes.train_bytes(&Recipe::DEFAULT);
-        let wider = Sizes { tail_weights: sizes.tail_weights + 16_000, ..sizes };
+        let wider = Sizes {
+            tail_weights: sizes.tail_weights + 16_000,
+            tail_parameters: sizes.tail_parameters + 16_000,
+            ..sizes
+        };
         assert_eq!(total(&wider) - total(&sizes), 16_000 * (4 + 4 + 1));
     }
 }

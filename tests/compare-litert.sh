@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compares `flatmin run` with LiteRT's reference kernels, byte by byte: whole networks, and every operator over a
-# generated grid (host-sim/tests/operators). LiteRT comes from PyPI into a virtual
+# Compares `flatmin run` with LiteRT's reference kernels, byte by byte: whole networks, their accuracy on real samples,
+# and every operator over a generated grid (host-sim/tests/operators). LiteRT comes from PyPI into a virtual
 # environment in target/, which is kept. Says so loudly where that, or the shared keyword-spotting data, cannot
 # be had; the bundled models' golden outputs are tested by cargo in any case.
 set -euo pipefail
@@ -46,6 +46,27 @@ else
   echo "SKIPPED: MLPerf Tiny's other networks: no models or pictures in $shared"
 fi
 "$python" host-sim/tests/compare_with_litert.py "$flatmin" ${arguments[@]+"${arguments[@]}"}
+
+# MLPerf Tiny's quality, on real samples: of every keyword clip, and of some pictures or, with EVERY_SAMPLE=1, of all.
+quality=()
+labels=$shared/data/kws_speech_commands/test4890.csv
+if [ -r "${kws[0]}" ] && [ -r "${kws[1]}" ] && [ -r "$labels" ]; then
+  quality+=(--clips "${kws[@]}" "$labels")
+else
+  echo "SKIPPED: accuracy of keyword spotting: no model, clips or labels in $shared"
+fi
+cifar=("$shared"/data/cifar10/{train4k_clean,train4k_jpeg75,test5k_jpeg75}.bin)
+if [ -r "${images[0]}" ] && [ -r "${cifar[0]}" ] && [ -r "${cifar[1]}" ] && [ -r "${cifar[2]}" ]; then
+  quality+=(--images "${images[0]}" "${cifar[@]}")
+  quality+=(--images "$tiny/image_classification/pretrainedResnet_large_int8.tflite" "${cifar[0]}")
+  [ -n "${EVERY_SAMPLE:-}" ] || quality+=(--most-images 500)
+else
+  echo "SKIPPED: accuracy of image classification: no model or pictures in $shared"
+fi
+if [ ${#quality[@]} -gt 0 ]; then
+  "$python" host-sim/tests/compare_accuracy.py "$flatmin" "${quality[@]}"
+  echo "SKIPPED: quality of visual wake words and anomaly detection: there are no real samples of theirs"
+fi
 
 "$python" host-sim/tests/operators/generate.py
 cargo test --quiet -p host-sim --test operator_grid

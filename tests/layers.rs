@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use flatmin::kernels::Shape;
 use flatmin::pack::Window;
-use flatmin::tail::kernels::{ConvShape, conv2d, depthwise};
+use flatmin::tail::kernels::{ConvShape, Sink, conv2d, depthwise};
 
 mod reference;
 use reference::Random;
@@ -85,12 +85,12 @@ impl Case {
             Kind::Conv => {
                 conv2d::backward_weights(shape, SCALE, x, delta, &mut d_weights);
                 conv2d::backward_biases(shape, SCALE, delta, &mut d_biases);
-                conv2d::backward_input(shape, &self.weights, delta, &mut d_x);
+                conv2d::backward_input(shape, &self.weights, delta, Sink::Overwrite, &mut d_x);
             }
             Kind::Depthwise => {
                 depthwise::backward_weights(shape, SCALE, x, delta, &mut d_weights);
                 depthwise::backward_biases(shape, SCALE, delta, &mut d_biases);
-                depthwise::backward_input(shape, &self.weights, delta, &mut d_x);
+                depthwise::backward_input(shape, &self.weights, delta, Sink::Overwrite, &mut d_x);
             }
         }
         Found { y: self.forward(), d_weights, d_biases, d_x }

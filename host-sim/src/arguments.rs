@@ -101,7 +101,7 @@ pub enum Command {
     Pack {
         /// A full-integer int8 .tflite or QDQ .onnx
         model: PathBuf,
-        /// Fully connected layers to train, counted from the end; 0 packs it for inference alone (default: 2,
+        /// Layers with weights to train, counted from the end; 0 packs it for inference alone (default: 2,
         /// or 1 if the network has no more)
         #[arg(long)]
         layers: Option<usize>,
@@ -115,6 +115,7 @@ pub enum Command {
     /// Instructions of the kernels, or of a model's operators, on an emulated board; nanoseconds on this machine
     #[command(after_help = "Examples:\n  flatmin bench --board mps2-an386\n  \
         flatmin bench --board mps3-an547 model.tflite --json\n  flatmin bench --board host model.tflite\n  \
+        flatmin bench --board mps3-an547 --grid target/operator-grid\n  \
         flatmin bench --board mps2-an386 --train")]
     Bench {
         /// mps2-an386 (Cortex-M4F), mps3-an547 (M55), mps2-an505 (M33), microbit (M0), cortex-m0plus, riscv32, or host
@@ -125,8 +126,12 @@ pub enum Command {
         /// Also run the generated layers and compare their outputs with the desktop's
         #[arg(long)]
         cases: bool,
+        /// Also run a folder of single-operator models and compare their outputs with LiteRT's, which lie there
+        /// (host-sim/tests/operators/generate.py makes it)
+        #[arg(long, value_name = "FOLDER")]
+        grid: Option<PathBuf>,
         /// What training costs instead: passes of trainable layers, and steps of SGD, SAM and ASAM
-        #[arg(long, conflicts_with_all = ["model", "cases"])]
+        #[arg(long, conflicts_with_all = ["model", "cases", "grid"])]
         train: bool,
         /// Print one JSON object
         #[arg(long)]
@@ -195,7 +200,7 @@ pub struct TuneOptions {
     /// Only this method (default: all three)
     #[arg(long)]
     pub method: Option<MethodArgument>,
-    /// Fully connected layers to train, counted from the end (default: 2, or 1 if the network has no more)
+    /// Layers with weights to train, counted from the end (default: 2, or 1 if the network has no more)
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     pub layers: Option<u16>,
     /// Radius of the ascent, 0 or more (default: 0.05 for SAM, 0.5 for ASAM)

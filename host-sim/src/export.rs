@@ -4,7 +4,6 @@ use crate::model::Model;
 use crate::tflite;
 use crate::tuning::{Subject, sized, tuner_arena};
 use anyhow::{Context, Result, bail};
-use flatmin::pack::format::operator as code;
 use flatmin::{Recipe, Tuner, Version};
 
 /// An exported network.
@@ -44,11 +43,11 @@ pub fn export(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl
     }
     tuner.requantize()?;
     let network = &subject.model.network;
-    let tail = &network.steps[network.cut(layers)..];
+    // Operators lie in the pack as in the network.
     let places: Vec<usize> =
-        tail.iter().filter(|step| step.kind == code::FULLY_CONNECTED).map(|step| step.index).collect();
+        tuner.tuned_layers().map(|tuned| network.steps[usize::from(tuned.layer.index)].index).collect();
     let replaced =
-        subject.model.with_file(|bytes| tflite::replace_dense(bytes, &places, tuner.tuned_layers()))?;
+        subject.model.with_file(|bytes| tflite::replace_layers(bytes, &places, tuner.tuned_layers()))?;
     let bytes = replaced.with_context(|| subject.model.name.clone())?;
 
     let exported = Model::parse("the exported model".into(), &bytes)?;

@@ -4,7 +4,7 @@ use crate::model::Model;
 use crate::packer::{self, PackFile};
 use anyhow::{Context, Result};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
-use flatmin::tail::TailShape;
+use flatmin::tail::{PackedTail, Tail};
 use flatmin::{MemoryPlan, Recipe};
 use flatmin_app::RamBudget;
 use serde::Serialize;
@@ -70,6 +70,9 @@ pub struct Inspection {
     pub arena_lower_bound: usize,
     /// What a greedy planner by size takes without reordering and sharing, as TensorFlow Lite Micro's.
     pub arena_greedy_bytes: usize,
+    /// What the arena's lower bound would be if the first operators ran in patches (which they do not), for grids of
+    /// 2 x 2 and 4 x 4 patches; only what is less than the arena.
+    pub patched: Vec<packer::Patched>,
     /// Operators.
     pub layers: Vec<Layer>,
     /// Possible tails.
@@ -102,12 +105,12 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
         let file = model.pack(layers)?;
         let (pack, sizes) = (file.pack(), file.pack().sizes());
         let memory = MemoryPlan::new(&sizes, recipe);
-        let tail = TailShape::of(&pack)?;
+        let tail = PackedTail::of(&pack)?;
         let budget = RamBudget::new(&sizes, recipe);
         cuts.push(Cut {
             layers,
             feature_length: sizes.feature_length,
-            tail_parameters: sizes.tail_parameters(),
+            tail_parameters: sizes.tail_parameters,
             flash_bytes: file.bytes().len(),
             train_ram_bytes: memory.total_bytes(),
             memory: memory.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).into(),
@@ -115,7 +118,8 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
             firmware_ram: budget.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).collect(),
             trunk_macs: pack.trunk_macs(),
             sgd_macs: tail.step_macs(None, false),
-            default_method_macs: tail.step_macs(recipe.geometry().as_ref(), recipe.needs_gradient_buffer()),
+            default_method_macs: tail
+                .step_macs(recipe.geometry().as_ref(), flatmin::step::stores_perturbation(&tail, recipe)),
         });
     }
     Ok(Inspection {
@@ -124,6 +128,11 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
         arena_bytes: plan.bytes,
         arena_lower_bound: plan.lower_bound,
         arena_greedy_bytes: network.greedy_arena_bytes,
+        patched: [2, 4]
+            .into_iter()
+            .filter_map(|grid| packer::patches(network, grid))
+            .filter(|patched| patched.peak_bytes < plan.bytes)
+            .collect(),
         layers: layers.collect(),
         cuts,
         replay_capacity: recipe.replay_capacity,
@@ -157,6 +166,14 @@ impl fmt::Display for Inspection {
             ]);
         }
         writeln!(f, "{table}")?;
+        for packer::Patched { grid, operators, peak_bytes, extra_macs } in &self.patched {
+            writeln!(
+                f,
+                "the first {operators} operators in {grid}x{grid} patches (not built) would need {peak_bytes} bytes, \
+                 {:.2} of the arena, and {extra_macs} more MACs",
+                *peak_bytes as f64 / arena as f64
+            )?;
+        }
         if self.cuts.is_empty() {
             return write!(f, "no trainable tail: the network does not end in fully connected layers");
         }
@@ -213,7 +230,7 @@ pub fn constants(file: &PackFile, path: &Path) -> Result<String> {
          /// Its sizes, for buffers that are sized when the firmware is compiled.\n\
          pub const SIZES: flatmin::Sizes = flatmin::Sizes {{\n    input_length: {},\n    feature_length: {},\n    \
          output_length: {},\n    arena_bytes: {},\n    tail_layers: {},\n    tail_weights: {},\n    \
-         tail_outputs: {},\n}};\n\
+         tail_outputs: {},\n    tail_parameters: {},\n    workspace_floats: {},\n    tail_is_chain: {},\n}};\n\
          /// CRC-32 of the pack.\n\
          pub const CRC32: u32 = {:#010x};\n",
         sizes.input_length,
@@ -223,6 +240,9 @@ pub fn constants(file: &PackFile, path: &Path) -> Result<String> {
         sizes.tail_layers,
         sizes.tail_weights,
         sizes.tail_outputs,
+        sizes.tail_parameters,
+        sizes.workspace_floats,
+        sizes.tail_is_chain,
         file.pack().crc32(),
     ))
 }

@@ -107,8 +107,8 @@ fn run(cli: Cli) -> Result<()> {
             let report = bench::measure_training(&bench::Emulated::named(&board)?)?;
             if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
         }
-        Some(Command::Bench { board, model, cases, json, train: false }) => {
-            run_bench(&board, model.as_deref(), cases, json)
+        Some(Command::Bench { board, model, cases, grid, json, train: false }) => {
+            run_bench(&board, model.as_deref(), cases, grid.as_deref(), json)
         }
         Some(Command::Experiment { name, quick, json, seed, shard, output }) => {
             let options = experiments::Options { quick, seed, shard, folder: output };
@@ -118,14 +118,17 @@ fn run(cli: Cli) -> Result<()> {
     }
 }
 
-fn run_bench(board: &str, model: Option<&Path>, cases: bool, json: bool) -> Result<()> {
+fn run_bench(board: &str, model: Option<&Path>, cases: bool, grid: Option<&Path>, json: bool) -> Result<()> {
     let model = model.map(Model::open).transpose()?;
     if board == "host" {
+        anyhow::ensure!(!cases && grid.is_none(), "--cases and --grid are for emulated boards");
         let model = model.map_or_else(bundled_model, Ok)?;
         let report = bench::measure_host(&model)?;
         return if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) };
     }
-    let report = bench::Emulated::named(board)?.measure(model.as_ref(), cases)?;
+    let board = bench::Emulated::named(board)?;
+    let grid = grid.map(bench::Grid::open).transpose()?;
+    let report = board.measure(model.as_ref(), bench::Extras { cases, grid: grid.as_ref() })?;
     if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
 }
 
@@ -268,11 +271,11 @@ fn pack(model: &Path, layers: Option<usize>, output: &Path, json: bool) -> Resul
     if json {
         let object = serde_json::json!({
             "pack": output, "rust": rust, "bytes": file.bytes().len(), "crc32": file.pack().crc32(),
-            "tail_parameters": sizes.tail_parameters(), "feature_length": sizes.feature_length,
+            "tail_parameters": sizes.tail_parameters, "feature_length": sizes.feature_length,
         });
         print(object)
     } else {
-        let (bytes, parameters) = (file.bytes().len(), sizes.tail_parameters());
+        let (bytes, parameters) = (file.bytes().len(), sizes.tail_parameters);
         let (output, rust) = (output.display(), rust.display());
         print(format_args!("{output}: {bytes} bytes, {parameters} trainable parameters\n{rust}: constants"))
     }

@@ -118,12 +118,13 @@ impl Model {
         packer::pack(&self.network, self.file_crc32, layers).with_context(|| self.name.clone())
     }
 
-    /// How many layers to train: as many as asked for, or at most two where nothing was asked.
+    /// How many layers to train: as many as asked for; where nothing was asked, the last two fully connected
+    /// layers, or one.
     ///
     /// # Errors
     /// The network ends in fewer trainable layers, or in none; the message says why.
     pub fn tail_layers(&self, asked: Option<usize>) -> Result<usize> {
-        let layers = asked.unwrap_or_else(|| self.network.trainable_layers().clamp(1, 2));
+        let layers = asked.unwrap_or_else(|| self.network.chain_layers().clamp(1, 2));
         packer::check_layers(&self.network, layers).with_context(|| self.name.clone())?;
         Ok(layers)
     }

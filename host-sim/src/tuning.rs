@@ -181,7 +181,7 @@ pub fn tune(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl F
         train_ram_bytes: plan.total_bytes(),
         ram: Vec::new(),
         ram_announced_bytes: None,
-        tail_parameters: file.pack().sizes().tail_parameters(),
+        tail_parameters: file.pack().sizes().tail_parameters,
         macs: tuner.macs(),
         weights_crc32: tuner.weights_crc32(),
         instructions: None,

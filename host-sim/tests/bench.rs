@@ -50,6 +50,19 @@ fn the_host_prints_one_object_with_the_four_shapes() {
     assert!(report["nanoseconds"].as_f64().unwrap() > 0.0);
     assert!(report["litert"].is_null());
     assert!(report["litert_missing"].as_str().unwrap().contains("no-such-python"));
+    assert!(report["tflite_micro"].is_null() && report["ratios"]["tflite_micro"].is_null());
+    assert!(report["tflite_micro_missing"].as_str().unwrap().contains("no-such-python"));
+}
+
+#[test]
+fn a_folder_without_a_grid_is_answered_with_how_to_make_one() {
+    let empty = tempfile::tempdir().unwrap();
+    flatmin()
+        .args(["bench", "--board", "mps2-an386", "--grid"])
+        .arg(empty.path())
+        .assert()
+        .failure()
+        .stderr(contains("cases.json").and(contains("generate.py")));
 }
 
 #[test]

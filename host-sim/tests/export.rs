@@ -48,11 +48,14 @@ fn every_method_and_depth_reads_back_as_the_tuned_device() {
 
 #[test]
 fn layers_without_room_are_refused() {
-    // Operator 0 of the bundled network is a convolution, and there is no operator 99.
+    // The bundled network ends in a softmax, and there is no operator 99.
     let bytes = model_bytes(WEARER).unwrap();
     let subject = subject();
     let weights = [0; 1];
+    let file = subject.model.pack(1).unwrap();
+    let softmax = subject.model.network.steps.last().unwrap().index;
     let layer = flatmin::TunedLayer {
+        layer: file.pack().trained_layers().next().unwrap(),
         weights: &weights,
         biases: &[0],
         scales: &[1.0],
@@ -60,13 +63,13 @@ fn layers_without_room_are_refused() {
         input: flatmin::Affine { scale: 1.0, zero_point: 0 },
         output: flatmin::Affine { scale: 1.0, zero_point: 0 },
     };
-    for place in [0, 99] {
-        let refused = tflite::replace_dense(bytes, &[place], [layer].into_iter()).unwrap_err();
-        assert_eq!(refused.to_string(), format!("operator {place} (FULLY_CONNECTED): is not there"));
+    for place in [softmax, 99] {
+        let refused = tflite::replace_layers(bytes, &[place], [layer].into_iter()).unwrap_err();
+        assert_eq!(refused.to_string(), format!("operator {place}: is not there"));
     }
     // The right place, but another layer's size.
     let dense = subject.model.network.steps.iter().find(|step| step.name == "FULLY_CONNECTED").unwrap().index;
-    let refused = tflite::replace_dense(bytes, &[dense], [layer].into_iter()).unwrap_err().to_string();
+    let refused = tflite::replace_layers(bytes, &[dense], [layer].into_iter()).unwrap_err().to_string();
     assert!(refused.contains("take 1 bytes, the file has"), "{refused}");
     let gone = Model::parse("in memory".into(), bytes).unwrap().with_file(<[u8]>::len).unwrap_err();
     assert!(gone.to_string().contains("in memory"), "{gone}");

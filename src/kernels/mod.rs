@@ -71,7 +71,12 @@ impl<'a> Requantization<'a> {
 /// The taps of a window along one axis that fall inside the input: (first tap, taps, input position of the
 /// first). `output` is the output's position.
 #[inline]
-fn taps_inside(window: &Window, axis: usize, output: usize, extent: usize) -> (usize, usize, usize) {
+pub(crate) fn taps_inside(
+    window: &Window,
+    axis: usize,
+    output: usize,
+    extent: usize,
+) -> (usize, usize, usize) {
     let [filter, dilation, padding] = [window.filter[axis], window.dilation[axis], window.padding[axis]];
     let origin = output * window.stride[axis];
     // Taps before `first` lie in the padding in front.

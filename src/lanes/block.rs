@@ -5,6 +5,47 @@ use super::LANES;
 #[cfg(flatmin_vfp)]
 use super::vfp;
 
+/// A weight: trained ones are f32, frozen ones the pack's int8 values, whose scale is applied to the sums and to
+/// `delta`.
+pub trait Weight: Copy {
+    /// As a factor.
+    fn value(self) -> f32;
+
+    /// The weights themselves, if they are floats.
+    fn floats(weights: &[Self]) -> Option<&[f32]>;
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn floats(weights: &[Self]) -> Option<&[f32]> {
+        Some(weights)
+    }
+}
+
+impl Weight for i8 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        f32::from(self)
+    }
+
+    #[inline(always)]
+    fn floats(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+}
+
+/// Four rows of floats, if they are floats.
+#[cfg(flatmin_vfp)]
+#[inline(always)]
+fn rows_of_floats<W: Weight>([a, b, c, d]: [&[W]; ROWS]) -> Option<[&[f32]; ROWS]> {
+    Some([W::floats(a)?, W::floats(b)?, W::floats(c)?, W::floats(d)?])
+}
+
 /// Rows or channels that share what is loaded.
 pub const ROWS: usize = 4;
 
@@ -13,10 +54,10 @@ pub type Lanes = [[f32; LANES]; ROWS];
 
 /// `sums[r][i mod LANES] += rows[r][i] * x[i]`, i ascending.
 #[inline(always)]
-pub fn dots(sums: &mut Lanes, rows: [&[f32]; ROWS], x: &[f32]) {
+pub fn dots<W: Weight>(sums: &mut Lanes, rows: [&[W]; ROWS], x: &[f32]) {
     #[cfg(flatmin_vfp)]
     let (rows, x) = {
-        let done = vfp::dots(sums, rows, x);
+        let done = rows_of_floats(rows).map_or(0, |rows| vfp::dots(sums, rows, x));
         if done == x.len() {
             return;
         }
@@ -27,26 +68,26 @@ pub fn dots(sums: &mut Lanes, rows: [&[f32]; ROWS], x: &[f32]) {
         let (x, x_rest) = x.as_chunks::<LANES>();
         for (row, x) in row.iter().zip(x) {
             for ((sum, &w), &x) in sums.iter_mut().zip(row).zip(x) {
-                *sum += w * x;
+                *sum += w.value() * x;
             }
         }
         for ((sum, &w), &x) in sums.iter_mut().zip(row_rest).zip(x_rest) {
-            *sum += w * x;
+            *sum += w.value() * x;
         }
     }
 }
 
 /// `sums[i] += sum_o factors[o] * rows[o * stride + i]`, o ascending, for a block of N columns.
 #[inline(always)]
-pub fn combine<const N: usize>(sums: &mut [f32; N], factors: &[f32], rows: &[f32], stride: usize) {
+pub fn combine<const N: usize, W: Weight>(sums: &mut [f32; N], factors: &[f32], rows: &[W], stride: usize) {
     #[cfg(flatmin_vfp)]
-    if let Some(sums) = sums.as_mut_slice().as_mut_array::<16>() {
+    if let (Some(sums), Some(rows)) = (sums.as_mut_slice().as_mut_array::<16>(), W::floats(rows)) {
         return vfp::combine(sums, factors, rows, stride);
     }
     for (&factor, row) in factors.iter().zip(rows.chunks(stride.max(1))) {
         let Some(row) = row.first_chunk::<N>() else { return };
         for (sum, &w) in sums.iter_mut().zip(row) {
-            *sum += factor * w;
+            *sum += factor * w.value();
         }
     }
 }
@@ -96,9 +137,15 @@ pub fn outer<const M: usize, const N: usize>(
 
 /// `sums[k] += sum_p a[p * steps[0] + k] * b[p * steps[1] + k]`, p ascending, below `count`.
 #[inline(always)]
-pub fn products<const N: usize>(sums: &mut [f32; N], a: &[f32], b: &[f32], steps: [usize; 2], count: usize) {
+pub fn products<const N: usize, W: Weight>(
+    sums: &mut [f32; N],
+    a: &[f32],
+    b: &[W],
+    steps: [usize; 2],
+    count: usize,
+) {
     #[cfg(flatmin_vfp)]
-    if let Some(sums) = sums.as_mut_slice().as_mut_array::<16>()
+    if let (Some(sums), Some(b)) = (sums.as_mut_slice().as_mut_array::<16>(), W::floats(b))
         && vfp::products(sums, a, b, steps, count)
     {
         return;
@@ -106,7 +153,7 @@ pub fn products<const N: usize>(sums: &mut [f32; N], a: &[f32], b: &[f32], steps
     for (a, b) in a.chunks(steps[0].max(1)).zip(b.chunks(steps[1].max(1))).take(count) {
         let (Some(a), Some(b)) = (a.first_chunk::<N>(), b.first_chunk::<N>()) else { return };
         for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
+            *sum += a * b.value();
         }
     }
 }
@@ -129,21 +176,21 @@ pub fn add_to_rows(mut rows: [&mut [f32]; ROWS], factors: [f32; ROWS], x: &[f32]
 
 /// `sum_k x[p][k] * w[o][k]` for every p and o, k ascending: one sum each, no lanes.
 #[inline(always)]
-pub fn matrix(x: [&[f32]; ROWS], w: [&[f32]; ROWS]) -> Lanes {
+pub fn matrix<W: Weight>(x: [&[f32]; ROWS], w: [&[W]; ROWS]) -> Lanes {
     #[cfg(not(flatmin_vfp))]
     let mut sums: Lanes = [[0.0; LANES]; ROWS];
     #[cfg(flatmin_vfp)]
-    let (mut sums, done) = vfp::matrix(x, w);
+    let (mut sums, done) = rows_of_floats(w).map_or(([[0.0; LANES]; ROWS], 0), |w| vfp::matrix(x, w));
     #[cfg(flatmin_vfp)]
     if done == x[0].len() {
         return sums;
     }
     #[cfg(flatmin_vfp)]
-    let [x, w] = [x, w].map(|rows| rows.map(|row| row.get(done..).unwrap_or(&[])));
+    let (x, w) = (x.map(|x| x.get(done..).unwrap_or(&[])), w.map(|w| w.get(done..).unwrap_or(&[])));
     for (sums, x) in sums.iter_mut().zip(x) {
         for (sum, w) in sums.iter_mut().zip(w) {
             for (&x, &w) in x.iter().zip(w) {
-                *sum += x * w;
+                *sum += x * w.value();
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The bytes of a pack: format version 2, little endian throughout.
+//! The bytes of a pack: format version 3, little endian throughout.
 //!
 //! | part | where | what |
 //! | --- | --- | --- |
@@ -7,9 +7,12 @@
 //! | operators | `header::OPERATORS` | one record of [`operator::BYTES`] each, in execution order |
 //! | constants | anywhere behind | weights (int8), biases, mantissas, shifts (int32), scales (float32), parameters (int32), each array 16-byte aligned from the pack's start |
 //! | borders | `header::BORDERS` | u16 tensor indices: the inputs, then the outputs |
+//! | tail's values | `header::VALUES` | one record of [`value::BYTES`] for every f32 array of the tail, the features first |
+//! | tail's nodes | `header::NODES` | one record of [`node::BYTES`] for every operator of the tail but a softmax at the end |
 //!
-//! The first `TRUNK_OPERATORS` operators are frozen; the rest is the tail: fully connected operators, one
-//! behind the other, with at most one softmax at the end. Convolution weights are OHWI, depthwise 1HWC, dense
+//! The first `TRUNK_OPERATORS` operators are frozen; the rest is the tail, with at most one softmax at its end.
+//! A tail without values and nodes is a chain: fully connected operators, one behind the other, all of them
+//! trained. Convolution weights are OHWI, depthwise 1HWC, dense
 //! `[out, in]`, as in the `.tflite`. Constants are used where they lie: a pack in flash costs no RAM.
 //!
 //! A later version that changes any byte's meaning raises [`VERSION`]; readers refuse versions they don't know.
@@ -18,7 +21,7 @@
 pub const MAGIC: [u8; 8] = *b"flatmin\0";
 
 /// Version of this format.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The alignment that a pack must have in memory, in bytes.
 pub const ALIGNMENT: usize = 16;
@@ -26,12 +29,12 @@ pub const ALIGNMENT: usize = 16;
 /// Offsets of the header's fields.
 pub mod header {
     /// Size of the header.
-    pub const BYTES: usize = 80;
+    pub const BYTES: usize = 112;
     /// [`super::MAGIC`], 8 bytes.
     pub const MAGIC: usize = 0;
     /// u16, [`super::VERSION`].
     pub const VERSION: usize = 8;
-    /// u16, number of fully connected operators in the tail.
+    /// u16, number of layers that are trained.
     pub const TAIL_LAYERS: usize = 10;
     /// u32, size of the whole pack in bytes.
     pub const TOTAL_BYTES: usize = 12;
@@ -49,7 +52,7 @@ pub mod header {
     pub const TRUNK_OPERATORS: usize = 28;
     /// u16, index of the network's first input tensor.
     pub const INPUT_TENSOR: usize = 30;
-    /// u16, index of the tensor at the cut: the tail's input.
+    /// u16, index of the tensor at the cut: the tail's first input.
     pub const FEATURE_TENSOR: usize = 32;
     /// u16, index of the network's first output tensor.
     pub const OUTPUT_TENSOR: usize = 34;
@@ -57,13 +60,13 @@ pub mod header {
     pub const ARENA_BYTES: usize = 36;
     /// u32, elements of the input.
     pub const INPUT_LENGTH: usize = 40;
-    /// u32, elements at the cut.
+    /// u32, elements at the cut: of all features together.
     pub const FEATURE_LENGTH: usize = 44;
     /// u32, elements of the output.
     pub const OUTPUT_LENGTH: usize = 48;
-    /// u32, weights of the tail (biases not counted).
+    /// u32, weights of the trained layers that are trained themselves (biases not counted).
     pub const TAIL_WEIGHTS: usize = 52;
-    /// u32, sum of the tail layers' output widths, which is the number of biases.
+    /// u32, sum of the trained layers' output channels.
     pub const TAIL_OUTPUTS: usize = 56;
     /// f32, real value of one quantization step at the cut as the f32 tail sees it: the latents' scale is
     /// folded into the first layer's weights, so that rho means the same for every network.
@@ -78,6 +81,20 @@ pub mod header {
     pub const OUTPUT_COUNT: usize = 74;
     /// u32, offset of the list of inputs and outputs.
     pub const BORDERS: usize = 76;
+    /// u32, f32 parameters that are trained.
+    pub const TAIL_PARAMETERS: usize = 80;
+    /// u32, floats of the tail's workspace.
+    pub const WORKSPACE_FLOATS: usize = 84;
+    /// u32, offset of the tail's values.
+    pub const VALUES: usize = 88;
+    /// u32, offset of the tail's nodes.
+    pub const NODES: usize = 92;
+    /// u16, number of values.
+    pub const VALUE_COUNT: usize = 96;
+    /// u16, number of nodes; 0 for a chain.
+    pub const NODE_COUNT: usize = 98;
+    /// u16, number of leading values that are features.
+    pub const FEATURE_COUNT: usize = 100;
 }
 
 /// Offsets of a tensor record's fields.
@@ -186,4 +203,53 @@ pub mod operator {
     pub const GROUPED_CONV_2D: u16 = 16;
     /// One above the highest kind.
     pub const KINDS: usize = 17;
+}
+
+/// Offsets of the fields of a tail value's record: an f32 array in the tail's workspace.
+pub mod value {
+    /// Size of a record.
+    pub const BYTES: usize = 12;
+    /// u16, tensor whose shape and quantization it has.
+    pub const TENSOR: usize = 0;
+    /// u32, first float of the activation.
+    pub const ACTIVATION: usize = 4;
+    /// u32, first float of the loss's gradient by it; [`NONE`] if nothing needs that.
+    pub const DELTA: usize = 8;
+    /// [`DELTA`]: there is none.
+    pub const NONE: u32 = u32::MAX;
+}
+
+/// Offsets of the fields of a tail node's record: what operator `TRUNK_OPERATORS + i` is in f32.
+pub mod node {
+    /// Size of a record.
+    pub const BYTES: usize = 16;
+    /// u16, bits of the values below.
+    pub const FLAGS: usize = 0;
+    /// u16, index of a value; [`NONE`] where the operator reads a constant or nothing.
+    pub const INPUT: usize = 2;
+    /// u16, likewise.
+    pub const SECOND_INPUT: usize = 4;
+    /// u16, index of a value.
+    pub const OUTPUT: usize = 6;
+    /// u16, code of a `Function`: the fused activation, or what a lookup computes.
+    pub const FUNCTION: usize = 8;
+    /// u32, first of its parameters among all: weights, then biases.
+    pub const PARAMETERS: usize = 12;
+    /// [`INPUT`], [`SECOND_INPUT`]: no value.
+    pub const NONE: u16 = u16::MAX;
+    /// [`FLAGS`]: the weights are trained.
+    pub const TRAINS_WEIGHTS: u16 = 1;
+    /// [`FLAGS`]: the biases are trained.
+    pub const TRAINS_BIASES: u16 = 2;
+    /// [`FLAGS`]: the gradient by the input is needed.
+    pub const INPUT_DELTA: u16 = 4;
+    /// [`FLAGS`]: no node behind this one adds to that gradient.
+    pub const INPUT_FIRST: u16 = 8;
+    /// [`FLAGS`]: the gradient by the second input is needed.
+    pub const SECOND_DELTA: u16 = 16;
+    /// [`FLAGS`]: no node behind this one adds to that gradient.
+    pub const SECOND_FIRST: u16 = 32;
+    /// [`FLAGS`]: the int8 output's scale and zero point follow the range that the tuned layer has on the
+    /// device; all that read it are trained layers, or it is the output.
+    pub const REFIT: u16 = 64;
 }

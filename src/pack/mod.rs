@@ -6,16 +6,20 @@
 pub(crate) mod bytes;
 mod error;
 pub mod format;
+mod function;
 mod records;
 mod sizes;
+mod tail;
 mod validate;
 
 use crate::trunk::Operators;
 use bytes::{f32_at, size_at, u16_at, u32_at};
 pub use error::PackError;
 use format::{header, operator, tensor};
+pub use function::Function;
 pub use records::{Activation, OperatorRecord, TensorRecord, Window};
 pub use sizes::Sizes;
+pub use tail::{TailNode, TailValue, TrainedLayer};
 
 /// The checksum of packs, tails and messages: CRC-32/ISO-HDLC, the one of zlib and Ethernet.
 pub(crate) const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
@@ -52,7 +56,7 @@ macro_rules! include_pack {
 ///
 /// ```
 /// use flatmin::{Pack, PackError};
-/// assert_eq!(Pack::new(b"nonsense").err(), Some(PackError::Truncated { needed: 80, found: 8 }));
+/// assert_eq!(Pack::new(b"nonsense").err(), Some(PackError::Truncated { needed: 112, found: 8 }));
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Pack<'a> {
@@ -177,14 +181,6 @@ impl<'a> Pack<'a> {
     /// Operator record `index`; all zeros, which is no kind, if there is none.
     pub fn operator(&self, index: u16) -> OperatorRecord {
         OperatorRecord::read(self.record(header::OPERATORS, operator::BYTES, index))
-    }
-
-    /// The fully connected operators of the tail, first to last.
-    pub fn tail_operators(&self) -> impl Iterator<Item = OperatorRecord> + 'a {
-        let pack = *self;
-        (pack.trunk_operators()..pack.operator_count())
-            .map(move |i| pack.operator(i))
-            .filter(|op| op.kind == operator::FULLY_CONNECTED)
     }
 
     /// Multiply-adds of one run of the trunk.

@@ -11,18 +11,25 @@ use super::format::{MAGIC, VERSION, header};
 pub struct Sizes {
     /// Elements of an input, int8.
     pub input_length: usize,
-    /// Elements at the cut, int8.
+    /// Elements at the cut, int8: of all features together.
     pub feature_length: usize,
     /// Elements of the output: the classes.
     pub output_length: usize,
     /// Bytes of the activation arena of int8 inference.
     pub arena_bytes: usize,
-    /// Trainable dense layers.
+    /// Layers that are trained.
     pub tail_layers: usize,
-    /// Weights of the trainable layers.
+    /// Weights that are trained.
     pub tail_weights: usize,
-    /// Biases of the trainable layers: the sum of their widths.
+    /// Output channels of the trained layers.
     pub tail_outputs: usize,
+    /// f32 parameters that are trained: weights and biases.
+    pub tail_parameters: usize,
+    /// Floats that one sample's way through the tail and back takes.
+    pub workspace_floats: usize,
+    /// The tail is a chain of fully connected layers, all trained: an ascent of one sample then needs no gradient
+    /// buffer.
+    pub tail_is_chain: bool,
 }
 
 impl Sizes {
@@ -54,11 +61,9 @@ impl Sizes {
             tail_layers: u16_at(pack, header::TAIL_LAYERS) as usize,
             tail_weights: size_at(pack, header::TAIL_WEIGHTS),
             tail_outputs: size_at(pack, header::TAIL_OUTPUTS),
+            tail_parameters: size_at(pack, header::TAIL_PARAMETERS),
+            workspace_floats: size_at(pack, header::WORKSPACE_FLOATS),
+            tail_is_chain: u16_at(pack, header::NODE_COUNT) == 0,
         }
-    }
-
-    /// Trainable parameters: weights and biases.
-    pub const fn tail_parameters(&self) -> usize {
-        self.tail_weights.saturating_add(self.tail_outputs)
     }
 }

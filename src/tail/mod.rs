@@ -1,21 +1,29 @@
 //! The trainable layers behind the cut, in f32: shape, first pass, and the pass at `w + e`.
 //!
-//! The tail knows no optimizer; it reads and writes flat parameter buffers. Layout of every such buffer, layer
-//! after layer: weights `[outputs, inputs]` row-major, then biases `[outputs]`.
+//! A tail is a chain of fully connected layers ([`TailShape`]), whose ascent of one sample needs no written weight,
+//! or a graph of any layers ([`GraphTail`]). It knows no optimizer; it reads and writes flat parameter buffers.
+//! Layout of every such buffer, layer after layer: weights as in the pack (`[outputs, inputs]` row-major of a fully
+//! connected layer), then biases `[outputs]`.
 
+mod chain;
 pub mod dense;
+mod graph;
 pub mod kernels;
 mod loss;
 
 use crate::optim::{BiasTreatment, Geometry, Segment};
-use crate::pack::{Activation, Pack};
-use dense::{DenseShape, FirstPass};
-use heapless::Vec;
+use crate::pack::Pack;
+pub use chain::{TailShape, Workspace};
+pub use graph::GraphTail;
+pub(crate) use graph::{is_weighted, shape};
 pub(crate) use loss::argmax;
 pub use loss::{Target, softmax_cross_entropy};
 
-/// Most layers that a tail may have.
-pub const MAX_LAYERS: usize = 8;
+/// Most layers that a chain may have.
+pub const MAX_CHAIN_LAYERS: usize = 8;
+
+/// Most layers that a tail may train.
+pub const MAX_LAYERS: usize = 32;
 
 /// Why layers do not make a tail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,8 +33,8 @@ pub enum TailError {
     /// No layer at all: there is nothing to train.
     #[error("the tail has no layer to train; pack with --layers 1 or more")]
     Empty,
-    /// More than [`MAX_LAYERS`].
-    #[error("the tail has more than {MAX_LAYERS} layers")]
+    /// More than [`MAX_CHAIN_LAYERS`].
+    #[error("the chain has more than {MAX_CHAIN_LAYERS} layers")]
     TooDeep,
     /// The loss is taken of bare logits, so that nothing may stand behind the last layer.
     #[error("the last layer has an activation; the loss wants bare logits")]
@@ -43,358 +51,139 @@ pub enum TailError {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layer {
-    shape: DenseShape,
-    /// First parameter in a flat buffer.
-    parameters: usize,
-    /// First output in a buffer of all layers' outputs.
-    outputs: usize,
-}
-
-impl Layer {
-    fn parameters<'a>(&self, all: &'a [f32]) -> &'a [f32] {
-        all.get(self.parameters..self.parameters + self.shape.parameters()).unwrap_or(&[])
+/// What a step of an optimizer needs of a tail. Every buffer is flat.
+pub trait Tail {
+    /// Number of parameters.
+    fn parameters(&self) -> usize;
+    /// Floats of one sample's features, which begin the workspace.
+    fn features(&self) -> usize;
+    /// Length of the output.
+    fn classes(&self) -> usize;
+    /// Floats of the workspace.
+    fn workspace_floats(&self) -> usize;
+    /// What the parameters are, in order.
+    fn segments(&self) -> impl Iterator<Item = Segment> + Clone;
+    /// Forward at `parameters`, for the features in `workspace`: the loss, and in the workspace its gradient by the
+    /// output.
+    fn loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32;
+    /// `gradient += scale * dL/dw`, after [`Self::loss`] at the same parameters.
+    fn backward(
+        &self,
+        parameters: &[f32],
+        scale: f32,
+        bias: BiasTreatment,
+        workspace: &mut [f32],
+        gradient: &mut [f32],
+    );
+    /// The output after [`Self::loss`].
+    fn output<'w>(&self, workspace: &'w [f32]) -> &'w [f32];
+    /// Multiply-adds of one forward pass.
+    fn forward_macs(&self) -> u64;
+    /// Multiply-adds of one backward pass.
+    fn backward_macs(&self) -> u64;
+    /// The chain, if it is one: its samples can be perturbed one by one without a written weight.
+    fn chain(&self) -> Option<&TailShape> {
+        None
     }
-
-    fn parameters_mut<'a>(&self, all: &'a mut [f32]) -> &'a mut [f32] {
-        all.get_mut(self.parameters..self.parameters + self.shape.parameters()).unwrap_or(&mut [])
-    }
-
-    fn outputs<'a>(&self, all: &'a [f32]) -> &'a [f32] {
-        all.get(self.outputs..self.outputs + self.shape.outputs).unwrap_or(&[])
-    }
-
-    fn outputs_mut<'a>(&self, all: &'a mut [f32]) -> &'a mut [f32] {
-        all.get_mut(self.outputs..self.outputs + self.shape.outputs).unwrap_or(&mut [])
-    }
-}
-
-/// The chain of dense layers that is trained.
-///
-/// ```
-/// use flatmin::{Activation, tail::{TailShape, dense::DenseShape}};
-/// let tail = TailShape::new(&[
-///     DenseShape { inputs: 64, outputs: 32, activation: Activation::Relu },
-///     DenseShape { inputs: 32, outputs: 10, activation: Activation::None },
-/// ])?;
-/// assert_eq!(tail.parameters(), 64 * 32 + 32 + 32 * 10 + 10);
-/// # Ok::<(), flatmin::tail::TailError>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TailShape {
-    layers: Vec<Layer, MAX_LAYERS>,
-    parameters: usize,
-    outputs: usize,
-}
-
-impl TailShape {
-    /// A tail of these layers, first to last.
-    ///
-    /// # Errors
-    /// See [`TailError`].
-    pub fn new(shapes: &[DenseShape]) -> Result<Self, TailError> {
-        let mut tail = Self { layers: Vec::new(), parameters: 0, outputs: 0 };
-        for (index, &shape) in shapes.iter().enumerate() {
-            let before = tail.layers.last().map_or(shape.inputs, |l| l.shape.outputs);
-            if before != shape.inputs {
-                return Err(TailError::Mismatch { layer: index, expected: before, found: shape.inputs });
-            }
-            let layer = Layer { shape, parameters: tail.parameters, outputs: tail.outputs };
-            tail.layers.push(layer).map_err(|_| TailError::TooDeep)?;
-            tail.parameters += shape.parameters();
-            tail.outputs += shape.outputs;
-        }
-        match shapes.last() {
-            None => Err(TailError::Empty),
-            Some(last) if last.activation != Activation::None => Err(TailError::LastActivation),
-            Some(_) => Ok(tail),
+    /// Multiply-adds of one sample's share of a step; `stored` where the ascent is written into the weights.
+    fn step_macs(&self, geometry: Option<&Geometry>, stored: bool) -> u64 {
+        let passes = if geometry.is_some() { 2 } else { 1 };
+        match self.chain() {
+            Some(chain) => chain.step_macs(geometry, stored),
+            None => passes * (self.forward_macs() + self.backward_macs()),
         }
     }
+}
 
-    /// The tail of a pack.
+/// The tail of a pack.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // One of them, in one place.
+pub enum PackedTail<'p> {
+    /// Fully connected layers, one behind the other.
+    Chain(TailShape),
+    /// Any layers.
+    Graph(GraphTail<'p>),
+}
+
+impl<'p> PackedTail<'p> {
+    /// The tail of `pack`.
     ///
     /// # Errors
     /// [`TailError::Empty`] for a pack without trainable layers.
-    pub fn of(pack: &Pack) -> Result<Self, TailError> {
-        let mut shapes: Vec<DenseShape, MAX_LAYERS> = Vec::new();
-        for op in pack.tail_operators() {
-            let shape = DenseShape {
-                inputs: pack.tensor(op.input).len(),
-                outputs: pack.tensor(op.output).channels,
-                activation: op.fused_activation(),
-            };
-            shapes.push(shape).map_err(|_| TailError::TooDeep)?;
-        }
-        Self::new(&shapes)
-    }
-
-    /// Weights and biases of all layers.
-    pub fn parameters(&self) -> usize {
-        self.parameters
-    }
-
-    /// Sum of the layers' output widths.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    /// Length of the tail's input.
-    pub fn features(&self) -> usize {
-        self.layers.first().map_or(0, |l| l.shape.inputs)
-    }
-
-    /// Length of the tail's output.
-    pub fn classes(&self) -> usize {
-        self.layers.last().map_or(0, |l| l.shape.outputs)
-    }
-
-    /// The layers' shapes, first to last.
-    pub fn layers(&self) -> impl ExactSizeIterator<Item = DenseShape> + '_ {
-        self.layers.iter().map(|l| l.shape)
-    }
-
-    /// What the flat buffers hold, in order: weights, biases, weights, biases, and so on.
-    pub fn segments(&self) -> impl Iterator<Item = Segment> + Clone + '_ {
-        self.layers.iter().flat_map(|l| {
-            [
-                Segment { length: l.shape.weights(), is_bias: false },
-                Segment { length: l.shape.outputs, is_bias: true },
-            ]
-        })
-    }
-
-    /// Floats that [`Workspace::new`] needs.
-    pub const fn workspace_length(features: usize, outputs: usize) -> usize {
-        features.saturating_add(outputs.saturating_mul(4))
-    }
-
-    /// The network's function: outputs of all layers at `parameters`, for the features in `workspace`. The
-    /// logits are then [`Workspace::logits`].
-    pub fn forward(&self, parameters: &[f32], workspace: &mut Workspace) {
-        let Workspace { features, first, second } = workspace;
-        let mut input: &[f32] = features;
-        let mut rest: &mut [f32] = first.outputs;
-        for (index, layer) in self.layers.iter().enumerate() {
-            let (y, behind) = core::mem::take(&mut rest).split_at_mut(layer.shape.outputs);
-            dense::forward(&layer.shape, layer.parameters(parameters), input, y);
-            if index == 0 {
-                // The perturbed pass starts from this layer's z: see `dense::shift_first_layer`.
-                layer.outputs_mut(second.outputs).copy_from_slice(y);
-            }
-            dense::activate(layer.shape.activation, y);
-            (input, rest) = (y, behind);
+    pub fn of(pack: &Pack<'p>) -> Result<Self, TailError> {
+        match GraphTail::of(pack) {
+            Some(graph) => Ok(Self::Graph(graph)),
+            None => TailShape::of(pack).map(Self::Chain),
         }
     }
+}
 
-    /// Forward, loss and deltas at `parameters`. Returns the loss.
-    pub fn first_pass(
+/// Calls a method of whichever it is.
+macro_rules! either {
+    ($self:ident, $tail:ident => $call:expr) => {
+        match $self {
+            PackedTail::Chain($tail) => $call,
+            PackedTail::Graph($tail) => $call,
+        }
+    };
+}
+
+impl Tail for PackedTail<'_> {
+    fn parameters(&self) -> usize {
+        either!(self, tail => tail.parameters())
+    }
+
+    fn features(&self) -> usize {
+        either!(self, tail => tail.features())
+    }
+
+    fn classes(&self) -> usize {
+        either!(self, tail => tail.classes())
+    }
+
+    fn workspace_floats(&self) -> usize {
+        either!(self, tail => tail.workspace_floats())
+    }
+
+    fn segments(&self) -> impl Iterator<Item = Segment> + Clone {
+        let (chain, graph) = match self {
+            Self::Chain(tail) => (Some(tail.segments()), None),
+            Self::Graph(tail) => (None, Some(tail.segments())),
+        };
+        chain.into_iter().flatten().chain(graph.into_iter().flatten())
+    }
+
+    fn loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32 {
+        either!(self, tail => tail.loss(parameters, target, workspace))
+    }
+
+    fn backward(
         &self,
         parameters: &[f32],
-        target: impl Into<Target>,
-        workspace: &mut Workspace,
-    ) -> f32 {
-        self.forward(parameters, workspace);
-        let pass = &mut workspace.first;
-        let Some(last) = self.layers.last() else { return f32::NAN };
-        let loss = softmax_cross_entropy(last.outputs(pass.outputs), target, last.outputs_mut(pass.deltas));
-        self.backward(pass, |layer, delta, d_input| {
-            dense::backward_input(&layer.shape, layer.parameters(parameters), delta, d_input);
-        });
-        loss
-    }
-
-    /// Hands deltas down from the last layer to the first.
-    fn backward(&self, pass: &mut Pass, backward_input: impl Fn(&Layer, &[f32], &mut [f32])) {
-        for (below, layer) in self.layers.iter().zip(self.layers.iter().skip(1)).rev() {
-            let (front, back) = pass.deltas.split_at_mut(layer.outputs);
-            let delta = back.get(..layer.shape.outputs).unwrap_or(&[]);
-            let d_input = below.outputs_mut(front);
-            backward_input(layer, delta, d_input);
-            dense::mask(below.shape.activation, below.outputs(pass.outputs), d_input);
-        }
-    }
-
-    /// `||g||^2` of one sample's gradient after a pass; infinite or NaN exactly if the gradient is not safe to
-    /// add.
-    pub fn gradient_norm_squared(&self, workspace: &Workspace, second: bool) -> f32 {
-        let pass = if second { &workspace.second } else { &workspace.first };
-        self.inputs(workspace.features, pass).fold(0.0, |sum, (layer, a)| {
-            let delta = layer.outputs(pass.deltas);
-            sum + crate::lanes::norm_squared(delta) * (crate::lanes::norm_squared(a) + 1.0)
-        })
-    }
-
-    /// Each layer with its input in `pass`.
-    fn inputs<'s>(
-        &'s self,
-        features: &'s [f32],
-        pass: &'s Pass,
-    ) -> impl Iterator<Item = (&'s Layer, &'s [f32])> {
-        let below = self.layers.iter().map(|l| l.outputs(pass.outputs));
-        self.layers.iter().zip(core::iter::once(features).chain(below))
-    }
-
-    /// `||T g||^2` of one sample after the first pass. Leaves the energies for [`Self::perturbed_pass`].
-    pub fn ascent_norm_squared(
-        &self,
-        parameters: &[f32],
-        geometry: &Geometry,
-        workspace: &mut Workspace,
-    ) -> f32 {
-        let Workspace { features, first, second } = workspace;
-        let mut sum = 0.0;
-        for (layer, a) in self.inputs(features, first) {
-            let pass = FirstPass { a, delta: layer.outputs(first.deltas) };
-            // The second pass's deltas are free until it gets there.
-            let energies = layer.outputs_mut(second.deltas);
-            if let Some(eta) = geometry.eta {
-                dense::row_energies(&layer.shape, layer.parameters(parameters), eta, pass, energies);
-            }
-            sum += dense::sample_norm_squared(
-                &layer.shape,
-                layer.parameters(parameters),
-                geometry,
-                pass,
-                energies,
-            );
-        }
-        sum
-    }
-
-    /// Forward, loss and deltas at `w + e`, `e = c T^2 g` of this very sample, after [`Self::first_pass`] and
-    /// [`Self::ascent_norm_squared`]. No parameter is written. Returns the loss at `w + e`.
-    pub fn perturbed_pass(
-        &self,
-        parameters: &[f32],
-        geometry: &Geometry,
-        c: f32,
-        target: impl Into<Target>,
-        workspace: &mut Workspace,
-    ) -> f32 {
-        let Workspace { features, first, second } = workspace;
-        let (mut input, mut rest): (&[f32], &mut [f32]) = (features, second.outputs);
-        for (index, (layer, a)) in self.inputs(features, first).enumerate() {
-            let (z, behind) = core::mem::take(&mut rest).split_at_mut(layer.shape.outputs);
-            let (own, pass) =
-                (layer.parameters(parameters), FirstPass { a, delta: layer.outputs(first.deltas) });
-            if index == 0 {
-                dense::shift_first_layer(
-                    &layer.shape,
-                    own,
-                    geometry,
-                    c,
-                    pass,
-                    layer.outputs(second.deltas),
-                    z,
-                );
-            } else {
-                dense::forward_perturbed(&layer.shape, own, geometry, c, pass, input, z);
-            }
-            dense::activate(layer.shape.activation, z);
-            (input, rest) = (z, behind);
-        }
-        let Some(last) = self.layers.last() else { return f32::NAN };
-        let loss =
-            softmax_cross_entropy(last.outputs(second.outputs), target, last.outputs_mut(second.deltas));
-        let first: &Pass = first;
-        self.backward(second, |layer, delta, d_input| {
-            let below = layer.outputs - layer.shape.inputs;
-            let a = first.outputs.get(below..layer.outputs).unwrap_or(&[]);
-            let pass = FirstPass { a, delta: layer.outputs(first.deltas) };
-            dense::backward_input_perturbed(
-                &layer.shape,
-                layer.parameters(parameters),
-                geometry,
-                c,
-                pass,
-                delta,
-                d_input,
-            );
-        });
-        loss
-    }
-
-    /// `gradient += scale * dL/dw` of the pass that ran last: the first, or with `second` the perturbed one.
-    pub fn accumulate(
-        &self,
         scale: f32,
         bias: BiasTreatment,
-        workspace: &Workspace,
-        second: bool,
+        workspace: &mut [f32],
         gradient: &mut [f32],
     ) {
-        let pass = if second { &workspace.second } else { &workspace.first };
-        for (layer, a) in self.inputs(workspace.features, pass) {
-            let delta = layer.outputs(pass.deltas);
-            dense::accumulate(&layer.shape, scale, bias, a, delta, layer.parameters_mut(gradient));
+        either!(self, tail => tail.backward(parameters, scale, bias, workspace, gradient));
+    }
+
+    fn output<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
+        either!(self, tail => tail.output(workspace))
+    }
+
+    fn forward_macs(&self) -> u64 {
+        either!(self, tail => tail.forward_macs())
+    }
+
+    fn backward_macs(&self) -> u64 {
+        either!(self, tail => tail.backward_macs())
+    }
+
+    fn chain(&self) -> Option<&TailShape> {
+        match self {
+            Self::Chain(tail) => Some(tail),
+            Self::Graph(_) => None,
         }
-    }
-
-    /// Multiply-adds of one sample's share of a step.
-    pub fn step_macs(&self, geometry: Option<&Geometry>, stored: bool) -> u64 {
-        let weights: u64 = self.layers.iter().map(|l| l.shape.weights() as u64).sum();
-        let behind_first = weights - self.layers.first().map_or(0, |l| l.shape.weights() as u64);
-        let pass = weights + behind_first;
-        match geometry {
-            None => pass + weights,
-            Some(_) if stored => 2 * (pass + weights),
-            Some(g) if g.eta.is_some() => pass + weights + 2 * behind_first + weights + 2 * behind_first,
-            Some(_) => pass + weights + 2 * behind_first,
-        }
-    }
-
-    /// Multiply-adds of one forward pass.
-    pub fn forward_macs(&self) -> u64 {
-        self.layers.iter().map(|l| l.shape.weights() as u64).sum()
-    }
-
-    /// Calls `see(layer, lowest, highest)` with the range of every layer's output after [`Self::forward`].
-    pub fn for_each_range(&self, workspace: &Workspace, mut see: impl FnMut(usize, f32, f32)) {
-        for (index, layer) in self.layers.iter().enumerate() {
-            let outputs = layer.outputs(workspace.first.outputs);
-            let low = outputs.iter().fold(f32::INFINITY, |m, &x| m.min(x));
-            let high = outputs.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
-            see(index, low, high);
-        }
-    }
-}
-
-/// Activations and deltas of one pass, all layers one behind the other.
-#[derive(Debug)]
-struct Pass<'a> {
-    outputs: &'a mut [f32],
-    deltas: &'a mut [f32],
-}
-
-/// One sample's features, activations and deltas: two passes' worth, lent for the length of a call.
-#[derive(Debug)]
-pub struct Workspace<'a> {
-    /// The tail's input.
-    pub features: &'a mut [f32],
-    first: Pass<'a>,
-    second: Pass<'a>,
-}
-
-impl<'a> Workspace<'a> {
-    /// Divides `memory`; `None` if it is shorter than [`TailShape::workspace_length`].
-    pub fn new(tail: &TailShape, memory: &'a mut [f32]) -> Option<Self> {
-        let outputs = tail.outputs();
-        let (features, rest) = memory.split_at_mut_checked(tail.features())?;
-        let (y, rest) = rest.split_at_mut_checked(outputs)?;
-        let (delta, rest) = rest.split_at_mut_checked(outputs)?;
-        let (y2, rest) = rest.split_at_mut_checked(outputs)?;
-        let (delta2, _) = rest.split_at_mut_checked(outputs)?;
-        Some(Self {
-            features,
-            first: Pass { outputs: y, deltas: delta },
-            second: Pass { outputs: y2, deltas: delta2 },
-        })
-    }
-
-    /// The tail's output after [`TailShape::forward`] or a first pass; `classes` as the tail has.
-    pub fn logits(&self, classes: usize) -> &[f32] {
-        let outputs: &[f32] = self.first.outputs;
-        outputs.get(outputs.len().saturating_sub(classes)..).unwrap_or(&[])
     }
 }

@@ -100,7 +100,7 @@ impl Tuner<'_> {
 
     fn load<F: NorFlash>(&mut self, store: &Store, flash: &mut F, record: &Record) -> Result<(), StoreError> {
         let mut layers: Layers = [0; MAX_LAYERS * LAYER_BYTES];
-        let layer_bytes = self.tail.layers().len() * LAYER_BYTES;
+        let layer_bytes = self.pack.sizes().tail_layers * LAYER_BYTES;
         let own_layers = layers.get_mut(..layer_bytes).unwrap_or(&mut []);
         let (words, weights) = self.tuned.parts_mut();
         let (words, weights) = (as_bytes(words), as_bytes(weights));
@@ -115,7 +115,7 @@ impl Tuner<'_> {
             scale: f32::from_le_bytes([a, b, c, d]),
             zero_point: i32::from_le_bytes([e, f, g, h]),
         });
-        if !self.tuned.adopt(&self.pack, &self.tail, outputs) {
+        if !self.tuned.adopt(&self.pack, outputs) {
             return Err(StoreError::Damaged { slot: record.slot });
         }
         if record.contents == Contents::Int8 {

@@ -1,9 +1,9 @@
 //! The tuner's answers: requantization, classification, scores, and means over the replay.
 
 use super::{Evaluation, Score, Tuner, TunerError, Version, int8, load, write_features};
-use crate::optim::{BiasTreatment, Geometry};
+use crate::optim::{BiasTreatment, Geometry, sam};
 use crate::requant::{self, Range, TunedLayer};
-use crate::tail::{MAX_LAYERS, Workspace, argmax};
+use crate::tail::{MAX_LAYERS, PackedTail, Tail, Target, Workspace, argmax};
 use crate::trunk;
 
 impl Tuner<'_> {
@@ -16,24 +16,23 @@ impl Tuner<'_> {
         if self.replay.is_empty() {
             return Err(TunerError::NoSamples);
         }
-        let (zero_point, unit) = self.feature_affine();
         let mut ranges = [Range::EMPTY; MAX_LAYERS];
-        if let Some(mut workspace) = Workspace::new(&self.tail, self.scratch) {
-            for slot in 0..self.replay.len() {
-                load(&self.replay, slot, zero_point, unit, workspace.features);
-                self.tail.forward(self.weights, &mut workspace);
-                self.tail.for_each_range(&workspace, |layer, low, high| {
-                    requant::widen(&mut ranges, layer, low, high);
-                });
+        let mut see = |layer, low, high| requant::widen(&mut ranges, layer, low, high);
+        for slot in 0..self.replay.len() {
+            load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
+            match &self.tail {
+                PackedTail::Chain(chain) => {
+                    if let Some(mut workspace) = Workspace::new(chain, self.scratch) {
+                        chain.forward(self.weights, &mut workspace);
+                        chain.for_each_range(&workspace, &mut see);
+                    }
+                }
+                PackedTail::Graph(graph) => graph.forward(self.weights, self.scratch, &mut see),
             }
         }
         self.macs += self.tail.forward_macs() * self.replay.len() as u64;
-        self.tuned.quantize(&self.pack, &self.tail, self.weights, &ranges);
+        self.tuned.quantize(&self.pack, self.weights, &ranges);
         Ok(())
-    }
-
-    fn feature_affine(&self) -> (i32, f32) {
-        (self.pack.feature().affine.zero_point, self.pack.feature_unit())
     }
 
     /// The network's int8 output for `input`: int8 trunk, int8 tail.
@@ -53,7 +52,7 @@ impl Tuner<'_> {
     pub fn classify_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError> {
         self.check_tuned(version)?;
         self.check_latent(latent)?;
-        self.pack.feature().of_mut(int8(self.scratch)).copy_from_slice(latent);
+        Self::scatter(&self.pack, latent, int8(self.scratch));
         Ok(self.int8_tail(version))
     }
 
@@ -87,8 +86,13 @@ impl Tuner<'_> {
     pub fn score(&mut self, input: &[i8], label: usize) -> Result<Score, TunerError> {
         self.label(label)?;
         self.latent(input)?;
+        if self.tail.chain().is_none() {
+            write_features(&self.pack, self.latent, features(&self.tail, self.scratch));
+            return Ok(self.scored(label));
+        }
         let length = self.tail.features();
-        let start = self.pack.feature().arena_offset;
+        let feature = self.pack.feature();
+        let start = feature.arena_offset;
         let arena = int8(self.scratch);
         if start + length > arena.len() {
             return Ok(Score { loss: f32::NAN, class: 0 });
@@ -96,11 +100,10 @@ impl Tuner<'_> {
         // The features take four times the latent's place: from its end at the front, none is overwritten
         // before it is read.
         arena.copy_within(start..start + length, 0);
-        let (zero_point, unit) = self.feature_affine();
         for i in (0..length).rev() {
             let q = int8(self.scratch).get(i).copied().unwrap_or(0);
-            if let Some(feature) = self.scratch.get_mut(i) {
-                write_features(&[q], zero_point, unit, core::slice::from_mut(feature));
+            if let Some(value) = self.scratch.get_mut(i) {
+                *value = self.pack.feature_unit() * (i32::from(q) - feature.affine.zero_point) as f32;
             }
         }
         Ok(self.scored(label))
@@ -113,21 +116,19 @@ impl Tuner<'_> {
     pub fn score_latent(&mut self, latent: &[i8], label: usize) -> Result<Score, TunerError> {
         self.label(label)?;
         self.check_latent(latent)?;
-        let (zero_point, unit) = self.feature_affine();
-        write_features(latent, zero_point, unit, self.scratch.get_mut(..latent.len()).unwrap_or(&mut []));
+        write_features(&self.pack, latent, features(&self.tail, self.scratch));
         Ok(self.scored(label))
     }
 
     /// The tail on the features that are in the workspace.
     fn scored(&mut self, label: usize) -> Score {
-        let Some(mut workspace) = Workspace::new(&self.tail, self.scratch) else {
-            return Score { loss: f32::NAN, class: 0 };
-        };
-        let loss = self.tail.first_pass(self.weights, label, &mut workspace);
-        Score { loss, class: argmax(workspace.logits(self.tail.classes())) }
+        let target = Target { label, smoothing: 0.0 };
+        let loss = self.tail.loss(self.weights, target, self.scratch);
+        Score { loss, class: argmax(self.tail.output(self.scratch)) }
     }
 
-    /// Loss, accuracy and sharpness of the current f32 weights over the replay.
+    /// Loss, accuracy and sharpness of the current f32 weights over the replay. The sharpness of a tail that is no
+    /// chain takes a gradient buffer: it is NaN on a tuner that was made for SGD.
     ///
     /// # Errors
     /// [`TunerError::NoSamples`].
@@ -136,22 +137,16 @@ impl Tuner<'_> {
         if count == 0 {
             return Err(TunerError::NoSamples);
         }
-        let (zero_point, unit) = self.feature_affine();
-        let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
         let mut sums = Evaluation { loss: 0.0, accuracy: 0.0, sharpness: 0.0 };
-        let Some(mut workspace) = Workspace::new(&self.tail, self.scratch) else { return Ok(sums) };
         for slot in 0..count {
-            let label = load(&self.replay, slot, zero_point, unit, workspace.features);
-            let loss = self.tail.first_pass(self.weights, label, &mut workspace);
+            let label = load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
+            let target = Target { label, smoothing: 0.0 };
+            let loss = self.tail.loss(self.weights, target, self.scratch);
             sums.loss += loss;
-            if argmax(workspace.logits(self.tail.classes())) == label {
+            if argmax(self.tail.output(self.scratch)) == label {
                 sums.accuracy += 1.0;
             }
-            let norm = self.tail.ascent_norm_squared(self.weights, &geometry, &mut workspace);
-            if let Some(c) = geometry.step_length(rho, norm) {
-                sums.sharpness +=
-                    self.tail.perturbed_pass(self.weights, &geometry, c, label, &mut workspace) - loss;
-            }
+            sums.sharpness += self.rise(target, rho, slot).map_or(0.0, |risen| risen - loss);
         }
         let mean = 1.0 / count as f32;
         Ok(Evaluation {
@@ -160,4 +155,33 @@ impl Tuner<'_> {
             sharpness: sums.sharpness * mean,
         })
     }
+
+    /// After the loss of the sample in the workspace: its loss at its own worst step of length `rho`.
+    fn rise(&mut self, target: Target, rho: f32, slot: usize) -> Option<f32> {
+        let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
+        if let Some(chain) = self.tail.chain() {
+            let mut workspace = Workspace::new(chain, self.scratch)?;
+            let norm = chain.ascent_norm_squared(self.weights, &geometry, &mut workspace);
+            let c = geometry.step_length(rho, norm)?;
+            return Some(chain.perturbed_pass(self.weights, &geometry, c, target, &mut workspace));
+        }
+        if self.gradient.len() < self.tail.parameters() {
+            return Some(f32::NAN);
+        }
+        self.gradient.fill(0.0);
+        self.tail.backward(self.weights, 1.0, geometry.bias, self.scratch, self.gradient);
+        let norm = sam::ascent_norm_squared(self.weights, self.gradient, &geometry, self.tail.segments());
+        let c = geometry.step_length(rho, norm)?;
+        sam::perturb(self.weights, self.gradient, c, &geometry, self.tail.segments());
+        // The backward pass may have used the features' place.
+        load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
+        let risen = self.tail.loss(self.weights, target, self.scratch);
+        sam::restore(self.weights, self.gradient);
+        Some(risen)
+    }
+}
+
+/// Where a sample's features go.
+fn features<'w>(tail: &impl Tail, workspace: &'w mut [f32]) -> &'w mut [f32] {
+    workspace.get_mut(..tail.features()).unwrap_or(&mut [])
 }

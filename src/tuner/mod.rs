@@ -3,14 +3,14 @@
 mod commit;
 mod judge;
 
-use crate::memory::{ALIGNMENT, MemoryPlan, Region};
+use crate::memory::{ALIGNMENT, MemoryPlan, Region, TUNED_WORDS};
 use crate::optim::{Recipe, RecipeError};
 use crate::pack::{CRC, Pack};
 use crate::replay::Replay;
 use crate::requant::{self, TunedTail};
 use crate::step::{self, Buffers, StepError};
 use crate::store::StoreError;
-use crate::tail::{TailError, TailShape};
+use crate::tail::{PackedTail, Tail, TailError};
 use crate::trunk;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
@@ -140,7 +140,7 @@ struct Run {
 #[derive(Debug)]
 pub struct Tuner<'a> {
     pack: Pack<'a>,
-    tail: TailShape,
+    tail: PackedTail<'a>,
     recipe: Recipe,
     arena_bytes: usize,
     weights: &'a mut [f32],
@@ -150,6 +150,8 @@ pub struct Tuner<'a> {
     replay: Replay<'a>,
     order: &'a mut [u16],
     scratch: &'a mut [f32],
+    /// The features of one sample, gathered; empty where they lie in one place.
+    latent: &'a mut [i8],
     run: Option<Run>,
     macs: u64,
 }
@@ -179,7 +181,7 @@ impl<'a> Tuner<'a> {
     /// The arena's size or alignment, the recipe, or a pack without trainable layers.
     pub fn new(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
         recipe.check()?;
-        let tail = TailShape::of(&pack)?;
+        let tail = PackedTail::of(&pack)?;
         let sizes = pack.sizes();
         let plan = MemoryPlan::new(&sizes, &recipe);
         let too_small = TunerError::ArenaTooSmall { needed: plan.total_bytes(), found: arena.len() };
@@ -193,7 +195,7 @@ impl<'a> Tuner<'a> {
         let (mut rest, mut at) = (arena, 0);
         let mut take = |part| region::<f32>(&mut rest, &mut at, part).ok_or(too_small);
         let (weights, velocity, gradient) = (take(plan.weights)?, take(plan.velocity)?, take(plan.gradient)?);
-        let (words, _) = requant::tuned_lengths(&tail);
+        let words = sizes.tail_outputs * TUNED_WORDS;
         let words_region = Region { offset: plan.tuned_tail.offset, bytes: words * 4 };
         let weights_region = Region { offset: words_region.offset + words * 4, bytes: sizes.tail_weights };
         let tuned_words = region(&mut rest, &mut at, words_region).ok_or(too_small)?;
@@ -202,6 +204,7 @@ impl<'a> Tuner<'a> {
         let labels = region(&mut rest, &mut at, plan.labels).ok_or(too_small)?;
         let order = region(&mut rest, &mut at, plan.order).ok_or(too_small)?;
         let scratch = region(&mut rest, &mut at, plan.scratch).ok_or(too_small)?;
+        let latent = region(&mut rest, &mut at, plan.latent).ok_or(too_small)?;
         let mut tuner = Self {
             pack,
             tail,
@@ -214,6 +217,7 @@ impl<'a> Tuner<'a> {
             replay: Replay::new(latents, labels, sizes.feature_length),
             order,
             scratch,
+            latent,
             run: None,
             macs: 0,
         };
@@ -287,7 +291,32 @@ impl<'a> Tuner<'a> {
         let arena = int8(self.scratch);
         self.pack.input().of_mut(arena).copy_from_slice(input);
         trunk::run_trunk(&self.pack, arena);
-        Ok(self.pack.feature().of(arena))
+        Ok(self.gather())
+    }
+
+    /// The features of the sample that the trunk saw last, one behind the other.
+    fn gather(&mut self) -> &[i8] {
+        let arena = int8(self.scratch);
+        if self.tail.chain().is_some() {
+            return self.pack.feature().of(arena);
+        }
+        let mut rest = &mut *self.latent;
+        for feature in self.pack.features() {
+            let (own, behind) = core::mem::take(&mut rest).split_at_mut(feature.len());
+            own.copy_from_slice(feature.of(arena));
+            rest = behind;
+        }
+        self.latent
+    }
+
+    /// The way back: features to where the tail's int8 operators read them.
+    fn scatter(pack: &Pack, latent: &[i8], arena: &mut [i8]) {
+        let mut rest = latent;
+        for feature in pack.features() {
+            let (own, behind) = rest.split_at(feature.len().min(rest.len()));
+            feature.of_mut(arena).copy_from_slice(own);
+            rest = behind;
+        }
     }
 
     /// Runs the trunk on a labelled sample and keeps its latent; the oldest gives way when the replay is full.
@@ -298,8 +327,11 @@ impl<'a> Tuner<'a> {
         let label = self.label(label)?;
         self.latent(input)?;
         self.macs += self.pack.trunk_macs();
-        let arena = int8(self.scratch);
-        self.replay.push(self.pack.feature().of(arena), label);
+        if self.tail.chain().is_some() {
+            self.replay.push(self.pack.feature().of(int8(self.scratch)), label);
+        } else {
+            self.replay.push(self.latent, label);
+        }
         Ok(())
     }
 
@@ -315,7 +347,7 @@ impl<'a> Tuner<'a> {
     pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
         recipe.check()?;
         let fits = Recipe { replay_capacity: self.recipe.replay_capacity, ..recipe };
-        if recipe.needs_gradient_buffer() && self.gradient.len() < self.tail.parameters() {
+        if step::stores_perturbation(&self.tail, &recipe) && self.gradient.len() < self.tail.parameters() {
             let needed = MemoryPlan::new(&self.pack.sizes(), &fits).total_bytes();
             return Err(TunerError::ArenaTooSmall { needed, found: self.arena_bytes });
         }
@@ -350,8 +382,7 @@ impl<'a> Tuner<'a> {
         let end = (run.position + usize::from(recipe.minibatch)).min(run.samples);
         let batch = self.order.get(run.position..end).unwrap_or(&[]);
         let learning_rate = recipe.schedule.rate(recipe.learning_rate, run.step, run.steps);
-        let (zero_point, unit) = (self.pack.feature().affine.zero_point, self.pack.feature_unit());
-        let replay = &self.replay;
+        let (pack, replay) = (self.pack, &self.replay);
         let buffers = Buffers {
             weights: self.weights,
             velocity: self.velocity,
@@ -361,7 +392,7 @@ impl<'a> Tuner<'a> {
         let outcome =
             step::minibatch(&self.tail, &recipe, learning_rate, buffers, batch.len(), |i, features| {
                 let slot = batch.get(i).map_or(0, |&slot| usize::from(slot));
-                load(replay, slot, zero_point, unit, features)
+                load(replay, slot, &pack, features)
             });
         let outcome = match outcome {
             Ok(outcome) => outcome,
@@ -371,7 +402,8 @@ impl<'a> Tuner<'a> {
             }
         };
         let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
-        let macs = self.tail.step_macs(geometry.as_ref(), recipe.needs_gradient_buffer());
+        let stored = step::stores_perturbation(&self.tail, &recipe);
+        let macs = self.tail.step_macs(geometry.as_ref(), stored);
         self.macs += macs * batch.len() as u64;
         let epoch = run.epoch;
         run.step += 1;
@@ -403,15 +435,24 @@ fn shuffle(order: &mut [u16], count: usize, random: &mut Pcg32) -> usize {
     count
 }
 
-/// Writes a latent as the tail's features, `unit * (q - zero_point)`; returns the label.
-fn load(replay: &Replay, slot: usize, zero_point: i32, unit: f32, features: &mut [f32]) -> usize {
+/// Writes a latent as the tail's features; returns the label.
+fn load(replay: &Replay, slot: usize, pack: &Pack, features: &mut [f32]) -> usize {
     let Some((latent, label)) = replay.get(slot) else { return 0 };
-    write_features(latent, zero_point, unit, features);
+    write_features(pack, latent, features);
     usize::from(label)
 }
 
-fn write_features(latent: &[i8], zero_point: i32, unit: f32, features: &mut [f32]) {
-    for (feature, &q) in features.iter_mut().zip(latent) {
-        *feature = unit * (i32::from(q) - zero_point) as f32;
+/// `unit * (q - zero_point)` of every element. The unit is the tensor's scale, and a chain's that of the pack.
+fn write_features(pack: &Pack, latent: &[i8], features: &mut [f32]) {
+    let (mut latent, mut features) = (latent, features);
+    for tensor in pack.features() {
+        let unit = if pack.tail_is_chain() { pack.feature_unit() } else { tensor.affine.scale };
+        let (own, behind) = latent.split_at(tensor.len().min(latent.len()));
+        let (own_features, features_behind) =
+            core::mem::take(&mut features).split_at_mut_checked(own.len()).unwrap_or_default();
+        for (feature, &q) in own_features.iter_mut().zip(own) {
+            *feature = unit * (i32::from(q) - tensor.affine.zero_point) as f32;
+        }
+        (latent, features) = (behind, features_behind);
     }
 }

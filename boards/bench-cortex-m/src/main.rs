@@ -10,8 +10,9 @@ use cortex_m::peripheral::{Peripherals, SYST};
 use cortex_m_rt::{entry, exception};
 use cortex_m_semihosting::{debug, hio};
 use flatmin::{Aligned, Operators, Pack, Sizes};
-use flatmin_bench::Board;
+use flatmin_bench::{Board, GridMemory, Source, run_grid};
 use panic_semihosting as _;
+use semihosting::{fs::File, io::Read};
 
 static PACK: &[u8] = flatmin::include_pack!(concat!(env!("OUT_DIR"), "/model.pack"));
 static OPERATORS: Operators = if PACK.is_empty() { Operators::NONE } else { Operators::of(PACK) };
@@ -29,6 +30,9 @@ const fn ram_bytes() -> usize {
         Err(_) => panic!("FLATMIN_RAM_BYTES is a number"),
     }
 }
+
+/// One grid of single-operator models if the desktop hands one over: its memory is more than the smallest board has.
+const GRIDS: usize = option_env!("FLATMIN_GRID").is_some() as usize;
 
 /// The largest shape's input and output, or what there is.
 const fn kernels_bytes() -> usize {
@@ -83,13 +87,16 @@ impl Board for CortexM {
 #[entry]
 fn main() -> ! {
     static mut MEMORY: Aligned<[i8; MEMORY_BYTES]> = Aligned([0; MEMORY_BYTES]);
+    static mut GRID: [GridMemory; GRIDS] = [const { GridMemory::new() }; GRIDS];
     static mut FLOATS: [f32; FLOATS_LENGTH] = [0.0; FLOATS_LENGTH];
     let peripherals = Peripherals::take().expect("taken here alone");
     let mut board = CortexM::new(peripherals.SYST);
     let done = if TRAINING {
         flatmin_bench::train::run_training(&mut board, FLOATS)
     } else if PACK.is_empty() {
-        flatmin_bench::run_kernels(&mut board, &mut MEMORY.0).and_then(|()| cases(&mut board))
+        flatmin_bench::run_kernels(&mut board, &mut MEMORY.0)
+            .and_then(|()| cases(&mut board))
+            .and_then(|()| GRID.iter_mut().try_for_each(|memory| grid(&mut board, memory)))
     } else {
         let pack = Pack::with_operators(PACK, &OPERATORS).expect("the desktop validated it");
         flatmin_bench::run_model(&mut board, &pack, &mut MEMORY.0)
@@ -102,4 +109,18 @@ fn main() -> ! {
 
 fn cases(board: &mut CortexM) -> fmt::Result {
     if option_env!("FLATMIN_CASES").is_none() { Ok(()) } else { flatmin_bench::run_cases(board) }
+}
+
+/// A file on the desktop, in the folder where QEMU was started.
+struct Handed(File);
+
+impl Source for Handed {
+    fn read(&mut self, bytes: &mut [u8]) -> fmt::Result {
+        self.0.read_exact(bytes).map_err(|_| fmt::Error)
+    }
+}
+
+fn grid(board: &mut CortexM, memory: &mut GridMemory) -> fmt::Result {
+    let mut source = Handed(File::open(c"grid.bin").map_err(|_| fmt::Error)?);
+    run_grid(board, &mut source, memory)
 }

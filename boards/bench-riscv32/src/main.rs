@@ -7,8 +7,9 @@ use core::fmt;
 use core::panic::PanicInfo;
 use core::ptr::write_volatile;
 use flatmin::{Aligned, Operators, Pack, Sizes};
-use flatmin_bench::Board;
+use flatmin_bench::{Board, GridMemory, Source, run_grid};
 use riscv_rt::entry;
+use semihosting::{fs::File, io::Read};
 use static_cell::StaticCell;
 
 static PACK: &[u8] = flatmin::include_pack!(concat!(env!("OUT_DIR"), "/model.pack"));
@@ -61,7 +62,7 @@ fn main() -> ! {
     let done = if TRAINING {
         flatmin_bench::train::run_training(&mut Virt, FLOATS.init([0.0; FLOATS_LENGTH]))
     } else if PACK.is_empty() {
-        flatmin_bench::run_kernels(&mut Virt, memory).and_then(|()| cases())
+        flatmin_bench::run_kernels(&mut Virt, memory).and_then(|()| cases()).and_then(|()| grid())
     } else {
         let pack = Pack::with_operators(PACK, &OPERATORS).expect("the desktop validated it");
         flatmin_bench::run_model(&mut Virt, &pack, memory)
@@ -71,4 +72,22 @@ fn main() -> ! {
 
 fn cases() -> fmt::Result {
     if option_env!("FLATMIN_CASES").is_none() { Ok(()) } else { flatmin_bench::run_cases(&mut Virt) }
+}
+
+/// A file on the desktop, in the folder where QEMU was started.
+struct Handed(File);
+
+impl Source for Handed {
+    fn read(&mut self, bytes: &mut [u8]) -> fmt::Result {
+        self.0.read_exact(bytes).map_err(|_| fmt::Error)
+    }
+}
+
+fn grid() -> fmt::Result {
+    static MEMORY: StaticCell<GridMemory> = StaticCell::new();
+    if option_env!("FLATMIN_GRID").is_none() {
+        return Ok(());
+    }
+    let mut source = Handed(File::open(c"grid.bin").map_err(|_| fmt::Error)?);
+    run_grid(&mut Virt, &mut source, MEMORY.init_with(GridMemory::new))
 }

@@ -1,15 +1,18 @@
 //! What `flatmin bench` runs on a board and on the desktop alike: four kernel shapes, a model's operators one by
-//! one, generated cases, and training. Every result leaves as a CRC-32, which the desktop compares with its own.
+//! one, generated layers, single-operator models that the desktop hands over, and training. Every result leaves as a
+//! CRC-32, which the desktop compares with its own.
 
 #![no_std]
 #![deny(unsafe_code, missing_docs)]
 
 mod cases;
+mod grid;
 mod random;
 mod shapes;
 pub mod train;
 
 pub use cases::{CASES, Case, Layer, run_case};
+pub use grid::{GRID_ARENA_BYTES, GRID_PACK_BYTES, GridMemory, Source, run_grid};
 pub use random::fill;
 pub use shapes::{KERNELS, Kernel};
 
@@ -31,8 +34,18 @@ fn measured(board: &mut impl Board, work: impl FnOnce()) -> u64 {
     board.ticks().wrapping_sub(start)
 }
 
+/// A checksum of `values`, the one that boards print.
 fn crc32(values: &[i8]) -> u32 {
-    let mut crc = 0;
+    crc32_after(0, values)
+}
+
+/// Goes on from what was before; 0 stands for nothing.
+///
+/// ```
+/// let twice = flatmin_bench::crc32_after(flatmin_bench::crc32_after(0, &[1, 2]), &[3]);
+/// assert_ne!(twice, flatmin_bench::crc32_after(0, &[1, 2]));
+/// ```
+pub fn crc32_after(mut crc: u32, values: &[i8]) -> u32 {
     // The CRC takes bytes; pieces keep the copy small.
     for piece in values.chunks(64) {
         let mut bytes = [0; 68];

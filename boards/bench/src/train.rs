@@ -6,7 +6,7 @@ use flatmin::kernels::Shape;
 use flatmin::pack::{Activation, Window};
 use flatmin::step::{self, Buffers};
 use flatmin::tail::dense::DenseShape;
-use flatmin::tail::kernels::{ConvShape, conv2d, depthwise};
+use flatmin::tail::kernels::{ConvShape, Sink, conv2d, depthwise};
 use flatmin::tail::{TailError, TailShape};
 use flatmin::{Method, Recipe};
 
@@ -181,8 +181,8 @@ fn run_layer(board: &mut impl Board, layer: Layer, pass: Pass, memory: &mut [f32
         (Pass::WeightGradient, true) => {
             (measured(board, || depthwise::backward_weights(shape, 0.5, x, y, w)), &*w)
         }
-        (Pass::InputGradient, false) => (measured(board, || conv2d::backward_input(shape, w, y, x)), &*x),
-        (Pass::InputGradient, true) => (measured(board, || depthwise::backward_input(shape, w, y, x)), &*x),
+        (Pass::InputGradient, false) => (measured(board, || conv2d::backward_input(shape, w, y, Sink::Overwrite, x)), &*x),
+        (Pass::InputGradient, true) => (measured(board, || depthwise::backward_input(shape, w, y, Sink::Overwrite, x)), &*x),
     };
     Some((ticks, crc32(result)))
 }

@@ -5,7 +5,9 @@
 //! run; a QEMU plugin that counts executed instructions gave the same to within five.
 
 use super::instructions::{self, Expectation};
-use super::{Line, Reference, case_references, kernel_references, operator_references, parse};
+use super::{
+    CodeSize, Grid, Line, Reference, case_references, kernel_references, operator_references, parse,
+};
 use crate::emulate::toolchain;
 use crate::model::Model;
 use anyhow::{Context, Result, bail, ensure};
@@ -46,7 +48,15 @@ pub struct Emulated {
 
 const ARM: &[&str] =
     &["qemu-system-arm", "-serial", "null", "-semihosting-config", "enable=on,target=native"];
-const RISCV: &[&str] = &["qemu-system-riscv32", "-bios", "none", "-serial", "stdio"];
+const RISCV: &[&str] = &[
+    "qemu-system-riscv32",
+    "-bios",
+    "none",
+    "-serial",
+    "stdio",
+    "-semihosting-config",
+    "enable=on,target=native",
+];
 
 /// All machines that there is a benchmark for.
 pub const BOARDS: [Emulated; 6] = [
@@ -160,8 +170,27 @@ pub struct BoardReport {
     pub core: String,
     /// Kernels, or a model's operators.
     pub kernels: Vec<Row>,
+    /// Machine code of the benchmark's firmware, in bytes: with a model the kernels of its operators alone.
+    pub code: CodeSize,
     /// Generated cases whose outputs equalled the desktop's.
     pub cases_equal: Option<usize>,
+    /// Single-operator models whose outputs equalled LiteRT's.
+    pub grid_equal: Option<usize>,
+}
+
+/// What a board runs beside the four shapes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extras<'a> {
+    /// The generated layers.
+    pub cases: bool,
+    /// Single-operator models with LiteRT's outputs.
+    pub grid: Option<&'a Grid>,
+}
+
+impl Extras<'_> {
+    fn any(&self) -> bool {
+        self.cases || self.grid.is_some()
+    }
 }
 
 impl Emulated {
@@ -179,10 +208,14 @@ impl Emulated {
     ///
     /// # Errors
     /// A missing target, or what the compiler says.
-    pub fn build(&self, pack: Option<&[u8]>, cases: bool) -> Result<PathBuf> {
+    pub fn build(&self, pack: Option<&[u8]>, extras: Extras) -> Result<PathBuf> {
         self.compile(self.name, self.cpu, |cargo, target_folder| {
-            if cases {
+            if extras.cases {
                 cargo.env("FLATMIN_CASES", "1");
+            }
+            if let Some(grid) = extras.grid {
+                cargo.env("FLATMIN_GRID", "1");
+                std::fs::write(target_folder.join("grid.bin"), grid.bytes())?;
             }
             if let Some(pack) = pack {
                 let path = target_folder.join("model.pack");
@@ -215,6 +248,7 @@ impl Emulated {
             "RUSTC",
             "FLATMIN_PACK",
             "FLATMIN_CASES",
+            "FLATMIN_GRID",
             "FLATMIN_TRAIN",
         ] {
             cargo.env_remove(variable);
@@ -240,14 +274,18 @@ impl Emulated {
         Ok(target_folder.join(self.target).join("release").join(self.package))
     }
 
-    /// Runs the four shapes, or every operator of `model`, and with `cases` the generated layers too.
+    /// Runs the four shapes and `extras` beside them, or every operator of `model`.
     ///
     /// # Errors
-    /// QEMU missing, or an output that is not the desktop's.
-    pub fn measure(&self, model: Option<&Model>, cases: bool) -> Result<BoardReport> {
-        ensure!(!cases || self.holds_cases, "{} has too little RAM for the generated layers", self.name);
+    /// QEMU missing, or an output that is not the desktop's, or for the grid not LiteRT's.
+    pub fn measure(&self, model: Option<&Model>, extras: Extras) -> Result<BoardReport> {
         ensure!(
-            !cases || model.is_none(),
+            !extras.any() || self.holds_cases,
+            "{} has too little RAM for the generated layers",
+            self.name
+        );
+        ensure!(
+            !extras.any() || model.is_none(),
             "the generated layers run beside the four shapes, not beside a model"
         );
         let file = model.map(|m| m.pack(0)).transpose()?;
@@ -255,7 +293,7 @@ impl Emulated {
             (Some(model), Some(file)) => operator_references(model, file)?,
             _ => kernel_references()?,
         };
-        let executable = self.build(file.as_ref().map(|f| f.bytes()), cases)?;
+        let executable = self.build(file.as_ref().map(|f| f.bytes()), extras)?;
         if model.is_none() {
             // A model's firmware need not have every kernel.
             instructions::check(&executable, self.instructions)?;
@@ -278,9 +316,11 @@ impl Emulated {
             kernels.push(self.row(reference, found, anchors.next().flatten())?);
         }
         ensure!(kernels.len() == expected, "{} ran {} of {expected} kernels", self.name, kernels.len());
-        let cases_equal = if cases { Some(check_cases(&lines)?) } else { None };
+        let cases_equal = if extras.cases { Some(check_cases(&lines)?) } else { None };
+        let grid_equal = extras.grid.map(|grid| grid.check(&lines)).transpose()?;
         ensure!(lines.last() == Some(&Line::End), "{} did not finish", self.name);
-        Ok(BoardReport { board: self.name.into(), core: self.core.into(), kernels, cases_equal })
+        let (board, core) = (self.name.into(), self.core.into());
+        Ok(BoardReport { board, core, kernels, code: CodeSize::of(&executable)?, cases_equal, grid_equal })
     }
 
     fn row(&self, reference: Reference, found: Option<(u64, &String)>, cmsis_nn: Option<u64>) -> Result<Row> {
@@ -304,16 +344,20 @@ impl Emulated {
     /// The emulator with the firmware in it.
     pub(super) fn emulator(&self, executable: &Path) -> Result<Command> {
         let (program, arguments) = self.qemu.split_first().context("a board names its emulator")?;
+        let folder = executable.ancestors().nth(3).context("the executable lies in its target folder")?;
         let mut qemu = Command::new(program);
         qemu.args(["-M", self.machine, "-display", "none", "-monitor", "none", "-icount", "shift=6"])
             .args(arguments)
             .arg("-kernel")
             .arg(executable)
+            // Where the firmware finds what is handed to it.
+            .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         Ok(qemu)
     }
 
+    /// What an emulator prints until it ends.
     pub(super) fn run(&self, qemu: &mut Command) -> Result<String> {
         let program = qemu.get_program().to_string_lossy().into_owned();
         let mut qemu = qemu.spawn().with_context(|| format!("cannot start {program}: install QEMU"))?;
@@ -379,6 +423,11 @@ impl fmt::Display for BoardReport {
         write!(f, "all: {macs} MACs, {total} instructions; outputs equal the desktop's")?;
         if let Some(cases) = self.cases_equal {
             write!(f, ", and so do {cases} generated layers'")?;
+        }
+        let CodeSize { firmware, flatmin } = self.code;
+        write!(f, "\ncode: {firmware} bytes in the firmware, {flatmin} of them flatmin's")?;
+        if let Some(models) = self.grid_equal {
+            write!(f, "\n{models} single-operator models: every output byte equals LiteRT's")?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
-//! Nanoseconds on this machine, beside LiteRT's interpreter where a Python has it.
+//! Nanoseconds on this machine, beside LiteRT's and tflite-micro's interpreters where a Python has them.
 
 use crate::model::Model;
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::process::Command;
@@ -27,6 +28,17 @@ pub struct LiteRt {
     pub with_xnnpack: f64,
 }
 
+/// flatmin's nanoseconds divided by another's; none where it was not measured.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Ratios {
+    /// tflite-micro's interpreter.
+    pub tflite_micro: Option<f64>,
+    /// LiteRT's own kernels.
+    pub litert_without_xnnpack: Option<f64>,
+    /// LiteRT through XNNPACK.
+    pub litert_with_xnnpack: Option<f64>,
+}
+
 /// What this machine took.
 #[derive(Debug, Clone, Serialize)]
 pub struct HostReport {
@@ -40,6 +52,12 @@ pub struct HostReport {
     pub litert: Option<LiteRt>,
     /// Why there is no LiteRT.
     pub litert_missing: Option<String>,
+    /// Nanoseconds an inference of tflite-micro's interpreter on the same model in the same run.
+    pub tflite_micro: Option<f64>,
+    /// Why there is none.
+    pub tflite_micro_missing: Option<String>,
+    /// flatmin's time divided by the others'.
+    pub ratios: Ratios,
     /// The four shapes.
     pub kernels: Vec<KernelTime>,
 }
@@ -67,12 +85,27 @@ pub fn measure(model: &Model) -> Result<HostReport> {
         let nanoseconds = best_of(|| kernel.run(std::hint::black_box(input), std::hint::black_box(output)));
         kernels.push(KernelTime { name: kernel.name.into(), macs: kernel.macs(), nanoseconds });
     }
-    let (litert, litert_missing) = match litert(model) {
-        Ok(times) => (Some(times), None),
-        Err(why) => (None, Some(format!("{why:#}"))),
+    let (litert, litert_missing): (Option<LiteRt>, _) =
+        reason(ask_python(model, "ai_edge_litert", include_str!("litert.py")));
+    let (tflite_micro, tflite_micro_missing): (Option<f64>, _) =
+        reason(ask_python(model, "tflite_micro", include_str!("micro_interpreter.py")));
+    let ratios = Ratios {
+        tflite_micro: tflite_micro.map(|ns| nanoseconds / ns),
+        litert_without_xnnpack: litert.map(|times| nanoseconds / times.without_xnnpack),
+        litert_with_xnnpack: litert.map(|times| nanoseconds / times.with_xnnpack),
     };
     let macs = (0..pack.operator_count()).map(|i| pack.operator_macs(&pack.operator(i))).sum();
-    Ok(HostReport { model: model.name.clone(), macs, nanoseconds, litert, litert_missing, kernels })
+    Ok(HostReport {
+        model: model.name.clone(),
+        macs,
+        nanoseconds,
+        litert,
+        litert_missing,
+        tflite_micro,
+        tflite_micro_missing,
+        ratios,
+        kernels,
+    })
 }
 
 /// Nanoseconds of `work`: the best batch of half a second.
@@ -91,37 +124,50 @@ fn best_of(mut work: impl FnMut()) -> f64 {
     best
 }
 
-/// Asks the Python that `FLATMIN_PYTHON` names, or `python3`.
-fn litert(model: &Model) -> Result<LiteRt> {
+/// What was measured, or why it was not.
+fn reason<T>(result: Result<T>) -> (Option<T>, Option<String>) {
+    match result {
+        Ok(times) => (Some(times), None),
+        Err(why) => (None, Some(format!("{why:#}"))),
+    }
+}
+
+/// Asks the Python that `FLATMIN_PYTHON` names, or `python3`, to run `script`, which needs `package`, on the model.
+fn ask_python<T: DeserializeOwned>(model: &Model, package: &str, script: &str) -> Result<T> {
     let python = std::env::var("FLATMIN_PYTHON").unwrap_or_else(|_| "python3".into());
     let path = std::env::temp_dir().join(format!("flatmin-bench-{}.tflite", std::process::id()));
     model.with_file(|bytes| std::fs::write(&path, bytes))??;
-    let output = Command::new(&python).args(["-c", include_str!("litert.py")]).arg(&path).output();
+    let output = Command::new(&python).args(["-c", script]).arg(&path).output();
     // A leftover in the temporary folder harms nobody.
     let _ = std::fs::remove_file(&path);
     let output = output.with_context(|| format!("cannot start {python}"))?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     let last = complaint.lines().last().unwrap_or("no answer");
     serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("{python} has no ai_edge_litert (set FLATMIN_PYTHON): {last}"))
+        .with_context(|| format!("{python} has no {package} (set FLATMIN_PYTHON): {last}"))
 }
 
 impl fmt::Display for HostReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "{}: {} MACs, one thread, best of many runs", self.model, self.macs)?;
         writeln!(f, "  flatmin, portable kernels      {:>12.0} ns an inference", self.nanoseconds)?;
-        match (&self.litert, &self.litert_missing) {
-            (Some(times), _) => {
-                let rows = [("without", times.without_xnnpack), ("with", times.with_xnnpack)];
-                for (how, ns) in rows {
-                    let label = format!("LiteRT {how} XNNPACK");
-                    let ratio = self.nanoseconds / ns;
-                    writeln!(f, "  {label:<30} {ns:>12.0} ns; flatmin takes {ratio:.2} of it")?;
-                }
-            }
-            (None, why) => writeln!(f, "  LiteRT: not measured: {}", why.as_deref().unwrap_or("no answer"))?,
+        let mut row = |label: &str, nanoseconds: f64, ratio: Option<f64>| {
+            let ratio = ratio.unwrap_or(f64::NAN);
+            writeln!(f, "  {label:<30} {nanoseconds:>12.0} ns; flatmin takes {ratio:.2} of it")
+        };
+        if let Some(times) = &self.litert {
+            row("LiteRT without XNNPACK", times.without_xnnpack, self.ratios.litert_without_xnnpack)?;
+            row("LiteRT with XNNPACK", times.with_xnnpack, self.ratios.litert_with_xnnpack)?;
         }
-        writeln!(f, "  tflite-micro: not measured: it is not called from here")?;
+        if let Some(nanoseconds) = self.tflite_micro {
+            row("tflite-micro", nanoseconds, self.ratios.tflite_micro)?;
+        }
+        if let Some(why) = &self.litert_missing {
+            writeln!(f, "  LiteRT: not measured: {why}")?;
+        }
+        if let Some(why) = &self.tflite_micro_missing {
+            writeln!(f, "  tflite-micro: not measured: {why}")?;
+        }
         for kernel in &self.kernels {
             let rate = kernel.macs as f64 / kernel.nanoseconds;
             writeln!(f, "  {:<30} {:>12.0} ns, {rate:.2} MACs a ns", kernel.name, kernel.nanoseconds)?;

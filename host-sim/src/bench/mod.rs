@@ -2,12 +2,16 @@
 //! machine.
 
 mod board;
+mod code;
 mod cycles;
+mod grid;
 mod host;
 mod instructions;
 mod train;
 
-pub use board::{BOARDS, BoardReport, Emulated};
+pub use board::{BOARDS, BoardReport, Emulated, Extras};
+pub use code::CodeSize;
+pub use grid::Grid;
 pub use host::{HostReport, measure as measure_host};
 pub use train::{TrainReport, measure as measure_training};
 
@@ -53,6 +57,8 @@ enum Line {
     Skipped(String),
     /// A generated case: CRC-32 of its output.
     Case(String),
+    /// A model of the grid: its place, its output's place, CRC-32 of all samples of that output.
+    Grid(usize, usize, String),
     /// All is done.
     End,
 }
@@ -66,6 +72,9 @@ fn parse(output: &str) -> Result<Vec<Line>> {
             }
             ["skipped", name] => Line::Skipped((*name).to_owned()),
             ["case", _, crc] => Line::Case((*crc).to_owned()),
+            ["grid", model, output, crc] => {
+                Line::Grid(model.parse().ok()?, output.parse().ok()?, (*crc).to_owned())
+            }
             ["end"] => Line::End,
             _ => return None,
         })

@@ -151,7 +151,7 @@ impl Firmware {
             train_ram_bytes: plan.total_bytes(),
             ram: self.ram(&budget, stack_bytes as usize)?,
             ram_announced_bytes: Some(budget.total_bytes()),
-            tail_parameters: sizes.tail_parameters(),
+            tail_parameters: sizes.tail_parameters,
             macs,
             weights_crc32,
             instructions: Some(board.instructions(ticks)),

@@ -5,11 +5,13 @@ mod lower;
 mod network;
 mod plan;
 mod tables;
+mod tail;
 mod write;
 
 use crate::graph::Graph;
 pub use network::{Activations, Border, Network, Step};
-pub use plan::{Plan, plan};
+pub use plan::{Patched, Plan, patches, plan};
+pub use tail::{TailPlan, Trains};
 use thiserror::Error;
 
 /// An operator that cannot be packed.
@@ -34,7 +36,7 @@ pub enum PackerError {
     #[error("{0}")]
     Border(String),
     /// More layers asked for than the network ends in.
-    #[error("cannot train the last {asked} layer(s): the network ends in {found} fully connected layer(s)")]
+    #[error("cannot train the last {asked} layer(s): the network ends in {found} trainable layer(s)")]
     Layers {
         /// Layers asked for.
         asked: usize,
@@ -43,13 +45,16 @@ pub enum PackerError {
     },
     /// Nothing to train behind an activation: the loss differentiates bare logits.
     #[error(
-        "cannot train the last layer, operator {index} (FULLY_CONNECTED): it has a fused activation, and the loss \
+        "cannot train a tail that ends in operator {index}: it has an activation or cannot be trained, and the loss \
          wants bare logits; export the network without it"
     )]
     LastActivation {
-        /// The layer's place in the file.
+        /// The operator's place in the file.
         index: usize,
     },
+    /// Every layer of the tail is frozen.
+    #[error("cannot train nothing: name a layer to train, weights or biases")]
+    NothingTrained,
     /// The written pack did not pass the runtime's own validation.
     #[error("the runtime refuses this network: {0}")]
     Refused(#[from] flatmin::PackError),
@@ -115,14 +120,25 @@ pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
     Ok(Network { greedy_arena_bytes, ..lowered.arranged() })
 }
 
-/// Packs `network` with its last `layers` fully connected layers as the tail; `model_crc32` is the checksum of the
-/// file it came from, which the pack carries.
+/// Packs `network` with its last `layers` layers as the tail, all trained; `model_crc32` is the checksum of the file it
+/// came from, which the pack carries.
 ///
 /// # Errors
 /// See [`PackerError`].
 pub fn pack(network: &Network, model_crc32: u32, layers: usize) -> Result<PackFile, PackerError> {
-    check_layers(network, layers)?;
-    let file = PackFile::new(&write::write(network, model_crc32, layers));
+    pack_tail(network, model_crc32, &TailPlan::of(layers))
+}
+
+/// [`pack`] with a choice of what is trained.
+///
+/// # Errors
+/// See [`PackerError`].
+pub fn pack_tail(network: &Network, model_crc32: u32, plan: &TailPlan) -> Result<PackFile, PackerError> {
+    check_layers(network, plan.layers)?;
+    if plan.layers > 0 && (0..plan.layers).all(|layer| plan.trains(layer) == Trains::Nothing) {
+        return Err(PackerError::NothingTrained);
+    }
+    let file = PackFile::new(&write::write(network, model_crc32, plan));
     flatmin::Pack::new(file.bytes())?;
     Ok(file)
 }

@@ -2,6 +2,7 @@
 
 use crate::graph::{Element, Tensor};
 use flatmin::Affine;
+use flatmin::pack::Function;
 use flatmin::pack::format::operator as code;
 
 /// An activation, or a constant that is used like one.
@@ -75,11 +76,11 @@ pub struct Step {
     pub depth_multiplier: usize,
     /// Lowest and highest output.
     pub clamp: [i8; 2],
-    /// Fused activation, for layers that can be trained.
-    pub activation: Option<flatmin::Activation>,
+    /// What it applies to its sums in f32, or computes if it is a lookup; `None` for what cannot stand in a tail.
+    pub function: Option<Function>,
     /// Weights and what belongs to them.
     pub constants: Constants,
-    /// Softmax's beta.
+    /// Softmax's beta, or the slope of a leaky ReLU.
     pub beta: f32,
     /// See `flatmin::pack::format::operator`.
     pub parameters: Vec<i32>,
@@ -105,7 +106,7 @@ impl Step {
             },
             depth_multiplier: 1,
             clamp: [-128, 127],
-            activation: None,
+            function: Some(Function::Identity),
             constants: Constants::default(),
             beta: 0.0,
             parameters: Vec::new(),
@@ -118,6 +119,11 @@ impl Step {
         // A fill reads nothing.
         let first = (self.kind != code::FILL).then_some(self.input);
         first.into_iter().chain(self.second_input)
+    }
+
+    /// Whether it is a layer with weights that can be trained.
+    pub fn has_weights(&self) -> bool {
+        [code::CONV_2D, code::DEPTHWISE_CONV_2D, code::FULLY_CONNECTED].contains(&self.kind)
     }
 
     /// Whether the output may take the place of an input of the same size: element by element.
@@ -187,42 +193,57 @@ pub struct Network {
 }
 
 impl Network {
-    /// Index of the first operator of a tail of `layers` layers.
-    pub fn cut(&self, layers: usize) -> usize {
-        let behind = usize::from(layers > 0 && self.ends_in_softmax());
-        self.steps.len() - layers - behind
-    }
-
-    fn ends_in_softmax(&self) -> bool {
+    /// Whether the last operator is a softmax.
+    pub fn ends_in_softmax(&self) -> bool {
         self.steps.last().is_some_and(|s| s.kind == code::SOFTMAX)
     }
 
-    /// How many dense layers the network ends in that the runtime can train.
+    /// The last layer's place in the file, if an activation keeps it from being trained: the loss wants bare logits.
+    pub fn last_activation(&self) -> Option<usize> {
+        let last = self.steps.iter().rev().nth(usize::from(self.ends_in_softmax()))?;
+        (last.function != Some(Function::Identity)).then_some(last.index)
+    }
+
+    /// Index of the first operator of a tail of `layers` layers with weights; as many as there are if there are
+    /// fewer.
+    pub fn cut(&self, layers: usize) -> usize {
+        let weighted = self.steps.iter().enumerate().rev().filter(|(_, step)| step.has_weights());
+        match layers {
+            0 => self.steps.len(),
+            _ => weighted.take(layers).map(|(place, _)| place).last().unwrap_or(self.steps.len()),
+        }
+    }
+
+    /// How many layers with weights the network ends in that the runtime can train.
     pub fn trainable_layers(&self) -> usize {
-        let ([_], [output]) = (self.inputs.as_slice(), self.outputs.as_slice()) else { return 0 };
+        let ([_], [_]) = (self.inputs.as_slice(), self.outputs.as_slice()) else { return 0 };
+        if self.last_activation().is_some() {
+            return 0;
+        }
         let behind = usize::from(self.ends_in_softmax());
+        let trainable = |step: &&Step| step.function.is_some() && step.kind != code::SOFTMAX;
+        let tail = self.steps.iter().rev().skip(behind).take_while(trainable);
+        tail.filter(|step| step.has_weights()).count().min(flatmin::tail::MAX_LAYERS)
+    }
+
+    /// How many fully connected layers, one behind the other, the network ends in.
+    pub fn chain_layers(&self) -> usize {
+        let behind = usize::from(self.ends_in_softmax());
+        let Some(output) = self.outputs.first() else { return 0 };
         let mut expected = output.tensor;
         let mut count = 0;
         for (place, step) in self.steps.iter().rev().enumerate() {
             let rows = self.tensors[step.output].len() / self.tensors[step.output].shape[3].max(1);
-            let dense = step.kind == code::FULLY_CONNECTED && step.activation.is_some() && rows == 1;
+            let fused = [Some(Function::Identity), Some(Function::Relu), Some(Function::Relu6)];
+            let dense = step.kind == code::FULLY_CONNECTED && fused.contains(&step.function) && rows == 1;
             let softmax = place == 0 && behind == 1 && rows == 1;
-            // The loss wants bare logits.
-            let bare = place != behind || step.activation == Some(flatmin::Activation::None);
-            if !(softmax || dense && bare) || step.output != expected {
+            if !(softmax || dense) || step.output != expected {
                 break;
             }
             expected = step.input;
             count += usize::from(dense);
         }
-        count.min(flatmin::tail::MAX_LAYERS)
-    }
-
-    /// The last layer's place in the file, if an activation keeps it from being trained.
-    pub fn last_activation(&self) -> Option<usize> {
-        let last = self.steps.iter().rev().nth(usize::from(self.ends_in_softmax()))?;
-        let active = last.activation != Some(flatmin::Activation::None);
-        (last.kind == code::FULLY_CONNECTED && active).then_some(last.index)
+        count.min(flatmin::tail::MAX_CHAIN_LAYERS).min(self.trainable_layers())
     }
 
     /// Multiply-adds of one operator.

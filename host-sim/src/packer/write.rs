@@ -2,40 +2,44 @@
 
 use super::network::{Network, Step};
 use super::plan::plan;
-use flatmin::pack::format::{ALIGNMENT, MAGIC, VERSION, header, operator, tensor};
+use super::tail::{Tail, TailPlan};
+use flatmin::pack::Function;
+use flatmin::pack::format::{ALIGNMENT, MAGIC, VERSION, header, node, operator, tensor, value};
 
 /// One quantization step at the cut as the f32 tail sees it. int8 latents then span two units whatever their
 /// scale is, so that rho and the learning rate mean the same for every network.
 const FEATURE_UNIT: f32 = 1.0 / 128.0;
 
-/// The bytes of `network` with a tail of `layers` layers.
-pub fn write(network: &Network, model_crc: u32, layers: usize) -> Vec<u8> {
+/// The bytes of `network` with its tail.
+pub fn write(network: &Network, model_crc: u32, tail: &TailPlan) -> Vec<u8> {
     let plan = plan(network);
-    let cut = network.cut(layers);
-    let tail: Vec<&Step> =
-        network.steps[cut..].iter().filter(|s| s.kind == operator::FULLY_CONNECTED).collect();
+    let tail = Tail::new(network, tail);
     let (input, output) = (network.inputs[0].tensor, network.outputs[0].tensor);
-    let feature = network.steps.get(cut).map_or(output, |s| s.input);
+    let feature = tail.features[0];
+    let feature_unit =
+        if tail.nodes.is_empty() { FEATURE_UNIT } else { network.tensors[feature].affine.scale };
     let length = |index: usize| network.tensors[index].len();
 
     let mut out = Writer { bytes: vec![0; header::BYTES] };
     out.bytes[..MAGIC.len()].copy_from_slice(&MAGIC);
     out.u16(header::VERSION, VERSION.into());
-    out.u16(header::TAIL_LAYERS, tail.len());
+    out.u16(header::TAIL_LAYERS, tail.layers);
     out.u32(header::MODEL_CRC, model_crc as usize);
     out.u16(header::TENSOR_COUNT, network.tensors.len());
     out.u16(header::OPERATOR_COUNT, network.steps.len());
-    out.u16(header::TRUNK_OPERATORS, cut);
+    out.u16(header::TRUNK_OPERATORS, tail.cut);
     out.u16(header::INPUT_TENSOR, input);
     out.u16(header::FEATURE_TENSOR, feature);
     out.u16(header::OUTPUT_TENSOR, output);
     out.u32(header::ARENA_BYTES, plan.bytes);
     out.u32(header::INPUT_LENGTH, length(input));
-    out.u32(header::FEATURE_LENGTH, length(feature));
+    out.u32(header::FEATURE_LENGTH, tail.features.iter().map(|&feature| length(feature)).sum());
     out.u32(header::OUTPUT_LENGTH, length(output));
-    out.u32(header::TAIL_WEIGHTS, tail.iter().map(|s| s.constants.weights.len()).sum());
-    out.u32(header::TAIL_OUTPUTS, tail.iter().map(|s| s.constants.biases.len()).sum());
-    out.f32(header::FEATURE_UNIT, FEATURE_UNIT);
+    out.u32(header::TAIL_WEIGHTS, tail.weights);
+    out.u32(header::TAIL_OUTPUTS, tail.outputs);
+    out.u32(header::TAIL_PARAMETERS, tail.parameters);
+    out.u32(header::WORKSPACE_FLOATS, tail.workspace_floats);
+    out.f32(header::FEATURE_UNIT, feature_unit);
 
     let tensors = out.reserve(network.tensors.len() * tensor::BYTES);
     out.u32(header::TENSORS, tensors);
@@ -72,10 +76,22 @@ pub fn write(network: &Network, model_crc: u32, layers: usize) -> Vec<u8> {
         out.u16(list + 2 * place, tensor);
     }
 
+    out.tail(&tail);
+
     out.u32(header::TOTAL_BYTES, out.bytes.len());
     let crc = flatmin::crc32(&out.bytes[header::CHECKED_FROM..]);
     out.u32(header::CRC, crc as usize);
     out.bytes
+}
+
+/// The code of the activation of a layer in a chain; 255 where it cannot stand in one.
+fn activation(step: &Step) -> u8 {
+    match step.function {
+        Some(Function::Identity) => flatmin::Activation::None.code(),
+        Some(Function::Relu) => flatmin::Activation::Relu.code(),
+        Some(Function::Relu6) => flatmin::Activation::Relu6.code(),
+        _ => 255,
+    }
 }
 
 struct Writer {
@@ -117,6 +133,31 @@ impl Writer {
         self.put(at, &value.to_le_bytes());
     }
 
+    fn tail(&mut self, tail: &Tail) {
+        self.u16(header::FEATURE_COUNT, tail.features.len());
+        self.u16(header::VALUE_COUNT, tail.values.len());
+        self.u16(header::NODE_COUNT, tail.nodes.len());
+        let values = self.reserve(tail.values.len() * value::BYTES);
+        self.u32(header::VALUES, values);
+        for (index, own) in tail.values.iter().enumerate() {
+            let record = values + index * value::BYTES;
+            self.u16(record + value::TENSOR, own.tensor);
+            self.u32(record + value::ACTIVATION, own.activation);
+            self.put(record + value::DELTA, &own.delta_field().to_le_bytes());
+        }
+        let nodes = self.reserve(tail.nodes.len() * node::BYTES);
+        self.u32(header::NODES, nodes);
+        for (index, own) in tail.nodes.iter().enumerate() {
+            let record = nodes + index * node::BYTES;
+            self.u16(record + node::FLAGS, own.flags.into());
+            self.u16(record + node::INPUT, own.input.unwrap_or(node::NONE.into()));
+            self.u16(record + node::SECOND_INPUT, own.second.unwrap_or(node::NONE.into()));
+            self.u16(record + node::OUTPUT, own.output);
+            self.u16(record + node::FUNCTION, own.function.into());
+            self.u32(record + node::PARAMETERS, own.parameters);
+        }
+    }
+
     fn operator(&mut self, record: usize, step: &Step) {
         self.u16(record + operator::KIND, step.kind.into());
         self.u16(record + operator::INPUT, step.input);
@@ -125,8 +166,7 @@ impl Writer {
         self.u16(record + operator::PER_CHANNEL, step.constants.per_channel.into());
         self.put(record + operator::CLAMP_LOW, &step.clamp[0].to_le_bytes());
         self.put(record + operator::CLAMP_HIGH, &step.clamp[1].to_le_bytes());
-        // 255 is no activation: the layer cannot be trained.
-        self.put(record + operator::ACTIVATION, &[step.activation.map_or(255, |a| a.code())]);
+        self.put(record + operator::ACTIVATION, &[activation(step)]);
         let window = &step.window;
         let fields = [
             (operator::FILTER, window.filter),

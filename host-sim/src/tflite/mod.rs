@@ -14,7 +14,7 @@ mod tests;
 mod view;
 
 pub use error::ReadError;
-pub use patch::{PatchError, replace_dense};
+pub use patch::{PatchError, replace_layers};
 
 use crate::graph::{Element, Graph, Operator, Quantization, Tensor};
 use field::{buffer, model, operator, operator_code, quantization, subgraph, tensor};

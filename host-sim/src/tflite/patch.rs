@@ -17,7 +17,7 @@ pub enum PatchError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The file has no room for a number.
-    #[error("operator {index} (FULLY_CONNECTED): {what}")]
+    #[error("operator {index}: {what}")]
     Layer {
         /// The layer's place in the file.
         index: usize,
@@ -26,11 +26,11 @@ pub enum PatchError {
     },
 }
 
-/// The bytes of `file` with the dense operators at `places` replaced by `layers`, first to last.
+/// The bytes of `file` with the layers at `places` replaced by `layers`, first to last.
 ///
 /// # Errors
 /// [`PatchError`]: a file that is no model, or a layer whose numbers have no place of their own in it.
-pub fn replace_dense<'t>(
+pub fn replace_layers<'t>(
     file: &[u8],
     places: &[usize],
     layers: impl Iterator<Item = TunedLayer<'t>>,
@@ -40,7 +40,10 @@ pub fn replace_dense<'t>(
     let mut bytes = file.to_vec();
     for (&index, layer) in places.iter().zip(layers) {
         let fail = |what: String| PatchError::Layer { index, what };
-        let op = graph.operators.get(index).filter(|op| matches!(op.kind, Kind::FullyConnected(_)));
+        let weighted = |kind: &Kind| {
+            matches!(kind, Kind::FullyConnected(_) | Kind::Conv2d(..) | Kind::DepthwiseConv2d(..))
+        };
+        let op = graph.operators.get(index).filter(|op| weighted(&op.kind));
         let op = op.ok_or_else(|| fail("is not there".into()))?;
         let input = |place: usize| op.inputs.get(place).copied().flatten();
         let (Some(weights), Some(biases)) = (input(1), input(2)) else {
@@ -55,11 +58,14 @@ pub fn replace_dense<'t>(
         let bias_scales: Vec<f32> = scales.iter().map(|scale| layer.input.scale * scale).collect();
         let bias_bytes: Vec<u8> = layer.biases.iter().flat_map(|b| b.to_le_bytes()).collect();
         let mut put = |place: Place, values: &[u8]| map.put(&mut bytes, place, values).map_err(fail);
-        put(Place::Data(weights), bytemuck::cast_slice(layer.weights))?;
-        put(Place::Scales(weights), bytemuck::cast_slice(&scales))?;
+        if layer.layer.trains_weights {
+            put(Place::Data(weights), bytemuck::cast_slice(layer.weights))?;
+            put(Place::Scales(weights), bytemuck::cast_slice(&scales))?;
+        }
         put(Place::Data(biases), &bias_bytes)?;
         put(Place::Scales(biases), bytemuck::cast_slice(&bias_scales))?;
-        for activation in same_array(&graph, op.outputs[0]) {
+        let refit = if layer.layer.refit { same_array(&graph, op.outputs[0]) } else { Vec::new() };
+        for activation in refit {
             let Affine { scale, zero_point } = layer.output;
             put(Place::Scales(activation), &scale.to_le_bytes())?;
             put(Place::ZeroPoints(activation), &i64::from(zero_point).to_le_bytes())?;

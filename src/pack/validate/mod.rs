@@ -1,11 +1,11 @@
 //! The checks behind [`Pack::new`]: what they let through, no kernel can stumble over.
 
 mod operators;
+mod tail;
 
 use super::bytes::{size_at, u8_at, u16_at, u32_at};
-use super::format::{ALIGNMENT, MAGIC, VERSION, header, operator, tensor};
-use super::{Activation, CRC, Pack, PackError, TensorRecord, dense_rows};
-use crate::tail::MAX_LAYERS;
+use super::format::{ALIGNMENT, MAGIC, VERSION, header, node, operator, tensor, value};
+use super::{CRC, Pack, PackError, TensorRecord};
 use operators::check_operator;
 
 /// Larger tensors than this are no microcontroller's; the bound keeps every product of sizes in range.
@@ -54,7 +54,9 @@ pub(super) fn network(pack: &Pack) -> Result<(), PackError> {
             return Err(PackError::Operator { index, what });
         }
     }
-    check_tail(pack)?;
+    table_fits(pack, header::VALUES, value::BYTES, pack.value_count())?;
+    table_fits(pack, header::NODES, node::BYTES, pack.node_count())?;
+    tail::check_tail(pack)?;
     check_summary(pack).map_err(PackError::Header)
 }
 
@@ -82,38 +84,6 @@ fn check_tensor(pack: &Pack, t: &TensorRecord) -> Result<(), &'static str> {
     check(end <= pack.sizes.arena_bytes, "lies outside the arena")
 }
 
-/// The tail is a chain of fully connected operators from the feature to the output, a softmax at most behind.
-fn check_tail(pack: &Pack) -> Result<(), PackError> {
-    let mut current = u16_at(pack.bytes, header::FEATURE_TENSOR);
-    // Without a trainable layer the tail is empty, and the network may end in anything.
-    if pack.trunk_operators() == pack.operator_count() {
-        return Ok(());
-    }
-    for index in pack.trunk_operators()..pack.operator_count() {
-        let op = pack.operator(index);
-        let trainable = op.kind == operator::FULLY_CONNECTED
-            && Activation::from_code(op.activation).is_some()
-            && dense_rows(&pack.tensor(op.output)) == 1;
-        let last = op.kind == operator::SOFTMAX && index + 1 == pack.operator_count();
-        if !(trainable || last) || op.input != current {
-            return Err(PackError::Operator {
-                index,
-                what: "not a chain of fully connected layers behind the cut",
-            });
-        }
-        current = op.output;
-    }
-    if current != u16_at(pack.bytes, header::OUTPUT_TENSOR) {
-        return Err(PackError::Header("the tail does not end in the output"));
-    }
-    // The loss differentiates the logits, so that nothing may stand between the last layer and softmax.
-    let last = pack.tail_operators().last();
-    if last.is_some_and(|op| op.activation != Activation::None.code()) {
-        return Err(PackError::Header("the last layer has an activation; the loss wants bare logits"));
-    }
-    Ok(())
-}
-
 fn check_summary(pack: &Pack) -> Result<(), &'static str> {
     let s = &pack.sizes;
     check(pack.trunk_operators() <= pack.operator_count(), "more frozen operators than operators")?;
@@ -132,23 +102,10 @@ fn check_summary(pack: &Pack) -> Result<(), &'static str> {
         pack.input() == pack.input_at(0) && pack.output() == pack.output_at(0),
         "the first input or output is not the list's",
     )?;
-    let tail = pack.trunk_operators() < pack.operator_count();
-    let single = pack.input_count() == 1 && pack.output_count() == 1;
-    check(s.tail_layers == 0 || tail && single, "a tail wants one input and one output")?;
     check(pack.input().len() == s.input_length, "input length")?;
-    check(pack.feature().len() == s.feature_length, "feature length")?;
     check(pack.output().len() == s.output_length, "output length")?;
     check(s.output_length <= usize::from(u16::MAX), "more than 65,535 outputs")?;
-    let layers = pack.tail_operators().count();
-    check(layers == s.tail_layers && layers <= MAX_LAYERS, "number of trainable layers")?;
-    let (mut weights, mut outputs) = (0usize, 0usize);
-    for op in pack.tail_operators() {
-        let (input, output) = (pack.tensor(op.input), pack.tensor(op.output));
-        weights = weights.saturating_add(input.len().saturating_mul(output.channels));
-        outputs = outputs.saturating_add(output.channels);
-    }
-    check(weights == s.tail_weights && outputs == s.tail_outputs, "number of trainable parameters")?;
-    check(weights <= MAX_ELEMENTS, "more than 64 Mi trainable weights")?;
+    tail::check_summary(pack)?;
     check(
         pack.feature_unit().is_normal() && pack.feature_unit() > 0.0,
         "feature unit is not a positive number",

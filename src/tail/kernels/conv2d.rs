@@ -4,7 +4,7 @@
 //! A 3x3 of ones over a 2x2 image, padded by 1: every output is the sum of all four inputs.
 //!
 //! ```
-//! use flatmin::{kernels::Shape, pack::Window, tail::kernels::{ConvShape, conv2d}};
+//! use flatmin::{kernels::Shape, pack::Window, tail::kernels::{ConvShape, Sink, conv2d}};
 //! let image = Shape { height: 2, width: 2, channels: 1 };
 //! let window = Window { filter: [3; 2], stride: [1; 2], dilation: [1; 2], padding: [1; 2] };
 //! let shape = ConvShape::new(image, image, window)?;
@@ -18,7 +18,7 @@
 //! let (mut d_w, mut d_b, mut d_x) = ([0.0; 9], [0.0], [0.0; 4]);
 //! conv2d::backward_weights(&shape, 1.0, &x, &delta, &mut d_w);
 //! conv2d::backward_biases(&shape, 1.0, &delta, &mut d_b);
-//! conv2d::backward_input(&shape, &w, &delta, &mut d_x);
+//! conv2d::backward_input(&shape, &w, &delta, Sink::Overwrite, &mut d_x);
 //! assert_eq!(d_w, [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 3.0, 4.0]);
 //! assert_eq!(d_b, [1.0]);
 //! assert_eq!(d_x, [1.0; 4]);
@@ -26,6 +26,7 @@
 //! ```
 
 use super::geometry::ConvShape;
+use super::{Sink, Weight};
 use crate::lanes::block::{self, Grid, Lanes, ROWS};
 use crate::lanes::{LANES, sum_of};
 use core::array::from_fn;
@@ -42,12 +43,12 @@ const fn products(shape: &ConvShape) -> usize {
     height * width * shape.input().channels
 }
 
-/// Overwrites `y`.
+/// Overwrites `y`. Biases that are not there count as 0.
 ///
 /// Order: taps side by side in a row of the window are one run of `taps * in` values, or where columns are dilated
 /// one run of `in` values a tap; run after run goes through four lanes, value i of a run through lane i mod 4, summed as (0 + 2) + (1 + 3); the
 /// bias comes last. Pointwise, 1x1 with stride 1, has a single lane.
-pub fn forward(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f32], y: &mut [f32]) {
+pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
     let output = shape.output();
     if shape.is_pointwise() {
         return forward_pointwise(shape, weights, biases, x, y);
@@ -62,25 +63,28 @@ pub fn forward(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f32], y:
 }
 
 /// Four pixels by four filters at a time; behind the last of either it stands again, and its sums are dropped.
-fn forward_pointwise(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f32], y: &mut [f32]) {
+fn forward_pointwise<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
     let (inputs, outputs) = (shape.input().channels, shape.output().channels);
     let pixels = y.chunks_mut(ROWS * outputs).zip(x.chunks(ROWS * inputs));
     for (y, x) in pixels {
         let x = four_of(x, inputs, x.len() == ROWS * inputs);
-        for (first, (weights, biases)) in
-            weights.chunks(ROWS * inputs).zip(biases.chunks(ROWS)).enumerate().map(|(b, w)| (b * ROWS, w))
-        {
-            let sums = block::matrix(x, four_of(weights, inputs, biases.len() == ROWS));
+        for (block, weights) in weights.chunks(ROWS * inputs).enumerate() {
+            let (first, whole) = (block * ROWS, weights.len() == ROWS * inputs);
+            let filters = ROWS.min(outputs - first);
+            let biases: [f32; ROWS] = match biases.get(first..).and_then(<[f32]>::first_chunk) {
+                Some(biases) => *biases,
+                None => from_fn(|r| biases.get(first + r).copied().unwrap_or(0.0)),
+            };
+            let sums = block::matrix(x, four_of(weights, inputs, whole));
             for (pixel, sums) in sums.iter().enumerate() {
                 let y = y.get_mut(pixel * outputs + first..).unwrap_or(&mut []);
-                if let (Some(y), Some(biases)) = (y.first_chunk_mut::<ROWS>(), biases.first_chunk::<ROWS>()) {
-                    for ((y, sum), bias) in y.iter_mut().zip(sums).zip(biases) {
-                        *y = sum + bias;
+                match y.first_chunk_mut::<ROWS>() {
+                    Some(y) if whole => *y = from_fn(|r| sums[r] + biases[r]),
+                    _ => {
+                        for ((y, sum), bias) in y.iter_mut().zip(sums).zip(biases).take(filters) {
+                            *y = sum + bias;
+                        }
                     }
-                    continue;
-                }
-                for ((y, sum), bias) in y.iter_mut().zip(sums).zip(biases) {
-                    *y = sum + bias;
                 }
             }
         }
@@ -89,7 +93,7 @@ fn forward_pointwise(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f3
 
 /// Four rows of `values`; the last one again where there are fewer.
 #[inline(always)]
-fn four_of(values: &[f32], length: usize, whole: bool) -> [&[f32]; ROWS] {
+fn four_of<T>(values: &[T], length: usize, whole: bool) -> [&[T]; ROWS] {
     // Not every core divides, and all but the last block are whole.
     let last = if whole { ROWS - 1 } else { (values.len() / length).saturating_sub(1) };
     from_fn(|r| values.get(r.min(last) * length..).and_then(|row| row.get(..length)).unwrap_or(&[]))
@@ -122,19 +126,19 @@ impl Runs<'_> {
     }
 }
 
-fn forward_pixel(runs: &Runs, weights: &[f32], biases: &[f32], y: &mut [f32]) {
+fn forward_pixel<W: Weight>(runs: &Runs, weights: &[W], biases: &[f32], y: &mut [f32]) {
     let products = products(runs.shape);
-    let blocks = y.chunks_mut(ROWS).zip(biases.chunks(ROWS)).zip(weights.chunks(ROWS * products));
-    for ((y, biases), weights) in blocks {
-        let filters: [&[f32]; ROWS] =
-            from_fn(|r| weights.get(r * products..(r + 1) * products).unwrap_or(&[]));
+    let blocks = y.chunks_mut(ROWS).zip(weights.chunks(ROWS * products));
+    for (block, (y, weights)) in blocks.enumerate() {
+        let biases = biases.get(block * ROWS..).unwrap_or(&[]);
+        let filters: [&[W]; ROWS] = from_fn(|r| weights.get(r * products..(r + 1) * products).unwrap_or(&[]));
         let mut sums: Lanes = [[0.0; LANES]; ROWS];
         runs.for_each(|first, x| {
             let rows = filters.map(|filter| filter.get(first..first + x.len()).unwrap_or(&[]));
             block::dots(&mut sums, rows, x);
         });
-        for ((y, &bias), sums) in y.iter_mut().zip(biases).zip(sums) {
-            *y = sum_of(sums) + bias;
+        for (r, (y, sums)) in y.iter_mut().zip(sums).enumerate() {
+            *y = sum_of(sums) + biases.get(r).copied().unwrap_or(0.0);
         }
     }
 }
@@ -221,11 +225,17 @@ pub fn backward_biases(shape: &ConvShape, scale: f32, delta: &[f32], d_biases: &
     super::backward_biases(shape.output().channels, scale, delta, d_biases);
 }
 
-/// Overwrites `d_x`: `d_x[q,k] = sum_{i,j,o} delta[r,c,o] * w[o,i,j,k]` over the taps (i, j) that see pixel q from an
+/// Writes to `sink`: `d_x[q,k] = sum_{i,j,o} delta[r,c,o] * w[o,i,j,k]` over the taps (i, j) that see pixel q from an
 /// output (r, c).
 ///
 /// Order: taps row by row, and for each the output channels ascending.
-pub fn backward_input(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &mut [f32]) {
+pub fn backward_input<W: Weight>(
+    shape: &ConvShape,
+    weights: &[W],
+    delta: &[f32],
+    sink: Sink,
+    d_x: &mut [f32],
+) {
     let shape = &shape.flattened();
     let input = shape.input();
     for (pixel, d_x) in d_x.chunks_exact_mut(input.channels).enumerate().take(input.height * input.width) {
@@ -233,17 +243,17 @@ pub fn backward_input(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &m
         let (blocks, rest) = d_x.as_chunks_mut::<16>();
         let mut first = 0;
         for block in blocks {
-            input_block(shape, weights, delta, pixel, first, block);
+            input_block(shape, weights, delta, pixel, first, sink, block);
             first += 16;
         }
         let (blocks, rest) = rest.as_chunks_mut::<4>();
         for block in blocks {
-            input_block(shape, weights, delta, pixel, first, block);
+            input_block(shape, weights, delta, pixel, first, sink, block);
             first += 4;
         }
         let (blocks, _) = rest.as_chunks_mut::<1>();
         for block in blocks {
-            input_block(shape, weights, delta, pixel, first, block);
+            input_block(shape, weights, delta, pixel, first, sink, block);
             first += 1;
         }
     }
@@ -251,17 +261,20 @@ pub fn backward_input(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &m
 
 /// N channels of a pixel, from channel `first`.
 #[inline(always)]
-fn input_block<const N: usize>(
+fn input_block<const N: usize, W: Weight>(
     shape: &ConvShape,
-    weights: &[f32],
+    weights: &[W],
     delta: &[f32],
     (row, column): (usize, usize),
     first: usize,
+    sink: Sink,
     d_x: &mut [f32; N],
 ) {
     let [filter_height, filter_width] = shape.window().filter;
     let (input, output, products) = (shape.input(), shape.output(), products(shape));
-    *d_x = [0.0; N];
+    let mut added = [0.0; N];
+    let sums = if sink == Sink::Add { &mut added } else { &mut *d_x };
+    sums.fill(0.0);
     for i in 0..filter_height {
         let Some(r) = shape.rows().output_of(row, i) else { continue };
         for j in 0..filter_width {
@@ -269,7 +282,10 @@ fn input_block<const N: usize>(
             let pixel = (r * output.width + c) * output.channels;
             let delta = delta.get(pixel..pixel + output.channels).unwrap_or(&[]);
             let tap = (i * filter_width + j) * input.channels + first;
-            block::combine(d_x, delta, weights.get(tap..).unwrap_or(&[]), products);
+            block::combine(sums, delta, weights.get(tap..).unwrap_or(&[]), products);
         }
+    }
+    if sink == Sink::Add {
+        d_x.iter_mut().zip(added).for_each(|(d, sum)| *d += sum);
     }
 }

@@ -3,7 +3,7 @@
 //! Weights `[height, width, out]` as in a `.tflite`, activations HWC.
 //!
 //! ```
-//! use flatmin::{kernels::Shape, pack::Window, tail::kernels::{ConvShape, depthwise}};
+//! use flatmin::{kernels::Shape, pack::Window, tail::kernels::{ConvShape, Sink, depthwise}};
 //! let (input, output) =
 //!     (Shape { height: 1, width: 3, channels: 1 }, Shape { height: 1, width: 2, channels: 2 });
 //! let window = Window { filter: [1, 2], stride: [1; 2], dilation: [1; 2], padding: [0; 2] };
@@ -17,13 +17,14 @@
 //! let delta = [1.0, 0.0, 0.0, 2.0]; // of the loss y[0,0] + 2 y[1,1]
 //! let (mut d_w, mut d_x) = ([0.0; 4], [0.0; 3]);
 //! depthwise::backward_weights(&shape, 1.0, &x, &delta, &mut d_w);
-//! depthwise::backward_input(&shape, &w, &delta, &mut d_x);
+//! depthwise::backward_input(&shape, &w, &delta, Sink::Overwrite, &mut d_x);
 //! assert_eq!(d_w, [3.0, 2.0, 1.0, 4.0]);
 //! assert_eq!(d_x, [1.0, 19.0, 0.0]);
 //! # Ok::<(), flatmin::tail::kernels::ShapeError>(())
 //! ```
 
 use super::geometry::{ConvShape, ShapeError};
+use super::{Sink, Weight};
 use crate::lanes::block;
 
 /// Output channels an input channel.
@@ -49,17 +50,17 @@ pub const fn weights(shape: &ConvShape) -> usize {
 /// Channels that share a tap's addresses.
 const BLOCK: usize = 16;
 
-/// Overwrites `y`. Order: taps row by row; the bias comes last.
-pub fn forward(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f32], y: &mut [f32]) {
+/// Overwrites `y`. Order: taps row by row; the bias comes last. Biases that are not there count as 0.
+pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
     let output = shape.output();
     let pixels = y.chunks_exact_mut(output.channels).enumerate();
     for (pixel, y) in pixels.take(output.height * output.width) {
         let pixel = (pixel / output.width, pixel % output.width);
         in_blocks(shape, |first, blocked| {
             if blocked {
-                forward_block::<BLOCK>(shape, weights, biases, x, pixel, [first, first], y);
+                forward_block::<BLOCK, W>(shape, weights, biases, x, pixel, [first, first], y);
             } else {
-                forward_block::<1>(shape, weights, biases, x, pixel, [first, first / quotient(shape)], y);
+                forward_block::<1, W>(shape, weights, biases, x, pixel, [first, first / quotient(shape)], y);
             }
         });
     }
@@ -82,9 +83,9 @@ fn in_blocks(shape: &ConvShape, mut each: impl FnMut(usize, bool)) {
 
 /// N channels of a pixel of the output: from output channel `o`, input channel `k`.
 #[inline(always)]
-fn forward_block<const N: usize>(
+fn forward_block<const N: usize, W: Weight>(
     shape: &ConvShape,
-    weights: &[f32],
+    weights: &[W],
     biases: &[f32],
     x: &[f32],
     (row, column): (usize, usize),
@@ -104,11 +105,14 @@ fn forward_block<const N: usize>(
             block::products(&mut sums, x, w, steps, taps.len());
         }
     }
-    let y = y.get_mut(o..).and_then(|y| y.first_chunk_mut::<N>());
-    let biases = biases.get(o..).and_then(|biases| biases.first_chunk::<N>());
-    let (Some(y), Some(biases)) = (y, biases) else { return };
-    for ((y, bias), sum) in y.iter_mut().zip(biases).zip(sums) {
-        *y = sum + bias;
+    let Some(y) = y.get_mut(o..).and_then(|y| y.first_chunk_mut::<N>()) else { return };
+    match biases.get(o..).and_then(|biases| biases.first_chunk::<N>()) {
+        Some(biases) => y.iter_mut().zip(sums).zip(biases).for_each(|((y, sum), bias)| *y = sum + bias),
+        None => {
+            for (at, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
+                *y = sum + biases.get(o + at).copied().unwrap_or(0.0);
+            }
+        }
     }
 }
 
@@ -161,11 +165,17 @@ pub fn backward_biases(shape: &ConvShape, scale: f32, delta: &[f32], d_biases: &
     super::backward_biases(shape.output().channels, scale, delta, d_biases);
 }
 
-/// Overwrites `d_x`: `d_x[q,k] = sum_{i,j,m} delta[r,c,o] * w[i,j,o]` over the taps (i, j) that see pixel q from an
+/// Writes to `sink`: `d_x[q,k] = sum_{i,j,m} delta[r,c,o] * w[i,j,o]` over the taps (i, j) that see pixel q from an
 /// output (r, c).
 ///
 /// Order: taps row by row, and for each the output channels of k ascending.
-pub fn backward_input(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &mut [f32]) {
+pub fn backward_input<W: Weight>(
+    shape: &ConvShape,
+    weights: &[W],
+    delta: &[f32],
+    sink: Sink,
+    d_x: &mut [f32],
+) {
     let (input, channels) = (shape.input(), shape.output().channels);
     let blocked = if channels == input.channels { channels / BLOCK * BLOCK } else { 0 };
     for (pixel, d_x) in d_x.chunks_exact_mut(input.channels).enumerate().take(input.height * input.width) {
@@ -177,7 +187,7 @@ pub fn backward_input(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &m
                 let (delta, w) = (delta.get(place + block * BLOCK..), weights.get(tap + block * BLOCK..));
                 block::products(&mut sums, delta.unwrap_or(&[]), w.unwrap_or(&[]), [BLOCK; 2], 1);
             });
-            *d_x = sums;
+            d_x.iter_mut().zip(sums).for_each(|(d, sum)| sink.put(d, sum));
         }
         let multiplier = quotient(shape);
         for (k, d_x) in rest.iter_mut().enumerate() {
@@ -187,10 +197,10 @@ pub fn backward_input(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &m
                 let delta = delta.get(place + own..).unwrap_or(&[]).iter();
                 let weights = weights.get(tap + own..).unwrap_or(&[]);
                 for (&delta, &w) in delta.zip(weights).take(multiplier) {
-                    sum += delta * w;
+                    sum += delta * w.value();
                 }
             });
-            *d_x = sum;
+            sink.put(d_x, sum);
         }
     }
 }

@@ -4,14 +4,31 @@
 //! order of operations, written in the source, and products are rounded before they are added: the bits are the
 //! same on every target. All are total: a slice that is too short leaves outputs unwritten, it never panics.
 //!
-//! `forward` and `backward_input` overwrite; `backward_weights` and `backward_biases` add `scale` times the
-//! gradient. Activation functions stand outside: [`super::dense::activate`] and [`super::dense::mask`].
+//! `forward` overwrites, `backward_input` says to its [`Sink`]; `backward_weights` and `backward_biases` add `scale`
+//! times the gradient. Frozen layers run on their int8 weights: see [`Weight`]. Activation functions stand outside: [`super::dense::activate`] and [`super::dense::mask`].
 
 pub mod conv2d;
 pub mod depthwise;
 mod geometry;
 
+pub use crate::lanes::block::Weight;
 pub use geometry::{ConvShape, ShapeError};
+
+/// What becomes of a gradient that is there already: where an input has several readers, all but the first add.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sink {
+    /// It is replaced.
+    Overwrite,
+    /// It is added to.
+    Add,
+}
+
+impl Sink {
+    #[inline(always)]
+    pub(super) fn put(self, d: &mut f32, sum: f32) {
+        *d = if self == Self::Add { *d + sum } else { sum };
+    }
+}
 
 /// `d_biases[o] += scale * sum_p delta[p, o]`, pixel after pixel: the same for both convolutions.
 fn backward_biases(channels: usize, scale: f32, delta: &[f32], d_biases: &mut [f32]) {

@@ -11,6 +11,7 @@ use super::{PackerError, Problem};
 use crate::graph::{Activation, Element, Graph, Kind, Operator, Tensor, Unary};
 use crate::tflite::printable;
 use flatmin::kernels::Mean;
+use flatmin::pack::Function;
 use flatmin::pack::format::operator as code;
 use flatmin::{Affine, Multiplier};
 
@@ -203,6 +204,7 @@ impl Lowering<'_> {
                         Step {
                             window: weighted::geometry(window, *filter, &from, &to)?,
                             clamp: clamp(*activation, to.affine),
+                            function: Some(function(*activation)),
                             ..start(kind, input, output)
                         }
                     }
@@ -215,9 +217,11 @@ impl Lowering<'_> {
                         }
                         Step { beta: *beta, ..start(code::SOFTMAX, input, output) }
                     }
-                    Kind::Unary(function) => {
+                    Kind::Unary(unary) => {
                         same_size()?;
-                        looked_up(unary(*function, source, target)?)
+                        let (function, beta) = meaning(*unary);
+                        let table = table(*unary, source, target)?;
+                        Step { function: Some(function), beta, ..looked_up(table) }
                     }
                     Kind::Quantize => {
                         same_size()?;
@@ -260,7 +264,28 @@ impl Lowering<'_> {
     }
 }
 
-fn unary(function: Unary, source: Side, target: Side) -> Result<tables::Table, Fault> {
+/// What a function is in f32, and its parameter.
+fn meaning(unary: Unary) -> (Function, f32) {
+    match unary {
+        Unary::Logistic => (Function::Logistic, 0.0),
+        Unary::Tanh => (Function::Tanh, 0.0),
+        Unary::HardSwish => (Function::HardSwish, 0.0),
+        Unary::Clamp(activation) => (function(activation), 0.0),
+        Unary::LeakyRelu(alpha) => (Function::LeakyRelu, alpha),
+    }
+}
+
+/// A fused activation in f32.
+fn function(activation: Activation) -> Function {
+    match activation {
+        Activation::None => Function::Identity,
+        Activation::Relu => Function::Relu,
+        Activation::Relu6 => Function::Relu6,
+        Activation::ReluN1To1 => Function::ReluN1To1,
+    }
+}
+
+fn table(function: Unary, source: Side, target: Side) -> Result<tables::Table, Fault> {
     Ok(match function {
         Unary::Logistic => tables::logistic(source, target),
         Unary::Tanh => tables::tanh(source, target),

@@ -50,6 +50,7 @@ impl Lowering<'_> {
         self.steps.push(Step {
             second_input: Some(second),
             clamp: clamp(activation, self.tensors[output].affine),
+            function: Some(super::function(activation)),
             parameters,
             ..Step::new(index, &op.name, kind, first, output)
         });

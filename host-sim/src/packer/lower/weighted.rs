@@ -1,8 +1,8 @@
 //! Operators with weights, and the geometry of windows.
 
 use super::super::network::{Activations, Constants, Step};
-use super::{Fault, Lowering, clamp};
-use crate::graph::{Activation, Element, Kind, Operator, Padding, Tensor, Window};
+use super::{Fault, Lowering, clamp, function};
+use crate::graph::{Element, Kind, Operator, Padding, Tensor, Window};
 use flatmin::Multiplier;
 use flatmin::pack::format::operator as code;
 
@@ -28,11 +28,14 @@ impl Lowering<'_> {
                         to.shape[3]
                     ));
                 }
+                // Grouped convolutions have no backward pass.
+                let function = (groups == 1).then(|| function(*activation));
                 let kind = if groups > 1 { code::GROUPED_CONV_2D } else { code::CONV_2D };
                 Step {
                     window: geometry(window, [height, width], &from, &to)?,
                     depth_multiplier: groups,
                     clamp: clamp(*activation, to.affine),
+                    function,
                     constants: self.constants(op, outputs, 0, &from, &to)?,
                     ..start(kind)
                 }
@@ -46,6 +49,7 @@ impl Lowering<'_> {
                     depth_multiplier: *multiplier,
                     window: geometry(window, [height, width], &from, &to)?,
                     clamp: clamp(*activation, to.affine),
+                    function: Some(function(*activation)),
                     constants: self.constants(op, outputs, 3, &from, &to)?,
                     ..start(code::DEPTHWISE_CONV_2D)
                 }
@@ -65,7 +69,7 @@ impl Lowering<'_> {
                 self.tensors[output].shape = [1, 1, rows, outputs];
                 Step {
                     clamp: clamp(*activation, to.affine),
-                    activation: trainable(*activation),
+                    function: Some(function(*activation)),
                     constants: self.constants(op, outputs, 0, &from, &to)?,
                     ..start(code::FULLY_CONNECTED)
                 }
@@ -164,13 +168,4 @@ pub(super) fn geometry(
         };
     }
     Ok(flatmin::pack::Window { filter, stride: window.stride, dilation: window.dilation, padding })
-}
-
-fn trainable(activation: Activation) -> Option<flatmin::Activation> {
-    match activation {
-        Activation::None => Some(flatmin::Activation::None),
-        Activation::Relu => Some(flatmin::Activation::Relu),
-        Activation::Relu6 => Some(flatmin::Activation::Relu6),
-        Activation::ReluN1To1 => None,
-    }
 }

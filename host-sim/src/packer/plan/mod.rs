@@ -2,7 +2,10 @@
 //! every array lies for as long as it lives.
 
 mod order;
-mod place;
+mod patches;
+pub(super) mod place;
+
+pub use patches::{Patched, patches};
 
 use super::network::Network;
 
@@ -11,10 +14,10 @@ const ALIGNMENT: usize = 4;
 
 /// From the first to the last operator that touches an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Life {
-    first: usize,
-    last: usize,
-    bytes: usize,
+pub(super) struct Life {
+    pub first: usize,
+    pub last: usize,
+    pub bytes: usize,
 }
 
 impl Life {

@@ -10,11 +10,21 @@ const EXCHANGES: usize = 20_000;
 
 /// Offsets and the size of the arena: the best that was found.
 pub(super) fn best(arrays: &[Life], lower_bound: usize) -> (Vec<usize>, usize) {
+    search(arrays, 0, lower_bound, EXCHANGES)
+}
+
+/// The same with the first array at offset 0.
+pub(in super::super) fn best_behind_first(arrays: &[Life]) -> (Vec<usize>, usize) {
+    search(arrays, 1, 0, EXCHANGES / 10)
+}
+
+/// The first `pinned` arrays are placed first.
+fn search(arrays: &[Life], pinned: usize, lower_bound: usize, exchanges: usize) -> (Vec<usize>, usize) {
     let length = |life: &Life| life.last - life.first + 1;
     let mut candidates = Vec::new();
     let mut sorted = |key: &dyn Fn(&Life) -> [usize; 3]| {
         let mut order: Vec<usize> = (0..arrays.len()).collect();
-        order.sort_by_key(|&i| key(&arrays[i]));
+        order[pinned..].sort_by_key(|&i| key(&arrays[i]));
         candidates.push(order);
     };
     let descending = |value: usize| usize::MAX - value;
@@ -28,11 +38,11 @@ pub(super) fn best(arrays: &[Life], lower_bound: usize) -> (Vec<usize>, usize) {
         return (Vec::new(), 0);
     };
     let mut random = Pcg32::seed_from_u64(1);
-    for _ in 0..EXCHANGES {
-        if bytes <= lower_bound || order.len() < 3 {
+    for _ in 0..exchanges {
+        if bytes <= lower_bound || order.len() < pinned + 3 {
             break;
         }
-        let mut pick = || random.next_u32() as usize % order.len();
+        let mut pick = || pinned + random.next_u32() as usize % (order.len() - pinned);
         let (a, b) = (pick(), pick());
         order.swap(a, b);
         let (found, size) = first_fit(arrays, &order);

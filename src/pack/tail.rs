@@ -1,0 +1,257 @@
+//! What a pack says about its tail: f32 arrays, nodes, and the layers that are trained.
+
+use super::bytes::{size_at, u16_at, u32_at};
+use super::format::{header, node, operator, value};
+use super::{Activation, Function, OperatorRecord, Pack, TensorRecord};
+use crate::quant::Affine;
+use core::ops::Range;
+
+/// One f32 array of the tail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TailValue {
+    /// Its place among the values.
+    pub index: u16,
+    /// The tensor that it stands for.
+    pub tensor: TensorRecord,
+    /// Its floats in the workspace.
+    pub activation: Range<usize>,
+    /// The floats of the loss's gradient by it, if anything needs that.
+    pub delta: Option<Range<usize>>,
+}
+
+/// One operator of a tail, in f32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TailNode {
+    /// Its place among the nodes.
+    pub index: u16,
+    /// The int8 operator.
+    pub operator: OperatorRecord,
+    /// The first input, if it is computed.
+    pub input: Option<TailValue>,
+    /// The second input, if there is one and it is computed.
+    pub second: Option<TailValue>,
+    /// The output.
+    pub output: TailValue,
+    /// The fused activation, or what a lookup computes.
+    pub function: Function,
+    /// First of its parameters.
+    pub parameters: usize,
+    flags: u16,
+}
+
+impl TailNode {
+    /// Whether a flag of `format::node` is set.
+    pub fn is(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Whether it has parameters of its own.
+    pub fn is_trained(&self) -> bool {
+        self.is(node::TRAINS_WEIGHTS | node::TRAINS_BIASES)
+    }
+}
+
+/// A layer whose weights or biases are trained.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrainedLayer {
+    /// The int8 operator.
+    pub operator: OperatorRecord,
+    /// Index of the operator.
+    pub index: u16,
+    /// Output channels.
+    pub outputs: usize,
+    /// Products of one output.
+    pub taps: usize,
+    /// The weights are parameters.
+    pub trains_weights: bool,
+    /// The biases are parameters.
+    pub trains_biases: bool,
+    /// Fused activation: a clamp.
+    pub function: Function,
+    /// First of its parameters.
+    pub parameters: usize,
+    /// Quantization of the input as packed.
+    pub input: Affine,
+    /// Quantization of the output as packed.
+    pub output: Affine,
+    /// The output is quantized anew on the device.
+    pub refit: bool,
+    /// The trained layer, in their order, whose anew quantized output it reads.
+    pub source: Option<usize>,
+}
+
+impl TrainedLayer {
+    /// Number of weights.
+    pub fn weights(&self) -> usize {
+        self.outputs * self.taps
+    }
+
+    /// Weights that are trained.
+    pub fn trained_weights(&self) -> usize {
+        if self.trains_weights { self.weights() } else { 0 }
+    }
+
+    /// Biases that are trained.
+    pub fn trained_biases(&self) -> usize {
+        if self.trains_biases { self.outputs } else { 0 }
+    }
+
+    /// Weights of one output lie one behind the other, and not one behind those of the other outputs.
+    pub fn rows_are_contiguous(&self) -> bool {
+        self.operator.kind != operator::DEPTHWISE_CONV_2D
+    }
+}
+
+impl<'a> Pack<'a> {
+    /// True if the tail is a chain of fully connected layers, all trained.
+    pub fn tail_is_chain(&self) -> bool {
+        self.node_count() == 0
+    }
+
+    /// Number of f32 arrays of a tail that is no chain.
+    pub(crate) fn value_count(&self) -> u16 {
+        u16_at(self.bytes, header::VALUE_COUNT)
+    }
+
+    /// Number of nodes of a tail that is no chain.
+    pub(crate) fn node_count(&self) -> u16 {
+        u16_at(self.bytes, header::NODE_COUNT)
+    }
+
+    /// Number of features.
+    pub(crate) fn feature_count(&self) -> u16 {
+        u16_at(self.bytes, header::FEATURE_COUNT)
+    }
+
+    /// The tensors at the cut, in the order of their elements in a latent.
+    pub fn features(&self) -> impl Iterator<Item = TensorRecord> + use<'a> {
+        let pack = *self;
+        let chain = pack.tail_is_chain().then(|| pack.feature());
+        let listed = if pack.tail_is_chain() { 0 } else { pack.feature_count() };
+        chain.into_iter().chain((0..listed).map(move |index| pack.value(index).tensor))
+    }
+
+    pub(crate) fn value(&self, index: u16) -> TailValue {
+        let record = self.record(header::VALUES, value::BYTES, index);
+        let tensor = self.tensor(u16_at(record, value::TENSOR));
+        let range = |start: usize| start..start.saturating_add(tensor.len());
+        let delta = u32_at(record, value::DELTA);
+        TailValue {
+            index,
+            tensor,
+            activation: range(size_at(record, value::ACTIVATION)),
+            delta: (delta != value::NONE).then(|| range(delta as usize)),
+        }
+    }
+
+    /// Node `index` of a tail that is no chain.
+    pub(crate) fn node(&self, index: u16) -> TailNode {
+        let record = self.record(header::NODES, node::BYTES, index);
+        let optional = |at| Some(u16_at(record, at)).filter(|&i| i != node::NONE).map(|i| self.value(i));
+        TailNode {
+            index,
+            operator: self.operator(self.trunk_operators().saturating_add(index)),
+            input: optional(node::INPUT),
+            second: optional(node::SECOND_INPUT),
+            output: self.value(u16_at(record, node::OUTPUT)),
+            function: Function::from_code(u16_at(record, node::FUNCTION)).unwrap_or(Function::Identity),
+            parameters: size_at(record, node::PARAMETERS),
+            flags: u16_at(record, node::FLAGS),
+        }
+    }
+
+    pub(crate) fn function_code(&self, index: u16) -> u16 {
+        u16_at(self.record(header::NODES, node::BYTES, index), node::FUNCTION)
+    }
+
+    /// The tail's operators in f32, in order; none of a chain, which [`Self::trained_layers`] describes whole.
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = TailNode> + ExactSizeIterator + use<'a> {
+        let pack = *self;
+        (0..pack.node_count()).map(move |index| pack.node(index))
+    }
+
+    /// The layers with trained parameters, first to last.
+    pub fn trained_layers(&self) -> impl Iterator<Item = TrainedLayer> + use<'a> {
+        let pack = *self;
+        let chain = pack.tail_is_chain();
+        let mut parameters = 0;
+        (0..pack.operator_count().saturating_sub(pack.trunk_operators()))
+            .filter_map(move |place| if chain { pack.chain_layer(place) } else { pack.node_layer(place) })
+            .enumerate()
+            .map(move |(place, mut layer)| {
+                if chain {
+                    layer.parameters = parameters;
+                    layer.source = place.checked_sub(1);
+                    parameters += layer.weights() + layer.outputs;
+                }
+                layer
+            })
+    }
+
+    fn chain_layer(&self, place: u16) -> Option<TrainedLayer> {
+        let index = self.trunk_operators().saturating_add(place);
+        let op = self.operator(index);
+        let function = match op.fused_activation() {
+            Activation::None => Function::Identity,
+            Activation::Relu => Function::Relu,
+            Activation::Relu6 => Function::Relu6,
+        };
+        (op.kind == operator::FULLY_CONNECTED).then(|| TrainedLayer {
+            trains_weights: true,
+            trains_biases: true,
+            function,
+            refit: true,
+            ..self.layer(op, index)
+        })
+    }
+
+    fn node_layer(&self, place: u16) -> Option<TrainedLayer> {
+        let node = Some(place).filter(|&place| place < self.node_count()).map(|place| self.node(place))?;
+        node.is_trained().then(|| TrainedLayer {
+            trains_weights: node.is(node::TRAINS_WEIGHTS),
+            trains_biases: node.is(node::TRAINS_BIASES),
+            function: node.function,
+            parameters: node.parameters,
+            refit: node.is(node::REFIT),
+            source: node.input.as_ref().and_then(|input| self.refit_source(input.index)),
+            ..self.layer(node.operator, self.trunk_operators().saturating_add(place))
+        })
+    }
+
+    /// The trained layer that writes value `index`, if its output is quantized anew.
+    pub(crate) fn refit_source(&self, index: u16) -> Option<usize> {
+        let mut trained = self.nodes().filter(TailNode::is_trained);
+        trained.position(|node| node.output.index == index && node.is(node::REFIT))
+    }
+
+    /// Whether two tensors are one array, under two shapes perhaps.
+    pub(crate) fn same_place(&self, one: u16, other: u16) -> bool {
+        let (one, other) = (self.tensor(one), self.tensor(other));
+        one.arena_offset == other.arena_offset && one.len() == other.len()
+    }
+
+    /// Shape and quantization of a layer with weights.
+    pub(crate) fn layer(&self, op: OperatorRecord, index: u16) -> TrainedLayer {
+        let (input, output) = (self.tensor(op.input), self.tensor(op.output));
+        let area = op.window.filter[0].saturating_mul(op.window.filter[1]);
+        let taps = match op.kind {
+            operator::CONV_2D => area.saturating_mul(input.channels),
+            operator::DEPTHWISE_CONV_2D => area,
+            _ => input.len() / super::dense_rows(&output),
+        };
+        TrainedLayer {
+            operator: op,
+            index,
+            outputs: output.channels,
+            taps,
+            trains_weights: false,
+            trains_biases: false,
+            function: Function::Identity,
+            parameters: 0,
+            input: input.affine,
+            output: output.affine,
+            refit: false,
+            source: None,
+        }
+    }
+}

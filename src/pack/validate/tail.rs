@@ -1,0 +1,225 @@
+//! What a tail may look like: a chain of fully connected layers, or a list of nodes over f32 arrays.
+
+use super::super::format::{header, node, operator};
+use super::super::{Activation, Function, Pack, PackError, TailNode, TailValue, dense_rows};
+use super::{MAX_ELEMENTS, check};
+use crate::pack::bytes::u16_at;
+use crate::tail::{MAX_CHAIN_LAYERS, MAX_LAYERS, TailShape, is_weighted, shape};
+use core::ops::Range;
+
+/// The tail's structure; the header's summary of it is [`check_summary`]'s.
+pub(super) fn check_tail(pack: &Pack) -> Result<(), PackError> {
+    // Without a trainable layer the tail is empty, and the network may end in anything.
+    if pack.trunk_operators() >= pack.operator_count() {
+        return if pack.tail_is_chain() { Ok(()) } else { Err(PackError::Header("nodes without a tail")) };
+    }
+    if pack.tail_is_chain() { check_chain(pack) } else { check_nodes(pack) }
+}
+
+/// A chain of fully connected operators from the feature to the output, a softmax at most behind.
+fn check_chain(pack: &Pack) -> Result<(), PackError> {
+    let mut current = u16_at(pack.bytes, header::FEATURE_TENSOR);
+    for index in pack.trunk_operators()..pack.operator_count() {
+        let op = pack.operator(index);
+        let trainable = op.kind == operator::FULLY_CONNECTED
+            && Activation::from_code(op.activation).is_some()
+            && dense_rows(&pack.tensor(op.output)) == 1;
+        let last = op.kind == operator::SOFTMAX && index + 1 == pack.operator_count();
+        if !(trainable || last) || op.input != current {
+            return Err(PackError::Operator {
+                index,
+                what: "not a chain of fully connected layers behind the cut",
+            });
+        }
+        current = op.output;
+    }
+    if current != u16_at(pack.bytes, header::OUTPUT_TENSOR) {
+        return Err(PackError::Header("the tail does not end in the output"));
+    }
+    // The loss differentiates the logits, so that nothing may stand between the last layer and softmax.
+    let last = pack.trained_layers().last();
+    if last.is_some_and(|layer| layer.function != Function::Identity) {
+        return Err(PackError::Header("the last layer has an activation; the loss wants bare logits"));
+    }
+    Ok(())
+}
+
+/// Nodes over values: every array inside the workspace, every node's arrays apart from one another.
+fn check_nodes(pack: &Pack) -> Result<(), PackError> {
+    let last = pack.operator(pack.operator_count() - 1);
+    let softmax = last.kind == operator::SOFTMAX;
+    let operators = pack.operator_count() - pack.trunk_operators();
+    if pack.node_count() != operators - u16::from(softmax) {
+        return Err(PackError::Header("not a node for every operator of the tail"));
+    }
+    let mut start = 0;
+    for index in 0..pack.value_count() {
+        let value = pack.value(index);
+        check_value(pack, &value).map_err(PackError::Header)?;
+        if index < pack.feature_count() {
+            if value.activation.start != start || value.tensor.constant {
+                return Err(PackError::Header(
+                    "the features do not begin the workspace, one behind the other",
+                ));
+            }
+            start = value.activation.end;
+        }
+    }
+    let mut parameters = 0;
+    for node in pack.nodes() {
+        let index = pack.trunk_operators() + node.index;
+        let refused = |what| PackError::Operator { index, what };
+        check_node(pack, &node, parameters).map_err(refused)?;
+        parameters += trained_parameters(pack, &node);
+    }
+    // There is a node: the tail has an operator that is no softmax, or there would be no chain either.
+    let Some(end) = pack.nodes().next_back() else {
+        return Err(PackError::Header("a tail of softmax alone"));
+    };
+    let logits = if softmax { last.input } else { u16_at(pack.bytes, header::OUTPUT_TENSOR) };
+    check(pack.tensor(logits).len() == end.output.tensor.len(), "the tail does not end in the output")
+        .and(check(
+            end.function == Function::Identity,
+            "the last operator has an activation; the loss wants bare logits",
+        ))
+        .and(check(end.output.delta.is_some(), "the last operator's output has no gradient"))
+        .map_err(PackError::Header)
+}
+
+fn trained_parameters(pack: &Pack, node: &TailNode) -> usize {
+    let layer = pack.layer(node.operator, 0);
+    let weights = if node.is(node::TRAINS_WEIGHTS) { layer.weights() } else { 0 };
+    weights + if node.is(node::TRAINS_BIASES) { layer.outputs } else { 0 }
+}
+
+fn check_value(pack: &Pack, value: &TailValue) -> Result<(), &'static str> {
+    let inside = |range: &Range<usize>| range.end <= pack.sizes.workspace_floats;
+    check(!value.tensor.is_empty(), "a value of the tail has no tensor")?;
+    check(inside(&value.activation), "a value of the tail lies outside of the workspace")?;
+    check(value.delta.as_ref().is_none_or(inside), "a gradient of the tail lies outside of the workspace")
+}
+
+fn apart(ranges: &[Option<&Range<usize>>]) -> bool {
+    let present = || ranges.iter().flatten().enumerate();
+    present().all(|(i, a)| present().all(|(j, b)| i == j || a.end <= b.start || b.end <= a.start))
+}
+
+fn check_node(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'static str> {
+    let op = &node.operator;
+    let known = |value: &TailValue| value.index < pack.value_count();
+    check(Function::from_code(pack.function_code(node.index)).is_some(), "unknown function")?;
+    check(known(&node.output), "value out of range")?;
+    check(
+        node.output.tensor.len() == pack.tensor(op.output).len(),
+        "value of another length than the output",
+    )?;
+    let pairwise = [operator::ADD, operator::SUB, operator::MUL, operator::PRELU].contains(&op.kind);
+    let reads =
+        [(&node.input, op.input, op.kind != operator::FILL), (&node.second, op.second_input, pairwise)];
+    for (value, tensor, wanted) in reads {
+        let tensor = pack.tensor(tensor);
+        check(value.is_some() == (wanted && !tensor.constant), "an input has no value, or no reader")?;
+        let fits = |value: &TailValue| known(value) && value.tensor.len() == tensor.len();
+        check(value.as_ref().is_none_or(fits), "value of another length than the input")?;
+    }
+    let (input, second) = (node.input.as_ref(), node.second.as_ref());
+    let twice = matches!((input, second), (Some(a), Some(b)) if a.index == b.index);
+    let deltas = |value: Option<&TailValue>, flag| match value {
+        Some(value) if node.is(flag) => value.delta.clone().ok_or("a gradient without a place").map(Some),
+        _ if node.is(flag) => Err("a gradient by nothing"),
+        _ => Ok(None),
+    };
+    let (by_input, by_second) = (deltas(input, node::INPUT_DELTA)?, deltas(second, node::SECOND_DELTA)?);
+    check(
+        apart(&[
+            input.map(|v| &v.activation),
+            second.filter(|_| !twice).map(|v| &v.activation),
+            Some(&node.output.activation),
+        ]),
+        "input and output overlap in the workspace",
+    )?;
+    if let Some(delta) = &node.output.delta {
+        // An activation that nothing reads any more may give its place to a gradient.
+        let slope_by_input = op.kind == operator::LOOKUP && node.function.needs_input();
+        let read = node.function != Function::Identity && !slope_by_input;
+        check(
+            apart(&[
+                Some(&node.output.activation).filter(|_| read),
+                Some(delta),
+                by_input.as_ref(),
+                by_second.as_ref().filter(|_| !twice),
+            ]),
+            "gradients overlap in the workspace",
+        )?;
+    } else {
+        check(by_input.is_none() && by_second.is_none() && !node.is_trained(), "an output has no gradient")?;
+    }
+    check_meaning(pack, node, parameters)
+}
+
+fn check_meaning(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'static str> {
+    let op = &node.operator;
+    let weighted = is_weighted(op.kind);
+    let plain = [
+        operator::AVERAGE_POOL_2D,
+        operator::MAX_POOL_2D,
+        operator::MEAN,
+        operator::ADD,
+        operator::SUB,
+        operator::MUL,
+        operator::PRELU,
+        operator::LOOKUP,
+        operator::MOVE,
+        operator::FILL,
+        operator::RESIZE_NEAREST,
+    ];
+    check(weighted || plain.contains(&op.kind), "has no backward pass")?;
+    check(weighted || !node.is_trained(), "has nothing to train")?;
+    check(!weighted || shape(pack, op).is_some(), "an extent of more than 32,767")?;
+    let weights_alone = node.is(node::TRAINS_WEIGHTS) && !node.is(node::TRAINS_BIASES);
+    check(!weights_alone, "weights are trained, their biases are not")?;
+    check(!node.is_trained() || node.parameters == parameters, "place of its parameters")?;
+    let clamps = op.kind == operator::LOOKUP || node.function.limits().is_some();
+    check(clamps, "only a lookup can have a function that is no clamp")?;
+    if node.is(node::REFIT) {
+        let reads = |other: &TailNode| {
+            let of = |value: &Option<TailValue>| value.as_ref().is_some_and(|v| v.index == node.output.index);
+            of(&other.input) || of(&other.second)
+        };
+        let settled = |other: &TailNode| !reads(other) || other.is_trained();
+        check(
+            node.is_trained() && pack.nodes().all(|other| settled(&other)),
+            "its output cannot be requantized",
+        )?;
+    }
+    Ok(())
+}
+
+/// The header's summary of the tail.
+pub(super) fn check_summary(pack: &Pack) -> Result<(), &'static str> {
+    let s = &pack.sizes;
+    let tail = pack.trunk_operators() < pack.operator_count();
+    let single = pack.input_count() == 1 && pack.output_count() == 1;
+    check(s.tail_layers == 0 || tail && single, "a tail wants one input and one output")?;
+    let features = pack.features().map(|feature| feature.len()).fold(0, usize::saturating_add);
+    check(features == s.feature_length, "feature length")?;
+    let most = if pack.tail_is_chain() { MAX_CHAIN_LAYERS } else { MAX_LAYERS };
+    let (mut layers, mut weights, mut outputs, mut parameters) = (0usize, 0usize, 0usize, 0usize);
+    for layer in pack.trained_layers() {
+        layers += 1;
+        weights = weights.saturating_add(layer.trained_weights());
+        outputs = outputs.saturating_add(layer.outputs);
+        parameters =
+            parameters.saturating_add(layer.trained_weights()).saturating_add(layer.trained_biases());
+    }
+    check(layers == s.tail_layers && layers <= most, "number of trained layers")?;
+    check(layers > 0 || pack.tail_is_chain(), "nothing is trained")?;
+    check(weights == s.tail_weights && outputs == s.tail_outputs, "number of trained weights")?;
+    check(parameters == s.tail_parameters, "number of trained parameters")?;
+    check(weights <= MAX_ELEMENTS, "more than 64 Mi trainable weights")?;
+    if pack.tail_is_chain() {
+        let expected = if layers == 0 { 0 } else { TailShape::workspace_length(s.feature_length, outputs) };
+        check(s.workspace_floats == expected, "length of the workspace")?;
+    }
+    check(s.workspace_floats <= MAX_ELEMENTS, "a workspace of more than 64 Mi floats")
+}

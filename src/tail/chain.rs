@@ -1,0 +1,420 @@
+//! A chain of fully connected layers: one sample's ascent is rank one a layer, and the pass at `w + e` needs no written
+//! weight.
+
+use super::dense::{self, DenseShape, FirstPass};
+use super::{MAX_CHAIN_LAYERS, Tail, TailError, Target, softmax_cross_entropy};
+use crate::optim::{BiasTreatment, Geometry, Segment};
+use crate::pack::{Activation, Pack};
+use heapless::Vec;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Layer {
+    shape: DenseShape,
+    /// First parameter in a flat buffer.
+    parameters: usize,
+    /// First output in a buffer of all layers' outputs.
+    outputs: usize,
+}
+
+impl Layer {
+    fn parameters<'a>(&self, all: &'a [f32]) -> &'a [f32] {
+        all.get(self.parameters..self.parameters + self.shape.parameters()).unwrap_or(&[])
+    }
+
+    fn parameters_mut<'a>(&self, all: &'a mut [f32]) -> &'a mut [f32] {
+        all.get_mut(self.parameters..self.parameters + self.shape.parameters()).unwrap_or(&mut [])
+    }
+
+    fn outputs<'a>(&self, all: &'a [f32]) -> &'a [f32] {
+        all.get(self.outputs..self.outputs + self.shape.outputs).unwrap_or(&[])
+    }
+
+    fn outputs_mut<'a>(&self, all: &'a mut [f32]) -> &'a mut [f32] {
+        all.get_mut(self.outputs..self.outputs + self.shape.outputs).unwrap_or(&mut [])
+    }
+}
+
+/// The chain of dense layers that is trained.
+///
+/// ```
+/// use flatmin::{Activation, tail::{TailShape, dense::DenseShape}};
+/// let tail = TailShape::new(&[
+///     DenseShape { inputs: 64, outputs: 32, activation: Activation::Relu },
+///     DenseShape { inputs: 32, outputs: 10, activation: Activation::None },
+/// ])?;
+/// assert_eq!(tail.parameters(), 64 * 32 + 32 + 32 * 10 + 10);
+/// # Ok::<(), flatmin::tail::TailError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TailShape {
+    layers: Vec<Layer, MAX_CHAIN_LAYERS>,
+    parameters: usize,
+    outputs: usize,
+}
+
+impl TailShape {
+    /// A tail of these layers, first to last.
+    ///
+    /// # Errors
+    /// See [`TailError`].
+    pub fn new(shapes: &[DenseShape]) -> Result<Self, TailError> {
+        let mut tail = Self { layers: Vec::new(), parameters: 0, outputs: 0 };
+        for (index, &shape) in shapes.iter().enumerate() {
+            let before = tail.layers.last().map_or(shape.inputs, |l| l.shape.outputs);
+            if before != shape.inputs {
+                return Err(TailError::Mismatch { layer: index, expected: before, found: shape.inputs });
+            }
+            let layer = Layer { shape, parameters: tail.parameters, outputs: tail.outputs };
+            tail.layers.push(layer).map_err(|_| TailError::TooDeep)?;
+            tail.parameters += shape.parameters();
+            tail.outputs += shape.outputs;
+        }
+        match shapes.last() {
+            None => Err(TailError::Empty),
+            Some(last) if last.activation != Activation::None => Err(TailError::LastActivation),
+            Some(_) => Ok(tail),
+        }
+    }
+
+    /// The tail of a pack.
+    ///
+    /// # Errors
+    /// [`TailError::Empty`] for a pack without trainable layers.
+    pub fn of(pack: &Pack) -> Result<Self, TailError> {
+        let mut shapes: Vec<DenseShape, MAX_CHAIN_LAYERS> = Vec::new();
+        for layer in pack.trained_layers() {
+            let activation = layer.operator.fused_activation();
+            let shape = DenseShape { inputs: layer.taps, outputs: layer.outputs, activation };
+            shapes.push(shape).map_err(|_| TailError::TooDeep)?;
+        }
+        Self::new(&shapes)
+    }
+
+    /// Weights and biases of all layers.
+    pub fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    /// Sum of the layers' output widths.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Length of the tail's input.
+    pub fn features(&self) -> usize {
+        self.layers.first().map_or(0, |l| l.shape.inputs)
+    }
+
+    /// Length of the tail's output.
+    pub fn classes(&self) -> usize {
+        self.layers.last().map_or(0, |l| l.shape.outputs)
+    }
+
+    /// The layers' shapes, first to last.
+    pub fn layers(&self) -> impl ExactSizeIterator<Item = DenseShape> + '_ {
+        self.layers.iter().map(|l| l.shape)
+    }
+
+    /// What the flat buffers hold, in order: weights, biases, weights, biases, and so on.
+    pub fn segments(&self) -> impl Iterator<Item = Segment> + Clone + '_ {
+        self.layers.iter().flat_map(|l| {
+            [
+                Segment { length: l.shape.weights(), is_bias: false },
+                Segment { length: l.shape.outputs, is_bias: true },
+            ]
+        })
+    }
+
+    /// Floats that [`Workspace::new`] needs.
+    pub const fn workspace_length(features: usize, outputs: usize) -> usize {
+        features.saturating_add(outputs.saturating_mul(4))
+    }
+
+    /// The network's function: outputs of all layers at `parameters`, for the features in `workspace`. The
+    /// logits are then [`Workspace::logits`].
+    pub fn forward(&self, parameters: &[f32], workspace: &mut Workspace) {
+        let Workspace { features, first, second } = workspace;
+        let mut input: &[f32] = features;
+        let mut rest: &mut [f32] = first.outputs;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let (y, behind) = core::mem::take(&mut rest).split_at_mut(layer.shape.outputs);
+            dense::forward(&layer.shape, layer.parameters(parameters), input, y);
+            if index == 0 {
+                // The perturbed pass starts from this layer's z: see `dense::shift_first_layer`.
+                layer.outputs_mut(second.outputs).copy_from_slice(y);
+            }
+            dense::activate(layer.shape.activation, y);
+            (input, rest) = (y, behind);
+        }
+    }
+
+    /// Forward, loss and deltas at `parameters`. Returns the loss.
+    pub fn first_pass(
+        &self,
+        parameters: &[f32],
+        target: impl Into<Target>,
+        workspace: &mut Workspace,
+    ) -> f32 {
+        self.forward(parameters, workspace);
+        let pass = &mut workspace.first;
+        let Some(last) = self.layers.last() else { return f32::NAN };
+        let loss = softmax_cross_entropy(last.outputs(pass.outputs), target, last.outputs_mut(pass.deltas));
+        self.hand_down(pass, |layer, delta, d_input| {
+            dense::backward_input(&layer.shape, layer.parameters(parameters), delta, d_input);
+        });
+        loss
+    }
+
+    /// Hands deltas down from the last layer to the first.
+    fn hand_down(&self, pass: &mut Pass, backward_input: impl Fn(&Layer, &[f32], &mut [f32])) {
+        for (below, layer) in self.layers.iter().zip(self.layers.iter().skip(1)).rev() {
+            let (front, back) = pass.deltas.split_at_mut(layer.outputs);
+            let delta = back.get(..layer.shape.outputs).unwrap_or(&[]);
+            let d_input = below.outputs_mut(front);
+            backward_input(layer, delta, d_input);
+            dense::mask(below.shape.activation, below.outputs(pass.outputs), d_input);
+        }
+    }
+
+    /// `||g||^2` of one sample's gradient after a pass; infinite or NaN exactly if the gradient is not safe to
+    /// add.
+    pub fn gradient_norm_squared(&self, workspace: &Workspace, second: bool) -> f32 {
+        let pass = if second { &workspace.second } else { &workspace.first };
+        self.inputs(workspace.features, pass).fold(0.0, |sum, (layer, a)| {
+            let delta = layer.outputs(pass.deltas);
+            sum + crate::lanes::norm_squared(delta) * (crate::lanes::norm_squared(a) + 1.0)
+        })
+    }
+
+    /// Each layer with its input in `pass`.
+    fn inputs<'s>(
+        &'s self,
+        features: &'s [f32],
+        pass: &'s Pass,
+    ) -> impl Iterator<Item = (&'s Layer, &'s [f32])> {
+        let below = self.layers.iter().map(|l| l.outputs(pass.outputs));
+        self.layers.iter().zip(core::iter::once(features).chain(below))
+    }
+
+    /// `||T g||^2` of one sample after the first pass. Leaves the energies for [`Self::perturbed_pass`].
+    pub fn ascent_norm_squared(
+        &self,
+        parameters: &[f32],
+        geometry: &Geometry,
+        workspace: &mut Workspace,
+    ) -> f32 {
+        let Workspace { features, first, second } = workspace;
+        let mut sum = 0.0;
+        for (layer, a) in self.inputs(features, first) {
+            let pass = FirstPass { a, delta: layer.outputs(first.deltas) };
+            // The second pass's deltas are free until it gets there.
+            let energies = layer.outputs_mut(second.deltas);
+            if let Some(eta) = geometry.eta {
+                dense::row_energies(&layer.shape, layer.parameters(parameters), eta, pass, energies);
+            }
+            sum += dense::sample_norm_squared(
+                &layer.shape,
+                layer.parameters(parameters),
+                geometry,
+                pass,
+                energies,
+            );
+        }
+        sum
+    }
+
+    /// Forward, loss and deltas at `w + e`, `e = c T^2 g` of this very sample, after [`Self::first_pass`] and
+    /// [`Self::ascent_norm_squared`]. No parameter is written. Returns the loss at `w + e`.
+    pub fn perturbed_pass(
+        &self,
+        parameters: &[f32],
+        geometry: &Geometry,
+        c: f32,
+        target: impl Into<Target>,
+        workspace: &mut Workspace,
+    ) -> f32 {
+        let Workspace { features, first, second } = workspace;
+        let (mut input, mut rest): (&[f32], &mut [f32]) = (features, second.outputs);
+        for (index, (layer, a)) in self.inputs(features, first).enumerate() {
+            let (z, behind) = core::mem::take(&mut rest).split_at_mut(layer.shape.outputs);
+            let (own, pass) =
+                (layer.parameters(parameters), FirstPass { a, delta: layer.outputs(first.deltas) });
+            if index == 0 {
+                dense::shift_first_layer(
+                    &layer.shape,
+                    own,
+                    geometry,
+                    c,
+                    pass,
+                    layer.outputs(second.deltas),
+                    z,
+                );
+            } else {
+                dense::forward_perturbed(&layer.shape, own, geometry, c, pass, input, z);
+            }
+            dense::activate(layer.shape.activation, z);
+            (input, rest) = (z, behind);
+        }
+        let Some(last) = self.layers.last() else { return f32::NAN };
+        let loss =
+            softmax_cross_entropy(last.outputs(second.outputs), target, last.outputs_mut(second.deltas));
+        let first: &Pass = first;
+        self.hand_down(second, |layer, delta, d_input| {
+            let below = layer.outputs - layer.shape.inputs;
+            let a = first.outputs.get(below..layer.outputs).unwrap_or(&[]);
+            let pass = FirstPass { a, delta: layer.outputs(first.deltas) };
+            dense::backward_input_perturbed(
+                &layer.shape,
+                layer.parameters(parameters),
+                geometry,
+                c,
+                pass,
+                delta,
+                d_input,
+            );
+        });
+        loss
+    }
+
+    /// `gradient += scale * dL/dw` of the pass that ran last: the first, or with `second` the perturbed one.
+    pub fn accumulate(
+        &self,
+        scale: f32,
+        bias: BiasTreatment,
+        workspace: &Workspace,
+        second: bool,
+        gradient: &mut [f32],
+    ) {
+        let pass = if second { &workspace.second } else { &workspace.first };
+        for (layer, a) in self.inputs(workspace.features, pass) {
+            let delta = layer.outputs(pass.deltas);
+            dense::accumulate(&layer.shape, scale, bias, a, delta, layer.parameters_mut(gradient));
+        }
+    }
+
+    /// Multiply-adds of one sample's share of a step.
+    pub fn step_macs(&self, geometry: Option<&Geometry>, stored: bool) -> u64 {
+        let weights: u64 = self.layers.iter().map(|l| l.shape.weights() as u64).sum();
+        let behind_first = weights - self.layers.first().map_or(0, |l| l.shape.weights() as u64);
+        let pass = weights + behind_first;
+        match geometry {
+            None => pass + weights,
+            Some(_) if stored => 2 * (pass + weights),
+            Some(g) if g.eta.is_some() => pass + weights + 2 * behind_first + weights + 2 * behind_first,
+            Some(_) => pass + weights + 2 * behind_first,
+        }
+    }
+
+    /// Multiply-adds of one forward pass.
+    pub fn forward_macs(&self) -> u64 {
+        self.layers.iter().map(|l| l.shape.weights() as u64).sum()
+    }
+
+    /// Calls `see(layer, lowest, highest)` with the range of every layer's output after [`Self::forward`].
+    pub fn for_each_range(&self, workspace: &Workspace, mut see: impl FnMut(usize, f32, f32)) {
+        for (index, layer) in self.layers.iter().enumerate() {
+            let outputs = layer.outputs(workspace.first.outputs);
+            let low = outputs.iter().fold(f32::INFINITY, |m, &x| m.min(x));
+            let high = outputs.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+            see(index, low, high);
+        }
+    }
+}
+
+impl Tail for TailShape {
+    fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    fn features(&self) -> usize {
+        Self::features(self)
+    }
+
+    fn classes(&self) -> usize {
+        Self::classes(self)
+    }
+
+    fn workspace_floats(&self) -> usize {
+        Self::workspace_length(Self::features(self), self.outputs)
+    }
+
+    fn segments(&self) -> impl Iterator<Item = Segment> + Clone {
+        Self::segments(self)
+    }
+
+    fn loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32 {
+        match Workspace::new(self, workspace) {
+            Some(mut workspace) => self.first_pass(parameters, target, &mut workspace),
+            None => f32::NAN,
+        }
+    }
+
+    fn backward(
+        &self,
+        _: &[f32],
+        scale: f32,
+        bias: BiasTreatment,
+        workspace: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        if let Some(workspace) = Workspace::new(self, workspace) {
+            self.accumulate(scale, bias, &workspace, false, gradient);
+        }
+    }
+
+    fn output<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
+        let end = Self::features(self) + self.outputs;
+        workspace.get(end - Self::classes(self)..end).unwrap_or(&[])
+    }
+
+    fn forward_macs(&self) -> u64 {
+        Self::forward_macs(self)
+    }
+
+    fn backward_macs(&self) -> u64 {
+        self.step_macs(None, false) - Self::forward_macs(self)
+    }
+
+    fn chain(&self) -> Option<&TailShape> {
+        Some(self)
+    }
+}
+
+/// Activations and deltas of one pass, all layers one behind the other.
+#[derive(Debug)]
+struct Pass<'a> {
+    outputs: &'a mut [f32],
+    deltas: &'a mut [f32],
+}
+
+/// One sample's features, activations and deltas: two passes' worth, lent for the length of a call.
+#[derive(Debug)]
+pub struct Workspace<'a> {
+    /// The tail's input.
+    pub features: &'a mut [f32],
+    first: Pass<'a>,
+    second: Pass<'a>,
+}
+
+impl<'a> Workspace<'a> {
+    /// Divides `memory`; `None` if it is shorter than [`TailShape::workspace_length`].
+    pub fn new(tail: &TailShape, memory: &'a mut [f32]) -> Option<Self> {
+        let outputs = tail.outputs();
+        let (features, rest) = memory.split_at_mut_checked(tail.features())?;
+        let (y, rest) = rest.split_at_mut_checked(outputs)?;
+        let (delta, rest) = rest.split_at_mut_checked(outputs)?;
+        let (y2, rest) = rest.split_at_mut_checked(outputs)?;
+        let (delta2, _) = rest.split_at_mut_checked(outputs)?;
+        Some(Self {
+            features,
+            first: Pass { outputs: y, deltas: delta },
+            second: Pass { outputs: y2, deltas: delta2 },
+        })
+    }
+
+    /// The tail's output after [`TailShape::forward`] or a first pass; `classes` as the tail has.
+    pub fn logits(&self, classes: usize) -> &[f32] {
+        let outputs: &[f32] = self.first.outputs;
+        outputs.get(outputs.len().saturating_sub(classes)..).unwrap_or(&[])
+    }
+}

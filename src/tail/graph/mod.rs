@@ -1,0 +1,336 @@
+//! A tail of any layers: the pack's list of nodes, run over f32 arrays in one workspace.
+//!
+//! The plan of the workspace is made on the desktop: activations live until the backward pass has read them,
+//! gradients until they have been handed on, and what is never alive together shares its place.
+
+mod movement;
+mod pairwise;
+mod pool;
+mod weighted;
+
+use super::kernels::Sink;
+use super::{Tail, Target, softmax_cross_entropy};
+use crate::kernels::{Mean, Move};
+use crate::optim::{BiasTreatment, Segment};
+use crate::pack::format::{node, operator};
+use crate::pack::{Function, Pack, TailNode, TailValue, TensorRecord};
+use core::cell::Cell;
+use core::ops::Range;
+use pairwise::{Elements, Operand};
+pub(crate) use weighted::shape;
+
+/// A tail that is no mere chain of fully connected layers, as its pack describes it.
+///
+/// Gradients of such layers are sums of many rank-one terms, so that every ascent is stored in the weights: SAM and
+/// ASAM take a gradient buffer whatever `sharpness_batch` is.
+#[derive(Debug, Clone, Copy)]
+pub struct GraphTail<'p> {
+    pack: Pack<'p>,
+}
+
+impl<'p> GraphTail<'p> {
+    /// The tail of `pack`; `None` if it is a chain, for which [`super::TailShape`] is there.
+    pub fn of(pack: &Pack<'p>) -> Option<Self> {
+        (!pack.tail_is_chain()).then_some(Self { pack: *pack })
+    }
+
+    /// All nodes at `parameters`, for the features at the front of `workspace`. Calls `see(layer, lowest, highest)`
+    /// with the range of every trained layer's output.
+    pub fn forward(&self, parameters: &[f32], workspace: &mut [f32], mut see: impl FnMut(usize, f32, f32)) {
+        let mut layer = 0;
+        for node in self.pack.nodes() {
+            self.forward_node(&node, parameters, workspace);
+            if node.is_trained() {
+                let output = workspace.get(node.output.activation.clone()).unwrap_or(&[]);
+                let low = output.iter().fold(f32::INFINITY, |m, &x| m.min(x));
+                let high = output.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+                see(layer, low, high);
+                layer += 1;
+            }
+        }
+    }
+
+    fn end(&self) -> Option<TailNode> {
+        self.pack.nodes().next_back()
+    }
+
+    fn forward_node(&self, node: &TailNode, parameters: &[f32], workspace: &mut [f32]) {
+        let op = &node.operator;
+        let (from, to) = (self.pack.tensor(op.input), self.pack.tensor(op.output));
+        let output = &node.output.activation;
+        match op.kind {
+            operator::ADD | operator::SUB | operator::MUL | operator::PRELU => {
+                let cells = Cell::from_mut(&mut *workspace).as_slice_of_cells();
+                let (a, b) = self.operands(node, cells);
+                pairwise::forward(op.kind, a, b, to.extents(), cells.get(output.clone()).unwrap_or(&[]));
+            }
+            operator::FILL => {
+                let value = self.pack.parameters(op).first().copied().unwrap_or(0);
+                let value = to.affine.dequantize(crate::quant::saturate(value));
+                workspace.get_mut(output.clone()).unwrap_or(&mut []).fill(value);
+            }
+            operator::MOVE if from.constant => {
+                let Some(movement) = Move::read(self.pack.parameters(op)) else { return };
+                let elements = self.pack.int8(from.arena_offset, from.len());
+                let y = workspace.get_mut(output.clone()).unwrap_or(&mut []);
+                movement::forward_constant(&movement, elements, from.affine, y);
+            }
+            _ => {
+                let Some(input) = &node.input else { return };
+                let Some([x, y]) = arrays(workspace, [&input.activation, output]) else { return };
+                self.forward_plain(node, [&from, &to], parameters, x, y);
+            }
+        }
+        // A lookup has applied it; it is all that a lookup does.
+        if node.function != Function::Identity && op.kind != operator::LOOKUP {
+            let y = workspace.get_mut(output.clone()).unwrap_or(&mut []);
+            y.iter_mut().for_each(|y| *y = node.function.of(*y, 0.0));
+        }
+    }
+
+    /// An operator of one input.
+    fn forward_plain(
+        &self,
+        node: &TailNode,
+        [from, to]: [&TensorRecord; 2],
+        parameters: &[f32],
+        x: &[f32],
+        y: &mut [f32],
+    ) {
+        let op = &node.operator;
+        match op.kind {
+            operator::AVERAGE_POOL_2D => pool::average_forward(&op.window, x, from.shape(), y, to.shape()),
+            operator::MAX_POOL_2D => pool::max_forward(&op.window, x, from.shape(), y, to.shape()),
+            operator::MEAN => {
+                if let Some(mean) = Mean::read(self.pack.parameters(op)) {
+                    pool::mean_forward(x, from.extents(), mean.axes, y);
+                }
+            }
+            operator::LOOKUP => {
+                y.iter_mut().zip(x).for_each(|(y, &x)| *y = node.function.of(x, op.beta));
+            }
+            operator::MOVE => {
+                if let Some(movement) = Move::read(self.pack.parameters(op)) {
+                    movement::forward(&movement, x, y);
+                }
+            }
+            operator::RESIZE_NEAREST => {
+                if let Some((rows, columns)) = self.pack.parameters(op).split_at_checked(to.height) {
+                    movement::resize_forward(from.width, from.channels, rows, columns, x, y);
+                }
+            }
+            _ => weighted::forward(&self.pack, node, parameters, x, y),
+        }
+    }
+
+    /// The operands of ADD, SUB, MUL and PRELU.
+    fn operands<'c>(&self, node: &TailNode, cells: &'c [Cell<f32>]) -> (Operand<'c>, Operand<'c>)
+    where
+        'p: 'c,
+    {
+        let operand = |value: &Option<TailValue>, tensor: u16| {
+            let tensor = self.pack.tensor(tensor);
+            let elements = match value {
+                Some(value) => Elements::Values(cells.get(value.activation.clone()).unwrap_or(&[])),
+                None => Elements::Constants(self.pack.int8(tensor.arena_offset, tensor.len()), tensor.affine),
+            };
+            Operand { elements, extents: tensor.extents() }
+        };
+        (operand(&node.input, node.operator.input), operand(&node.second, node.operator.second_input))
+    }
+
+    fn backward_node(
+        &self,
+        node: &TailNode,
+        parameters: &[f32],
+        scale: f32,
+        bias: BiasTreatment,
+        workspace: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        let Some(delta) = &node.output.delta else { return };
+        let op = &node.operator;
+        if node.function != Function::Identity && op.kind != operator::LOOKUP {
+            let Some([y, delta]) = arrays(workspace, [&node.output.activation, delta]) else { return };
+            delta.iter_mut().zip(y).for_each(|(d, &mut y)| *d *= node.function.slope(y, y, 0.0));
+        }
+        for (value, wanted, first) in [
+            (&node.input, node::INPUT_DELTA, node::INPUT_FIRST),
+            (&node.second, node::SECOND_DELTA, node::SECOND_FIRST),
+        ] {
+            // A layer with weights overwrites what it finds.
+            if node.is(wanted) && node.is(first) && !is_weighted(op.kind) {
+                let place = value.as_ref().and_then(|value| value.delta.clone());
+                place.and_then(|place| workspace.get_mut(place)).unwrap_or(&mut []).fill(0.0);
+            }
+        }
+        if is_weighted(op.kind) {
+            let step = weighted::Step { pack: &self.pack, node, parameters, scale, bias };
+            return step.backward(workspace, gradient);
+        }
+        if [operator::ADD, operator::SUB, operator::MUL, operator::PRELU].contains(&op.kind) {
+            let cells = Cell::from_mut(workspace).as_slice_of_cells();
+            let (a, b) = self.operands(node, cells);
+            let extents = self.pack.tensor(op.output).extents();
+            let of = |range: Option<&Range<usize>>| range.and_then(|r| cells.get(r.clone())).unwrap_or(&[]);
+            for (value, flag) in [(&node.input, node::INPUT_DELTA), (&node.second, node::SECOND_DELTA)] {
+                if node.is(flag) {
+                    let d = of(value.as_ref().and_then(|value| value.delta.as_ref()));
+                    let by_second = flag == node::SECOND_DELTA;
+                    pairwise::backward(op.kind, by_second, a, b, extents, of(Some(delta)), d);
+                }
+            }
+            return;
+        }
+        if let (Some(input), true) = (&node.input, node.is(node::INPUT_DELTA)) {
+            self.backward_plain(node, input, delta, workspace);
+        }
+    }
+
+    /// Adds an operator's share to the gradient by its one input.
+    fn backward_plain(
+        &self,
+        node: &TailNode,
+        input: &TailValue,
+        delta: &Range<usize>,
+        workspace: &mut [f32],
+    ) {
+        let op = &node.operator;
+        let (from, to) = (self.pack.tensor(op.input), self.pack.tensor(op.output));
+        let Some(by_input) = &input.delta else { return };
+        // Of the activations, only what the slope depends on is still there.
+        if let Some(kept) = kept_activation(node) {
+            let Some([kept, delta, d]) = arrays(workspace, [kept, delta, by_input]) else { return };
+            if op.kind == operator::MAX_POOL_2D {
+                return pool::max_backward(&op.window, kept, delta, to.shape(), d, from.shape());
+            }
+            for ((d, &mut kept), &mut delta) in d.iter_mut().zip(kept).zip(delta) {
+                *d += delta * node.function.slope(kept, kept, op.beta);
+            }
+            return;
+        }
+        let Some([delta, d]) = arrays(workspace, [delta, by_input]) else { return };
+        match op.kind {
+            operator::AVERAGE_POOL_2D => {
+                pool::average_backward(&op.window, delta, to.shape(), d, from.shape());
+            }
+            operator::MEAN => {
+                if let Some(mean) = Mean::read(self.pack.parameters(op)) {
+                    pool::mean_backward(delta, from.extents(), mean.axes, d);
+                }
+            }
+            operator::MOVE => {
+                if let Some(movement) = Move::read(self.pack.parameters(op)) {
+                    movement::backward(&movement, delta, d);
+                }
+            }
+            operator::RESIZE_NEAREST => {
+                if let Some((rows, columns)) = self.pack.parameters(op).split_at_checked(to.height) {
+                    movement::resize_backward(from.width, from.channels, rows, columns, delta, d);
+                }
+            }
+            // A lookup that is the identity.
+            _ => d.iter_mut().zip(delta).for_each(|(d, &mut delta)| *d += delta),
+        }
+    }
+}
+
+pub(crate) fn is_weighted(kind: u16) -> bool {
+    [operator::CONV_2D, operator::DEPTHWISE_CONV_2D, operator::FULLY_CONNECTED].contains(&kind)
+}
+
+/// The activation that the backward pass of a pool or a lookup reads.
+fn kept_activation(node: &TailNode) -> Option<&Range<usize>> {
+    let input = node.input.as_ref().map(|input| &input.activation);
+    match (node.operator.kind, node.function) {
+        (operator::MAX_POOL_2D, _) => input,
+        (operator::LOOKUP, Function::Identity) => None,
+        (operator::LOOKUP, function) if function.needs_input() => input,
+        (operator::LOOKUP, _) => Some(&node.output.activation),
+        _ => None,
+    }
+}
+
+/// Arrays of the workspace; `None` if two of them overlap, which validation excludes.
+fn arrays<'w, const N: usize>(
+    workspace: &'w mut [f32],
+    ranges: [&Range<usize>; N],
+) -> Option<[&'w mut [f32]; N]> {
+    workspace.get_disjoint_mut(ranges.map(Clone::clone)).ok()
+}
+
+impl Tail for GraphTail<'_> {
+    fn parameters(&self) -> usize {
+        self.pack.sizes().tail_parameters
+    }
+
+    fn features(&self) -> usize {
+        self.pack.sizes().feature_length
+    }
+
+    fn classes(&self) -> usize {
+        self.end().map_or(0, |node| node.output.tensor.len())
+    }
+
+    fn workspace_floats(&self) -> usize {
+        self.pack.sizes().workspace_floats
+    }
+
+    fn segments(&self) -> impl Iterator<Item = Segment> + Clone {
+        let pack = self.pack;
+        (0..pack.node_count()).map(move |index| pack.node(index)).filter(TailNode::is_trained).flat_map(
+            move |node| {
+                let layer = pack.layer(node.operator, 0);
+                let weights = if node.is(node::TRAINS_WEIGHTS) { layer.weights() } else { 0 };
+                [
+                    Segment { length: weights, is_bias: false },
+                    Segment { length: layer.outputs, is_bias: true },
+                ]
+            },
+        )
+    }
+
+    fn loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32 {
+        self.forward(parameters, workspace, |_, _, _| ());
+        let Some(end) = self.end() else { return f32::NAN };
+        let Some(by_logits) = &end.output.delta else { return f32::NAN };
+        match arrays(workspace, [&end.output.activation, by_logits]) {
+            Some([logits, delta]) => softmax_cross_entropy(logits, target, delta),
+            None => f32::NAN,
+        }
+    }
+
+    fn backward(
+        &self,
+        parameters: &[f32],
+        scale: f32,
+        bias: BiasTreatment,
+        workspace: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        for node in self.pack.nodes().rev() {
+            self.backward_node(&node, parameters, scale, bias, workspace, gradient);
+        }
+    }
+
+    fn output<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
+        self.end().and_then(|node| workspace.get(node.output.activation)).unwrap_or(&[])
+    }
+
+    fn forward_macs(&self) -> u64 {
+        self.pack.nodes().map(|node| self.pack.operator_macs(&node.operator)).sum()
+    }
+
+    fn backward_macs(&self) -> u64 {
+        let of = |node: &TailNode| {
+            let passes = u64::from(node.is(node::TRAINS_WEIGHTS)) + u64::from(node.is(node::INPUT_DELTA));
+            passes * self.pack.operator_macs(&node.operator)
+        };
+        self.pack.nodes().filter(|node| node.output.delta.is_some()).map(|node| of(&node)).sum()
+    }
+}
+
+/// What a value's gradient is written with: see [`Sink`].
+fn sink(node: &TailNode) -> Sink {
+    if node.is(node::INPUT_FIRST) { Sink::Overwrite } else { Sink::Add }
+}
