@@ -82,13 +82,25 @@ pub fn dots<W: Weight>(sums: &mut Lanes, rows: [&[W]; ROWS], x: &[f32]) {
 pub fn combine<const N: usize, W: Weight>(sums: &mut [f32; N], factors: &[f32], rows: &[W], stride: usize) {
     #[cfg(flatmin_vfp)]
     if let (Some(sums), Some(rows)) = (sums.as_mut_slice().as_mut_array::<16>(), W::floats(rows)) {
-        return vfp::combine(sums, factors, rows, stride);
+        return vfp::combine(sums, factors, rows, stride, false);
     }
     for (&factor, row) in factors.iter().zip(rows.chunks(stride.max(1))) {
         let Some(row) = row.first_chunk::<N>() else { return };
         for (sum, &w) in sums.iter_mut().zip(row) {
             *sum += factor * w.value();
         }
+    }
+}
+
+/// [`combine`] from nothing, for sixteen columns of floats.
+#[inline(always)]
+pub fn combine_sixteen(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stride: usize) {
+    #[cfg(flatmin_vfp)]
+    vfp::combine(sums, factors, rows, stride, true);
+    #[cfg(not(flatmin_vfp))]
+    {
+        *sums = [0.0; 16];
+        combine(sums, factors, rows, stride);
     }
 }
 

@@ -130,17 +130,21 @@ pub fn dots_of(rows: [&[f32]; ROWS], x: &[f32]) -> Option<[f32; ROWS]> {
     Some(results)
 }
 
-/// `sums[i] += sum_o factors[o] * rows[o * stride + i]`, o ascending.
+/// `sums[i] += sum_o factors[o] * rows[o * stride + i]`, o ascending; `from_zero`, `sums[i] = ` that.
 #[inline(always)]
-pub fn combine(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stride: usize) {
-    let Some(behind_first) = rows.len().checked_sub(16) else { return };
-    let count = factors.len().min(behind_first / stride.max(1) + 1);
+pub fn combine(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stride: usize, from_zero: bool) {
+    let behind_first = rows.len().checked_sub(16);
+    let count = behind_first.map_or(0, |behind| factors.len().min(behind / stride.max(1) + 1));
+    if count == 0 && from_zero {
+        sums.fill(0.0);
+    }
     if count > 0 {
+        let start = if from_zero { ZEROS.as_ptr() } else { sums.as_ptr() };
         // SAFETY: `count` factors are there, and 16 values from every multiple of `stride` below `count * stride`;
         // `count` is not 0. The last step beyond `rows` is not read from.
         unsafe {
             vfp!(
-                "vldmia {sums}, {{s0-s15}}",
+                "vldmia {start}, {{s0-s15}}",
                 "2:",
                 "vldmia {factors}!, {{s24}}",
                 "vldmia {rows}!, {{s16-s23}}",
@@ -153,6 +157,7 @@ pub fn combine(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stride: usiz
                 "subs {count}, {count}, #1",
                 "bne 2b",
                 "vstmia {sums}, {{s0-s15}}",
+                start = in(reg) start,
                 sums = in(reg) sums.as_mut_ptr(),
                 factors = inout(reg) factors.as_ptr() => _,
                 rows = inout(reg) rows.as_ptr() => _,

@@ -6,7 +6,7 @@
 //!
 //! `parameters` is always the layer's own: weights `[outputs, inputs]` row-major, then `outputs` biases.
 
-use crate::lanes::block::{ROWS, add_to_rows, combine};
+use crate::lanes::block::{ROWS, add_to_rows, combine, combine_sixteen};
 use crate::lanes::{add_scaled, dot, dots, norm_squared, scaled_norm_squared, weighted_dot};
 use crate::optim::{BiasTreatment, Geometry};
 use crate::pack::Activation;
@@ -152,8 +152,7 @@ pub fn backward_input(shape: &DenseShape, parameters: &[f32], delta: &[f32], d_i
     let (blocks, rest) = d_input.as_chunks_mut::<16>();
     let columns = |first: usize| weights.get(first..).unwrap_or(&[]);
     for (block, d_input) in blocks.iter_mut().enumerate() {
-        *d_input = [0.0; 16];
-        combine(d_input, delta, columns(block * 16), shape.inputs);
+        combine_sixteen(d_input, delta, columns(block * 16), shape.inputs);
     }
     for (place, d_input) in rest.iter_mut().enumerate() {
         let mut sum = [0.0];
