@@ -1,7 +1,8 @@
 //! One minibatch step of SGD, SAM or ASAM: where tail and optimizer meet in flat buffers.
 
 use crate::lanes::norm_squared;
-use crate::optim::{Geometry, Recipe, sam, sgd};
+use crate::optim::sgd::{self, Descent};
+use crate::optim::{Geometry, Recipe, sam};
 use crate::tail::{Tail, TailShape, Target, Workspace};
 
 /// Why a step was not taken. The weights are what they were before it.
@@ -120,21 +121,21 @@ pub fn minibatch<T: Tail>(
     if workspace.len() < expected {
         return Err(StepError::BufferLength { buffer: "workspace", expected, found: workspace.len() });
     }
-    sgd::prepare(velocity, weights, recipe.momentum, recipe.weight_decay, recipe.bias, tail.segments());
+    let scale = 1.0 / count.max(1) as f32;
+    let stored = stores_perturbation(tail, recipe);
+    // Where a chain has seen its only sample, which checks the gradient, it goes over both buffers once.
+    let alone = tail.chain().filter(|_| count == 1 && recipe.weight_decay == 0.0 && !stored);
+    let Recipe { momentum, weight_decay, bias, .. } = *recipe;
+    let alone = alone.map(|_| Descent { momentum, scale, bias, learning_rate });
+    if alone.is_none() {
+        sgd::prepare(velocity, weights, momentum, weight_decay, bias, tail.segments());
+    }
     // rho = 0 is the base optimizer, in every bit.
     let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
-    let mut batch = Minibatch {
-        tail,
-        recipe,
-        workspace,
-        load,
-        scale: 1.0 / count.max(1) as f32,
-        loss: 0.0,
-        rise: 0.0,
-        perturbed: 0,
-    };
+    let mut batch =
+        Minibatch { tail, recipe, workspace, load, scale, alone, loss: 0.0, rise: 0.0, perturbed: 0 };
     match geometry {
-        Some(geometry) if stores_perturbation(tail, recipe) => {
+        Some(geometry) if stored => {
             let group = usize::from(recipe.sharpness_batch).max(1);
             let mut start = 0;
             while start < count {
@@ -158,7 +159,9 @@ pub fn minibatch<T: Tail>(
     }
     let outcome =
         Outcome { loss: batch.loss * batch.scale, rise: batch.rise / batch.perturbed.max(1) as f32 };
-    sgd::descend(weights, velocity, learning_rate);
+    if alone.is_none() {
+        sgd::descend(weights, velocity, learning_rate);
+    }
     Ok(outcome)
 }
 
@@ -169,6 +172,8 @@ struct Minibatch<'a, T, L> {
     load: L,
     /// One over the minibatch.
     scale: f32,
+    /// The rest of the step, if it is one with the only sample's gradient.
+    alone: Option<Descent>,
     loss: f32,
     rise: f32,
     perturbed: u32,
@@ -200,7 +205,7 @@ impl<T: Tail, L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, T, L> {
         chain: &TailShape,
         geometry: Option<&Geometry>,
         sample: usize,
-        weights: &[f32],
+        weights: &mut [f32],
         velocity: &mut [f32],
     ) -> Result<(), StepError> {
         let (loss, target) = self.pass(sample, weights)?;
@@ -216,7 +221,10 @@ impl<T: Tail, L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, T, L> {
             self.rise += risen - loss;
             self.perturbed += 1;
         }
-        chain.accumulate(self.scale, self.recipe.bias, &workspace, step.is_some(), velocity);
+        match &self.alone {
+            Some(descent) => chain.descend_alone(descent, &workspace, step.is_some(), velocity, weights),
+            None => chain.accumulate(self.scale, self.recipe.bias, &workspace, step.is_some(), velocity),
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! operations; how many sums run side by side changes no bit of any of them.
 
 use super::LANES;
+use super::grid::Grid;
 #[cfg(flatmin_vfp)]
 use super::vfp;
 
@@ -104,39 +105,43 @@ pub fn combine_sixteen(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stri
     }
 }
 
-/// Pixels of two activations that belong together, as offsets in one and in the other.
-#[derive(Debug, Clone, Copy)]
-pub struct Grid {
-    /// From one pixel of a line to the next.
-    pub steps: [usize; 2],
-    /// Pixels of a line.
-    pub pixels: usize,
-    /// From one line to the next.
-    pub line_steps: [usize; 2],
-    /// Lines.
-    pub lines: usize,
-}
-
-/// `sums[o][k] += sum_p delta[p][o] * x[p][k]`, line by line, p ascending.
+/// `d[o * stride + k] += scale * sum_p delta[p][o] * x[p][k]` for a block of M by N, line by line, p ascending.
 #[inline(always)]
 pub fn outer<const M: usize, const N: usize>(
-    sums: &mut [[f32; N]; M],
+    d: &mut [f32],
+    stride: usize,
+    scale: f32,
     delta: &[f32],
     x: &[f32],
     grid: &Grid,
 ) {
     #[cfg(flatmin_vfp)]
-    if N == LANES
-        && let Some(sums) = sums.as_flattened_mut().as_chunks_mut().0.as_mut_array()
-        && vfp::outer(sums, delta, x, grid)
-    {
+    if M == ROWS && N == LANES && vfp::outer(d, stride, scale, delta, x, grid) {
         return;
     }
-    for line in 0..grid.lines {
+    let mut sums = [[0.0; N]; M];
+    add_outer(&mut sums, delta, x, grid);
+    for (o, sums) in sums.into_iter().enumerate() {
+        let Some(d) = d.get_mut(o * stride..).and_then(|d| d.first_chunk_mut::<N>()) else { return };
+        for (d, sum) in d.iter_mut().zip(sums) {
+            *d += scale * sum;
+        }
+    }
+}
+
+/// `sums[o][k] += sum_p delta[p][o] * x[p][k]`.
+#[inline(always)]
+fn add_outer<const M: usize, const N: usize>(
+    sums: &mut [[f32; N]; M],
+    delta: &[f32],
+    x: &[f32],
+    grid: &Grid,
+) {
+    for line in 0..grid.lines() {
         let [delta, x] = [(delta, 0), (x, 1)].map(|(values, axis)| {
-            values.get(line * grid.line_steps[axis]..).unwrap_or(&[]).chunks(grid.steps[axis].max(1))
+            values.get(line * grid.line_steps()[axis]..).unwrap_or(&[]).chunks(grid.steps()[axis].max(1))
         });
-        for (delta, x) in delta.zip(x).take(grid.pixels) {
+        for (delta, x) in delta.zip(x).take(grid.pixels()) {
             let (Some(delta), Some(x)) = (delta.first_chunk::<M>(), x.first_chunk::<N>()) else { return };
             for (sums, &delta) in sums.iter_mut().zip(delta) {
                 for (sum, &x) in sums.iter_mut().zip(x) {
@@ -147,25 +152,23 @@ pub fn outer<const M: usize, const N: usize>(
     }
 }
 
-/// `sums[k] += sum_p a[p * steps[0] + k] * b[p * steps[1] + k]`, p ascending, below `count`.
+/// `sums[k] += sum_p a[p][k] * b[p][k]`, line by line, p ascending.
 #[inline(always)]
-pub fn products<const N: usize, W: Weight>(
-    sums: &mut [f32; N],
-    a: &[f32],
-    b: &[W],
-    steps: [usize; 2],
-    count: usize,
-) {
+pub fn products<const N: usize, W: Weight>(sums: &mut [f32; N], a: &[f32], b: &[W], grid: &Grid) {
     #[cfg(flatmin_vfp)]
     if let (Some(sums), Some(b)) = (sums.as_mut_slice().as_mut_array::<16>(), W::floats(b))
-        && vfp::products(sums, a, b, steps, count)
+        && vfp::products(sums, a, b, grid)
     {
         return;
     }
-    for (a, b) in a.chunks(steps[0].max(1)).zip(b.chunks(steps[1].max(1))).take(count) {
-        let (Some(a), Some(b)) = (a.first_chunk::<N>(), b.first_chunk::<N>()) else { return };
-        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b.value();
+    for line in 0..grid.lines() {
+        let a = a.get(line * grid.line_steps()[0]..).unwrap_or(&[]).chunks(grid.steps()[0].max(1));
+        let b = b.get(line * grid.line_steps()[1]..).unwrap_or(&[]).chunks(grid.steps()[1].max(1));
+        for (a, b) in a.zip(b).take(grid.pixels()) {
+            let (Some(a), Some(b)) = (a.first_chunk::<N>(), b.first_chunk::<N>()) else { return };
+            for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+                *sum += a * b.value();
+            }
         }
     }
 }
@@ -183,6 +186,69 @@ pub fn add_to_rows(mut rows: [&mut [f32]; ROWS], factors: [f32; ROWS], x: &[f32]
         for (d, &x) in row.iter_mut().zip(x) {
             *d += factor * x;
         }
+    }
+}
+
+/// `v[r][i] = momentum * v[r][i] + factors[r] * x[i]`, then `w[r][i] += rate * v[r][i]`.
+#[inline(always)]
+pub fn descend_along(
+    v: [&mut [f32]; ROWS],
+    w: [&mut [f32]; ROWS],
+    factors: [f32; ROWS],
+    x: &[f32],
+    momentum: f32,
+    rate: f32,
+) {
+    #[cfg(flatmin_vfp)]
+    let (v, w, x) = {
+        let (mut v, mut w) = (v, w);
+        let done = vfp::descend_along(&mut v, &mut w, &factors, x, momentum, rate);
+        v = v.map(|row| row.get_mut(done..).unwrap_or(&mut []));
+        w = w.map(|row| row.get_mut(done..).unwrap_or(&mut []));
+        (v, w, x.get(done..).unwrap_or(&[]))
+    };
+    for ((v, w), factor) in v.into_iter().zip(w).zip(factors) {
+        descend_each(v, w, factor, x, momentum, rate);
+    }
+}
+
+/// [`descend_along`] for a single row.
+#[inline(always)]
+pub fn descend_row(v: &mut [f32], w: &mut [f32], factor: f32, x: &[f32], momentum: f32, rate: f32) {
+    #[cfg(flatmin_vfp)]
+    let (v, w, x) = {
+        let done = vfp::descend_row(v, w, factor, x, momentum, rate);
+        let (v, w) = (v.get_mut(done..), w.get_mut(done..));
+        (v.unwrap_or(&mut []), w.unwrap_or(&mut []), x.get(done..).unwrap_or(&[]))
+    };
+    descend_each(v, w, factor, x, momentum, rate);
+}
+
+#[inline(always)]
+fn descend_each(v: &mut [f32], w: &mut [f32], factor: f32, x: &[f32], momentum: f32, rate: f32) {
+    for ((v, w), &x) in v.iter_mut().zip(w).zip(x) {
+        *v *= momentum;
+        *v += factor * x;
+        *w += rate * *v;
+    }
+}
+
+/// `y[p * outputs + o] = sum_k x[p * inputs + k] * w[o * inputs + k] + biases[o]` for four pixels, k ascending, the
+/// bias last, for the first filters: returns how many they are, and writes none of the others'.
+#[inline(always)]
+pub fn four_pixels<W: Weight>(
+    x: &[f32],
+    w: &[W],
+    biases: &[f32],
+    y: &mut [f32],
+    widths: [usize; 2],
+) -> usize {
+    #[cfg(flatmin_vfp)]
+    return W::floats(w).map_or(0, |w| vfp::four_pixels(x, w, biases, y, widths));
+    #[cfg(not(flatmin_vfp))]
+    {
+        let _ = (x, w, biases, y, widths);
+        0
     }
 }
 

@@ -3,6 +3,7 @@
 //! Slices of one call have the same length; that is the caller's contract.
 
 pub(crate) mod block;
+pub(crate) mod grid;
 #[cfg(flatmin_vfp)]
 mod vfp;
 
@@ -109,6 +110,20 @@ pub fn mix(v: &mut [f32], momentum: f32, w: &[f32], decay: f32) {
     let (v, w) = behind(vfp::mix(v, momentum, w, decay), v, w);
     for (v, &w) in v.iter_mut().zip(w) {
         *v = momentum * *v + decay * w;
+    }
+}
+
+/// `v[i] = momentum * v[i]`, then `w[i] += rate * v[i]`.
+#[inline]
+pub fn descend(v: &mut [f32], w: &mut [f32], momentum: f32, rate: f32) {
+    #[cfg(flatmin_vfp)]
+    let (v, w) = {
+        let done = vfp::descend(v, w, momentum, rate);
+        (v.get_mut(done..).unwrap_or(&mut []), w.get_mut(done..).unwrap_or(&mut []))
+    };
+    for (v, w) in v.iter_mut().zip(w) {
+        *v *= momentum;
+        *w += rate * *v;
     }
 }
 

@@ -29,3 +29,17 @@ pub fn prepare(
 pub fn descend(w: &mut [f32], v: &[f32], learning_rate: f32) {
     add_scaled(w, -learning_rate, v);
 }
+
+/// A minibatch of one sample without weight decay: [`prepare`], its gradient and [`descend`] in one pass, where the
+/// layers can do that ([`TailShape::descend_alone`](crate::tail::TailShape::descend_alone)).
+#[derive(Debug, Clone, Copy)]
+pub struct Descent {
+    /// mu.
+    pub momentum: f32,
+    /// Factor of the gradient.
+    pub scale: f32,
+    /// Whether biases move.
+    pub bias: BiasTreatment,
+    /// lr.
+    pub learning_rate: f32,
+}

@@ -3,6 +3,7 @@
 
 use super::dense::{self, DenseShape, FirstPass};
 use super::{MAX_CHAIN_LAYERS, Tail, TailError, Target, softmax_cross_entropy};
+use crate::optim::sgd::Descent;
 use crate::optim::{BiasTreatment, Geometry, Segment};
 use crate::pack::{Activation, Pack};
 use heapless::Vec;
@@ -289,6 +290,23 @@ impl TailShape {
         for (layer, a) in self.inputs(workspace.features, pass) {
             let delta = layer.outputs(pass.deltas);
             dense::accumulate(&layer.shape, scale, bias, a, delta, layer.parameters_mut(gradient));
+        }
+    }
+
+    /// A minibatch of one: [`sgd::prepare`](crate::optim::sgd::prepare), [`Self::accumulate`] and
+    /// [`sgd::descend`](crate::optim::sgd::descend) in one pass, with the same bits.
+    pub fn descend_alone(
+        &self,
+        descent: &Descent,
+        workspace: &Workspace,
+        second: bool,
+        velocity: &mut [f32],
+        weights: &mut [f32],
+    ) {
+        let pass = if second { &workspace.second } else { &workspace.first };
+        for (layer, a) in self.inputs(workspace.features, pass) {
+            let (v, w) = (layer.parameters_mut(velocity), layer.parameters_mut(weights));
+            dense::descend_alone(&layer.shape, descent, a, layer.outputs(pass.deltas), v, w);
         }
     }
 

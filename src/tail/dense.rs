@@ -6,10 +6,12 @@
 //!
 //! `parameters` is always the layer's own: weights `[outputs, inputs]` row-major, then `outputs` biases.
 
-use crate::lanes::block::{ROWS, add_to_rows, combine, combine_sixteen};
-use crate::lanes::{add_scaled, dot, dots, norm_squared, scaled_norm_squared, weighted_dot};
+use crate::lanes::block::{ROWS, add_to_rows, combine, combine_sixteen, descend_along, descend_row};
+use crate::lanes::{add_scaled, descend, dot, dots, mix, norm_squared, scaled_norm_squared, weighted_dot};
+use crate::optim::sgd::Descent;
 use crate::optim::{BiasTreatment, Geometry};
 use crate::pack::Activation;
+use core::array::from_fn;
 
 /// Shape of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +146,51 @@ pub fn accumulate(
     if bias != BiasTreatment::Frozen {
         add_scaled(d_biases, scale, delta);
     }
+}
+
+/// What [`accumulate`] does, between the velocity's decay before it and the step behind it, in one pass over both
+/// buffers: bit by bit the same.
+pub fn descend_alone(
+    shape: &DenseShape,
+    descent: &Descent,
+    a: &[f32],
+    delta: &[f32],
+    v: &mut [f32],
+    w: &mut [f32],
+) {
+    let Descent { momentum, scale, bias, learning_rate } = *descent;
+    let rate = -learning_rate;
+    let (v, v_biases) = v.split_at_mut(shape.weights().min(v.len()));
+    let (w, w_biases) = w.split_at_mut(shape.weights().min(w.len()));
+    let rows = v.chunks_exact_mut(shape.inputs.max(1)).zip(w.chunks_exact_mut(shape.inputs.max(1)));
+    let mut touched = rows.zip(delta).filter_map(|((v, w), &delta)| {
+        if delta == 0.0 {
+            descend(v, w, momentum, rate);
+            return None;
+        }
+        Some((v, w, scale * delta))
+    });
+    loop {
+        // Four rows share every value of `a` that is loaded.
+        match from_fn(|_| touched.next()) {
+            [Some((v0, w0, f0)), Some((v1, w1, f1)), Some((v2, w2, f2)), Some((v3, w3, f3))] => {
+                descend_along([v0, v1, v2, v3], [w0, w1, w2, w3], [f0, f1, f2, f3], a, momentum, rate);
+            }
+            last => {
+                for (v, w, factor) in last.into_iter().flatten() {
+                    descend_row(v, w, factor, a, momentum, rate);
+                }
+                break;
+            }
+        }
+    }
+    if bias == BiasTreatment::Frozen {
+        v_biases.fill(0.0);
+    } else {
+        mix(v_biases, momentum, w_biases, 0.0);
+        add_scaled(v_biases, scale, delta);
+    }
+    add_scaled(w_biases, rate, v_biases);
 }
 
 /// `d_input = W^T delta`, outputs ascending.

@@ -27,7 +27,8 @@
 
 use super::geometry::ConvShape;
 use super::{Sink, Weight};
-use crate::lanes::block::{self, Grid, Lanes, ROWS};
+use crate::lanes::block::{self, Lanes, ROWS};
+use crate::lanes::grid::Grid;
 use crate::lanes::{LANES, sum_of};
 use core::array::from_fn;
 use core::ops::Range;
@@ -67,9 +68,14 @@ fn forward_pointwise<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32]
     let (inputs, outputs) = (shape.input().channels, shape.output().channels);
     let pixels = y.chunks_mut(ROWS * outputs).zip(x.chunks(ROWS * inputs));
     for (y, x) in pixels {
+        let done = block::four_pixels(x, weights, biases, y, [inputs, outputs]);
+        if done == outputs {
+            continue;
+        }
         let x = four_of(x, inputs, x.len() == ROWS * inputs);
+        let weights = weights.get(done * inputs..).unwrap_or(&[]);
         for (block, weights) in weights.chunks(ROWS * inputs).enumerate() {
-            let (first, whole) = (block * ROWS, weights.len() == ROWS * inputs);
+            let (first, whole) = (done + block * ROWS, weights.len() == ROWS * inputs);
             let filters = ROWS.min(outputs - first);
             let biases: [f32; ROWS] = match biases.get(first..).and_then(<[f32]>::first_chunk) {
                 Some(biases) => *biases,
@@ -149,72 +155,72 @@ fn forward_pixel<W: Weight>(runs: &Runs, weights: &[W], biases: &[f32], y: &mut 
 pub fn backward_weights(shape: &ConvShape, scale: f32, x: &[f32], delta: &[f32], d_weights: &mut [f32]) {
     let shape = &shape.flattened();
     let [filter_height, filter_width] = shape.window().filter;
-    let (channels, products) = (shape.input().channels, products(shape));
-    for (block, d_weights) in d_weights.chunks_mut(ROWS * products).enumerate() {
-        let delta = delta.get(block * ROWS..).unwrap_or(&[]);
-        for i in 0..filter_height {
-            for j in 0..filter_width {
-                let taps = Tap { shape, i, j };
-                for k in (0..channels).step_by(ROWS) {
-                    let first = (i * filter_width + j) * channels + k;
-                    let x = x.get(k..).unwrap_or(&[]);
-                    if d_weights.len() == ROWS * products && k + ROWS <= channels {
-                        taps.add::<ROWS, ROWS>(
-                            scale,
-                            x,
-                            delta,
-                            d_weights.get_mut(first..).unwrap_or(&mut []),
-                        );
-                        continue;
-                    }
-                    for o in 0..d_weights.len() / products {
-                        for further in 0..ROWS.min(channels - k) {
-                            let (x, delta) = (x.get(further..), delta.get(o..));
-                            let d = d_weights.get_mut(o * products + first + further..).unwrap_or(&mut []);
-                            taps.add::<1, 1>(scale, x.unwrap_or(&[]), delta.unwrap_or(&[]), d);
-                        }
-                    }
-                }
-            }
+    let channels = shape.input().channels;
+    for i in 0..filter_height {
+        for j in 0..filter_width {
+            let (grid, [first_delta, first_x]) = seen_by(shape, i, j);
+            let tap = Tap {
+                scale,
+                grid,
+                channels,
+                products: products(shape),
+                delta: delta.get(first_delta..).unwrap_or(&[]),
+                x: x.get(first_x..).unwrap_or(&[]),
+            };
+            tap.add((i * filter_width + j) * channels, d_weights);
         }
     }
 }
 
-/// One tap of the window.
+/// The pixels that a tap of the window takes part in, and the first of them in delta and in x.
+fn seen_by(shape: &ConvShape, i: usize, j: usize) -> (Grid, [usize; 2]) {
+    let (input, output, stride) = (shape.input(), shape.output(), shape.window().stride);
+    let (rows, columns) = (shape.rows().outputs(i), shape.columns().outputs(j));
+    let grid = Grid::new(
+        [output.channels, stride[1] * input.channels],
+        columns.len(),
+        [output.width * output.channels, stride[0] * input.width * input.channels],
+        rows.len(),
+    );
+    if rows.is_empty() || columns.is_empty() {
+        return (grid, [0; 2]);
+    }
+    let line = shape.rows().place(rows.start, i) * input.width;
+    let x = (line + shape.columns().place(columns.start, j)) * input.channels;
+    (grid, [(rows.start * output.width + columns.start) * output.channels, x])
+}
+
+/// One tap of the window, with delta and x from the first pixel on.
 struct Tap<'a> {
-    shape: &'a ConvShape,
-    i: usize,
-    j: usize,
+    scale: f32,
+    grid: Grid,
+    channels: usize,
+    products: usize,
+    delta: &'a [f32],
+    x: &'a [f32],
 }
 
 impl Tap<'_> {
-    /// The gradient of M filters and N channels: `x`, `all_delta` and `d` begin at the first of them.
-    #[inline(always)]
-    fn add<const M: usize, const N: usize>(&self, scale: f32, x: &[f32], all_delta: &[f32], d: &mut [f32]) {
-        let shape = self.shape;
-        let (input, output) = (shape.input(), shape.output());
-        let (rows, columns) = (shape.rows().outputs(self.i), shape.columns().outputs(self.j));
-        let mut sums = [[0.0; N]; M];
-        if !rows.is_empty() && !columns.is_empty() {
-            let stride = shape.window().stride;
-            let grid = Grid {
-                steps: [output.channels, stride[1] * input.channels],
-                pixels: columns.len(),
-                line_steps: [output.width * output.channels, stride[0] * input.width * input.channels],
-                lines: rows.len(),
-            };
-            let delta = (rows.start * output.width + columns.start) * output.channels;
-            let line = shape.rows().place(rows.start, self.i) * input.width;
-            let x_first = (line + shape.columns().place(columns.start, self.j)) * input.channels;
-            let (delta, x) = (all_delta.get(delta..), x.get(x_first..));
-            block::outer(&mut sums, delta.unwrap_or(&[]), x.unwrap_or(&[]), &grid);
-        }
-        let products = products(shape);
-        for (filter, sums) in sums.into_iter().enumerate() {
-            let d = d.get_mut(filter * products..).and_then(|d| d.first_chunk_mut::<N>());
-            let Some(d) = d else { return };
-            for (d, sum) in d.iter_mut().zip(sums) {
-                *d += scale * sum;
+    /// Its gradient in all filters; `first` is its first weight in each.
+    fn add(&self, first: usize, d_weights: &mut [f32]) {
+        let Self { scale, ref grid, channels, products, delta, x } = *self;
+        for (block, d_weights) in d_weights.chunks_mut(ROWS * products).enumerate() {
+            let delta = delta.get(block * ROWS..).unwrap_or(&[]);
+            let whole = d_weights.len() == ROWS * products;
+            for k in (0..channels).step_by(ROWS) {
+                let x = x.get(k..).unwrap_or(&[]);
+                if whole && k + ROWS <= channels {
+                    let d = d_weights.get_mut(first + k..).unwrap_or(&mut []);
+                    block::outer::<ROWS, ROWS>(d, products, scale, delta, x, grid);
+                    continue;
+                }
+                for o in 0..d_weights.len() / products {
+                    for further in 0..ROWS.min(channels - k) {
+                        let (delta, x) = (delta.get(o..).unwrap_or(&[]), x.get(further..).unwrap_or(&[]));
+                        let d = d_weights.get_mut(o * products + first + k + further..).unwrap_or(&mut []);
+                        block::outer::<1, 1>(d, products, scale, delta, x, grid);
+                    }
+                }
             }
         }
     }
@@ -236,10 +242,15 @@ pub fn backward_input<W: Weight>(
     sink: Sink,
     d_x: &mut [f32],
 ) {
-    let shape = &shape.flattened();
     let input = shape.input();
+    if shape.is_pointwise() && sink == Sink::Overwrite {
+        let pixels = d_x.chunks_exact_mut(input.channels).zip(delta.chunks_exact(shape.output().channels));
+        return pixels
+            .take(input.height * input.width)
+            .for_each(|(d_x, delta)| backward_pixel(weights, delta, d_x));
+    }
     for (pixel, d_x) in d_x.chunks_exact_mut(input.channels).enumerate().take(input.height * input.width) {
-        let pixel = if input.height == 1 { (0, pixel) } else { (pixel / input.width, pixel % input.width) };
+        let pixel = (pixel / input.width, pixel % input.width);
         let (blocks, rest) = d_x.as_chunks_mut::<16>();
         let mut first = 0;
         for block in blocks {
@@ -256,6 +267,22 @@ pub fn backward_input<W: Weight>(
             input_block(shape, weights, delta, pixel, first, sink, block);
             first += 1;
         }
+    }
+}
+
+/// `d_x = W^T delta` of a pixel.
+fn backward_pixel<W: Weight>(weights: &[W], delta: &[f32], d_x: &mut [f32]) {
+    let channels = d_x.len();
+    d_x.fill(0.0);
+    let (blocks, rest) = d_x.as_chunks_mut::<16>();
+    let mut columns = weights;
+    for sums in blocks {
+        block::combine(sums, delta, columns, channels);
+        columns = columns.get(16..).unwrap_or(&[]);
+    }
+    for sum in rest.as_chunks_mut::<1>().0 {
+        block::combine(sum, delta, columns, channels);
+        columns = columns.get(1..).unwrap_or(&[]);
     }
 }
 

@@ -25,7 +25,8 @@
 
 use super::geometry::{ConvShape, ShapeError};
 use super::{Sink, Weight};
-use crate::lanes::block;
+use crate::lanes::grid::Grid;
+use crate::lanes::{add_scaled, block};
 
 /// Output channels an input channel.
 ///
@@ -93,24 +94,28 @@ fn forward_block<const N: usize, W: Weight>(
     y: &mut [f32],
 ) {
     let (input, channels) = (shape.input(), shape.output().channels);
-    let mut sums = [0.0; N];
-    let taps = shape.columns().taps(column);
-    if !taps.is_empty() {
-        let first = shape.columns().place(column, taps.start);
-        let steps = [shape.window().dilation[1] * input.channels, channels];
-        for i in shape.rows().taps(row) {
-            let place = (shape.rows().place(row, i) * input.width + first) * input.channels + k;
-            let tap = (i * shape.window().filter[1] + taps.start) * channels + o;
-            let (x, w) = (x.get(place..).unwrap_or(&[]), weights.get(tap..).unwrap_or(&[]));
-            block::products(&mut sums, x, w, steps, taps.len());
-        }
-    }
     let Some(y) = y.get_mut(o..).and_then(|y| y.first_chunk_mut::<N>()) else { return };
+    *y = [0.0; N];
+    let (taps, rows) = (shape.columns().taps(column), shape.rows().taps(row));
+    if !taps.is_empty() && !rows.is_empty() {
+        let window = shape.window();
+        let grid = Grid::new(
+            [window.dilation[1] * input.channels, channels],
+            taps.len(),
+            [window.dilation[0] * input.width * input.channels, window.filter[1] * channels],
+            rows.len(),
+        );
+        let line = shape.rows().place(row, rows.start) * input.width;
+        let place = (line + shape.columns().place(column, taps.start)) * input.channels + k;
+        let tap = (rows.start * window.filter[1] + taps.start) * channels + o;
+        block::products(y, x.get(place..).unwrap_or(&[]), weights.get(tap..).unwrap_or(&[]), &grid);
+    }
     match biases.get(o..).and_then(|biases| biases.first_chunk::<N>()) {
-        Some(biases) => y.iter_mut().zip(sums).zip(biases).for_each(|((y, sum), bias)| *y = sum + bias),
+        // A factor of 1 rounds nothing.
+        Some(biases) => add_scaled(y, 1.0, biases),
         None => {
-            for (at, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
-                *y = sum + biases.get(o + at).copied().unwrap_or(0.0);
+            for (at, y) in y.iter_mut().enumerate() {
+                *y += biases.get(o + at).copied().unwrap_or(0.0);
             }
         }
     }
@@ -147,13 +152,19 @@ fn weights_block<const N: usize>(
     let (input, output) = (shape.input(), shape.output());
     let columns = shape.columns().outputs(j);
     let Some(column) = columns.clone().next() else { return };
-    let steps = shape.window().stride[1] * input.channels;
+    let (rows, stride) = (shape.rows().outputs(i), shape.window().stride);
     let mut sums = [0.0; N];
-    for row in shape.rows().outputs(i) {
-        let delta = delta.get((row * output.width + column) * output.channels + o..).unwrap_or(&[]);
-        let line = shape.rows().place(row, i) * input.width + shape.columns().place(column, j);
+    if !rows.is_empty() {
+        let grid = Grid::new(
+            [output.channels, stride[1] * input.channels],
+            columns.len(),
+            [output.width * output.channels, stride[0] * input.width * input.channels],
+            rows.len(),
+        );
+        let first = (rows.start * output.width + column) * output.channels + o;
+        let line = shape.rows().place(rows.start, i) * input.width + shape.columns().place(column, j);
         let x = x.get(line * input.channels + k..).unwrap_or(&[]);
-        block::products(&mut sums, delta, x, [output.channels, steps], columns.len());
+        block::products(&mut sums, delta.get(first..).unwrap_or(&[]), x, &grid);
     }
     for (d, sum) in d_weights.get_mut(o..).unwrap_or(&mut []).iter_mut().zip(sums) {
         *d += scale * sum;
@@ -185,7 +196,7 @@ pub fn backward_input<W: Weight>(
             let mut sums = [0.0; BLOCK];
             seen_from(shape, pixel, |place, tap| {
                 let (delta, w) = (delta.get(place + block * BLOCK..), weights.get(tap + block * BLOCK..));
-                block::products(&mut sums, delta.unwrap_or(&[]), w.unwrap_or(&[]), [BLOCK; 2], 1);
+                block::products(&mut sums, delta.unwrap_or(&[]), w.unwrap_or(&[]), &Grid::PIXEL);
             });
             d_x.iter_mut().zip(sums).for_each(|(d, sum)| sink.put(d, sum));
         }

@@ -6,10 +6,8 @@
 //! used. Products stand before their sums by more than one instruction, so that none waits for the other.
 #![allow(unsafe_code)]
 
-use super::LANES;
-use super::block::{Grid, Lanes, ROWS};
+use super::block::{Lanes, ROWS};
 use core::arch::asm;
-use core::mem::MaybeUninit;
 
 /// Where sums begin.
 static ZEROS: [f32; 16] = [0.0; 16];
@@ -47,6 +45,20 @@ macro_rules! vfp {
             options(nostack),
         )
     };
+}
+
+mod descent;
+mod grid;
+mod pixels;
+
+pub use descent::{descend, descend_along, descend_row};
+pub use grid::{outer, products};
+pub use pixels::{four_pixels, matrix};
+
+/// Whether `values` has `count` floats from place `first` on.
+#[inline(always)]
+fn reaches(values: &[f32], first: usize, count: usize) -> bool {
+    first.checked_add(count).is_some_and(|end| end <= values.len())
 }
 
 /// The loop of [`dots`]: sums in s0 to s15.
@@ -168,55 +180,6 @@ pub fn combine(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stride: usiz
     }
 }
 
-/// `sums[o][k] += sum_p delta[p * steps[0] + o] * x[p * steps[1] + k]`, p ascending, over `lines` of so many pixels
-/// that are `line_steps` apart; false, and nothing is done, if there are not as many.
-#[inline(always)]
-pub fn outer(sums: &mut Lanes, delta: &[f32], x: &[f32], grid: &Grid) -> bool {
-    let Grid { steps, pixels, line_steps, lines } = *grid;
-    let (Some(last), Some(last_line)) = (pixels.checked_sub(1), lines.checked_sub(1)) else { return true };
-    let reach = |axis: usize| last * steps[axis] + last_line * line_steps[axis] + LANES;
-    if reach(0) > delta.len() || reach(1) > x.len() {
-        return false;
-    }
-    // Behind a line's last pixel the pointers stand at where its next would be.
-    let jump = |axis: usize| line_steps[axis].wrapping_sub(pixels * steps[axis]).wrapping_mul(4);
-    // SAFETY: four values follow every pixel of the grid, which has at least one; there are 16 sums.
-    unsafe {
-        vfp!(
-            "vldmia {sums}, {{s0-s15}}",
-            "3:",
-            "mov {left}, {pixels}",
-            "2:",
-            "vldmia {delta}, {{s16-s19}}",
-            "vldmia {x}, {{s20-s23}}",
-            "add {delta}, {delta}, {delta_step}",
-            "add {x}, {x}, {x_step}",
-            multiply_add!(0 += 16 * 20 in 24, 1 += 16 * 21 in 25, 2 += 16 * 22 in 26, 3 += 16 * 23 in 27,
-                4 += 17 * 20 in 28, 5 += 17 * 21 in 29, 6 += 17 * 22 in 30, 7 += 17 * 23 in 31),
-            multiply_add!(8 += 18 * 20 in 24, 9 += 18 * 21 in 25, 10 += 18 * 22 in 26, 11 += 18 * 23 in 27,
-                12 += 19 * 20 in 28, 13 += 19 * 21 in 29, 14 += 19 * 22 in 30, 15 += 19 * 23 in 31),
-            "subs {left}, {left}, #1",
-            "bne 2b",
-            "add {delta}, {delta}, {delta_jump}",
-            "add {x}, {x}, {x_jump}",
-            "subs {lines}, {lines}, #1",
-            "bne 3b",
-            "vstmia {sums}, {{s0-s15}}",
-            sums = in(reg) sums.as_mut_ptr(),
-            delta = inout(reg) delta.as_ptr() => _,
-            x = inout(reg) x.as_ptr() => _,
-            delta_step = in(reg) steps[0] * 4,
-            x_step = in(reg) steps[1] * 4,
-            delta_jump = in(reg) jump(0),
-            x_jump = in(reg) jump(1),
-            pixels = in(reg) pixels,
-            left = out(reg) _,
-            lines = inout(reg) lines => _,
-        );
-    }
-    true
-}
-
 /// [`super::dot`]; `None` if the values do not come in eights.
 #[inline(always)]
 pub fn dot(a: &[f32], b: &[f32]) -> Option<f32> {
@@ -250,99 +213,6 @@ pub fn dot(a: &[f32], b: &[f32]) -> Option<f32> {
         );
     }
     Some(f32::from_bits(sum))
-}
-
-/// Pairs that a pass through the loop of [`matrix`] takes of every slice.
-const PAIR: usize = 2;
-
-/// `sums[p][o] = sum_k x[p][k] * w[o][k]`, k ascending, over as many values as come in pairs, and how many they are.
-#[inline(always)]
-pub fn matrix(x: [&[f32]; ROWS], w: [&[f32]; ROWS]) -> (Lanes, usize) {
-    let length = x[0].len();
-    let pairs = length / PAIR;
-    if pairs == 0 || x.iter().chain(&w).any(|row| row.len() < length) {
-        return ([[0.0; LANES]; ROWS], 0);
-    }
-    let mut sums = MaybeUninit::<Lanes>::uninit();
-    {
-        let [x, w] = [x, w].map(|rows| rows.map(<[f32]>::as_ptr));
-        // SAFETY: every row has at least `2 * pairs` values, `pairs` is not 0, and there are 16 zeros. All 16 sums
-        // are written.
-        unsafe {
-            vfp!(
-                "vldmia {zeros}, {{s0-s15}}",
-                "2:",
-                "vldmia {p}!, {{s16-s17}}",
-                "vldmia {q}!, {{s18-s19}}",
-                "vldmia {r}!, {{s20-s21}}",
-                "vldmia {s}!, {{s22-s23}}",
-                "vldmia {a}!, {{s24-s25}}",
-                multiply_add!(0 += 16 * 24 in 26, 4 += 18 * 24 in 27, 8 += 20 * 24 in 28, 12 += 22 * 24 in 29),
-                multiply_add!(0 += 17 * 25 in 26, 4 += 19 * 25 in 27, 8 += 21 * 25 in 28, 12 += 23 * 25 in 29),
-                "vldmia {b}!, {{s24-s25}}",
-                multiply_add!(1 += 16 * 24 in 26, 5 += 18 * 24 in 27, 9 += 20 * 24 in 28, 13 += 22 * 24 in 29),
-                multiply_add!(1 += 17 * 25 in 26, 5 += 19 * 25 in 27, 9 += 21 * 25 in 28, 13 += 23 * 25 in 29),
-                "vldmia {c}!, {{s24-s25}}",
-                multiply_add!(2 += 16 * 24 in 26, 6 += 18 * 24 in 27, 10 += 20 * 24 in 28, 14 += 22 * 24 in 29),
-                multiply_add!(2 += 17 * 25 in 26, 6 += 19 * 25 in 27, 10 += 21 * 25 in 28, 14 += 23 * 25 in 29),
-                "vldmia {d}!, {{s24-s25}}",
-                multiply_add!(3 += 16 * 24 in 26, 7 += 18 * 24 in 27, 11 += 20 * 24 in 28, 15 += 22 * 24 in 29),
-                multiply_add!(3 += 17 * 25 in 26, 7 += 19 * 25 in 27, 11 += 21 * 25 in 28, 15 += 23 * 25 in 29),
-                "subs {pairs}, {pairs}, #1",
-                "bne 2b",
-                "vstmia {sums}, {{s0-s15}}",
-                zeros = in(reg) ZEROS.as_ptr(),
-                sums = in(reg) sums.as_mut_ptr(),
-                p = inout(reg) x[0] => _,
-                q = inout(reg) x[1] => _,
-                r = inout(reg) x[2] => _,
-                s = inout(reg) x[3] => _,
-                a = inout(reg) w[0] => _,
-                b = inout(reg) w[1] => _,
-                c = inout(reg) w[2] => _,
-                d = inout(reg) w[3] => _,
-                pairs = inout(reg) pairs => _,
-            );
-            (sums.assume_init(), pairs * PAIR)
-        }
-    }
-}
-
-/// `sums[k] += sum_p a[p * steps[0] + k] * b[p * steps[1] + k]`, p ascending, below `count`; false, and nothing is
-/// done, if there are not as many.
-#[inline(always)]
-pub fn products(sums: &mut [f32; 16], a: &[f32], b: &[f32], steps: [usize; 2], count: usize) -> bool {
-    let Some(last) = count.checked_sub(1) else { return true };
-    if last * steps[0] + 16 > a.len() || last * steps[1] + 16 > b.len() {
-        return false;
-    }
-    // SAFETY: 16 values follow every multiple of the steps below `count`, which is not 0; there are 16 sums.
-    unsafe {
-        vfp!(
-            "vldmia {sums}, {{s0-s15}}",
-            "2:",
-            "vldmia {a}!, {{s16-s23}}",
-            "vldmia {b}!, {{s24-s31}}",
-            multiply_add!(0 += 16 * 24 in 16, 1 += 17 * 25 in 17, 2 += 18 * 26 in 18, 3 += 19 * 27 in 19,
-                4 += 20 * 28 in 20, 5 += 21 * 29 in 21, 6 += 22 * 30 in 22, 7 += 23 * 31 in 23),
-            "vldmia {a}!, {{s16-s23}}",
-            "vldmia {b}!, {{s24-s31}}",
-            "add {a}, {a}, {a_step}",
-            "add {b}, {b}, {b_step}",
-            multiply_add!(8 += 16 * 24 in 16, 9 += 17 * 25 in 17, 10 += 18 * 26 in 18, 11 += 19 * 27 in 19,
-                12 += 20 * 28 in 20, 13 += 21 * 29 in 21, 14 += 22 * 30 in 22, 15 += 23 * 31 in 23),
-            "subs {count}, {count}, #1",
-            "bne 2b",
-            "vstmia {sums}, {{s0-s15}}",
-            sums = in(reg) sums.as_mut_ptr(),
-            a = inout(reg) a.as_ptr() => _,
-            b = inout(reg) b.as_ptr() => _,
-            a_step = in(reg) steps[0].wrapping_sub(16).wrapping_mul(4),
-            b_step = in(reg) steps[1].wrapping_sub(16).wrapping_mul(4),
-            count = inout(reg) count => _,
-        );
-    }
-    true
 }
 
 /// `rows[r][i] += factors[r] * x[i]` for as many values as come in eights; returns how many.
