@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use flatmin::{Method, Recipe};
 use host_sim::experiments::Experiment;
 use host_sim::experiments::ledger::Shard;
+use host_sim::packer::{TailPlan, Trains};
 use host_sim::tuning::Subject;
 use host_sim::wearers::WEARERS;
 use std::path::PathBuf;
@@ -97,7 +98,9 @@ pub enum Command {
         json: bool,
     },
     /// Write the device format, and a Rust file with its constants beside it
-    #[command(after_help = "Example: flatmin pack model.tflite --layers 2 -o model.pack")]
+    #[command(
+        after_help = "Example: flatmin pack model.tflite --layers 3 --train biases,biases,all -o model.pack"
+    )]
     Pack {
         /// A full-integer int8 .tflite or QDQ .onnx
         model: PathBuf,
@@ -105,6 +108,9 @@ pub enum Command {
         /// or 1 if the network has no more)
         #[arg(long)]
         layers: Option<usize>,
+        /// What of each layer is trained, first to last; the rest whole
+        #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
+        train: Vec<Trains>,
         /// Where to write the pack; the Rust file gets the same name with .rs
         #[arg(short, long)]
         output: PathBuf,
@@ -199,6 +205,9 @@ pub struct TuneOptions {
     /// Layers with weights to train, counted from the end (default: 2, or 1 if the network has no more)
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     pub layers: Option<u16>,
+    /// What of each layer is trained, first to last; the rest whole
+    #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
+    pub train: Vec<Trains>,
     /// Radius of the ascent, 0 or more (default: 0.05 for SAM, 0.5 for ASAM)
     #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub rho: Option<f32>,
@@ -263,10 +272,10 @@ impl TuneOptions {
         }
     }
 
-    /// Settings as the report lists them; `layers` as resolved for the model.
-    pub fn settings(&self, layers: usize) -> Vec<(String, String)> {
+    /// Settings as the report lists them; `tail` as resolved for the model.
+    pub fn settings(&self, tail: &TailPlan) -> Vec<(String, String)> {
         [
-            ("layers tuned", layers.to_string()),
+            ("layers tuned", tail.summary()),
             ("label noise", format!("{} %", self.label_noise * 100.0)),
             ("windows a class", self.windows_per_class.to_string()),
             ("sharpness batch m", self.sharpness_batch.to_string()),
@@ -284,8 +293,8 @@ impl TuneOptions {
         Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise, self.seed)
     }
 
-    /// Layers to tune of this subject's model.
-    pub fn layers(&self, subject: &Subject) -> Result<usize> {
-        subject.model.tail_layers(self.layers.map(usize::from))
+    /// What to tune of this subject's model.
+    pub fn tail(&self, subject: &Subject) -> Result<TailPlan> {
+        subject.model.tail_plan(self.layers.map(usize::from), &self.train)
     }
 }

@@ -18,7 +18,7 @@ pub(crate) use image::toolchain;
 pub use log::LogSink;
 
 use crate::model::Model;
-use crate::packer::PackFile;
+use crate::packer::{PackFile, TailPlan};
 use crate::report::{CurvePoint, TuningRun};
 use crate::tuning::{SHARPNESS_RHO, Subject, accuracy, method_name, sized};
 use anyhow::{Context, Result, bail};
@@ -54,9 +54,15 @@ impl Firmware {
     ///
     /// # Errors
     /// An unknown board, a missing target, or what the compiler says.
-    pub fn build(board: &str, model: &Model, layers: usize, recipe: &Recipe, log: LogSink) -> Result<Self> {
+    pub fn build(
+        board: &str,
+        model: &Model,
+        tail: impl Into<TailPlan>,
+        recipe: &Recipe,
+        log: LogSink,
+    ) -> Result<Self> {
         let board = Board::named(board)?;
-        let pack = model.pack(layers)?;
+        let pack = model.pack(tail)?;
         Ok(Self { image: Image::build(board, pack.bytes(), recipe)?, pack, log })
     }
 
