@@ -121,7 +121,8 @@ pub enum Command {
     /// Instructions of the kernels, or of a model's operators, on an emulated board; nanoseconds on this machine
     #[command(after_help = "Examples:\n  flatmin bench --board mps2-an386\n  \
         flatmin bench --board mps3-an547 model.tflite --json\n  flatmin bench --board host model.tflite\n  \
-        flatmin bench --board mps3-an547 --grid target/operator-grid")]
+        flatmin bench --board mps3-an547 --grid target/operator-grid\n  \
+        flatmin bench --board mps2-an386 --train")]
     Bench {
         /// mps2-an386 (Cortex-M4F), mps3-an547 (M55), mps2-an505 (M33), microbit (M0), cortex-m0plus, riscv32, or host
         #[arg(long)]
@@ -135,6 +136,9 @@ pub enum Command {
         /// (host-sim/tests/operators/generate.py makes it)
         #[arg(long, value_name = "FOLDER")]
         grid: Option<PathBuf>,
+        /// What training costs instead: passes of trainable layers, and steps of SGD, SAM and ASAM
+        #[arg(long, conflicts_with_all = ["model", "cases", "grid"])]
+        train: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,

@@ -106,7 +106,11 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Pack { model, layers, train, output, json }) => {
             pack(&model, layers, &train, &output, json)
         }
-        Some(Command::Bench { board, model, cases, grid, json }) => {
+        Some(Command::Bench { board, train: true, json, .. }) => {
+            let report = bench::measure_training(&bench::Emulated::named(&board)?)?;
+            if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
+        }
+        Some(Command::Bench { board, model, cases, grid, json, train: false }) => {
             run_bench(&board, model.as_deref(), cases, grid.as_deref(), json)
         }
         Some(Command::Experiment { name, quick, json, seed, shard, output }) => {
