@@ -2,6 +2,8 @@
 
 mod commit;
 mod judge;
+mod trace;
+mod transfer;
 
 use crate::memory::{ALIGNMENT, MemoryPlan, Region, TUNED_WORDS};
 use crate::optim::{Recipe, RecipeError};
@@ -68,6 +70,21 @@ pub enum TunerError {
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Bytes that lie outside of the tail.
+    #[error("bytes {offset} to {end} are not inside the tail's {first} to {length}")]
+    TailRange {
+        /// First byte given.
+        offset: usize,
+        /// Behind the last.
+        end: usize,
+        /// First byte allowed.
+        first: usize,
+        /// Bytes of the tail.
+        length: usize,
+    },
+    /// The bytes written do not match the checksum, or are no tail of this pack; the factory tail is in force.
+    #[error("the bytes are not the tail that was announced; the factory tail is in force")]
+    TailDamaged,
 }
 
 /// Which tail answers.
@@ -257,6 +274,21 @@ impl<'a> Tuner<'a> {
     /// Labelled samples held.
     pub fn samples(&self) -> usize {
         self.replay.len()
+    }
+
+    /// Labelled samples that the arena holds.
+    pub fn capacity(&self) -> usize {
+        self.replay.capacity()
+    }
+
+    /// Epoch of the run under way, from 0.
+    pub fn epoch(&self) -> Option<u16> {
+        self.run.as_ref().map(|run| run.epoch)
+    }
+
+    /// Whether there is a tuned tail to classify with.
+    pub fn is_tuned(&self) -> bool {
+        !self.tuned.is_empty()
     }
 
     /// The f32 parameters, layer after layer: weights `[outputs, inputs]`, biases.
