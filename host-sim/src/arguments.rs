@@ -1,5 +1,6 @@
 //! The arguments of `flatmin`, and what clap refuses of them.
 
+use crate::device_command::DeviceArguments;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use flatmin::{Method, Recipe};
@@ -82,6 +83,11 @@ pub enum Command {
         #[command(flatten)]
         options: TuneOptions,
     },
+    /// Ask a device on a serial port, behind a socket or in QEMU: tune there, keep, roll back, watch, compare
+    #[command(after_help = "Examples:\n  flatmin device --port /dev/ttyACM0 info\n  \
+        flatmin device --qemu riscv32-virt --flash pflash.bin tune --wearer 3 --method asam\n  \
+        flatmin device --tcp localhost:4000 backup -o tail.bin")]
+    Device(DeviceArguments),
     /// Layers, shapes, scales and MACs of a model, and what training each possible tail would take
     #[command(after_help = "Example: flatmin inspect model.tflite --json")]
     Inspect {

@@ -1,6 +1,7 @@
 //! The command line of `flatmin`.
 
 mod arguments;
+mod device_command;
 
 use anyhow::{Context, Result, bail};
 use arguments::{Cli, Command, TuneOptions};
@@ -98,6 +99,7 @@ fn run(cli: Cli) -> Result<()> {
                 options.report.as_deref(),
             )
         }
+        Some(Command::Device(arguments)) => device_command::run(&arguments),
         Some(Command::Inspect { model, replay_capacity, sharpness_batch, json }) => {
             let recipe = Recipe { replay_capacity, sharpness_batch, ..Recipe::DEFAULT };
             let inspection = inspect::inspect(&Model::open(&model)?, &recipe)?;

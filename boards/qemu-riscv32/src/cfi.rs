@@ -68,9 +68,13 @@ impl CfiFlash {
                 break status;
             }
         };
+        if status & FAILED == 0 { Ok(()) } else { Err(Refused(NorFlashErrorKind::Other)) }
+    }
+
+    /// Back to reading what is stored.
+    fn read_array(&self, offset: u32) {
         self.command(offset, CLEAR_STATUS);
         self.command(offset, READ_ARRAY);
-        if status & FAILED == 0 { Ok(()) } else { Err(Refused(NorFlashErrorKind::Other)) }
     }
 }
 
@@ -100,12 +104,17 @@ impl NorFlash for CfiFlash {
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), Refused> {
         check_erase(self, from, to)?;
-        (from..to).step_by(Self::ERASE_SIZE).try_for_each(|block| self.carry_out(block, ERASE, CONFIRM))
+        let mut blocks = (from..to).step_by(Self::ERASE_SIZE);
+        let outcome = blocks.try_for_each(|block| self.carry_out(block, ERASE, CONFIRM));
+        self.read_array(from);
+        outcome
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Refused> {
         check_write(self, offset, bytes.len())?;
-        let words = bytes.as_chunks::<4>().0.iter().zip((offset..).step_by(4));
-        words.into_iter().try_for_each(|(word, at)| self.carry_out(at, PROGRAM, u32::from_le_bytes(*word)))
+        let mut words = bytes.as_chunks::<4>().0.iter().zip((offset..).step_by(4));
+        let outcome = words.try_for_each(|(word, at)| self.carry_out(at, PROGRAM, u32::from_le_bytes(*word)));
+        self.read_array(offset);
+        outcome
     }
 }

@@ -2,16 +2,19 @@
 
 mod line;
 mod run;
+mod tail;
+mod trace;
 
 pub use run::{Measured, Progress, tune};
+pub use tail::{backup, restore};
+pub use trace::{Checksum, diff};
 
-use crate::emulate::{Image, LogSink, Machine};
+use crate::emulate::{Image, LogSink, Machine, Options};
 use crate::link::{Answer, Identity, LinkError, Session};
 use anyhow::{Context, Result, anyhow, bail};
 use flatmin::wire::Request;
 use line::Line;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::path::Path;
 use std::time::Duration;
 
 /// A device that answers.
@@ -25,20 +28,20 @@ impl Device {
     /// How long an answer may take.
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Starts `image` in QEMU, with a flash that forgets.
+    /// Starts `image` in QEMU, with a flash that forgets and a clock that counts instructions.
     ///
     /// # Errors
     /// QEMU missing or failing.
     pub fn start(image: &Image, sink: LogSink) -> Result<Self> {
-        Self::emulated(image, None, sink)
+        Self::emulated(image, Options { count_instructions: true, ..Options::default() }, sink)
     }
 
-    /// Starts `image` in QEMU; `flash` is a file with the contents of the board's flash.
+    /// Starts `image` in QEMU.
     ///
     /// # Errors
     /// Those of [`Machine::start`].
-    pub fn emulated(image: &Image, flash: Option<&Path>, sink: LogSink) -> Result<Self> {
-        let (machine, stream) = Machine::start(image, flash, sink)?;
+    pub fn emulated(image: &Image, options: Options, sink: LogSink) -> Result<Self> {
+        let (machine, stream) = Machine::start(image, options, sink)?;
         Ok(Self { session: Session::new(Line::tcp(stream, Self::PATIENCE)?), machine: Some(machine) })
     }
 
@@ -90,14 +93,9 @@ impl Device {
         }
     }
 
-    /// Ends an emulated device at once, as a power cut would.
-    pub fn cut_power(mut self) {
-        self.machine.take();
-    }
-
-    /// The line, for what is not part of the conversation.
-    pub fn session_mut(&mut self) -> &mut Session<impl std::io::Read + std::io::Write> {
-        &mut self.session
+    /// The emulator behind it, none with another device: to be stopped by somebody else while this waits for an answer.
+    pub fn take_machine(&mut self) -> Option<Machine> {
+        self.machine.take()
     }
 
     /// Why the line has ended: what the firmware logged at level error.

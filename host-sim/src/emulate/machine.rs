@@ -9,6 +9,16 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// What a machine is started with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// A file with the contents of the board's flash; it is created, erased, where there is none. Without one the
+    /// flash forgets.
+    pub flash: Option<&'a Path>,
+    /// Let time pass by instructions alone, so that the board's clock counts them: several times slower.
+    pub count_instructions: bool,
+}
+
 /// A running QEMU; it ends with this.
 #[derive(Debug)]
 pub struct Machine {
@@ -23,12 +33,11 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    /// Starts `image`; returns the machine's serial line, too. `flash` is a file with the contents of the board's
-    /// flash; it is created, erased, where there is none. Without one the flash forgets.
+    /// Starts `image`; returns the machine's serial line, too.
     ///
     /// # Errors
     /// QEMU missing or failing, a file that is not as long as the board's flash.
-    pub fn start(image: &Image, flash: Option<&Path>, sink: LogSink) -> Result<(Self, TcpStream)> {
+    pub fn start(image: &Image, options: Options, sink: LogSink) -> Result<(Self, TcpStream)> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         listener.set_nonblocking(true)?;
@@ -39,12 +48,14 @@ impl Machine {
         command
             .args(["-M", machine, "-display", "none", "-monitor", "none"])
             .args(others)
-            .args(["-icount", &format!("shift={}", Board::ICOUNT_SHIFT)])
             // The log has standard output to itself; the line is a socket.
             .args(["-chardev", "stdio,id=log,signal=off"])
             .args(["-semihosting-config", "enable=on,target=native,chardev=log"])
-            .args(["-serial", &format!("tcp:127.0.0.1:{port}")]);
-        if let Some(path) = flash {
+            .args(["-serial", &format!("tcp:127.0.0.1:{port},nodelay=on")]);
+        if options.count_instructions {
+            command.args(["-icount", &format!("shift={}", Board::ICOUNT_SHIFT)]);
+        }
+        if let Some(path) = options.flash {
             erased_unless_there(path, image.board.flash_bytes)?;
             // QEMU reads two commas as one.
             let path = path.display().to_string().replace(',', ",,");

@@ -16,7 +16,7 @@ pub use board::{BOARDS, Board};
 pub use image::Image;
 pub(crate) use image::toolchain;
 pub use log::LogSink;
-pub use machine::Machine;
+pub use machine::{Machine, Options};
 
 use crate::device::{self, Progress};
 use crate::model::Model;
