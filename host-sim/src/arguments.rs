@@ -85,7 +85,7 @@ pub enum Command {
     },
     /// Ask a device on a serial port, behind a socket or in QEMU: tune there, keep, roll back, watch, compare
     #[command(after_help = "Examples:\n  flatmin device --port /dev/ttyACM0 info\n  \
-        flatmin device --qemu riscv32-virt --flash pflash.bin tune --wearer 3 --method asam\n  \
+        flatmin device --qemu riscv32-virt --flash pflash.bin tune --commit --wearer 3\n  \
         flatmin device --tcp localhost:4000 backup -o tail.bin")]
     Device(DeviceArguments),
     /// Layers, shapes, scales and MACs of a model, and what training each possible tail would take

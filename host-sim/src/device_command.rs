@@ -76,7 +76,13 @@ enum Action {
     /// Board, pack, samples, the tail in force, and what lies in the store's slots
     Info(Source),
     /// Send the samples, tune there, and check that the weights are the simulation's
-    Tune(Source),
+    Tune {
+        /// Keep the last method's tail in the device's flash
+        #[arg(long)]
+        commit: bool,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Classify test samples with the tail in force
     Classify(Source),
     /// Keep the tuned tail in the device's flash
@@ -125,7 +131,7 @@ impl Action {
     fn source(&self) -> &Source {
         match self {
             Self::Info(source)
-            | Self::Tune(source)
+            | Self::Tune { source, .. }
             | Self::Classify(source)
             | Self::Commit(source)
             | Self::RollBack(source)
@@ -156,7 +162,7 @@ pub fn run(arguments: &DeviceArguments) -> Result<()> {
     let mut device = arguments.connection.open(source, &bar)?;
     match &arguments.action {
         Action::Info(_) => info(&mut device, json),
-        Action::Tune(source) => tune_there(&mut device, source, &bar),
+        Action::Tune { commit, source } => tune_there(&mut device, source, *commit, &bar),
         Action::Classify(source) => classify(&mut device, &source.subject()?, json),
         Action::Commit(_) => change(&mut device, &Request::Commit, json),
         Action::RollBack(_) => change(&mut device, &Request::RollBack, json),
@@ -248,7 +254,7 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
     slots.iter().enumerate().try_for_each(|(slot, state)| print(format_args!("slot {slot}     {state}")))
 }
 
-fn tune_there(device: &mut Device, source: &Source, bar: &ProgressBar) -> Result<()> {
+fn tune_there(device: &mut Device, source: &Source, commit: bool, bar: &ProgressBar) -> Result<()> {
     let (subject, options) = (source.subject()?, &source.options);
     let layers = options.layers(&subject)?;
     let pack = subject.model.pack(layers)?;
@@ -278,6 +284,9 @@ fn tune_there(device: &mut Device, source: &Source, bar: &ProgressBar) -> Result
         runs.push(measured.run);
     }
     bar.finish_and_clear();
+    if commit {
+        device.ask(&Request::Commit)?;
+    }
     let settings = options.settings(layers);
     let title = format!("{board}, {}", subject.name);
     let report = Report { title, classes: subject.classes, settings, runs };

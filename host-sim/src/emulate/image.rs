@@ -68,6 +68,11 @@ impl Image {
         Ok(Self { board, path, bytes })
     }
 
+    /// Where the executable lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// RAM that the linker has given to statics, in bytes: all writable sections but the stack's, which riscv-rt
     /// gives all that is left.
     ///
