@@ -138,7 +138,7 @@ pub enum Request<'a> {
         /// Up to [`TAIL_PART_BYTES`].
         bytes: &'a [u8],
     },
-    /// Put the tail that was pushed in force: [`crate::Tuner::adopt_tail`].
+    /// Put the tail that was pushed in force: [`crate::Tuner::adopt_tail`]. Tails of up to 8 layers.
     AdoptTail {
         /// The description of its layers: up to [`TAIL_PART_BYTES`].
         layers: &'a [u8],

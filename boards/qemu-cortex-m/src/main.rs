@@ -4,19 +4,18 @@
 #![no_main]
 #![deny(unsafe_code)]
 
-mod clock;
 #[allow(unsafe_code)] // a handler for faults is declared so
 mod fault;
 #[allow(unsafe_code)] // registers
 mod uart;
 
-use clock::SysTick;
 use cortex_m::Peripherals;
 use cortex_m_rt::entry;
 #[cfg(feature = "defmt")]
 use defmt_semihosting as _;
 use flatmin_app::Hardware;
 use flatmin_firmware::{run, stack};
+use flatmin_systick::SysTick;
 use uart::Uart;
 
 /// The board's name, the address of its first UART, ticks a second of its processor: from the build script.

@@ -23,13 +23,17 @@ pub struct Board {
     pub ram_bytes: usize,
     /// RAM of its own for the stack: not part of the other.
     pub stack_apart: bool,
+    /// Serial ports of the machine in front of the one that the firmware uses.
+    pub(super) other_ports: usize,
+    /// Ticks a second of the board's clock in QEMU, where that does not follow what the firmware sets; else `None`.
+    pub(super) hertz: Option<u32>,
 }
 
 const ARM_M4F: &str = "thumbv7em-none-eabihf";
 const ARM_V8M: &str = "thumbv8m.main-none-eabihf";
 
 /// All of them: a board that is added here and has its crate in `boards` can be emulated.
-pub const BOARDS: [Board; 5] = [
+pub const BOARDS: [Board; 7] = [
     Board {
         name: "mps2-an386",
         processor: "Cortex-M4F",
@@ -40,6 +44,8 @@ pub const BOARDS: [Board; 5] = [
         flash_bytes: 0,
         ram_bytes: 4 << 20,
         stack_apart: false,
+        other_ports: 0,
+        hertz: None,
     },
     Board {
         name: "mps2-an500",
@@ -51,6 +57,8 @@ pub const BOARDS: [Board; 5] = [
         flash_bytes: 0,
         ram_bytes: 4 << 20,
         stack_apart: false,
+        other_ports: 0,
+        hertz: None,
     },
     Board {
         name: "mps2-an505",
@@ -62,6 +70,8 @@ pub const BOARDS: [Board; 5] = [
         flash_bytes: 0,
         ram_bytes: 4 << 20,
         stack_apart: false,
+        other_ports: 0,
+        hertz: None,
     },
     Board {
         name: "mps3-an547",
@@ -73,6 +83,36 @@ pub const BOARDS: [Board; 5] = [
         flash_bytes: 0,
         ram_bytes: 2 << 20,
         stack_apart: false,
+        other_ports: 0,
+        hertz: None,
+    },
+    // The very executable that a board of this name is flashed with. QEMU lets the core run at 168 MHz.
+    Board {
+        name: "netduinoplus2",
+        processor: "Cortex-M4F, STM32F405",
+        package: "stm32f405",
+        target: ARM_M4F,
+        cpu: "",
+        qemu: &["qemu-system-arm", "netduinoplus2"],
+        flash_bytes: 0,
+        ram_bytes: 128 << 10,
+        stack_apart: true,
+        other_ports: 1,
+        hertz: Some(168_000_000),
+    },
+    // The very executable that a board of this name is flashed with. QEMU lets the core run at 168 MHz.
+    Board {
+        name: "olimex-stm32-h405",
+        processor: "Cortex-M4F, STM32F405",
+        package: "stm32f405",
+        target: ARM_M4F,
+        cpu: "",
+        qemu: &["qemu-system-arm", "olimex-stm32-h405"],
+        flash_bytes: 0,
+        ram_bytes: 128 << 10,
+        stack_apart: true,
+        other_ports: 1,
+        hertz: Some(168_000_000),
     },
     Board {
         name: "riscv32-virt",
@@ -84,6 +124,8 @@ pub const BOARDS: [Board; 5] = [
         flash_bytes: 32 << 20,
         ram_bytes: 1 << 20,
         stack_apart: false,
+        other_ports: 0,
+        hertz: None,
     },
 ];
 

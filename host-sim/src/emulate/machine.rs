@@ -51,6 +51,7 @@ impl Machine {
             // The log has standard output to itself; the line is a socket.
             .args(["-chardev", "stdio,id=log,signal=off"])
             .args(["-semihosting-config", "enable=on,target=native,chardev=log"])
+            .args(["-serial", "null"].repeat(image.board.other_ports))
             .args(["-serial", &format!("tcp:127.0.0.1:{port},nodelay=on")]);
         if options.count_instructions {
             command.args(["-icount", &format!("shift={}", Board::ICOUNT_SHIFT)]);

@@ -85,7 +85,8 @@ impl Firmware {
             }
         })?;
         let budget = RamBudget::new(&self.pack.pack().sizes(), &recipe);
-        let instructions = |ticks: Option<u64>| ticks.map(|t| Board::instructions(t, measured.hertz));
+        let hertz = self.image.board.hertz.unwrap_or(measured.hertz);
+        let instructions = |ticks: Option<u64>| ticks.map(|ticks| Board::instructions(ticks, hertz));
         Ok(TuningRun {
             ram: self.ram(&budget, measured.stack_bytes)?,
             ram_announced_bytes: Some(budget.total_bytes()),

@@ -1,4 +1,7 @@
-//! The clock: SysTick, its 24 bits carried on by an interrupt.
+//! The clock of Cortex-M boards: SysTick, its 24 bits carried on by an interrupt.
+
+#![no_std]
+#![deny(missing_docs)]
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use cortex_m::peripheral::{SYST, syst::SystClkSource};
@@ -34,7 +37,7 @@ impl Clock for SysTick {
     fn ticks(&mut self) -> u32 {
         loop {
             let wraps = WRAPS.load(Ordering::Relaxed);
-            let ticks = RELOAD - SYST::get_current();
+            let ticks = RELOAD.wrapping_sub(SYST::get_current());
             if wraps == WRAPS.load(Ordering::Relaxed) {
                 return wraps << 24 | ticks;
             }
