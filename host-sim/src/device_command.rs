@@ -212,8 +212,8 @@ impl Connection {
                 let method = options.methods().pop().unwrap_or(Recipe::DEFAULT.method);
                 let recipe = sized(&subject, options.recipe(method))?;
                 let sink = log_sink(self.log.as_deref(), bar)?;
-                let layers = options.layers(&subject)?;
-                let firmware = Firmware::build(board, &subject.model, layers, &recipe, sink.clone())?;
+                let tail = options.tail(&subject)?;
+                let firmware = Firmware::build(board, &subject.model, &tail, &recipe, sink.clone())?;
                 let started = Options { flash: self.flash.as_deref(), count_instructions: false };
                 Device::emulated(firmware.image(), started, sink)
             }
@@ -256,8 +256,8 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
 
 fn tune_there(device: &mut Device, source: &Source, commit: bool, bar: &ProgressBar) -> Result<()> {
     let (subject, options) = (source.subject()?, &source.options);
-    let layers = options.layers(&subject)?;
-    let pack = subject.model.pack(layers)?;
+    let tail = options.tail(&subject)?;
+    let pack = subject.model.pack(&tail)?;
     let methods = options.methods();
     let each = subject.adaptation.len() + usize::from(options.epochs) + subject.test.len();
     bar.set_length((methods.len() * each) as u64);
@@ -273,7 +273,7 @@ fn tune_there(device: &mut Device, source: &Source, commit: bool, bar: &Progress
             });
             bar.inc(1);
         })?;
-        let simulated = tune(&subject, layers, recipe, || {})?;
+        let simulated = tune(&subject, &tail, recipe, || {})?;
         let (found, expected) = (measured.run.weights_crc32, simulated.weights_crc32);
         ensure!(
             found == expected,
@@ -287,7 +287,7 @@ fn tune_there(device: &mut Device, source: &Source, commit: bool, bar: &Progress
     if commit {
         device.ask(&Request::Commit)?;
     }
-    let settings = options.settings(layers);
+    let settings = options.settings(&tail);
     let title = format!("{board}, {}", subject.name);
     let report = Report { title, classes: subject.classes, settings, runs };
     show(report, options, options.report.as_deref())?;
@@ -362,7 +362,7 @@ fn monitor(device: &mut Device, interval: f64, count: Option<u64>, json: bool) -
 
 fn diff(device: &mut Device, source: &Source, sample: usize) -> Result<()> {
     let subject = source.subject()?;
-    let pack = subject.model.pack(source.options.layers(&subject)?)?;
+    let pack = subject.model.pack(&source.options.tail(&subject)?)?;
     let count = subject.test.len();
     let chosen = subject.test.get(sample);
     let chosen = chosen.with_context(|| format!("no test sample {sample}; there are {count}"))?;
