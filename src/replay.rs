@@ -55,6 +55,11 @@ impl<'a> Replay<'a> {
         Some((self.latents.get(start..start + self.latent_length)?, *self.labels.get(index)?))
     }
 
+    /// The labels of all samples, slot after slot.
+    pub fn labels(&self) -> impl ExactSizeIterator<Item = u16> + Clone + '_ {
+        self.labels.get(..self.stored).unwrap_or(&[]).iter().copied()
+    }
+
     /// Forgets all samples.
     pub fn clear(&mut self) {
         (self.stored, self.next) = (0, 0);

@@ -25,13 +25,13 @@ use crate::pack::CRC;
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The number with which a session begins.
 pub const OPENING: u32 = 0;
 
 /// Bytes of the longest request that carries no input, framed.
-const LONGEST_WITHOUT_INPUT: usize = 104;
+const LONGEST_WITHOUT_INPUT: usize = 112;
 
 /// Bytes of the longest response, framed, with a reason of up to 80 bytes in [`Response::Refused`].
 pub const RESPONSE_BYTES: usize = 128;
@@ -250,6 +250,8 @@ mod tests {
             minibatch: u16::MAX,
             seed: u64::MAX,
             replay_capacity: u16::MAX,
+            held_out: 0.3,
+            keep_best: true,
             ..Recipe::DEFAULT
         };
         fits(&Request::Start(recipe), request_bytes(1));

@@ -1,7 +1,10 @@
 //! Ties it together: observe, step, requantize, classify. No arithmetic of its own.
 
+mod accept;
+mod best;
 mod commit;
 mod judge;
+mod order;
 
 use crate::memory::{ALIGNMENT, MemoryPlan, Region, TUNED_WORDS};
 use crate::optim::{Recipe, RecipeError};
@@ -12,7 +15,9 @@ use crate::step::{self, Buffers, StepError};
 use crate::store::StoreError;
 use crate::tail::{PackedTail, Tail, TailError};
 use crate::trunk;
-use rand_core::{Rng, SeedableRng};
+pub use accept::{Acceptance, Judgement};
+pub use best::Best;
+use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
 
 /// Why a call of [`Tuner`] did not do what it was asked; the tuner is as it was before.
@@ -76,7 +81,7 @@ pub enum TunerError {
 pub enum Version {
     /// The tail as packed.
     Factory,
-    /// The tail that [`Tuner::requantize`] made last.
+    /// The tail that [`Tuner::requantize`] made or [`Tuner::accept`] accepted last.
     Tuned,
 }
 
@@ -135,8 +140,8 @@ struct Run {
 /// A pretrained network, its trainable tail and the samples to tune it on, in one caller-owned arena.
 ///
 /// The order of calls: [`observe`](Self::observe) labelled samples, [`start`](Self::start) a run,
-/// [`step`](Self::step) until it is finished, [`requantize`](Self::requantize), then
-/// [`classify`](Self::classify). Each does bounded work; nothing waits, nothing allocates.
+/// [`step`](Self::step) until it is finished, [`accept`](Self::accept), which takes the tuned tail if it is the
+/// better one, or [`requantize`](Self::requantize), which takes it in any case, then [`classify`](Self::classify). Each does bounded work; nothing waits, nothing allocates.
 #[derive(Debug)]
 pub struct Tuner<'a> {
     pack: Pack<'a>,
@@ -146,9 +151,15 @@ pub struct Tuner<'a> {
     weights: &'a mut [f32],
     velocity: &'a mut [f32],
     gradient: &'a mut [f32],
+    /// Empty unless the recipe that the arena was planned for keeps the best.
+    best_weights: &'a mut [f32],
+    best: Option<Best>,
     tuned: TunedTail<'a>,
     replay: Replay<'a>,
+    /// In a run that holds samples out: `trained` slots to train on, then `held_out` slots to judge with.
     order: &'a mut [u16],
+    trained: usize,
+    held_out: usize,
     scratch: &'a mut [f32],
     /// The features of one sample, gathered; empty where they lie in one place.
     latent: &'a mut [i8],
@@ -195,6 +206,7 @@ impl<'a> Tuner<'a> {
         let (mut rest, mut at) = (arena, 0);
         let mut take = |part| region::<f32>(&mut rest, &mut at, part).ok_or(too_small);
         let (weights, velocity, gradient) = (take(plan.weights)?, take(plan.velocity)?, take(plan.gradient)?);
+        let best_weights = take(plan.best)?;
         let words = sizes.tail_outputs * TUNED_WORDS;
         let words_region = Region { offset: plan.tuned_tail.offset, bytes: words * 4 };
         let weights_region = Region { offset: words_region.offset + words * 4, bytes: sizes.tail_weights };
@@ -213,9 +225,13 @@ impl<'a> Tuner<'a> {
             weights,
             velocity,
             gradient,
+            best_weights,
+            best: None,
             tuned: TunedTail::new(tuned_words, tuned_weights),
             replay: Replay::new(latents, labels, sizes.feature_length),
             order,
+            trained: 0,
+            held_out: 0,
             scratch,
             latent,
             run: None,
@@ -229,14 +245,15 @@ impl<'a> Tuner<'a> {
     pub fn factory_reset(&mut self) {
         requant::dequantize(&self.pack, self.weights);
         self.tuned.clear();
-        self.run = None;
+        (self.run, self.best) = (None, None);
         self.macs = 0;
     }
 
     /// Forgets the samples.
     pub fn forget(&mut self) {
         self.replay.clear();
-        self.run = None;
+        (self.trained, self.held_out) = (0, 0);
+        (self.run, self.best) = (None, None);
     }
 
     /// The network.
@@ -347,7 +364,10 @@ impl<'a> Tuner<'a> {
     pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
         recipe.check()?;
         let fits = Recipe { replay_capacity: self.recipe.replay_capacity, ..recipe };
-        if step::stores_perturbation(&self.tail, &recipe) && self.gradient.len() < self.tail.parameters() {
+        let parameters = self.tail.parameters();
+        let stored = step::stores_perturbation(&self.tail, &recipe);
+        let too_long = |wanted: bool, buffer: &[f32]| wanted && buffer.len() < parameters;
+        if too_long(stored, self.gradient) || too_long(recipe.keep_best, self.best_weights) {
             let needed = MemoryPlan::new(&self.pack.sizes(), &fits).total_bytes();
             return Err(TunerError::ArenaTooSmall { needed, found: self.arena_bytes });
         }
@@ -356,7 +376,17 @@ impl<'a> Tuner<'a> {
         }
         self.recipe = fits;
         self.velocity.fill(0.0);
-        let steps_an_epoch = self.replay.len().div_ceil(usize::from(recipe.minibatch).max(1));
+        (self.trained, self.held_out) = (self.replay.len(), 0);
+        if recipe.held_out > 0.0 {
+            let classes = self.tail.classes();
+            self.trained = order::split(self.order, self.replay.labels(), classes, recipe.held_out);
+            self.held_out = self.replay.len() - self.trained;
+        }
+        self.best = None;
+        if recipe.keep_best {
+            self.keep_if_best(0)?;
+        }
+        let steps_an_epoch = self.trained.div_ceil(usize::from(recipe.minibatch).max(1));
         self.run = Some(Run {
             random: Pcg32::seed_from_u64(recipe.seed),
             epoch: 0,
@@ -365,7 +395,7 @@ impl<'a> Tuner<'a> {
             step: 0,
             steps: u32::try_from(steps_an_epoch).unwrap_or(u32::MAX).saturating_mul(u32::from(recipe.epochs)),
         });
-        crate::fmt::info!("tuning on {} samples, {} epochs", self.replay.len(), recipe.epochs);
+        crate::fmt::info!("tuning on {} samples, {} epochs", self.trained, recipe.epochs);
         Ok(())
     }
 
@@ -377,7 +407,10 @@ impl<'a> Tuner<'a> {
         let recipe = self.recipe;
         let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
         if run.position == 0 {
-            run.samples = shuffle(self.order, self.replay.len(), &mut run.random);
+            run.samples = match self.held_out {
+                0 => order::shuffle(self.order, self.replay.len(), &mut run.random),
+                _ => order::shuffle_again(self.order, self.trained, &mut run.random),
+            };
         }
         let end = (run.position + usize::from(recipe.minibatch)).min(run.samples);
         let batch = self.order.get(run.position..end).unwrap_or(&[]);
@@ -385,7 +418,7 @@ impl<'a> Tuner<'a> {
         let (pack, replay) = (self.pack, &self.replay);
         let buffers = Buffers {
             weights: self.weights,
-            velocity: self.velocity,
+            velocity: self.velocity.get_mut(..self.tail.parameters()).unwrap_or(&mut []),
             gradient: self.gradient,
             workspace: self.scratch,
         };
@@ -397,7 +430,7 @@ impl<'a> Tuner<'a> {
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
-                self.run = None;
+                self.end_run();
                 return Err(error.into());
             }
         };
@@ -413,26 +446,15 @@ impl<'a> Tuner<'a> {
             (run.position, run.epoch) = (0, epoch + 1);
         }
         let finished = epoch_finished && run.epoch >= recipe.epochs;
+        if epoch_finished && recipe.keep_best {
+            self.keep_if_best(epoch + 1)?;
+        }
         if finished {
-            self.run = None;
+            self.end_run();
         }
         let (loss, rise) = (outcome.loss, outcome.rise);
         Ok(StepReport { epoch, loss, rise, learning_rate, epoch_finished, finished })
     }
-}
-
-/// Writes the order of one epoch over `count` samples: a Fisher-Yates shuffle of 0, 1, 2, ... Returns how many.
-fn shuffle(order: &mut [u16], count: usize, random: &mut Pcg32) -> usize {
-    let count = count.min(order.len());
-    for (slot, index) in order.iter_mut().zip(0..) {
-        *slot = index;
-    }
-    for i in (1..count).rev() {
-        // Multiply-shift bounding (Lemire 2019, without rejection: the bias is below 2^-16 here).
-        let j = (u64::from(random.next_u32()) * (i as u64 + 1)) >> 32;
-        order.swap(i, j as usize);
-    }
-    count
 }
 
 /// Writes a latent as the tail's features; returns the label.
