@@ -2,6 +2,7 @@
 
 use crate::optim::{Method, Recipe};
 use crate::pack::Sizes;
+use crate::replay::{ClassCount, Policy};
 
 /// Alignment of the arena and of every part, in bytes.
 pub const ALIGNMENT: usize = 16;
@@ -45,6 +46,8 @@ pub struct MemoryPlan {
     pub replay: Region,
     /// u16 labels.
     pub labels: Region,
+    /// What a balanced replay knows of the classes: only for [`Policy::Balanced`].
+    pub class_counts: Region,
     /// u16 order of samples in an epoch.
     pub order: Region,
     /// int8 activations, or the tail's f32 workspace.
@@ -76,11 +79,28 @@ impl MemoryPlan {
         let tuned_tail = after(best, tuned);
         let replay = after(tuned_tail, sizes.feature_length.saturating_mul(capacity));
         let labels = after(replay, capacity * 2);
-        let order = after(labels, capacity * 2);
+        let counts = match recipe.replay_policy {
+            Policy::Oldest => 0,
+            Policy::Balanced => sizes.output_length.saturating_mul(size_of::<ClassCount>()),
+        };
+        let class_counts = after(labels, counts);
+        let order = after(class_counts, capacity * 2);
         let scratch = after(order, scratch_bytes.saturating_add(3) / 4 * 4);
         // Several features lie apart in the scratch memory.
         let latent = after(scratch, if sizes.tail_is_chain { 0 } else { sizes.feature_length });
-        Self { weights, velocity, gradient, best, tuned_tail, replay, labels, order, scratch, latent }
+        Self {
+            weights,
+            velocity,
+            gradient,
+            best,
+            tuned_tail,
+            replay,
+            labels,
+            class_counts,
+            order,
+            scratch,
+            latent,
+        }
     }
 
     /// Size of the arena.
@@ -223,7 +243,10 @@ mod tests {
     #[test]
     fn regions_are_disjoint_aligned_and_add_up() {
         for (sharpness_batch, keep_best) in [(1, false), (4, false), (1, true), (4, true)] {
-            let plan = MemoryPlan::new(&SIZES, &Recipe { sharpness_batch, keep_best, ..Recipe::DEFAULT });
+            let replay_policy = if keep_best { Policy::Balanced } else { Policy::Oldest };
+            let recipe = Recipe { sharpness_batch, keep_best, replay_policy, ..Recipe::DEFAULT };
+            let plan = MemoryPlan::new(&SIZES, &recipe);
+            assert_eq!(plan.class_counts.bytes, if keep_best { 7 * 8 } else { 0 });
             assert_eq!(plan.best.bytes, if keep_best { SIZES.tail_parameters * 4 } else { 0 });
             let regions = [
                 plan.weights,
@@ -233,6 +256,7 @@ mod tests {
                 plan.tuned_tail,
                 plan.replay,
                 plan.labels,
+                plan.class_counts,
                 plan.order,
                 plan.scratch,
             ];

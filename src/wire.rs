@@ -250,6 +250,7 @@ mod tests {
             minibatch: u16::MAX,
             seed: u64::MAX,
             replay_capacity: u16::MAX,
+            replay_policy: crate::replay::Policy::Balanced,
             held_out: 0.3,
             keep_best: true,
             ..Recipe::DEFAULT

@@ -1,5 +1,6 @@
 //! Never worse than before: held-out samples judge, acceptance, and the best weights of a run, on the bundled task.
 
+use flatmin::replay::Policy;
 use flatmin::{Acceptance, Judgement, Method, Recipe, Tuner, TunerError, Version};
 use host_sim::tuning::{Labelled, Subject};
 use std::collections::BTreeSet;
@@ -250,4 +251,27 @@ fn a_tuner_without_the_buffer_cannot_keep_the_best() {
             assert!(matches!(refusal, Err(TunerError::Recipe(e)) if e.field == "held_out"));
         }
     });
+}
+
+/// One exercise after the other, in a replay too small for all: the first ones are still there.
+#[test]
+fn a_balanced_replay_keeps_the_classes_that_came_first() {
+    let hits = |replay_policy| {
+        let hits = (1..=10).map(|wearer| {
+            let subject = Subject::wearer(wearer, 9, 0.0, 1).unwrap();
+            let mut by_class = subject.adaptation.clone();
+            by_class.sort_by_key(|(_, label)| *label);
+            let recipe =
+                Recipe { replay_policy, replay_capacity: 21, held_out: 0.0, epochs: 30, ..Recipe::DEFAULT };
+            with_tuner(&subject, recipe, &by_class, |tuner| {
+                run(tuner, recipe);
+                let right = |(input, label): &&Labelled| tuner.score(input, *label).unwrap().class == *label;
+                subject.test.iter().filter(|(_, label)| *label < 4).filter(right).count()
+            })
+        });
+        hits.sum::<usize>()
+    };
+    let (oldest, balanced) = (hits(Policy::Oldest), hits(Policy::Balanced));
+    println!("test windows of the first four exercises that are right: oldest {oldest}, balanced {balanced}");
+    assert!(balanced > oldest + oldest / 20);
 }

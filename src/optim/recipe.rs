@@ -1,6 +1,7 @@
 //! A tuning run's hyperparameters.
 
 use super::{Geometry, Schedule};
+use crate::replay::Policy;
 use serde::{Deserialize, Serialize};
 
 /// The optimizer around the base step.
@@ -28,7 +29,7 @@ pub enum BiasTreatment {
 }
 
 /// Hyperparameters of a tuning run. The RAM that a run takes depends on `sharpness_batch`, `store_perturbation`,
-/// `replay_capacity` and `keep_best` alone, never on the method.
+/// `replay_capacity`, `replay_policy` and `keep_best` alone, never on the method.
 ///
 /// ```
 /// use flatmin::{Method, Recipe};
@@ -74,6 +75,9 @@ pub struct Recipe {
     pub seed: u64,
     /// Latents that the replay holds.
     pub replay_capacity: u16,
+    /// Which sample gives way when the replay is full. Settled, with the seed that [`Policy::Balanced`] draws with,
+    /// when the tuner is made.
+    pub replay_policy: Policy,
     /// Share of every class that is held out, from 0 to 0.5: not trained on, it judges tails
     /// ([`crate::Tuner::judge`], [`crate::Tuner::accept`]). Of a class with 3 samples or more at least one is, of a
     /// smaller class none. 0 is training on all, in every bit. Settled when a run starts; samples that are observed
@@ -104,6 +108,7 @@ impl Recipe {
         minibatch: 16,
         seed: 1,
         replay_capacity: 128,
+        replay_policy: Policy::Oldest,
         held_out: 0.0,
         keep_best: false,
     };

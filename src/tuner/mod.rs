@@ -9,7 +9,7 @@ mod order;
 use crate::memory::{ALIGNMENT, MemoryPlan, Region, TUNED_WORDS};
 use crate::optim::{Recipe, RecipeError};
 use crate::pack::{CRC, Pack};
-use crate::replay::Replay;
+use crate::replay::{Policy, Replay};
 use crate::requant::{self, TunedTail};
 use crate::step::{self, Buffers, StepError};
 use crate::store::StoreError;
@@ -214,9 +214,15 @@ impl<'a> Tuner<'a> {
         let tuned_weights = region(&mut rest, &mut at, weights_region).ok_or(too_small)?;
         let latents = region(&mut rest, &mut at, plan.replay).ok_or(too_small)?;
         let labels = region(&mut rest, &mut at, plan.labels).ok_or(too_small)?;
+        let class_counts = region(&mut rest, &mut at, plan.class_counts).ok_or(too_small)?;
         let order = region(&mut rest, &mut at, plan.order).ok_or(too_small)?;
         let scratch = region(&mut rest, &mut at, plan.scratch).ok_or(too_small)?;
         let latent = region(&mut rest, &mut at, plan.latent).ok_or(too_small)?;
+        let length = sizes.feature_length;
+        let replay = match recipe.replay_policy {
+            Policy::Oldest => Replay::new(latents, labels, length),
+            Policy::Balanced => Replay::balanced(latents, labels, length, class_counts, recipe.seed),
+        };
         let mut tuner = Self {
             pack,
             tail,
@@ -228,7 +234,7 @@ impl<'a> Tuner<'a> {
             best_weights,
             best: None,
             tuned: TunedTail::new(tuned_words, tuned_weights),
-            replay: Replay::new(latents, labels, sizes.feature_length),
+            replay,
             order,
             trained: 0,
             held_out: 0,
@@ -336,7 +342,8 @@ impl<'a> Tuner<'a> {
         }
     }
 
-    /// Runs the trunk on a labelled sample and keeps its latent; the oldest gives way when the replay is full.
+    /// Runs the trunk on a labelled sample and keeps its latent; when the replay is full, a sample gives way as
+    /// [`Recipe::replay_policy`] has it, with [`Policy::Balanced`] sometimes this very one.
     ///
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::Label`].
@@ -363,7 +370,8 @@ impl<'a> Tuner<'a> {
     /// A bad recipe, one that needs a larger arena or replay than this tuner has, or no samples.
     pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
         recipe.check()?;
-        let fits = Recipe { replay_capacity: self.recipe.replay_capacity, ..recipe };
+        let Recipe { replay_capacity, replay_policy, .. } = self.recipe;
+        let fits = Recipe { replay_capacity, replay_policy, ..recipe };
         let parameters = self.tail.parameters();
         let stored = step::stores_perturbation(&self.tail, &recipe);
         let too_long = |wanted: bool, buffer: &[f32]| wanted && buffer.len() < parameters;
