@@ -48,6 +48,8 @@ pub struct MemoryPlan {
     pub labels: Region,
     /// What a balanced replay knows of the classes: only for [`Policy::Balanced`].
     pub class_counts: Region,
+    /// f32 mean loss of every sample: only for [`Recipe::sample_losses`].
+    pub losses: Region,
     /// u16 order of samples in an epoch.
     pub order: Region,
     /// int8 activations, or the tail's f32 workspace.
@@ -84,7 +86,8 @@ impl MemoryPlan {
             Policy::Balanced => sizes.output_length.saturating_mul(size_of::<ClassCount>()),
         };
         let class_counts = after(labels, counts);
-        let order = after(class_counts, capacity * 2);
+        let losses = after(class_counts, if recipe.sample_losses { capacity * 4 } else { 0 });
+        let order = after(losses, capacity * 2);
         let scratch = after(order, scratch_bytes.saturating_add(3) / 4 * 4);
         // Several features lie apart in the scratch memory.
         let latent = after(scratch, if sizes.tail_is_chain { 0 } else { sizes.feature_length });
@@ -97,6 +100,7 @@ impl MemoryPlan {
             replay,
             labels,
             class_counts,
+            losses,
             order,
             scratch,
             latent,
@@ -244,8 +248,15 @@ mod tests {
     fn regions_are_disjoint_aligned_and_add_up() {
         for (sharpness_batch, keep_best) in [(1, false), (4, false), (1, true), (4, true)] {
             let replay_policy = if keep_best { Policy::Balanced } else { Policy::Oldest };
-            let recipe = Recipe { sharpness_batch, keep_best, replay_policy, ..Recipe::DEFAULT };
+            let recipe = Recipe {
+                sharpness_batch,
+                keep_best,
+                replay_policy,
+                sample_losses: keep_best,
+                ..Recipe::DEFAULT
+            };
             let plan = MemoryPlan::new(&SIZES, &recipe);
+            assert_eq!(plan.losses.bytes, if keep_best { 128 * 4 } else { 0 });
             assert_eq!(plan.class_counts.bytes, if keep_best { 7 * 8 } else { 0 });
             assert_eq!(plan.best.bytes, if keep_best { SIZES.tail_parameters * 4 } else { 0 });
             let regions = [
@@ -257,6 +268,7 @@ mod tests {
                 plan.replay,
                 plan.labels,
                 plan.class_counts,
+                plan.losses,
                 plan.order,
                 plan.scratch,
             ];

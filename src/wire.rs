@@ -253,6 +253,7 @@ mod tests {
             replay_policy: crate::replay::Policy::Balanced,
             held_out: 0.3,
             keep_best: true,
+            sample_losses: true,
             ..Recipe::DEFAULT
         };
         fits(&Request::Start(recipe), request_bytes(1));

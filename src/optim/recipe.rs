@@ -29,7 +29,7 @@ pub enum BiasTreatment {
 }
 
 /// Hyperparameters of a tuning run. The RAM that a run takes depends on `sharpness_batch`, `store_perturbation`,
-/// `replay_capacity`, `replay_policy` and `keep_best` alone, never on the method.
+/// `replay_capacity`, `replay_policy`, `keep_best` and `sample_losses` alone, never on the method.
 ///
 /// ```
 /// use flatmin::{Method, Recipe};
@@ -88,6 +88,9 @@ pub struct Recipe {
     /// many at a smaller loss. Takes a buffer of all parameters ([`crate::MemoryPlan::best`]), and after every epoch
     /// a forward pass of these samples, in the step that ends it. A run that fails ends with them, too.
     pub keep_best: bool,
+    /// Keep every sample's mean loss over the run, for [`crate::Tuner::suspects`]. Takes 4 bytes a sample of the
+    /// capacity, and after every epoch a forward pass of all samples, in the step that ends it.
+    pub sample_losses: bool,
 }
 
 impl Recipe {
@@ -111,6 +114,7 @@ impl Recipe {
         replay_policy: Policy::Oldest,
         held_out: 0.0,
         keep_best: false,
+        sample_losses: false,
     };
 
     /// The ascent's geometry; `None` for SGD.

@@ -3,8 +3,10 @@
 mod accept;
 mod best;
 mod commit;
+mod features;
 mod judge;
 mod order;
+mod suspects;
 
 use crate::memory::{ALIGNMENT, MemoryPlan, Region, TUNED_WORDS};
 use crate::optim::{Recipe, RecipeError};
@@ -17,8 +19,10 @@ use crate::tail::{PackedTail, Tail, TailError};
 use crate::trunk;
 pub use accept::{Acceptance, Judgement};
 pub use best::Best;
+use features::{load, write_features};
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
+pub use suspects::Suspect;
 
 /// Why a call of [`Tuner`] did not do what it was asked; the tuner is as it was before.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
@@ -156,6 +160,9 @@ pub struct Tuner<'a> {
     best: Option<Best>,
     tuned: TunedTail<'a>,
     replay: Replay<'a>,
+    /// Mean losses of the samples after `losses_of` epochs; empty unless the arena was planned for them.
+    losses: &'a mut [f32],
+    losses_of: u16,
     /// In a run that holds samples out: `trained` slots to train on, then `held_out` slots to judge with.
     order: &'a mut [u16],
     trained: usize,
@@ -215,6 +222,7 @@ impl<'a> Tuner<'a> {
         let latents = region(&mut rest, &mut at, plan.replay).ok_or(too_small)?;
         let labels = region(&mut rest, &mut at, plan.labels).ok_or(too_small)?;
         let class_counts = region(&mut rest, &mut at, plan.class_counts).ok_or(too_small)?;
+        let losses = region(&mut rest, &mut at, plan.losses).ok_or(too_small)?;
         let order = region(&mut rest, &mut at, plan.order).ok_or(too_small)?;
         let scratch = region(&mut rest, &mut at, plan.scratch).ok_or(too_small)?;
         let latent = region(&mut rest, &mut at, plan.latent).ok_or(too_small)?;
@@ -235,6 +243,8 @@ impl<'a> Tuner<'a> {
             best: None,
             tuned: TunedTail::new(tuned_words, tuned_weights),
             replay,
+            losses,
+            losses_of: 0,
             order,
             trained: 0,
             held_out: 0,
@@ -258,7 +268,7 @@ impl<'a> Tuner<'a> {
     /// Forgets the samples.
     pub fn forget(&mut self) {
         self.replay.clear();
-        (self.trained, self.held_out) = (0, 0);
+        (self.trained, self.held_out, self.losses_of) = (0, 0, 0);
         (self.run, self.best) = (None, None);
     }
 
@@ -352,9 +362,11 @@ impl<'a> Tuner<'a> {
         self.latent(input)?;
         self.macs += self.pack.trunk_macs();
         if self.tail.chain().is_some() {
-            self.replay.push(self.pack.feature().of(int8(self.scratch)), label);
+            let slot = self.replay.push(self.pack.feature().of(int8(self.scratch)), label);
+            self.forget_loss(slot);
         } else {
-            self.replay.push(self.latent, label);
+            let slot = self.replay.push(self.latent, label);
+            self.forget_loss(slot);
         }
         Ok(())
     }
@@ -375,7 +387,8 @@ impl<'a> Tuner<'a> {
         let parameters = self.tail.parameters();
         let stored = step::stores_perturbation(&self.tail, &recipe);
         let too_long = |wanted: bool, buffer: &[f32]| wanted && buffer.len() < parameters;
-        if too_long(stored, self.gradient) || too_long(recipe.keep_best, self.best_weights) {
+        let lossless = recipe.sample_losses && self.losses.len() < self.replay.capacity();
+        if too_long(stored, self.gradient) || too_long(recipe.keep_best, self.best_weights) || lossless {
             let needed = MemoryPlan::new(&self.pack.sizes(), &fits).total_bytes();
             return Err(TunerError::ArenaTooSmall { needed, found: self.arena_bytes });
         }
@@ -390,7 +403,7 @@ impl<'a> Tuner<'a> {
             self.trained = order::split(self.order, self.replay.labels(), classes, recipe.held_out);
             self.held_out = self.replay.len() - self.trained;
         }
-        self.best = None;
+        (self.best, self.losses_of) = (None, 0);
         if recipe.keep_best {
             self.keep_if_best(0)?;
         }
@@ -454,6 +467,9 @@ impl<'a> Tuner<'a> {
             (run.position, run.epoch) = (0, epoch + 1);
         }
         let finished = epoch_finished && run.epoch >= recipe.epochs;
+        if epoch_finished && recipe.sample_losses {
+            self.take_losses(epoch + 1);
+        }
         if epoch_finished && recipe.keep_best {
             self.keep_if_best(epoch + 1)?;
         }
@@ -462,27 +478,5 @@ impl<'a> Tuner<'a> {
         }
         let (loss, rise) = (outcome.loss, outcome.rise);
         Ok(StepReport { epoch, loss, rise, learning_rate, epoch_finished, finished })
-    }
-}
-
-/// Writes a latent as the tail's features; returns the label.
-fn load(replay: &Replay, slot: usize, pack: &Pack, features: &mut [f32]) -> usize {
-    let Some((latent, label)) = replay.get(slot) else { return 0 };
-    write_features(pack, latent, features);
-    usize::from(label)
-}
-
-/// `unit * (q - zero_point)` of every element. The unit is the tensor's scale, and a chain's that of the pack.
-fn write_features(pack: &Pack, latent: &[i8], features: &mut [f32]) {
-    let (mut latent, mut features) = (latent, features);
-    for tensor in pack.features() {
-        let unit = if pack.tail_is_chain() { pack.feature_unit() } else { tensor.affine.scale };
-        let (own, behind) = latent.split_at(tensor.len().min(latent.len()));
-        let (own_features, features_behind) =
-            core::mem::take(&mut features).split_at_mut_checked(own.len()).unwrap_or_default();
-        for (feature, &q) in own_features.iter_mut().zip(own) {
-            *feature = unit * (i32::from(q) - tensor.affine.zero_point) as f32;
-        }
-        (latent, features) = (behind, features_behind);
     }
 }
