@@ -1,10 +1,12 @@
 //! The arguments of `flatmin`, and what clap refuses of them.
 
+use crate::device_command::DeviceArguments;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use flatmin::{Method, Recipe};
 use host_sim::experiments::Experiment;
 use host_sim::experiments::ledger::Shard;
+use host_sim::packer::{TailPlan, Trains};
 use host_sim::tuning::Subject;
 use host_sim::wearers::WEARERS;
 use std::path::PathBuf;
@@ -81,6 +83,11 @@ pub enum Command {
         #[command(flatten)]
         options: TuneOptions,
     },
+    /// Ask a device on a serial port, behind a socket or in QEMU: tune there, keep, roll back, watch, compare
+    #[command(after_help = "Examples:\n  flatmin device --port /dev/ttyACM0 info\n  \
+        flatmin device --qemu riscv32-virt --flash pflash.bin tune --commit --wearer 3\n  \
+        flatmin device --tcp localhost:4000 backup -o tail.bin")]
+    Device(DeviceArguments),
     /// Layers, shapes, scales and MACs of a model, and what training each possible tail would take
     #[command(after_help = "Example: flatmin inspect model.tflite --json")]
     Inspect {
@@ -97,7 +104,9 @@ pub enum Command {
         json: bool,
     },
     /// Write the device format, and a Rust file with its constants beside it
-    #[command(after_help = "Example: flatmin pack model.tflite --layers 2 -o model.pack")]
+    #[command(
+        after_help = "Example: flatmin pack model.tflite --layers 3 --train biases,biases,all -o model.pack"
+    )]
     Pack {
         /// A full-integer int8 .tflite or QDQ .onnx
         model: PathBuf,
@@ -105,6 +114,9 @@ pub enum Command {
         /// or 1 if the network has no more)
         #[arg(long)]
         layers: Option<usize>,
+        /// What of each layer is trained, first to last; the rest whole
+        #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
+        train: Vec<Trains>,
         /// Where to write the pack; the Rust file gets the same name with .rs
         #[arg(short, long)]
         output: PathBuf,
@@ -115,7 +127,8 @@ pub enum Command {
     /// Instructions of the kernels, or of a model's operators, on an emulated board; nanoseconds on this machine
     #[command(after_help = "Examples:\n  flatmin bench --board mps2-an386\n  \
         flatmin bench --board mps3-an547 model.tflite --json\n  flatmin bench --board host model.tflite\n  \
-        flatmin bench --board mps3-an547 --grid target/operator-grid")]
+        flatmin bench --board mps3-an547 --grid target/operator-grid\n  \
+        flatmin bench --board mps2-an386 --train")]
     Bench {
         /// mps2-an386 (Cortex-M4F), mps3-an547 (M55), mps2-an505 (M33), microbit (M0), cortex-m0plus, riscv32, or host
         #[arg(long)]
@@ -129,6 +142,9 @@ pub enum Command {
         /// (host-sim/tests/operators/generate.py makes it)
         #[arg(long, value_name = "FOLDER")]
         grid: Option<PathBuf>,
+        /// What training costs instead: passes of trainable layers, and steps of SGD, SAM and ASAM
+        #[arg(long, conflicts_with_all = ["model", "cases", "grid"])]
+        train: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -199,6 +215,9 @@ pub struct TuneOptions {
     /// Layers with weights to train, counted from the end (default: 2, or 1 if the network has no more)
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     pub layers: Option<u16>,
+    /// What of each layer is trained, first to last; the rest whole
+    #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
+    pub train: Vec<Trains>,
     /// Radius of the ascent, 0 or more (default: 0.05 for SAM, 0.5 for ASAM)
     #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub rho: Option<f32>,
@@ -263,10 +282,10 @@ impl TuneOptions {
         }
     }
 
-    /// Settings as the report lists them; `layers` as resolved for the model.
-    pub fn settings(&self, layers: usize) -> Vec<(String, String)> {
+    /// Settings as the report lists them; `tail` as resolved for the model.
+    pub fn settings(&self, tail: &TailPlan) -> Vec<(String, String)> {
         [
-            ("layers tuned", layers.to_string()),
+            ("layers tuned", tail.summary()),
             ("label noise", format!("{} %", self.label_noise * 100.0)),
             ("windows a class", self.windows_per_class.to_string()),
             ("sharpness batch m", self.sharpness_batch.to_string()),
@@ -284,8 +303,8 @@ impl TuneOptions {
         Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise, self.seed)
     }
 
-    /// Layers to tune of this subject's model.
-    pub fn layers(&self, subject: &Subject) -> Result<usize> {
-        subject.model.tail_layers(self.layers.map(usize::from))
+    /// What to tune of this subject's model.
+    pub fn tail(&self, subject: &Subject) -> Result<TailPlan> {
+        subject.model.tail_plan(self.layers.map(usize::from), &self.train)
     }
 }

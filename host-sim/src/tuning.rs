@@ -2,7 +2,7 @@
 
 use crate::inference;
 use crate::model::Model;
-use crate::packer::PackFile;
+use crate::packer::{PackFile, TailPlan};
 use crate::report::{CurvePoint, TuningRun};
 use crate::samples::Samples;
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
@@ -132,10 +132,15 @@ pub fn sized(subject: &Subject, recipe: Recipe) -> Result<Recipe> {
 ///
 /// # Errors
 /// What the runtime refuses, with the subject's name.
-pub fn tune(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl Fn()) -> Result<TuningRun> {
+pub fn tune(
+    subject: &Subject,
+    tail: impl Into<TailPlan>,
+    recipe: Recipe,
+    epoch_done: impl Fn(),
+) -> Result<TuningRun> {
     let context = || subject.name.clone();
     let recipe = sized(subject, recipe)?;
-    let file = subject.model.pack(layers)?;
+    let file = subject.model.pack(tail)?;
     let mut words = tuner_arena(&file, &recipe);
     let mut tuner =
         Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).with_context(context)?;

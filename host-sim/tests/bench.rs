@@ -64,3 +64,17 @@ fn a_folder_without_a_grid_is_answered_with_how_to_make_one() {
         .failure()
         .stderr(contains("cases.json").and(contains("generate.py")));
 }
+
+#[test]
+fn training_does_not_run_where_it_does_not_fit_nor_beside_a_model() {
+    flatmin()
+        .args(["bench", "--board", "microbit", "--train"])
+        .assert()
+        .failure()
+        .stderr(contains("microbit has too little RAM"));
+    flatmin()
+        .args(["bench", "--board", "mps2-an386", "model.tflite", "--train"])
+        .assert()
+        .failure()
+        .stderr(contains("cannot be used with"));
+}

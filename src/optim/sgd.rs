@@ -2,10 +2,10 @@
 //! dampening. The velocity is the gradient's accumulator: no buffer holds `g` alone.
 
 use super::{BiasTreatment, Segment, take, take_mut};
-use crate::lanes::add_scaled;
+use crate::lanes::{add_scaled, mix};
 
 /// `v = mu v + lambda w`, to be called before the minibatch's gradient is added to `v`. Frozen biases keep a
-/// velocity of zero.
+/// velocity of zero; a weight decay of 0 leaves w out.
 pub fn prepare(
     v: &mut [f32],
     w: &[f32],
@@ -21,9 +21,7 @@ pub fn prepare(
             v.fill(0.0);
             continue;
         }
-        for (v, &w) in v.iter_mut().zip(w) {
-            *v = momentum * *v + weight_decay * w;
-        }
+        mix(v, momentum, w, weight_decay);
     }
 }
 

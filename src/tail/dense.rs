@@ -6,7 +6,8 @@
 //!
 //! `parameters` is always the layer's own: weights `[outputs, inputs]` row-major, then `outputs` biases.
 
-use crate::lanes::{add_scaled, dot, norm_squared, scaled_norm_squared, weighted_dot};
+use crate::lanes::block::{ROWS, add_to_rows, combine};
+use crate::lanes::{add_scaled, dot, dots, norm_squared, scaled_norm_squared, weighted_dot};
 use crate::optim::{BiasTreatment, Geometry};
 use crate::pack::Activation;
 
@@ -50,9 +51,35 @@ pub struct FirstPass<'a> {
 
 /// `z = W a + b`.
 pub fn forward(shape: &DenseShape, parameters: &[f32], a: &[f32], z: &mut [f32]) {
-    let (rows, biases) = shape.split(parameters);
-    for ((z, row), &b) in z.iter_mut().zip(rows).zip(biases) {
-        *z = dot(row, a) + b;
+    let (_, biases) = shape.split(parameters);
+    for_each_four(shape, parameters, z, |first, rows, z| {
+        let biases = biases.get(first..).unwrap_or(&[]);
+        for ((z, sum), &b) in z.iter_mut().zip(dots(rows, a)).zip(biases) {
+            *z = sum + b;
+        }
+    });
+}
+
+/// Calls `each(first output, its row and the three behind it, their z)`; behind the last row it stands again.
+#[inline(always)]
+fn for_each_four(
+    shape: &DenseShape,
+    parameters: &[f32],
+    z: &mut [f32],
+    mut each: impl FnMut(usize, [&[f32]; ROWS], &mut [f32]),
+) {
+    let (mut weights, biases) = parameters.split_at(shape.weights().min(parameters.len()));
+    let count = z.len().min(biases.len());
+    for (block, z) in z.get_mut(..count).unwrap_or(&mut []).chunks_mut(ROWS).enumerate() {
+        let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+        let mut last: &[f32] = &[];
+        for (r, row) in rows.iter_mut().enumerate() {
+            if r < z.len() {
+                (last, weights) = weights.split_at(shape.inputs.min(weights.len()));
+            }
+            *row = last;
+        }
+        each(block * ROWS, rows, z);
     }
 }
 
@@ -96,25 +123,42 @@ pub fn accumulate(
     d: &mut [f32],
 ) {
     let (d_weights, d_biases) = d.split_at_mut(shape.weights().min(d.len()));
+    // Four rows share every value of `a` that is loaded.
+    let (mut rows, mut factors, mut held) = ([(); ROWS].map(|()| [].as_mut_slice()), [0.0; ROWS], 0);
     for (row, &delta) in d_weights.chunks_exact_mut(shape.inputs.max(1)).zip(delta) {
         // ReLU leaves many exact zeros; adding them would change nothing.
-        if delta != 0.0 {
-            add_scaled(row, scale * delta, a);
+        if delta == 0.0 {
+            continue;
         }
+        let (Some(place), Some(factor)) = (rows.get_mut(held), factors.get_mut(held)) else { return };
+        (*place, *factor) = (row, scale * delta);
+        held += 1;
+        if held == ROWS {
+            add_to_rows(rows.each_mut().map(core::mem::take), factors, a);
+            held = 0;
+        }
+    }
+    for (row, factor) in rows.into_iter().zip(factors).take(held) {
+        add_scaled(row, factor, a);
     }
     if bias != BiasTreatment::Frozen {
         add_scaled(d_biases, scale, delta);
     }
 }
 
-/// `d_input = W^T delta`.
+/// `d_input = W^T delta`, outputs ascending.
 pub fn backward_input(shape: &DenseShape, parameters: &[f32], delta: &[f32], d_input: &mut [f32]) {
-    d_input.fill(0.0);
-    let (rows, _) = shape.split(parameters);
-    for (row, &delta) in rows.zip(delta) {
-        if delta != 0.0 {
-            add_scaled(d_input, delta, row);
-        }
+    let (weights, _) = parameters.split_at(shape.weights().min(parameters.len()));
+    let (blocks, rest) = d_input.as_chunks_mut::<16>();
+    let columns = |first: usize| weights.get(first..).unwrap_or(&[]);
+    for (block, d_input) in blocks.iter_mut().enumerate() {
+        *d_input = [0.0; 16];
+        combine(d_input, delta, columns(block * 16), shape.inputs);
+    }
+    for (place, d_input) in rest.iter_mut().enumerate() {
+        let mut sum = [0.0];
+        combine(&mut sum, delta, columns(blocks.len() * 16 + place), shape.inputs);
+        [*d_input] = sum;
     }
 }
 
@@ -185,6 +229,7 @@ pub fn forward_perturbed(
     a: &[f32],
     z: &mut [f32],
 ) {
+    forward(shape, parameters, a, z);
     let (rows, biases) = shape.split(parameters);
     let plain_overlap = if geometry.eta.is_some() { 0.0 } else { dot(first.a, a) };
     for (((z, row), &b), &delta) in z.iter_mut().zip(rows).zip(biases).zip(first.delta) {
@@ -192,7 +237,7 @@ pub fn forward_perturbed(
             Some(eta) if delta != 0.0 => weighted_dot(row, eta, first.a, a),
             _ => plain_overlap,
         };
-        *z = dot(row, a) + b + (c * delta) * (overlap + geometry.bias_factor(b));
+        *z += (c * delta) * (overlap + geometry.bias_factor(b));
     }
 }
 

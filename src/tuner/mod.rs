@@ -3,81 +3,29 @@
 mod accept;
 mod best;
 mod commit;
+mod error;
 mod features;
 mod judge;
 mod order;
 mod suspects;
+mod trace;
+mod transfer;
 
 use crate::memory::{ALIGNMENT, MemoryPlan, Region, TUNED_WORDS};
-use crate::optim::{Recipe, RecipeError};
+use crate::optim::Recipe;
 use crate::pack::{CRC, Pack};
 use crate::replay::{Policy, Replay};
 use crate::requant::{self, TunedTail};
-use crate::step::{self, Buffers, StepError};
-use crate::store::StoreError;
-use crate::tail::{PackedTail, Tail, TailError};
+use crate::step::{self, Buffers};
+use crate::tail::{PackedTail, Tail};
 use crate::trunk;
 pub use accept::{Acceptance, Judgement};
 pub use best::Best;
+pub use error::TunerError;
 use features::{load, write_features};
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
 pub use suspects::Suspect;
-
-/// Why a call of [`Tuner`] did not do what it was asked; the tuner is as it was before.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum TunerError {
-    /// The arena is too small for pack and recipe.
-    #[error("arena has {found} bytes, this pack and recipe take {needed}")]
-    ArenaTooSmall {
-        /// Bytes needed.
-        needed: usize,
-        /// Bytes given.
-        found: usize,
-    },
-    /// The arena does not start on a 16-byte boundary.
-    #[error("arena is not 16-byte aligned; use `flatmin::Arena`")]
-    ArenaMisaligned,
-    /// The pack cannot be trained.
-    #[error(transparent)]
-    Tail(#[from] TailError),
-    /// A hyperparameter is out of range.
-    #[error(transparent)]
-    Recipe(#[from] RecipeError),
-    /// An input of the wrong length.
-    #[error("input has {found} values, the network takes {expected}")]
-    InputLength {
-        /// Elements of the network's input.
-        expected: usize,
-        /// Elements given.
-        found: usize,
-    },
-    /// A label that the network has no output for.
-    #[error("label {label} is out of range, the network has classes 0 to {last}")]
-    Label {
-        /// The label.
-        label: usize,
-        /// The highest label allowed.
-        last: usize,
-    },
-    /// No sample was observed.
-    #[error("there is no labelled sample to tune on; observe some first")]
-    NoSamples,
-    /// [`Tuner::step`] without [`Tuner::start`], or after the last step.
-    #[error("no tuning run is under way; start one first")]
-    NotRunning,
-    /// A tuned classification before [`Tuner::requantize`].
-    #[error("there is no tuned tail yet; requantize after tuning")]
-    NotTuned,
-    /// A loss or gradient was NaN or infinite; the run has ended, the weights are those of the step before.
-    #[error(transparent)]
-    Step(#[from] StepError),
-    /// The store refused or failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// Which tail answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -290,6 +238,21 @@ impl<'a> Tuner<'a> {
     /// Labelled samples held.
     pub fn samples(&self) -> usize {
         self.replay.len()
+    }
+
+    /// Labelled samples that the arena holds.
+    pub fn capacity(&self) -> usize {
+        self.replay.capacity()
+    }
+
+    /// Epoch of the run under way, from 0.
+    pub fn epoch(&self) -> Option<u16> {
+        self.run.as_ref().map(|run| run.epoch)
+    }
+
+    /// Whether there is a tuned tail to classify with.
+    pub fn is_tuned(&self) -> bool {
+        !self.tuned.is_empty()
     }
 
     /// The f32 parameters, layer after layer: weights `[outputs, inputs]`, biases.

@@ -16,6 +16,11 @@ static PACK: &[u8] = flatmin::include_pack!(concat!(env!("OUT_DIR"), "/model.pac
 static OPERATORS: Operators = if PACK.is_empty() { Operators::NONE } else { Operators::of(PACK) };
 const MEMORY_BYTES: usize = if PACK.is_empty() { 16_000 } else { Sizes::of(PACK).arena_bytes };
 
+/// Training instead of inference.
+const TRAINING: bool = option_env!("FLATMIN_TRAIN").is_some();
+const FLOATS_LENGTH: usize = if TRAINING { flatmin_bench::train::MEMORY } else { 0 };
+
+static FLOATS: StaticCell<[f32; FLOATS_LENGTH]> = StaticCell::new();
 static MEMORY: StaticCell<Aligned<[i8; MEMORY_BYTES]>> = StaticCell::new();
 
 struct Virt;
@@ -54,7 +59,9 @@ fn panic(info: &PanicInfo) -> ! {
 #[entry]
 fn main() -> ! {
     let memory = &mut MEMORY.init(Aligned([0; MEMORY_BYTES])).0;
-    let done = if PACK.is_empty() {
+    let done = if TRAINING {
+        flatmin_bench::train::run_training(&mut Virt, FLOATS.init([0.0; FLOATS_LENGTH]))
+    } else if PACK.is_empty() {
         flatmin_bench::run_kernels(&mut Virt, memory).and_then(|()| cases()).and_then(|()| grid())
     } else {
         let pack = Pack::with_operators(PACK, &OPERATORS).expect("the desktop validated it");

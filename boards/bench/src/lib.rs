@@ -1,5 +1,6 @@
 //! What `flatmin bench` runs on a board and on the desktop alike: four kernel shapes, a model's operators one by
-//! one, generated layers, and single-operator models that the desktop hands over. Every result leaves as a CRC-32, which the desktop compares with its own.
+//! one, generated layers, single-operator models that the desktop hands over, and training. Every result leaves as a
+//! CRC-32, which the desktop compares with its own.
 
 #![no_std]
 #![deny(unsafe_code, missing_docs)]
@@ -8,6 +9,7 @@ mod cases;
 mod grid;
 mod random;
 mod shapes;
+pub mod train;
 
 pub use cases::{CASES, Case, Layer, run_case};
 pub use grid::{GRID_ARENA_BYTES, GRID_PACK_BYTES, GridMemory, Source, run_grid};

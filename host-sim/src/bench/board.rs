@@ -33,14 +33,14 @@ pub struct Emulated {
     pub core: &'static str,
     target: &'static str,
     /// rustc's name of the core; empty for the target's own.
-    cpu: &'static str,
+    pub(super) cpu: &'static str,
     package: &'static str,
     qemu: &'static [&'static str],
     picoseconds_a_tick: u64,
     /// What its kernels must multiply with.
     instructions: &'static [Expectation],
     /// Whether a generated layer fits into its RAM.
-    holds_cases: bool,
+    pub(super) holds_cases: bool,
     /// Instructions of CMSIS-NN's kernels on this core, in the order of `flatmin_bench::KERNELS`: built with GCC 12
     /// at its best of -O2 and -Ofast, counted in QEMU.
     cmsis_nn: [Option<u64>; 4],
@@ -209,8 +209,32 @@ impl Emulated {
     /// # Errors
     /// A missing target, or what the compiler says.
     pub fn build(&self, pack: Option<&[u8]>, extras: Extras) -> Result<PathBuf> {
+        self.compile(self.name, self.cpu, |cargo, target_folder| {
+            if extras.cases {
+                cargo.env("FLATMIN_CASES", "1");
+            }
+            if let Some(grid) = extras.grid {
+                cargo.env("FLATMIN_GRID", "1");
+                std::fs::write(target_folder.join("grid.bin"), grid.bytes())?;
+            }
+            if let Some(pack) = pack {
+                let path = target_folder.join("model.pack");
+                std::fs::write(&path, pack)?;
+                cargo.env("FLATMIN_PACK", path);
+            }
+            Ok(())
+        })
+    }
+
+    /// Builds into a folder of this name, for a core by rustc's name or, if that is empty, for the target's own.
+    pub(super) fn compile(
+        &self,
+        folder: &str,
+        cpu: &str,
+        content: impl FnOnce(&mut Command, &Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("host-sim lies in the checkout")?;
-        let target_folder = root.join("target/bench").join(self.name);
+        let target_folder = root.join("target/bench").join(folder);
         std::fs::create_dir_all(&target_folder)?;
         let mut cargo = Command::new("cargo");
         if let Some(toolchain) = toolchain(self.target)? {
@@ -225,6 +249,7 @@ impl Emulated {
             "FLATMIN_PACK",
             "FLATMIN_CASES",
             "FLATMIN_GRID",
+            "FLATMIN_TRAIN",
         ] {
             cargo.env_remove(variable);
         }
@@ -233,9 +258,9 @@ impl Emulated {
             // cortex-m-rt's link.x takes memory.x in itself.
             flags.remove(0);
         }
-        let cpu = format!("-Ctarget-cpu={}", self.cpu);
-        if !self.cpu.is_empty() {
-            flags.push(&cpu);
+        let named = format!("-Ctarget-cpu={cpu}");
+        if !cpu.is_empty() {
+            flags.push(&named);
         }
         cargo
             .args(["build", "--release", "--quiet", "--target", self.target])
@@ -243,18 +268,7 @@ impl Emulated {
             .env("CARGO_TARGET_DIR", &target_folder)
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .env("FLATMIN_BOARD", self.machine);
-        if extras.cases {
-            cargo.env("FLATMIN_CASES", "1");
-        }
-        if let Some(grid) = extras.grid {
-            cargo.env("FLATMIN_GRID", "1");
-            std::fs::write(target_folder.join("grid.bin"), grid.bytes())?;
-        }
-        if let Some(pack) = pack {
-            let path = target_folder.join("model.pack");
-            std::fs::write(&path, pack)?;
-            cargo.env("FLATMIN_PACK", path);
-        }
+        content(&mut cargo, &target_folder)?;
         let status = cargo.status().context("cannot start cargo")?;
         ensure!(status.success(), "the benchmark for {} did not build: does the model fit?", self.name);
         Ok(target_folder.join(self.target).join("release").join(self.package))
@@ -284,7 +298,7 @@ impl Emulated {
             // A model's firmware need not have every kernel.
             instructions::check(&executable, self.instructions)?;
         }
-        let lines = parse(&self.run(&executable)?)?;
+        let lines = parse(&self.run(&mut self.emulator(&executable)?)?)?;
         let empty = lines.iter().find_map(|l| if let Line::Empty(t) = l { Some(*t) } else { None });
         let empty = empty.with_context(|| format!("{} printed nothing", self.name))?;
         let expected = references.len();
@@ -316,29 +330,37 @@ impl Emulated {
         {
             bail!("{name} on {}: the output's CRC-32 is {found}, the desktop's {crc32}", self.name);
         }
-        let rounded = |ticks: u64| {
-            (ticks * self.picoseconds_a_tick + PICOSECONDS_AN_INSTRUCTION / 2) / PICOSECONDS_AN_INSTRUCTION
-        };
-        let instructions = found.map(|(ticks, _)| rounded(ticks));
+        let instructions = found.map(|(ticks, _)| self.instructions_in(ticks));
         let per = |other: u64| instructions.filter(|_| other > 0).map(|i| i as f64 / other as f64);
         let (instructions_per_mac, ratio) = (per(macs), per(cmsis_nn.unwrap_or(0)));
         Ok(Row { name, shape, macs, instructions, instructions_per_mac, cmsis_nn, ratio })
     }
 
-    fn run(&self, executable: &Path) -> Result<String> {
+    /// Instructions that so many ticks of the board's clock are.
+    pub(super) fn instructions_in(&self, ticks: u64) -> u64 {
+        (ticks * self.picoseconds_a_tick + PICOSECONDS_AN_INSTRUCTION / 2) / PICOSECONDS_AN_INSTRUCTION
+    }
+
+    /// The emulator with the firmware in it.
+    pub(super) fn emulator(&self, executable: &Path) -> Result<Command> {
         let (program, arguments) = self.qemu.split_first().context("a board names its emulator")?;
         let folder = executable.ancestors().nth(3).context("the executable lies in its target folder")?;
-        let mut qemu = Command::new(program)
-            .args(["-M", self.machine, "-display", "none", "-monitor", "none", "-icount", "shift=6"])
+        let mut qemu = Command::new(program);
+        qemu.args(["-M", self.machine, "-display", "none", "-monitor", "none", "-icount", "shift=6"])
             .args(arguments)
             .arg("-kernel")
             .arg(executable)
             // Where the firmware finds what is handed to it.
             .current_dir(folder)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {program}: install QEMU"))?;
+            .stdout(Stdio::piped());
+        Ok(qemu)
+    }
+
+    /// What an emulator prints until it ends.
+    pub(super) fn run(&self, qemu: &mut Command) -> Result<String> {
+        let program = qemu.get_program().to_string_lossy().into_owned();
+        let mut qemu = qemu.spawn().with_context(|| format!("cannot start {program}: install QEMU"))?;
         let mut stdout = qemu.stdout.take().context("the output was asked for")?;
         let reader = std::thread::spawn(move || {
             let mut text = String::new();

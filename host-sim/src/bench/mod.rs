@@ -1,15 +1,19 @@
-//! `flatmin bench`: instructions of kernels and operators on emulated boards, nanoseconds on this machine.
+//! `flatmin bench`: instructions of kernels, operators and training on emulated boards, nanoseconds on this
+//! machine.
 
 mod board;
 mod code;
+mod cycles;
 mod grid;
 mod host;
 mod instructions;
+mod train;
 
 pub use board::{BOARDS, BoardReport, Emulated, Extras};
 pub use code::CodeSize;
 pub use grid::Grid;
 pub use host::{HostReport, measure as measure_host};
+pub use train::{TrainReport, measure as measure_training};
 
 use crate::model::Model;
 use crate::packer::PackFile;

@@ -41,6 +41,30 @@ fn tune_prints_one_object_with_the_promised_fields() {
 }
 
 #[test]
+fn a_tail_may_begin_at_a_convolution_and_be_sparse() {
+    let folder = Folder::new();
+    let small = "tune --wearer 2 --epochs 2 --windows-per-class 2 --layers 4 --json";
+    let whole = folder.json(small);
+    check_fields(&whole, &["sgd", "sam", "asam"]);
+    let sparse = folder.json(&format!("{small} --train biases,nothing,biases,all"));
+    check_fields(&sparse, &["sgd", "sam", "asam"]);
+    folder.write("m.tflite", bundled());
+    let cuts = folder.json("inspect m.tflite --json");
+    let of = |layers: u64| {
+        let cuts = cuts["cuts"].as_array().unwrap();
+        cuts.iter().find(|cut| cut["layers"] == layers).unwrap()["tail_parameters"].as_u64().unwrap()
+    };
+    assert_eq!(whole["runs"][0]["tail_parameters"], of(4));
+    let last = 64 * 7 + 7;
+    assert_eq!(of(1), last);
+    let found = sparse["runs"][0]["tail_parameters"].as_u64().unwrap();
+    assert!(
+        found > last + 64 && found < last + 64 + 128,
+        "{found}: the biases of two layers, and the last one"
+    );
+}
+
+#[test]
 fn the_main_job_prints_one_object_too() {
     let folder = Folder::new();
     let object = folder.json("--method sam --epochs 1 --json");

@@ -1,4 +1,4 @@
-//! Tells the kernels which integer instructions the core has. rustc keeps Arm's target features from a stable
+//! Tells the kernels which instructions the core has: integer ones, and an FPU's. rustc keeps Arm's target features from a stable
 //! `cfg`, so that they are read from where they come from: the target's name and the compiler's flags.
 
 use std::env;
@@ -10,7 +10,7 @@ const DSP_CORES: [&str; 3] = ["cortex-m33", "cortex-m35p", "star-mc1"];
 
 fn main() {
     println!("cargo:rerun-if-changed=src/kernels/dot/build.rs");
-    println!("cargo:rustc-check-cfg=cfg(flatmin_dsp, flatmin_helium)");
+    println!("cargo:rustc-check-cfg=cfg(flatmin_dsp, flatmin_helium, flatmin_vfp, flatmin_vmla)");
     let target = env::var("TARGET").unwrap_or_default();
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     // Flags come as `-Cname=value` and as `-C`, `name=value`; the last one counts.
@@ -32,5 +32,13 @@ fn main() {
         println!("cargo:rustc-cfg=flatmin_helium");
     } else if dsp {
         println!("cargo:rustc-cfg=flatmin_dsp");
+        // The hardware's calling convention says that there is an FPU.
+        if target.ends_with("eabihf") {
+            println!("cargo:rustc-cfg=flatmin_vfp");
+            // As the compiler does it: one instruction for a product and its sum, unless it knows better of the core.
+            if core.is_empty() {
+                println!("cargo:rustc-cfg=flatmin_vmla");
+            }
+        }
     }
 }

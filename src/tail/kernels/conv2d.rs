@@ -25,9 +25,9 @@
 //! # Ok::<(), flatmin::tail::kernels::ShapeError>(())
 //! ```
 
-use super::block::{self, Lanes, ROWS};
 use super::geometry::ConvShape;
 use super::{Sink, Weight};
+use crate::lanes::block::{self, Grid, Lanes, ROWS};
 use crate::lanes::{LANES, sum_of};
 use core::array::from_fn;
 use core::ops::Range;
@@ -46,10 +46,13 @@ const fn products(shape: &ConvShape) -> usize {
 /// Overwrites `y`. Biases that are not there count as 0.
 ///
 /// Order: taps side by side in a row of the window are one run of `taps * in` values, or where columns are dilated
-/// one run of `in` values a tap; within a run value i goes to lane i mod 4, the lanes are summed as
-/// `(s0 + s2) + (s1 + s3)`; the bias comes last.
+/// one run of `in` values a tap; run after run goes through four lanes, value i of a run through lane i mod 4, summed as (0 + 2) + (1 + 3); the
+/// bias comes last. Pointwise, 1x1 with stride 1, has a single lane.
 pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
     let output = shape.output();
+    if shape.is_pointwise() {
+        return forward_pointwise(shape, weights, biases, x, y);
+    }
     let (rows, columns) = (shape.rows(), shape.columns());
     let pixels = y.chunks_exact_mut(output.channels).enumerate();
     for (pixel, y) in pixels.take(output.height * output.width) {
@@ -57,6 +60,43 @@ pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &
         let runs = Runs { shape, x, row, column, rows: rows.taps(row), columns: columns.taps(column) };
         forward_pixel(&runs, weights, biases, y);
     }
+}
+
+/// Four pixels by four filters at a time; behind the last of either it stands again, and its sums are dropped.
+fn forward_pointwise<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
+    let (inputs, outputs) = (shape.input().channels, shape.output().channels);
+    let pixels = y.chunks_mut(ROWS * outputs).zip(x.chunks(ROWS * inputs));
+    for (y, x) in pixels {
+        let x = four_of(x, inputs, x.len() == ROWS * inputs);
+        for (block, weights) in weights.chunks(ROWS * inputs).enumerate() {
+            let (first, whole) = (block * ROWS, weights.len() == ROWS * inputs);
+            let filters = ROWS.min(outputs - first);
+            let biases: [f32; ROWS] = match biases.get(first..).and_then(<[f32]>::first_chunk) {
+                Some(biases) => *biases,
+                None => from_fn(|r| biases.get(first + r).copied().unwrap_or(0.0)),
+            };
+            let sums = block::matrix(x, four_of(weights, inputs, whole));
+            for (pixel, sums) in sums.iter().enumerate() {
+                let y = y.get_mut(pixel * outputs + first..).unwrap_or(&mut []);
+                match y.first_chunk_mut::<ROWS>() {
+                    Some(y) if whole => *y = from_fn(|r| sums[r] + biases[r]),
+                    _ => {
+                        for ((y, sum), bias) in y.iter_mut().zip(sums).zip(biases).take(filters) {
+                            *y = sum + bias;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Four rows of `values`; the last one again where there are fewer.
+#[inline(always)]
+fn four_of<T>(values: &[T], length: usize, whole: bool) -> [&[T]; ROWS] {
+    // Not every core divides, and all but the last block are whole.
+    let last = if whole { ROWS - 1 } else { (values.len() / length).saturating_sub(1) };
+    from_fn(|r| values.get(r.min(last) * length..).and_then(|row| row.get(..length)).unwrap_or(&[]))
 }
 
 /// What one output pixel sees of the input.
@@ -107,6 +147,7 @@ fn forward_pixel<W: Weight>(runs: &Runs, weights: &[W], biases: &[f32], y: &mut 
 ///
 /// Order: pixel after pixel, row by row; then the scale.
 pub fn backward_weights(shape: &ConvShape, scale: f32, x: &[f32], delta: &[f32], d_weights: &mut [f32]) {
+    let shape = &shape.flattened();
     let [filter_height, filter_width] = shape.window().filter;
     let (channels, products) = (shape.input().channels, products(shape));
     for (block, d_weights) in d_weights.chunks_mut(ROWS * products).enumerate() {
@@ -147,24 +188,31 @@ struct Tap<'a> {
 }
 
 impl Tap<'_> {
-    /// The gradient of M filters and N channels: `x`, `delta` and `d` begin at the first of them.
+    /// The gradient of M filters and N channels: `x`, `all_delta` and `d` begin at the first of them.
     #[inline(always)]
-    fn add<const M: usize, const N: usize>(&self, scale: f32, x: &[f32], delta: &[f32], d: &mut [f32]) {
+    fn add<const M: usize, const N: usize>(&self, scale: f32, x: &[f32], all_delta: &[f32], d: &mut [f32]) {
         let shape = self.shape;
         let (input, output) = (shape.input(), shape.output());
-        let columns = shape.columns().outputs(self.j);
+        let (rows, columns) = (shape.rows().outputs(self.i), shape.columns().outputs(self.j));
         let mut sums = [[0.0; N]; M];
-        if let Some(column) = columns.clone().next() {
-            let place = shape.columns().place(column, self.j);
-            let steps = [output.channels, shape.window().stride[1] * input.channels];
-            for row in shape.rows().outputs(self.i) {
-                let delta = delta.get((row * output.width + column) * output.channels..).unwrap_or(&[]);
-                let first = shape.rows().place(row, self.i) * input.width + place;
-                let x = x.get(first * input.channels..).unwrap_or(&[]);
-                block::outer(&mut sums, delta, x, steps, columns.len());
-            }
+        if !rows.is_empty() && !columns.is_empty() {
+            let stride = shape.window().stride;
+            let grid = Grid {
+                steps: [output.channels, stride[1] * input.channels],
+                pixels: columns.len(),
+                line_steps: [output.width * output.channels, stride[0] * input.width * input.channels],
+                lines: rows.len(),
+            };
+            let delta = (rows.start * output.width + columns.start) * output.channels;
+            let line = shape.rows().place(rows.start, self.i) * input.width;
+            let x_first = (line + shape.columns().place(columns.start, self.j)) * input.channels;
+            let (delta, x) = (all_delta.get(delta..), x.get(x_first..));
+            block::outer(&mut sums, delta.unwrap_or(&[]), x.unwrap_or(&[]), &grid);
         }
-        for (d, sums) in d.chunks_mut(products(shape)).zip(sums) {
+        let products = products(shape);
+        for (filter, sums) in sums.into_iter().enumerate() {
+            let d = d.get_mut(filter * products..).and_then(|d| d.first_chunk_mut::<N>());
+            let Some(d) = d else { return };
             for (d, sum) in d.iter_mut().zip(sums) {
                 *d += scale * sum;
             }
@@ -188,9 +236,10 @@ pub fn backward_input<W: Weight>(
     sink: Sink,
     d_x: &mut [f32],
 ) {
+    let shape = &shape.flattened();
     let input = shape.input();
     for (pixel, d_x) in d_x.chunks_exact_mut(input.channels).enumerate().take(input.height * input.width) {
-        let pixel = (pixel / input.width, pixel % input.width);
+        let pixel = if input.height == 1 { (0, pixel) } else { (pixel / input.width, pixel % input.width) };
         let (blocks, rest) = d_x.as_chunks_mut::<16>();
         let mut first = 0;
         for block in blocks {
@@ -223,7 +272,9 @@ fn input_block<const N: usize, W: Weight>(
 ) {
     let [filter_height, filter_width] = shape.window().filter;
     let (input, output, products) = (shape.input(), shape.output(), products(shape));
-    let mut sums = [0.0; N];
+    let mut added = [0.0; N];
+    let sums = if sink == Sink::Add { &mut added } else { &mut *d_x };
+    sums.fill(0.0);
     for i in 0..filter_height {
         let Some(r) = shape.rows().output_of(row, i) else { continue };
         for j in 0..filter_width {
@@ -231,8 +282,10 @@ fn input_block<const N: usize, W: Weight>(
             let pixel = (r * output.width + c) * output.channels;
             let delta = delta.get(pixel..pixel + output.channels).unwrap_or(&[]);
             let tap = (i * filter_width + j) * input.channels + first;
-            block::combine(&mut sums, delta, weights.get(tap..).unwrap_or(&[]), products);
+            block::combine(sums, delta, weights.get(tap..).unwrap_or(&[]), products);
         }
     }
-    d_x.iter_mut().zip(sums).for_each(|(d, sum)| sink.put(d, sum));
+    if sink == Sink::Add {
+        d_x.iter_mut().zip(added).for_each(|(d, sum)| *d += sum);
+    }
 }

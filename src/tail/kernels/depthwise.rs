@@ -23,9 +23,9 @@
 //! # Ok::<(), flatmin::tail::kernels::ShapeError>(())
 //! ```
 
-use super::block;
 use super::geometry::{ConvShape, ShapeError};
 use super::{Sink, Weight};
+use crate::lanes::block;
 
 /// Output channels an input channel.
 ///
@@ -48,7 +48,7 @@ pub const fn weights(shape: &ConvShape) -> usize {
 }
 
 /// Channels that share a tap's addresses.
-const BLOCK: usize = 8;
+const BLOCK: usize = 16;
 
 /// Overwrites `y`. Order: taps row by row; the bias comes last. Biases that are not there count as 0.
 pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
@@ -94,17 +94,25 @@ fn forward_block<const N: usize, W: Weight>(
 ) {
     let (input, channels) = (shape.input(), shape.output().channels);
     let mut sums = [0.0; N];
-    for i in shape.rows().taps(row) {
-        let line = shape.rows().place(row, i) * input.width;
-        for j in shape.columns().taps(column) {
-            let place = (line + shape.columns().place(column, j)) * input.channels + k;
-            let tap = (i * shape.window().filter[1] + j) * channels + o;
-            block::products(&mut sums, x.get(place..).unwrap_or(&[]), weights.get(tap..).unwrap_or(&[]));
+    let taps = shape.columns().taps(column);
+    if !taps.is_empty() {
+        let first = shape.columns().place(column, taps.start);
+        let steps = [shape.window().dilation[1] * input.channels, channels];
+        for i in shape.rows().taps(row) {
+            let place = (shape.rows().place(row, i) * input.width + first) * input.channels + k;
+            let tap = (i * shape.window().filter[1] + taps.start) * channels + o;
+            let (x, w) = (x.get(place..).unwrap_or(&[]), weights.get(tap..).unwrap_or(&[]));
+            block::products(&mut sums, x, w, steps, taps.len());
         }
     }
-    let (y, biases) = (y.get_mut(o..).unwrap_or(&mut []), biases.get(o..).unwrap_or(&[]));
-    for (at, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
-        *y = sum + biases.get(at).copied().unwrap_or(0.0);
+    let Some(y) = y.get_mut(o..).and_then(|y| y.first_chunk_mut::<N>()) else { return };
+    match biases.get(o..).and_then(|biases| biases.first_chunk::<N>()) {
+        Some(biases) => y.iter_mut().zip(sums).zip(biases).for_each(|((y, sum), bias)| *y = sum + bias),
+        None => {
+            for (at, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
+                *y = sum + biases.get(o + at).copied().unwrap_or(0.0);
+            }
+        }
     }
 }
 
@@ -145,9 +153,7 @@ fn weights_block<const N: usize>(
         let delta = delta.get((row * output.width + column) * output.channels + o..).unwrap_or(&[]);
         let line = shape.rows().place(row, i) * input.width + shape.columns().place(column, j);
         let x = x.get(line * input.channels + k..).unwrap_or(&[]);
-        for (delta, x) in delta.chunks(output.channels).zip(x.chunks(steps)).take(columns.len()) {
-            block::products(&mut sums, delta, x);
-        }
+        block::products(&mut sums, delta, x, [output.channels, steps], columns.len());
     }
     for (d, sum) in d_weights.get_mut(o..).unwrap_or(&mut []).iter_mut().zip(sums) {
         *d += scale * sum;
@@ -179,7 +185,7 @@ pub fn backward_input<W: Weight>(
             let mut sums = [0.0; BLOCK];
             seen_from(shape, pixel, |place, tap| {
                 let (delta, w) = (delta.get(place + block * BLOCK..), weights.get(tap + block * BLOCK..));
-                block::products(&mut sums, delta.unwrap_or(&[]), w.unwrap_or(&[]));
+                block::products(&mut sums, delta.unwrap_or(&[]), w.unwrap_or(&[]), [BLOCK; 2], 1);
             });
             d_x.iter_mut().zip(sums).for_each(|(d, sum)| sink.put(d, sum));
         }

@@ -130,6 +130,23 @@ impl ConvShape {
         self.output.height * self.output.width * self.output.channels
     }
 
+    /// A product of two matrices: 1x1, every pixel once, none left out.
+    pub(super) fn is_pointwise(&self) -> bool {
+        let Window { filter, stride, padding, .. } = self.window;
+        (filter, stride, padding) == ([1; 2], [1; 2], [0; 2])
+            && (self.input.height, self.input.width) == (self.output.height, self.output.width)
+    }
+
+    /// A pointwise convolution does not care where lines end.
+    pub(super) fn flattened(&self) -> Self {
+        let flat = |s: Shape| Shape { height: 1, width: s.height * s.width, channels: s.channels };
+        if self.is_pointwise() {
+            Self { input: flat(self.input), output: flat(self.output), ..*self }
+        } else {
+            *self
+        }
+    }
+
     pub(super) fn rows(&self) -> Axis {
         Axis {
             input: self.input.height,

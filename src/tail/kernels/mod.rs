@@ -7,33 +7,12 @@
 //! `forward` overwrites, `backward_input` says to its [`Sink`]; `backward_weights` and `backward_biases` add `scale`
 //! times the gradient. Frozen layers run on their int8 weights: see [`Weight`]. Activation functions stand outside: [`super::dense::activate`] and [`super::dense::mask`].
 
-mod block;
 pub mod conv2d;
 pub mod depthwise;
 mod geometry;
 
+pub use crate::lanes::block::Weight;
 pub use geometry::{ConvShape, ShapeError};
-
-/// A weight: trained ones are f32, frozen ones the pack's int8 values, whose scale is applied to the sums and to
-/// `delta`.
-pub trait Weight: Copy {
-    /// As a factor.
-    fn value(self) -> f32;
-}
-
-impl Weight for f32 {
-    #[inline(always)]
-    fn value(self) -> f32 {
-        self
-    }
-}
-
-impl Weight for i8 {
-    #[inline(always)]
-    fn value(self) -> f32 {
-        f32::from(self)
-    }
-}
 
 /// What becomes of a gradient that is there already: where an input has several readers, all but the first add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Puts memory.x, the pack and the recipe where the linker and the firmware find them.
+//! Puts the pack and the recipe where the firmware finds them.
 //!
 //! `FLATMIN_PACK` names a pack; `FLATMIN_REPLAY_CAPACITY` and `FLATMIN_SHARPNESS_BATCH` are the recipe's fields
 //! that decide the arena's size (defaults: those of `Recipe::DEFAULT`).
@@ -7,19 +7,12 @@ use std::{env, fs, path::PathBuf};
 
 fn main() {
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
-    fs::copy("memory.x", out.join("memory.x")).expect("memory.x beside this file");
     let pack = env::var("FLATMIN_PACK").unwrap_or_else(|_| "../app/model.pack".into());
     fs::copy(&pack, out.join("model.pack"))
         .unwrap_or_else(|e| panic!("{pack}: {e}; make one with `flatmin pack`"));
     let fields = ["replay_capacity", "sharpness_batch"].map(field).concat();
     let recipe = format!("Recipe {{ {fields}..Recipe::DEFAULT }}");
     fs::write(out.join("recipe.rs"), recipe).expect("OUT_DIR can be written");
-    println!("cargo:rustc-link-search={}", out.display());
-    println!("cargo:rustc-link-arg=-Tlink.x");
-    if env::var_os("CARGO_FEATURE_DEFMT").is_some() {
-        println!("cargo:rustc-link-arg=-Tdefmt.x");
-    }
-    println!("cargo:rerun-if-changed=memory.x");
     println!("cargo:rerun-if-changed={pack}");
     println!("cargo:rerun-if-env-changed=FLATMIN_PACK");
 }

@@ -2,6 +2,12 @@
 //! vector unit may hold, summed by a fixed tree. No fused multiply-add anywhere: it rounds differently.
 //! Slices of one call have the same length; that is the caller's contract.
 
+pub(crate) mod block;
+#[cfg(flatmin_vfp)]
+mod vfp;
+
+use block::{Lanes, ROWS};
+
 /// Lanes of every reduction.
 pub const LANES: usize = 4;
 
@@ -38,13 +44,17 @@ fn reduce(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
 /// `sum a[i] * b[i]`.
 #[inline]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    #[cfg(flatmin_vfp)]
+    if let Some(sum) = vfp::dot(a, b) {
+        return sum;
+    }
     reduce(a, b, |a, b| a * b)
 }
 
 /// `sum a[i]^2`.
 #[inline]
 pub fn norm_squared(a: &[f32]) -> f32 {
-    reduce(a, a, |a, _| a * a)
+    dot(a, a)
 }
 
 /// `sum (|w[i]| + eta)^2 * g[i]^2`: the squared norm of `T g` with ASAM's T.
@@ -65,12 +75,47 @@ pub fn weighted_dot(w: &[f32], eta: f32, a: &[f32], b: &[f32]) -> f32 {
     })
 }
 
+/// `sums[r] = sum_i rows[r][i] * x[i]`, each as [`dot`] sums it.
+#[inline(always)]
+pub fn dots(rows: [&[f32]; ROWS], x: &[f32]) -> [f32; ROWS] {
+    #[cfg(flatmin_vfp)]
+    if let Some(sums) = vfp::dots_of(rows, x) {
+        return sums;
+    }
+    let mut sums: Lanes = [[0.0; LANES]; ROWS];
+    block::dots(&mut sums, rows, x);
+    sums.map(sum_of)
+}
+
 /// `y[i] += factor * x[i]`.
 #[inline]
 pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
+    #[cfg(flatmin_vfp)]
+    let (y, x) = behind(vfp::add_scaled(y, factor, x), y, x);
     for (y, &x) in y.iter_mut().zip(x) {
         *y += factor * x;
     }
+}
+
+/// `v[i] = momentum * v[i] + decay * w[i]`; a decay of 0 leaves w out.
+#[inline]
+pub fn mix(v: &mut [f32], momentum: f32, w: &[f32], decay: f32) {
+    if decay == 0.0 {
+        #[cfg(flatmin_vfp)]
+        let (v, _) = behind(vfp::scale(v, momentum), v, w);
+        return v.iter_mut().for_each(|v| *v *= momentum);
+    }
+    #[cfg(flatmin_vfp)]
+    let (v, w) = behind(vfp::mix(v, momentum, w, decay), v, w);
+    for (v, &w) in v.iter_mut().zip(w) {
+        *v = momentum * *v + decay * w;
+    }
+}
+
+/// What is left when the first `done` values are.
+#[cfg(flatmin_vfp)]
+fn behind<'y, 'x>(done: usize, y: &'y mut [f32], x: &'x [f32]) -> (&'y mut [f32], &'x [f32]) {
+    (y.get_mut(done..).unwrap_or(&mut []), x.get(done..).unwrap_or(&[]))
 }
 
 #[cfg(test)]

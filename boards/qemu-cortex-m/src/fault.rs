@@ -1,7 +1,9 @@
 //! Panics and faults end the emulator at once, with a failure, rather than hang: panic-probe logs the panic and
 //! raises a hard fault.
 
+use core::convert::Infallible;
 use cortex_m_rt::{ExceptionFrame, exception};
+use flatmin_firmware::Stopped;
 use panic_probe as _;
 
 // SAFETY: it does not return.
@@ -11,18 +13,19 @@ unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
     defmt::error!("stopped at {=u32:#010x}", frame.pc());
     #[cfg(not(feature = "defmt"))]
     let _ = frame;
-    semihosting::process::exit(1)
+    end()
 }
 
 /// Logs why the firmware cannot go on, and ends the emulator with a failure.
-#[cfg(feature = "defmt")]
-pub fn stop(error: impl defmt::Format) -> ! {
-    defmt::error!("cannot go on: {}", error);
-    semihosting::process::exit(1)
+pub fn stop(why: Stopped<Infallible>) -> ! {
+    #[cfg(feature = "defmt")]
+    defmt::error!("cannot go on: {}", why);
+    #[cfg(not(feature = "defmt"))]
+    let _ = why;
+    end()
 }
 
 /// Ends the emulator with a failure.
-#[cfg(not(feature = "defmt"))]
-pub fn stop<E>(_: E) -> ! {
+pub fn end() -> ! {
     semihosting::process::exit(1)
 }

@@ -1,0 +1,242 @@
+//! What training costs: the trainable layers' passes, and whole steps of a two-layer tail.
+
+use crate::random::Random;
+use crate::{Board, measured};
+use flatmin::kernels::Shape;
+use flatmin::pack::{Activation, Window};
+use flatmin::step::{self, Buffers};
+use flatmin::tail::dense::DenseShape;
+use flatmin::tail::kernels::{ConvShape, Sink, conv2d, depthwise};
+use flatmin::tail::{TailError, TailShape};
+use flatmin::{Method, Recipe};
+
+/// One thing to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Training {
+    /// What `flatmin bench --train` calls it.
+    pub name: &'static str,
+    /// Input and output as `flatmin bench` prints them.
+    pub shape: &'static str,
+    work: Work,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    Layer(Layer, Pass),
+    Step { method: Method, batch: usize },
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Layer {
+    Conv3x3,
+    Pointwise,
+    Depthwise3x3,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Pass {
+    Forward,
+    WeightGradient,
+    InputGradient,
+}
+
+const fn layer(name: &'static str, shape: &'static str, layer: Layer, pass: Pass) -> Training {
+    Training { name, shape, work: Work::Layer(layer, pass) }
+}
+
+const fn step(name: &'static str, shape: &'static str, method: Method, batch: usize) -> Training {
+    Training { name, shape, work: Work::Step { method, batch } }
+}
+
+const CONV: &str = "3x3, 8x8x16 -> 32, SAME";
+const POINTWISE: &str = "1x1, 8x8x16 -> 32";
+const DEPTHWISE: &str = "3x3, 8x8x16, SAME";
+const ONE: &str = "64 -> 32 -> 10, 1 sample";
+const SIXTEEN: &str = "64 -> 32 -> 10, 16 samples";
+
+/// All of it.
+pub const TRAINING: [Training; 15] = [
+    layer("train_conv3x3_8x8x16_32_forward", CONV, Layer::Conv3x3, Pass::Forward),
+    layer("train_conv3x3_8x8x16_32_weight_gradient", CONV, Layer::Conv3x3, Pass::WeightGradient),
+    layer("train_conv3x3_8x8x16_32_input_gradient", CONV, Layer::Conv3x3, Pass::InputGradient),
+    layer("train_pointwise_8x8x16_32_forward", POINTWISE, Layer::Pointwise, Pass::Forward),
+    layer("train_pointwise_8x8x16_32_weight_gradient", POINTWISE, Layer::Pointwise, Pass::WeightGradient),
+    layer("train_pointwise_8x8x16_32_input_gradient", POINTWISE, Layer::Pointwise, Pass::InputGradient),
+    layer("train_depthwise3x3_8x8x16_forward", DEPTHWISE, Layer::Depthwise3x3, Pass::Forward),
+    layer("train_depthwise3x3_8x8x16_weight_gradient", DEPTHWISE, Layer::Depthwise3x3, Pass::WeightGradient),
+    layer("train_depthwise3x3_8x8x16_input_gradient", DEPTHWISE, Layer::Depthwise3x3, Pass::InputGradient),
+    step("train_dense_64_32_10_b1_sgd", ONE, Method::Sgd, 1),
+    step("train_dense_64_32_10_b1_sam", ONE, Method::Sam, 1),
+    step("train_dense_64_32_10_b1_asam", ONE, Method::Asam, 1),
+    step("train_dense_64_32_10_b16_sgd", SIXTEEN, Method::Sgd, 16),
+    step("train_dense_64_32_10_b16_sam", SIXTEEN, Method::Sam, 16),
+    step("train_dense_64_32_10_b16_asam", SIXTEEN, Method::Asam, 16),
+];
+
+const fn conv(layer: Layer) -> ConvShape {
+    let (filter, channels) = match layer {
+        Layer::Conv3x3 => (3, 32),
+        Layer::Pointwise => (1, 32),
+        Layer::Depthwise3x3 => (3, 16),
+    };
+    let input = Shape { height: 8, width: 8, channels: 16 };
+    let output = Shape { channels, ..input };
+    let window = Window { filter: [filter; 2], stride: [1; 2], dilation: [1; 2], padding: [filter / 2; 2] };
+    match ConvShape::new(input, output, window) {
+        Ok(shape) => shape,
+        Err(_) => panic!("the extents above are valid"),
+    }
+}
+
+const FEATURES: usize = 64;
+const HIDDEN: usize = 32;
+const CLASSES: usize = 10;
+const PARAMETERS: usize = (FEATURES + 1) * HIDDEN + (HIDDEN + 1) * CLASSES;
+const WORKSPACE: usize = TailShape::workspace_length(FEATURES, HIDDEN + CLASSES);
+const SAMPLES: usize = 16;
+
+/// Floats that [`run_training`] takes: the largest layer's input, weights, biases and output, which is more than the
+/// steps' parameters and samples.
+pub const MEMORY: usize = 16 * 64 + 9 * 16 * 32 + 32 + 32 * 64;
+const _: () = assert!(MEMORY >= 2 * PARAMETERS + SAMPLES * FEATURES + WORKSPACE);
+
+fn tail() -> Result<TailShape, TailError> {
+    TailShape::new(&[
+        DenseShape { inputs: FEATURES, outputs: HIDDEN, activation: Activation::Relu },
+        DenseShape { inputs: HIDDEN, outputs: CLASSES, activation: Activation::None },
+    ])
+}
+
+/// From -limit to limit.
+fn fill_uniform(seed: u32, limit: f32, values: &mut [f32]) {
+    let mut random = Random::new(seed);
+    for value in values {
+        *value = limit * ((random.next() >> 8) as f32 * (1.0 / 8_388_608.0) - 1.0);
+    }
+}
+
+fn crc32(values: &[f32]) -> u32 {
+    let mut crc = 0;
+    // The CRC takes bytes; pieces keep the copy small.
+    for piece in values.chunks(16) {
+        let mut bytes = [0; 68];
+        bytes[..4].copy_from_slice(&u32::to_le_bytes(crc));
+        for (bytes, value) in bytes[4..].chunks_exact_mut(4).zip(piece) {
+            bytes.copy_from_slice(&value.to_bits().to_le_bytes());
+        }
+        crc = flatmin::crc32(&bytes[..4 + 4 * piece.len()]);
+    }
+    crc
+}
+
+impl Training {
+    /// Multiply-adds, taps in the padding included where they pad. For a step those of plain gradient descent,
+    /// twice that for SAM and ASAM, which compute two gradients.
+    pub fn macs(&self) -> u64 {
+        match self.work {
+            Work::Layer(layer, _) => {
+                let shape = conv(layer);
+                let weights = match layer {
+                    Layer::Depthwise3x3 => depthwise::weights(&shape),
+                    _ => conv2d::weights(&shape),
+                };
+                (shape.output().height * shape.output().width * weights) as u64
+            }
+            Work::Step { method, batch } => {
+                let (first, second) = (FEATURES * HIDDEN, HIDDEN * CLASSES);
+                let passes = if method == Method::Sgd { 1 } else { 2 };
+                (passes * batch * (2 * first + 3 * second)) as u64
+            }
+        }
+    }
+
+    /// Runs it in `memory` of [`MEMORY`] floats; returns ticks and the result's CRC-32.
+    fn run(&self, board: &mut impl Board, memory: &mut [f32]) -> Option<(u64, u32)> {
+        match self.work {
+            Work::Layer(layer, pass) => run_layer(board, layer, pass, memory),
+            Work::Step { method, batch } => run_step(board, method, batch, memory),
+        }
+    }
+}
+
+fn run_layer(board: &mut impl Board, layer: Layer, pass: Pass, memory: &mut [f32]) -> Option<(u64, u32)> {
+    let shape = conv(layer);
+    let shape = &shape;
+    let depthwise = matches!(layer, Layer::Depthwise3x3);
+    let count = if depthwise { depthwise::weights(shape) } else { conv2d::weights(shape) };
+    let (x, rest) = memory.split_at_mut_checked(shape.input_length())?;
+    let (w, rest) = rest.split_at_mut_checked(count)?;
+    let (b, rest) = rest.split_at_mut_checked(shape.output().channels)?;
+    let y = rest.get_mut(..shape.output_length())?;
+    for (seed, values) in [(11, &mut *x), (12, &mut *w), (13, &mut *b), (14, &mut *y)] {
+        fill_uniform(seed, 1.0, values);
+    }
+    // `y` is the output or its gradient.
+    let (ticks, result) = match (pass, depthwise) {
+        (Pass::Forward, false) => (measured(board, || conv2d::forward(shape, w, b, x, y)), &*y),
+        (Pass::Forward, true) => (measured(board, || depthwise::forward(shape, w, b, x, y)), &*y),
+        (Pass::WeightGradient, false) => {
+            (measured(board, || conv2d::backward_weights(shape, 0.5, x, y, w)), &*w)
+        }
+        (Pass::WeightGradient, true) => {
+            (measured(board, || depthwise::backward_weights(shape, 0.5, x, y, w)), &*w)
+        }
+        (Pass::InputGradient, false) => {
+            (measured(board, || conv2d::backward_input(shape, w, y, Sink::Overwrite, x)), &*x)
+        }
+        (Pass::InputGradient, true) => {
+            (measured(board, || depthwise::backward_input(shape, w, y, Sink::Overwrite, x)), &*x)
+        }
+    };
+    Some((ticks, crc32(result)))
+}
+
+fn run_step(board: &mut impl Board, method: Method, batch: usize, memory: &mut [f32]) -> Option<(u64, u32)> {
+    let tail = tail().ok()?;
+    let (weights, rest) = memory.split_at_mut_checked(PARAMETERS)?;
+    let (velocity, rest) = rest.split_at_mut_checked(PARAMETERS)?;
+    let (features, rest) = rest.split_at_mut_checked(SAMPLES * FEATURES)?;
+    let workspace = rest.get_mut(..WORKSPACE)?;
+    // A run under way: weights of the usual size for the fan-in, a velocity of former steps.
+    for (seed, limit, values) in
+        [(21, 0.2, &mut *weights), (22, 0.01, &mut *velocity), (23, 1.0, &mut *features)]
+    {
+        fill_uniform(seed, limit, values);
+    }
+    let (features, _) = features.as_chunks::<FEATURES>();
+    let recipe = Recipe { method, momentum: 0.9, weight_decay: 0.0, ..Recipe::DEFAULT };
+    let mut done = false;
+    let ticks = measured(board, || {
+        let buffers =
+            Buffers { weights: &mut *weights, velocity: &mut *velocity, gradient: &mut [], workspace };
+        let outcome = step::minibatch(&tail, &recipe, 0.05, buffers, batch, |sample, own| {
+            if let Some(features) = features.get(sample)
+                && own.len() == FEATURES
+            {
+                own.copy_from_slice(features);
+            }
+            sample % CLASSES
+        });
+        done = outcome.is_ok();
+    });
+    // Weights and velocity lie side by side.
+    let result = memory.get(..2 * PARAMETERS)?;
+    done.then(|| (ticks, crc32(result)))
+}
+
+/// Prints `empty TICKS`, then for everything in [`TRAINING`] `kernel NAME TICKS CRC`, or `skipped NAME` if `memory`
+/// is shorter than [`MEMORY`].
+///
+/// # Errors
+/// Those of the line.
+pub fn run_training(board: &mut impl Board, memory: &mut [f32]) -> core::fmt::Result {
+    let ticks = measured(board, || ());
+    writeln!(board, "empty {ticks}")?;
+    for training in &TRAINING {
+        match training.run(board, memory) {
+            None => writeln!(board, "skipped {}", training.name)?,
+            Some((ticks, crc)) => writeln!(board, "kernel {} {ticks} {crc:08x}", training.name)?,
+        }
+    }
+    writeln!(board, "end")
+}

@@ -1,0 +1,228 @@
+//! What training costs on an emulated board: passes of trainable layers, and whole steps.
+
+use super::cycles::{Cost, Tracer};
+use super::{Desktop, Emulated, Line, parse};
+use anyhow::{Context, Result, bail, ensure};
+use flatmin_bench::train::{MEMORY, TRAINING, run_training};
+use serde::Serialize;
+use std::fmt;
+use std::io::BufReader;
+use std::process::Stdio;
+
+/// Instructions of the best other library, in the order of [`TRAINING`]: f32, built at its best of -O3 and -Ofast,
+/// counted in QEMU on the same core. PULP-TrainLib for layers and for the step of one sample, without momentum and
+/// bias; KANN for sixteen; SAM as written around KANN.
+const PEERS: [Option<u64>; 15] = [
+    Some(696_780),
+    Some(555_229),
+    Some(864_516),
+    Some(62_049),
+    Some(55_664),
+    Some(61_617),
+    Some(87_903),
+    Some(59_885),
+    Some(216_443),
+    Some(37_886),
+    Some(147_920),
+    None,
+    Some(575_235),
+    Some(1_172_213),
+    None,
+];
+
+/// One build's figures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Figures {
+    /// rustc's `target-cpu`; empty for the target's own.
+    pub target_cpu: &'static str,
+    /// Instructions.
+    pub instructions: u64,
+    /// Estimated cycles on a Cortex-M4; none where the code is another core's.
+    pub m4_cycles_estimate: Option<u64>,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// Its name.
+    pub name: &'static str,
+    /// Input and output.
+    pub shape: &'static str,
+    /// Multiply-adds.
+    pub macs: u64,
+    /// Of the build that takes the fewest.
+    pub instructions: u64,
+    /// Of the build that is estimated to take the fewest.
+    pub m4_cycles_estimate: Option<u64>,
+    /// Every build's.
+    pub builds: Vec<Figures>,
+    /// The best other library's instructions.
+    pub peer_instructions: Option<u64>,
+    /// Ours divided by theirs.
+    pub ratio: Option<f64>,
+}
+
+/// What training takes on a board; every result equalled the desktop's in every bit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrainReport {
+    /// What `--board` calls it.
+    pub board: String,
+    /// Its core.
+    pub core: String,
+    /// Passes and steps.
+    pub kernels: Vec<Row>,
+}
+
+/// Builds, runs and compares.
+///
+/// # Errors
+/// QEMU missing, or a result that is not the desktop's.
+pub fn measure(board: &Emulated) -> Result<TrainReport> {
+    ensure!(board.holds_cases, "{} has too little RAM for training's layers", board.name);
+    let mut desktop = Desktop::default();
+    run_training(&mut desktop, &mut [0.0; MEMORY])?;
+    let expected = measurements(&desktop.0)?;
+    // On the M4F the compiler chooses other instructions if it is told the core.
+    let is_m4 = board.name == "mps2-an386";
+    let cores: &[&'static str] = if is_m4 { &["", "cortex-m4"] } else { &[board.cpu] };
+    let mut rows: Vec<Row> = Vec::new();
+    for &target_cpu in cores {
+        let costs = measure_build(board, target_cpu, is_m4, &expected)?;
+        for (index, (training, (instructions, cycles))) in TRAINING.iter().zip(costs).enumerate() {
+            let figures = Figures { target_cpu, instructions, m4_cycles_estimate: cycles };
+            match rows.get_mut(index) {
+                Some(row) => {
+                    row.instructions = row.instructions.min(instructions);
+                    row.m4_cycles_estimate = row.m4_cycles_estimate.min(cycles);
+                    row.builds.push(figures);
+                }
+                None => rows.push(Row {
+                    name: training.name,
+                    shape: training.shape,
+                    macs: training.macs(),
+                    instructions,
+                    m4_cycles_estimate: cycles,
+                    builds: vec![figures],
+                    peer_instructions: None,
+                    ratio: None,
+                }),
+            }
+        }
+    }
+    if is_m4 {
+        for (row, peer) in rows.iter_mut().zip(PEERS) {
+            row.peer_instructions = peer;
+            row.ratio = peer.map(|peer| row.instructions as f64 / peer as f64);
+        }
+    }
+    Ok(TrainReport { board: board.name.into(), core: board.core.into(), kernels: rows })
+}
+
+/// Instructions and, where they are traced, estimated cycles of everything in [`TRAINING`].
+fn measure_build(
+    board: &Emulated,
+    target_cpu: &str,
+    traced: bool,
+    expected: &[(String, u64, String)],
+) -> Result<Vec<(u64, Option<u64>)>> {
+    let folder =
+        format!("{}-train-{}", board.name, if target_cpu.is_empty() { "generic" } else { target_cpu });
+    let executable = board.compile(&folder, target_cpu, |cargo, _| {
+        cargo.env("FLATMIN_TRAIN", "1");
+        Ok(())
+    })?;
+    let output = board.run(&mut board.emulator(&executable)?)?;
+    let found = measurements(&output)?;
+    ensure!(found.len() == expected.len(), "{} ran {} of {}", board.name, found.len(), expected.len());
+    for ((name, _, crc), (_, _, wanted)) in found.iter().zip(expected) {
+        ensure!(
+            crc == wanted,
+            "{name} on {}: the result's CRC-32 is {crc}, the desktop's {wanted}",
+            board.name
+        );
+    }
+    let counted: Vec<u64> = found.iter().map(|(_, ticks, _)| board.instructions_in(*ticks)).collect();
+    if !traced {
+        return Ok(counted.into_iter().map(|instructions| (instructions, None)).collect());
+    }
+    let costs = trace(board, &executable)?;
+    ensure!(costs.len() == counted.len(), "the trace shows {} of {}", costs.len(), counted.len());
+    for ((cost, counted), (name, ..)) in costs.iter().zip(counted).zip(&found) {
+        // A tick is less than an instruction, and an interrupt of the clock may fall between.
+        if cost.instructions.abs_diff(counted) > 40 {
+            bail!("{name}: the clock counts {counted} instructions, the trace {}", cost.instructions);
+        }
+    }
+    Ok(costs.into_iter().map(|cost| (cost.instructions, Some(cost.cycles))).collect())
+}
+
+/// Name, ticks without those of measuring nothing, and CRC-32.
+fn measurements(output: &str) -> Result<Vec<(String, u64, String)>> {
+    let (mut empty, mut measured) = (0, Vec::new());
+    for line in parse(output)? {
+        match line {
+            Line::Empty(ticks) => empty = ticks,
+            Line::Measured(name, ticks, crc) => measured.push((name, ticks.saturating_sub(empty), crc)),
+            Line::Skipped(name) => bail!("{name} does not fit into the board"),
+            Line::Case(_) | Line::Grid(..) | Line::End => {}
+        }
+    }
+    Ok(measured)
+}
+
+/// Runs the firmware with a line of log an instruction.
+fn trace(board: &Emulated, executable: &std::path::Path) -> Result<Vec<Cost>> {
+    let tracer = Tracer::new(&std::fs::read(executable)?)?;
+    let mut qemu = board.emulator(executable)?;
+    qemu.args(["-accel", "tcg,one-insn-per-tb=on", "-d", "exec,nochain"]);
+    let mut qemu = qemu.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot start QEMU")?;
+    let log = qemu.stderr.take().context("the log was asked for")?;
+    let costs = tracer.read(BufReader::with_capacity(1 << 20, log));
+    if costs.is_err() {
+        qemu.kill()?;
+    }
+    let status = qemu.wait()?;
+    let costs = costs?;
+    ensure!(status.success(), "{} failed under the trace: {status}", board.name);
+    let (empty, costs) = costs.split_first().context("the trace shows no measurement")?;
+    let without = |cost: &Cost| Cost {
+        instructions: cost.instructions.saturating_sub(empty.instructions),
+        cycles: cost.cycles.saturating_sub(empty.cycles),
+    };
+    Ok(costs.iter().map(without).collect())
+}
+
+impl fmt::Display for TrainReport {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+        let mut header: Vec<String> = ["training", "shape", "MACs"].map(String::from).into();
+        let builds = self.kernels.first().map_or(&[][..], |row| &row.builds);
+        for figures in builds {
+            let build = if figures.target_cpu.is_empty() { "generic" } else { figures.target_cpu };
+            header.push(format!("instructions, {build}"));
+            if figures.m4_cycles_estimate.is_some() {
+                header.push(format!("M4 cycles (estimate), {build}"));
+            }
+        }
+        header.extend(["best peer", "ratio"].map(String::from));
+        table.set_header(header);
+        let optional = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+        for row in &self.kernels {
+            let mut cells = vec![row.name.to_owned(), row.shape.to_owned(), row.macs.to_string()];
+            for figures in &row.builds {
+                cells.push(figures.instructions.to_string());
+                cells.extend(figures.m4_cycles_estimate.map(|c| c.to_string()));
+            }
+            cells.push(optional(row.peer_instructions.map(|p| p.to_string())));
+            cells.push(optional(row.ratio.map(|r| format!("{r:.3}"))));
+            table.add_row(cells);
+        }
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(comfy_table::CellAlignment::Right);
+        }
+        writeln!(f, "{}, {} in QEMU", self.board, self.core)?;
+        writeln!(f, "{table}")?;
+        write!(f, "results equal the desktop's in every bit")
+    }
+}

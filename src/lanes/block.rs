@@ -1,0 +1,198 @@
+//! Blocks of sums that stay in registers: what the layers' loops have in common. Each names its order of
+//! operations; how many sums run side by side changes no bit of any of them.
+
+use super::LANES;
+#[cfg(flatmin_vfp)]
+use super::vfp;
+
+/// A weight: trained ones are f32, frozen ones the pack's int8 values, whose scale is applied to the sums and to
+/// `delta`.
+pub trait Weight: Copy {
+    /// As a factor.
+    fn value(self) -> f32;
+
+    /// The weights themselves, if they are floats.
+    fn floats(weights: &[Self]) -> Option<&[f32]>;
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn floats(weights: &[Self]) -> Option<&[f32]> {
+        Some(weights)
+    }
+}
+
+impl Weight for i8 {
+    #[inline(always)]
+    fn value(self) -> f32 {
+        f32::from(self)
+    }
+
+    #[inline(always)]
+    fn floats(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+}
+
+/// Four rows of floats, if they are floats.
+#[cfg(flatmin_vfp)]
+#[inline(always)]
+fn rows_of_floats<W: Weight>([a, b, c, d]: [&[W]; ROWS]) -> Option<[&[f32]; ROWS]> {
+    Some([W::floats(a)?, W::floats(b)?, W::floats(c)?, W::floats(d)?])
+}
+
+/// Rows or channels that share what is loaded.
+pub const ROWS: usize = 4;
+
+/// Sums in the lanes of [`super::dot`], one row of lanes a filter.
+pub type Lanes = [[f32; LANES]; ROWS];
+
+/// `sums[r][i mod LANES] += rows[r][i] * x[i]`, i ascending.
+#[inline(always)]
+pub fn dots<W: Weight>(sums: &mut Lanes, rows: [&[W]; ROWS], x: &[f32]) {
+    #[cfg(flatmin_vfp)]
+    let (rows, x) = {
+        let done = rows_of_floats(rows).map_or(0, |rows| vfp::dots(sums, rows, x));
+        if done == x.len() {
+            return;
+        }
+        (rows.map(|row| row.get(done..).unwrap_or(&[])), x.get(done..).unwrap_or(&[]))
+    };
+    for (sums, row) in sums.iter_mut().zip(rows) {
+        let (row, row_rest) = row.as_chunks::<LANES>();
+        let (x, x_rest) = x.as_chunks::<LANES>();
+        for (row, x) in row.iter().zip(x) {
+            for ((sum, &w), &x) in sums.iter_mut().zip(row).zip(x) {
+                *sum += w.value() * x;
+            }
+        }
+        for ((sum, &w), &x) in sums.iter_mut().zip(row_rest).zip(x_rest) {
+            *sum += w.value() * x;
+        }
+    }
+}
+
+/// `sums[i] += sum_o factors[o] * rows[o * stride + i]`, o ascending, for a block of N columns.
+#[inline(always)]
+pub fn combine<const N: usize, W: Weight>(sums: &mut [f32; N], factors: &[f32], rows: &[W], stride: usize) {
+    #[cfg(flatmin_vfp)]
+    if let (Some(sums), Some(rows)) = (sums.as_mut_slice().as_mut_array::<16>(), W::floats(rows)) {
+        return vfp::combine(sums, factors, rows, stride);
+    }
+    for (&factor, row) in factors.iter().zip(rows.chunks(stride.max(1))) {
+        let Some(row) = row.first_chunk::<N>() else { return };
+        for (sum, &w) in sums.iter_mut().zip(row) {
+            *sum += factor * w.value();
+        }
+    }
+}
+
+/// Pixels of two activations that belong together, as offsets in one and in the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Grid {
+    /// From one pixel of a line to the next.
+    pub steps: [usize; 2],
+    /// Pixels of a line.
+    pub pixels: usize,
+    /// From one line to the next.
+    pub line_steps: [usize; 2],
+    /// Lines.
+    pub lines: usize,
+}
+
+/// `sums[o][k] += sum_p delta[p][o] * x[p][k]`, line by line, p ascending.
+#[inline(always)]
+pub fn outer<const M: usize, const N: usize>(
+    sums: &mut [[f32; N]; M],
+    delta: &[f32],
+    x: &[f32],
+    grid: &Grid,
+) {
+    #[cfg(flatmin_vfp)]
+    if N == LANES
+        && let Some(sums) = sums.as_flattened_mut().as_chunks_mut().0.as_mut_array()
+        && vfp::outer(sums, delta, x, grid)
+    {
+        return;
+    }
+    for line in 0..grid.lines {
+        let [delta, x] = [(delta, 0), (x, 1)].map(|(values, axis)| {
+            values.get(line * grid.line_steps[axis]..).unwrap_or(&[]).chunks(grid.steps[axis].max(1))
+        });
+        for (delta, x) in delta.zip(x).take(grid.pixels) {
+            let (Some(delta), Some(x)) = (delta.first_chunk::<M>(), x.first_chunk::<N>()) else { return };
+            for (sums, &delta) in sums.iter_mut().zip(delta) {
+                for (sum, &x) in sums.iter_mut().zip(x) {
+                    *sum += delta * x;
+                }
+            }
+        }
+    }
+}
+
+/// `sums[k] += sum_p a[p * steps[0] + k] * b[p * steps[1] + k]`, p ascending, below `count`.
+#[inline(always)]
+pub fn products<const N: usize, W: Weight>(
+    sums: &mut [f32; N],
+    a: &[f32],
+    b: &[W],
+    steps: [usize; 2],
+    count: usize,
+) {
+    #[cfg(flatmin_vfp)]
+    if let (Some(sums), Some(b)) = (sums.as_mut_slice().as_mut_array::<16>(), W::floats(b))
+        && vfp::products(sums, a, b, steps, count)
+    {
+        return;
+    }
+    for (a, b) in a.chunks(steps[0].max(1)).zip(b.chunks(steps[1].max(1))).take(count) {
+        let (Some(a), Some(b)) = (a.first_chunk::<N>(), b.first_chunk::<N>()) else { return };
+        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b.value();
+        }
+    }
+}
+
+/// `rows[r][i] += factors[r] * x[i]`.
+#[inline(always)]
+pub fn add_to_rows(mut rows: [&mut [f32]; ROWS], factors: [f32; ROWS], x: &[f32]) {
+    #[cfg(flatmin_vfp)]
+    let x = {
+        let done = vfp::add_to_rows(&mut rows, &factors, x);
+        rows = rows.map(|row| row.get_mut(done..).unwrap_or(&mut []));
+        x.get(done..).unwrap_or(&[])
+    };
+    for (row, factor) in rows.iter_mut().zip(factors) {
+        for (d, &x) in row.iter_mut().zip(x) {
+            *d += factor * x;
+        }
+    }
+}
+
+/// `sum_k x[p][k] * w[o][k]` for every p and o, k ascending: one sum each, no lanes.
+#[inline(always)]
+pub fn matrix<W: Weight>(x: [&[f32]; ROWS], w: [&[W]; ROWS]) -> Lanes {
+    #[cfg(not(flatmin_vfp))]
+    let mut sums: Lanes = [[0.0; LANES]; ROWS];
+    #[cfg(flatmin_vfp)]
+    let (mut sums, done) = rows_of_floats(w).map_or(([[0.0; LANES]; ROWS], 0), |w| vfp::matrix(x, w));
+    #[cfg(flatmin_vfp)]
+    if done == x[0].len() {
+        return sums;
+    }
+    #[cfg(flatmin_vfp)]
+    let (x, w) = (x.map(|x| x.get(done..).unwrap_or(&[])), w.map(|w| w.get(done..).unwrap_or(&[])));
+    for (sums, x) in sums.iter_mut().zip(x) {
+        for (sum, w) in sums.iter_mut().zip(w) {
+            for (&x, &w) in x.iter().zip(w) {
+                *sum += x * w.value();
+            }
+        }
+    }
+    sums
+}
