@@ -21,8 +21,9 @@
 //! get through.
 
 use crate::optim::Recipe;
-use crate::pack::CRC;
+use crate::pack::{CRC, Sizes};
 use crate::store::SlotState;
+use crate::store::record::LAYER_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
@@ -34,7 +35,7 @@ pub const OPENING: u32 = 0;
 /// Bytes of the longest request that carries no input, framed.
 const LONGEST_WITHOUT_INPUT: usize = 112;
 
-/// Most bytes of a tail in one message, and of the description of its layers.
+/// Most bytes of a tail in one message.
 pub const TAIL_PART_BYTES: usize = 64;
 
 /// Most operators whose checksums are in one [`Response::Checksums`].
@@ -43,8 +44,8 @@ pub const CHECKSUMS: usize = 16;
 /// Bytes of the longest response, framed, with a reason of up to 80 bytes in [`Response::Refused`].
 pub const RESPONSE_BYTES: usize = 128;
 
-/// Bytes of the longest request to a network that takes `input_length` values, framed: the size of a device's
-/// buffer for incoming frames. COBS adds a byte to every 254.
+/// Bytes of the longest request that carries `input_length` values, or a description of layers of so many bytes, framed.
+/// COBS adds a byte to every 254.
 ///
 /// ```
 /// use flatmin::wire::{self, Request};
@@ -55,6 +56,22 @@ pub const RESPONSE_BYTES: usize = 128;
 /// ```
 pub const fn request_bytes(input_length: usize) -> usize {
     input_length.saturating_add(input_length / 254).saturating_add(LONGEST_WITHOUT_INPUT)
+}
+
+/// Bytes of the longest request to a device with such a network, framed: the size of its buffer for incoming frames.
+///
+/// ```
+/// use flatmin::{Sizes, wire};
+/// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
+///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
+///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true };
+/// assert_eq!(wire::longest_request_bytes(&sizes), wire::request_bytes(600));
+/// let deep = Sizes { input_length: 9, tail_layers: 32, tail_is_chain: false, ..sizes };
+/// assert_eq!(wire::longest_request_bytes(&deep), wire::request_bytes(8 * 32));
+/// ```
+pub const fn longest_request_bytes(sizes: &Sizes) -> usize {
+    let layers = sizes.tail_layers.saturating_mul(LAYER_BYTES);
+    request_bytes(if layers > sizes.input_length { layers } else { sizes.input_length })
 }
 
 /// What a desktop asks.
@@ -138,9 +155,9 @@ pub enum Request<'a> {
         /// Up to [`TAIL_PART_BYTES`].
         bytes: &'a [u8],
     },
-    /// Put the tail that was pushed in force: [`crate::Tuner::adopt_tail`]. Tails of up to 8 layers.
+    /// Put the tail that was pushed in force: [`crate::Tuner::adopt_tail`].
     AdoptTail {
-        /// The description of its layers: up to [`TAIL_PART_BYTES`].
+        /// The description of its layers, in one piece: [`LAYER_BYTES`] for each that is trained.
         layers: &'a [u8],
         /// CRC-32 of the description and all that was pushed.
         crc32: u32,
@@ -351,6 +368,7 @@ mod tests {
     use super::*;
     use crate::optim::{BiasTreatment, Method, Schedule};
     use crate::store::{Contents, MAX_SLOTS, Record};
+    use crate::tail::MAX_LAYERS;
     use std::{string::String, vec};
 
     fn fits(message: &impl Serialize, bytes: usize) {
@@ -386,7 +404,10 @@ mod tests {
         fits(&Response::Refused(&why), RESPONSE_BYTES);
         let part = [0xFF; TAIL_PART_BYTES];
         fits(&Request::PushTail { offset: u32::MAX, bytes: &part }, request_bytes(1));
-        fits(&Request::AdoptTail { layers: &part, crc32: u32::MAX }, request_bytes(1));
+        for count in 1..=MAX_LAYERS {
+            let layers = vec![0xFF; count * LAYER_BYTES];
+            fits(&Request::AdoptTail { layers: &layers, crc32: u32::MAX }, request_bytes(layers.len()));
+        }
         fits(&Response::Tail { length: u32::MAX, bytes: &part }, RESPONSE_BYTES);
         let crc32s = [0xFF; 4 * CHECKSUMS];
         fits(&Response::Checksums { operators: u16::MAX, crc32s: &crc32s }, RESPONSE_BYTES);

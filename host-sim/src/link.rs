@@ -214,14 +214,15 @@ impl<L: Read + Write> Session<L> {
     }
 
     fn exchange(&mut self, sequence: u32, request: &Request) -> Result<Answer, LinkError> {
-        let input_length = match request {
+        let carried = match request {
             Request::Observe { input, .. }
             | Request::Judge { input, .. }
             | Request::Classify { input }
             | Request::Trace { input, .. } => input.len(),
+            Request::AdoptTail { layers, .. } => layers.len(),
             _ => 0,
         };
-        let bytes = wire::request_bytes(input_length);
+        let bytes = wire::request_bytes(carried);
         let (mut scratch, mut frame) = (vec![0; bytes], vec![0; bytes]);
         let frame = wire::encode(sequence, request, &mut scratch, &mut frame)?;
         let mut silences = 0;

@@ -91,7 +91,7 @@ impl Contents {
 }
 
 /// Bytes of a payload's description of one layer.
-pub(crate) const LAYER_BYTES: usize = 8;
+pub const LAYER_BYTES: usize = 8;
 
 impl Sizes {
     /// Bytes of a record's payload; see [`Contents`].

@@ -64,7 +64,7 @@ const fn body_bytes(sizes: &Sizes) -> usize {
 
 /// Bytes that [`Buffers::new`] divides.
 pub const fn link_bytes(sizes: &Sizes) -> usize {
-    wire::request_bytes(sizes.input_length) + body_bytes(sizes) + wire::RESPONSE_BYTES
+    wire::longest_request_bytes(sizes) + body_bytes(sizes) + wire::RESPONSE_BYTES
 }
 
 /// Buffers of the link.
@@ -81,7 +81,7 @@ pub struct Buffers<'a> {
 impl<'a> Buffers<'a> {
     /// Divides `memory`; `None` if it has fewer than [`link_bytes`].
     pub fn new(sizes: &Sizes, memory: &'a mut [u8]) -> Option<Self> {
-        let (request, rest) = memory.split_at_mut_checked(wire::request_bytes(sizes.input_length))?;
+        let (request, rest) = memory.split_at_mut_checked(wire::longest_request_bytes(sizes))?;
         let (body, rest) = rest.split_at_mut_checked(body_bytes(sizes))?;
         let (response, _) = rest.split_at_mut_checked(wire::RESPONSE_BYTES)?;
         Some(Self { request, body, response })

@@ -6,7 +6,9 @@ use crate::flash::Flash;
 use crate::link::Answer;
 use anyhow::{Context, Result, bail, ensure};
 use embedded_storage::nor_flash::NorFlash;
+use flatmin::store::record::LAYER_BYTES;
 use flatmin::store::{Contents, Description, Store, record};
+use flatmin::tail::MAX_LAYERS;
 use flatmin::wire::{Request, TAIL_PART_BYTES};
 
 type Pages = Flash<4, 4096>;
@@ -90,7 +92,7 @@ pub fn restore(device: &mut Device, file: &[u8], mut progress: impl FnMut(usize,
 /// Bytes of the description in front of the tail: the device refuses a part that begins before its end, and what it
 /// refuses changes nothing.
 fn layer_bytes(device: &mut Device) -> Result<usize> {
-    for bytes in (8..=TAIL_PART_BYTES).step_by(8) {
+    for bytes in (1..=MAX_LAYERS).map(|layers| layers * LAYER_BYTES) {
         if device.ask(&Request::PushTail { offset: bytes as u32, bytes: &[] }).is_ok() {
             return Ok(bytes);
         }
