@@ -1,7 +1,7 @@
 //! The arguments of `flatmin`, and what clap refuses of them.
 
 use crate::device_command::DeviceArguments;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use flatmin::{Method, Recipe};
 use host_sim::experiments::Experiment;
@@ -233,6 +233,13 @@ pub struct TuneOptions {
     /// Epochs
     #[arg(long, default_value_t = Recipe::DEFAULT.epochs, value_parser = value_parser!(u16).range(1..))]
     pub epochs: u16,
+    /// Share of each class's samples to hold out, 0 to 0.5: the tuned tail is taken only if it is better on them than
+    /// the factory's (tune alone)
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_held_out)]
+    pub held_out: f32,
+    /// End with the best weights seen after an epoch (tune alone)
+    #[arg(long)]
+    pub keep_best: bool,
     /// Share of adaptation labels to flip, 0 to 1
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_share)]
     pub label_noise: f64,
@@ -253,6 +260,11 @@ pub struct TuneOptions {
 fn parse_share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to 1".into()) }
+}
+
+fn parse_held_out(text: &str) -> Result<f32, String> {
+    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=0.5).contains(&share) { Ok(share) } else { Err("must be from 0 to 0.5".into()) }
 }
 
 fn parse_not_negative(text: &str) -> Result<f32, String> {
@@ -278,13 +290,23 @@ impl TuneOptions {
             weight_decay: self.weight_decay,
             epochs: self.epochs,
             seed: self.seed,
+            held_out: self.held_out,
+            keep_best: self.keep_best,
             ..Recipe::DEFAULT
         }
     }
 
+    /// Refuses what only `tune` does.
+    pub fn without_acceptance(&self) -> Result<()> {
+        if self.held_out > 0.0 || self.keep_best {
+            bail!("--held-out and --keep-best are for `flatmin tune` alone; leave them out");
+        }
+        Ok(())
+    }
+
     /// Settings as the report lists them; `tail` as resolved for the model.
     pub fn settings(&self, tail: &TailPlan) -> Vec<(String, String)> {
-        [
+        let mut settings: Vec<(String, String)> = [
             ("layers tuned", tail.summary()),
             ("label noise", format!("{} %", self.label_noise * 100.0)),
             ("windows a class", self.windows_per_class.to_string()),
@@ -295,7 +317,14 @@ impl TuneOptions {
             ("seed", self.seed.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        .into();
+        if self.held_out > 0.0 {
+            settings.push(("held out".into(), format!("{} %", self.held_out * 100.0)));
+        }
+        if self.keep_best {
+            settings.push(("ends with".into(), "the best epoch's weights".into()));
+        }
+        settings
     }
 
     /// A held-out wearer's model and windows.

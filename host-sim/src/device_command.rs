@@ -156,6 +156,7 @@ impl Source {
 /// Carries out one command.
 pub fn run(arguments: &DeviceArguments) -> Result<()> {
     let source = arguments.action.source();
+    source.options.without_acceptance()?;
     let json = source.options.json;
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")?);

@@ -69,6 +69,7 @@ fn run(cli: Cli) -> Result<()> {
             tune_all(&[subject], &path.display().to_string(), &options, page.as_deref())
         }
         Some(Command::Export { model, data, wearer, output, options }) => {
+            options.without_acceptance()?;
             let subject = match model {
                 Some(path) => user_subject(&path, &data, &options)?,
                 None => options.wearer(wearer.into())?,
@@ -76,6 +77,7 @@ fn run(cli: Cli) -> Result<()> {
             export_tuned(&subject, &output, &options)
         }
         Some(Command::Emulate { board, wearer, log, options }) => {
+            options.without_acceptance()?;
             let subject = options.wearer(wearer.into())?;
             let tail = options.tail(&subject)?;
             let methods = options.methods();
@@ -228,6 +230,10 @@ fn json(report: &Report) -> serde_json::Value {
                 "weights_crc32": m.weights_crc32, "instructions": m.instructions,
                 "subjects": own,
             });
+            if let Some((accepted, of)) = m.accepted {
+                fields["accepted"] = accepted.into();
+                fields["kept_factory"] = (of - accepted).into();
+            }
             if m.instructions.is_some() {
                 fields["instructions_trunk"] = m.instructions_trunk.into();
                 fields["instructions_step"] = m.instructions_step.into();

@@ -3,11 +3,11 @@
 use crate::inference;
 use crate::model::Model;
 use crate::packer::{PackFile, TailPlan};
-use crate::report::{CurvePoint, TuningRun};
+use crate::report::{CurvePoint, TuningRun, Verdict};
 use crate::samples::Samples;
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail};
-use flatmin::{Affine, Method, Recipe, Tuner, Version};
+use flatmin::{Acceptance, Affine, Method, Recipe, Tuner, Version};
 
 /// The radius at which sharpness is measured, the same for every method.
 pub const SHARPNESS_RHO: f32 = 0.05;
@@ -169,8 +169,12 @@ pub fn tune(
             break;
         }
     }
-    tuner.requantize()?;
-    let confusion_tuned = confusion(&mut tuner, &latents, subject.classes.len(), Version::Tuned)?;
+    let verdict = if recipe.held_out > 0.0 { Some(verdict(&mut tuner)?) } else { None };
+    if verdict.is_none() {
+        tuner.requantize()?;
+    }
+    let in_force = if verdict.is_none_or(|v| v.accepted) { Version::Tuned } else { Version::Factory };
+    let confusion_tuned = confusion(&mut tuner, &latents, subject.classes.len(), in_force)?;
     let (accuracy_f32, loss) = test_f32(&mut tuner, &latents)?;
     let plan = flatmin::MemoryPlan::new(&file.pack().sizes(), &recipe);
     Ok(TuningRun {
@@ -195,6 +199,22 @@ pub fn tune(
         curve,
         confusion_factory,
         confusion_tuned,
+        verdict,
+    })
+}
+
+/// Takes the tuned tail if the held-out samples say so.
+fn verdict(tuner: &mut Tuner) -> Result<Verdict> {
+    let best_epochs = tuner.best().map(|best| best.epochs);
+    let Acceptance { factory, candidate, accepted, .. } = tuner.accept()?;
+    Ok(Verdict {
+        accepted,
+        samples: factory.samples,
+        factory_accuracy: factory.accuracy(),
+        factory_loss: factory.loss,
+        tuned_accuracy: candidate.accuracy(),
+        tuned_loss: candidate.loss,
+        best_epochs,
     })
 }
 

@@ -160,6 +160,7 @@ pub fn tune(
         curve,
         confusion_factory: factory,
         confusion_tuned: tuned,
+        verdict: None,
     };
     Ok(Measured {
         run,
