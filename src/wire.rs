@@ -27,13 +27,13 @@ use crate::store::record::LAYER_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// The number with which a session begins.
 pub const OPENING: u32 = 0;
 
 /// Bytes of the longest request that carries no input, framed.
-const LONGEST_WITHOUT_INPUT: usize = 104;
+const LONGEST_WITHOUT_INPUT: usize = 112;
 
 /// Most bytes of a tail in one message.
 pub const TAIL_PART_BYTES: usize = 64;
@@ -389,6 +389,10 @@ mod tests {
             minibatch: u16::MAX,
             seed: u64::MAX,
             replay_capacity: u16::MAX,
+            replay_policy: crate::replay::Policy::Balanced,
+            held_out: 0.3,
+            keep_best: true,
+            sample_losses: true,
             ..Recipe::DEFAULT
         };
         fits(&Request::Start(recipe), request_bytes(1));
