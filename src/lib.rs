@@ -53,4 +53,6 @@ pub use pack::{Activation, Aligned, Pack, PackError, Sizes, crc32};
 pub use quant::{Affine, Multiplier, as_int8};
 pub use requant::TunedLayer;
 pub use trunk::{Operators, infer};
-pub use tuner::{Evaluation, Score, StepReport, Tuner, TunerError, Version};
+pub use tuner::{
+    Acceptance, Best, Evaluation, Judgement, Score, StepReport, Suspect, Tuner, TunerError, Version,
+};

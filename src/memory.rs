@@ -2,6 +2,7 @@
 
 use crate::optim::{Method, Recipe};
 use crate::pack::Sizes;
+use crate::replay::{ClassCount, Policy};
 
 /// Alignment of the arena and of every part, in bytes.
 pub const ALIGNMENT: usize = 16;
@@ -32,16 +33,23 @@ pub struct Region {
 pub struct MemoryPlan {
     /// f32 parameters w.
     pub weights: Region,
-    /// f32 velocity v, which is also the gradient's accumulator.
+    /// f32 velocity v, which is also the gradient's accumulator. Between runs it keeps the running tail while another
+    /// is judged: of a tail that has more int8 bytes than f32 parameters take, it is that long.
     pub velocity: Region,
     /// f32 gradient g, then the weights' backup: only for stored perturbations.
     pub gradient: Region,
+    /// f32 parameters, the best that a run has seen: only for [`Recipe::keep_best`].
+    pub best: Region,
     /// The tuned tail in int8, with its biases, multipliers and scales.
     pub tuned_tail: Region,
     /// int8 latents.
     pub replay: Region,
     /// u16 labels.
     pub labels: Region,
+    /// What a balanced replay knows of the classes: only for [`Policy::Balanced`].
+    pub class_counts: Region,
+    /// f32 mean loss of every sample: only for [`Recipe::sample_losses`].
+    pub losses: Region,
     /// u16 order of samples in an epoch.
     pub order: Region,
     /// int8 activations, or the tail's f32 workspace.
@@ -67,16 +75,36 @@ impl MemoryPlan {
         let tuned = sizes.tail_outputs.saturating_mul(4 * TUNED_WORDS).saturating_add(sizes.tail_weights);
 
         let weights = Region { offset: 0, bytes: parameters };
-        let velocity = after(weights, parameters);
+        let velocity = after(weights, if tuned > parameters { tuned.div_ceil(4) * 4 } else { parameters });
         let gradient = after(velocity, if sizes.needs_gradient_buffer(recipe) { parameters } else { 0 });
-        let tuned_tail = after(gradient, tuned);
+        let best = after(gradient, if recipe.keep_best { parameters } else { 0 });
+        let tuned_tail = after(best, tuned);
         let replay = after(tuned_tail, sizes.feature_length.saturating_mul(capacity));
         let labels = after(replay, capacity * 2);
-        let order = after(labels, capacity * 2);
+        let counts = match recipe.replay_policy {
+            Policy::Oldest => 0,
+            Policy::Balanced => sizes.output_length.saturating_mul(size_of::<ClassCount>()),
+        };
+        let class_counts = after(labels, counts);
+        let losses = after(class_counts, if recipe.sample_losses { capacity * 4 } else { 0 });
+        let order = after(losses, capacity * 2);
         let scratch = after(order, scratch_bytes.saturating_add(3) / 4 * 4);
         // Several features lie apart in the scratch memory.
         let latent = after(scratch, if sizes.tail_is_chain { 0 } else { sizes.feature_length });
-        Self { weights, velocity, gradient, tuned_tail, replay, labels, order, scratch, latent }
+        Self {
+            weights,
+            velocity,
+            gradient,
+            best,
+            tuned_tail,
+            replay,
+            labels,
+            class_counts,
+            losses,
+            order,
+            scratch,
+            latent,
+        }
     }
 
     /// Size of the arena.
@@ -87,12 +115,13 @@ impl MemoryPlan {
 
     /// The arena's bytes by purpose; what alignment adds counts to the region before it, so that the bytes add
     /// up to [`Self::total_bytes`].
-    pub fn by_purpose(&self) -> [(&'static str, usize); 8] {
+    pub fn by_purpose(&self) -> [(&'static str, usize); 9] {
         let upto = |region: Region, next: usize| next - region.offset;
         [
             ("weights f32", upto(self.weights, self.velocity.offset)),
             ("velocity f32", upto(self.velocity, self.gradient.offset)),
-            ("gradient f32", upto(self.gradient, self.tuned_tail.offset)),
+            ("gradient f32", upto(self.gradient, self.best.offset)),
+            ("best weights f32", upto(self.best, self.tuned_tail.offset)),
             ("tuned tail int8", upto(self.tuned_tail, self.replay.offset)),
             ("replay latents int8", upto(self.replay, self.labels.offset)),
             ("labels", upto(self.labels, self.order.offset)),
@@ -217,15 +246,29 @@ mod tests {
 
     #[test]
     fn regions_are_disjoint_aligned_and_add_up() {
-        for sharpness_batch in [1, 4] {
-            let plan = MemoryPlan::new(&SIZES, &Recipe { sharpness_batch, ..Recipe::DEFAULT });
+        for (sharpness_batch, keep_best) in [(1, false), (4, false), (1, true), (4, true)] {
+            let replay_policy = if keep_best { Policy::Balanced } else { Policy::Oldest };
+            let recipe = Recipe {
+                sharpness_batch,
+                keep_best,
+                replay_policy,
+                sample_losses: keep_best,
+                ..Recipe::DEFAULT
+            };
+            let plan = MemoryPlan::new(&SIZES, &recipe);
+            assert_eq!(plan.losses.bytes, if keep_best { 128 * 4 } else { 0 });
+            assert_eq!(plan.class_counts.bytes, if keep_best { 7 * 8 } else { 0 });
+            assert_eq!(plan.best.bytes, if keep_best { SIZES.tail_parameters * 4 } else { 0 });
             let regions = [
                 plan.weights,
                 plan.velocity,
                 plan.gradient,
+                plan.best,
                 plan.tuned_tail,
                 plan.replay,
                 plan.labels,
+                plan.class_counts,
+                plan.losses,
                 plan.order,
                 plan.scratch,
             ];

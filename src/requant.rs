@@ -171,6 +171,11 @@ impl<'a> TunedTail<'a> {
         (self.words, self.weights)
     }
 
+    /// Makes a tail of the parts as they are, which are those of a tail with these output quantizations.
+    pub fn set_outputs(&mut self, outputs: Vec<Affine, MAX_LAYERS>) {
+        self.outputs = outputs;
+    }
+
     /// The layers' output quantization, first to last.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = Affine> + '_ {
         self.outputs.iter().copied()

@@ -21,23 +21,31 @@
 //! get through.
 
 use crate::optim::Recipe;
-use crate::pack::CRC;
+use crate::pack::{CRC, Sizes};
+use crate::store::SlotState;
+use crate::store::record::LAYER_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 4;
 
 /// The number with which a session begins.
 pub const OPENING: u32 = 0;
 
 /// Bytes of the longest request that carries no input, framed.
-const LONGEST_WITHOUT_INPUT: usize = 104;
+const LONGEST_WITHOUT_INPUT: usize = 112;
+
+/// Most bytes of a tail in one message.
+pub const TAIL_PART_BYTES: usize = 64;
+
+/// Most operators whose checksums are in one [`Response::Checksums`].
+pub const CHECKSUMS: usize = 16;
 
 /// Bytes of the longest response, framed, with a reason of up to 80 bytes in [`Response::Refused`].
 pub const RESPONSE_BYTES: usize = 128;
 
-/// Bytes of the longest request to a network that takes `input_length` values, framed: the size of a device's
-/// buffer for incoming frames. COBS adds a byte to every 254.
+/// Bytes of the longest request that carries `input_length` values, or a description of layers of so many bytes, framed.
+/// COBS adds a byte to every 254.
 ///
 /// ```
 /// use flatmin::wire::{self, Request};
@@ -48,6 +56,22 @@ pub const RESPONSE_BYTES: usize = 128;
 /// ```
 pub const fn request_bytes(input_length: usize) -> usize {
     input_length.saturating_add(input_length / 254).saturating_add(LONGEST_WITHOUT_INPUT)
+}
+
+/// Bytes of the longest request to a device with such a network, framed: the size of its buffer for incoming frames.
+///
+/// ```
+/// use flatmin::{Sizes, wire};
+/// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
+///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
+///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true };
+/// assert_eq!(wire::longest_request_bytes(&sizes), wire::request_bytes(600));
+/// let deep = Sizes { input_length: 9, tail_layers: 32, tail_is_chain: false, ..sizes };
+/// assert_eq!(wire::longest_request_bytes(&deep), wire::request_bytes(8 * 32));
+/// ```
+pub const fn longest_request_bytes(sizes: &Sizes) -> usize {
+    let layers = sizes.tail_layers.saturating_mul(LAYER_BYTES);
+    request_bytes(if layers > sizes.input_length { layers } else { sizes.input_length })
 }
 
 /// What a desktop asks.
@@ -88,6 +112,56 @@ pub enum Request<'a> {
     RollBack,
     /// Back to the factory tail, in flash, too, where the board has a store.
     FactoryReset,
+    /// Back to the factory tail and no samples, until the next start: what is in flash stays. A run begins the same
+    /// whatever came before.
+    Forget,
+    /// Classify a sample of which no label is known, with the tail in force; while the board's button is pressed, also
+    /// keep it, with the label that [`Self::Label`] gave.
+    Classify {
+        /// Its values.
+        input: &'a [u8],
+    },
+    /// What the button stands for from now on; `None`: nothing.
+    Label(
+        /// The class.
+        Option<u16>,
+    ),
+    /// How are the samples kept doing?
+    Measure {
+        /// Radius at which sharpness is measured.
+        rho: f32,
+    },
+    /// What lies in a slot of the store?
+    Slot(
+        /// Which, from 0.
+        u8,
+    ),
+    /// Run the packed network on a sample and give the checksums of its operators' outputs.
+    Trace {
+        /// The first operator whose checksum is sent.
+        first: u16,
+        /// The sample's values.
+        input: &'a [u8],
+    },
+    /// Send a part of the tuned tail: [`crate::Tuner::read_tail`].
+    PullTail {
+        /// Its first byte.
+        offset: u32,
+    },
+    /// Take a part of a tail: [`crate::Tuner::write_tail`].
+    PushTail {
+        /// Its first byte.
+        offset: u32,
+        /// Up to [`TAIL_PART_BYTES`].
+        bytes: &'a [u8],
+    },
+    /// Put the tail that was pushed in force: [`crate::Tuner::adopt_tail`].
+    AdoptTail {
+        /// The description of its layers, in one piece: [`LAYER_BYTES`] for each that is trained.
+        layers: &'a [u8],
+        /// CRC-32 of the description and all that was pushed.
+        crc32: u32,
+    },
 }
 
 /// What a device answers. `ticks` are those of the device's clock that the work took.
@@ -103,6 +177,24 @@ pub enum Response<'a> {
         pack_crc32: u32,
         /// Bytes of the arena.
         arena_bytes: u32,
+        /// Values that the network takes.
+        input_length: u32,
+        /// Samples that the arena holds.
+        capacity: u16,
+        /// Samples that are held.
+        samples: u16,
+        /// CRC-32 of the f32 weights.
+        weights_crc32: u32,
+        /// [`crate::Tuner::requantize`]d, or restored: the tuned tail classifies.
+        tuned: bool,
+        /// Number of the record in flash that came into force last; `None` is the factory tail.
+        sequence: Option<u32>,
+        /// Slots of the store; 0 without one.
+        slots: u8,
+        /// Ticks a second of the board's clock.
+        hertz: u32,
+        /// The board's name, up to 32 bytes.
+        board: &'a str,
     },
     /// Done.
     Done {
@@ -159,6 +251,51 @@ pub enum Response<'a> {
         weights_crc32: u32,
         /// Clock ticks.
         ticks: u32,
+    },
+    /// To [`Request::Classify`].
+    Classified {
+        /// The class.
+        class: u16,
+        /// Its int8 output.
+        output: i8,
+        /// By the tuned tail.
+        tuned: bool,
+        /// The button was pressed: the sample was kept.
+        kept: bool,
+        /// Clock ticks.
+        ticks: u32,
+    },
+    /// To [`Request::Measure`]: means over the samples kept, at the current f32 weights.
+    Metrics {
+        /// Samples kept.
+        samples: u16,
+        /// Epoch of the run under way, from 0.
+        epoch: Option<u16>,
+        /// Cross-entropy.
+        loss: f32,
+        /// Share of right classes.
+        accuracy: f32,
+        /// Rise of a sample's loss.
+        sharpness: f32,
+    },
+    /// To [`Request::Slot`].
+    Slot(
+        /// What lies there.
+        SlotState,
+    ),
+    /// To [`Request::Trace`].
+    Checksums {
+        /// Operators of the network.
+        operators: u16,
+        /// CRC-32 of each output, four bytes each, little endian; up to [`CHECKSUMS`].
+        crc32s: &'a [u8],
+    },
+    /// To [`Request::PullTail`].
+    Tail {
+        /// Bytes of the whole tail.
+        length: u32,
+        /// Bytes from the offset on, up to [`TAIL_PART_BYTES`]; none behind the end.
+        bytes: &'a [u8],
     },
 }
 
@@ -230,6 +367,8 @@ fn checksum(sequence: u32, body: &[u8]) -> u32 {
 mod tests {
     use super::*;
     use crate::optim::{BiasTreatment, Method, Schedule};
+    use crate::store::{Contents, MAX_SLOTS, Record};
+    use crate::tail::MAX_LAYERS;
     use std::{string::String, vec};
 
     fn fits(message: &impl Serialize, bytes: usize) {
@@ -250,6 +389,10 @@ mod tests {
             minibatch: u16::MAX,
             seed: u64::MAX,
             replay_capacity: u16::MAX,
+            replay_policy: crate::replay::Policy::Balanced,
+            held_out: 0.3,
+            keep_best: true,
+            sample_losses: true,
             ..Recipe::DEFAULT
         };
         fits(&Request::Start(recipe), request_bytes(1));
@@ -259,6 +402,40 @@ mod tests {
         }
         let why: String = core::iter::repeat_n('x', 80).collect();
         fits(&Response::Refused(&why), RESPONSE_BYTES);
+        let part = [0xFF; TAIL_PART_BYTES];
+        fits(&Request::PushTail { offset: u32::MAX, bytes: &part }, request_bytes(1));
+        for count in 1..=MAX_LAYERS {
+            let layers = vec![0xFF; count * LAYER_BYTES];
+            fits(&Request::AdoptTail { layers: &layers, crc32: u32::MAX }, request_bytes(layers.len()));
+        }
+        fits(&Response::Tail { length: u32::MAX, bytes: &part }, RESPONSE_BYTES);
+        let crc32s = [0xFF; 4 * CHECKSUMS];
+        fits(&Response::Checksums { operators: u16::MAX, crc32s: &crc32s }, RESPONSE_BYTES);
+        let record = Record {
+            slot: MAX_SLOTS,
+            sequence: u32::MAX,
+            contents: Contents::Int8AndF32,
+            length: u32::MAX,
+            weights_crc32: u32::MAX,
+        };
+        fits(&Response::Slot(SlotState::Whole(record)), RESPONSE_BYTES);
+        fits(
+            &Response::Identity {
+                version: u16::MAX,
+                pack_crc32: u32::MAX,
+                arena_bytes: u32::MAX,
+                input_length: u32::MAX,
+                capacity: u16::MAX,
+                samples: u16::MAX,
+                weights_crc32: u32::MAX,
+                tuned: true,
+                sequence: Some(u32::MAX),
+                slots: u8::MAX,
+                hertz: u32::MAX,
+                board: why.get(..32).unwrap_or(""),
+            },
+            RESPONSE_BYTES,
+        );
         fits(
             &Response::Summary {
                 weights_crc32: u32::MAX,

@@ -1,10 +1,12 @@
 //! The arguments of `flatmin`, and what clap refuses of them.
 
-use anyhow::Result;
+use crate::device_command::DeviceArguments;
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use flatmin::{Method, Recipe};
 use host_sim::experiments::Experiment;
 use host_sim::experiments::ledger::Shard;
+use host_sim::packer::{TailPlan, Trains};
 use host_sim::tuning::Subject;
 use host_sim::wearers::WEARERS;
 use std::path::PathBuf;
@@ -81,6 +83,11 @@ pub enum Command {
         #[command(flatten)]
         options: TuneOptions,
     },
+    /// Ask a device on a serial port, behind a socket or in QEMU: tune there, keep, roll back, watch, compare
+    #[command(after_help = "Examples:\n  flatmin device --port /dev/ttyACM0 info\n  \
+        flatmin device --qemu riscv32-virt --flash pflash.bin tune --commit --wearer 3\n  \
+        flatmin device --tcp localhost:4000 backup -o tail.bin")]
+    Device(DeviceArguments),
     /// Layers, shapes, scales and MACs of a model, and what training each possible tail would take
     #[command(after_help = "Example: flatmin inspect model.tflite --json")]
     Inspect {
@@ -97,7 +104,9 @@ pub enum Command {
         json: bool,
     },
     /// Write the device format, and a Rust file with its constants beside it
-    #[command(after_help = "Example: flatmin pack model.tflite --layers 2 -o model.pack")]
+    #[command(
+        after_help = "Example: flatmin pack model.tflite --layers 3 --train biases,biases,all -o model.pack"
+    )]
     Pack {
         /// A full-integer int8 .tflite or QDQ .onnx
         model: PathBuf,
@@ -105,6 +114,9 @@ pub enum Command {
         /// or 1 if the network has no more)
         #[arg(long)]
         layers: Option<usize>,
+        /// What of each layer is trained, first to last; the rest whole
+        #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
+        train: Vec<Trains>,
         /// Where to write the pack; the Rust file gets the same name with .rs
         #[arg(short, long)]
         output: PathBuf,
@@ -203,6 +215,9 @@ pub struct TuneOptions {
     /// Layers with weights to train, counted from the end (default: 2, or 1 if the network has no more)
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     pub layers: Option<u16>,
+    /// What of each layer is trained, first to last; the rest whole
+    #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
+    pub train: Vec<Trains>,
     /// Radius of the ascent, 0 or more (default: 0.05 for SAM, 0.5 for ASAM)
     #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub rho: Option<f32>,
@@ -218,6 +233,13 @@ pub struct TuneOptions {
     /// Epochs
     #[arg(long, default_value_t = Recipe::DEFAULT.epochs, value_parser = value_parser!(u16).range(1..))]
     pub epochs: u16,
+    /// Share of each class's samples to hold out, 0 to 0.5: the tuned tail is taken only if it is better on them than
+    /// the factory's (tune alone)
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_held_out)]
+    pub held_out: f32,
+    /// End with the best weights seen after an epoch (tune alone)
+    #[arg(long)]
+    pub keep_best: bool,
     /// Share of adaptation labels to flip, 0 to 1
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_share)]
     pub label_noise: f64,
@@ -238,6 +260,11 @@ pub struct TuneOptions {
 fn parse_share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to 1".into()) }
+}
+
+fn parse_held_out(text: &str) -> Result<f32, String> {
+    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=0.5).contains(&share) { Ok(share) } else { Err("must be from 0 to 0.5".into()) }
 }
 
 fn parse_not_negative(text: &str) -> Result<f32, String> {
@@ -263,14 +290,24 @@ impl TuneOptions {
             weight_decay: self.weight_decay,
             epochs: self.epochs,
             seed: self.seed,
+            held_out: self.held_out,
+            keep_best: self.keep_best,
             ..Recipe::DEFAULT
         }
     }
 
-    /// Settings as the report lists them; `layers` as resolved for the model.
-    pub fn settings(&self, layers: usize) -> Vec<(String, String)> {
-        [
-            ("layers tuned", layers.to_string()),
+    /// Refuses what only `tune` does.
+    pub fn without_acceptance(&self) -> Result<()> {
+        if self.held_out > 0.0 || self.keep_best {
+            bail!("--held-out and --keep-best are for `flatmin tune` alone; leave them out");
+        }
+        Ok(())
+    }
+
+    /// Settings as the report lists them; `tail` as resolved for the model.
+    pub fn settings(&self, tail: &TailPlan) -> Vec<(String, String)> {
+        let mut settings: Vec<(String, String)> = [
+            ("layers tuned", tail.summary()),
             ("label noise", format!("{} %", self.label_noise * 100.0)),
             ("windows a class", self.windows_per_class.to_string()),
             ("sharpness batch m", self.sharpness_batch.to_string()),
@@ -280,7 +317,14 @@ impl TuneOptions {
             ("seed", self.seed.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        .into();
+        if self.held_out > 0.0 {
+            settings.push(("held out".into(), format!("{} %", self.held_out * 100.0)));
+        }
+        if self.keep_best {
+            settings.push(("ends with".into(), "the best epoch's weights".into()));
+        }
+        settings
     }
 
     /// A held-out wearer's model and windows.
@@ -288,8 +332,8 @@ impl TuneOptions {
         Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise, self.seed)
     }
 
-    /// Layers to tune of this subject's model.
-    pub fn layers(&self, subject: &Subject) -> Result<usize> {
-        subject.model.tail_layers(self.layers.map(usize::from))
+    /// What to tune of this subject's model.
+    pub fn tail(&self, subject: &Subject) -> Result<TailPlan> {
+        subject.model.tail_plan(self.layers.map(usize::from), &self.train)
     }
 }

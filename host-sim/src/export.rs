@@ -1,6 +1,7 @@
 //! A tuned network as a `.tflite` again.
 
 use crate::model::Model;
+use crate::packer::TailPlan;
 use crate::tflite;
 use crate::tuning::{Subject, sized, tuner_arena};
 use anyhow::{Context, Result, bail};
@@ -20,12 +21,17 @@ pub struct Export {
 ///
 /// # Errors
 /// What the runtime refuses; a file that has no room for the layers; outputs that differ.
-pub fn export(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl Fn()) -> Result<Export> {
+pub fn export(
+    subject: &Subject,
+    tail: impl Into<TailPlan>,
+    recipe: Recipe,
+    epoch_done: impl Fn(),
+) -> Result<Export> {
     if !subject.model.is_tflite() {
         bail!("{}: only a .tflite can be exported", subject.model.name);
     }
     let recipe = sized(subject, recipe)?;
-    let file = subject.model.pack(layers)?;
+    let file = subject.model.pack(tail)?;
     let mut words = tuner_arena(&file, &recipe);
     let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
     for (input, label) in &subject.adaptation {

@@ -2,6 +2,7 @@
 //! runs.
 
 pub mod bench;
+pub mod device;
 pub mod emulate;
 pub mod experiments;
 pub mod export;

@@ -1,19 +1,16 @@
 //! The desktop's end of the link to a device: asks, waits, asks again where bytes were lost, and gives every request
 //! to the device once. The rules are those of [`flatmin::wire`].
 
+use flatmin::store::SlotState;
 use flatmin::wire::{self, Request, Response, WireError};
+use serde::Serialize;
 use std::io::{self, ErrorKind, Read, Write};
 
 /// What a device answers, without what is borrowed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// The pack's CRC-32 and the arena's size.
-    Identity {
-        /// CRC-32 of the pack.
-        pack_crc32: u32,
-        /// Bytes of the arena.
-        arena_bytes: u32,
-    },
+    /// Who the device is.
+    Identity(Identity),
     /// Done, in so many ticks.
     Done(u64),
     /// A step of training.
@@ -60,6 +57,79 @@ pub enum Answer {
         /// Clock ticks.
         ticks: u64,
     },
+    /// The class of a sample.
+    Classified {
+        /// The class.
+        class: u16,
+        /// Its int8 output.
+        output: i8,
+        /// By the tuned tail.
+        tuned: bool,
+        /// The sample was kept with the button's label.
+        kept: bool,
+        /// Clock ticks.
+        ticks: u64,
+    },
+    /// Means over the samples kept.
+    Metrics(Metrics),
+    /// What lies in a slot of the store.
+    Slot(SlotState),
+    /// Checksums of operators' outputs.
+    Checksums {
+        /// Operators of the network.
+        operators: u16,
+        /// CRC-32 of each output, from the operator on that was asked for.
+        crc32s: Vec<u32>,
+    },
+    /// A part of a tail.
+    Tail {
+        /// Bytes of the whole tail.
+        length: u32,
+        /// From the offset on; none behind the end.
+        bytes: Vec<u8>,
+    },
+}
+
+/// Who a device is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// The board's name.
+    pub board: String,
+    /// CRC-32 of the pack.
+    pub pack_crc32: u32,
+    /// Bytes of the arena.
+    pub arena_bytes: u32,
+    /// Values that the network takes.
+    pub input_length: u32,
+    /// Samples that the arena holds.
+    pub capacity: u16,
+    /// Samples that are held.
+    pub samples: u16,
+    /// CRC-32 of the f32 weights.
+    pub weights_crc32: u32,
+    /// The tuned tail classifies.
+    pub tuned: bool,
+    /// Number of the record in flash that came into force last; `None` is the factory tail.
+    pub sequence: Option<u32>,
+    /// Slots of the store; 0 without one.
+    pub slots: u8,
+    /// Ticks a second of the board's clock.
+    pub hertz: u32,
+}
+
+/// How the samples that a device keeps are doing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Metrics {
+    /// Samples kept.
+    pub samples: u16,
+    /// Epoch of the run under way, from 0.
+    pub epoch: Option<u16>,
+    /// Mean cross-entropy.
+    pub loss: f32,
+    /// Share of right classes.
+    pub accuracy: f32,
+    /// Mean rise of a sample's loss.
+    pub sharpness: f32,
 }
 
 /// Why there is no answer.
@@ -144,11 +214,15 @@ impl<L: Read + Write> Session<L> {
     }
 
     fn exchange(&mut self, sequence: u32, request: &Request) -> Result<Answer, LinkError> {
-        let input_length = match request {
-            Request::Observe { input, .. } | Request::Judge { input, .. } => input.len(),
+        let carried = match request {
+            Request::Observe { input, .. }
+            | Request::Judge { input, .. }
+            | Request::Classify { input }
+            | Request::Trace { input, .. } => input.len(),
+            Request::AdoptTail { layers, .. } => layers.len(),
             _ => 0,
         };
-        let bytes = wire::request_bytes(input_length);
+        let bytes = wire::request_bytes(carried);
         let (mut scratch, mut frame) = (vec![0; bytes], vec![0; bytes]);
         let frame = wire::encode(sequence, request, &mut scratch, &mut frame)?;
         let mut silences = 0;
@@ -222,7 +296,32 @@ enum Arrival {
 fn answer(response: Response) -> Result<Answer, LinkError> {
     Ok(match response {
         Response::Identity { version, .. } if version != wire::VERSION => return Err(LinkError::Version),
-        Response::Identity { pack_crc32, arena_bytes, .. } => Answer::Identity { pack_crc32, arena_bytes },
+        Response::Identity {
+            version: _,
+            pack_crc32,
+            arena_bytes,
+            input_length,
+            capacity,
+            samples,
+            weights_crc32,
+            tuned,
+            sequence,
+            slots,
+            hertz,
+            board,
+        } => Answer::Identity(Identity {
+            board: board.to_owned(),
+            pack_crc32,
+            arena_bytes,
+            input_length,
+            capacity,
+            samples,
+            weights_crc32,
+            tuned,
+            sequence,
+            slots,
+            hertz,
+        }),
         Response::Done { ticks } => Answer::Done(ticks.into()),
         Response::Stepped { epoch, loss, epoch_finished, finished, ticks } => {
             Answer::Stepped { epoch, loss, epoch_finished, finished, ticks: ticks.into() }
@@ -236,6 +335,18 @@ fn answer(response: Response) -> Result<Answer, LinkError> {
         Response::InForce { sequence, weights_crc32, ticks } => {
             Answer::InForce { sequence, weights_crc32, ticks: ticks.into() }
         }
+        Response::Classified { class, output, tuned, kept, ticks } => {
+            Answer::Classified { class, output, tuned, kept, ticks: ticks.into() }
+        }
+        Response::Metrics { samples, epoch, loss, accuracy, sharpness } => {
+            Answer::Metrics(Metrics { samples, epoch, loss, accuracy, sharpness })
+        }
+        Response::Slot(state) => Answer::Slot(state),
+        Response::Checksums { operators, crc32s } => {
+            let (words, _) = crc32s.as_chunks::<4>();
+            Answer::Checksums { operators, crc32s: words.iter().map(|&w| u32::from_le_bytes(w)).collect() }
+        }
+        Response::Tail { length, bytes } => Answer::Tail { length, bytes: bytes.to_vec() },
         Response::Refused(why) => return Err(LinkError::Refused(why.to_owned())),
         _ => return Err(LinkError::Version),
     })

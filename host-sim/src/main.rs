@@ -1,6 +1,7 @@
 //! The command line of `flatmin`.
 
 mod arguments;
+mod device_command;
 
 use anyhow::{Context, Result, bail};
 use arguments::{Cli, Command, TuneOptions};
@@ -11,6 +12,7 @@ use host_sim::experiments;
 use host_sim::inference::{self, Values};
 use host_sim::model::Model;
 use host_sim::output::write_file;
+use host_sim::packer::{TailPlan, Trains};
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
 use host_sim::tuning::{Subject, method_name, sized, tune};
@@ -67,6 +69,7 @@ fn run(cli: Cli) -> Result<()> {
             tune_all(&[subject], &path.display().to_string(), &options, page.as_deref())
         }
         Some(Command::Export { model, data, wearer, output, options }) => {
+            options.without_acceptance()?;
             let subject = match model {
                 Some(path) => user_subject(&path, &data, &options)?,
                 None => options.wearer(wearer.into())?,
@@ -74,15 +77,16 @@ fn run(cli: Cli) -> Result<()> {
             export_tuned(&subject, &output, &options)
         }
         Some(Command::Emulate { board, wearer, log, options }) => {
+            options.without_acceptance()?;
             let subject = options.wearer(wearer.into())?;
-            let layers = options.layers(&subject)?;
+            let tail = options.tail(&subject)?;
             let methods = options.methods();
             let bar = ProgressBar::new(methods.len() as u64 * u64::from(options.epochs));
             bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
             let sink = log_sink(log.as_deref(), &bar)?;
-            // The arena's size does not depend on the method: one firmware for all.
+            // One firmware for all methods: of a chain, the arena's size is the same for all, else ASAM takes most.
             let recipe = sized(&subject, options.recipe(Method::Asam))?;
-            let firmware = Firmware::build(&board, &subject.model, layers, &recipe, sink)?;
+            let firmware = Firmware::build(&board, &subject.model, &tail, &recipe, sink)?;
             let runs = (methods.par_iter())
                 .map(|&m| {
                     let tuned = firmware.tune(&subject, options.recipe(m), || bar.inc(1));
@@ -92,17 +96,20 @@ fn run(cli: Cli) -> Result<()> {
             bar.finish_and_clear();
             let title = format!("{board} in QEMU, {}", subject.name);
             show(
-                Report { title, classes: subject.classes, settings: options.settings(layers), runs },
+                Report { title, classes: subject.classes, settings: options.settings(&tail), runs },
                 &options,
                 options.report.as_deref(),
             )
         }
+        Some(Command::Device(arguments)) => device_command::run(&arguments),
         Some(Command::Inspect { model, replay_capacity, sharpness_batch, json }) => {
             let recipe = Recipe { replay_capacity, sharpness_batch, ..Recipe::DEFAULT };
             let inspection = inspect::inspect(&Model::open(&model)?, &recipe)?;
             if json { print(serde_json::to_string_pretty(&inspection)?) } else { print(inspection) }
         }
-        Some(Command::Pack { model, layers, output, json }) => pack(&model, layers, &output, json),
+        Some(Command::Pack { model, layers, train, output, json }) => {
+            pack(&model, layers, &train, &output, json)
+        }
         Some(Command::Bench { board, train: true, json, .. }) => {
             let report = bench::measure_training(&bench::Emulated::named(&board)?)?;
             if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
@@ -157,7 +164,7 @@ fn log_sink(path: Option<&Path>, bar: &ProgressBar) -> Result<LogSink> {
 fn user_subject(path: &Path, data: &[PathBuf], options: &TuneOptions) -> Result<Subject> {
     let model = Model::open(path)?;
     // What the model lacks comes before what the data lacks.
-    model.tail_layers(options.layers.map(usize::from))?;
+    model.tail_plan(options.layers.map(usize::from), &options.train)?;
     let shape = sample_shape(&model);
     let classes = model.output_shape().iter().product();
     let samples = match data {
@@ -178,9 +185,9 @@ fn sample_shape(model: &Model) -> Vec<usize> {
 }
 
 fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
-    let layers = subjects.iter().map(|s| options.layers(s)).collect::<Result<Vec<_>>>()?;
+    let tails = subjects.iter().map(|s| options.tail(s)).collect::<Result<Vec<_>>>()?;
     // The bundled models are all alike.
-    let layers = layers.first().copied().unwrap_or(0);
+    let tail = tails.into_iter().next().unwrap_or_default();
     let methods = options.methods();
     let jobs: Vec<(&Subject, Method)> =
         subjects.iter().flat_map(|s| methods.iter().map(move |&m| (s, m))).collect();
@@ -189,13 +196,13 @@ fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Opti
     let runs: Vec<TuningRun> = jobs
         .par_iter()
         .map(|(subject, method)| {
-            tune(subject, layers, options.recipe(*method), || bar.inc(1))
+            tune(subject, &tail, options.recipe(*method), || bar.inc(1))
                 .with_context(|| format!("tuning with {}", method_name(*method)))
         })
         .collect::<Result<_>>()?;
     bar.finish_and_clear();
     let classes = subjects.first().map(|s| s.classes.clone()).unwrap_or_default();
-    show(Report { title: title.to_owned(), classes, settings: options.settings(layers), runs }, options, page)
+    show(Report { title: title.to_owned(), classes, settings: options.settings(&tail), runs }, options, page)
 }
 
 fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
@@ -223,6 +230,10 @@ fn json(report: &Report) -> serde_json::Value {
                 "weights_crc32": m.weights_crc32, "instructions": m.instructions,
                 "subjects": own,
             });
+            if let Some((accepted, of)) = m.accepted {
+                fields["accepted"] = accepted.into();
+                fields["kept_factory"] = (of - accepted).into();
+            }
             if m.instructions.is_some() {
                 fields["instructions_trunk"] = m.instructions_trunk.into();
                 fields["instructions_step"] = m.instructions_step.into();
@@ -250,10 +261,10 @@ fn experiment(name: experiments::Experiment, options: &experiments::Options, jso
     }
 }
 
-fn pack(model: &Path, layers: Option<usize>, output: &Path, json: bool) -> Result<()> {
+fn pack(model: &Path, layers: Option<usize>, train: &[Trains], output: &Path, json: bool) -> Result<()> {
     let model = Model::open(model)?;
-    let layers = if layers == Some(0) { 0 } else { model.tail_layers(layers)? };
-    let file = model.pack(layers)?;
+    let tail = if layers == Some(0) { TailPlan::default() } else { model.tail_plan(layers, train)? };
+    let file = model.pack(&tail)?;
     let rust = output.with_extension("rs");
     if rust == output {
         bail!(
@@ -284,21 +295,22 @@ fn pack(model: &Path, layers: Option<usize>, output: &Path, json: bool) -> Resul
 /// With the default recipe's method unless another is asked for.
 fn export_tuned(subject: &Subject, output: &Path, options: &TuneOptions) -> Result<()> {
     let method = options.methods().pop().unwrap_or(Recipe::DEFAULT.method);
-    let layers = options.layers(subject)?;
+    let tail = options.tail(subject)?;
     let bar = ProgressBar::new(u64::from(options.epochs));
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
-    let export = export::export(subject, layers, options.recipe(method), || bar.inc(1))?;
+    let export = export::export(subject, &tail, options.recipe(method), || bar.inc(1))?;
     bar.finish_and_clear();
     write_file(output, &export.bytes).with_context(|| format!("cannot write {}", output.display()))?;
     let (bytes, checked, method) = (export.bytes.len(), export.checked, method_name(method));
     if options.json {
         print(serde_json::json!({
-            "output": output, "bytes": bytes, "method": method, "layers": layers, "samples_checked": checked,
+            "output": output, "bytes": bytes, "method": method, "layers": tail.layers, "samples_checked": checked,
         }))
     } else {
         let path = output.display();
         print(format_args!(
-            "{path}: {bytes} bytes, {layers} layer(s) tuned with {method}; {checked} test samples answered as by the tuned device"
+            "{path}: {bytes} bytes, {} layer(s) tuned with {method}; {checked} test samples answered as by the tuned device",
+            tail.layers
         ))
     }
 }

@@ -1,9 +1,9 @@
 //! A model file: its bytes and the graph in it.
 
 use crate::mapped::with_file;
-use crate::packer::{self, Network, PackFile};
+use crate::packer::{self, Network, PackFile, TailPlan, Trains};
 use crate::{onnx, tflite};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use std::path::{Path, PathBuf};
 
 /// A model, named for messages.
@@ -110,12 +110,12 @@ impl Model {
         called.map_err(|()| anyhow!("{}: the file has changed since it was read", self.name))
     }
 
-    /// Packs it with the last `layers` layers trainable.
+    /// Packs it with a tail: the last layers, by their number, or a choice of what of them is trained.
     ///
     /// # Errors
     /// The message names the model.
-    pub fn pack(&self, layers: usize) -> Result<PackFile> {
-        packer::pack(&self.network, self.file_crc32, layers).with_context(|| self.name.clone())
+    pub fn pack(&self, tail: impl Into<TailPlan>) -> Result<PackFile> {
+        packer::pack_tail(&self.network, self.file_crc32, &tail.into()).with_context(|| self.name.clone())
     }
 
     /// How many layers to train: as many as asked for; where nothing was asked, the last two fully connected
@@ -127,6 +127,18 @@ impl Model {
         let layers = asked.unwrap_or_else(|| self.network.chain_layers().clamp(1, 2));
         packer::check_layers(&self.network, layers).with_context(|| self.name.clone())?;
         Ok(layers)
+    }
+
+    /// The tail to train: `asked` layers, as [`Self::tail_layers`] reads it, and what of each is trained.
+    ///
+    /// # Errors
+    /// As [`Self::tail_layers`]; more choices than layers.
+    pub fn tail_plan(&self, asked: Option<usize>, trains: &[Trains]) -> Result<TailPlan> {
+        let layers = self.tail_layers(asked)?;
+        if trains.len() > layers {
+            bail!("--train names {} layers, the tail has {layers}", trains.len());
+        }
+        Ok(TailPlan { layers, trains: trains.to_vec() })
     }
 
     /// Shape of the first input in the file, batch included.

@@ -2,12 +2,12 @@
 
 use crate::inference;
 use crate::model::Model;
-use crate::packer::PackFile;
-use crate::report::{CurvePoint, TuningRun};
+use crate::packer::{PackFile, TailPlan};
+use crate::report::{CurvePoint, TuningRun, Verdict};
 use crate::samples::Samples;
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail};
-use flatmin::{Affine, Method, Recipe, Tuner, Version};
+use flatmin::{Acceptance, Affine, Method, Recipe, Tuner, Version};
 
 /// The radius at which sharpness is measured, the same for every method.
 pub const SHARPNESS_RHO: f32 = 0.05;
@@ -132,10 +132,15 @@ pub fn sized(subject: &Subject, recipe: Recipe) -> Result<Recipe> {
 ///
 /// # Errors
 /// What the runtime refuses, with the subject's name.
-pub fn tune(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl Fn()) -> Result<TuningRun> {
+pub fn tune(
+    subject: &Subject,
+    tail: impl Into<TailPlan>,
+    recipe: Recipe,
+    epoch_done: impl Fn(),
+) -> Result<TuningRun> {
     let context = || subject.name.clone();
     let recipe = sized(subject, recipe)?;
-    let file = subject.model.pack(layers)?;
+    let file = subject.model.pack(tail)?;
     let mut words = tuner_arena(&file, &recipe);
     let mut tuner =
         Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).with_context(context)?;
@@ -164,8 +169,12 @@ pub fn tune(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl F
             break;
         }
     }
-    tuner.requantize()?;
-    let confusion_tuned = confusion(&mut tuner, &latents, subject.classes.len(), Version::Tuned)?;
+    let verdict = if recipe.held_out > 0.0 { Some(verdict(&mut tuner)?) } else { None };
+    if verdict.is_none() {
+        tuner.requantize()?;
+    }
+    let in_force = if verdict.is_none_or(|v| v.accepted) { Version::Tuned } else { Version::Factory };
+    let confusion_tuned = confusion(&mut tuner, &latents, subject.classes.len(), in_force)?;
     let (accuracy_f32, loss) = test_f32(&mut tuner, &latents)?;
     let plan = flatmin::MemoryPlan::new(&file.pack().sizes(), &recipe);
     Ok(TuningRun {
@@ -190,6 +199,22 @@ pub fn tune(subject: &Subject, layers: usize, recipe: Recipe, epoch_done: impl F
         curve,
         confusion_factory,
         confusion_tuned,
+        verdict,
+    })
+}
+
+/// Takes the tuned tail if the held-out samples say so.
+fn verdict(tuner: &mut Tuner) -> Result<Verdict> {
+    let best_epochs = tuner.best().map(|best| best.epochs);
+    let Acceptance { factory, candidate, accepted, .. } = tuner.accept()?;
+    Ok(Verdict {
+        accepted,
+        samples: factory.samples,
+        factory_accuracy: factory.accuracy(),
+        factory_loss: factory.loss,
+        tuned_accuracy: candidate.accuracy(),
+        tuned_loss: candidate.loss,
+        best_epochs,
     })
 }
 

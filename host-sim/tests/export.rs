@@ -4,6 +4,7 @@
 use flatmin::{Method, Recipe};
 use host_sim::export::export;
 use host_sim::model::Model;
+use host_sim::packer::{TailPlan, Trains};
 use host_sim::tflite;
 use host_sim::tuning::Subject;
 use host_sim::wearers::model_bytes;
@@ -43,6 +44,29 @@ fn every_method_and_depth_reads_back_as_the_tuned_device() {
                 .collect();
             assert!((0..graph.tensors.len()).all(|index| !changed(index) || touched.contains(&&index)));
         }
+    }
+}
+
+#[test]
+fn convolutions_are_exported_too_and_frozen_weights_stay() {
+    let subject = subject();
+    let factory = tflite::read(model_bytes(WEARER).unwrap()).unwrap();
+    let trains = vec![Trains::Biases, Trains::All, Trains::Nothing, Trains::Biases, Trains::All];
+    let plan = TailPlan { layers: 5, trains };
+    let recipe = Recipe { method: Method::Sam, rho: 0.02, epochs: 2, ..Recipe::DEFAULT };
+    let tuned = export(&subject, &plan, recipe, || ()).unwrap();
+    assert_eq!(tuned.checked, subject.test.len());
+    let graph = tflite::read(&tuned.bytes).unwrap();
+    let network = &subject.model.network;
+    let layers = network.steps[network.cut(5)..].iter().filter(|step| step.has_weights());
+    for (layer, step) in layers.enumerate() {
+        let inputs = &factory.operators[step.index].inputs;
+        let changed = |place: usize| {
+            let tensor = inputs[place].unwrap();
+            graph.tensors[tensor].data != factory.tensors[tensor].data
+        };
+        assert_eq!(changed(1), plan.trains(layer) == Trains::All, "weights of layer {layer}");
+        assert_eq!(changed(2), plan.trains(layer) != Trains::Nothing, "biases of layer {layer}");
     }
 }
 

@@ -5,7 +5,8 @@
 
 use flatmin::wire::Request;
 use flatmin::{Method, Recipe};
-use host_sim::emulate::{Board, Device, Firmware, Image, LogSink};
+use flatmin_app::STACK_BYTES;
+use host_sim::emulate::{BOARDS, Board, Device, Firmware, Image, LogSink};
 use host_sim::inspect::inspect;
 use host_sim::report::TuningRun;
 use host_sim::tuning::{Subject, sized, tune};
@@ -116,6 +117,31 @@ fn tuning_on_the_board_is_the_desktops_and_within_the_announced_ram() {
     assert_eq!(starts, 3, "{log}");
     for run in &runs {
         assert!(log.contains(&format!("tuned: weights {:#010x}", run.weights_crc32)), "{log}");
+    }
+}
+
+/// Every board: the desktop's bits through its own UART, within the RAM that is announced.
+#[test]
+fn every_board_ends_with_the_desktops_weights() {
+    if qemu_is_missing() {
+        return;
+    }
+    let mut subject = subject();
+    subject.adaptation.truncate(35);
+    let recipe = Recipe { epochs: 4, ..recipe(Method::Asam) };
+    let desktop = tune(&subject, LAYERS, recipe, || {}).unwrap();
+    for board in BOARDS {
+        let sized = sized(&subject, recipe).unwrap();
+        let firmware = Firmware::build(board.name, &subject.model, LAYERS, &sized, recorder().0).unwrap();
+        let run = firmware.tune(&subject, recipe, || {}).unwrap();
+        assert_eq!(result(&run), result(&desktop), "{}", board.name);
+        let stack = run.ram.iter().find(|(purpose, _)| purpose == "stack, measured").unwrap().1;
+        // The log's own buffer of 1 KiB is within the total.
+        assert!((512..=STACK_BYTES).contains(&stack), "{}: a stack of {stack} bytes", board.name);
+        let linked = firmware.image().static_ram_bytes().unwrap();
+        let announced = run.ram_announced_bytes.unwrap();
+        assert!(linked + stack <= announced, "{}: {linked} + {stack} of {announced} bytes", board.name);
+        println!("{}: {linked} linked + {stack} stack of {announced} bytes", board.name);
     }
 }
 

@@ -2,12 +2,12 @@
 //! carried out once, every answer is right.
 
 use embedded_storage::nor_flash::NorFlash;
-use flatmin::store::{Contents, Record, Recovery, Store};
+use flatmin::store::{Contents, Store};
 use flatmin::wire::{self, Request};
-use flatmin::{Method, Pack, Recipe, Tuner, TunerError, Version};
-use flatmin_app::{Board, Buffers, Endpoint, link_bytes};
+use flatmin::{Method, Pack, Recipe, Tuner, Version};
+use flatmin_app::{Board, Buffers, Clock, Endpoint, Hardware, link_bytes};
 use host_sim::flash::Flash;
-use host_sim::link::{Answer, LinkError, Session};
+use host_sim::link::{Answer, Identity, LinkError, Session};
 use host_sim::model::Model;
 use host_sim::wearers::{Recordings, model_bytes};
 use rand_core::{Rng, SeedableRng};
@@ -21,45 +21,22 @@ type Labelled = (Vec<i8>, usize);
 const RECIPE: Recipe =
     Recipe { method: Method::Sam, epochs: 1, minibatch: 64, replay_capacity: u16::MAX, ..Recipe::DEFAULT };
 
-/// A board with a store.
-struct Kept {
-    store: Store,
-    flash: Nor,
-}
+/// A clock that stands still.
+struct Still;
 
-impl Board for Kept {
+impl Clock for Still {
     fn ticks(&mut self) -> u32 {
         0
     }
 
-    fn stack_bytes(&mut self) -> u32 {
-        0
-    }
-
-    fn commit(&mut self, tuner: &Tuner) -> Option<Result<Record, TunerError>> {
-        Some(tuner.commit(&self.store, &mut self.flash))
-    }
-
-    fn roll_back(&mut self, tuner: &mut Tuner) -> Option<Result<Recovery, TunerError>> {
-        Some(tuner.roll_back(&self.store, &mut self.flash))
-    }
-
-    fn factory_reset(&mut self, tuner: &mut Tuner) -> Result<(), TunerError> {
-        tuner.factory_reset_stored(&self.store, &mut self.flash)
+    fn hertz(&self) -> u32 {
+        1
     }
 }
 
-/// A board without.
-struct Bare;
-
-impl Board for Bare {
-    fn ticks(&mut self) -> u32 {
-        0
-    }
-
-    fn stack_bytes(&mut self) -> u32 {
-        0
-    }
+/// A board without anything.
+fn bare() -> Hardware<Still> {
+    Hardware::new("bare", Still)
 }
 
 /// What befalls bytes.
@@ -176,11 +153,24 @@ fn a_thousandth_of_damaged_bytes_costs_repeats_and_nothing_else() {
     let (mut truth_arena, mut device_arena) = (Vec::new(), Vec::new());
     let mut truth = tuner(&pack, &RECIPE, &mut truth_arena);
     let mut device = tuner(&pack, &RECIPE, &mut device_arena);
-    let (mut board, mut memory) = (Bare, link_memory(&pack));
+    let (mut board, mut memory) = (bare(), link_memory(&pack));
     let mut session = line(&mut device, &mut board, &mut memory, 1_000);
 
-    let arena_bytes = truth.arena_bytes() as u32;
-    let identity = Answer::Identity { pack_crc32: pack.crc32(), arena_bytes };
+    let identity = |tuner: &Tuner| {
+        Answer::Identity(Identity {
+            board: "bare".into(),
+            pack_crc32: pack.crc32(),
+            arena_bytes: tuner.arena_bytes() as u32,
+            input_length: 600,
+            capacity: u16::MAX,
+            samples: tuner.samples() as u16,
+            weights_crc32: tuner.weights_crc32(),
+            tuned: false,
+            sequence: None,
+            slots: 0,
+            hertz: 1,
+        })
+    };
     let judged: Vec<Answer> = data
         .iter()
         .map(|(input, label)| {
@@ -213,7 +203,7 @@ fn a_thousandth_of_damaged_bytes_costs_repeats_and_nothing_else() {
                 let answer = session.ask(&Request::Observe { label: 7, input });
                 assert!(matches!(answer, Err(LinkError::Refused(why)) if why == "label out of range"));
             }
-            _ => assert_eq!(session.ask(&Request::Identify).unwrap(), identity),
+            _ => assert_eq!(session.ask(&Request::Identify).unwrap(), identity(&truth)),
         }
         assert_eq!(session.line().device.tuner().samples(), observed);
         sent += 1;
@@ -236,7 +226,7 @@ fn a_thousandth_of_damaged_bytes_costs_repeats_and_nothing_else() {
         }
     }
     while sent < MESSAGES {
-        assert_eq!(session.ask(&Request::Identify).unwrap(), identity);
+        assert_eq!(session.ask(&Request::Identify).unwrap(), identity(&truth));
         sent += 1;
     }
     assert_eq!(session.line().device.tuner().weights_crc32(), truth.weights_crc32());
@@ -256,7 +246,7 @@ fn what_changes_the_store_happens_once() {
     let slot_bytes = pack.sizes().slot_bytes::<Nor>(Contents::Int8);
     let store = Store::new(0, slot_bytes, 4);
     let flash = Nor::new(store.end() as usize / Nor::ERASE_SIZE).write_once();
-    let mut board = Kept { store, flash };
+    let mut board = bare().with_store(store, flash);
     let (mut arena, mut memory) = (Vec::new(), link_memory(&pack));
     let mut device = tuner(&pack, &recipe, &mut arena);
     let factory = device.weights_crc32();
@@ -297,7 +287,7 @@ fn a_board_without_a_store_says_so() {
     let recipe = Recipe { replay_capacity: 8, ..RECIPE };
     let (mut arena, mut memory) = (Vec::new(), link_memory(&pack));
     let mut device = tuner(&pack, &recipe, &mut arena);
-    let mut board = Bare;
+    let mut board = bare();
     let mut session = line(&mut device, &mut board, &mut memory, 0);
     for request in [Request::Commit, Request::RollBack] {
         let error = session.ask(&request).unwrap_err().to_string();
@@ -315,7 +305,7 @@ fn a_new_session_is_not_given_the_answers_of_the_last() {
     let recipe = Recipe { replay_capacity: 8, ..RECIPE };
     let (mut arena, mut memory) = (Vec::new(), link_memory(&pack));
     let mut device = tuner(&pack, &recipe, &mut arena);
-    let mut board = Bare;
+    let mut board = bare();
     let data = samples(&pack);
     let (label, input) = (0, bytemuck::cast_slice(&data[0].0));
     let buffers = Buffers::new(&pack.sizes(), &mut memory).unwrap();
@@ -341,7 +331,7 @@ fn the_device_outlives_malformed_frames_and_noise() {
     let (mut arena, mut memory) = (Vec::new(), link_memory(&pack));
     let mut device = tuner(&pack, &recipe, &mut arena);
     let crc = device.weights_crc32();
-    let mut board = Bare;
+    let mut board = bare();
     let mut session = line(&mut device, &mut board, &mut memory, 0);
     let mut random = Pcg32::seed_from_u64(3);
     let data = samples(&pack);
@@ -364,7 +354,7 @@ fn the_device_outlives_malformed_frames_and_noise() {
             5 => [vec![1; 5_000 + place], vec![0]].concat(),
             // Sound, but of no message: kinds that are not there, lengths beyond the end.
             6 => {
-                let kind = 11 + random.next_u32() % 200;
+                let kind = 32 + random.next_u32() % 200;
                 let frame_of = (kind, random.next_u32(), random.next_u32());
                 wire::encode(1_000_000 + round, &frame_of, &mut scratch, &mut frame).unwrap().to_vec()
             }
@@ -377,7 +367,7 @@ fn the_device_outlives_malformed_frames_and_noise() {
         session.line_mut().write_all(&malformed).unwrap();
         session.line_mut().to_desktop.clear();
         if round % 16 == 0 {
-            assert!(matches!(session.ask(&Request::Identify), Ok(Answer::Identity { .. })), "{round}");
+            assert!(matches!(session.ask(&Request::Identify), Ok(Answer::Identity(_))), "{round}");
         }
     }
     let mut noise = vec![0; 10_000];
@@ -389,7 +379,7 @@ fn the_device_outlives_malformed_frames_and_noise() {
         }
         session.line_mut().write_all(&noise).unwrap();
         session.line_mut().to_desktop.clear();
-        assert!(matches!(session.ask(&Request::Identify), Ok(Answer::Identity { .. })), "{round}");
+        assert!(matches!(session.ask(&Request::Identify), Ok(Answer::Identity(_))), "{round}");
     }
     let device = &session.line().device;
     assert_eq!((device.tuner().samples(), device.tuner().weights_crc32()), (0, crc));

@@ -1,6 +1,7 @@
 //! A tuning run's hyperparameters.
 
 use super::{Geometry, Schedule};
+use crate::replay::Policy;
 use serde::{Deserialize, Serialize};
 
 /// The optimizer around the base step.
@@ -27,8 +28,8 @@ pub enum BiasTreatment {
     Frozen,
 }
 
-/// Hyperparameters of a tuning run. The RAM that a run takes depends on `sharpness_batch`, `store_perturbation`
-/// and `replay_capacity` alone, never on the method.
+/// Hyperparameters of a tuning run. The RAM that a run takes depends on `sharpness_batch`, `store_perturbation`,
+/// `replay_capacity`, `replay_policy`, `keep_best` and `sample_losses` alone, never on the method.
 ///
 /// ```
 /// use flatmin::{Method, Recipe};
@@ -74,6 +75,22 @@ pub struct Recipe {
     pub seed: u64,
     /// Latents that the replay holds.
     pub replay_capacity: u16,
+    /// Which sample gives way when the replay is full. Settled, with the seed that [`Policy::Balanced`] draws with,
+    /// when the tuner is made.
+    pub replay_policy: Policy,
+    /// Share of every class that is held out, from 0 to 0.5: not trained on, it judges tails
+    /// ([`crate::Tuner::judge`], [`crate::Tuner::accept`]). Of a class with 3 samples or more at least one is, of a
+    /// smaller class none. 0 is training on all, in every bit. Settled when a run starts; samples that are observed
+    /// while a run with held-out samples is under way are trained on from the next run on.
+    pub held_out: f32,
+    /// Keep the best weights that the run has seen after an epoch, or had when it started, and end with them: early
+    /// stopping. The held-out samples decide (all in the replay where none is held out), more of them right, or as
+    /// many at a smaller loss. Takes a buffer of all parameters ([`crate::MemoryPlan::best`]), and after every epoch
+    /// a forward pass of these samples, in the step that ends it. A run that fails ends with them, too.
+    pub keep_best: bool,
+    /// Keep every sample's mean loss over the run, for [`crate::Tuner::suspects`]. Takes 4 bytes a sample of the
+    /// capacity, and after every epoch a forward pass of all samples, in the step that ends it.
+    pub sample_losses: bool,
 }
 
 impl Recipe {
@@ -94,6 +111,10 @@ impl Recipe {
         minibatch: 16,
         seed: 1,
         replay_capacity: 128,
+        replay_policy: Policy::Oldest,
+        held_out: 0.0,
+        keep_best: false,
+        sample_losses: false,
     };
 
     /// The ascent's geometry; `None` for SGD.
@@ -127,6 +148,7 @@ impl Recipe {
             ("minibatch", f32::from(self.minibatch), 1.0, 65_535.0),
             ("sharpness_batch", f32::from(self.sharpness_batch), 1.0, 65_535.0),
             ("replay_capacity", f32::from(self.replay_capacity), 1.0, 65_535.0),
+            ("held_out", self.held_out, 0.0, 0.5),
         ];
         for (field, value, lowest, highest) in fields {
             // Written so that NaN is refused.

@@ -64,7 +64,7 @@ pub(super) static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 /// The payload: for every layer the output's scale (f32) and zero point (i32); for every layer biases, mantissas,
 /// shifts (i32) and scales (f32), each as long as the layer's output; the layers' int8 weights; with
 /// [`Self::Int8AndF32`] the f32 parameters, as [`crate::Tuner::weights`] lays them out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Contents {
     /// The int8 tail: classifies with the same bits. Tuning goes on from its dequantized weights.
@@ -91,7 +91,7 @@ impl Contents {
 }
 
 /// Bytes of a payload's description of one layer.
-pub(crate) const LAYER_BYTES: usize = 8;
+pub const LAYER_BYTES: usize = 8;
 
 impl Sizes {
     /// Bytes of a record's payload; see [`Contents`].

@@ -8,7 +8,7 @@ use crate::pack::bytes::u32_at;
 use embedded_storage::nor_flash::NorFlash;
 
 /// A whole record in its slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Record {
     /// Its slot, from 0.
@@ -24,7 +24,7 @@ pub struct Record {
 }
 
 /// What lies in a slot; everything but [`Self::Whole`] is a reason why it is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SlotState {

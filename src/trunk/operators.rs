@@ -5,18 +5,40 @@ use super::{input_and_output, of};
 use crate::kernels::{
     self, Mean, Move, Operand, Requantization, Scales, Softmax, SumMultipliers, ZeroPoints,
 };
+use crate::optim::BiasTreatment;
 use crate::pack::bytes::{size_at, u16_at};
 use crate::pack::format::{header, operator as code};
-use crate::pack::{OperatorRecord, Pack, TensorRecord, dense_rows};
+use crate::pack::{OperatorRecord, Pack, PackError, TensorRecord, dense_rows};
 use crate::quant::Multiplier;
 use core::cell::Cell;
 
 type Kernel = fn(&Pack, &OperatorRecord, &mut [i8]);
 
+/// Parameters, workspace, and who wants to see every trained layer's range.
+type Forward = fn(&Pack, &[f32], &mut [f32], &mut dyn FnMut(usize, f32, f32));
+
+/// Parameters, the gradient's factor, biases, workspace, the gradient that is added to.
+type Backward = fn(&Pack, &[f32], f32, BiasTreatment, &mut [f32], &mut [f32]);
+
+/// The code that a tail of any layers takes: a firmware around a pack without one does without.
+#[derive(Debug)]
+pub(crate) struct GraphCode {
+    pub check: fn(&Pack) -> Result<(), PackError>,
+    pub forward: Forward,
+    pub backward: Backward,
+}
+
+static GRAPH_CODE: GraphCode = GraphCode {
+    check: crate::pack::check_nodes,
+    forward: crate::tail::forward_nodes,
+    backward: crate::tail::backward_nodes,
+};
+
 /// The kernels that a pack is run with.
 #[derive(Debug, Clone, Copy)]
 pub struct Operators {
     kernels: [Option<Kernel>; code::KINDS],
+    graph: Option<&'static GraphCode>,
 }
 
 impl Operators {
@@ -28,11 +50,11 @@ impl Operators {
             kernels[kind] = kernel_of(kind as u16);
             kind += 1;
         }
-        Self { kernels }
+        Self { kernels, graph: Some(&GRAPH_CODE) }
     };
 
     /// None, for a firmware without a pack.
-    pub const NONE: Self = Self { kernels: [None; code::KINDS] };
+    pub const NONE: Self = Self { kernels: [None; code::KINDS], graph: None };
 
     /// Those that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
     pub const fn of(pack: &[u8]) -> Self {
@@ -47,7 +69,12 @@ impl Operators {
             }
             index += 1;
         }
-        Self { kernels }
+        let graph = if u16_at(pack, header::NODE_COUNT) > 0 { Some(&GRAPH_CODE) } else { None };
+        Self { kernels, graph }
+    }
+
+    pub(crate) fn graph(&self) -> Option<&'static GraphCode> {
+        self.graph
     }
 
     pub(crate) fn kernel(&self, kind: u16) -> Option<Kernel> {

@@ -8,7 +8,7 @@ use crate::tail::MAX_LAYERS;
 use embedded_storage::nor_flash::NorFlash;
 
 /// The layers' output quantization, as a payload begins.
-type Layers = [u8; MAX_LAYERS * LAYER_BYTES];
+pub(super) type Layers = [u8; MAX_LAYERS * LAYER_BYTES];
 
 impl Tuner<'_> {
     /// Keeps the tuned tail in flash: what [`Self::requantize`] made last and, where a slot is large enough
@@ -22,14 +22,7 @@ impl Tuner<'_> {
         if self.tuned.is_empty() {
             return Err(TunerError::NotTuned);
         }
-        let mut layers: Layers = [0; MAX_LAYERS * LAYER_BYTES];
-        let fields = layers.as_chunks_mut::<4>().0.iter_mut();
-        let outputs = self.tuned.outputs();
-        let layer_bytes = outputs.len() * LAYER_BYTES;
-        let words = outputs.flat_map(|output| [output.scale.to_bits(), output.zero_point.cast_unsigned()]);
-        for (field, word) in fields.zip(words) {
-            *field = word.to_le_bytes();
-        }
+        let (layers, layer_bytes) = self.layer_bytes();
         let sizes = self.pack.sizes();
         let full = store.fits::<F>(sizes.payload_bytes(Contents::Int8AndF32));
         let contents = if full { Contents::Int8AndF32 } else { Contents::Int8 };
@@ -111,11 +104,7 @@ impl Tuner<'_> {
                 store.read(flash, record, &mut [own_layers, words, weights, f32_weights])?;
             }
         }
-        let outputs = layers.as_chunks::<LAYER_BYTES>().0.iter().map(|&[a, b, c, d, e, f, g, h]| Affine {
-            scale: f32::from_le_bytes([a, b, c, d]),
-            zero_point: i32::from_le_bytes([e, f, g, h]),
-        });
-        if !self.tuned.adopt(&self.pack, outputs) {
+        if !self.adopt_layers(&layers) {
             return Err(StoreError::Damaged { slot: record.slot });
         }
         if record.contents == Contents::Int8 {
@@ -123,8 +112,31 @@ impl Tuner<'_> {
         }
         Ok(())
     }
+
+    /// The front of a payload, and how many bytes of it there are.
+    pub(super) fn layer_bytes(&self) -> (Layers, usize) {
+        let mut layers: Layers = [0; MAX_LAYERS * LAYER_BYTES];
+        let fields = layers.as_chunks_mut::<4>().0.iter_mut();
+        let outputs = self.tuned.outputs();
+        let layer_bytes = outputs.len() * LAYER_BYTES;
+        let words = outputs.flat_map(|output| [output.scale.to_bits(), output.zero_point.cast_unsigned()]);
+        for (field, word) in fields.zip(words) {
+            *field = word.to_le_bytes();
+        }
+        (layers, layer_bytes)
+    }
+
+    /// Puts what lies in the tuned tail's buffers in force; false, and nothing in force, where it is no tail of this
+    /// pack.
+    pub(super) fn adopt_layers(&mut self, layers: &[u8]) -> bool {
+        let outputs = layers.as_chunks::<LAYER_BYTES>().0.iter().map(|&[a, b, c, d, e, f, g, h]| Affine {
+            scale: f32::from_le_bytes([a, b, c, d]),
+            zero_point: i32::from_le_bytes([e, f, g, h]),
+        });
+        self.tuned.adopt(&self.pack, outputs)
+    }
 }
 
-fn as_bytes<T: bytemuck::Pod>(values: &mut [T]) -> &mut [u8] {
+pub(super) fn as_bytes<T: bytemuck::Pod>(values: &mut [T]) -> &mut [u8] {
     bytemuck::try_cast_slice_mut(values).unwrap_or(&mut [])
 }

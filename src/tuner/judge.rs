@@ -61,7 +61,7 @@ impl Tuner<'_> {
         self.tuned.layers(&self.pack)
     }
 
-    fn int8_tail(&mut self, version: Version) -> &[i8] {
+    pub(super) fn int8_tail(&mut self, version: Version) -> &[i8] {
         let arena = int8(self.scratch);
         match version {
             Version::Factory => trunk::run_factory_tail(&self.pack, arena),
@@ -70,7 +70,7 @@ impl Tuner<'_> {
         self.pack.output().of(arena)
     }
 
-    fn check_tuned(&self, version: Version) -> Result<(), TunerError> {
+    pub(super) fn check_tuned(&self, version: Version) -> Result<(), TunerError> {
         if version == Version::Tuned && self.tuned.is_empty() { Err(TunerError::NotTuned) } else { Ok(()) }
     }
 

@@ -1,74 +1,31 @@
 //! Ties it together: observe, step, requantize, classify. No arithmetic of its own.
 
+mod accept;
+mod best;
 mod commit;
+mod error;
+mod features;
 mod judge;
+mod order;
+mod suspects;
+mod trace;
+mod transfer;
 
 use crate::memory::{ALIGNMENT, MemoryPlan, Region, TUNED_WORDS};
-use crate::optim::{Recipe, RecipeError};
+use crate::optim::Recipe;
 use crate::pack::{CRC, Pack};
-use crate::replay::Replay;
+use crate::replay::{Policy, Replay};
 use crate::requant::{self, TunedTail};
-use crate::step::{self, Buffers, StepError};
-use crate::store::StoreError;
-use crate::tail::{PackedTail, Tail, TailError};
+use crate::step::{self, Buffers};
+use crate::tail::{PackedTail, Tail};
 use crate::trunk;
-use rand_core::{Rng, SeedableRng};
+pub use accept::{Acceptance, Judgement};
+pub use best::Best;
+pub use error::TunerError;
+use features::{load, write_features};
+use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
-
-/// Why a call of [`Tuner`] did not do what it was asked; the tuner is as it was before.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum TunerError {
-    /// The arena is too small for pack and recipe.
-    #[error("arena has {found} bytes, this pack and recipe take {needed}")]
-    ArenaTooSmall {
-        /// Bytes needed.
-        needed: usize,
-        /// Bytes given.
-        found: usize,
-    },
-    /// The arena does not start on a 16-byte boundary.
-    #[error("arena is not 16-byte aligned; use `flatmin::Arena`")]
-    ArenaMisaligned,
-    /// The pack cannot be trained.
-    #[error(transparent)]
-    Tail(#[from] TailError),
-    /// A hyperparameter is out of range.
-    #[error(transparent)]
-    Recipe(#[from] RecipeError),
-    /// An input of the wrong length.
-    #[error("input has {found} values, the network takes {expected}")]
-    InputLength {
-        /// Elements of the network's input.
-        expected: usize,
-        /// Elements given.
-        found: usize,
-    },
-    /// A label that the network has no output for.
-    #[error("label {label} is out of range, the network has classes 0 to {last}")]
-    Label {
-        /// The label.
-        label: usize,
-        /// The highest label allowed.
-        last: usize,
-    },
-    /// No sample was observed.
-    #[error("there is no labelled sample to tune on; observe some first")]
-    NoSamples,
-    /// [`Tuner::step`] without [`Tuner::start`], or after the last step.
-    #[error("no tuning run is under way; start one first")]
-    NotRunning,
-    /// A tuned classification before [`Tuner::requantize`].
-    #[error("there is no tuned tail yet; requantize after tuning")]
-    NotTuned,
-    /// A loss or gradient was NaN or infinite; the run has ended, the weights are those of the step before.
-    #[error(transparent)]
-    Step(#[from] StepError),
-    /// The store refused or failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+pub use suspects::Suspect;
 
 /// Which tail answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -76,7 +33,7 @@ pub enum TunerError {
 pub enum Version {
     /// The tail as packed.
     Factory,
-    /// The tail that [`Tuner::requantize`] made last.
+    /// The tail that [`Tuner::requantize`] made or [`Tuner::accept`] accepted last.
     Tuned,
 }
 
@@ -135,8 +92,8 @@ struct Run {
 /// A pretrained network, its trainable tail and the samples to tune it on, in one caller-owned arena.
 ///
 /// The order of calls: [`observe`](Self::observe) labelled samples, [`start`](Self::start) a run,
-/// [`step`](Self::step) until it is finished, [`requantize`](Self::requantize), then
-/// [`classify`](Self::classify). Each does bounded work; nothing waits, nothing allocates.
+/// [`step`](Self::step) until it is finished, [`accept`](Self::accept), which takes the tuned tail if it is the
+/// better one, or [`requantize`](Self::requantize), which takes it in any case, then [`classify`](Self::classify). Each does bounded work; nothing waits, nothing allocates.
 #[derive(Debug)]
 pub struct Tuner<'a> {
     pack: Pack<'a>,
@@ -146,9 +103,18 @@ pub struct Tuner<'a> {
     weights: &'a mut [f32],
     velocity: &'a mut [f32],
     gradient: &'a mut [f32],
+    /// Empty unless the recipe that the arena was planned for keeps the best.
+    best_weights: &'a mut [f32],
+    best: Option<Best>,
     tuned: TunedTail<'a>,
     replay: Replay<'a>,
+    /// Mean losses of the samples after `losses_of` epochs; empty unless the arena was planned for them.
+    losses: &'a mut [f32],
+    losses_of: u16,
+    /// In a run that holds samples out: `trained` slots to train on, then `held_out` slots to judge with.
     order: &'a mut [u16],
+    trained: usize,
+    held_out: usize,
     scratch: &'a mut [f32],
     /// The features of one sample, gathered; empty where they lie in one place.
     latent: &'a mut [i8],
@@ -195,6 +161,7 @@ impl<'a> Tuner<'a> {
         let (mut rest, mut at) = (arena, 0);
         let mut take = |part| region::<f32>(&mut rest, &mut at, part).ok_or(too_small);
         let (weights, velocity, gradient) = (take(plan.weights)?, take(plan.velocity)?, take(plan.gradient)?);
+        let best_weights = take(plan.best)?;
         let words = sizes.tail_outputs * TUNED_WORDS;
         let words_region = Region { offset: plan.tuned_tail.offset, bytes: words * 4 };
         let weights_region = Region { offset: words_region.offset + words * 4, bytes: sizes.tail_weights };
@@ -202,9 +169,16 @@ impl<'a> Tuner<'a> {
         let tuned_weights = region(&mut rest, &mut at, weights_region).ok_or(too_small)?;
         let latents = region(&mut rest, &mut at, plan.replay).ok_or(too_small)?;
         let labels = region(&mut rest, &mut at, plan.labels).ok_or(too_small)?;
+        let class_counts = region(&mut rest, &mut at, plan.class_counts).ok_or(too_small)?;
+        let losses = region(&mut rest, &mut at, plan.losses).ok_or(too_small)?;
         let order = region(&mut rest, &mut at, plan.order).ok_or(too_small)?;
         let scratch = region(&mut rest, &mut at, plan.scratch).ok_or(too_small)?;
         let latent = region(&mut rest, &mut at, plan.latent).ok_or(too_small)?;
+        let length = sizes.feature_length;
+        let replay = match recipe.replay_policy {
+            Policy::Oldest => Replay::new(latents, labels, length),
+            Policy::Balanced => Replay::balanced(latents, labels, length, class_counts, recipe.seed),
+        };
         let mut tuner = Self {
             pack,
             tail,
@@ -213,9 +187,15 @@ impl<'a> Tuner<'a> {
             weights,
             velocity,
             gradient,
+            best_weights,
+            best: None,
             tuned: TunedTail::new(tuned_words, tuned_weights),
-            replay: Replay::new(latents, labels, sizes.feature_length),
+            replay,
+            losses,
+            losses_of: 0,
             order,
+            trained: 0,
+            held_out: 0,
             scratch,
             latent,
             run: None,
@@ -229,14 +209,15 @@ impl<'a> Tuner<'a> {
     pub fn factory_reset(&mut self) {
         requant::dequantize(&self.pack, self.weights);
         self.tuned.clear();
-        self.run = None;
+        (self.run, self.best) = (None, None);
         self.macs = 0;
     }
 
     /// Forgets the samples.
     pub fn forget(&mut self) {
         self.replay.clear();
-        self.run = None;
+        (self.trained, self.held_out, self.losses_of) = (0, 0, 0);
+        (self.run, self.best) = (None, None);
     }
 
     /// The network.
@@ -257,6 +238,21 @@ impl<'a> Tuner<'a> {
     /// Labelled samples held.
     pub fn samples(&self) -> usize {
         self.replay.len()
+    }
+
+    /// Labelled samples that the arena holds.
+    pub fn capacity(&self) -> usize {
+        self.replay.capacity()
+    }
+
+    /// Epoch of the run under way, from 0.
+    pub fn epoch(&self) -> Option<u16> {
+        self.run.as_ref().map(|run| run.epoch)
+    }
+
+    /// Whether there is a tuned tail to classify with.
+    pub fn is_tuned(&self) -> bool {
+        !self.tuned.is_empty()
     }
 
     /// The f32 parameters, layer after layer: weights `[outputs, inputs]`, biases.
@@ -319,7 +315,8 @@ impl<'a> Tuner<'a> {
         }
     }
 
-    /// Runs the trunk on a labelled sample and keeps its latent; the oldest gives way when the replay is full.
+    /// Runs the trunk on a labelled sample and keeps its latent; when the replay is full, a sample gives way as
+    /// [`Recipe::replay_policy`] has it, with [`Policy::Balanced`] sometimes this very one.
     ///
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::Label`].
@@ -328,9 +325,11 @@ impl<'a> Tuner<'a> {
         self.latent(input)?;
         self.macs += self.pack.trunk_macs();
         if self.tail.chain().is_some() {
-            self.replay.push(self.pack.feature().of(int8(self.scratch)), label);
+            let slot = self.replay.push(self.pack.feature().of(int8(self.scratch)), label);
+            self.forget_loss(slot);
         } else {
-            self.replay.push(self.latent, label);
+            let slot = self.replay.push(self.latent, label);
+            self.forget_loss(slot);
         }
         Ok(())
     }
@@ -346,8 +345,13 @@ impl<'a> Tuner<'a> {
     /// A bad recipe, one that needs a larger arena or replay than this tuner has, or no samples.
     pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
         recipe.check()?;
-        let fits = Recipe { replay_capacity: self.recipe.replay_capacity, ..recipe };
-        if step::stores_perturbation(&self.tail, &recipe) && self.gradient.len() < self.tail.parameters() {
+        let Recipe { replay_capacity, replay_policy, .. } = self.recipe;
+        let fits = Recipe { replay_capacity, replay_policy, ..recipe };
+        let parameters = self.tail.parameters();
+        let stored = step::stores_perturbation(&self.tail, &recipe);
+        let too_long = |wanted: bool, buffer: &[f32]| wanted && buffer.len() < parameters;
+        let lossless = recipe.sample_losses && self.losses.len() < self.replay.capacity();
+        if too_long(stored, self.gradient) || too_long(recipe.keep_best, self.best_weights) || lossless {
             let needed = MemoryPlan::new(&self.pack.sizes(), &fits).total_bytes();
             return Err(TunerError::ArenaTooSmall { needed, found: self.arena_bytes });
         }
@@ -356,7 +360,17 @@ impl<'a> Tuner<'a> {
         }
         self.recipe = fits;
         self.velocity.fill(0.0);
-        let steps_an_epoch = self.replay.len().div_ceil(usize::from(recipe.minibatch).max(1));
+        (self.trained, self.held_out) = (self.replay.len(), 0);
+        if recipe.held_out > 0.0 {
+            let classes = self.tail.classes();
+            self.trained = order::split(self.order, self.replay.labels(), classes, recipe.held_out);
+            self.held_out = self.replay.len() - self.trained;
+        }
+        (self.best, self.losses_of) = (None, 0);
+        if recipe.keep_best {
+            self.keep_if_best(0)?;
+        }
+        let steps_an_epoch = self.trained.div_ceil(usize::from(recipe.minibatch).max(1));
         self.run = Some(Run {
             random: Pcg32::seed_from_u64(recipe.seed),
             epoch: 0,
@@ -365,7 +379,7 @@ impl<'a> Tuner<'a> {
             step: 0,
             steps: u32::try_from(steps_an_epoch).unwrap_or(u32::MAX).saturating_mul(u32::from(recipe.epochs)),
         });
-        crate::fmt::info!("tuning on {} samples, {} epochs", self.replay.len(), recipe.epochs);
+        crate::fmt::info!("tuning on {} samples, {} epochs", self.trained, recipe.epochs);
         Ok(())
     }
 
@@ -377,7 +391,10 @@ impl<'a> Tuner<'a> {
         let recipe = self.recipe;
         let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
         if run.position == 0 {
-            run.samples = shuffle(self.order, self.replay.len(), &mut run.random);
+            run.samples = match self.held_out {
+                0 => order::shuffle(self.order, self.replay.len(), &mut run.random),
+                _ => order::shuffle_again(self.order, self.trained, &mut run.random),
+            };
         }
         let end = (run.position + usize::from(recipe.minibatch)).min(run.samples);
         let batch = self.order.get(run.position..end).unwrap_or(&[]);
@@ -385,7 +402,7 @@ impl<'a> Tuner<'a> {
         let (pack, replay) = (self.pack, &self.replay);
         let buffers = Buffers {
             weights: self.weights,
-            velocity: self.velocity,
+            velocity: self.velocity.get_mut(..self.tail.parameters()).unwrap_or(&mut []),
             gradient: self.gradient,
             workspace: self.scratch,
         };
@@ -397,7 +414,7 @@ impl<'a> Tuner<'a> {
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
-                self.run = None;
+                self.end_run();
                 return Err(error.into());
             }
         };
@@ -413,46 +430,16 @@ impl<'a> Tuner<'a> {
             (run.position, run.epoch) = (0, epoch + 1);
         }
         let finished = epoch_finished && run.epoch >= recipe.epochs;
+        if epoch_finished && recipe.sample_losses {
+            self.take_losses(epoch + 1);
+        }
+        if epoch_finished && recipe.keep_best {
+            self.keep_if_best(epoch + 1)?;
+        }
         if finished {
-            self.run = None;
+            self.end_run();
         }
         let (loss, rise) = (outcome.loss, outcome.rise);
         Ok(StepReport { epoch, loss, rise, learning_rate, epoch_finished, finished })
-    }
-}
-
-/// Writes the order of one epoch over `count` samples: a Fisher-Yates shuffle of 0, 1, 2, ... Returns how many.
-fn shuffle(order: &mut [u16], count: usize, random: &mut Pcg32) -> usize {
-    let count = count.min(order.len());
-    for (slot, index) in order.iter_mut().zip(0..) {
-        *slot = index;
-    }
-    for i in (1..count).rev() {
-        // Multiply-shift bounding (Lemire 2019, without rejection: the bias is below 2^-16 here).
-        let j = (u64::from(random.next_u32()) * (i as u64 + 1)) >> 32;
-        order.swap(i, j as usize);
-    }
-    count
-}
-
-/// Writes a latent as the tail's features; returns the label.
-fn load(replay: &Replay, slot: usize, pack: &Pack, features: &mut [f32]) -> usize {
-    let Some((latent, label)) = replay.get(slot) else { return 0 };
-    write_features(pack, latent, features);
-    usize::from(label)
-}
-
-/// `unit * (q - zero_point)` of every element. The unit is the tensor's scale, and a chain's that of the pack.
-fn write_features(pack: &Pack, latent: &[i8], features: &mut [f32]) {
-    let (mut latent, mut features) = (latent, features);
-    for tensor in pack.features() {
-        let unit = if pack.tail_is_chain() { pack.feature_unit() } else { tensor.affine.scale };
-        let (own, behind) = latent.split_at(tensor.len().min(latent.len()));
-        let (own_features, features_behind) =
-            core::mem::take(&mut features).split_at_mut_checked(own.len()).unwrap_or_default();
-        for (feature, &q) in own_features.iter_mut().zip(own) {
-            *feature = unit * (i32::from(q) - tensor.affine.zero_point) as f32;
-        }
-        (latent, features) = (behind, features_behind);
     }
 }

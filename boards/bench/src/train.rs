@@ -181,8 +181,12 @@ fn run_layer(board: &mut impl Board, layer: Layer, pass: Pass, memory: &mut [f32
         (Pass::WeightGradient, true) => {
             (measured(board, || depthwise::backward_weights(shape, 0.5, x, y, w)), &*w)
         }
-        (Pass::InputGradient, false) => (measured(board, || conv2d::backward_input(shape, w, y, Sink::Overwrite, x)), &*x),
-        (Pass::InputGradient, true) => (measured(board, || depthwise::backward_input(shape, w, y, Sink::Overwrite, x)), &*x),
+        (Pass::InputGradient, false) => {
+            (measured(board, || conv2d::backward_input(shape, w, y, Sink::Overwrite, x)), &*x)
+        }
+        (Pass::InputGradient, true) => {
+            (measured(board, || depthwise::backward_input(shape, w, y, Sink::Overwrite, x)), &*x)
+        }
     };
     Some((ticks, crc32(result)))
 }

@@ -5,33 +5,127 @@ use anyhow::{Result, bail};
 /// A board that QEMU emulates and a crate in `boards` runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Board {
-    /// QEMU's name of the machine.
-    pub machine: &'static str,
+    /// What `--board` calls it.
+    pub name: &'static str,
     /// Its processor, for people.
     pub processor: &'static str,
     /// The crate, by its folder in `boards`.
     pub package: &'static str,
     /// The Rust target.
     pub target: &'static str,
-    /// Nanoseconds that a tick of the firmware's clock takes.
-    pub nanoseconds_a_tick: u64,
+    /// rustc's name of the processor; empty for the target's own.
+    pub(super) cpu: &'static str,
+    /// The emulator, QEMU's name of the machine, and what else it is to be told.
+    pub(super) qemu: &'static [&'static str],
+    /// Bytes of the flash that a file can stand for; 0 without any.
+    pub(super) flash_bytes: u64,
+    /// RAM for arena, link frames and statics.
+    pub ram_bytes: usize,
+    /// RAM of its own for the stack: not part of the other.
+    pub stack_apart: bool,
+    /// Serial ports of the machine in front of the one that the firmware uses.
+    pub(super) other_ports: usize,
+    /// Ticks a second of the board's clock in QEMU, where that does not follow what the firmware sets; else `None`.
+    pub(super) hertz: Option<u32>,
 }
 
+const ARM_M4F: &str = "thumbv7em-none-eabihf";
+const ARM_V8M: &str = "thumbv8m.main-none-eabihf";
+
 /// All of them: a board that is added here and has its crate in `boards` can be emulated.
-pub const BOARDS: [Board; 2] = [
+pub const BOARDS: [Board; 7] = [
     Board {
-        machine: "mps2-an386",
+        name: "mps2-an386",
         processor: "Cortex-M4F",
-        package: "qemu-mps2",
-        target: "thumbv7em-none-eabihf",
-        nanoseconds_a_tick: 40,
+        package: "qemu-cortex-m",
+        target: ARM_M4F,
+        cpu: "",
+        qemu: &["qemu-system-arm", "mps2-an386"],
+        flash_bytes: 0,
+        ram_bytes: 4 << 20,
+        stack_apart: false,
+        other_ports: 0,
+        hertz: None,
     },
     Board {
-        machine: "mps2-an500",
+        name: "mps2-an500",
         processor: "Cortex-M7",
-        package: "qemu-mps2",
-        target: "thumbv7em-none-eabihf",
-        nanoseconds_a_tick: 40,
+        package: "qemu-cortex-m",
+        target: ARM_M4F,
+        cpu: "",
+        qemu: &["qemu-system-arm", "mps2-an500"],
+        flash_bytes: 0,
+        ram_bytes: 4 << 20,
+        stack_apart: false,
+        other_ports: 0,
+        hertz: None,
+    },
+    Board {
+        name: "mps2-an505",
+        processor: "Cortex-M33",
+        package: "qemu-cortex-m",
+        target: ARM_V8M,
+        cpu: "cortex-m33",
+        qemu: &["qemu-system-arm", "mps2-an505"],
+        flash_bytes: 0,
+        ram_bytes: 4 << 20,
+        stack_apart: false,
+        other_ports: 0,
+        hertz: None,
+    },
+    Board {
+        name: "mps3-an547",
+        processor: "Cortex-M55",
+        package: "qemu-cortex-m",
+        target: ARM_V8M,
+        cpu: "cortex-m55",
+        qemu: &["qemu-system-arm", "mps3-an547"],
+        flash_bytes: 0,
+        ram_bytes: 2 << 20,
+        stack_apart: false,
+        other_ports: 0,
+        hertz: None,
+    },
+    // The very executable that a board of this name is flashed with. QEMU lets the core run at 168 MHz.
+    Board {
+        name: "netduinoplus2",
+        processor: "Cortex-M4F, STM32F405",
+        package: "stm32f405",
+        target: ARM_M4F,
+        cpu: "",
+        qemu: &["qemu-system-arm", "netduinoplus2"],
+        flash_bytes: 0,
+        ram_bytes: 128 << 10,
+        stack_apart: true,
+        other_ports: 1,
+        hertz: Some(168_000_000),
+    },
+    // The very executable that a board of this name is flashed with. QEMU lets the core run at 168 MHz.
+    Board {
+        name: "olimex-stm32-h405",
+        processor: "Cortex-M4F, STM32F405",
+        package: "stm32f405",
+        target: ARM_M4F,
+        cpu: "",
+        qemu: &["qemu-system-arm", "olimex-stm32-h405"],
+        flash_bytes: 0,
+        ram_bytes: 128 << 10,
+        stack_apart: true,
+        other_ports: 1,
+        hertz: Some(168_000_000),
+    },
+    Board {
+        name: "riscv32-virt",
+        processor: "riscv32imafc",
+        package: "qemu-riscv32",
+        target: "riscv32imafc-unknown-none-elf",
+        cpu: "",
+        qemu: &["qemu-system-riscv32", "virt", "-bios", "none"],
+        flash_bytes: 32 << 20,
+        ram_bytes: 1 << 20,
+        stack_apart: false,
+        other_ports: 0,
+        hertz: None,
     },
 ];
 
@@ -39,22 +133,23 @@ impl Board {
     /// QEMU's `-icount shift=` and what it makes of an instruction: 2^shift nanoseconds.
     pub(super) const ICOUNT_SHIFT: u32 = 6;
 
-    /// The board that QEMU calls `machine`.
+    /// The board called `name`.
     ///
     /// # Errors
     /// An unknown name, with those that are known.
-    pub fn named(machine: &str) -> Result<Self> {
-        match BOARDS.iter().find(|board| board.machine == machine) {
+    pub fn named(name: &str) -> Result<Self> {
+        match BOARDS.iter().find(|board| board.name == name) {
             Some(board) => Ok(*board),
             None => {
-                let known = BOARDS.map(|board| format!("{} ({})", board.machine, board.processor));
-                bail!("no board `{machine}`; there are {}", known.join(", "))
+                let known = BOARDS.map(|board| format!("{} ({})", board.name, board.processor));
+                bail!("no board `{name}`; there are {}", known.join(", "))
             }
         }
     }
 
-    /// Instructions that ran in so many ticks of the firmware's clock, to about 2 ticks.
-    pub(super) fn instructions(&self, ticks: u64) -> u64 {
-        (ticks * self.nanoseconds_a_tick) >> Self::ICOUNT_SHIFT
+    /// Instructions that ran in so many ticks of a clock of so many hertz, to about 2 ticks.
+    pub(super) fn instructions(ticks: u64, hertz: u32) -> u64 {
+        let nanoseconds = u128::from(ticks) * 1_000_000_000 / u128::from(hertz.max(1));
+        (nanoseconds >> Self::ICOUNT_SHIFT) as u64
     }
 }

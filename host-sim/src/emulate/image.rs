@@ -30,7 +30,7 @@ impl Image {
         std::fs::create_dir_all(&target_folder)?;
         let (capacity, batch) = (recipe.replay_capacity, recipe.sharpness_batch);
         // Runs at the same time do not meet in a file unless it is the same.
-        let name = format!("{}-{:08x}-{capacity}-{batch}", board.package, flatmin::crc32(pack));
+        let name = format!("{}-{:08x}-{capacity}-{batch}", board.name, flatmin::crc32(pack));
         let pack_path = target_folder.join(&name).with_extension("pack");
         if std::fs::read(&pack_path).ok().as_deref() != Some(pack) {
             std::fs::write(&pack_path, pack)?;
@@ -43,12 +43,16 @@ impl Image {
         for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "RUSTC"] {
             cargo.env_remove(variable);
         }
+        if !board.cpu.is_empty() {
+            cargo.env("CARGO_ENCODED_RUSTFLAGS", format!("-Ctarget-cpu={}", board.cpu));
+        }
         // Between a build and the reading of its executable no other build may come.
         let _building = BUILDING.lock();
         let status = cargo
             .args(["build", "--release", "--quiet", "--target", board.target])
             .current_dir(root.join("boards").join(board.package))
             .env("CARGO_TARGET_DIR", &target_folder)
+            .env("FLATMIN_BOARD", board.name)
             .env("FLATMIN_PACK", &pack_path)
             .env("FLATMIN_REPLAY_CAPACITY", capacity.to_string())
             .env("FLATMIN_SHARPNESS_BATCH", batch.to_string())
@@ -64,16 +68,24 @@ impl Image {
         Ok(Self { board, path, bytes })
     }
 
-    /// RAM that the linker has given to statics, in bytes: all writable sections.
+    /// Where the executable lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// RAM that the linker has given to statics, in bytes: all writable sections but the stack's, which riscv-rt
+    /// gives all that is left.
     ///
     /// # Errors
     /// Bytes that are not an ELF file.
     pub fn static_ram_bytes(&self) -> Result<usize> {
         let file = object::File::parse(self.bytes.as_slice())?;
         let needed = u64::from(elf::SHF_ALLOC | elf::SHF_WRITE);
-        let writable = file.sections().filter(
-            |section| matches!(section.flags(), SectionFlags::Elf { sh_flags } if sh_flags & needed == needed),
-        );
+        let writable = file.sections().filter(|section| {
+            let flags = section.flags();
+            matches!(flags, SectionFlags::Elf { sh_flags } if sh_flags & needed == needed)
+                && section.name() != Ok(".stack")
+        });
         Ok(usize::try_from(writable.map(|section| section.size()).sum::<u64>())?)
     }
 

@@ -8,7 +8,7 @@ use flatmin::pack::format::{node, operator as code, value};
 use std::collections::HashMap;
 
 /// What of a layer is trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Trains {
     /// Weights and biases.
     #[default]
@@ -42,9 +42,34 @@ impl TailPlan {
         Self { layers, trains: Vec::new() }
     }
 
+    /// Such as `3 layers: biases, nothing, all`, or the bare number where all is trained.
+    pub fn summary(&self) -> String {
+        if self.trains.is_empty() {
+            return self.layers.to_string();
+        }
+        let each = (0..self.layers).map(|layer| match self.trains(layer) {
+            Trains::All => "all",
+            Trains::Biases => "biases",
+            Trains::Nothing => "nothing",
+        });
+        format!("{}: {}", self.layers, each.collect::<Vec<_>>().join(", "))
+    }
+
     /// What of layer `layer` of the tail is trained.
     pub fn trains(&self, layer: usize) -> Trains {
         self.trains.get(layer).copied().unwrap_or_default()
+    }
+}
+
+impl From<usize> for TailPlan {
+    fn from(layers: usize) -> Self {
+        Self::of(layers)
+    }
+}
+
+impl From<&TailPlan> for TailPlan {
+    fn from(plan: &TailPlan) -> Self {
+        plan.clone()
     }
 }
 

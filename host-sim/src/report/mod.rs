@@ -90,6 +90,29 @@ pub struct TuningRun {
     pub confusion_factory: Vec<Vec<u32>>,
     /// The same after tuning, int8.
     pub confusion_tuned: Vec<Vec<u32>>,
+    /// What the held-out samples said, where there were some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+/// Whether a tuned tail was taken, and why: the int8 tails on the samples that were held out from tuning.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Verdict {
+    /// The tuned tail was better; else the factory's was kept, and every figure of the run is the factory tail's.
+    pub accepted: bool,
+    /// Samples held out.
+    pub samples: u32,
+    /// Accuracy of the factory tail on them.
+    pub factory_accuracy: f32,
+    /// Its cross-entropy.
+    pub factory_loss: f32,
+    /// Accuracy of the tuned tail.
+    pub tuned_accuracy: f32,
+    /// Its cross-entropy.
+    pub tuned_loss: f32,
+    /// Epochs after which the run's best weights were seen, where they are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_epochs: Option<u16>,
 }
 
 /// Tuning runs that belong together, and what they have in common.

@@ -29,6 +29,7 @@ pub(super) fn run(subject: &str, method: &str) -> TuningRun {
         curve: Vec::new(),
         confusion_factory: Vec::new(),
         confusion_tuned: Vec::new(),
+        verdict: None,
     }
 }
 

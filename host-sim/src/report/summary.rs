@@ -73,6 +73,8 @@ pub struct MethodSummary {
     pub ram: Vec<(String, usize)>,
     /// All RAM of a firmware as announced, of the same run.
     pub ram_announced_bytes: Option<usize>,
+    /// Runs whose tuned tail was accepted, and runs that held samples out to judge it; `None` where none did.
+    pub accepted: Option<(usize, usize)>,
     /// The one run's CRC-32; of several, the CRC-32 of their little-endian CRCs in order.
     pub weights_crc32: u32,
 }
@@ -179,6 +181,8 @@ fn summarize(method: &str, runs: &[&TuningRun], baseline: &[&TuningRun]) -> Meth
         rounded_mean(&runs.iter().filter_map(|run| value(run)).collect::<Vec<_>>())
     };
     let macs: Vec<u64> = runs.iter().map(|run| run.macs).collect();
+    let judged: Vec<bool> = runs.iter().filter_map(|run| Some(run.verdict?.accepted)).collect();
+    let accepted = judged.iter().filter(|&&accepted| accepted).count();
     let first_rho = runs.first().map(|run| run.rho);
     MethodSummary {
         method: method.to_owned(),
@@ -199,6 +203,7 @@ fn summarize(method: &str, runs: &[&TuningRun], baseline: &[&TuningRun]) -> Meth
         instructions_step: counted(|run| run.instructions_step),
         ram: largest.map_or_else(Vec::new, |run| run.ram.clone()),
         ram_announced_bytes: largest.and_then(|run| run.ram_announced_bytes),
+        accepted: Some((accepted, judged.len())).filter(|_| !judged.is_empty()),
         weights_crc32: combined_crc32(runs.iter().map(|run| run.weights_crc32)),
     }
 }

@@ -28,6 +28,11 @@ impl Summary {
         if !instructions.is_empty() {
             text.push_str(&format!("\n{}\n", trimmed(&self.by_method("instructions", instructions))));
         }
+        if self.methods.iter().any(|m| m.accepted.is_some_and(|(accepted, of)| accepted < of)) {
+            text.push_str(
+                "\n Not accepted: no better on the held-out samples; the factory's tail was kept.\n",
+            );
+        }
         if self.subjects > 1 {
             text.push_str(&format!(
                 "\n Means over {} subjects ± standard error; differences are paired by subject.\n",
@@ -46,6 +51,8 @@ impl Summary {
         header.extend(compared.then_some("vs SGD, pp"));
         header.extend(["loss", "sharpness", "RAM, bytes", "MACs"]);
         header.extend(counted.then_some("instr."));
+        let judged = self.methods.iter().any(|m| m.accepted.is_some());
+        header.extend(judged.then_some("accepted"));
         header.push("CRC-32");
 
         let mut table = plain(&header);
@@ -54,7 +61,7 @@ impl Summary {
         row.resize(header.len(), NOTHING.to_owned());
         table.add_row(aligned(row));
         for method in &self.methods {
-            table.add_row(aligned(method_row(method, compared, counted)));
+            table.add_row(aligned(method_row(method, compared, counted, judged)));
         }
         table
     }
@@ -89,7 +96,7 @@ impl fmt::Display for Summary {
 }
 
 /// The cells of one method.
-fn method_row(method: &MethodSummary, compared: bool, counted: bool) -> Vec<String> {
+fn method_row(method: &MethodSummary, compared: bool, counted: bool, judged: bool) -> Vec<String> {
     let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
     let mut row = vec![
         method_label(method),
@@ -107,6 +114,13 @@ fn method_row(method: &MethodSummary, compared: bool, counted: bool) -> Vec<Stri
     ]);
     if counted {
         row.push(or_nothing(method.instructions.map(si)));
+    }
+    if judged {
+        row.push(or_nothing(method.accepted.map(|(accepted, of)| match (accepted, of) {
+            (1, 1) => "yes".to_owned(),
+            (0, 1) => "kept factory".to_owned(),
+            _ => format!("{accepted} of {of}"),
+        })));
     }
     row.push(crc(method.weights_crc32));
     row

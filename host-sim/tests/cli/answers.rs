@@ -41,6 +41,30 @@ fn tune_prints_one_object_with_the_promised_fields() {
 }
 
 #[test]
+fn a_tail_may_begin_at_a_convolution_and_be_sparse() {
+    let folder = Folder::new();
+    let small = "tune --wearer 2 --epochs 2 --windows-per-class 2 --layers 4 --json";
+    let whole = folder.json(small);
+    check_fields(&whole, &["sgd", "sam", "asam"]);
+    let sparse = folder.json(&format!("{small} --train biases,nothing,biases,all"));
+    check_fields(&sparse, &["sgd", "sam", "asam"]);
+    folder.write("m.tflite", bundled());
+    let cuts = folder.json("inspect m.tflite --json");
+    let of = |layers: u64| {
+        let cuts = cuts["cuts"].as_array().unwrap();
+        cuts.iter().find(|cut| cut["layers"] == layers).unwrap()["tail_parameters"].as_u64().unwrap()
+    };
+    assert_eq!(whole["runs"][0]["tail_parameters"], of(4));
+    let last = 64 * 7 + 7;
+    assert_eq!(of(1), last);
+    let found = sparse["runs"][0]["tail_parameters"].as_u64().unwrap();
+    assert!(
+        found > last + 64 && found < last + 64 + 128,
+        "{found}: the biases of two layers, and the last one"
+    );
+}
+
+#[test]
 fn the_main_job_prints_one_object_too() {
     let folder = Folder::new();
     let object = folder.json("--method sam --epochs 1 --json");
@@ -200,4 +224,46 @@ fn a_reader_that_stops_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Held-out samples decide: what the table says, and what the figures of a run are then.
+#[test]
+fn a_tuned_tail_that_is_not_better_leaves_the_factory_in_force() {
+    let folder = Folder::new();
+    let plain = folder.json("tune --wearer 2 --epochs 3 --json");
+    assert!(
+        plain["runs"][0].get("accepted").is_none()
+            && plain["runs"][0]["subjects"][0].get("verdict").is_none()
+    );
+    let factory = plain["factory_accuracy"].as_f64().unwrap();
+
+    let judged = folder.json("tune --wearer 2 --held-out 0.2 --keep-best --json");
+    check_fields(&judged, &["sgd", "sam", "asam"]);
+    let ruined = "tune --wearer 2 --method sgd --held-out 0.2 --learning-rate 5 --epochs 2";
+    let kept = folder.json(&format!("{ruined} --json"));
+    for run in judged["runs"].as_array().unwrap().iter().chain(kept["runs"].as_array().unwrap()) {
+        let verdict = &run["subjects"][0]["verdict"];
+        let of = |name: &str| verdict[name].as_f64().unwrap();
+        let accuracies = (of("tuned_accuracy"), of("factory_accuracy"));
+        let better = accuracies.0 > accuracies.1
+            || accuracies.0 == accuracies.1 && of("tuned_loss") < of("factory_loss");
+        assert_eq!(verdict["accepted"], better);
+        assert_eq!(verdict["samples"], 14, "two of nine windows of each of seven classes");
+        assert_eq!(
+            (&run["accepted"], &run["kept_factory"]),
+            (&u8::from(better).into(), &u8::from(!better).into())
+        );
+        if !better {
+            assert_eq!(run["accuracy_int8"].as_f64().unwrap(), factory);
+        }
+    }
+    assert_eq!(kept["runs"][0]["kept_factory"], 1, "a learning rate of 5 helps nobody");
+    assert_eq!(judged["runs"][0]["accepted"], 1, "{judged}");
+    folder
+        .run(ruined)
+        .success()
+        .stdout(contains("kept factory").and(contains("the factory's tail was kept")));
+    let refused = folder.run("emulate --held-out 0.2");
+    refused.failure().stderr(contains("--held-out and --keep-best are for `flatmin tune` alone"));
+    folder.run("tune --held-out 0.6").failure().stderr(contains("must be from 0 to 0.5"));
 }

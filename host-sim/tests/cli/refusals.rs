@@ -151,6 +151,13 @@ fn layers() {
     refused(&folder, "pack m.tflite --layers 8 -o out.pack", &["m.tflite: ", too_deep]);
     refused(&folder, "tune m.tflite --layers 8 --data x.npy y.npy", &["m.tflite: ", too_deep]);
     refused(&folder, "tune --layers 8", &["wearer 1: ", too_deep]);
+    refused(
+        &folder,
+        "pack m.tflite --layers 2 --train nothing,nothing -o out.pack",
+        &["m.tflite: ", "cannot train nothing"],
+    );
+    refused(&folder, "tune --layers 1 --train all,all", &["--train names 2 layers, the tail has 1"]);
+    misused("tune --train some", &["'some' for '--train", "[possible values: all, biases, nothing]"]);
     misused("tune --layers 0", &["'--layers <LAYERS>'", "0 is not in 1.."]);
 
     // The loss differentiates bare logits; the schema's 1, 2 and 3 are ReLU, ReLU_N1_TO_1 and ReLU6.

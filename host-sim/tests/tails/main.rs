@@ -2,6 +2,7 @@
 //! by finite differences.
 
 mod kitchen_sink;
+mod over_the_link;
 mod reference;
 
 use flatmin::tail::{PackedTail, Tail, Target};

@@ -13,7 +13,13 @@ pub(super) fn check_tail(pack: &Pack) -> Result<(), PackError> {
     if pack.trunk_operators() >= pack.operator_count() {
         return if pack.tail_is_chain() { Ok(()) } else { Err(PackError::Header("nodes without a tail")) };
     }
-    if pack.tail_is_chain() { check_chain(pack) } else { check_nodes(pack) }
+    match pack.operators().graph() {
+        _ if pack.tail_is_chain() => check_chain(pack),
+        Some(code) => (code.check)(pack),
+        None => Err(PackError::Header(
+            "its tail's code is not in this build: name the pack that it was built with",
+        )),
+    }
 }
 
 /// A chain of fully connected operators from the feature to the output, a softmax at most behind.
@@ -45,7 +51,7 @@ fn check_chain(pack: &Pack) -> Result<(), PackError> {
 }
 
 /// Nodes over values: every array inside the workspace, every node's arrays apart from one another.
-fn check_nodes(pack: &Pack) -> Result<(), PackError> {
+pub(crate) fn check_nodes(pack: &Pack) -> Result<(), PackError> {
     let last = pack.operator(pack.operator_count() - 1);
     let softmax = last.kind == operator::SOFTMAX;
     let operators = pack.operator_count() - pack.trunk_operators();

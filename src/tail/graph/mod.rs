@@ -37,6 +37,13 @@ impl<'p> GraphTail<'p> {
     /// All nodes at `parameters`, for the features at the front of `workspace`. Calls `see(layer, lowest, highest)`
     /// with the range of every trained layer's output.
     pub fn forward(&self, parameters: &[f32], workspace: &mut [f32], mut see: impl FnMut(usize, f32, f32)) {
+        // Validation lets no pack through whose tail has no code.
+        if let Some(code) = self.pack.operators().graph() {
+            (code.forward)(&self.pack, parameters, workspace, &mut see);
+        }
+    }
+
+    fn forward_all(&self, parameters: &[f32], workspace: &mut [f32], see: &mut dyn FnMut(usize, f32, f32)) {
         let mut layer = 0;
         for node in self.pack.nodes() {
             self.forward_node(&node, parameters, workspace);
@@ -235,6 +242,30 @@ impl<'p> GraphTail<'p> {
     }
 }
 
+/// [`GraphTail::forward`], for `trunk::GraphCode`.
+pub(crate) fn forward_nodes(
+    pack: &Pack,
+    parameters: &[f32],
+    workspace: &mut [f32],
+    see: &mut dyn FnMut(usize, f32, f32),
+) {
+    GraphTail { pack: *pack }.forward_all(parameters, workspace, see);
+}
+
+/// The backward pass, likewise.
+pub(crate) fn backward_nodes(
+    pack: &Pack,
+    parameters: &[f32],
+    scale: f32,
+    bias: BiasTreatment,
+    workspace: &mut [f32],
+    gradient: &mut [f32],
+) {
+    for node in pack.nodes().rev() {
+        GraphTail { pack: *pack }.backward_node(&node, parameters, scale, bias, workspace, gradient);
+    }
+}
+
 pub(crate) fn is_weighted(kind: u16) -> bool {
     [operator::CONV_2D, operator::DEPTHWISE_CONV_2D, operator::FULLY_CONNECTED].contains(&kind)
 }
@@ -308,8 +339,8 @@ impl Tail for GraphTail<'_> {
         workspace: &mut [f32],
         gradient: &mut [f32],
     ) {
-        for node in self.pack.nodes().rev() {
-            self.backward_node(&node, parameters, scale, bias, workspace, gradient);
+        if let Some(code) = self.pack.operators().graph() {
+            (code.backward)(&self.pack, parameters, scale, bias, workspace, gradient);
         }
     }
 

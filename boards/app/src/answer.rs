@@ -1,0 +1,322 @@
+//! What each request does.
+
+use crate::Board;
+use crate::fmt::{debug, info, warn};
+use flatmin::store::StoreError;
+use flatmin::wire::{self, Request, Response};
+use flatmin::{Tuner, TunerError, Version, as_int8};
+
+/// Tuner and board, and what lasts from one request to the next.
+#[derive(Debug)]
+pub(crate) struct Application<'a, 'p, B> {
+    tuner: &'a mut Tuner<'p>,
+    board: &'a mut B,
+    /// Number of the record that came into force last.
+    sequence: Option<u32>,
+    /// What the button stands for.
+    label: Option<u16>,
+}
+
+const NO_STORE: Response = Response::Refused("this board has no store");
+
+impl<'a, 'p, B: Board> Application<'a, 'p, B> {
+    pub fn new(tuner: &'a mut Tuner<'p>, board: &'a mut B) -> Self {
+        let mut application = Self { tuner, board, sequence: None, label: None };
+        application.restore();
+        application
+    }
+
+    pub fn tuner(&self) -> &Tuner<'p> {
+        self.tuner
+    }
+
+    /// Puts the newest whole record in force, else the factory tail.
+    fn restore(&mut self) {
+        let Some((store, flash)) = self.board.store() else { return };
+        self.sequence = match self.tuner.restore(&store, flash) {
+            Ok(recovery) => {
+                for (slot, state) in (0u8..).zip(recovery.slots()) {
+                    info!("slot {=u8}: {}", slot, state);
+                }
+                recovery.in_force().map(|record| record.sequence)
+            }
+            Err(error) => {
+                warn!("the store cannot be used, factory tail in force: {}", error);
+                self.tuner.factory_reset();
+                None
+            }
+        };
+    }
+
+    /// Carries a request out; `latent` holds a latent, `part` a part of a tail.
+    pub fn answer<'r>(&mut self, request: Request, latent: &mut [u8], part: &'r mut [u8]) -> Response<'r> {
+        self.board.busy(true);
+        let response = self.carry_out(request, latent, part).unwrap_or_else(|error| refusal(error));
+        self.board.busy(false);
+        response
+    }
+
+    fn carry_out<'r>(
+        &mut self,
+        request: Request,
+        latent: &mut [u8],
+        part: &'r mut [u8],
+    ) -> Result<Response<'r>, TunerError> {
+        let start = self.board.ticks();
+        Ok(match request {
+            Request::Identify => self.identity(),
+            Request::Observe { label, input } => {
+                self.tuner.observe(as_int8(input), label.into())?;
+                self.done(start)
+            }
+            Request::Start(recipe) => {
+                self.tuner.start(recipe)?;
+                self.done(start)
+            }
+            Request::Requantize => {
+                self.tuner.requantize()?;
+                self.done(start)
+            }
+            Request::Forget => {
+                self.tuner.forget();
+                self.tuner.factory_reset();
+                self.sequence = None;
+                self.done(start)
+            }
+            Request::Step => self.step(start)?,
+            Request::Judge { label, input } => judge(self.tuner, label, as_int8(input), latent)?,
+            Request::Summarize { rho } => Response::Summary {
+                weights_crc32: self.tuner.weights_crc32(),
+                macs: self.tuner.macs(),
+                sharpness: self.tuner.evaluate(rho)?.sharpness,
+                stack_bytes: self.board.stack_bytes(),
+            },
+            Request::Label(label) => {
+                self.label = label;
+                self.done(start)
+            }
+            Request::Classify { input } => self.classify(as_int8(input), start)?,
+            Request::Measure { rho } => {
+                let means = self.tuner.evaluate(rho)?;
+                Response::Metrics {
+                    samples: short(self.tuner.samples()),
+                    epoch: self.tuner.epoch(),
+                    loss: means.loss,
+                    accuracy: means.accuracy,
+                    sharpness: means.sharpness,
+                }
+            }
+            Request::Commit => match self.board.store() {
+                Some((store, flash)) => {
+                    self.sequence = Some(self.tuner.commit(&store, flash)?.sequence);
+                    self.in_force(start)
+                }
+                None => NO_STORE,
+            },
+            Request::RollBack => self.roll_back(start)?,
+            Request::FactoryReset => self.factory_reset(start)?,
+            Request::Slot(slot) => match self.board.store() {
+                Some((store, flash)) => {
+                    let found = store.recover(flash, self.tuner.pack().crc32())?;
+                    match found.slots().get(usize::from(slot)) {
+                        Some(state) => Response::Slot(*state),
+                        None => Response::Refused("the store has no such slot"),
+                    }
+                }
+                None => NO_STORE,
+            },
+            Request::Trace { first, input } => trace(self.tuner, first.into(), as_int8(input), part)?,
+            Request::PullTail { offset } => {
+                let count = self.tuner.read_tail(size(offset), part)?;
+                let length = self.tuner.tail_bytes() as u32;
+                Response::Tail { length, bytes: part.get(..count).unwrap_or(&[]) }
+            }
+            Request::PushTail { offset, bytes } => {
+                self.tuner.write_tail(size(offset), bytes)?;
+                self.sequence = None;
+                self.done(start)
+            }
+            Request::AdoptTail { layers, crc32 } => {
+                self.sequence = None;
+                self.tuner.adopt_tail(layers, crc32)?;
+                self.in_force(start)
+            }
+            _ => Response::Refused("unknown request"),
+        })
+    }
+
+    fn identity(&mut self) -> Response<'static> {
+        let slots = self.board.store().map_or(0, |(store, _)| store.slots());
+        let sizes = self.tuner.pack().sizes();
+        Response::Identity {
+            version: wire::VERSION,
+            pack_crc32: self.tuner.pack().crc32(),
+            arena_bytes: self.tuner.arena_bytes() as u32,
+            input_length: sizes.input_length as u32,
+            capacity: short(self.tuner.capacity()),
+            samples: short(self.tuner.samples()),
+            weights_crc32: self.tuner.weights_crc32(),
+            tuned: self.tuner.is_tuned(),
+            sequence: self.sequence,
+            slots: u8::try_from(slots).unwrap_or(u8::MAX),
+            hertz: self.board.hertz(),
+            board: self.board.name(),
+        }
+    }
+
+    fn ticks_since(&mut self, start: u32) -> u32 {
+        self.board.ticks().wrapping_sub(start)
+    }
+
+    fn done(&mut self, start: u32) -> Response<'static> {
+        Response::Done { ticks: self.ticks_since(start) }
+    }
+
+    fn in_force(&mut self, start: u32) -> Response<'static> {
+        let ticks = self.ticks_since(start);
+        Response::InForce { sequence: self.sequence, weights_crc32: self.tuner.weights_crc32(), ticks }
+    }
+
+    fn step(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
+        let report = self.tuner.step()?;
+        let ticks = self.ticks_since(start);
+        let (epoch, loss) = (report.epoch, report.loss);
+        let (epoch_finished, finished) = (report.epoch_finished, report.finished);
+        if epoch_finished {
+            debug!("epoch {}: loss {=f32} in its last minibatch", epoch, loss);
+        }
+        if finished {
+            info!("tuned: weights {=u32:#010x}", self.tuner.weights_crc32());
+        }
+        Ok(Response::Stepped { epoch, loss, epoch_finished, finished, ticks })
+    }
+
+    fn classify(&mut self, input: &[i8], start: u32) -> Result<Response<'static>, TunerError> {
+        let tuned = self.tuner.is_tuned();
+        let version = if tuned { Version::Tuned } else { Version::Factory };
+        let (class, output) = largest(self.tuner.classify(input, version)?);
+        let kept = match self.label {
+            Some(label) if self.board.pressed() => {
+                self.tuner.observe(input, label.into())?;
+                true
+            }
+            _ => false,
+        };
+        Ok(Response::Classified { class, output, tuned, kept, ticks: self.ticks_since(start) })
+    }
+
+    fn roll_back(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
+        let Some((store, flash)) = self.board.store() else { return Ok(NO_STORE) };
+        match self.tuner.roll_back(&store, flash) {
+            Ok(recovery) => self.sequence = recovery.in_force().map(|record| record.sequence),
+            Err(error) => return Err(self.after(error)),
+        }
+        Ok(self.in_force(start))
+    }
+
+    fn factory_reset(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
+        match self.board.store() {
+            Some((store, flash)) => {
+                if let Err(error) = self.tuner.factory_reset_stored(&store, flash) {
+                    return Err(self.after(error));
+                }
+            }
+            None => self.tuner.factory_reset(),
+        }
+        self.sequence = None;
+        Ok(self.in_force(start))
+    }
+
+    /// After a failure in the middle of a change the store decides what is in force.
+    fn after(&mut self, error: TunerError) -> TunerError {
+        if error != TunerError::Store(StoreError::NothingToRollBack) {
+            self.restore();
+        }
+        error
+    }
+}
+
+fn size(offset: u32) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
+fn short(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+fn refusal(error: TunerError) -> Response<'static> {
+    use TunerError as E;
+    warn!("refused: {}", error);
+    Response::Refused(match error {
+        E::InputLength { .. } => "input of the wrong length",
+        E::Label { .. } => "label out of range",
+        E::NoSamples => "no samples to tune on",
+        E::NotRunning => "no tuning run under way",
+        E::NotTuned => "no tuned tail yet",
+        E::Step(_) => "loss or gradient not finite",
+        E::Recipe(_) => "recipe out of range",
+        E::Store(StoreError::NothingToRollBack) => "nothing was committed that could be rolled back",
+        E::Store(StoreError::SlotTooSmall { .. }) => "the store's slots are too small for this tail",
+        E::Store(StoreError::WornOut { .. }) => "the store's flash is worn out",
+        E::Store(_) => "the store's flash failed",
+        E::ArenaTooSmall { .. } => "arena too small for this recipe",
+        E::TailRange { .. } => "bytes outside of the tail",
+        E::TailDamaged => "not the tail that was announced; the factory tail is in force",
+        _ => "refused",
+    })
+}
+
+/// All that is asked of a test sample, from one run of the trunk; `keep` holds a latent.
+fn judge(
+    tuner: &mut Tuner,
+    label: u16,
+    input: &[i8],
+    keep: &mut [u8],
+) -> Result<Response<'static>, TunerError> {
+    let latent = tuner.latent(input)?;
+    let keep = keep.get_mut(..latent.len()).unwrap_or(&mut []);
+    for (keep, &value) in keep.iter_mut().zip(latent) {
+        *keep = value.cast_unsigned();
+    }
+    let latent = as_int8(keep);
+    let (factory, _) = largest(tuner.classify_latent(latent, Version::Factory)?);
+    let tuned_int8 = match tuner.classify_latent(latent, Version::Tuned) {
+        Ok(output) => Some(largest(output).0),
+        Err(TunerError::NotTuned) => None,
+        Err(error) => return Err(error),
+    };
+    let score = tuner.score_latent(latent, label.into())?;
+    Ok(Response::Judged { factory, tuned_f32: score.class as u16, tuned_int8, loss: score.loss })
+}
+
+/// The checksums of the operators from `first` on, as many as `part` holds.
+fn trace<'r>(
+    tuner: &mut Tuner,
+    first: usize,
+    input: &[i8],
+    part: &'r mut [u8],
+) -> Result<Response<'r>, TunerError> {
+    let (mut operators, mut bytes) = (0, 0);
+    let mut places = part.as_chunks_mut::<4>().0.iter_mut();
+    tuner.trace(input, |index, crc32| {
+        operators = index.saturating_add(1);
+        if index >= first
+            && let Some(place) = places.next()
+        {
+            *place = crc32.to_le_bytes();
+            bytes += place.len();
+        }
+    })?;
+    Ok(Response::Checksums { operators: short(operators), crc32s: part.get(..bytes).unwrap_or(&[]) })
+}
+
+/// Class and value of the largest output; the first among equals.
+fn largest(output: &[i8]) -> (u16, i8) {
+    let mut best = (0, i8::MIN);
+    for (class, &value) in (0u16..).zip(output) {
+        if value > best.1 {
+            best = (class, value);
+        }
+    }
+    best
+}

@@ -1,0 +1,226 @@
+//! What the application wants of a board, and what it makes do without.
+
+use core::convert::Infallible;
+use embedded_hal::digital::{ErrorType, InputPin, OutputPin};
+use embedded_storage::nor_flash::{self, NorFlash, ReadNorFlash};
+use flatmin::store::Store;
+
+/// What a board gives beside its link. [`Hardware`] makes one of the parts that a chip's crates give.
+pub trait Board {
+    /// Where the store lies; [`NoFlash`] without one.
+    type Flash: NorFlash;
+
+    /// The board's name, for people; up to 32 bytes.
+    fn name(&self) -> &'static str;
+    /// A free-running clock; differences of neighbouring readings are meaningful.
+    fn ticks(&mut self) -> u32;
+    /// Ticks a second of that clock.
+    fn hertz(&self) -> u32;
+    /// The largest stack seen so far, in bytes; 0 if the board cannot tell.
+    fn stack_bytes(&mut self) -> u32 {
+        0
+    }
+    /// Where tuned tails are kept.
+    fn store(&mut self) -> Option<(Store, &mut Self::Flash)> {
+        None
+    }
+    /// Work begins or has ended: for a status LED.
+    fn busy(&mut self, _busy: bool) {}
+    /// Whether the button for labels is pressed.
+    fn pressed(&mut self) -> bool {
+        false
+    }
+}
+
+/// A free-running clock.
+pub trait Clock {
+    /// Ticks so far, wrapping.
+    fn ticks(&mut self) -> u32;
+    /// Ticks a second.
+    fn hertz(&self) -> u32;
+}
+
+/// A [`Board`] of drivers: a clock, and what else there is.
+///
+/// ```
+/// use flatmin_app::{Board, Clock, Hardware};
+/// struct Timer(u32);
+/// impl Clock for Timer {
+///     fn ticks(&mut self) -> u32 {
+///         self.0 += 1;
+///         self.0
+///     }
+///     fn hertz(&self) -> u32 {
+///         1_000_000
+///     }
+/// }
+/// let mut board = Hardware::new("bare", Timer(0));
+/// assert!(board.store().is_none() && !board.pressed());
+/// assert_eq!(board.ticks(), 1);
+/// ```
+#[derive(Debug)]
+pub struct Hardware<C, F = NoFlash, L = NoPin, B = NoPin> {
+    name: &'static str,
+    clock: C,
+    stack: fn() -> u32,
+    store: Option<(Store, F)>,
+    led: L,
+    button: B,
+}
+
+impl<C: Clock> Hardware<C> {
+    /// A board with a clock and nothing else.
+    pub fn new(name: &'static str, clock: C) -> Self {
+        Self { name, clock, stack: || 0, store: None, led: NoPin, button: NoPin }
+    }
+}
+
+impl<C, F, L, B> Hardware<C, F, L, B> {
+    /// With what tells the largest stack so far, in bytes.
+    pub fn with_stack(self, stack: fn() -> u32) -> Self {
+        Self { stack, ..self }
+    }
+
+    /// With flash that keeps tuned tails, where `store` says.
+    pub fn with_store<G: NorFlash>(self, store: Store, flash: G) -> Hardware<C, G, L, B> {
+        let Self { name, clock, stack, led, button, .. } = self;
+        Hardware { name, clock, stack, store: Some((store, flash)), led, button }
+    }
+
+    /// With a status LED that is lit by a high pin while there is work; see [`ActiveLow`].
+    pub fn with_led<M: OutputPin>(self, led: M) -> Hardware<C, F, M, B> {
+        let Self { name, clock, stack, store, button, .. } = self;
+        Hardware { name, clock, stack, store, led, button }
+    }
+
+    /// With a button that makes its pin high; see [`ActiveLow`].
+    pub fn with_button<M: InputPin>(self, button: M) -> Hardware<C, F, L, M> {
+        let Self { name, clock, stack, store, led, .. } = self;
+        Hardware { name, clock, stack, store, led, button }
+    }
+}
+
+impl<C: Clock, F: NorFlash, L: OutputPin, B: InputPin> Board for Hardware<C, F, L, B> {
+    type Flash = F;
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn ticks(&mut self) -> u32 {
+        self.clock.ticks()
+    }
+
+    fn hertz(&self) -> u32 {
+        self.clock.hertz()
+    }
+
+    fn stack_bytes(&mut self) -> u32 {
+        (self.stack)()
+    }
+
+    fn store(&mut self) -> Option<(Store, &mut F)> {
+        self.store.as_mut().map(|(store, flash)| (*store, flash))
+    }
+
+    fn busy(&mut self, busy: bool) {
+        // A pin that fails is no reason to stop.
+        let _ = self.led.set_state(busy.into());
+    }
+
+    fn pressed(&mut self) -> bool {
+        self.button.is_high().unwrap_or(false)
+    }
+}
+
+/// A pin whose low level means lit or pressed.
+#[derive(Debug)]
+pub struct ActiveLow<P>(
+    /// The pin.
+    pub P,
+);
+
+impl<P: ErrorType> ErrorType for ActiveLow<P> {
+    type Error = P::Error;
+}
+
+impl<P: OutputPin> OutputPin for ActiveLow<P> {
+    fn set_low(&mut self) -> Result<(), P::Error> {
+        self.0.set_high()
+    }
+
+    fn set_high(&mut self) -> Result<(), P::Error> {
+        self.0.set_low()
+    }
+}
+
+impl<P: InputPin> InputPin for ActiveLow<P> {
+    fn is_high(&mut self) -> Result<bool, P::Error> {
+        self.0.is_low()
+    }
+
+    fn is_low(&mut self) -> Result<bool, P::Error> {
+        self.0.is_high()
+    }
+}
+
+/// No LED, or a button that is never pressed.
+#[derive(Debug)]
+pub struct NoPin;
+
+impl ErrorType for NoPin {
+    type Error = Infallible;
+}
+
+impl OutputPin for NoPin {
+    fn set_low(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn set_high(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+impl InputPin for NoPin {
+    fn is_high(&mut self) -> Result<bool, Infallible> {
+        Ok(false)
+    }
+
+    fn is_low(&mut self) -> Result<bool, Infallible> {
+        Ok(true)
+    }
+}
+
+/// No flash to keep tails in: there is no value of this type.
+#[derive(Debug)]
+pub enum NoFlash {}
+
+impl nor_flash::ErrorType for NoFlash {
+    type Error = Infallible;
+}
+
+impl ReadNorFlash for NoFlash {
+    const READ_SIZE: usize = 1;
+
+    fn read(&mut self, _: u32, _: &mut [u8]) -> Result<(), Infallible> {
+        match *self {}
+    }
+
+    fn capacity(&self) -> usize {
+        match *self {}
+    }
+}
+
+impl NorFlash for NoFlash {
+    const WRITE_SIZE: usize = 1;
+    const ERASE_SIZE: usize = 1;
+
+    fn erase(&mut self, _: u32, _: u32) -> Result<(), Infallible> {
+        match *self {}
+    }
+
+    fn write(&mut self, _: u32, _: &[u8]) -> Result<(), Infallible> {
+        match *self {}
+    }
+}

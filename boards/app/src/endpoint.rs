@@ -1,0 +1,81 @@
+//! The device's end of the link, byte by byte.
+
+use crate::answer::Application;
+use crate::fmt::warn;
+use crate::{Board, Buffers};
+use flatmin::Tuner;
+use flatmin::wire::{self, Request, Response, TAIL_PART_BYTES, WireError};
+
+/// Bytes of a framed [`Response::Damaged`].
+const DAMAGED_BYTES: usize = 16;
+
+/// Keeps the rules of [`wire`].
+#[derive(Debug)]
+pub struct Endpoint<'a, 'p, B> {
+    application: Application<'a, 'p, B>,
+    buffers: Buffers<'a>,
+    /// Bytes of the frame that is coming in; beyond the buffer, they are counted alone.
+    length: usize,
+    /// Number and length of the answer that lies in the buffer.
+    answered: Option<(u32, usize)>,
+    damaged: [u8; DAMAGED_BYTES],
+}
+
+impl<'a, 'p, B: Board> Endpoint<'a, 'p, B> {
+    /// An endpoint in front of `tuner`, with the newest whole tail of the board's store in force. The log says which,
+    /// and of each slot why.
+    pub fn new(tuner: &'a mut Tuner<'p>, board: &'a mut B, buffers: Buffers<'a>) -> Self {
+        let application = Application::new(tuner, board);
+        Self { application, buffers, length: 0, answered: None, damaged: [0; DAMAGED_BYTES] }
+    }
+
+    /// The tuner behind it.
+    pub fn tuner(&self) -> &Tuner<'p> {
+        self.application.tuner()
+    }
+
+    /// Takes a byte from the line; returns what is to be sent, if anything.
+    pub fn take(&mut self, byte: u8) -> Option<&[u8]> {
+        if let Some(place) = self.buffers.request.get_mut(self.length) {
+            *place = byte;
+        }
+        self.length = self.length.saturating_add(1);
+        if byte != 0 {
+            return None;
+        }
+        let length = core::mem::take(&mut self.length);
+        if length == 1 {
+            return None;
+        }
+        // One that opens a session is carried out again.
+        let answered = self.answered.map(|(last, _)| last).filter(|&last| last != wire::OPENING);
+        // A frame that did not fit is answered as damaged: an empty one.
+        let received = self.buffers.request.get_mut(..length).unwrap_or(&mut []);
+        let mut part = [0; TAIL_PART_BYTES];
+        let (sequence, response) = match wire::decode::<Request>(received) {
+            Ok((sequence, _)) | Err(WireError::Unknown { sequence }) if answered == Some(sequence) => {
+                return self.last_answer();
+            }
+            Ok((wire::OPENING, request)) if request != Request::Identify => {
+                (wire::OPENING, Response::Refused("a session begins with identify"))
+            }
+            Ok((sequence, request)) => {
+                (sequence, self.application.answer(request, self.buffers.body, &mut part))
+            }
+            Err(WireError::Unknown { sequence }) => (sequence, Response::Refused("unknown request")),
+            Err(error) => {
+                warn!("a request was not understood: {}", error);
+                let mut scratch = [0; DAMAGED_BYTES];
+                let frame = wire::encode(wire::OPENING, &Response::Damaged, &mut scratch, &mut self.damaged);
+                return frame.ok().map(|frame| &*frame);
+            }
+        };
+        let frame = wire::encode(sequence, &response, self.buffers.body, self.buffers.response);
+        self.answered = Some((sequence, frame.map_or(0, |frame| frame.len())));
+        self.last_answer()
+    }
+
+    fn last_answer(&self) -> Option<&[u8]> {
+        self.answered.and_then(|(_, length)| self.buffers.response.get(..length))
+    }
+}

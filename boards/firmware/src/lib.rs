@@ -1,0 +1,72 @@
+//! The application with its model and its memory: what every board's crate runs.
+//!
+//! The model is the pack that the environment variable `FLATMIN_PACK` names when the firmware is compiled; the bundled
+//! one without it. Arena and link buffers are statics of exactly the size that it takes.
+
+#![no_std]
+#![deny(unsafe_code, missing_docs)]
+
+#[allow(unsafe_code)] // the linker's symbols
+pub mod stack;
+
+use embedded_io::{Read, Write};
+use embedded_storage::nor_flash::NorFlash;
+use flatmin::store::Contents;
+use flatmin::{Arena, Operators, Pack, PackError, Recipe, Sizes, Tuner, TunerError};
+use flatmin_app::{Board, Buffers, link_bytes};
+use static_cell::ConstStaticCell;
+
+static PACK: &[u8] = flatmin::include_pack!(concat!(env!("OUT_DIR"), "/model.pack"));
+/// The linker leaves the kernels out that this pack does not use.
+static OPERATORS: Operators = Operators::of(PACK);
+/// The model's sizes.
+pub const SIZES: Sizes = Sizes::of(PACK);
+/// What decides the arena's size; the rest of a recipe comes over the link.
+pub const RECIPE: Recipe = include!(concat!(env!("OUT_DIR"), "/recipe.rs"));
+
+static ARENA: ConstStaticCell<Arena<{ SIZES.train_bytes(&RECIPE) }>> = ConstStaticCell::new(Arena::new());
+static LINK: ConstStaticCell<[u8; link_bytes(&SIZES)]> = ConstStaticCell::new([0; link_bytes(&SIZES)]);
+
+/// Why [`run`] has returned.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Stopped<E> {
+    /// The pack that the firmware was built with is damaged.
+    #[error("the pack: {0}")]
+    Pack(PackError),
+    /// The pack cannot be trained.
+    #[error("the tuner: {0}")]
+    Tuner(TunerError),
+    /// The link reported an error.
+    #[error("the link: {0}")]
+    Link(E),
+    /// The link has ended.
+    #[error("the link has ended")]
+    Ended,
+    /// Called a second time.
+    #[error("the application runs once")]
+    Twice,
+}
+
+/// Bytes of a slot that keeps the whole of the model's tail, for the board's `Store`.
+pub const fn slot_bytes<F: NorFlash>() -> u32 {
+    SIZES.slot_bytes::<F>(Contents::Int8AndF32)
+}
+
+/// Runs the application over `link` for as long as that lasts.
+pub fn run<L: Read + Write>(link: &mut L, board: &mut impl Board) -> Stopped<L::Error> {
+    let pack = match Pack::with_operators(PACK, &OPERATORS) {
+        Ok(pack) => pack,
+        Err(error) => return Stopped::Pack(error),
+    };
+    let (Some(arena), Some(memory)) = (ARENA.try_take(), LINK.try_take()) else { return Stopped::Twice };
+    let mut tuner = match Tuner::new(pack, RECIPE, arena.bytes()) {
+        Ok(tuner) => tuner,
+        Err(error) => return Stopped::Tuner(error),
+    };
+    let Some(buffers) = Buffers::new(&SIZES, memory) else { return Stopped::Twice };
+    match flatmin_app::serve(&mut tuner, link, board, buffers) {
+        Ok(()) => Stopped::Ended,
+        Err(error) => Stopped::Link(error),
+    }
+}

@@ -1,0 +1,43 @@
+//! Panics and faults end the emulator at once, with a failure, rather than hang: panic-probe logs the panic and
+//! raises a hard fault.
+
+use core::convert::Infallible;
+use cortex_m_rt::{ExceptionFrame, exception};
+use flatmin_firmware::Stopped;
+#[cfg(not(feature = "no-panic"))]
+use panic_probe as _;
+
+// SAFETY: it does not return.
+#[exception]
+unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
+    #[cfg(feature = "defmt")]
+    defmt::error!("stopped at {=u32:#010x}", frame.pc());
+    #[cfg(not(feature = "defmt"))]
+    let _ = frame;
+    end()
+}
+
+/// Logs why the firmware cannot go on, and ends the emulator with a failure.
+pub fn stop(why: Stopped<Infallible>) -> ! {
+    #[cfg(feature = "defmt")]
+    defmt::error!("cannot go on: {}", why);
+    #[cfg(not(feature = "defmt"))]
+    let _ = why;
+    end()
+}
+
+/// Ends the emulator with a failure.
+pub fn end() -> ! {
+    semihosting::process::exit(1)
+}
+
+/// There is no such function: where the compiler cannot show that no panic is reached, the linker reports it missing.
+#[cfg(feature = "no-panic")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    unsafe extern "C" {
+        fn a_panic_can_be_reached() -> !;
+    }
+    // SAFETY: never linked.
+    unsafe { a_panic_can_be_reached() }
+}

@@ -1,0 +1,82 @@
+//! flatmin on an STM32F405 (Netduino Plus 2, Olimex STM32-H405): USART2 on PA2 and PA3 with 115,200 baud, tuned tails in
+//! the last two flash sectors, logs through RTT. 16 MHz, from the chip's own oscillator. QEMU 10.0 crashes when firmware
+//! resets USART1, as the HAL does, and has no oscillator but this one.
+
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)] // reads the flash where it is mapped
+mod sectors;
+
+use cortex_m_rt::entry;
+#[cfg(feature = "defmt")]
+use defmt_rtt as _;
+use embedded_hal_nb::serial::{Read as _, Write as _};
+use embedded_io::{ErrorKind, ErrorType, Read, Write};
+use flatmin::store::Store;
+use flatmin_app::Hardware;
+use flatmin_firmware::{run, slot_bytes, stack};
+use flatmin_systick::SysTick;
+use panic_probe as _;
+use sectors::Sectors;
+use stm32f4xx_hal::flash::{FlashExt, LockedFlash};
+use stm32f4xx_hal::pac::{self, USART2};
+use stm32f4xx_hal::prelude::*;
+use stm32f4xx_hal::rcc::Config;
+use stm32f4xx_hal::serial::Serial;
+
+/// Sectors 10 and 11, a slot each.
+const STORE: Store = Store::new(0x000C_0000, slot_bytes::<Sectors>(), 2);
+
+/// The HAL's USART, byte by byte.
+struct Link(Serial<USART2>);
+
+impl ErrorType for Link {
+    type Error = ErrorKind;
+}
+
+impl Read for Link {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
+        let Some(first) = buffer.first_mut() else { return Ok(0) };
+        // A byte that came too late or with noise is a damaged frame: the desktop sends it again.
+        while let Err(nb::Error::WouldBlock | nb::Error::Other(_)) = self.0.read().map(|byte| *first = byte) {
+        }
+        Ok(1)
+    }
+}
+
+impl Write for Link {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+        let Some(&first) = bytes.first() else { return Ok(0) };
+        nb::block!(self.0.write(first)).map_err(|_| ErrorKind::Other)?;
+        Ok(1)
+    }
+
+    fn flush(&mut self) -> Result<(), ErrorKind> {
+        nb::block!(self.0.flush()).map_err(|_| ErrorKind::Other)
+    }
+}
+
+#[entry]
+fn main() -> ! {
+    if let (Some(chip), Some(core)) = (pac::Peripherals::take(), cortex_m::Peripherals::take()) {
+        let mut rcc = chip.RCC.freeze(Config::hsi());
+        let clock = SysTick::new(core.SYST, rcc.clocks.hclk().raw());
+        let pins = chip.GPIOA.split(&mut rcc);
+        let led = chip.GPIOC.split(&mut rcc).pc12.into_push_pull_output();
+        let mut flash = LockedFlash::new(chip.FLASH);
+        let mut board = Hardware::new("stm32f405", clock)
+            .with_stack(stack::high_water_bytes)
+            .with_store(STORE, Sectors(flash.unlocked()))
+            .with_led(led);
+        if let Ok(serial) = Serial::new(chip.USART2, (pins.pa2, pins.pa3), 115_200.bps(), &mut rcc) {
+            let _why = run(&mut Link(serial), &mut board);
+            #[cfg(feature = "defmt")]
+            defmt::error!("cannot go on: {}", defmt::Debug2Format(&_why));
+        }
+    }
+    loop {
+        cortex_m::asm::wfi();
+    }
+}

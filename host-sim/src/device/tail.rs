@@ -1,0 +1,101 @@
+//! A device's tuned tail as a file: the record that a store would keep, byte by byte as `flatmin::store::record`
+//! specifies it for words of 4 bytes. It is the difference to the pack alone, and useless without it.
+
+use super::Device;
+use crate::flash::Flash;
+use crate::link::Answer;
+use anyhow::{Context, Result, bail, ensure};
+use embedded_storage::nor_flash::NorFlash;
+use flatmin::store::record::LAYER_BYTES;
+use flatmin::store::{Contents, Description, Store, record};
+use flatmin::tail::MAX_LAYERS;
+use flatmin::wire::{Request, TAIL_PART_BYTES};
+
+type Pages = Flash<4, 4096>;
+
+/// Two slots, each large enough for a record of so many bytes; the first holds the file.
+fn pages(record_bytes: usize) -> (Store, Pages) {
+    let slot = record_bytes.next_multiple_of(Pages::ERASE_SIZE);
+    (Store::new(0, slot as u32, 2), Pages::new(2 * slot / Pages::ERASE_SIZE))
+}
+
+/// Bytes of a record around a payload of `length` bytes.
+fn record_bytes(length: usize) -> usize {
+    (record::header::BYTES + length).next_multiple_of(Pages::WRITE_SIZE) + record::TRAILER_BYTES
+}
+
+/// Pulls the tuned tail; the bytes of its file.
+///
+/// # Errors
+/// A device without a tuned tail.
+pub fn backup(device: &mut Device, mut progress: impl FnMut(usize, usize)) -> Result<Vec<u8>> {
+    let identity = device.identify()?;
+    let mut payload = Vec::new();
+    loop {
+        let request = Request::PullTail { offset: u32::try_from(payload.len())? };
+        let Answer::Tail { length, bytes } = device.ask(&request)? else {
+            bail!("the device did not answer with a part of its tail");
+        };
+        payload.extend_from_slice(&bytes);
+        let length = usize::try_from(length)?;
+        progress(payload.len(), length);
+        if payload.len() >= length {
+            break;
+        }
+        ensure!(!bytes.is_empty(), "the device's tail ends at byte {} of {length}", payload.len());
+    }
+    let bytes = record_bytes(payload.len());
+    let (store, mut flash) = pages(bytes);
+    let description = Description {
+        pack_crc32: identity.pack_crc32,
+        contents: Contents::Int8AndF32,
+        weights_crc32: identity.weights_crc32,
+    };
+    let record = store.commit(&mut flash, &description, &[&payload])?;
+    let start = record.slot * store.slot_bytes() as usize;
+    Ok(flash.bytes()[start..start + bytes].to_vec())
+}
+
+/// Pushes the tail that [`backup`] made; the CRC-32 of its weights.
+///
+/// # Errors
+/// A damaged file, one of another pack, and what the device refuses.
+pub fn restore(device: &mut Device, file: &[u8], mut progress: impl FnMut(usize, usize)) -> Result<u32> {
+    let identity = device.identify()?;
+    let (store, mut flash) = pages(file.len().max(record_bytes(0)));
+    flash.bytes_mut()[..file.len()].copy_from_slice(file);
+    let recovery = store.recover(&mut flash, identity.pack_crc32)?;
+    let Some(found) = recovery.in_force() else {
+        bail!("no tail for this device: {}", recovery.slots()[0]);
+    };
+    ensure!(
+        found.contents == Contents::Int8AndF32,
+        "the file has no f32 weights: only what `flatmin device backup` writes can be restored"
+    );
+    let mut payload = vec![0; usize::try_from(found.length)?];
+    store.read(&mut flash, &found, &mut [&mut payload])?;
+    // The description of the layers goes last: with it the tail comes into force.
+    let layers = layer_bytes(device)?;
+    let (front, rest) = payload.split_at_checked(layers).context("the file's tail is too short")?;
+    for (index, bytes) in rest.chunks(TAIL_PART_BYTES).enumerate() {
+        let offset = layers + index * TAIL_PART_BYTES;
+        device.ask(&Request::PushTail { offset: u32::try_from(offset)?, bytes })?;
+        progress(offset + bytes.len(), payload.len());
+    }
+    let crc32 = flatmin::crc32(&payload);
+    match device.ask(&Request::AdoptTail { layers: front, crc32 })? {
+        Answer::InForce { weights_crc32, .. } if weights_crc32 == found.weights_crc32 => Ok(weights_crc32),
+        other => bail!("the device answers {other:?} instead of the tail that it was given"),
+    }
+}
+
+/// Bytes of the description in front of the tail: the device refuses a part that begins before its end, and what it
+/// refuses changes nothing.
+fn layer_bytes(device: &mut Device) -> Result<usize> {
+    for bytes in (1..=MAX_LAYERS).map(|layers| layers * LAYER_BYTES) {
+        if device.ask(&Request::PushTail { offset: bytes as u32, bytes: &[] }).is_ok() {
+            return Ok(bytes);
+        }
+    }
+    bail!("the device takes no tail")
+}

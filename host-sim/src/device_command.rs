@@ -1,0 +1,384 @@
+//! `flatmin device`: what a device on a line is asked, and what is shown of its answers.
+
+use crate::arguments::TuneOptions;
+use crate::{log_sink, print, show, user_subject};
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand, value_parser};
+use flatmin::Recipe;
+use flatmin::wire::Request;
+use host_sim::device::{self, Device, Progress};
+use host_sim::emulate::{Answer, Firmware, Options};
+use host_sim::link::LinkError;
+use host_sim::output::write_file;
+use host_sim::report::Report;
+use host_sim::tuning::{SHARPNESS_RHO, Subject, method_name, sized, tune};
+use host_sim::wearers::WEARERS;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The device, and what is wanted of it.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true)]
+pub struct DeviceArguments {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Args)]
+struct Connection {
+    #[command(flatten)]
+    place: Place,
+    /// Baud rate of --port
+    #[arg(long, default_value_t = 115_200, global = true)]
+    baud: u32,
+    /// With --qemu: a file with the contents of the board's flash, made where there is none
+    #[arg(long, value_name = "FILE", requires = "qemu")]
+    flash: Option<PathBuf>,
+    /// With --qemu: write the firmware's log here (default: standard error)
+    #[arg(long, value_name = "FILE", requires = "qemu")]
+    log: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Place {
+    /// A serial port, for instance /dev/ttyACM0
+    #[arg(long)]
+    port: Option<String>,
+    /// A device behind a socket
+    #[arg(long, value_name = "HOST:PORT")]
+    tcp: Option<String>,
+    /// Build the firmware around the model and start it in QEMU
+    #[arg(long, value_name = "BOARD")]
+    qemu: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+struct Source {
+    /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
+    #[arg(long, requires = "data")]
+    model: Option<PathBuf>,
+    /// As for tune
+    #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "model")]
+    data: Vec<PathBuf>,
+    /// The held-out wearer, 1 to 10
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64), conflicts_with = "model")]
+    wearer: u16,
+    #[command(flatten)]
+    options: TuneOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Board, pack, samples, the tail in force, and what lies in the store's slots
+    Info(Source),
+    /// Send the samples, tune there, and check that the weights are the simulation's
+    Tune {
+        /// Keep the last method's tail in the device's flash
+        #[arg(long)]
+        commit: bool,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Classify test samples with the tail in force
+    Classify(Source),
+    /// Keep the tuned tail in the device's flash
+    Commit(Source),
+    /// Take the last commit back
+    RollBack(Source),
+    /// Back to the factory tail, in flash, too
+    FactoryReset(Source),
+    /// Loss, accuracy and sharpness over the samples that the device keeps, again and again
+    Monitor {
+        /// Seconds from one to the next
+        #[arg(long, default_value_t = 1.0)]
+        interval: f64,
+        /// How often (default: until interrupted)
+        #[arg(long)]
+        count: Option<u64>,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Write the tuned tail into a file
+    Backup {
+        /// Where to
+        #[arg(short, long)]
+        output: PathBuf,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Put a tail from a file in force
+    Restore {
+        /// What backup wrote
+        input: PathBuf,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Where device and simulation part, operator by operator
+    Diff {
+        /// Which of the test samples
+        #[arg(long, default_value_t = 0)]
+        sample: usize,
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+impl Action {
+    fn source(&self) -> &Source {
+        match self {
+            Self::Info(source)
+            | Self::Tune { source, .. }
+            | Self::Classify(source)
+            | Self::Commit(source)
+            | Self::RollBack(source)
+            | Self::FactoryReset(source)
+            | Self::Monitor { source, .. }
+            | Self::Backup { source, .. }
+            | Self::Restore { source, .. }
+            | Self::Diff { source, .. } => source,
+        }
+    }
+}
+
+impl Source {
+    fn subject(&self) -> Result<Subject> {
+        match &self.model {
+            Some(path) => user_subject(path, &self.data, &self.options),
+            None => self.options.wearer(self.wearer.into()),
+        }
+    }
+}
+
+/// Carries out one command.
+pub fn run(arguments: &DeviceArguments) -> Result<()> {
+    let source = arguments.action.source();
+    source.options.without_acceptance()?;
+    let json = source.options.json;
+    let bar = ProgressBar::new(0);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")?);
+    let mut device = arguments.connection.open(source, &bar)?;
+    match &arguments.action {
+        Action::Info(_) => info(&mut device, json),
+        Action::Tune { commit, source } => tune_there(&mut device, source, *commit, &bar),
+        Action::Classify(source) => classify(&mut device, &source.subject()?, json),
+        Action::Commit(_) => change(&mut device, &Request::Commit, json),
+        Action::RollBack(_) => change(&mut device, &Request::RollBack, json),
+        Action::FactoryReset(_) => change(&mut device, &Request::FactoryReset, json),
+        Action::Monitor { interval, count, .. } => monitor(&mut device, *interval, *count, json),
+        Action::Backup { output, .. } => {
+            let bytes = device::backup(&mut device, |done, all| show_bytes(&bar, done, all))?;
+            bar.finish_and_clear();
+            write_file(output, &bytes).with_context(|| format!("cannot write {}", output.display()))?;
+            let count = bytes.len();
+            if json {
+                print(serde_json::json!({ "output": output, "bytes": count }))
+            } else {
+                print(format_args!("{}: {count} bytes", output.display()))
+            }
+        }
+        Action::Restore { input, .. } => {
+            let context = || input.display().to_string();
+            let bytes = std::fs::read(input).with_context(context)?;
+            let crc32 = device::restore(&mut device, &bytes, |done, all| show_bytes(&bar, done, all));
+            bar.finish_and_clear();
+            let crc32 = crc32.with_context(context)?;
+            if json {
+                print(serde_json::json!({ "weights_crc32": crc32 }))
+            } else {
+                print(format_args!("in force: weights {crc32:#010x}; `commit` keeps them in flash"))
+            }
+        }
+        Action::Diff { sample, source } => diff(&mut device, source, *sample),
+    }
+}
+
+fn show_bytes(bar: &ProgressBar, done: usize, all: usize) {
+    bar.set_message("bytes");
+    bar.set_length(all as u64);
+    bar.set_position(done as u64);
+}
+
+impl Connection {
+    fn open(&self, source: &Source, bar: &ProgressBar) -> Result<Device> {
+        match &self.place {
+            Place { port: Some(port), .. } => Device::serial(port, self.baud),
+            Place { tcp: Some(address), .. } => Device::tcp(address),
+            Place { qemu: Some(board), .. } => {
+                let subject = source.subject()?;
+                let options = &source.options;
+                let method = options.methods().pop().unwrap_or(Recipe::DEFAULT.method);
+                let recipe = sized(&subject, options.recipe(method))?;
+                let sink = log_sink(self.log.as_deref(), bar)?;
+                let tail = options.tail(&subject)?;
+                let firmware = Firmware::build(board, &subject.model, &tail, &recipe, sink.clone())?;
+                let started = Options { flash: self.flash.as_deref(), count_instructions: false };
+                Device::emulated(firmware.image(), started, sink)
+            }
+            _ => bail!("no device: give --port, --tcp or --qemu"),
+        }
+    }
+}
+
+fn info(device: &mut Device, json: bool) -> Result<()> {
+    let identity = device.identify()?;
+    let mut slots = Vec::new();
+    for slot in 0..identity.slots {
+        match device.ask(&Request::Slot(slot))? {
+            Answer::Slot(state) => slots.push(state.to_string()),
+            other => bail!("the device answers {other:?} instead of what lies in slot {slot}"),
+        }
+    }
+    if json {
+        let mut object = serde_json::to_value(&identity)?;
+        object["slot_states"] = serde_json::json!(slots);
+        return print(serde_json::to_string_pretty(&object)?);
+    }
+    let tail = match (identity.sequence, identity.tuned) {
+        (Some(number), _) => format!("record {number} of the store"),
+        (None, true) => "tuned, not committed".to_owned(),
+        (None, false) => "factory".to_owned(),
+    };
+    print(format_args!("board      {}, clock {} Hz", identity.board, identity.hertz))?;
+    print(format_args!("pack       {:#010x}, takes {} values", identity.pack_crc32, identity.input_length))?;
+    print(format_args!(
+        "arena      {} bytes, {} of {} samples",
+        identity.arena_bytes, identity.samples, identity.capacity
+    ))?;
+    print(format_args!("tail       {tail}, weights {:#010x}", identity.weights_crc32))?;
+    if slots.is_empty() {
+        print("store      none")?;
+    }
+    slots.iter().enumerate().try_for_each(|(slot, state)| print(format_args!("slot {slot}     {state}")))
+}
+
+fn tune_there(device: &mut Device, source: &Source, commit: bool, bar: &ProgressBar) -> Result<()> {
+    let (subject, options) = (source.subject()?, &source.options);
+    let tail = options.tail(&subject)?;
+    let pack = subject.model.pack(&tail)?;
+    let methods = options.methods();
+    let each = subject.adaptation.len() + usize::from(options.epochs) + subject.test.len();
+    bar.set_length((methods.len() * each) as u64);
+    let board = device.identify()?.board;
+    let mut runs = Vec::new();
+    for method in methods {
+        let recipe = options.recipe(method);
+        let measured = device::tune(device, &pack, &subject, recipe, |progress| {
+            bar.set_message(match progress {
+                Progress::Observed => "samples sent",
+                Progress::Epoch => "epochs",
+                Progress::Judged => "test samples",
+            });
+            bar.inc(1);
+        })?;
+        let simulated = tune(&subject, &tail, recipe, || {})?;
+        let (found, expected) = (measured.run.weights_crc32, simulated.weights_crc32);
+        ensure!(
+            found == expected,
+            "{}: the device's weights are {found:#010x}, the simulation's {expected:#010x}; `flatmin device diff` \
+             looks for the operator",
+            method_name(method)
+        );
+        runs.push(measured.run);
+    }
+    bar.finish_and_clear();
+    if commit {
+        device.ask(&Request::Commit)?;
+    }
+    let settings = options.settings(&tail);
+    let title = format!("{board}, {}", subject.name);
+    let report = Report { title, classes: subject.classes, settings, runs };
+    show(report, options, options.report.as_deref())?;
+    if !options.json {
+        print("weights equal the simulation's, bit for bit")?;
+    }
+    Ok(())
+}
+
+fn classify(device: &mut Device, subject: &Subject, json: bool) -> Result<()> {
+    let (mut right, mut by_tuned, mut classes) = (0, false, Vec::new());
+    for (input, label) in &subject.test {
+        match device.ask(&Request::Classify { input: bytemuck::cast_slice(input) })? {
+            Answer::Classified { class, tuned, .. } => {
+                right += usize::from(usize::from(class) == *label);
+                by_tuned = tuned;
+                classes.push(class);
+            }
+            other => bail!("the device answers {other:?} instead of a class"),
+        }
+    }
+    let share = right as f64 / subject.test.len().max(1) as f64;
+    if json {
+        return print(serde_json::json!({ "tuned": by_tuned, "accuracy": share, "classes": classes }));
+    }
+    let tail = if by_tuned { "tuned" } else { "factory" };
+    print(format_args!("{tail} tail: {right} of {} right, {:.1} %", subject.test.len(), 100.0 * share))
+}
+
+fn change(device: &mut Device, request: &Request, json: bool) -> Result<()> {
+    let Answer::InForce { sequence, weights_crc32, .. } = device.ask(request)? else {
+        bail!("the device did not answer with what is in force");
+    };
+    if json {
+        return print(serde_json::json!({ "sequence": sequence, "weights_crc32": weights_crc32 }));
+    }
+    let tail = sequence.map_or("factory tail".to_owned(), |number| format!("record {number}"));
+    print(format_args!("in force: {tail}, weights {weights_crc32:#010x}"))
+}
+
+fn monitor(device: &mut Device, interval: f64, count: Option<u64>, json: bool) -> Result<()> {
+    let interval = Duration::try_from_secs_f64(interval).context("--interval must be 0 or more")?;
+    let mut lines = Vec::new();
+    let mut number = 0;
+    while count.is_none_or(|count| number < count) {
+        if number > 0 {
+            std::thread::sleep(interval);
+        }
+        number += 1;
+        let metrics = match device.ask(&Request::Measure { rho: SHARPNESS_RHO }) {
+            Ok(Answer::Metrics(metrics)) => Some(metrics),
+            Ok(other) => bail!("the device answers {other:?} instead of metrics"),
+            // Without samples there is nothing to measure yet.
+            Err(error) if matches!(error.downcast_ref(), Some(LinkError::Refused(_))) => None,
+            Err(error) => return Err(error),
+        };
+        match metrics {
+            _ if json => lines.push(metrics),
+            None => print("no samples yet")?,
+            Some(m) => print(format_args!(
+                "{} samples{}: loss {:.4}, accuracy {:.1} %, sharpness {:.4}",
+                m.samples,
+                m.epoch.map_or(String::new(), |epoch| format!(", epoch {epoch}")),
+                m.loss,
+                100.0 * m.accuracy,
+                m.sharpness
+            ))?,
+        }
+    }
+    if json { print(serde_json::json!({ "metrics": lines })) } else { Ok(()) }
+}
+
+fn diff(device: &mut Device, source: &Source, sample: usize) -> Result<()> {
+    let subject = source.subject()?;
+    let pack = subject.model.pack(&source.options.tail(&subject)?)?;
+    let count = subject.test.len();
+    let chosen = subject.test.get(sample);
+    let chosen = chosen.with_context(|| format!("no test sample {sample}; there are {count}"))?;
+    let rows = device::diff(device, &pack, chosen)?;
+    let parting = rows.iter().find(|row| row.device != row.simulation).map(|row| row.operator);
+    if source.options.json {
+        return print(serde_json::json!({ "operators": rows, "parting": parting }));
+    }
+    for row in &rows {
+        let note = if row.device == row.simulation { "" } else { "   <- differs" };
+        let (number, there, here) = (row.operator, row.device, row.simulation);
+        print(format_args!("operator {number:3}: device {there:#010x}, simulation {here:#010x}{note}"))?;
+    }
+    match parting {
+        Some(operator) => print(format_args!("they part at operator {operator}")),
+        None => print("all equal"),
+    }
+}

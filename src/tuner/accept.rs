@@ -1,0 +1,218 @@
+//! Never worse than before: tails are judged on what was held out, and a tuned one has to be the better one.
+
+use super::{Tuner, TunerError, Version, int8, load};
+use crate::pack::format::operator;
+use crate::quant::Affine;
+use crate::requant::{self, TunedTail};
+use crate::tail::{Tail, Target, argmax};
+
+/// How a tail does on the samples that judge it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Judgement {
+    /// Samples that judged.
+    pub samples: u32,
+    /// Of these, samples whose label has the largest output.
+    pub right: u32,
+    /// Mean cross-entropy of the labels, in nats.
+    pub loss: f32,
+}
+
+impl Judgement {
+    /// Share of samples that are right.
+    pub fn accuracy(&self) -> f32 {
+        self.right as f32 / self.samples.max(1) as f32
+    }
+
+    /// Strictly better on the same samples: more of them right, or as many at a smaller loss. A loss of NaN is never
+    /// better.
+    ///
+    /// ```
+    /// use flatmin::Judgement;
+    /// let before = Judgement { samples: 10, right: 8, loss: 0.5 };
+    /// assert!(Judgement { right: 9, loss: 0.9, ..before }.is_better_than(&before));
+    /// assert!(Judgement { loss: 0.4, ..before }.is_better_than(&before));
+    /// assert!(!before.is_better_than(&before));
+    /// ```
+    pub fn is_better_than(&self, other: &Self) -> bool {
+        self.right > other.right || self.right == other.right && self.loss < other.loss
+    }
+}
+
+/// What [`Tuner::accept`] decided, and why: the int8 tails on the same samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Acceptance {
+    /// The tail as packed.
+    pub factory: Judgement,
+    /// The tail that was in force before: the last one accepted, requantized or restored, else the factory's.
+    pub running: Judgement,
+    /// The tail that the current weights make.
+    pub candidate: Judgement,
+    /// The candidate is in force; else the running tail still is.
+    pub accepted: bool,
+}
+
+impl Tuner<'_> {
+    /// Slots of the samples that are held out since the last [`Self::start`], in no order; none where
+    /// [`crate::Recipe::held_out`] is 0.
+    pub fn held_out(&self) -> impl Iterator<Item = usize> + '_ {
+        let held_out = self.order.get(self.trained..self.trained + self.held_out).unwrap_or(&[]);
+        held_out.iter().map(|&slot| usize::from(slot)).filter(|&slot| slot < self.replay.len())
+    }
+
+    /// An int8 tail, as the device runs it, on the held-out samples, or on all in the replay where none is held out:
+    /// then it says how well the samples were learnt, not how well others will be classified. May be asked at any
+    /// moment. The loss is that of the output: of a softmax's probabilities, none taken for smaller than half a
+    /// step, or of the logits.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`], [`TunerError::NotTuned`].
+    pub fn judge(&mut self, version: Version) -> Result<Judgement, TunerError> {
+        self.check_tuned(version)?;
+        let output = self.output_quantization(version);
+        self.judge_by(|tuner, slot| {
+            let (latent, label) = tuner.replay.get(slot)?;
+            Self::scatter(&tuner.pack, latent, int8(tuner.scratch));
+            let values = tuner.int8_tail(version);
+            let right = argmax(values) == usize::from(label);
+            Some((output.loss(values, usize::from(label)), right))
+        })
+    }
+
+    /// The current f32 weights on the same samples.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn judge_weights(&mut self) -> Result<Judgement, TunerError> {
+        self.judge_by(|tuner, slot| {
+            let features = tuner.scratch.get_mut(..tuner.tail.features())?;
+            let label = load(&tuner.replay, slot, &tuner.pack, features);
+            let loss = tuner.tail.loss(tuner.weights, Target { label, smoothing: 0.0 }, tuner.scratch);
+            Some((loss, argmax(tuner.tail.output(tuner.scratch)) == label))
+        })
+    }
+
+    /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if on the held-out
+    /// samples it is strictly better than the tail in force ([`Judgement::is_better_than`]), and not worse than the
+    /// factory's. Otherwise the tail in force stays, bit for bit, and the f32 weights go back to what it dequantizes
+    /// to, so that a further run starts from it.
+    ///
+    /// A run under way ends. Takes a forward pass of every sample, for the ranges of [`Self::requantize`], and up to
+    /// three of the held-out ones. The ranges are of all samples: no label has a say in them. Without held-out
+    /// samples those judge that the tail was tuned on: see [`Self::judge`].
+    ///
+    /// Where new samples show that the running tail has become worse than the factory's, the answer says so;
+    /// [`Self::factory_reset`] is the caller's choice.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn accept(&mut self) -> Result<Acceptance, TunerError> {
+        let factory = self.judge(Version::Factory)?;
+        let running = if self.tuned.is_empty() { factory } else { self.judge(Version::Tuned)? };
+        self.end_run();
+        // Between runs nothing lives in the velocity, which is planned to be large enough.
+        let outputs = self.tuned.back_up(bytemuck::try_cast_slice_mut(self.velocity).unwrap_or(&mut []));
+        self.requantize()?;
+        let candidate = self.judge(Version::Tuned)?;
+        let accepted = candidate.is_better_than(&running) && !factory.is_better_than(&candidate);
+        if !accepted {
+            self.tuned.put_back(bytemuck::try_cast_slice(self.velocity).unwrap_or(&[]), outputs);
+            if self.tuned.is_empty() {
+                requant::dequantize(&self.pack, self.weights);
+            } else {
+                self.tuned.dequantize(&self.pack, self.weights);
+            }
+        }
+        Ok(Acceptance { factory, running, candidate, accepted })
+    }
+
+    /// Sums loss and hits of the samples that judge, in slot order where all do.
+    fn judge_by(
+        &mut self,
+        mut of: impl FnMut(&mut Self, usize) -> Option<(f32, bool)>,
+    ) -> Result<Judgement, TunerError> {
+        let all = self.held_out == 0;
+        let count = if all { self.replay.len() } else { self.held_out };
+        let mut sum = Judgement { samples: 0, right: 0, loss: 0.0 };
+        for index in 0..count {
+            let slot =
+                if all { Some(index) } else { self.order.get(self.trained + index).map(|&s| s.into()) };
+            if let Some((loss, right)) = slot.and_then(|slot| of(self, slot)) {
+                sum.samples += 1;
+                sum.right += u32::from(right);
+                sum.loss += loss;
+            }
+        }
+        if sum.samples == 0 {
+            return Err(TunerError::NoSamples);
+        }
+        sum.loss /= sum.samples as f32;
+        Ok(sum)
+    }
+
+    fn output_quantization(&self, version: Version) -> Output {
+        let last = self.pack.operator_count().saturating_sub(1);
+        if self.pack.operator(last).kind == operator::SOFTMAX {
+            return Output::Probabilities(self.pack.output().affine);
+        }
+        let tuned = match version {
+            Version::Factory => None,
+            Version::Tuned => self.tuned_layers().last().filter(|tuned| tuned.layer.index == last),
+        };
+        Output::Logits(tuned.map_or(self.pack.output().affine, |tuned| tuned.output))
+    }
+}
+
+/// What the int8 output stands for.
+enum Output {
+    Probabilities(Affine),
+    Logits(Affine),
+}
+
+impl Output {
+    /// Cross-entropy of `label`.
+    fn loss(&self, values: &[i8], label: usize) -> f32 {
+        let Some(&own) = values.get(label) else { return f32::NAN };
+        match self {
+            Self::Probabilities(affine) => {
+                let p = affine.scale * (i32::from(own) - affine.zero_point) as f32;
+                // Its inverse is at least about 1, where the logarithm is good with every feature.
+                crate::math::ln(1.0 / p.max(0.5 * affine.scale))
+            }
+            Self::Logits(affine) => {
+                let largest = values.iter().copied().max().unwrap_or(own);
+                let below = |q: i8| affine.scale * (i32::from(q) - i32::from(largest)) as f32;
+                let sum: f32 = values.iter().fold(0.0, |sum, &q| sum + crate::math::exp(below(q)));
+                crate::math::ln(sum) - below(own)
+            }
+        }
+    }
+}
+
+/// The layers' output quantization of a tail that was backed up.
+type Outputs = heapless::Vec<Affine, { crate::tail::MAX_LAYERS }>;
+
+impl TunedTail<'_> {
+    /// Copies the tail to the front of `place`.
+    fn back_up(&self, place: &mut [u8]) -> Outputs {
+        let (words, weights) = self.parts();
+        let words: &[u8] = bytemuck::try_cast_slice(words).unwrap_or(&[]);
+        let weights: &[u8] = bytemuck::try_cast_slice(weights).unwrap_or(&[]);
+        for (place, &byte) in place.iter_mut().zip(words.iter().chain(weights)) {
+            *place = byte;
+        }
+        self.outputs().collect()
+    }
+
+    /// The way back.
+    fn put_back(&mut self, place: &[u8], outputs: Outputs) {
+        let (own_words, own_weights) = self.parts_mut();
+        let words: &mut [u8] = bytemuck::try_cast_slice_mut(own_words).unwrap_or(&mut []);
+        let weights: &mut [u8] = bytemuck::try_cast_slice_mut(own_weights).unwrap_or(&mut []);
+        for (own, &byte) in words.iter_mut().chain(weights).zip(place) {
+            *own = byte;
+        }
+        self.set_outputs(outputs);
+    }
+}

@@ -1,0 +1,117 @@
+//! Which samples a run trains on, which it holds out, and in what order it takes the former.
+
+use rand_core::Rng;
+use rand_pcg::Pcg32;
+
+/// Writes the order of one epoch over `count` samples: a Fisher-Yates shuffle of 0, 1, 2, ... Returns how many.
+pub(super) fn shuffle(order: &mut [u16], count: usize, random: &mut Pcg32) -> usize {
+    let count = count.min(order.len());
+    for (slot, index) in order.iter_mut().zip(0..count) {
+        // Below 65,536: a replay holds no more.
+        *slot = index as u16;
+    }
+    shuffle_again(order, count, random)
+}
+
+/// The same of the first `count` entries as they are.
+pub(super) fn shuffle_again(order: &mut [u16], count: usize, random: &mut Pcg32) -> usize {
+    let count = count.min(order.len());
+    for i in (1..count).rev() {
+        // Multiply-shift bounding (Lemire 2019, without rejection: the bias is below 2^-16 here).
+        let j = (u64::from(random.next_u32()) * (i as u64 + 1)) >> 32;
+        order.swap(i, j as usize);
+    }
+    count
+}
+
+/// Whether the sample of this rank in its class, from 0, in slot order, is held out: the third of a class, and from
+/// there on one of every `1 / share`. It does not depend on how many follow, so that a replay that grows never moves
+/// a sample to the other side.
+fn is_held_out(rank: usize, share: f32) -> bool {
+    let whole = |rank: usize| (rank as f32 * share) as usize;
+    rank == 2 || rank > 2 && whole(rank - 2) > whole(rank - 3)
+}
+
+/// Splits the slots of `labels` in two: those to train on, class after class, at the front of `order`, the held-out
+/// ones behind them. Returns how many are to be trained on.
+pub(super) fn split(
+    order: &mut [u16],
+    labels: impl Iterator<Item = u16> + Clone,
+    classes: usize,
+    share: f32,
+) -> usize {
+    let (mut front, mut back) = (0, labels.clone().count().min(order.len()));
+    for class in 0..classes {
+        let own = labels.clone().zip(0u16..).filter(|&(label, _)| usize::from(label) == class);
+        for (rank, (_, slot)) in own.enumerate() {
+            let place = if is_held_out(rank, share) {
+                back = back.saturating_sub(1);
+                back
+            } else {
+                front += 1;
+                front - 1
+            };
+            if let Some(place) = order.get_mut(place) {
+                *place = slot;
+            }
+        }
+    }
+    front
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_core::SeedableRng;
+    use std::{collections::BTreeSet, vec, vec::Vec};
+
+    fn held_out(labels: &[u16], classes: usize, share: f32) -> (Vec<u16>, Vec<u16>) {
+        let mut order = vec![u16::MAX; labels.len()];
+        let trained = split(&mut order, labels.iter().copied(), classes, share);
+        let mut held = order.split_off(trained);
+        held.sort_unstable();
+        (order, held)
+    }
+
+    #[test]
+    fn of_every_class_the_third_and_every_fifth_from_there() {
+        // Class 0 in slots 0, 1, 2, 4, 6, 8, 9, 10, 11; class 1 in 3 and 5; class 2 in 7.
+        let labels = [0, 0, 0, 1, 0, 1, 0, 2, 0, 0, 0, 0];
+        let (trained, held) = held_out(&labels, 3, 0.2);
+        assert_eq!(held, [2, 10]); // ranks 2 and 7
+        assert_eq!(trained, [0, 1, 4, 6, 8, 9, 11, 3, 5, 7]);
+        assert_eq!(held_out(&labels, 3, 0.5).1, [2, 6, 9, 11]); // ranks 2, 4, 6, 8
+        assert_eq!(held_out(&labels, 3, 1e-6).1, [2]);
+    }
+
+    #[test]
+    fn both_sides_are_all_samples_in_the_share_asked_for_and_stay_where_they_are() {
+        let mut random = Pcg32::seed_from_u64(4);
+        for _ in 0..400 {
+            let classes = 1 + (random.next_u32() % 9) as usize;
+            let count = 1 + (random.next_u32() % 300) as usize;
+            let share = [0.01, 0.1, 0.2, 0.25, 1.0 / 3.0, 0.5][(random.next_u32() % 6) as usize];
+            let labels: Vec<u16> =
+                (0..count).map(|_| (random.next_u32() as usize % classes) as u16).collect();
+            let (trained, held) = held_out(&labels, classes, share);
+            let all: BTreeSet<u16> = trained.iter().chain(&held).copied().collect();
+            assert_eq!((trained.len() + held.len(), all.len()), (count, count));
+            assert!(!trained.is_empty());
+            for class in 0..classes as u16 {
+                let of =
+                    |slots: &[u16]| slots.iter().filter(|&&slot| labels[usize::from(slot)] == class).count();
+                let total = labels.iter().filter(|&&label| label == class).count();
+                let (held, wanted) = (of(&held), total as f32 * share);
+                assert_eq!(held >= 1, total >= 3);
+                assert!(
+                    total < 3 || (held as f32 - wanted).abs() <= 1.0 + 1e-3,
+                    "{held} of {total} at {share}"
+                );
+            }
+            let (_, earlier) = held_out(&labels[..count / 2], classes, share);
+            let still: Vec<u16> =
+                held.iter().copied().filter(|&slot| usize::from(slot) < count / 2).collect();
+            assert_eq!(earlier, still);
+        }
+    }
+}

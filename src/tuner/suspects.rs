@@ -1,0 +1,66 @@
+//! Samples whose loss stays high across a run: probably mislabelled.
+//!
+//! Networks learn samples with right labels first and those with wrong ones last, if at all (Arpit et al. 2017, "A
+//! Closer Look at Memorization in Deep Networks"), so that a sample's loss averaged over the epochs tells them apart
+//! (Huang et al. 2019, "O2U-Net: A Simple Noisy Label Detection Approach for Deep Neural Networks", section 3).
+
+use super::{Tuner, load};
+use crate::tail::{Tail, Target};
+
+/// A sample that is probably mislabelled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Suspect {
+    /// Its slot in the replay: the number of the sample observed, as long as none gave way.
+    pub slot: usize,
+    /// Its label.
+    pub label: u16,
+    /// Its mean cross-entropy after the run's epochs, in nats.
+    pub loss: f32,
+}
+
+impl Tuner<'_> {
+    /// Mean cross-entropy of the sample in `slot` over the epochs of the current or last run with
+    /// [`crate::Recipe::sample_losses`]; `None` for a sample that came later, or without such a run.
+    pub fn mean_loss(&self, slot: usize) -> Option<f32> {
+        let known = self.losses_of > 0 && slot < self.replay.len();
+        self.losses.get(slot).copied().filter(|loss| known && !loss.is_nan())
+    }
+
+    /// The samples whose mean loss over a run with [`crate::Recipe::sample_losses`] is above `ln K` of K classes: to
+    /// their labels the tail gave less (in the geometric mean over the epochs) than a guess that knows nothing would
+    /// have given, though it was trained on most of them, this very label among them. A run that is so long that it learns
+    /// wrong labels by heart, or so short that it learns nothing, finds fewer of them, or finds others.
+    pub fn suspects(&self) -> impl Iterator<Item = Suspect> + '_ {
+        let extreme = crate::math::ln(self.tail.classes().max(1) as f32);
+        self.replay.labels().enumerate().filter_map(move |(slot, label)| {
+            let loss = self.mean_loss(slot).filter(|&loss| loss > extreme)?;
+            Some(Suspect { slot, label, loss })
+        })
+    }
+
+    /// Takes the losses of all samples, held out or not, into their means after one more epoch.
+    pub(super) fn take_losses(&mut self, epochs: u16) {
+        if epochs == 1 {
+            self.losses.fill(f32::NAN);
+        }
+        for slot in 0..self.replay.len() {
+            let features = self.scratch.get_mut(..self.tail.features()).unwrap_or(&mut []);
+            let label = load(&self.replay, slot, &self.pack, features);
+            let loss = self.tail.loss(self.weights, Target { label, smoothing: 0.0 }, self.scratch);
+            if let Some(mean) = self.losses.get_mut(slot) {
+                // A sample that came during the run keeps its NaN.
+                *mean = if epochs == 1 { loss } else { *mean + (loss - *mean) / f32::from(epochs) };
+            }
+        }
+        self.losses_of = epochs;
+        self.macs += self.tail.forward_macs() * self.replay.len() as u64;
+    }
+
+    /// Forgets a slot's loss, whose sample has given way.
+    pub(super) fn forget_loss(&mut self, slot: Option<usize>) {
+        if let Some(loss) = slot.and_then(|slot| self.losses.get_mut(slot)) {
+            *loss = f32::NAN;
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! One inference, operator by operator: where two builds part.
+
+use super::{Tuner, TunerError, int8};
+use crate::pack::crc32;
+use crate::trunk;
+
+impl Tuner<'_> {
+    /// Runs the network as it was packed on `input`; `see` is called with each operator's index and the CRC-32 of
+    /// its output's bytes. An operator with several outputs is seen with its first.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`].
+    pub fn trace(&mut self, input: &[i8], mut see: impl FnMut(usize, u32)) -> Result<(), TunerError> {
+        let expected = self.pack.sizes().input_length;
+        if input.len() != expected {
+            return Err(TunerError::InputLength { expected, found: input.len() });
+        }
+        let arena = int8(self.scratch);
+        self.pack.input().of_mut(arena).copy_from_slice(input);
+        for index in 0..self.pack.operator_count() {
+            let operator = self.pack.operator(index);
+            trunk::run_operator(&self.pack, &operator, arena);
+            let output = self.pack.tensor(operator.output).of(arena);
+            see(index.into(), crc32(bytemuck::try_cast_slice(output).unwrap_or(&[])));
+        }
+        Ok(())
+    }
+}
