@@ -53,10 +53,10 @@ pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &
     if shape.is_pointwise() {
         return forward_pointwise(shape, weights, biases, x, y);
     }
-    let (rows, columns) = (shape.rows(), shape.columns());
-    let pixels = y.chunks_exact_mut(output.channels).enumerate();
+    let (rows, columns, width) = (shape.rows(), shape.columns(), output.width.max(1));
+    let pixels = y.chunks_exact_mut(output.channels.max(1)).enumerate();
     for (pixel, y) in pixels.take(output.height * output.width) {
-        let (row, column) = (pixel / output.width, pixel % output.width);
+        let (row, column) = (pixel / width, pixel % width);
         let runs = Runs { shape, x, row, column, rows: rows.taps(row), columns: columns.taps(column) };
         forward_pixel(&runs, weights, biases, y);
     }
@@ -64,11 +64,11 @@ pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &
 
 /// Four pixels by four filters at a time; behind the last of either it stands again, and its sums are dropped.
 fn forward_pointwise<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
-    let (inputs, outputs) = (shape.input().channels, shape.output().channels);
-    let pixels = y.chunks_mut(ROWS * outputs).zip(x.chunks(ROWS * inputs));
+    let (inputs, outputs) = (shape.input().channels.max(1), shape.output().channels.max(1));
+    let pixels = y.chunks_mut((ROWS * outputs).max(1)).zip(x.chunks((ROWS * inputs).max(1)));
     for (y, x) in pixels {
         let x = four_of(x, inputs, x.len() == ROWS * inputs);
-        for (block, weights) in weights.chunks(ROWS * inputs).enumerate() {
+        for (block, weights) in weights.chunks((ROWS * inputs).max(1)).enumerate() {
             let (first, whole) = (block * ROWS, weights.len() == ROWS * inputs);
             let filters = ROWS.min(outputs - first);
             let biases: [f32; ROWS] = match biases.get(first..).and_then(<[f32]>::first_chunk) {
@@ -95,7 +95,7 @@ fn forward_pointwise<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32]
 #[inline(always)]
 fn four_of<T>(values: &[T], length: usize, whole: bool) -> [&[T]; ROWS] {
     // Not every core divides, and all but the last block are whole.
-    let last = if whole { ROWS - 1 } else { (values.len() / length).saturating_sub(1) };
+    let last = if whole { ROWS - 1 } else { (values.len() / length.max(1)).saturating_sub(1) };
     from_fn(|r| values.get(r.min(last) * length..).and_then(|row| row.get(..length)).unwrap_or(&[]))
 }
 
@@ -128,7 +128,7 @@ impl Runs<'_> {
 
 fn forward_pixel<W: Weight>(runs: &Runs, weights: &[W], biases: &[f32], y: &mut [f32]) {
     let products = products(runs.shape);
-    let blocks = y.chunks_mut(ROWS).zip(weights.chunks(ROWS * products));
+    let blocks = y.chunks_mut(ROWS).zip(weights.chunks((ROWS * products).max(1)));
     for (block, (y, weights)) in blocks.enumerate() {
         let biases = biases.get(block * ROWS..).unwrap_or(&[]);
         let filters: [&[W]; ROWS] = from_fn(|r| weights.get(r * products..(r + 1) * products).unwrap_or(&[]));
@@ -150,7 +150,7 @@ pub fn backward_weights(shape: &ConvShape, scale: f32, x: &[f32], delta: &[f32],
     let shape = &shape.flattened();
     let [filter_height, filter_width] = shape.window().filter;
     let (channels, products) = (shape.input().channels, products(shape));
-    for (block, d_weights) in d_weights.chunks_mut(ROWS * products).enumerate() {
+    for (block, d_weights) in d_weights.chunks_mut((ROWS * products).max(1)).enumerate() {
         let delta = delta.get(block * ROWS..).unwrap_or(&[]);
         for i in 0..filter_height {
             for j in 0..filter_width {
@@ -167,7 +167,7 @@ pub fn backward_weights(shape: &ConvShape, scale: f32, x: &[f32], delta: &[f32],
                         );
                         continue;
                     }
-                    for o in 0..d_weights.len() / products {
+                    for o in 0..d_weights.len() / products.max(1) {
                         for further in 0..ROWS.min(channels - k) {
                             let (x, delta) = (x.get(further..), delta.get(o..));
                             let d = d_weights.get_mut(o * products + first + further..).unwrap_or(&mut []);
@@ -238,8 +238,11 @@ pub fn backward_input<W: Weight>(
 ) {
     let shape = &shape.flattened();
     let input = shape.input();
-    for (pixel, d_x) in d_x.chunks_exact_mut(input.channels).enumerate().take(input.height * input.width) {
-        let pixel = if input.height == 1 { (0, pixel) } else { (pixel / input.width, pixel % input.width) };
+    let width = input.width.max(1);
+    for (pixel, d_x) in
+        d_x.chunks_exact_mut(input.channels.max(1)).enumerate().take(input.height * input.width)
+    {
+        let pixel = if input.height == 1 { (0, pixel) } else { (pixel / width, pixel % width) };
         let (blocks, rest) = d_x.as_chunks_mut::<16>();
         let mut first = 0;
         for block in blocks {
