@@ -30,6 +30,7 @@ extern crate std;
 #[cfg(target_endian = "big")]
 compile_error!("packs are little endian and used where they lie: big-endian targets are not supported");
 
+mod cobs;
 mod fmt;
 pub mod kernels;
 mod lanes;

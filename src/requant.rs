@@ -217,11 +217,14 @@ impl<'a> TunedTail<'a> {
 
     /// Runs the tail in place of the packed one: from the features to the output in `arena`.
     pub fn run(&self, pack: &Pack, arena: &mut [i8]) {
-        let mut places = places(pack).zip(&self.outputs).peekable();
+        let mut places = places(pack).zip(&self.outputs);
+        let mut next = places.next();
         let mut logits = None;
         for index in pack.trunk_operators()..pack.operator_count() {
             let op = pack.operator(index);
-            if let Some((place, &output)) = places.next_if(|(place, _)| place.layer.index == index) {
+            let own = next.take_if(|(place, _)| place.layer.index == index);
+            if let Some((place, &output)) = own {
+                next = places.next();
                 let (from, mantissas) = (place.words.start, place.layer.outputs);
                 let multipliers = self.words.get(from + mantissas..from + 3 * mantissas).unwrap_or(&[]);
                 run_layer(pack, &self.layer(pack, place, output), multipliers, arena);

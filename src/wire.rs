@@ -20,6 +20,7 @@
 //! So a message is carried out once, whatever happens to its bytes, as long as one of its frames and one of the answers
 //! get through.
 
+use crate::cobs::{self, Cobs};
 use crate::optim::Recipe;
 use crate::pack::{CRC, Sizes};
 use crate::store::SlotState;
@@ -338,8 +339,8 @@ pub fn encode<'b>(
     frame: &'b mut [u8],
 ) -> Result<&'b mut [u8], WireError> {
     let body: &[u8] = postcard::to_slice(message, scratch).map_err(|_| WireError::TooLong)?;
-    postcard::to_slice_cobs(&(checksum(sequence, body), sequence, body), frame)
-        .map_err(|_| WireError::TooLong)
+    let triple = (checksum(sequence, body), sequence, body);
+    postcard::serialize_with_flavor(&triple, Cobs::new(frame)).map_err(|_| WireError::TooLong)
 }
 
 /// Reads a frame, in place: its sequence number and its message.
@@ -347,8 +348,9 @@ pub fn encode<'b>(
 /// # Errors
 /// [`WireError::Damaged`], [`WireError::Unknown`].
 pub fn decode<'b, T: Deserialize<'b>>(frame: &'b mut [u8]) -> Result<(u32, T), WireError> {
+    let triple = cobs::decode(frame).ok_or(WireError::Damaged)?;
     let (crc, sequence, body): (u32, u32, &[u8]) =
-        postcard::from_bytes_cobs(frame).map_err(|_| WireError::Damaged)?;
+        postcard::from_bytes(triple).map_err(|_| WireError::Damaged)?;
     if checksum(sequence, body) != crc {
         return Err(WireError::Damaged);
     }

@@ -177,8 +177,8 @@ impl<'a> Geometry<'a> {
         }
         // Taps of one row are neighbours in memory: `before..until` of them lie inside.
         let Shape { height: rows, width: columns, channels } = self.shape;
-        let before = (-origin.column).clamp(0, width as isize);
-        let until = (columns as isize - origin.column).clamp(before, width as isize);
+        let before = (-origin.column).max(0).min(width as isize);
+        let until = (columns as isize - origin.column).max(before).min(width as isize);
         // None of them is negative, as they were clamped.
         let [before, until, column] =
             [before, until, origin.column + before].map(|position| position as usize * channels);

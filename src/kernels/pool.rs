@@ -48,7 +48,7 @@ pub fn average_pool2d(
     let [low, high] = clamp.map(i32::from);
     let mean = |sum: i32, taps: i32| {
         let half = if sum > 0 { taps / 2 } else { -taps / 2 };
-        (sum.wrapping_add(half) / taps.max(1)).clamp(low, high)
+        (sum.wrapping_add(half) / taps.max(1)).max(low).min(high)
     };
     for_each_window(input, input_shape, window, output, output_shape, 0, i32::wrapping_add, mean);
 }
@@ -64,6 +64,6 @@ pub fn max_pool2d(
 ) {
     let [low, high] = clamp.map(i32::from);
     for_each_window(input, input_shape, window, output, output_shape, -128, i32::max, |m, _| {
-        m.clamp(low, high)
+        m.max(low).min(high)
     });
 }

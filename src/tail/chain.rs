@@ -138,11 +138,12 @@ impl TailShape {
         let mut input: &[f32] = features;
         let mut rest: &mut [f32] = first.outputs;
         for (index, layer) in self.layers.iter().enumerate() {
-            let (y, behind) = core::mem::take(&mut rest).split_at_mut(layer.shape.outputs);
+            let (y, behind) =
+                core::mem::take(&mut rest).split_at_mut_checked(layer.shape.outputs).unwrap_or_default();
             dense::forward(&layer.shape, layer.parameters(parameters), input, y);
             if index == 0 {
                 // The perturbed pass starts from this layer's z: see `dense::shift_first_layer`.
-                layer.outputs_mut(second.outputs).copy_from_slice(y);
+                layer.outputs_mut(second.outputs).iter_mut().zip(&*y).for_each(|(to, from)| *to = *from);
             }
             dense::activate(layer.shape.activation, y);
             (input, rest) = (y, behind);
@@ -169,7 +170,7 @@ impl TailShape {
     /// Hands deltas down from the last layer to the first.
     fn hand_down(&self, pass: &mut Pass, backward_input: impl Fn(&Layer, &[f32], &mut [f32])) {
         for (below, layer) in self.layers.iter().zip(self.layers.iter().skip(1)).rev() {
-            let (front, back) = pass.deltas.split_at_mut(layer.outputs);
+            let (front, back) = pass.deltas.split_at_mut_checked(layer.outputs).unwrap_or_default();
             let delta = back.get(..layer.shape.outputs).unwrap_or(&[]);
             let d_input = below.outputs_mut(front);
             backward_input(layer, delta, d_input);
@@ -237,7 +238,8 @@ impl TailShape {
         let Workspace { features, first, second } = workspace;
         let (mut input, mut rest): (&[f32], &mut [f32]) = (features, second.outputs);
         for (index, (layer, a)) in self.inputs(features, first).enumerate() {
-            let (z, behind) = core::mem::take(&mut rest).split_at_mut(layer.shape.outputs);
+            let (z, behind) =
+                core::mem::take(&mut rest).split_at_mut_checked(layer.shape.outputs).unwrap_or_default();
             let (own, pass) =
                 (layer.parameters(parameters), FirstPass { a, delta: layer.outputs(first.deltas) });
             if index == 0 {

@@ -1,6 +1,6 @@
 //! Early stopping: the best weights that a run has seen are kept, and it ends with them.
 
-use super::{Judgement, Tuner, TunerError};
+use super::{Judgement, Tuner, TunerError, copy};
 use crate::tail::Tail;
 
 /// The weights that a run with [`crate::Recipe::keep_best`] keeps.
@@ -25,7 +25,7 @@ impl Tuner<'_> {
         let judged = if self.held_out == 0 { self.replay.len() } else { self.held_out };
         self.macs += self.tail.forward_macs() * judged as u64;
         if self.best.is_none_or(|best| judgement.is_better_than(&best.judgement)) {
-            self.best_weights.copy_from_slice(self.weights);
+            copy(self.best_weights, self.weights);
             self.best = Some(Best { epochs, judgement });
         }
         Ok(())
@@ -34,7 +34,7 @@ impl Tuner<'_> {
     /// Ends the run, if there is one, with the best weights where they are kept.
     pub(super) fn end_run(&mut self) {
         if self.run.take().is_some() && self.best.is_some() {
-            self.weights.copy_from_slice(self.best_weights);
+            copy(self.weights, self.best_weights);
         }
     }
 }

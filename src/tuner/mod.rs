@@ -285,7 +285,7 @@ impl<'a> Tuner<'a> {
             return Err(TunerError::InputLength { expected, found: input.len() });
         }
         let arena = int8(self.scratch);
-        self.pack.input().of_mut(arena).copy_from_slice(input);
+        copy(self.pack.input().of_mut(arena), input);
         trunk::run_trunk(&self.pack, arena);
         Ok(self.gather())
     }
@@ -298,8 +298,9 @@ impl<'a> Tuner<'a> {
         }
         let mut rest = &mut *self.latent;
         for feature in self.pack.features() {
-            let (own, behind) = core::mem::take(&mut rest).split_at_mut(feature.len());
-            own.copy_from_slice(feature.of(arena));
+            let (own, behind) =
+                core::mem::take(&mut rest).split_at_mut_checked(feature.len()).unwrap_or_default();
+            copy(own, feature.of(arena));
             rest = behind;
         }
         self.latent
@@ -310,7 +311,7 @@ impl<'a> Tuner<'a> {
         let mut rest = latent;
         for feature in pack.features() {
             let (own, behind) = rest.split_at(feature.len().min(rest.len()));
-            feature.of_mut(arena).copy_from_slice(own);
+            copy(feature.of_mut(arena), own);
             rest = behind;
         }
     }
@@ -442,4 +443,9 @@ impl<'a> Tuner<'a> {
         let (loss, rise) = (outcome.loss, outcome.rise);
         Ok(StepReport { epoch, loss, rise, learning_rate, epoch_finished, finished })
     }
+}
+
+/// Copies what both have room for: all of it, as their lengths are those of the pack. No panic is in sight of the linker.
+fn copy<T: Copy>(to: &mut [T], from: &[T]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
 }

@@ -19,7 +19,13 @@ pub(super) fn shuffle_again(order: &mut [u16], count: usize, random: &mut Pcg32)
     for i in (1..count).rev() {
         // Multiply-shift bounding (Lemire 2019, without rejection: the bias is below 2^-16 here).
         let j = (u64::from(random.next_u32()) * (i as u64 + 1)) >> 32;
-        order.swap(i, j as usize);
+        let j = j as usize;
+        let (Some(&at_i), Some(&at_j)) = (order.get(i), order.get(j)) else { continue };
+        for (place, value) in [(i, at_j), (j, at_i)] {
+            if let Some(place) = order.get_mut(place) {
+                *place = value;
+            }
+        }
     }
     count
 }

@@ -1,6 +1,6 @@
 //! One inference, operator by operator: where two builds part.
 
-use super::{Tuner, TunerError, int8};
+use super::{Tuner, TunerError, copy, int8};
 use crate::pack::crc32;
 use crate::trunk;
 
@@ -16,7 +16,7 @@ impl Tuner<'_> {
             return Err(TunerError::InputLength { expected, found: input.len() });
         }
         let arena = int8(self.scratch);
-        self.pack.input().of_mut(arena).copy_from_slice(input);
+        copy(self.pack.input().of_mut(arena), input);
         for index in 0..self.pack.operator_count() {
             let operator = self.pack.operator(index);
             trunk::run_operator(&self.pack, &operator, arena);

@@ -13,7 +13,7 @@ pub(crate) fn shape(pack: &Pack, op: &OperatorRecord) -> Option<ConvShape> {
     if op.kind != operator::FULLY_CONNECTED {
         return ConvShape::new(input.shape(), output.shape(), op.window).ok();
     }
-    let rows = dense_rows(&output);
+    let rows = dense_rows(&output).max(1);
     let pixels = |channels| Shape { height: 1, width: rows, channels };
     let window = Window { filter: [1; 2], stride: [1; 2], dilation: [1; 2], padding: [0; 2] };
     ConvShape::new(pixels(input.len() / rows), pixels(output.channels), window).ok()

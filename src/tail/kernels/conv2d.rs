@@ -55,9 +55,9 @@ pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &
         return forward_pointwise(shape, weights, biases, x, y);
     }
     let (rows, columns) = (shape.rows(), shape.columns());
-    let pixels = y.chunks_exact_mut(output.channels).enumerate();
+    let pixels = y.chunks_exact_mut(output.channels.max(1)).enumerate();
     for (pixel, y) in pixels.take(output.height * output.width) {
-        let (row, column) = (pixel / output.width, pixel % output.width);
+        let (row, column) = (pixel / output.width.max(1), pixel % output.width.max(1));
         let runs = Runs { shape, x, row, column, rows: rows.taps(row), columns: columns.taps(column) };
         forward_pixel(&runs, weights, biases, y);
     }
@@ -65,8 +65,8 @@ pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &
 
 /// Four pixels by four filters at a time; behind the last of either it stands again, and its sums are dropped.
 fn forward_pointwise<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
-    let (inputs, outputs) = (shape.input().channels, shape.output().channels);
-    let pixels = y.chunks_mut(ROWS * outputs).zip(x.chunks(ROWS * inputs));
+    let (inputs, outputs) = (shape.input().channels.max(1), shape.output().channels.max(1));
+    let pixels = y.chunks_mut((ROWS * outputs).max(1)).zip(x.chunks((ROWS * inputs).max(1)));
     for (y, x) in pixels {
         let done = block::four_pixels(x, weights, biases, y, [inputs, outputs]);
         if done == outputs {
@@ -74,7 +74,7 @@ fn forward_pointwise<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32]
         }
         let x = four_of(x, inputs, x.len() == ROWS * inputs);
         let weights = weights.get(done * inputs..).unwrap_or(&[]);
-        for (block, weights) in weights.chunks(ROWS * inputs).enumerate() {
+        for (block, weights) in weights.chunks((ROWS * inputs).max(1)).enumerate() {
             let (first, whole) = (done + block * ROWS, weights.len() == ROWS * inputs);
             let filters = ROWS.min(outputs - first);
             let biases: [f32; ROWS] = match biases.get(first..).and_then(<[f32]>::first_chunk) {
@@ -101,7 +101,7 @@ fn forward_pointwise<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32]
 #[inline(always)]
 fn four_of<T>(values: &[T], length: usize, whole: bool) -> [&[T]; ROWS] {
     // Not every core divides, and all but the last block are whole.
-    let last = if whole { ROWS - 1 } else { (values.len() / length).saturating_sub(1) };
+    let last = if whole { ROWS - 1 } else { (values.len() / length.max(1)).saturating_sub(1) };
     from_fn(|r| values.get(r.min(last) * length..).and_then(|row| row.get(..length)).unwrap_or(&[]))
 }
 
@@ -134,7 +134,7 @@ impl Runs<'_> {
 
 fn forward_pixel<W: Weight>(runs: &Runs, weights: &[W], biases: &[f32], y: &mut [f32]) {
     let products = products(runs.shape);
-    let blocks = y.chunks_mut(ROWS).zip(weights.chunks(ROWS * products));
+    let blocks = y.chunks_mut(ROWS).zip(weights.chunks((ROWS * products).max(1)));
     for (block, (y, weights)) in blocks.enumerate() {
         let biases = biases.get(block * ROWS..).unwrap_or(&[]);
         let filters: [&[W]; ROWS] = from_fn(|r| weights.get(r * products..(r + 1) * products).unwrap_or(&[]));
@@ -204,7 +204,7 @@ impl Tap<'_> {
     /// Its gradient in all filters; `first` is its first weight in each.
     fn add(&self, first: usize, d_weights: &mut [f32]) {
         let Self { scale, ref grid, channels, products, delta, x } = *self;
-        for (block, d_weights) in d_weights.chunks_mut(ROWS * products).enumerate() {
+        for (block, d_weights) in d_weights.chunks_mut((ROWS * products).max(1)).enumerate() {
             let delta = delta.get(block * ROWS..).unwrap_or(&[]);
             let whole = d_weights.len() == ROWS * products;
             for k in (0..channels).step_by(ROWS) {
@@ -214,7 +214,7 @@ impl Tap<'_> {
                     block::outer::<ROWS, ROWS>(d, products, scale, delta, x, grid);
                     continue;
                 }
-                for o in 0..d_weights.len() / products {
+                for o in 0..d_weights.len() / products.max(1) {
                     for further in 0..ROWS.min(channels - k) {
                         let (delta, x) = (delta.get(o..).unwrap_or(&[]), x.get(further..).unwrap_or(&[]));
                         let d = d_weights.get_mut(o * products + first + k + further..).unwrap_or(&mut []);
@@ -244,13 +244,17 @@ pub fn backward_input<W: Weight>(
 ) {
     let input = shape.input();
     if shape.is_pointwise() && sink == Sink::Overwrite {
-        let pixels = d_x.chunks_exact_mut(input.channels).zip(delta.chunks_exact(shape.output().channels));
+        let pixels = d_x
+            .chunks_exact_mut(input.channels.max(1))
+            .zip(delta.chunks_exact(shape.output().channels.max(1)));
         return pixels
             .take(input.height * input.width)
             .for_each(|(d_x, delta)| backward_pixel(weights, delta, d_x));
     }
-    for (pixel, d_x) in d_x.chunks_exact_mut(input.channels).enumerate().take(input.height * input.width) {
-        let pixel = (pixel / input.width, pixel % input.width);
+    for (pixel, d_x) in
+        d_x.chunks_exact_mut(input.channels.max(1)).enumerate().take(input.height * input.width)
+    {
+        let pixel = (pixel / input.width.max(1), pixel % input.width.max(1));
         let (blocks, rest) = d_x.as_chunks_mut::<16>();
         let mut first = 0;
         for block in blocks {

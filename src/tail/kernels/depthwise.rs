@@ -54,9 +54,9 @@ const BLOCK: usize = 16;
 /// Overwrites `y`. Order: taps row by row; the bias comes last. Biases that are not there count as 0.
 pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
     let output = shape.output();
-    let pixels = y.chunks_exact_mut(output.channels).enumerate();
+    let (pixels, width) = (y.chunks_exact_mut(output.channels.max(1)).enumerate(), output.width.max(1));
     for (pixel, y) in pixels.take(output.height * output.width) {
-        let pixel = (pixel / output.width, pixel % output.width);
+        let pixel = (pixel / width, pixel % width);
         in_blocks(shape, |first, blocked| {
             if blocked {
                 forward_block::<BLOCK, W>(shape, weights, biases, x, pixel, [first, first], y);
@@ -69,7 +69,7 @@ pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &
 
 /// [`multiplier`] where it is known to be one.
 fn quotient(shape: &ConvShape) -> usize {
-    (shape.output().channels / shape.input().channels).max(1)
+    (shape.output().channels / shape.input().channels.max(1)).max(1)
 }
 
 /// Calls `each` with the first of every [`BLOCK`] output channels and `true`, and where inputs do not lie side by
@@ -125,8 +125,8 @@ fn forward_block<const N: usize, W: Weight>(
 ///
 /// Order: pixel after pixel, row by row; then the scale.
 pub fn backward_weights(shape: &ConvShape, scale: f32, x: &[f32], delta: &[f32], d_weights: &mut [f32]) {
-    let width = shape.window().filter[1];
-    for (tap, d_weights) in d_weights.chunks_exact_mut(shape.output().channels).enumerate() {
+    let width = shape.window().filter[1].max(1);
+    for (tap, d_weights) in d_weights.chunks_exact_mut(shape.output().channels.max(1)).enumerate() {
         let tap = (tap / width, tap % width);
         in_blocks(shape, |first, blocked| {
             if blocked {
@@ -189,9 +189,12 @@ pub fn backward_input<W: Weight>(
 ) {
     let (input, channels) = (shape.input(), shape.output().channels);
     let blocked = if channels == input.channels { channels / BLOCK * BLOCK } else { 0 };
-    for (pixel, d_x) in d_x.chunks_exact_mut(input.channels).enumerate().take(input.height * input.width) {
-        let pixel = (pixel / input.width, pixel % input.width);
-        let (blocks, rest) = d_x.split_at_mut(blocked);
+    let width = input.width.max(1);
+    for (pixel, d_x) in
+        d_x.chunks_exact_mut(input.channels.max(1)).enumerate().take(input.height * input.width)
+    {
+        let pixel = (pixel / width, pixel % width);
+        let (blocks, rest) = d_x.split_at_mut(blocked.min(d_x.len()));
         for (block, d_x) in blocks.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
             let mut sums = [0.0; BLOCK];
             seen_from(shape, pixel, |place, tap| {

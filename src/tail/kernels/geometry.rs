@@ -185,7 +185,7 @@ pub(super) struct Axis {
 fn steps_below(limit: usize, offset: usize, step: usize) -> usize {
     let distance = limit.saturating_sub(offset);
     // Most strides and dilations are 1, and not every core divides.
-    if step == 1 { distance } else { distance.div_ceil(step) }
+    if step == 1 { distance } else { distance.div_ceil(step.max(1)) }
 }
 
 impl Axis {
@@ -216,7 +216,7 @@ impl Axis {
         let c = if self.stride == 1 {
             distance
         } else if distance.is_multiple_of(self.stride) {
-            distance / self.stride
+            distance / self.stride.max(1)
         } else {
             return None;
         };
