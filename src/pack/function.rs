@@ -125,6 +125,9 @@ fn logistic(x: f32) -> f32 {
 mod tests {
     use super::*;
 
+    /// micromath's exponential is off by up to 2.39e-3 of itself.
+    const BOUND: f64 = if cfg!(feature = "micromath") { 2.5e-3 } else { 1e-6 };
+
     #[test]
     fn slopes_are_the_limits_of_differences() {
         for function in Function::ALL {
@@ -142,10 +145,10 @@ mod tests {
                     Function::LeakyRelu => x.max(0.0) + 0.2 * x.min(0.0),
                 };
                 let y = function.of(x as f32, 0.2);
-                assert!((f64::from(y) - exact(x)).abs() < 1e-6, "{function:?} {x}: {y}");
+                assert!((f64::from(y) - exact(x)).abs() < BOUND, "{function:?} {x}: {y}");
                 let difference = (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5;
                 let slope = function.slope(x as f32, y, 0.2);
-                assert!((f64::from(slope) - difference).abs() < 1e-5, "{function:?} {x}: {slope}");
+                assert!((f64::from(slope) - difference).abs() < 10.0 * BOUND, "{function:?} {x}: {slope}");
             }
         }
     }
