@@ -19,9 +19,30 @@ if [ "${TARGETS_FROM:-rustup}" = rustup ]; then
   if timeout 120 rustup target add $TARGETS >&2; then echo "+stable"; exit 0; fi
   log "rustup target add refused; falling back to Debian's rustc-web $VER"
 fi
-if rustup run "$NAME" rustc -vV >/dev/null 2>&1; then
-  ok=1; for t in $TARGETS; do ls "$(rustup run $NAME rustc --print sysroot)/lib/rustlib/$t/lib/"libcore-*.rlib >/dev/null 2>&1 || ok=0; done
-  [ $ok = 1 ] && { log "toolchain $NAME already complete"; echo "+$NAME"; exit 0; }
+
+# Builds core for each of the given targets, as rust-std components are built (O3, panic=abort, mem functions, bitcode:
+# without it lto="fat" fails with "Cannot find section .llvmbc").
+build_core() {
+  local B=$TC/sysbuild t L
+  rm -rf "$B"; mkdir -p "$B/src"
+  printf '[package]\nname = "sysbuild"\nversion = "0.0.0"\nedition = "2021"\n[profile.release]\npanic = "abort"\ndebug = 0\n' > "$B/Cargo.toml"
+  echo '#![no_std]' > "$B/src/lib.rs"
+  for t in "$@"; do
+    ( cd "$B"; env RUSTFLAGS=-Cembed-bitcode=yes RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$B/target" CARGO_INCREMENTAL=0 \
+        cargo "+$NAME" build -q --release -Z build-std=core,alloc,compiler_builtins -Z build-std-features=compiler-builtins-mem --target "$t" >&2 )
+    L=$TC/$NAME/lib/rustlib/$t/lib; rm -rf "$L"; mkdir -p "$L"
+    cp "$B/target/$t/release/deps/"lib*.rlib "$L/"     # the .rlib embeds its metadata; the .rmeta twins only double the size
+    rm -f "$L"/libsysbuild*
+    log "core for $t: $(du -sh "$L" | cut -f1)"
+  done
+  rm -rf "$B"
+}
+
+if rustup run "$NAME" rustc -vV 2>/dev/null | grep -q "^release: $VER"; then
+  missing=
+  for t in $TARGETS; do ls "$TC/$NAME/lib/rustlib/$t/lib/"libcore-*.rlib >/dev/null 2>&1 || missing+="$t "; done
+  [ -z "$missing" ] || build_core $missing
+  log "toolchain $NAME complete"; echo "+$NAME"; exit 0
 fi
 
 # This way needs Debian's packages and an x86-64 machine.
@@ -30,16 +51,17 @@ for tool in apt-cache dpkg; do
 done
 mkdir -p "$TC/deb"; T=$TC/$NAME; H=x86_64-unknown-linux-gnu
 cd "$TC/deb"
-V=$(apt-cache madison rustc-web | awk -v v="$VER" 'index($3,v)==1{print $3; exit}')
-[ -n "$V" ] || { log "no rustc-web $VER in apt (run apt-get update)"; exit 1; }
+SUDO=
+if [ "$(id -u)" != 0 ] && command -v sudo >/dev/null; then SUDO=sudo; fi
+version() { apt-cache madison rustc-web | awk -v v="$VER" 'index($3,v)==1{print $3; exit}'; }
+V=$(version)
+# A fresh machine has no list of packages, or an old one.
+[ -n "$V" ] || { $SUDO apt-get update -qq >&2 || true; V=$(version); }
+[ -n "$V" ] || { log "no rustc-web $VER among this machine's Debian packages"; exit 1; }
 # run-time libraries of libLLVM22 (all normally there): libffi8 libedit2 libz3-4 libxml2 libzstd1
 libraries="libz3-4 libedit2 libxml2 libffi8"
 if ! dpkg -s $libraries >/dev/null 2>&1; then
-  SUDO=
-  if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null || { log "not root and no sudo: have these packages installed: $libraries"; exit 1; }
-    SUDO=sudo
-  fi
+  [ "$(id -u)" = 0 ] || [ -n "$SUDO" ] || { log "not root and no sudo: have these packages installed: $libraries"; exit 1; }
   $SUDO apt-get install -y --no-install-recommends $libraries >&2
 fi
 apt-get -o APT::Sandbox::User=root download "rustc-web=$V" "rust-web-src=$V" "libstd-rust-web-dev=$V" "libstd-rust-web-${VER%.*}=$V" libllvm22 >&2
@@ -61,26 +83,7 @@ ln -sfn "$S/lib/rustlib/$H/bin/rust-lld" "$T/lib/rustlib/$H/bin/rust-lld"
 rm -rf "$TC/x"
 ln -sfn "$S/bin/cargo" "$T/bin/cargo"
 rustup toolchain link "$NAME" "$T"
-# prebuild core for each target, as rust-std components are built (O3, panic=abort, mem functions, bitcode: without it lto="fat" fails with "Cannot find section .llvmbc")
-B=$TC/sysbuild; rm -rf "$B"; mkdir -p "$B/src"
-cat > "$B/Cargo.toml" <<'E'
-[package]
-name = "sysbuild"
-version = "0.0.0"
-edition = "2021"
-[profile.release]
-panic = "abort"
-debug = 0
-E
-echo '#![no_std]' > "$B/src/lib.rs"
-for t in $TARGETS; do
-  ( cd "$B"; env RUSTFLAGS=-Cembed-bitcode=yes RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$B/target" CARGO_INCREMENTAL=0 \
-      cargo "+$NAME" build -q --release -Z build-std=core,alloc,compiler_builtins -Z build-std-features=compiler-builtins-mem --target "$t" >&2 )
-  L=$T/lib/rustlib/$t/lib; rm -rf "$L"; mkdir -p "$L"
-  cp "$B/target/$t/release/deps/"lib*.rlib "$L/"     # the .rlib embeds its metadata; the .rmeta twins only double the size
-  rm -f "$L"/libsysbuild*
-  log "core for $t: $(du -sh "$L" | cut -f1)"
-done
-rm -rf "$B" "$TC/deb"
+build_core $TARGETS
+rm -rf "$TC/deb"
 log "done: $(du -sh "$T" | cut -f1) in $T"
 echo "+$NAME"
