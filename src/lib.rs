@@ -49,7 +49,7 @@ mod tuner;
 pub mod wire;
 
 pub use memory::{Arena, MemoryPlan, Region};
-pub use optim::{BiasTreatment, Method, Recipe, RecipeError, Schedule};
+pub use optim::{BiasTreatment, Method, Optimizer, Recipe, RecipeError, Schedule};
 pub use pack::{Activation, Aligned, Pack, PackError, Sizes, crc32};
 pub use quant::{Affine, Multiplier, as_int8};
 pub use requant::TunedLayer;

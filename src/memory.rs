@@ -33,7 +33,7 @@ pub struct Region {
 pub struct MemoryPlan {
     /// f32 parameters w.
     pub weights: Region,
-    /// f32 velocity v, which is also the gradient's accumulator. Between runs it keeps the running tail while another
+    /// f32 velocity v, which is also the gradient's accumulator; of Adam the gradient, then its moments. Between runs it keeps the running tail while another
     /// is judged: of a tail that has more int8 bytes than f32 parameters take, it is that long.
     pub velocity: Region,
     /// f32 gradient g, then the weights' backup: only for stored perturbations.
@@ -75,7 +75,8 @@ impl MemoryPlan {
         let tuned = sizes.tail_outputs.saturating_mul(4 * TUNED_WORDS).saturating_add(sizes.tail_weights);
 
         let weights = Region { offset: 0, bytes: parameters };
-        let velocity = after(weights, if tuned > parameters { tuned.div_ceil(4) * 4 } else { parameters });
+        let state = recipe.velocity_floats(sizes.tail_parameters).saturating_mul(4);
+        let velocity = after(weights, if tuned > state { tuned.div_ceil(4) * 4 } else { state });
         let gradient = after(velocity, if sizes.needs_gradient_buffer(recipe) { parameters } else { 0 });
         let best = after(gradient, if recipe.keep_best { parameters } else { 0 });
         let tuned_tail = after(best, tuned);

@@ -28,13 +28,13 @@ use crate::store::record::LAYER_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// The number with which a session begins.
 pub const OPENING: u32 = 0;
 
 /// Bytes of the longest request that carries no input, framed.
-const LONGEST_WITHOUT_INPUT: usize = 112;
+const LONGEST_WITHOUT_INPUT: usize = 120;
 
 /// Most bytes of a tail in one message.
 pub const TAIL_PART_BYTES: usize = 64;
@@ -384,6 +384,7 @@ mod tests {
         let recipe = Recipe {
             method: Method::Asam,
             sharpness_batch: u16::MAX,
+            ascent_every: u16::MAX,
             store_perturbation: true,
             schedule: Schedule::Cosine,
             bias: BiasTreatment::Frozen,

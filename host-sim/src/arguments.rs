@@ -195,6 +195,7 @@ pub enum MethodArgument {
     Sgd,
     Sam,
     Asam,
+    SamOn,
 }
 
 impl MethodArgument {
@@ -203,6 +204,7 @@ impl MethodArgument {
             Self::Sgd => Method::Sgd,
             Self::Sam => Method::Sam,
             Self::Asam => Method::Asam,
+            Self::SamOn => Method::SamOn,
         }
     }
 }

@@ -102,6 +102,7 @@ pub fn method_name(method: Method) -> &'static str {
         Method::Sgd => "sgd",
         Method::Sam => "sam",
         Method::Asam => "asam",
+        Method::SamOn => "sam-on",
     }
 }
 

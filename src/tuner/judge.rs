@@ -158,7 +158,7 @@ impl Tuner<'_> {
 
     /// After the loss of the sample in the workspace: its loss at its own worst step of length `rho`.
     fn rise(&mut self, target: Target, rho: f32, slot: usize) -> Option<f32> {
-        let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
+        let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
         if let Some(chain) = self.tail.chain() {
             let mut workspace = Workspace::new(chain, self.scratch)?;
             let norm = chain.ascent_norm_squared(self.weights, &geometry, &mut workspace);

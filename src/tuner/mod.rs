@@ -389,8 +389,8 @@ impl<'a> Tuner<'a> {
     /// # Errors
     /// [`TunerError::NotRunning`]; [`TunerError::Step`], which ends the run.
     pub fn step(&mut self) -> Result<StepReport, TunerError> {
-        let recipe = self.recipe;
         let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
+        let recipe = self.recipe.at(run.step);
         if run.position == 0 {
             run.samples = match self.held_out {
                 0 => order::shuffle(self.order, self.replay.len(), &mut run.random),
@@ -399,7 +399,7 @@ impl<'a> Tuner<'a> {
         }
         let end = (run.position + usize::from(recipe.minibatch)).min(run.samples);
         let batch = self.order.get(run.position..end).unwrap_or(&[]);
-        let learning_rate = recipe.schedule.rate(recipe.learning_rate, run.step, run.steps);
+        let learning_rate = recipe.rate(run.step, run.steps);
         let (pack, replay) = (self.pack, &self.replay);
         let buffers = Buffers {
             weights: self.weights,

@@ -178,14 +178,16 @@ fn estimate(values: &[Vec<f64>]) -> (f64, f64, f64) {
 }
 
 fn screen(layers: usize, names: &[String]) -> Result<()> {
-    let selection: Vec<u64> = (1501..=1503).collect();
+    let base: u64 = std::env::var("BASE").map_or(1000, |d| d.parse().expect("a number"));
+    let noises: Vec<u32> = std::env::var("NOISES").map_or(vec![0, 20, 40], |d| d.split(',').map(|n| n.parse().expect("a number")).collect());
+    let selection: Vec<u64> = (base + 501..=base + 503).collect();
     let draws: u64 = std::env::var("DRAWS").map_or(20, |d| d.parse().expect("a number"));
-    let evaluation: Vec<u64> = (1001..=1000 + draws).collect();
+    let evaluation: Vec<u64> = (base + 1..=base + draws).collect();
     let seeds: Vec<u64> = selection.iter().chain(&evaluation).copied().collect();
     let wearers: Vec<Wearer> = (1..=10usize).into_par_iter().map(|n| wearer(n, layers, &seeds)).collect::<Result<_>>()?;
     eprintln!("{} parameters", wearers[0].initial.len());
     let cache: Mutex<HashMap<String, f64>> = Mutex::default();
-    let path = format!("/tmp/screen-{layers}.jsonl");
+    let path = format!("/tmp/screen-{layers}-{base}.jsonl");
     if let Ok(text) = std::fs::read_to_string(&path) {
         for line in text.lines() {
             if let Ok((key, value)) = serde_json::from_str::<(String, f64)>(line) {
@@ -198,7 +200,7 @@ fn screen(layers: usize, names: &[String]) -> Result<()> {
         if index > 1 && !names.is_empty() && !names.iter().any(|n| method.name.contains(n.as_str())) {
             continue;
         }
-        for noise in [0u32, 20, 40] {
+        for &noise in &noises {
             let accuracy = |n: usize, seed: u64, s: &Setting| {
                 let key = format!("{n} {seed} {noise} {s:?}");
                 if let Some(&found) = cache.lock().expect("lock").get(&key) {
@@ -235,6 +237,43 @@ fn screen(layers: usize, names: &[String]) -> Result<()> {
         }
         let lines: Vec<String> = cache.lock().expect("lock").iter().map(|(k, v)| serde_json::to_string(&(k, v)).expect("JSON")).collect();
         std::fs::write(&path, lines.join("\n"))?;
+    }
+    Ok(())
+}
+
+/// What a device does where nobody tunes: a given learning rate, a middle strength, 30 epochs.
+fn untuned(layers: usize, names: &[String]) -> Result<()> {
+    let draws: u64 = std::env::var("DRAWS").map_or(20, |d| d.parse().expect("a number"));
+    let seeds: Vec<u64> = (1001..=1000 + draws).collect();
+    let wearers: Vec<Wearer> = (1..=10usize).into_par_iter().map(|n| wearer(n, layers, &seeds)).collect::<Result<_>>()?;
+    let mut baselines: HashMap<(usize, usize, u32), Vec<Vec<f64>>> = HashMap::new();
+    for (index, method) in methods().iter().enumerate() {
+        if index > 1 && !names.is_empty() && !names.iter().any(|n| method.name.contains(n.as_str())) {
+            continue;
+        }
+        let mut text = format!("{:24} {:.2} passes", method.name, method.passes);
+        for (place, lr) in [(0, 0.005), (1, 0.02)] {
+            for noise in [0u32, 20, 40] {
+                let variant = method.settings[if index == 0 { 0 } else { 2 }].variant;
+                let variant = Variant { decay: 1e-3, ..variant };
+                let lr = if matches!(variant.base, Base::Adam | Base::Adam8) { lr / 5.0 } else { lr };
+                let setting = Setting { variant, lr, epochs: 30, warm: method.settings[0].warm };
+                let jobs: Vec<(usize, u64)> = (0..10).flat_map(|n| seeds.iter().map(move |&seed| (n, seed))).collect();
+                let found: Vec<f64> = jobs.par_iter().map(|&(n, seed)| 100.0 * trial(&wearers[n], seed, noise, &setting)).collect();
+                let values: Vec<Vec<f64>> = found.chunks(seeds.len()).map(<[f64]>::to_vec).collect();
+                let (mean, _, _) = estimate(&values);
+                text += &format!(" | lr {lr} {noise:2} %: {mean:.2}");
+                for which in [0, 1] {
+                    if let Some(base) = baselines.get(&(which, place, noise)) {
+                        let differences: Vec<Vec<f64>> = values.iter().zip(base).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a - b).collect()).collect();
+                        let (mean, between, within) = estimate(&differences);
+                        text += &format!(" {mean:+.2}+-{within:.2}({between:.2})");
+                    }
+                }
+                baselines.entry((index, place, noise)).or_insert(values);
+            }
+        }
+        println!("{text}");
     }
     Ok(())
 }
@@ -291,6 +330,7 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("golden") => golden(&arguments[1]),
+        Some("untuned") => untuned(arguments[1].parse()?, &arguments[2..]),
         _ => screen(arguments[1].parse()?, &arguments[2..]),
     }
 }
