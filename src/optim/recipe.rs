@@ -87,17 +87,7 @@ pub struct Recipe {
     /// Share of the run's steps, from 0 to 1, over which the learning rate rises on a straight line
     /// (Goyal et al. 2017, section 2.2). 0 is none, in every bit.
     pub warm_up: f32,
-    /// The base optimizer, which gets the gradient that the method finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Optimizer {
-    /// SGD with momentum ([`super::sgd`]).
-    Sgd,
-    /// AdamW with moments in 8 bits ([`super::adam`]): 2.125 bytes a parameter more.
-    Adam,
-}
-
-/// What happens to biases.
+    /// What happens to biases.
     pub bias: BiasTreatment,
     /// Passes over the replay.
     pub epochs: u16,
