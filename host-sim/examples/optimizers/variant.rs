@@ -14,13 +14,25 @@ pub enum Ascent {
     /// SAM where `step % every == 0`, else none.
     Every(u32),
     /// arXiv 2203.02714, algorithm 1.
-    Look { every: u32, alpha: f64 },
+    Look {
+        every: u32,
+        alpha: f64,
+    },
     /// arXiv 2110.03141: `beta` of the parameters, `gamma` of the samples.
-    Esam { beta: f64, gamma: f64 },
+    Esam {
+        beta: f64,
+        gamma: f64,
+    },
     /// arXiv 2403.12350.
-    Friendly { sigma: f64, lambda: f64 },
+    Friendly {
+        sigma: f64,
+        lambda: f64,
+    },
     /// arXiv 2203.08065; rho follows the learning rate if `follow`.
-    Gsam { alpha: f64, follow: bool },
+    Gsam {
+        alpha: f64,
+        follow: bool,
+    },
     /// arXiv 2306.04226: biases alone.
     On,
     /// The same, T = |b| + eta.
@@ -139,10 +151,20 @@ impl<'t, T: Tail> Net<'t, T> {
                 return None;
             }
             let share = |i: usize| match variant.ascent {
-                Ascent::Esam { beta, .. } => if uniform(step, i) < beta { 1.0 / beta } else { 0.0 },
+                Ascent::Esam { beta, .. } => {
+                    if uniform(step, i) < beta {
+                        1.0 / beta
+                    } else {
+                        0.0
+                    }
+                }
                 _ => 1.0,
             };
-            return Some((0..w.len()).map(|i| w[i] + (rho / norm * t(i).powi(2) * f64::from(g[i]) * share(i)) as f32).collect());
+            return Some(
+                (0..w.len())
+                    .map(|i| w[i] + (rho / norm * t(i).powi(2) * f64::from(g[i]) * share(i)) as f32)
+                    .collect(),
+            );
         }
         let norm = dot(g, g).sqrt();
         if norm < 1e-15 || rho == 0.0 {
@@ -153,7 +175,14 @@ impl<'t, T: Tail> Net<'t, T> {
     }
 
     /// The gradient that the base optimizer is given.
-    fn direction(&mut self, variant: &Variant, state: &mut State, w: &[f32], batch: &[Sample], rate: f64) -> (f64, Vec<f32>) {
+    fn direction(
+        &mut self,
+        variant: &Variant,
+        state: &mut State,
+        w: &[f32],
+        batch: &[Sample],
+        rate: f64,
+    ) -> (f64, Vec<f32>) {
         let (step, count) = (state.step, batch.len() as f64);
         let mut total = 0.0;
         let ascends = match variant.ascent {
@@ -241,7 +270,11 @@ impl<'t, T: Tail> Net<'t, T> {
                 if state.mean.is_empty() {
                     state.mean = plain;
                 } else {
-                    state.mean.iter_mut().zip(&plain).for_each(|(m, &g)| *m = lambda as f32 * *m + (1.0 - lambda) as f32 * g);
+                    state
+                        .mean
+                        .iter_mut()
+                        .zip(&plain)
+                        .for_each(|(m, &g)| *m = lambda as f32 * *m + (1.0 - lambda) as f32 * g);
                 }
             }
             _ => {}
@@ -250,7 +283,15 @@ impl<'t, T: Tail> Net<'t, T> {
     }
 
     /// One step with `rate` of the learning rate; returns the mean loss before it.
-    pub fn step(&mut self, variant: &Variant, state: &mut State, w: &mut [f32], batch: &[Sample], lr: f64, rate: f64) -> f64 {
+    pub fn step(
+        &mut self,
+        variant: &Variant,
+        state: &mut State,
+        w: &mut [f32],
+        batch: &[Sample],
+        lr: f64,
+        rate: f64,
+    ) -> f64 {
         let (loss, d) = self.direction(variant, state, w, batch, rate);
         state.v.resize(w.len(), 0.0);
         state.second.resize(w.len(), 0.0);
@@ -269,7 +310,8 @@ impl<'t, T: Tail> Net<'t, T> {
             }
             Base::Adam | Base::Adam8 => {
                 let (b1, b2) = (variant.momentum, 0.999);
-                let (c1, c2) = (1.0 - f64::powi(b1, state.step as i32), 1.0 - f64::powi(b2, state.step as i32));
+                let (c1, c2) =
+                    (1.0 - f64::powi(b1, state.step as i32), 1.0 - f64::powi(b2, state.step as i32));
                 for i in (0..w.len()).filter(|&i| !frozen(i)) {
                     let g = f64::from(d[i]);
                     let root = f64::from(state.second[i]);
@@ -282,11 +324,17 @@ impl<'t, T: Tail> Net<'t, T> {
                 if variant.base == Base::Adam8 {
                     for block in state.v.chunks_mut(64) {
                         let scale = block.iter().fold(0.0f32, |s, m| s.max(m.abs())) / 127.0;
-                        block.iter_mut().filter(|_| scale > 0.0).for_each(|m| *m = (*m / scale).round() * scale);
+                        block
+                            .iter_mut()
+                            .filter(|_| scale > 0.0)
+                            .for_each(|m| *m = (*m / scale).round() * scale);
                     }
                     for block in state.second.chunks_mut(64) {
                         let scale = block.iter().fold(0.0f32, |s, &r| s.max(r)) / 255.0;
-                        block.iter_mut().filter(|_| scale > 0.0).for_each(|r| *r = (*r / scale).ceil().min(255.0) * scale);
+                        block
+                            .iter_mut()
+                            .filter(|_| scale > 0.0)
+                            .for_each(|r| *r = (*r / scale).ceil().min(255.0) * scale);
                     }
                 }
             }

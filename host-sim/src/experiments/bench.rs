@@ -11,7 +11,7 @@ use crate::packer::PackFile;
 use crate::tuning::{Labelled, SHARPNESS_RHO, Subject, tuner_arena};
 use anyhow::{Context, Result, bail};
 use flatmin::tail::TailShape;
-use flatmin::{Method, Recipe, Tuner, Version};
+use flatmin::{Method, Optimizer, Recipe, Tuner, Version};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -81,6 +81,8 @@ impl Bench {
             replay_capacity: capacity,
             sharpness_batch: if gradient_buffer { 2 } else { 1 },
             keep_best: true,
+            // Room for every optimizer.
+            optimizer: Optimizer::Adam,
             ..Recipe::DEFAULT
         };
         let mut words = tuner_arena(&ground.file, &recipe);
