@@ -111,15 +111,15 @@ impl<'a> TunedTail<'a> {
     }
 
     /// Quantizes `parameters`; `ranges` are the trained layers' outputs as seen at these parameters.
-    pub fn quantize(&mut self, pack: &Pack, parameters: &[f32], ranges: &[Range]) {
+    pub fn quantize(&mut self, pack: &Pack, parameters: &impl Parameters, ranges: &[Range]) {
         self.outputs.clear();
-        for (place, range) in places(pack).zip(ranges) {
+        for (index, (place, range)) in places(pack).zip(ranges).enumerate() {
             let layer = &place.layer;
             let input = self.input(layer);
             let output = if layer.refit { Affine::covering(range.low, range.high) } else { layer.output };
-            let own = parameters.get(layer.parameters..).unwrap_or(&[]);
-            let (w, b) = own.split_at(layer.trained_weights().min(own.len()));
             let quantizer = LayerQuantizer {
+                parameters,
+                place: index,
                 layer,
                 input,
                 output,
@@ -128,7 +128,7 @@ impl<'a> TunedTail<'a> {
             };
             let words = self.words.get_mut(place.words).unwrap_or(&mut []);
             let weights = self.weights.get_mut(place.weights).unwrap_or(&mut []);
-            quantizer.run(w, b.get(..layer.outputs).unwrap_or(&[]), weights, words);
+            quantizer.run(weights, words);
             // Cannot be full: a tail has at most MAX_LAYERS.
             let _ = self.outputs.push(output);
         }
@@ -253,12 +253,12 @@ fn unfold(pack: &Pack, layer: &TrainedLayer) -> f32 {
 }
 
 /// The factor back, as it was rounded when the weights were folded.
-fn fold(pack: &Pack, layer: &TrainedLayer) -> f32 {
+pub(crate) fn fold(pack: &Pack, layer: &TrainedLayer) -> f32 {
     let folded = pack.tail_is_chain() && layer.source.is_none();
     if folded { pack.feature().affine.scale / pack.feature_unit() } else { 1.0 }
 }
 
-fn packed_scales<'p>(pack: &Pack<'p>, layer: &TrainedLayer) -> &'p [f32] {
+pub(crate) fn packed_scales<'p>(pack: &Pack<'p>, layer: &TrainedLayer) -> &'p [f32] {
     let op = &layer.operator;
     pack.float32(op.constants.scales, if op.per_channel { layer.outputs } else { 1 })
 }
@@ -315,7 +315,31 @@ fn sane_words(words: &[i32], outputs: usize) -> bool {
         && all(|scale| sane_scale(f32::from_bits(scale.cast_unsigned())))
 }
 
-struct LayerQuantizer<'l> {
+/// Trained parameters, as real numbers.
+pub(crate) trait Parameters {
+    /// The weights of output `o` of the `place`-th trained layer, as stored: a chain's first layer has the latents' scale
+    /// folded in.
+    fn row(&self, place: usize, layer: &TrainedLayer, o: usize) -> impl Iterator<Item = f32>;
+    /// Its bias.
+    fn bias(&self, place: usize, layer: &TrainedLayer, o: usize) -> f32;
+}
+
+/// The flat buffer of the f32 tail.
+impl Parameters for &mut [f32] {
+    fn row(&self, _: usize, layer: &TrainedLayer, o: usize) -> impl Iterator<Item = f32> {
+        let own = self.get(layer.parameters..).unwrap_or(&[]);
+        row(layer, own.get(..layer.trained_weights()).unwrap_or(&[]), o).copied()
+    }
+
+    fn bias(&self, _: usize, layer: &TrainedLayer, o: usize) -> f32 {
+        self.get(layer.parameters + layer.trained_weights() + o).copied().unwrap_or(0.0)
+    }
+}
+
+struct LayerQuantizer<'l, P> {
+    parameters: &'l P,
+    /// Place among the trained layers.
+    place: usize,
     layer: &'l TrainedLayer,
     input: Affine,
     output: Affine,
@@ -339,32 +363,34 @@ fn row_mut<'w, T>(layer: &TrainedLayer, weights: &'w mut [T], o: usize) -> impl 
     weights.get_mut(start..).unwrap_or(&mut []).iter_mut().step_by(step).take(layer.taps)
 }
 
-impl LayerQuantizer<'_> {
-    fn run(&self, w: &[f32], b: &[f32], weights: &mut [i8], words: &mut [i32]) {
-        let outputs = b.len();
+impl<P: Parameters> LayerQuantizer<'_, P> {
+    fn run(&self, weights: &mut [i8], words: &mut [i32]) {
+        let outputs = self.layer.outputs;
         let (biases, rest) = words.split_at_mut(outputs.min(words.len()));
         let (mantissas, rest) = rest.split_at_mut(outputs.min(rest.len()));
         let (shifts, scales) = rest.split_at_mut(outputs.min(rest.len()));
         let trained = self.layer.trains_weights;
-        let whole = b.iter().enumerate().map(|(o, &b)| self.scale(w, o, b)).fold(0.0, f32::max);
+        let whole = (0..outputs).map(|o| self.scale(o)).fold(0.0, f32::max);
         let outputs = biases.iter_mut().zip(mantissas).zip(shifts).zip(scales);
-        for ((o, &b), (((bias, mantissa), shift), scale_bits)) in b.iter().enumerate().zip(outputs) {
+        for (o, (((bias, mantissa), shift), scale_bits)) in outputs.enumerate() {
             let scale = match (trained, self.layer.operator.per_channel) {
-                (true, true) => self.scale(w, o, b),
+                (true, true) => self.scale(o),
                 (true, false) => whole,
                 (false, _) => {
                     self.packed_scales.get(o).or(self.packed_scales.first()).copied().unwrap_or(0.0)
                 }
             };
             if trained {
-                for (q, &w) in row_mut(self.layer, weights, o).zip(row(self.layer, w, o)) {
+                let row = self.parameters.row(self.place, self.layer, o);
+                for (q, w) in row_mut(self.layer, weights, o).zip(row) {
                     // Symmetric: -128 is not used, as the specification asks of weights.
                     *q = Affine { scale, zero_point: 0 }.quantize(w * self.unfold).max(-127);
                 }
             }
             let unit = f64::from(self.input.scale) * f64::from(scale);
             // A float cast saturates; `scale` keeps the bias of trained weights far from that.
-            *bias = math::round_double(f64::from(b) / unit) as i32;
+            let real = self.parameters.bias(self.place, self.layer, o);
+            *bias = math::round_double(f64::from(real) / unit) as i32;
             let multiplier = Multiplier::of_scales(self.input.scale, scale, self.output.scale);
             (*mantissa, *shift) = (multiplier.mantissa, multiplier.shift);
             *scale_bits = scale.to_bits().cast_signed();
@@ -372,8 +398,10 @@ impl LayerQuantizer<'_> {
     }
 
     /// The smallest scale that holds the weights of output `o` in 7 bits and its bias in 30.
-    fn scale(&self, w: &[f32], o: usize, bias: f32) -> f32 {
-        let largest = row(self.layer, w, o).fold(0.0f32, |m, w| m.max(w.abs())) * self.unfold;
+    fn scale(&self, o: usize) -> f32 {
+        let row = self.parameters.row(self.place, self.layer, o);
+        let largest = row.fold(0.0f32, |m, w| m.max(w.abs())) * self.unfold;
+        let bias = self.parameters.bias(self.place, self.layer, o);
         let for_bias = bias.abs() / self.input.scale / (1u32 << 30) as f32;
         let scale = (largest / 127.0).max(for_bias);
         if scale.is_normal() { scale } else { f32::MIN_POSITIVE.max(1e-30) }
