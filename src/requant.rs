@@ -325,7 +325,7 @@ pub(crate) trait Parameters {
 }
 
 /// The flat buffer of the f32 tail.
-impl Parameters for &mut [f32] {
+impl Parameters for &[f32] {
     fn row(&self, _: usize, layer: &TrainedLayer, o: usize) -> impl Iterator<Item = f32> {
         let own = self.get(layer.parameters..).unwrap_or(&[]);
         row(layer, own.get(..layer.trained_weights()).unwrap_or(&[]), o).copied()

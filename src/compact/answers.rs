@@ -154,22 +154,17 @@ impl CompactTuner<'_> {
         let output = Output::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned));
         let all = self.held_out == 0;
         let count = if all { self.replay.len() } else { self.held_out };
-        let mut sum = Judgement { samples: 0, right: 0, loss: 0.0 };
+        let mut sum = Judgement::NONE;
         for index in 0..count {
             let held_out = || self.order.get(self.trained + index).map(|&slot| usize::from(slot));
             let slot = if all { Some(index) } else { held_out() };
             let Some((latent, label)) = slot.and_then(|slot| self.replay.get(slot)) else { continue };
             copy(self.pack.feature().of_mut(int8(self.scratch)), latent);
             let values = self.int8_tail(version);
-            sum.samples += 1;
-            sum.right += u32::from(argmax(values) == usize::from(label));
-            sum.loss += output.loss(values, label.into());
+            let right = argmax(values) == usize::from(label);
+            sum.add(Some((output.loss(values, label.into()), right)));
         }
-        if sum.samples == 0 {
-            return Err(TunerError::NoSamples);
-        }
-        sum.loss /= sum.samples as f32;
-        Ok(sum)
+        sum.mean().ok_or(TunerError::NoSamples)
     }
 
     /// Puts the tail that the current weights make in force if on the held-out samples it is strictly better than the
