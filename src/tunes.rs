@@ -2,7 +2,7 @@
 
 use crate::optim::Recipe;
 use crate::pack::Pack;
-use crate::{Acceptance, CompactTuner, Evaluation, Score, StepReport, Tuner, TunerError, Version};
+use crate::{Acceptance, CompactTuner, Evaluation, Progress, Score, StepReport, Tuner, TunerError, Version};
 
 /// The calls that [`Tuner`] and [`CompactTuner`] have in common; each is documented there.
 ///
@@ -36,6 +36,7 @@ pub trait Tunes<'p> {
     fn observe(&mut self, input: &[i8], label: usize) -> Result<(), TunerError>;
     fn start(&mut self, recipe: Recipe) -> Result<(), TunerError>;
     fn step(&mut self) -> Result<StepReport, TunerError>;
+    fn poll(&mut self) -> Result<Progress, TunerError>;
     fn requantize(&mut self) -> Result<(), TunerError>;
     fn accept(&mut self) -> Result<Acceptance, TunerError>;
     fn classify(&mut self, input: &[i8], version: Version) -> Result<&[i8], TunerError>;
@@ -93,6 +94,9 @@ macro_rules! tunes {
             }
             fn step(&mut self) -> Result<StepReport, TunerError> {
                 self.step()
+            }
+            fn poll(&mut self) -> Result<Progress, TunerError> {
+                self.poll()
             }
             fn requantize(&mut self) -> Result<(), TunerError> {
                 self.requantize()

@@ -105,7 +105,7 @@ impl CompactTuner<'_> {
         };
         load(pack, latent, workspace.features);
         let loss = chain.first_pass(weights, label, &mut workspace).sum();
-        let class = chain.layers().last().map_or(0, |last| argmax(last.of(workspace.sums)));
+        let class = chain.layers().next_back().map_or(0, |last| argmax(last.of(workspace.sums)));
         Ok(Score { loss, class })
     }
 
@@ -127,7 +127,7 @@ impl CompactTuner<'_> {
             load(pack, latent, workspace.features);
             let loss = chain.first_pass(weights, label, &mut workspace).sum();
             sums.loss += loss;
-            if chain.layers().last().is_some_and(|last| argmax(last.of(workspace.sums)) == label) {
+            if chain.layers().next_back().is_some_and(|last| argmax(last.of(workspace.sums)) == label) {
                 sums.accuracy += 1.0;
             }
             let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);

@@ -140,7 +140,7 @@ impl Chain {
     }
 
     fn loss(&self, sums: &[i32], label: usize, scratch: &mut [i32], pass: &mut Pass) -> Losses {
-        let Some((place, last)) = self.layers().enumerate().last() else { return Losses::NONE };
+        let Some((place, last)) = self.layers().enumerate().next_back() else { return Losses::NONE };
         let (loss, unit) =
             softmax_cross_entropy(last.of(sums), label, last.of_mut(scratch), last.of_mut(pass.deltas));
         if let Some(place) = pass.units.get_mut(place) {

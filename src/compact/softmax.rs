@@ -13,7 +13,7 @@ pub(super) const LOGIT_BITS: u32 = 20;
 const LARGEST: i16 = i16::MAX;
 
 /// A sum of cross-entropies: `ln(product) + linear`, so that one logarithm does for many samples.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Losses {
     product: f32,
     linear: f32,

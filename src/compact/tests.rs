@@ -54,7 +54,7 @@ fn forward(layers: &[Layer64], x: &[f64]) -> Vec<Vec<f64>> {
 fn is_at_a_bend(layers: &[Layer64], x: &[f64]) -> bool {
     let near = |&y: &f64| (0.0 < y && y < 1e-5) || (6.0 - 5e-4 < y && y < 6.0);
     let outputs = forward(layers, x);
-    outputs[1..outputs.len() - 1].iter().flatten().any(|y| near(y))
+    outputs[1..outputs.len() - 1].iter().flatten().any(near)
 }
 
 /// Loss and gradient, in the shape of the layers.

@@ -10,16 +10,18 @@ use crate::optim::{BiasTreatment, Recipe, RecipeError};
 use crate::pack::{CRC, Pack};
 use crate::replay::{Policy, Replay};
 use crate::requant::{TunedTail, fold, packed_scales};
+use crate::step::Phase;
 use crate::trunk;
-use crate::tuner::{StepReport, TunerError, copy, order, region};
+use crate::tuner::{Position, Progress, StepReport, TunerError, Work, copy, order, region};
 use rand_core::SeedableRng;
 use rand_pcg::Pcg32;
 
-#[derive(Debug)]
+/// What a run has under way.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Run {
     random: Pcg32,
-    epoch: u16,
-    /// Samples of this epoch done.
+    pub epoch: u16,
+    /// Samples of this epoch done, but for those of the step under way.
     position: usize,
     /// Samples in this epoch.
     samples: usize,
@@ -27,6 +29,26 @@ pub(super) struct Run {
     steps: u32,
     /// Seed of the next pass over the parameters.
     dither: u32,
+    phase: Phase,
+    /// Samples of the step, and how many of them are done.
+    count: usize,
+    done: usize,
+    learning_rate: f32,
+    losses: StepLosses,
+}
+
+/// Sums over the samples of a step.
+#[derive(Debug, Clone, PartialEq)]
+struct StepLosses {
+    all: Losses,
+    /// At `w` and at `w + e`, of those that were perturbed.
+    before: Losses,
+    after: Losses,
+    perturbed: u32,
+}
+
+impl StepLosses {
+    const NONE: Self = Self { all: Losses::NONE, before: Losses::NONE, after: Losses::NONE, perturbed: 0 };
 }
 
 impl Run {
@@ -291,71 +313,124 @@ impl<'a> CompactTuner<'a> {
             steps: u32::try_from(steps_an_epoch).unwrap_or(u32::MAX).saturating_mul(u32::from(recipe.epochs)),
             // Both halves of the seed.
             dither: (recipe.seed ^ (recipe.seed >> 32)) as u32,
+            phase: Phase::Prepare,
+            count: 0,
+            done: 0,
+            learning_rate: 0.0,
+            losses: StepLosses::NONE,
         });
         crate::fmt::info!("tuning on {} samples, {} epochs", self.trained, recipe.epochs);
         Ok(())
     }
 
-    /// One minibatch.
+    /// One minibatch: [`Self::poll`] until it is done.
     ///
     /// # Errors
     /// [`TunerError::NotRunning`].
     pub fn step(&mut self) -> Result<StepReport, TunerError> {
-        let recipe = self.recipe;
-        let mut run = self.run.take().ok_or(TunerError::NotRunning)?;
-        if run.position == 0 {
-            run.samples = match self.held_out {
-                0 => order::shuffle(self.order, self.replay.len(), &mut run.random),
-                _ => order::shuffle_again(self.order, self.trained, &mut run.random),
-            };
+        loop {
+            if let Progress::Stepped(report) = self.poll()? {
+                return Ok(report);
+            }
         }
-        let end = (run.position + usize::from(recipe.minibatch)).min(run.samples);
-        let learning_rate = recipe.schedule.rate(recipe.learning_rate, run.step, run.steps);
-        let (loss, rise) = self.minibatch(&mut run, end, learning_rate);
-        let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
-        self.macs += self.chain.shape.step_macs(geometry.as_ref(), false) * (end - run.position) as u64;
-        let epoch = run.epoch;
-        run.step += 1;
-        run.position = end;
-        let epoch_finished = end >= run.samples;
-        if epoch_finished {
-            (run.position, run.epoch) = (0, epoch + 1);
-        }
-        let finished = epoch_finished && run.epoch >= recipe.epochs;
-        self.run = Some(run).filter(|_| !finished);
-        Ok(StepReport { epoch, loss, rise, learning_rate, epoch_finished, finished })
     }
 
-    /// Mean loss, and mean rise at `w + e`, of the samples up to `end`; moves the weights.
-    fn minibatch(&mut self, run: &mut Run, end: usize, learning_rate: f32) -> (f32, f32) {
-        let Self { chain, recipe, weights, velocity, replay, order, scratch, pack, .. } = self;
-        let batch = order.get(run.position..end).unwrap_or(&[]);
-        let scale = 1.0 / batch.len().max(1) as f32;
-        // rho = 0 is the base optimizer, in every bit.
-        let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
-        weights.prepare(chain, velocity, recipe, run.pass());
-        let (mut all, mut before, mut after, mut perturbed) =
-            (Losses::NONE, Losses::NONE, Losses::NONE, 0u32);
-        for &slot in batch {
-            let Some(mut workspace) = Workspace::new(chain, scratch) else { break };
-            let Some((latent, label)) = replay.get(slot.into()) else { continue };
-            load(pack, latent, workspace.features);
-            let loss = chain.first_pass(weights, label.into(), &mut workspace);
-            all.add(loss);
-            let step = geometry.and_then(|geometry| {
-                let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
-                Some((geometry, geometry.step_length(recipe.rho, norm)?))
-            });
-            if let Some((geometry, c)) = step {
-                before.add(loss);
-                after.add(chain.perturbed_pass(weights, &geometry, c, label.into(), &mut workspace));
-                perturbed += 1;
+    /// One slice of a step: a sample's pass, forward and backward, or a sweep over the parameters. As
+    /// [`crate::Tuner::poll`], every other call is possible between two of them, and finds the weights of the last whole
+    /// step: no perturbed weight is ever written.
+    ///
+    /// # Errors
+    /// [`TunerError::NotRunning`].
+    pub fn poll(&mut self) -> Result<Progress, TunerError> {
+        let Self { chain, recipe, weights, velocity, order, held_out, trained, replay, .. } = self;
+        let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
+        match run.phase {
+            Phase::Prepare => {
+                if run.position == 0 {
+                    run.samples = match *held_out {
+                        0 => order::shuffle(order, replay.len(), &mut run.random),
+                        _ => order::shuffle_again(order, *trained, &mut run.random),
+                    };
+                }
+                run.learning_rate = recipe.schedule.rate(recipe.learning_rate, run.step, run.steps);
+                run.count = run.samples.saturating_sub(run.position).min(recipe.minibatch.into());
+                (run.done, run.losses) = (0, StepLosses::NONE);
+                let seed = run.pass();
+                weights.prepare(chain, velocity, recipe, seed);
+                run.phase = if run.count == 0 { Phase::Update } else { Phase::Descent };
             }
-            let pass = (&workspace, step.is_some());
-            chain.accumulate(weights, (scale, recipe.bias), pass, velocity, run.pass());
+            Phase::Update => {
+                let seed = run.pass();
+                weights.descend(chain, velocity, run.learning_rate, recipe.bias, seed);
+                return Ok(Progress::Stepped(self.stepped()));
+            }
+            _ => self.sample(),
         }
-        weights.descend(chain, velocity, learning_rate, recipe.bias, run.pass());
-        (all.sum() * scale, (after.sum() - before.sum()) / perturbed.max(1) as f32)
+        self.position().map(Progress::Underway).ok_or(TunerError::NotRunning)
+    }
+
+    /// Where the run under way stands.
+    pub fn position(&self) -> Option<Position> {
+        let run = self.run.as_ref()?;
+        let Run { step, steps, phase, done, .. } = *run;
+        Some(Position { step, steps, work: Work::Step(phase), sample: done })
+    }
+
+    /// The next sample of the step: its gradient, at `w` or at `w + e`, goes into the velocity.
+    fn sample(&mut self) {
+        let Self { chain, recipe, weights, velocity, replay, order, scratch, pack, .. } = self;
+        let Some(run) = &mut self.run else { return };
+        let slot = order.get(run.position + run.done).map_or(0, |&slot| slot.into());
+        run.done += 1;
+        if run.done >= run.count {
+            run.phase = Phase::Update;
+        }
+        let seed = run.pass();
+        let Some(mut workspace) = Workspace::new(chain, scratch) else { return };
+        let Some((latent, label)) = replay.get(slot) else { return };
+        let label = label.into();
+        load(pack, latent, workspace.features);
+        let loss = chain.first_pass(weights, label, &mut workspace);
+        run.losses.all.add(loss);
+        // rho = 0 is the base optimizer, in every bit.
+        let step = recipe.geometry().filter(|_| recipe.rho > 0.0).and_then(|geometry| {
+            let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
+            Some((geometry, geometry.step_length(recipe.rho, norm)?))
+        });
+        if let Some((geometry, c)) = step {
+            run.losses.before.add(loss);
+            run.losses.after.add(chain.perturbed_pass(weights, &geometry, c, label, &mut workspace));
+            run.losses.perturbed += 1;
+        }
+        let scale = 1.0 / run.count.max(1) as f32;
+        chain.accumulate(weights, (scale, recipe.bias), (&workspace, step.is_some()), velocity, seed);
+    }
+
+    /// Ends a step.
+    fn stepped(&mut self) -> StepReport {
+        let recipe = &self.recipe;
+        let (loss, rise, learning_rate) = (0.0, 0.0, 0.0);
+        let none = StepReport { epoch: 0, loss, rise, learning_rate, epoch_finished: false, finished: false };
+        let Some(run) = &mut self.run else { return none };
+        let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
+        self.macs += self.chain.shape.step_macs(geometry.as_ref(), false) * run.count as u64;
+        let epoch = run.epoch;
+        run.phase = Phase::Prepare;
+        run.step = run.step.saturating_add(1);
+        run.position += run.count;
+        let epoch_finished = run.position >= run.samples;
+        if epoch_finished {
+            (run.position, run.epoch) = (0, epoch.saturating_add(1));
+        }
+        let finished = epoch_finished && run.epoch >= recipe.epochs;
+        let StepLosses { all, before, after, perturbed } = run.losses.clone();
+        let loss = all.sum() / run.count.max(1) as f32;
+        let rise = (after.sum() - before.sum()) / perturbed.max(1) as f32;
+        let learning_rate = run.learning_rate;
+        if finished {
+            self.run = None;
+        }
+        StepReport { epoch, loss, rise, learning_rate, epoch_finished, finished }
     }
 }
 
