@@ -2,7 +2,7 @@
 
 use super::pass::Workspace;
 use super::tuner::{CompactTuner, int8, load};
-use super::weights::{Int8Layer, Real};
+use super::weights::Int8Layer;
 use crate::optim::{BiasTreatment, Geometry};
 use crate::requant::{Range, TunedLayer, fold, widen};
 use crate::tail::{MAX_LAYERS, argmax};
@@ -35,7 +35,7 @@ impl CompactTuner<'_> {
             }
         }
         self.macs += self.chain.shape.forward_macs() * self.replay.len() as u64;
-        self.tuned.quantize(&self.pack, &Real { chain: &self.chain, weights: &self.weights }, &ranges);
+        self.weights.requantize(&self.chain, &self.pack, &ranges, &mut self.tuned);
         Ok(())
     }
 

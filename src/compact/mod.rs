@@ -51,6 +51,7 @@ mod chain;
 mod number;
 mod pass;
 mod plan;
+mod requantize;
 mod rows;
 mod softmax;
 #[cfg(test)]

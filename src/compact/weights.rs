@@ -2,10 +2,8 @@
 
 use super::chain::{Chain, Layer};
 use super::number::{Dither, Factor, Step};
-use super::rows::{self, master, split};
+use super::rows::{self, split};
 use crate::optim::{BiasTreatment, Recipe};
-use crate::pack::TrainedLayer;
-use crate::requant::Parameters;
 
 /// Scales of int8 weights below this are those of dead channels: their weights stay as they are.
 pub(super) const DEAD_SCALE: f32 = 1e-6;
@@ -146,35 +144,5 @@ impl Velocity<'_> {
     pub fn clear(&mut self) {
         self.weights.fill(0);
         self.biases.fill(0);
-    }
-}
-
-/// Parameters as real numbers, for requantization.
-pub(super) struct Real<'w, 'a> {
-    pub chain: &'w Chain,
-    pub weights: &'w Weights<'a>,
-}
-
-impl Real<'_, '_> {
-    fn layer(&self, place: usize) -> Option<&Layer> {
-        self.chain.layers().nth(place)
-    }
-}
-
-impl Parameters for Real<'_, '_> {
-    fn row(&self, place: usize, _: &TrainedLayer, o: usize) -> impl Iterator<Item = f32> {
-        let layer = self.layer(place);
-        let weights = self.weights;
-        let scale = layer.and_then(|layer| layer.of(weights.scales).get(o)).copied().unwrap_or(0.0);
-        let step = scale.abs() * (1.0 / 256.0);
-        let high = layer.map_or(&[][..], |layer| layer.row(weights.high, o));
-        let low = layer.map_or(&[][..], |layer| layer.row(weights.low, o));
-        // 16 bits: exact.
-        high.iter().zip(low).map(move |(&high, &low)| step * master(high, low) as f32)
-    }
-
-    fn bias(&self, place: usize, _: &TrainedLayer, o: usize) -> f32 {
-        let Some(layer) = self.layer(place) else { return 0.0 };
-        layer.of(self.weights.biases).get(o).map_or(0.0, |&bias| bias as f32 * layer.unit)
     }
 }

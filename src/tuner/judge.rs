@@ -32,7 +32,7 @@ impl Tuner<'_> {
             }
         }
         self.macs += self.tail.forward_macs() * self.replay.len() as u64;
-        self.tuned.quantize(&self.pack, &weights, &ranges);
+        self.tuned.quantize(&self.pack, weights, &ranges);
         Ok(())
     }
 
