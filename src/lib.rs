@@ -16,7 +16,8 @@
 //! 5. The tuned tail is requantized to int8, and classifies.
 //! 6. The [`store`] keeps it in flash, where it outlasts a power cut.
 //!
-//! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line.
+//! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line. In front of a network that listens stands
+//! `mfcc` (feature `mfcc`), which makes its input of a microphone's PCM.
 //!
 //! ## Left out
 //! Losses other than softmax cross-entropy, batch normalization (int8 networks have it folded), dynamic shapes,
@@ -36,6 +37,8 @@ pub mod kernels;
 mod lanes;
 mod math;
 mod memory;
+#[cfg(feature = "mfcc")]
+pub mod mfcc;
 pub mod optim;
 pub mod pack;
 mod quant;
