@@ -1,6 +1,7 @@
 //! The command line of `flatmin`.
 
 mod arguments;
+mod auto_command;
 mod device_command;
 mod sensors_command;
 
@@ -54,6 +55,13 @@ fn run(cli: Cli) -> Result<()> {
             let page = if options.json { None } else { Some(PathBuf::from("flatmin-report.html")) };
             let page = options.report.clone().or(page);
             tune_all(&subjects, "Held-out wearers, bundled model", &options, page.as_deref())
+        }
+        Some(Command::Tune { model, data, wearer, auto: Some(seconds), options }) => {
+            let subject = match model {
+                Some(path) => user_subject(&path, &data, &options)?,
+                None => options.wearer(wearer.into())?,
+            };
+            auto_command::run(&subject, seconds, &options, options.report.as_deref())
         }
         Some(Command::Tune { model: None, wearer, options, .. }) => {
             let page = options.report.clone();
