@@ -19,8 +19,7 @@
 //! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line.
 //!
 //! ## Left out
-//! Losses other than softmax cross-entropy, batch normalization (int8 networks have it folded), dynamic shapes,
-//! batches in the trunk.
+//! Batch normalization (int8 networks have it folded), dynamic shapes, batches in the trunk.
 
 #![no_std]
 
@@ -36,6 +35,7 @@ pub mod kernels;
 mod lanes;
 mod math;
 mod memory;
+pub mod metrics;
 pub mod optim;
 pub mod pack;
 mod quant;

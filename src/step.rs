@@ -3,7 +3,7 @@
 use crate::lanes::norm_squared;
 use crate::optim::sgd::{self, Descent};
 use crate::optim::{Geometry, Recipe, sam};
-use crate::tail::{Tail, TailShape, Target, Workspace};
+use crate::tail::{Loss, Tail, TailShape, Target, Workspace};
 
 /// Why a step was not taken. The weights are what they were before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum StepError {
         sample: usize,
     },
     /// A label that the tail has no output for. The velocity is not to be used further.
-    #[error("sample {sample} of the minibatch has label {label}, the tail has {classes} classes")]
+    #[error("sample {sample} of the minibatch has label {label}, the tail has {classes} outputs")]
     Label {
         /// Position in the minibatch, from 0.
         sample: usize,
@@ -25,6 +25,17 @@ pub enum StepError {
         label: usize,
         /// Classes of the tail.
         classes: usize,
+    },
+    /// A target that is no label, of a loss that takes labels, or the other way round, or of another length than the
+    /// output. The velocity is not to be used further.
+    #[error("sample {sample} of the minibatch has a target of {found} values, the loss takes {expected}")]
+    Target {
+        /// Position in the minibatch, from 0.
+        sample: usize,
+        /// Values that the loss takes; 0 for one that takes labels.
+        expected: usize,
+        /// Values given; 0 for a label.
+        found: usize,
     },
     /// A buffer of the wrong length; nothing was written.
     #[error("{buffer} buffer has {found} floats, the tail and the recipe take {expected}")]
@@ -87,8 +98,8 @@ pub fn stores_perturbation(tail: &impl Tail, recipe: &Recipe) -> bool {
     graph || recipe.needs_gradient_buffer()
 }
 
-/// One step on `count` samples: `load(i, features)` writes sample i's features and returns its label; it is
-/// called once or twice a sample.
+/// One step on `count` samples: `load(i, features)` writes sample i's features and returns its label, or its
+/// [`Target`]; it is called once or twice a sample.
 ///
 /// # Errors
 /// [`StepError`], with the weights unchanged.
@@ -101,19 +112,19 @@ pub fn stores_perturbation(tail: &impl Tail, recipe: &Recipe) -> bool {
 /// let buffers = Buffers { weights: &mut w, velocity: &mut v, gradient: &mut [], workspace: &mut workspace };
 /// let outcome = step::minibatch(&tail, &recipe, 0.1, buffers, 1, |_, features| {
 ///     features.copy_from_slice(&[1.0, 2.0]);
-///     0 // the label
+///     0_usize // the label
 /// })?;
 /// assert!((outcome.loss - 2f32.ln()).abs() < 1e-6);
 /// assert_eq!(w, [0.05, 0.1, -0.05, -0.1, 0.05, -0.05]); // -0.1 * (p - y) (x, 1), p = 1/2
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
-pub fn minibatch<T: Tail>(
+pub fn minibatch<'t, T: Tail, R: Into<Target<'t>>>(
     tail: &T,
     recipe: &Recipe,
     learning_rate: f32,
     buffers: Buffers,
     count: usize,
-    load: impl FnMut(usize, &mut [f32]) -> usize,
+    load: impl FnMut(usize, &mut [f32]) -> R,
 ) -> Result<Outcome, StepError> {
     buffers.check(tail, recipe)?;
     let Buffers { weights, velocity, gradient, workspace } = buffers;
@@ -179,16 +190,17 @@ struct Minibatch<'a, T, L> {
     perturbed: u32,
 }
 
-impl<T: Tail, L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, T, L> {
+impl<'t, T, L, R> Minibatch<'_, T, L>
+where
+    T: Tail,
+    L: FnMut(usize, &mut [f32]) -> R,
+    R: Into<Target<'t>>,
+{
     /// Loads a sample and runs the first pass at `weights`. Returns the loss and what it was taken against.
-    fn pass(&mut self, sample: usize, weights: &[f32]) -> Result<(f32, Target), StepError> {
+    fn pass(&mut self, sample: usize, weights: &[f32]) -> Result<(f32, Target<'t>), StepError> {
         let features = self.workspace.get_mut(..self.tail.features()).unwrap_or(&mut []);
-        let label = (self.load)(sample, features);
-        let classes = self.tail.classes();
-        if label >= classes {
-            return Err(StepError::Label { sample, label, classes });
-        }
-        let target = Target { label, smoothing: self.recipe.label_smoothing };
+        let target = (self.load)(sample, features).into().smoothed(self.recipe.label_smoothing);
+        admit(self.tail, &target, sample)?;
         let loss = self.tail.loss(weights, target, self.workspace);
         if let Some(chain) = self.tail.chain() {
             let workspace = Workspace::new(chain, self.workspace);
@@ -276,6 +288,21 @@ impl<T: Tail, L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'_, T, L> {
             self.tail.backward(weights, self.scale, self.recipe.bias, self.workspace, velocity);
         }
         Ok(sum)
+    }
+}
+
+/// Refuses a target that the loss cannot be taken against.
+fn admit(tail: &impl Tail, target: &Target, sample: usize) -> Result<(), StepError> {
+    let classes = tail.classes();
+    let expected = tail.objective().target_length(classes);
+    match *target {
+        Target::Label { label, .. } if tail.objective() != Loss::SquaredError => {
+            let known = tail.objective().has_label(label, classes);
+            if known { Ok(()) } else { Err(StepError::Label { sample, label, classes }) }
+        }
+        Target::Values { values, .. } if values.len() == expected => Ok(()),
+        Target::Values { values, .. } => Err(StepError::Target { sample, expected, found: values.len() }),
+        Target::Label { .. } => Err(StepError::Target { sample, expected, found: 0 }),
     }
 }
 

@@ -1,10 +1,9 @@
 //! Never worse than before: tails are judged on what was held out, and a tuned one has to be the better one.
 
-use super::{Tuner, TunerError, Version, int8, load};
-use crate::pack::format::operator;
+use super::{Tuner, TunerError, Version, load};
 use crate::quant::Affine;
 use crate::requant::{self, TunedTail};
-use crate::tail::{Tail, Target, argmax};
+use crate::tail::Tail;
 
 /// How a tail does on the samples that judge it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,9 +11,10 @@ use crate::tail::{Tail, Target, argmax};
 pub struct Judgement {
     /// Samples that judged.
     pub samples: u32,
-    /// Of these, samples whose label has the largest output.
+    /// Of these, samples whose label is the answer ([`Tuner::answer`]): all of its bits, where it is bits. 0 of a squared
+    /// error, where the loss alone judges.
     pub right: u32,
-    /// Mean cross-entropy of the labels, in nats.
+    /// Mean loss, in nats; a squared error in the output's units, squared.
     pub loss: f32,
 }
 
@@ -70,13 +70,11 @@ impl Tuner<'_> {
     /// [`TunerError::NoSamples`], [`TunerError::NotTuned`].
     pub fn judge(&mut self, version: Version) -> Result<Judgement, TunerError> {
         self.check_tuned(version)?;
-        let output = self.output_quantization(version);
+        let outputs = self.outputs(version);
         self.judge_by(|tuner, slot| {
-            let (latent, label) = tuner.replay.get(slot)?;
-            Self::scatter(&tuner.pack, latent, int8(tuner.scratch));
-            let values = tuner.int8_tail(version);
-            let right = argmax(values) == usize::from(label);
-            Some((output.loss(values, usize::from(label)), right))
+            tuner.run_int8(slot, version)?;
+            let (values, target) = (tuner.last_output(), tuner.target(slot));
+            Some((outputs.loss(values, target), tuner.is_right(slot, outputs.answer(values))))
         })
     }
 
@@ -87,9 +85,10 @@ impl Tuner<'_> {
     pub fn judge_weights(&mut self) -> Result<Judgement, TunerError> {
         self.judge_by(|tuner, slot| {
             let features = tuner.scratch.get_mut(..tuner.tail.features())?;
-            let label = load(&tuner.replay, slot, &tuner.pack, features);
-            let loss = tuner.tail.loss(tuner.weights, Target { label, smoothing: 0.0 }, tuner.scratch);
-            Some((loss, argmax(tuner.tail.output(tuner.scratch)) == label))
+            let target = load(&tuner.replay, slot, &tuner.pack, features);
+            let loss = tuner.tail.loss(tuner.weights, target, tuner.scratch);
+            let answer = tuner.tail.objective().answer(tuner.tail.output(tuner.scratch));
+            Some((loss, tuner.is_right(slot, answer)))
         })
     }
 
@@ -138,6 +137,7 @@ impl Tuner<'_> {
         for index in 0..count {
             let slot =
                 if all { Some(index) } else { self.order.get(self.trained + index).map(|&s| s.into()) };
+            let slot = slot.filter(|&slot| !self.is_anomaly(slot));
             if let Some((loss, right)) = slot.and_then(|slot| of(self, slot)) {
                 sum.samples += 1;
                 sum.right += u32::from(right);
@@ -149,44 +149,6 @@ impl Tuner<'_> {
         }
         sum.loss /= sum.samples as f32;
         Ok(sum)
-    }
-
-    fn output_quantization(&self, version: Version) -> Output {
-        let last = self.pack.operator_count().saturating_sub(1);
-        if self.pack.operator(last).kind == operator::SOFTMAX {
-            return Output::Probabilities(self.pack.output().affine);
-        }
-        let tuned = match version {
-            Version::Factory => None,
-            Version::Tuned => self.tuned_layers().last().filter(|tuned| tuned.layer.index == last),
-        };
-        Output::Logits(tuned.map_or(self.pack.output().affine, |tuned| tuned.output))
-    }
-}
-
-/// What the int8 output stands for.
-enum Output {
-    Probabilities(Affine),
-    Logits(Affine),
-}
-
-impl Output {
-    /// Cross-entropy of `label`.
-    fn loss(&self, values: &[i8], label: usize) -> f32 {
-        let Some(&own) = values.get(label) else { return f32::NAN };
-        match self {
-            Self::Probabilities(affine) => {
-                let p = affine.scale * (i32::from(own) - affine.zero_point) as f32;
-                // Its inverse is at least about 1, where the logarithm is good with every feature.
-                crate::math::ln(1.0 / p.max(0.5 * affine.scale))
-            }
-            Self::Logits(affine) => {
-                let largest = values.iter().copied().max().unwrap_or(own);
-                let below = |q: i8| affine.scale * (i32::from(q) - i32::from(largest)) as f32;
-                let sum: f32 = values.iter().fold(0.0, |sum, &q| sum + crate::math::exp(below(q)));
-                crate::math::ln(sum) - below(own)
-            }
-        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! Ties it together: observe, step, requantize, classify. No arithmetic of its own.
 
 mod accept;
+mod anomalies;
 mod best;
 mod commit;
 mod error;
 mod features;
 mod judge;
+mod observe;
 mod order;
+mod outputs;
 mod suspects;
 mod trace;
 mod transfer;
@@ -17,7 +20,7 @@ use crate::pack::{CRC, Pack};
 use crate::replay::{Policy, Replay};
 use crate::requant::{self, TunedTail};
 use crate::step::{self, Buffers};
-use crate::tail::{PackedTail, Tail};
+use crate::tail::{Loss, PackedTail, Tail};
 use crate::trunk;
 pub use accept::{Acceptance, Judgement};
 pub use best::Best;
@@ -59,9 +62,9 @@ pub struct StepReport {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Score {
-    /// Cross-entropy of the label.
+    /// Loss against the label or the target.
     pub loss: f32,
-    /// Class with the largest logit.
+    /// The answer: the class with the largest logit, or the bits of the outputs above 0; 0 of real values.
     pub class: usize,
 }
 
@@ -69,9 +72,9 @@ pub struct Score {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Evaluation {
-    /// Mean cross-entropy.
+    /// Mean loss.
     pub loss: f32,
-    /// Share of samples whose label has the largest logit.
+    /// Share of samples whose label is the answer; NaN of a squared error.
     pub accuracy: f32,
     /// Mean rise of a sample's loss at its own worst step of length rho (SAM's geometry, m = 1).
     pub sharpness: f32,
@@ -91,7 +94,7 @@ struct Run {
 
 /// A pretrained network, its trainable tail and the samples to tune it on, in one caller-owned arena.
 ///
-/// The order of calls: [`observe`](Self::observe) labelled samples, [`start`](Self::start) a run,
+/// The order of calls: [`observe`](Self::observe) labelled samples (or targets, as the pack's loss has it), [`start`](Self::start) a run,
 /// [`step`](Self::step) until it is finished, [`accept`](Self::accept), which takes the tuned tail if it is the
 /// better one, or [`requantize`](Self::requantize), which takes it in any case, then [`classify`](Self::classify). Each does bounded work; nothing waits, nothing allocates.
 #[derive(Debug)]
@@ -179,6 +182,7 @@ impl<'a> Tuner<'a> {
             Policy::Oldest => Replay::new(latents, labels, length),
             Policy::Balanced => Replay::balanced(latents, labels, length, class_counts, recipe.seed),
         };
+        let replay = replay.with_targets(sizes.target_length()).of_loss(sizes.loss);
         let mut tuner = Self {
             pack,
             tail,
@@ -316,30 +320,6 @@ impl<'a> Tuner<'a> {
         }
     }
 
-    /// Runs the trunk on a labelled sample and keeps its latent; when the replay is full, a sample gives way as
-    /// [`Recipe::replay_policy`] has it, with [`Policy::Balanced`] sometimes this very one.
-    ///
-    /// # Errors
-    /// [`TunerError::InputLength`], [`TunerError::Label`].
-    pub fn observe(&mut self, input: &[i8], label: usize) -> Result<(), TunerError> {
-        let label = self.label(label)?;
-        self.latent(input)?;
-        self.macs += self.pack.trunk_macs();
-        if self.tail.chain().is_some() {
-            let slot = self.replay.push(self.pack.feature().of(int8(self.scratch)), label);
-            self.forget_loss(slot);
-        } else {
-            let slot = self.replay.push(self.latent, label);
-            self.forget_loss(slot);
-        }
-        Ok(())
-    }
-
-    fn label(&self, label: usize) -> Result<u16, TunerError> {
-        let last = self.tail.classes().saturating_sub(1);
-        u16::try_from(label).ok().filter(|&l| usize::from(l) <= last).ok_or(TunerError::Label { label, last })
-    }
-
     /// Starts a run from the current weights, with a velocity of zero.
     ///
     /// # Errors
@@ -362,10 +342,16 @@ impl<'a> Tuner<'a> {
         self.recipe = fits;
         self.velocity.fill(0.0);
         (self.trained, self.held_out) = (self.replay.len(), 0);
-        if recipe.held_out > 0.0 {
-            let classes = self.tail.classes();
-            self.trained = order::split(self.order, self.replay.labels(), classes, recipe.held_out);
-            self.held_out = self.replay.len() - self.trained;
+        let loss = self.tail.objective();
+        if recipe.held_out > 0.0 || loss == Loss::SquaredError {
+            let groups = self.replay.labels().map(move |label| loss.group(label));
+            // Anomalies are the last group of a squared error.
+            let all = loss.groups(self.tail.classes());
+            let count = if loss == Loss::SquaredError { 1 } else { all };
+            (self.trained, self.held_out) = order::split(self.order, groups, count, recipe.held_out);
+        }
+        if self.trained == 0 {
+            return Err(TunerError::NoSamples);
         }
         (self.best, self.losses_of) = (None, 0);
         if recipe.keep_best {
@@ -392,9 +378,10 @@ impl<'a> Tuner<'a> {
         let recipe = self.recipe;
         let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
         if run.position == 0 {
-            run.samples = match self.held_out {
-                0 => order::shuffle(self.order, self.replay.len(), &mut run.random),
-                _ => order::shuffle_again(self.order, self.trained, &mut run.random),
+            let divided = self.held_out > 0 || self.tail.objective() == Loss::SquaredError;
+            run.samples = match divided {
+                false => order::shuffle(self.order, self.replay.len(), &mut run.random),
+                true => order::shuffle_again(self.order, self.trained, &mut run.random),
             };
         }
         let end = (run.position + usize::from(recipe.minibatch)).min(run.samples);
