@@ -1,7 +1,7 @@
 //! The tuner's answers: requantization, classification, scores, and means over the replay.
 
 use super::features::target;
-use super::{Evaluation, Score, Tuner, TunerError, Version, int8, load, write_features};
+use super::{Evaluation, Score, Tuner, TunerError, Version, int8, load, settled, write_features};
 use crate::optim::{BiasTreatment, Geometry, sam};
 use crate::requant::{self, Range, TunedLayer};
 use crate::tail::{Kept, Loss, MAX_LAYERS, PackedTail, Tail, Target, Workspace};
@@ -18,21 +18,22 @@ impl Tuner<'_> {
             return Err(TunerError::NoSamples);
         }
         let mut ranges = [Range::EMPTY; MAX_LAYERS];
+        let weights = settled(self.run.as_ref(), self.weights, self.gradient);
         let mut see = |layer, low, high| requant::widen(&mut ranges, layer, low, high);
         for slot in 0..self.replay.len() {
             load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
             match &self.tail {
                 PackedTail::Chain(chain) => {
                     if let Some(mut workspace) = Workspace::new(chain, self.scratch) {
-                        chain.forward(self.weights, &mut workspace);
+                        chain.forward(weights, &mut workspace);
                         chain.for_each_range(&workspace, &mut see);
                     }
                 }
-                PackedTail::Graph(graph) => graph.forward(self.weights, self.scratch, &mut see),
+                PackedTail::Graph(graph) => graph.forward(weights, self.scratch, &mut see),
             }
         }
         self.macs += self.tail.forward_macs() * self.replay.len() as u64;
-        self.tuned.quantize(&self.pack, self.weights, &ranges);
+        self.tuned.quantize(&self.pack, weights, &ranges);
         Ok(())
     }
 
@@ -149,7 +150,8 @@ impl Tuner<'_> {
 
     /// The tail on the features that are in the workspace.
     fn scored(&mut self, target: Target) -> Score {
-        let loss = self.tail.loss(self.weights, target, self.scratch);
+        let weights = settled(self.run.as_ref(), self.weights, self.gradient);
+        let loss = self.tail.loss(weights, target, self.scratch);
         Score { loss, class: self.tail.objective().answer(self.tail.output(self.scratch)) }
     }
 
@@ -170,8 +172,9 @@ impl Tuner<'_> {
         known && self.tail.objective() == Loss::SquaredError
     }
 
-    /// Loss, accuracy and sharpness of the current f32 weights over the replay, anomalies left out. The sharpness of a tail that is no
-    /// chain takes a gradient buffer: it is NaN on a tuner that was made for SGD.
+    /// Loss, accuracy and sharpness of the current f32 weights over the replay, anomalies left out. The sharpness of a
+    /// tail that is no chain takes a gradient buffer: it is NaN on a tuner that was made for SGD, and in the midst
+    /// of a step that needs the buffer itself.
     ///
     /// # Errors
     /// [`TunerError::NoSamples`].
@@ -185,7 +188,8 @@ impl Tuner<'_> {
             }
             count += 1;
             let target = load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
-            let loss = self.tail.loss(self.weights, target, self.scratch);
+            let weights = settled(self.run.as_ref(), self.weights, self.gradient);
+            let loss = self.tail.loss(weights, target, self.scratch);
             sums.loss += loss;
             let answer = objective.answer(self.tail.output(self.scratch));
             if self.is_right(slot, answer) {
@@ -209,12 +213,13 @@ impl Tuner<'_> {
         let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
         if let Some(chain) = self.tail.chain() {
             let mut workspace = Workspace::new(chain, self.scratch)?;
-            let norm = chain.ascent_norm_squared(self.weights, &geometry, &mut workspace);
+            let weights = settled(self.run.as_ref(), self.weights, self.gradient);
+            let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
             let c = geometry.step_length(rho, norm)?;
             let target = target(&self.replay, slot, &self.pack);
-            return Some(chain.perturbed_pass(self.weights, &geometry, c, target, &mut workspace));
+            return Some(chain.perturbed_pass(weights, &geometry, c, target, &mut workspace));
         }
-        if self.gradient.len() < self.tail.parameters() {
+        if self.gradient.len() < self.tail.parameters() || self.gradient_is_lent() {
             return Some(f32::NAN);
         }
         self.gradient.fill(0.0);

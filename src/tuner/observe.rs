@@ -40,9 +40,12 @@ impl Tuner<'_> {
     /// it. Else as [`Self::observe_itself`].
     ///
     /// # Errors
-    /// As [`Self::observe_itself`].
+    /// As [`Self::observe_itself`]; [`TunerError::Running`], since it might take the place of a sample that is trained on.
     pub fn observe_anomaly(&mut self, input: &[i8]) -> Result<(), TunerError> {
         self.check_target(input, None)?;
+        if self.run.is_some() {
+            return Err(TunerError::Running);
+        }
         self.keep(input, Some(input), Kept::ITSELF | Kept::ANOMALOUS)
     }
 
