@@ -21,7 +21,7 @@ pub struct Judgement {
 
 impl Judgement {
     /// Of no sample.
-    pub(super) const NONE: Self = Self { samples: 0, right: 0, loss: 0.0 };
+    pub(crate) const NONE: Self = Self { samples: 0, right: 0, loss: 0.0 };
 
     /// Share of samples that are right.
     pub fn accuracy(&self) -> f32 {
@@ -29,7 +29,7 @@ impl Judgement {
     }
 
     /// Takes a sample's loss, and whether it is right, into a judgement that is still a sum.
-    pub(super) fn add(&mut self, sample: Option<(f32, bool)>) {
+    pub(crate) fn add(&mut self, sample: Option<(f32, bool)>) {
         if let Some((loss, right)) = sample {
             self.samples += 1;
             self.right += u32::from(right);
@@ -38,7 +38,7 @@ impl Judgement {
     }
 
     /// Of the sum; `None` without a sample.
-    pub(super) fn mean(mut self) -> Option<Self> {
+    pub(crate) fn mean(mut self) -> Option<Self> {
         self.loss /= self.samples as f32;
         Some(self).filter(|judgement| judgement.samples > 0)
     }
@@ -176,11 +176,11 @@ impl Tuner<'_> {
 }
 
 /// The layers' output quantization of a tail that was backed up.
-type Outputs = heapless::Vec<Affine, { crate::tail::MAX_LAYERS }>;
+pub(crate) type Outputs = heapless::Vec<Affine, { crate::tail::MAX_LAYERS }>;
 
 impl TunedTail<'_> {
     /// Copies the tail to the front of `place`.
-    fn back_up(&self, place: &mut [u8]) -> Outputs {
+    pub(crate) fn back_up(&self, place: &mut [u8]) -> Outputs {
         let (words, weights) = self.parts();
         let words: &[u8] = bytemuck::try_cast_slice(words).unwrap_or(&[]);
         let weights: &[u8] = bytemuck::try_cast_slice(weights).unwrap_or(&[]);
@@ -191,7 +191,7 @@ impl TunedTail<'_> {
     }
 
     /// The way back.
-    fn put_back(&mut self, place: &[u8], outputs: Outputs) {
+    pub(crate) fn put_back(&mut self, place: &[u8], outputs: Outputs) {
         let (own_words, own_weights) = self.parts_mut();
         let words: &mut [u8] = bytemuck::try_cast_slice_mut(own_words).unwrap_or(&mut []);
         let weights: &mut [u8] = bytemuck::try_cast_slice_mut(own_weights).unwrap_or(&mut []);

@@ -2,11 +2,13 @@
 
 use super::{Tuner, Version};
 use crate::math;
+use crate::pack::Pack;
 use crate::quant::Affine;
+use crate::requant::TunedTail;
 use crate::tail::{Loss, Target, argmax, binary_cross_entropy, bits};
 
 /// How int8 outputs are to be read.
-pub(super) struct Outputs {
+pub(crate) struct Outputs {
     loss: Loss,
     affine: Affine,
     /// They are probabilities: a softmax's or a logistic function's.
@@ -15,19 +17,13 @@ pub(super) struct Outputs {
 
 impl Tuner<'_> {
     pub(super) fn outputs(&self, version: Version) -> Outputs {
-        let (loss, probabilities) = (self.pack.loss(), self.pack.head().is_some());
-        Outputs { loss, affine: self.output_affine(version), probabilities }
+        Outputs::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned))
     }
 
     /// Scale and zero point of the int8 output. A tuned tail's differ from the factory's where the last operator is a
     /// layer that was tuned.
     pub fn output_affine(&self, version: Version) -> Affine {
-        let last = self.pack.operator_count().saturating_sub(1);
-        let tuned = match version {
-            Version::Factory => None,
-            Version::Tuned => self.tuned_layers().last().filter(|tuned| tuned.layer.index == last),
-        };
-        tuned.map_or(self.pack.output().affine, |tuned| tuned.output)
+        self.outputs(version).affine
     }
 
     /// The label that an int8 output stands for, as [`Self::observe`] takes it: the class with the largest output, or the
@@ -38,6 +34,14 @@ impl Tuner<'_> {
 }
 
 impl Outputs {
+    /// Of the network as packed, or with a tuned tail.
+    pub fn of(pack: &Pack, tuned: Option<&TunedTail>) -> Self {
+        let last = pack.operator_count().saturating_sub(1);
+        let own = tuned.and_then(|tuned| tuned.layers(pack).last()).filter(|tuned| tuned.layer.index == last);
+        let affine = own.map_or(pack.output().affine, |tuned| tuned.output);
+        Self { loss: pack.loss(), affine, probabilities: pack.head().is_some() }
+    }
+
     pub fn answer(&self, values: &[i8]) -> usize {
         let half = if self.probabilities { 0.5 } else { 0.0 };
         match self.loss {
