@@ -18,6 +18,7 @@
 //!
 //! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line. [`CompactTuner`] does the same in fewer
 //! bytes, and without floating point where the work is: [`compact`].
+//! In front of a network that listens stands `mfcc` (feature `mfcc`), which makes its input of a microphone's PCM.
 //!
 //! ## Left out
 //! Batch normalization (int8 networks have it folded), dynamic shapes, batches in the trunk.
@@ -38,6 +39,8 @@ mod lanes;
 mod math;
 mod memory;
 pub mod metrics;
+#[cfg(feature = "mfcc")]
+pub mod mfcc;
 pub mod optim;
 pub mod pack;
 mod quant;
