@@ -21,8 +21,7 @@
 //! In front of a network that listens stands `mfcc` (feature `mfcc`), which makes its input of a microphone's PCM.
 //!
 //! ## Left out
-//! Losses other than softmax cross-entropy, batch normalization (int8 networks have it folded), dynamic shapes,
-//! batches in the trunk.
+//! Batch normalization (int8 networks have it folded), dynamic shapes, batches in the trunk.
 
 #![no_std]
 
@@ -39,6 +38,7 @@ pub mod kernels;
 mod lanes;
 mod math;
 mod memory;
+pub mod metrics;
 #[cfg(feature = "mfcc")]
 pub mod mfcc;
 pub mod optim;

@@ -12,6 +12,7 @@ use crate::random::Random;
 use crate::replay::{Policy, Replay};
 use crate::requant::{TunedTail, fold, packed_scales};
 use crate::step::Phase;
+use crate::tail::{Loss, TailError};
 use crate::trunk;
 use crate::tuner::{Position, Progress, StepReport, TunerError, Work, copy, order, region};
 
@@ -109,9 +110,12 @@ impl<'a> CompactTuner<'a> {
     ///
     /// # Errors
     /// The arena's size or alignment, a recipe with what [`crate::compact`] leaves out, or a pack whose tail is no chain
-    /// of fully connected layers.
+    /// of fully connected layers, or whose loss is not softmax cross-entropy.
     pub fn new(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
         check(&recipe)?;
+        if pack.loss() != Loss::CrossEntropy {
+            return Err(TailError::Loss.into());
+        }
         let chain = Chain::of(&pack)?;
         let sizes = pack.sizes();
         let plan = CompactPlan::new(&sizes, &recipe);
@@ -299,8 +303,8 @@ impl<'a> CompactTuner<'a> {
         (self.trained, self.held_out) = (self.replay.len(), 0);
         if recipe.held_out > 0.0 {
             let classes = self.chain.shape.classes();
-            self.trained = order::split(self.order, self.replay.labels(), classes, recipe.held_out);
-            self.held_out = self.replay.len() - self.trained;
+            (self.trained, self.held_out) =
+                order::split(self.order, self.replay.labels(), classes, recipe.held_out);
         }
         let steps_an_epoch = self.trained.div_ceil(usize::from(recipe.minibatch).max(1));
         self.run = Some(Run {
