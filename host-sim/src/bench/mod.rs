@@ -7,6 +7,7 @@ mod cycles;
 mod grid;
 mod host;
 mod instructions;
+mod tails;
 mod train;
 
 pub use board::{BOARDS, BoardReport, Emulated, Extras};
