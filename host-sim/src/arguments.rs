@@ -151,7 +151,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  flatmin bench --board mps2-an386\n  \
         flatmin bench --board mps3-an547 model.tflite --json\n  flatmin bench --board host model.tflite\n  \
         flatmin bench --board mps3-an547 --grid target/operator-grid\n  \
-        flatmin bench --board mps2-an386 --train")]
+        flatmin bench --board mps2-an386 --train\n  flatmin bench --board host --train   (beside PyTorch, if \
+        FLATMIN_PYTHON names a Python that has it)")]
     Bench {
         /// mps2-an386 (Cortex-M4F), mps3-an547 (M55), mps2-an505 (M33), microbit (M0), cortex-m0plus, riscv32, or host
         #[arg(long)]

@@ -119,6 +119,10 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Pack { model, layers, train, output, json }) => {
             pack(&model, layers, &train, &output, json)
         }
+        Some(Command::Bench { board, train: true, json, .. }) if board == "host" => {
+            let report = bench::measure_host_training()?;
+            if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
+        }
         Some(Command::Bench { board, train: true, json, .. }) => {
             let report = bench::measure_training(&bench::Emulated::named(&board)?)?;
             if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
