@@ -16,11 +16,12 @@
 //! 5. The tuned tail is requantized to int8, and classifies.
 //! 6. The [`store`] keeps it in flash, where it outlasts a power cut.
 //!
-//! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line.
+//! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line. [`CompactTuner`] does the same in fewer
+//! bytes, and without floating point where the work is: [`compact`].
+//! In front of a network that listens stands `mfcc` (feature `mfcc`), which makes its input of a microphone's PCM.
 //!
 //! ## Left out
-//! Losses other than softmax cross-entropy, batch normalization (int8 networks have it folded), dynamic shapes,
-//! batches in the trunk.
+//! Batch normalization (int8 networks have it folded), dynamic shapes, batches in the trunk.
 
 #![no_std]
 
@@ -31,14 +32,19 @@ extern crate std;
 compile_error!("packs are little endian and used where they lie: big-endian targets are not supported");
 
 mod cobs;
+pub mod compact;
 mod fmt;
 pub mod kernels;
 mod lanes;
 mod math;
 mod memory;
+pub mod metrics;
+#[cfg(feature = "mfcc")]
+pub mod mfcc;
 pub mod optim;
 pub mod pack;
 mod quant;
+mod random;
 pub mod replay;
 mod requant;
 pub mod step;
@@ -46,8 +52,10 @@ pub mod store;
 pub mod tail;
 pub mod trunk;
 mod tuner;
+mod tunes;
 pub mod wire;
 
+pub use compact::{CompactPlan, CompactTuner};
 pub use memory::{Arena, MemoryPlan, Region};
 pub use optim::{BiasTreatment, Method, Recipe, RecipeError, Schedule};
 pub use pack::{Activation, Aligned, Pack, PackError, Sizes, crc32};
@@ -58,3 +66,4 @@ pub use tuner::{
     Acceptance, Best, Evaluation, Judgement, Position, Progress, Score, StepReport, Suspect, Tuner,
     TunerError, Version, Work,
 };
+pub use tunes::Tunes;

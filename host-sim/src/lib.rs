@@ -1,6 +1,7 @@
 //! flatmin on the desktop: reads models and data, packs, tunes and emulates with the very code that the device
 //! runs.
 
+pub mod auto;
 pub mod bench;
 pub mod device;
 pub mod emulate;
@@ -20,6 +21,7 @@ pub mod packer;
 pub mod planning;
 pub mod report;
 pub mod samples;
+pub mod sensors;
 pub mod tflite;
 pub mod tuning;
 pub mod wearers;

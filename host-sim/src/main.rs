@@ -1,7 +1,9 @@
 //! The command line of `flatmin`.
 
 mod arguments;
+mod auto_command;
 mod device_command;
+mod sensors_command;
 
 use anyhow::{Context, Result, bail};
 use arguments::{Cli, Command, TuneOptions};
@@ -16,7 +18,7 @@ use host_sim::packer::{TailPlan, Trains};
 use host_sim::planning::{self, Budget};
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
-use host_sim::tuning::{Subject, method_name, sized, tune};
+use host_sim::tuning::{Subject, method_name, sized, tune_as};
 use host_sim::{bench, export, inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -54,6 +56,13 @@ fn run(cli: Cli) -> Result<()> {
             let page = if options.json { None } else { Some(PathBuf::from("flatmin-report.html")) };
             let page = options.report.clone().or(page);
             tune_all(&subjects, "Held-out wearers, bundled model", &options, page.as_deref())
+        }
+        Some(Command::Tune { model, data, wearer, auto: Some(seconds), options }) => {
+            let subject = match model {
+                Some(path) => user_subject(&path, &data, &options)?,
+                None => options.wearer(wearer.into())?,
+            };
+            auto_command::run(&subject, seconds, &options, options.report.as_deref())
         }
         Some(Command::Tune { model: None, wearer, options, .. }) => {
             let page = options.report.clone();
@@ -103,6 +112,7 @@ fn run(cli: Cli) -> Result<()> {
             )
         }
         Some(Command::Device(arguments)) => device_command::run(&arguments),
+        Some(Command::Sensors(arguments)) => sensors_command::run(arguments),
         Some(Command::Inspect { model, replay_capacity, sharpness_batch, json }) => {
             let recipe = Recipe { replay_capacity, sharpness_batch, ..Recipe::DEFAULT };
             let inspection = inspect::inspect(&Model::open(&model)?, &recipe)?;
@@ -198,6 +208,10 @@ fn sample_shape(model: &Model) -> Vec<usize> {
 }
 
 fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
+    show(tuned(subjects, title, options)?, options, page)
+}
+
+fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result<Report> {
     let tails = subjects.iter().map(|s| options.tail(s)).collect::<Result<Vec<_>>>()?;
     // The bundled models are all alike.
     let tail = tails.into_iter().next().unwrap_or_default();
@@ -209,13 +223,13 @@ fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Opti
     let runs: Vec<TuningRun> = jobs
         .par_iter()
         .map(|(subject, method)| {
-            tune(subject, &tail, options.recipe(*method), || bar.inc(1))
+            tune_as(options.tuner(), subject, &tail, options.recipe(*method), || bar.inc(1))
                 .with_context(|| format!("tuning with {}", method_name(*method)))
         })
         .collect::<Result<_>>()?;
     bar.finish_and_clear();
     let classes = subjects.first().map(|s| s.classes.clone()).unwrap_or_default();
-    show(Report { title: title.to_owned(), classes, settings: options.settings(&tail), runs }, options, page)
+    Ok(Report { title: title.to_owned(), classes, settings: options.settings(&tail), runs })
 }
 
 fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Result<()> {

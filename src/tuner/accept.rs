@@ -1,10 +1,9 @@
 //! Never worse than before: tails are judged on what was held out, and a tuned one has to be the better one.
 
-use super::{Tuner, TunerError, Version, int8, load, settled};
-use crate::pack::format::operator;
+use super::{Tuner, TunerError, Version, load, settled};
 use crate::quant::Affine;
 use crate::requant::{self, TunedTail};
-use crate::tail::{Tail, Target, argmax};
+use crate::tail::Tail;
 use serde::{Deserialize, Serialize};
 
 /// How a tail does on the samples that judge it.
@@ -13,15 +12,16 @@ use serde::{Deserialize, Serialize};
 pub struct Judgement {
     /// Samples that judged.
     pub samples: u32,
-    /// Of these, samples whose label has the largest output.
+    /// Of these, samples whose label is the answer ([`Tuner::answer`]): all of its bits, where it is bits. 0 of a squared
+    /// error, where the loss alone judges.
     pub right: u32,
-    /// Mean cross-entropy of the labels, in nats.
+    /// Mean loss, in nats; a squared error in the output's units, squared.
     pub loss: f32,
 }
 
 impl Judgement {
     /// Of no sample.
-    pub(super) const NONE: Self = Self { samples: 0, right: 0, loss: 0.0 };
+    pub(crate) const NONE: Self = Self { samples: 0, right: 0, loss: 0.0 };
 
     /// Share of samples that are right.
     pub fn accuracy(&self) -> f32 {
@@ -29,7 +29,7 @@ impl Judgement {
     }
 
     /// Takes a sample's loss, and whether it is right, into a judgement that is still a sum.
-    pub(super) fn add(&mut self, sample: Option<(f32, bool)>) {
+    pub(crate) fn add(&mut self, sample: Option<(f32, bool)>) {
         if let Some((loss, right)) = sample {
             self.samples += 1;
             self.right += u32::from(right);
@@ -38,7 +38,7 @@ impl Judgement {
     }
 
     /// Of the sum; `None` without a sample.
-    pub(super) fn mean(mut self) -> Option<Self> {
+    pub(crate) fn mean(mut self) -> Option<Self> {
         self.loss /= self.samples as f32;
         Some(self).filter(|judgement| judgement.samples > 0)
     }
@@ -89,13 +89,11 @@ impl Tuner<'_> {
     /// [`TunerError::NoSamples`], [`TunerError::NotTuned`].
     pub fn judge(&mut self, version: Version) -> Result<Judgement, TunerError> {
         self.check_tuned(version)?;
-        let output = self.output_quantization(version);
+        let outputs = self.outputs(version);
         self.judge_by(|tuner, slot| {
-            let (latent, label) = tuner.replay.get(slot)?;
-            Self::scatter(&tuner.pack, latent, int8(tuner.scratch));
-            let values = tuner.int8_tail(version);
-            let right = argmax(values) == usize::from(label);
-            Some((output.loss(values, usize::from(label)), right))
+            tuner.run_int8(slot, version)?;
+            let (values, target) = (tuner.last_output(), tuner.target(slot));
+            Some((outputs.loss(values, target), tuner.is_right(slot, outputs.answer(values))))
         })
     }
 
@@ -110,10 +108,11 @@ impl Tuner<'_> {
     /// Loss of the current f32 weights on the sample in a slot, and whether they are right.
     pub(super) fn judge_slot(&mut self, slot: usize) -> Option<(f32, bool)> {
         let features = self.scratch.get_mut(..self.tail.features())?;
-        let label = load(&self.replay, slot, &self.pack, features);
+        let target = load(&self.replay, slot, &self.pack, features);
         let weights = settled(self.run.as_ref(), self.weights, self.gradient);
-        let loss = self.tail.loss(weights, Target { label, smoothing: 0.0 }, self.scratch);
-        Some((loss, argmax(self.tail.output(self.scratch)) == label))
+        let loss = self.tail.loss(weights, target, self.scratch);
+        let answer = self.tail.objective().answer(self.tail.output(self.scratch));
+        Some((loss, self.is_right(slot, answer)))
     }
 
     /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if on the held-out
@@ -167,59 +166,21 @@ impl Tuner<'_> {
         if self.held_out == 0 { self.replay.len() } else { self.held_out }
     }
 
-    /// The slot of one of them.
+    /// The slot of one of them; `None` of an anomaly.
     pub(super) fn judging_slot(&self, index: usize) -> Option<usize> {
         match self.held_out {
-            0 => Some(index),
+            0 => Some(index).filter(|&slot| !self.is_anomaly(slot)),
             _ => self.order.get(self.trained.saturating_add(index)).map(|&slot| slot.into()),
-        }
-    }
-
-    fn output_quantization(&self, version: Version) -> Output {
-        let last = self.pack.operator_count().saturating_sub(1);
-        if self.pack.operator(last).kind == operator::SOFTMAX {
-            return Output::Probabilities(self.pack.output().affine);
-        }
-        let tuned = match version {
-            Version::Factory => None,
-            Version::Tuned => self.tuned_layers().last().filter(|tuned| tuned.layer.index == last),
-        };
-        Output::Logits(tuned.map_or(self.pack.output().affine, |tuned| tuned.output))
-    }
-}
-
-/// What the int8 output stands for.
-enum Output {
-    Probabilities(Affine),
-    Logits(Affine),
-}
-
-impl Output {
-    /// Cross-entropy of `label`.
-    fn loss(&self, values: &[i8], label: usize) -> f32 {
-        let Some(&own) = values.get(label) else { return f32::NAN };
-        match self {
-            Self::Probabilities(affine) => {
-                let p = affine.scale * (i32::from(own) - affine.zero_point) as f32;
-                // Its inverse is at least about 1, where the logarithm is good with every feature.
-                crate::math::ln(1.0 / p.max(0.5 * affine.scale))
-            }
-            Self::Logits(affine) => {
-                let largest = values.iter().copied().max().unwrap_or(own);
-                let below = |q: i8| affine.scale * (i32::from(q) - i32::from(largest)) as f32;
-                let sum: f32 = values.iter().fold(0.0, |sum, &q| sum + crate::math::exp(below(q)));
-                crate::math::ln(sum) - below(own)
-            }
         }
     }
 }
 
 /// The layers' output quantization of a tail that was backed up.
-type Outputs = heapless::Vec<Affine, { crate::tail::MAX_LAYERS }>;
+pub(crate) type Outputs = heapless::Vec<Affine, { crate::tail::MAX_LAYERS }>;
 
 impl TunedTail<'_> {
     /// Copies the tail to the front of `place`.
-    fn back_up(&self, place: &mut [u8]) -> Outputs {
+    pub(crate) fn back_up(&self, place: &mut [u8]) -> Outputs {
         let (words, weights) = self.parts();
         let words: &[u8] = bytemuck::try_cast_slice(words).unwrap_or(&[]);
         let weights: &[u8] = bytemuck::try_cast_slice(weights).unwrap_or(&[]);
@@ -230,7 +191,7 @@ impl TunedTail<'_> {
     }
 
     /// The way back.
-    fn put_back(&mut self, place: &[u8], outputs: Outputs) {
+    pub(crate) fn put_back(&mut self, place: &[u8], outputs: Outputs) {
         let (own_words, own_weights) = self.parts_mut();
         let words: &mut [u8] = bytemuck::try_cast_slice_mut(own_words).unwrap_or(&mut []);
         let weights: &mut [u8] = bytemuck::try_cast_slice_mut(own_weights).unwrap_or(&mut []);

@@ -1,15 +1,18 @@
 //! Ties it together: observe, step, requantize, classify. No arithmetic of its own.
 
-mod accept;
+pub(crate) mod accept;
+mod anomalies;
 mod best;
 mod commit;
 mod error;
 mod features;
 mod judge;
-mod order;
+mod observe;
+pub(crate) mod order;
+pub(crate) mod outputs;
 mod run;
 mod suspects;
-mod trace;
+pub(crate) mod trace;
 mod transfer;
 
 use crate::memory::{ALIGNMENT, MemoryPlan, Region, TUNED_WORDS};
@@ -41,9 +44,9 @@ pub enum Version {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Score {
-    /// Cross-entropy of the label.
+    /// Loss against the label or the target.
     pub loss: f32,
-    /// Class with the largest logit.
+    /// The answer: the class with the largest logit, or the bits of the outputs above 0; 0 of real values.
     pub class: usize,
 }
 
@@ -51,9 +54,9 @@ pub struct Score {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Evaluation {
-    /// Mean cross-entropy.
+    /// Mean loss.
     pub loss: f32,
-    /// Share of samples whose label has the largest logit.
+    /// Share of samples whose label is the answer; NaN of a squared error.
     pub accuracy: f32,
     /// Mean rise of a sample's loss at its own worst step of length rho (SAM's geometry, m = 1).
     pub sharpness: f32,
@@ -61,7 +64,7 @@ pub struct Evaluation {
 
 /// A pretrained network, its trainable tail and the samples to tune it on, in one caller-owned arena.
 ///
-/// The order of calls: [`observe`](Self::observe) labelled samples, [`start`](Self::start) a run,
+/// The order of calls: [`observe`](Self::observe) labelled samples (or targets, as the pack's loss has it), [`start`](Self::start) a run,
 /// [`step`](Self::step) until it is finished ([`poll`](Self::poll), where others must be served in between), [`accept`](Self::accept), which takes the tuned tail if it is the
 /// better one, or [`requantize`](Self::requantize), which takes it in any case, then [`classify`](Self::classify). Each does bounded work; nothing waits, nothing allocates.
 #[derive(Debug)]
@@ -93,7 +96,7 @@ pub struct Tuner<'a> {
 }
 
 /// Cuts a region off the front of `rest`, whose first byte is `at` in the arena.
-fn region<'a, T: bytemuck::Pod>(
+pub(crate) fn region<'a, T: bytemuck::Pod>(
     rest: &mut &'a mut [u8],
     at: &mut usize,
     region: Region,
@@ -149,6 +152,7 @@ impl<'a> Tuner<'a> {
             Policy::Oldest => Replay::new(latents, labels, length),
             Policy::Balanced => Replay::balanced(latents, labels, length, class_counts, recipe.seed),
         };
+        let replay = replay.with_targets(sizes.target_length()).of_loss(sizes.loss);
         let mut tuner = Self {
             pack,
             tail,
@@ -287,33 +291,9 @@ impl<'a> Tuner<'a> {
             rest = behind;
         }
     }
-
-    /// Runs the trunk on a labelled sample and keeps its latent; when the replay is full, a sample gives way as
-    /// [`Recipe::replay_policy`] has it, with [`Policy::Balanced`] sometimes this very one.
-    ///
-    /// # Errors
-    /// [`TunerError::InputLength`], [`TunerError::Label`].
-    pub fn observe(&mut self, input: &[i8], label: usize) -> Result<(), TunerError> {
-        let label = self.label(label)?;
-        self.latent(input)?;
-        self.macs += self.pack.trunk_macs();
-        if self.tail.chain().is_some() {
-            let slot = self.replay.push(self.pack.feature().of(int8(self.scratch)), label);
-            self.forget_loss(slot);
-        } else {
-            let slot = self.replay.push(self.latent, label);
-            self.forget_loss(slot);
-        }
-        Ok(())
-    }
-
-    fn label(&self, label: usize) -> Result<u16, TunerError> {
-        let last = self.tail.classes().saturating_sub(1);
-        u16::try_from(label).ok().filter(|&l| usize::from(l) <= last).ok_or(TunerError::Label { label, last })
-    }
 }
 
 /// Copies what both have room for: all of it, as their lengths are those of the pack. No panic is in sight of the linker.
-fn copy<T: Copy>(to: &mut [T], from: &[T]) {
+pub(crate) fn copy<T: Copy>(to: &mut [T], from: &[T]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
 }
