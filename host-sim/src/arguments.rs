@@ -7,7 +7,7 @@ use flatmin::{Method, Recipe};
 use host_sim::experiments::Experiment;
 use host_sim::experiments::ledger::Shard;
 use host_sim::packer::{TailPlan, Trains};
-use host_sim::tuning::Subject;
+use host_sim::tuning::{Subject, Tail};
 use host_sim::wearers::WEARERS;
 use std::path::PathBuf;
 
@@ -249,6 +249,9 @@ pub struct TuneOptions {
     /// End with the best weights seen after an epoch (tune alone)
     #[arg(long)]
     pub keep_best: bool,
+    /// Train in few bytes and in integers: fully connected layers alone
+    #[arg(long)]
+    pub compact: bool,
     /// Share of adaptation labels to flip, 0 to 1
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_share)]
     pub label_noise: f64,
@@ -310,6 +313,11 @@ impl TuneOptions {
         }
     }
 
+    /// The tuner to train with.
+    pub fn tuner(&self) -> Tail {
+        if self.compact { Tail::Compact } else { Tail::Full }
+    }
+
     /// Refuses what only `tune` does.
     pub fn without_acceptance(&self) -> Result<()> {
         if self.held_out > 0.0 || self.keep_best {
@@ -332,6 +340,9 @@ impl TuneOptions {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        if self.compact {
+            settings.push(("weights trained as".into(), "int8 with residual, int16 velocity".into()));
+        }
         if self.held_out > 0.0 {
             settings.push(("held out".into(), format!("{} %", self.held_out * 100.0)));
         }

@@ -16,7 +16,7 @@ use host_sim::output::write_file;
 use host_sim::packer::{TailPlan, Trains};
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
-use host_sim::tuning::{Subject, method_name, sized, tune};
+use host_sim::tuning::{Subject, method_name, sized, tune_as};
 use host_sim::{bench, export, inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -204,7 +204,7 @@ fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Opti
     let runs: Vec<TuningRun> = jobs
         .par_iter()
         .map(|(subject, method)| {
-            tune(subject, &tail, options.recipe(*method), || bar.inc(1))
+            tune_as(options.tuner(), subject, &tail, options.recipe(*method), || bar.inc(1))
                 .with_context(|| format!("tuning with {}", method_name(*method)))
         })
         .collect::<Result<_>>()?;
