@@ -94,17 +94,20 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// The recipe to start from.
+    /// The recipe to start from, and to ship where nobody tunes: a small step and much label smoothing keep a tail above
+    /// its factory's where two labels in five are wrong. SAM does no better and no worse here than SGD with the same step
+    /// and smoothing, and no worse than SGD that was tuned where labels are clean; `host-sim/EVIDENCE.md` has the figures,
+    /// and says when a larger step pays.
     pub const DEFAULT: Self = Self {
-        method: Method::Asam,
-        rho: 0.5,
+        method: Method::Sam,
+        rho: 0.05,
         eta: 0.01,
         sharpness_batch: 1,
         store_perturbation: false,
-        learning_rate: 0.005,
+        learning_rate: 0.002,
         momentum: 0.9,
         weight_decay: 1e-3,
-        label_smoothing: 0.0,
+        label_smoothing: 0.4,
         schedule: Schedule::Cosine,
         bias: BiasTreatment::Unit,
         epochs: 30,

@@ -6,6 +6,7 @@ use super::contenders::{Protocol, SGD};
 use super::corpus;
 use super::ledger::Ledger;
 use super::result::{Findings, Row, difference, markdown};
+use super::statistics::Estimate;
 use super::task::Task;
 use super::trial::{Draw, Setting};
 use super::{Progress, page};
@@ -16,7 +17,7 @@ use std::path::Path;
 /// The recipe that ships.
 pub const SHIPPED: &str = "Recipe::DEFAULT";
 /// The row of the factory's own accuracy.
-const FACTORY: &str = "factory, not tuned";
+pub const FACTORY: &str = "factory, not tuned";
 const NOISES: [u32; 3] = [0, 20, 40];
 const TASKS: [Task; 4] = [Task::Wearers, Task::Digits, Task::GasDrift, Task::Gestures];
 
@@ -99,6 +100,14 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol, seed: u64, folder: &Path) -
             }
         }
         findings.section += &section(task, &parts, &factories);
+        let tuned: Vec<&Row> = parts.iter().filter(|row| row.baseline.is_empty()).collect();
+        let factory = tuned.into_iter().zip(factories).map(|(row, value)| Row {
+            method: FACTORY.into(),
+            value: Estimate::exact(value),
+            setting: String::new(),
+            ..row.clone()
+        });
+        rows.extend(factory.collect::<Vec<_>>());
         rows.extend(parts);
     }
     if missing > 0 {
