@@ -94,10 +94,10 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// The recipe to start from, and to ship where nobody tunes: a small step and much label smoothing keep a tail above
-    /// its factory's where two labels in five are wrong. SAM does no better and no worse here than SGD with the same step
-    /// and smoothing, and no worse than SGD that was tuned where labels are clean; `host-sim/EVIDENCE.md` has the figures,
-    /// and says when a larger step pays.
+    /// The recipe to start from, and to ship where nobody tunes: a small step and much label smoothing, so that two wrong
+    /// labels in five leave a tail about as good as its factory's, or better. SAM does no better and no worse here than SGD
+    /// with the same step and smoothing. Where a device has changed a great deal, a larger step gains more:
+    /// `host-sim/EVIDENCE.md` has the figures.
     pub const DEFAULT: Self = Self {
         method: Method::Sam,
         rho: 0.05,
