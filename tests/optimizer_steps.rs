@@ -55,6 +55,7 @@ fn recipe(case: &Value, store_perturbation: bool) -> Recipe {
         },
         warm_up: single(&case["warm_up"]),
         bias,
+        label_smoothing: 0.0,
         ..Recipe::DEFAULT
     }
 }

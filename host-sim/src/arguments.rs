@@ -280,12 +280,15 @@ pub struct TuneOptions {
     /// Steps from one that ascends to the next; those between are the optimizer's alone
     #[arg(long, default_value_t = Recipe::DEFAULT.ascent_every, value_parser = value_parser!(u16).range(1..))]
     pub ascent_every: u16,
-    /// Learning rate (default: 0.005, with adam 0.001)
+    /// Learning rate (default: 0.002, with adam 0.001)
     #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub learning_rate: Option<f32>,
     /// Share of the steps, 0 to 1, over which the learning rate rises to it
     #[arg(long, default_value_t = Recipe::DEFAULT.warm_up, allow_negative_numbers = true, value_parser = parse_warm_up)]
     pub warm_up: f32,
+    /// Label smoothing, 0 to below 1
+    #[arg(long, default_value_t = Recipe::DEFAULT.label_smoothing, allow_negative_numbers = true, value_parser = parse_smoothing)]
+    pub label_smoothing: f32,
     /// Weight decay
     #[arg(long, default_value_t = Recipe::DEFAULT.weight_decay, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub weight_decay: f32,
@@ -337,6 +340,11 @@ fn parse_warm_up(text: &str) -> Result<f32, String> {
     parse_share(text).map(|share| share as f32)
 }
 
+fn parse_smoothing(text: &str) -> Result<f32, String> {
+    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to below 1".into()) }
+}
+
 fn parse_held_out(text: &str) -> Result<f32, String> {
     let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=0.5).contains(&share) { Ok(share) } else { Err("must be from 0 to 0.5".into()) }
@@ -368,7 +376,7 @@ impl TuneOptions {
 
     /// The recipe for a method.
     pub fn recipe(&self, method: Method) -> Recipe {
-        let usual = if matches!(method, Method::Sam | Method::SamOn) { 0.05 } else { Recipe::DEFAULT.rho };
+        let usual = if method == Method::Asam { 0.5 } else { Recipe::DEFAULT.rho };
         Recipe {
             method,
             rho: self.rho.unwrap_or(usual),
@@ -380,6 +388,7 @@ impl TuneOptions {
             },
             learning_rate: self.learning_rate(),
             warm_up: self.warm_up,
+            label_smoothing: self.label_smoothing,
             weight_decay: self.weight_decay,
             epochs: self.epochs,
             seed: self.seed,
@@ -418,6 +427,7 @@ impl TuneOptions {
             ("windows a class", self.windows_per_class.to_string()),
             ("sharpness batch m", self.sharpness_batch.to_string()),
             ("learning rate", self.learning_rate().to_string()),
+            ("label smoothing", self.label_smoothing.to_string()),
             ("weight decay", self.weight_decay.to_string()),
             ("epochs", self.epochs.to_string()),
             ("seed", self.seed.to_string()),

@@ -208,7 +208,14 @@ fn run_step(
     memory: &mut [f32],
 ) -> Option<(u64, u32)> {
     let tail = tail().ok()?;
-    let recipe = Recipe { method, optimizer, momentum: 0.9, weight_decay: 0.0, ..Recipe::DEFAULT };
+    let recipe = Recipe {
+        method,
+        optimizer,
+        momentum: 0.9,
+        weight_decay: 0.0,
+        label_smoothing: 0.0,
+        ..Recipe::DEFAULT
+    };
     let state = recipe.velocity_floats(PARAMETERS);
     let (weights, rest) = memory.split_at_mut_checked(PARAMETERS)?;
     let (velocity, rest) = rest.split_at_mut_checked(state)?;
