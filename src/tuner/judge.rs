@@ -87,16 +87,22 @@ impl Tuner<'_> {
     pub fn score(&mut self, input: &[i8], label: usize) -> Result<Score, TunerError> {
         self.label(label)?;
         self.latent(input)?;
+        Ok(if self.latent_to_features() { self.scored(label) } else { Score { loss: f32::NAN, class: 0 } })
+    }
+
+    /// Makes the features of the latent that the trunk gave last, in place of a chain's latent; false where that has no
+    /// room, which a pack excludes.
+    pub(super) fn latent_to_features(&mut self) -> bool {
         if self.tail.chain().is_none() {
             write_features(&self.pack, self.latent, features(&self.tail, self.scratch));
-            return Ok(self.scored(label));
+            return true;
         }
         let length = self.tail.features();
         let feature = self.pack.feature();
         let start = feature.arena_offset;
         let arena = int8(self.scratch);
         if start + length > arena.len() {
-            return Ok(Score { loss: f32::NAN, class: 0 });
+            return false;
         }
         // The features take four times the latent's place: from its end at the front, none is overwritten
         // before it is read.
@@ -107,7 +113,7 @@ impl Tuner<'_> {
                 *value = self.pack.feature_unit() * (i32::from(q) - feature.affine.zero_point) as f32;
             }
         }
-        Ok(self.scored(label))
+        true
     }
 
     /// The current f32 tail on a latent with its label.
@@ -122,7 +128,7 @@ impl Tuner<'_> {
     }
 
     /// The tail on the features that are in the workspace.
-    fn scored(&mut self, label: usize) -> Score {
+    pub(super) fn scored(&mut self, label: usize) -> Score {
         let target = Target { label, smoothing: 0.0 };
         let weights = settled(self.run.as_ref(), self.weights, self.gradient);
         let loss = self.tail.loss(weights, target, self.scratch);
@@ -150,7 +156,7 @@ impl Tuner<'_> {
             if argmax(self.tail.output(self.scratch)) == label {
                 sums.accuracy += 1.0;
             }
-            sums.sharpness += self.rise(target, rho, slot).map_or(0.0, |risen| risen - loss);
+            sums.sharpness += self.rise(target, rho, Some(slot)).map_or(0.0, |risen| risen - loss);
         }
         let mean = 1.0 / count as f32;
         Ok(Evaluation {
@@ -160,8 +166,9 @@ impl Tuner<'_> {
         })
     }
 
-    /// After the loss of the sample in the workspace: its loss at its own worst step of length `rho`.
-    fn rise(&mut self, target: Target, rho: f32, slot: usize) -> Option<f32> {
+    /// After the loss of the sample in the workspace, which is that in a slot, or the last that the trunk saw: its loss
+    /// at its own worst step of length `rho`.
+    pub(super) fn rise(&mut self, target: Target, rho: f32, slot: Option<usize>) -> Option<f32> {
         let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
         if let Some(chain) = self.tail.chain() {
             let mut workspace = Workspace::new(chain, self.scratch)?;
@@ -179,7 +186,13 @@ impl Tuner<'_> {
         let c = geometry.step_length(rho, norm)?;
         sam::perturb(self.weights, self.gradient, c, &geometry, self.tail.segments());
         // The backward pass may have used the features' place.
-        load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
+        let features = features(&self.tail, self.scratch);
+        match slot {
+            Some(slot) => {
+                load(&self.replay, slot, &self.pack, features);
+            }
+            None => write_features(&self.pack, self.latent, features),
+        }
         let risen = self.tail.loss(self.weights, target, self.scratch);
         sam::restore(self.weights, self.gradient);
         Some(risen)
