@@ -1,6 +1,7 @@
 //! The arguments of `flatmin`, and what clap refuses of them.
 
 use crate::device_command::DeviceArguments;
+use crate::sensors_command::SensorsArguments;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use flatmin::{Method, Recipe};
@@ -96,6 +97,10 @@ pub enum Command {
         flatmin device --qemu riscv32-virt --flash pflash.bin tune --commit --wearer 3\n  \
         flatmin device --tcp localhost:4000 backup -o tail.bin")]
     Device(DeviceArguments),
+    /// Run the sensors' applications on recordings, as the device does on what it measures
+    #[command(after_help = "Examples:\n  flatmin sensors motion --wearer 3\n  \
+        flatmin sensors keywords kws_ref_model.tflite --wavs clips --speaker 893705bb")]
+    Sensors(SensorsArguments),
     /// Layers, shapes, scales and MACs of a model, and what training each possible tail would take
     #[command(after_help = "Example: flatmin inspect model.tflite --json")]
     Inspect {

@@ -1,9 +1,15 @@
 //! A step in slices: whatever comes between them, and however often a run is saved and resumed in a fresh tuner, it ends
 //! with the bits of an uninterrupted one.
 
+use flatmin::store::Contents;
+use flatmin::wire::Request;
 use flatmin::{Method, Pack, Progress, Recipe, Tuner, TunerError, Version};
+use host_sim::delta;
+use host_sim::device::{self, Device};
+use host_sim::emulate::{Answer, Firmware, LogSink};
 use host_sim::model::Model;
 use host_sim::packer::PackFile;
+use host_sim::tuning::{Subject, sized, tune};
 use host_sim::wearers::{Recordings, model_bytes};
 
 type Labelled = (Vec<i8>, usize);
@@ -257,4 +263,132 @@ fn confusion_and_drift_are_those_of_the_samples_one_by_one() {
         own.confusion(Version::Tuned, &mut [0]),
         Err(TunerError::ConfusionLength { expected: length, found: 1 })
     );
+}
+
+/// A delta holds all that classifies, in a fraction of the record's bytes, and nothing else passes for one.
+#[test]
+fn a_delta_brings_back_every_output() {
+    let file = packed(2);
+    let pack = file.pack();
+    let recipe = Recipe { epochs: 6, replay_capacity: 40, ..Recipe::DEFAULT };
+    let data = samples(&pack, 40);
+    let (mut first, mut second) = (arena(&pack, &recipe), arena(&pack, &recipe));
+    let mut own = tuner(&pack, &recipe, &mut first, &data);
+    let mut other = tuner(&pack, &recipe, &mut second, &[]);
+    own.start(recipe).unwrap();
+    while !own.step().unwrap().finished {}
+    own.requantize().unwrap();
+    let mut tail = vec![0; own.tail_bytes()];
+    own.read_tail(0, &mut tail).unwrap();
+    let bytes = delta::encode(&file, &tail).unwrap();
+    let records = [Contents::Int8, Contents::Int8AndF32].map(|contents| pack.sizes().payload_bytes(contents));
+    println!("delta of {} bytes; int8 record {}, with f32 weights {}", bytes.len(), records[0], records[1]);
+    assert!(bytes.len() < records[0] * 2 / 3 && bytes.len() > 100);
+
+    let (whole, weights_crc32) = delta::decode(&file, &bytes).unwrap();
+    let layers = pack.sizes().tail_layers * flatmin::store::record::LAYER_BYTES;
+    other.write_tail(layers, &whole[layers..]).unwrap();
+    other.adopt_tail(&whole[..layers], flatmin::crc32(&whole)).unwrap();
+    assert_eq!(other.weights_crc32(), weights_crc32);
+    for (input, _) in &data {
+        let expected = own.classify(input, Version::Tuned).unwrap().to_vec();
+        assert_eq!(other.classify(input, Version::Tuned).unwrap(), expected);
+    }
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        // The reference takes a run of the tail: most damage is found before.
+        assert!(delta::decode(&file, &damaged).is_err());
+    }
+    assert!(delta::decode(&file, &bytes[..bytes.len() - 1]).is_err());
+    let refused = delta::decode(&packed(1), &bytes).unwrap_err().to_string();
+    assert!(refused.contains("give the model and --layers"), "{refused}");
+}
+
+/// On boards, through their UART: sliced, judged and taken as on the desktop; then stopped in the midst of a step with the
+/// weights moved, forgotten, and resumed.
+#[test]
+fn boards_stop_in_the_midst_of_a_step_and_go_on_with_the_desktops_bits() {
+    let found = std::process::Command::new("qemu-system-arm").arg("--version").output().is_ok();
+    assert!(found || std::env::var_os("FLATMIN_REQUIRE_QEMU").is_none(), "qemu-system-arm is not installed");
+    if !found {
+        eprintln!("SKIPPED: qemu-system-arm is not installed");
+        return;
+    }
+    let mut subject = Subject::wearer(1, 9, 0.2, 1).unwrap();
+    subject.adaptation.truncate(21);
+    let test = std::mem::take(&mut subject.test);
+    subject.test = test.into_iter().step_by(20).collect();
+    let recipe = Recipe {
+        epochs: 2,
+        minibatch: 8,
+        sharpness_batch: 4,
+        held_out: 0.2,
+        keep_best: true,
+        learning_rate: 0.02,
+        ..Recipe::DEFAULT
+    };
+    let desktop = tune(&subject, 1, recipe, || {}).unwrap();
+    let recipe = sized(&subject, recipe).unwrap();
+    let file = subject.model.pack(1).unwrap();
+    let mut memory = arena(&file.pack(), &recipe);
+    let mut whole = tuner(&file.pack(), &recipe, &mut memory, &subject.adaptation);
+    whole.start(recipe).unwrap();
+    while !whole.step().unwrap().finished {}
+    whole.requantize().unwrap();
+    for board in ["mps2-an386", "riscv32-virt"] {
+        let firmware = Firmware::build(board, &subject.model, 1, &recipe, LogSink::new(|_| ())).unwrap();
+        let mut device = Device::start(firmware.image(), LogSink::new(|_| ())).unwrap();
+        let measured = device::tune(&mut device, &file, &subject, recipe, true, |_| ()).unwrap();
+        assert_eq!(measured.run.weights_crc32, desktop.weights_crc32, "{board}");
+        let (there, here) = (measured.run.verdict.unwrap(), desktop.verdict.unwrap());
+        assert_eq!((there.accepted, there.tuned_loss), (here.accepted, here.tuned_loss), "{board}");
+
+        let observe = |device: &mut Device| {
+            device.ask(&Request::Forget).unwrap();
+            for (input, label) in &subject.adaptation {
+                let (label, input) = (*label as u16, bytemuck::cast_slice(input));
+                device.ask(&Request::Observe { label, input }).unwrap();
+            }
+        };
+        observe(&mut device);
+        device.ask(&Request::Start(recipe)).unwrap();
+        let moved = flatmin::Work::Step(flatmin::step::Phase::Restore);
+        let mut polls = 0;
+        loop {
+            polls += 1;
+            let answer = device.ask(&Request::Poll).unwrap();
+            if matches!(answer, Answer::Underway { position, .. } if position.work == moved && polls > 40) {
+                break;
+            }
+        }
+        let bytes = device::pause(&mut device, |_, _| ()).unwrap();
+        observe(&mut device);
+        device::resume(&mut device, &bytes, |_, _| ()).unwrap();
+        device::finish(&mut device).unwrap();
+        assert_eq!(device.identify().unwrap().weights_crc32, whole.weights_crc32(), "{board}");
+        device.ask(&Request::Requantize).unwrap();
+
+        let confusion = device::confusion(&mut device, Version::Tuned).unwrap().concat();
+        let mut expected = vec![0; confusion.len()];
+        whole.confusion(Version::Tuned, &mut expected).unwrap();
+        assert_eq!(confusion, expected, "{board}");
+        let classes = |device: &mut Device| -> Vec<(u16, i8)> {
+            let asked = subject.test.iter().map(|(input, _)| {
+                device.ask(&Request::Classify { input: bytemuck::cast_slice(input) }).unwrap()
+            });
+            asked
+                .map(|answer| match answer {
+                    Answer::Classified { class, output, .. } => (class, output),
+                    other => panic!("{other:?}"),
+                })
+                .collect()
+        };
+        let before = classes(&mut device);
+        let small = device::backup_delta(&mut device, &file, |_, _| ()).unwrap();
+        device.ask(&Request::FactoryReset).unwrap();
+        assert_ne!(classes(&mut device), before);
+        device::restore_delta(&mut device, &file, &small, |_, _| ()).unwrap();
+        assert_eq!(classes(&mut device), before, "{board}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Which classes an int8 tail takes for which.
 
-use super::{Tuner, TunerError, Version, int8};
-use crate::tail::{Tail, argmax};
+use super::{Tuner, TunerError, Version};
+use crate::tail::{Loss, Tail, argmax};
 
 impl Tuner<'_> {
     /// Counts the samples that judge ([`Self::judge`]) by label and class: `into[label * classes + class]` are those
@@ -24,7 +24,8 @@ impl Tuner<'_> {
     /// For a link whose messages are small.
     ///
     /// # Errors
-    /// [`TunerError::NotTuned`], [`TunerError::Label`].
+    /// [`TunerError::NotTuned`], [`TunerError::Label`]; [`TunerError::NoClasses`], [`TunerError::WantsTarget`] of other
+    /// losses than cross-entropy.
     pub fn confusion_row(
         &mut self,
         version: Version,
@@ -34,12 +35,16 @@ impl Tuner<'_> {
     ) -> Result<(), TunerError> {
         self.check_tuned(version)?;
         let label = self.label(label)?;
+        if self.tail.objective() != Loss::CrossEntropy {
+            return Err(TunerError::NoClasses);
+        }
         into.fill(0);
         for index in 0..self.judging() {
-            let sample = self.judging_slot(index).and_then(|slot| self.replay.get(slot));
-            let Some((latent, _)) = sample.filter(|&(_, own)| own == label) else { continue };
-            Self::scatter(&self.pack, latent, int8(self.scratch));
-            let class = argmax(self.int8_tail(version));
+            let slot = self.judging_slot(index).filter(|&slot| self.replay.label(slot) == Some(label));
+            if slot.and_then(|slot| self.run_int8(slot, version)).is_none() {
+                continue;
+            }
+            let class = argmax(self.last_output());
             if let Some(count) = class.checked_sub(first).and_then(|place| into.get_mut(place)) {
                 *count = count.saturating_add(1);
             }

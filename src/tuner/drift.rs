@@ -1,6 +1,7 @@
 //! Signs that the world moves away from the tail, for the price of a pass or two a labelled sample.
 
 use super::Tuner;
+use super::judge::Sample;
 use crate::tail::Target;
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +50,7 @@ impl Drift {
 }
 
 impl Tuner<'_> {
-    /// Follows, or with `None` no longer, how the samples given to [`Self::observe`] do before they are trained on.
+    /// Follows, or with `None` no longer, how the samples given to [`Self::observe`] and its kin, anomalies apart, do before they are trained on.
     /// Each then takes a forward pass of the tail more, and a pass at `w + e`. What to do about drift is the caller's
     /// choice: tune, or back to the factory tail.
     ///
@@ -73,14 +74,13 @@ impl Tuner<'_> {
     }
 
     /// Takes in the sample whose latent was observed last.
-    pub(super) fn follow(&mut self, label: u16) {
+    pub(super) fn follow(&mut self, target: Target) {
         let Some((watch, drift)) = self.watched else { return };
         if !self.latent_to_features() {
             return;
         }
-        let target = Target { label: label.into(), smoothing: 0.0 };
-        let loss = self.scored(target.label).loss;
-        let rise = self.rise(target, watch.rho, None).map_or(0.0, |risen| risen - loss);
+        let loss = self.scored(target).loss;
+        let rise = self.rise(watch.rho, Sample::Observed(target)).map_or(0.0, |risen| risen - loss);
         self.watched = Some((watch, drift.with(&watch, loss, rise)));
     }
 }

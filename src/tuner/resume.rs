@@ -303,10 +303,10 @@ impl Tuner<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
     use crate::step::Step;
     use crate::tuner::run::{Stage, StepReport};
     use crate::{Judgement, Method, Schedule};
-    use rand_core::SeedableRng;
 
     /// Values that postcard writes longest. A replay holds at most 65,535 samples.
     #[test]
@@ -333,7 +333,7 @@ mod tests {
         };
         for stage in [Stage::Step(Step::longest(most)), Stage::Judge(u16::MAX, most, judgement)] {
             let run = Run {
-                random: rand_pcg::Pcg32::from_seed([0xFF; 16]),
+                random: Random::longest(),
                 epoch: u16::MAX,
                 position: most,
                 samples: most,
