@@ -268,6 +268,9 @@ pub struct TuneOptions {
     /// Learning rate
     #[arg(long, default_value_t = Recipe::DEFAULT.learning_rate, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub learning_rate: f32,
+    /// Label smoothing, 0 to below 1
+    #[arg(long, default_value_t = Recipe::DEFAULT.label_smoothing, allow_negative_numbers = true, value_parser = parse_smoothing)]
+    pub label_smoothing: f32,
     /// Weight decay
     #[arg(long, default_value_t = Recipe::DEFAULT.weight_decay, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub weight_decay: f32,
@@ -315,6 +318,11 @@ fn parse_share(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to 1".into()) }
 }
 
+fn parse_smoothing(text: &str) -> Result<f32, String> {
+    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to below 1".into()) }
+}
+
 fn parse_held_out(text: &str) -> Result<f32, String> {
     let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=0.5).contains(&share) { Ok(share) } else { Err("must be from 0 to 0.5".into()) }
@@ -339,12 +347,13 @@ impl TuneOptions {
 
     /// The recipe for a method.
     pub fn recipe(&self, method: Method) -> Recipe {
-        let usual = if method == Method::Sam { 0.05 } else { Recipe::DEFAULT.rho };
+        let usual = if method == Method::Asam { 0.5 } else { Recipe::DEFAULT.rho };
         Recipe {
             method,
             rho: self.rho.unwrap_or(usual),
             sharpness_batch: self.sharpness_batch,
             learning_rate: self.learning_rate,
+            label_smoothing: self.label_smoothing,
             weight_decay: self.weight_decay,
             epochs: self.epochs,
             seed: self.seed,
@@ -385,6 +394,7 @@ impl TuneOptions {
             ("windows a class", self.windows_per_class.to_string()),
             ("sharpness batch m", self.sharpness_batch.to_string()),
             ("learning rate", self.learning_rate.to_string()),
+            ("label smoothing", self.label_smoothing.to_string()),
             ("weight decay", self.weight_decay.to_string()),
             ("epochs", self.epochs.to_string()),
             ("seed", self.seed.to_string()),

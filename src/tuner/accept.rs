@@ -192,7 +192,10 @@ impl TunedTail<'_> {
         for (place, &byte) in place.iter_mut().zip(words.iter().chain(weights)) {
             *place = byte;
         }
-        self.outputs().collect()
+        let mut outputs = Outputs::new();
+        // Cannot be full: it is as long as theirs.
+        self.outputs().for_each(|output| _ = outputs.push(output));
+        outputs
     }
 
     /// The way back.

@@ -133,7 +133,12 @@ impl Tuner<'_> {
         }
         // The features take four times the latent's place: from its end at the front, none is overwritten
         // before it is read.
-        arena.copy_within(start..start + length, 0);
+        for i in 0..length {
+            let q = arena.get(start + i).copied().unwrap_or(0);
+            if let Some(place) = arena.get_mut(i) {
+                *place = q;
+            }
+        }
         for i in (0..length).rev() {
             let q = int8(self.scratch).get(i).copied().unwrap_or(0);
             if let Some(value) = self.scratch.get_mut(i) {

@@ -204,7 +204,7 @@ fn run_step(board: &mut impl Board, method: Method, batch: usize, memory: &mut [
         fill_uniform(seed, limit, values);
     }
     let (features, _) = features.as_chunks::<FEATURES>();
-    let recipe = Recipe { method, momentum: 0.9, weight_decay: 0.0, ..Recipe::DEFAULT };
+    let recipe = Recipe { method, momentum: 0.9, weight_decay: 0.0, label_smoothing: 0.0, ..Recipe::DEFAULT };
     let mut done = false;
     let ticks = measured(board, || {
         let buffers =
