@@ -3,7 +3,7 @@
 
 use flatmin::store::Contents;
 use flatmin::wire::Request;
-use flatmin::{Method, Pack, Progress, Recipe, Tuner, TunerError, Version};
+use flatmin::{Method, Optimizer, Pack, Progress, Recipe, Tuner, TunerError, Version};
 use host_sim::delta;
 use host_sim::device::{self, Device};
 use host_sim::emulate::{Answer, Firmware, LogSink};
@@ -74,7 +74,7 @@ fn cases() -> Vec<Case> {
     };
     let mut cases = Vec::new();
     for layers in [1, 3] {
-        for method in [Method::Sgd, Method::Sam, Method::Asam] {
+        for method in [Method::Sgd, Method::Sam, Method::Asam, Method::SamOn] {
             for sharpness_batch in [1, 4] {
                 cases.push(Case { layers, recipe: Recipe { method, sharpness_batch, ..base } });
             }
@@ -82,6 +82,11 @@ fn cases() -> Vec<Case> {
         let judged = Recipe { held_out: 0.3, keep_best: true, sample_losses: true, ..base };
         cases.push(Case { layers, recipe: judged });
         cases.push(Case { layers, recipe: Recipe { held_out: 0.0, sharpness_batch: 4, ..judged } });
+    }
+    for (layers, method, sharpness_batch) in [(1, Method::Sgd, 1), (1, Method::Sam, 4), (3, Method::SamOn, 1)]
+    {
+        let adam = Recipe { optimizer: Optimizer::Adam, learning_rate: 0.01, warm_up: 0.5, ..base };
+        cases.push(Case { layers, recipe: Recipe { method, sharpness_batch, ascent_every: 2, ..adam } });
     }
     cases.push(Case { layers: 1, recipe: Recipe { store_perturbation: true, ..base } });
     cases.push(Case { layers: 1, recipe: Recipe { minibatch: 1, weight_decay: 0.0, ..base } });

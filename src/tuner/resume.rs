@@ -316,6 +316,7 @@ mod tests {
             method: Method::Asam,
             schedule: Schedule::Cosine,
             sharpness_batch: u16::MAX,
+            ascent_every: u16::MAX,
             epochs: u16::MAX,
             minibatch: u16::MAX,
             seed: u64::MAX,
