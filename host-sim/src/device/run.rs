@@ -161,6 +161,7 @@ pub fn tune(
         confusion_factory: factory,
         confusion_tuned: tuned,
         verdict: None,
+        anomalies: None,
     };
     Ok(Measured {
         run,
