@@ -44,6 +44,7 @@ pub mod mfcc;
 pub mod optim;
 pub mod pack;
 mod quant;
+mod random;
 pub mod replay;
 mod requant;
 pub mod step;

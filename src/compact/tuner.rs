@@ -8,19 +8,18 @@ use super::weights::{Int8Layer, Velocity, Weights};
 use crate::memory::{ALIGNMENT, Region, TUNED_WORDS};
 use crate::optim::{BiasTreatment, Recipe, RecipeError};
 use crate::pack::{CRC, Pack};
+use crate::random::Random;
 use crate::replay::{Policy, Replay};
 use crate::requant::{TunedTail, fold, packed_scales};
 use crate::step::Phase;
 use crate::tail::{Loss, TailError};
 use crate::trunk;
 use crate::tuner::{Position, Progress, StepReport, TunerError, Work, copy, order, region};
-use rand_core::SeedableRng;
-use rand_pcg::Pcg32;
 
 /// What a run has under way.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Run {
-    random: Pcg32,
+    random: Random,
     pub epoch: u16,
     /// Samples of this epoch done, but for those of the step under way.
     position: usize,
@@ -309,7 +308,7 @@ impl<'a> CompactTuner<'a> {
         }
         let steps_an_epoch = self.trained.div_ceil(usize::from(recipe.minibatch).max(1));
         self.run = Some(Run {
-            random: Pcg32::seed_from_u64(recipe.seed),
+            random: Random::new(recipe.seed),
             epoch: 0,
             position: 0,
             samples: 0,

@@ -1,10 +1,9 @@
 //! Which samples a run trains on, which it holds out, and in what order it takes the former.
 
-use rand_core::Rng;
-use rand_pcg::Pcg32;
+use crate::random::Random;
 
 /// Writes the order of one epoch over `count` samples: a Fisher-Yates shuffle of 0, 1, 2, ... Returns how many.
-pub(crate) fn shuffle(order: &mut [u16], count: usize, random: &mut Pcg32) -> usize {
+pub(crate) fn shuffle(order: &mut [u16], count: usize, random: &mut Random) -> usize {
     let count = count.min(order.len());
     for (slot, index) in order.iter_mut().zip(0..count) {
         // Below 65,536: a replay holds no more.
@@ -14,7 +13,7 @@ pub(crate) fn shuffle(order: &mut [u16], count: usize, random: &mut Pcg32) -> us
 }
 
 /// The same of the first `count` entries as they are.
-pub(crate) fn shuffle_again(order: &mut [u16], count: usize, random: &mut Pcg32) -> usize {
+pub(crate) fn shuffle_again(order: &mut [u16], count: usize, random: &mut Random) -> usize {
     let count = count.min(order.len());
     for i in (1..count).rev() {
         // Multiply-shift bounding (Lemire 2019, without rejection: the bias is below 2^-16 here).
@@ -70,7 +69,6 @@ pub(crate) fn split(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand_core::SeedableRng;
     use std::{collections::BTreeSet, vec, vec::Vec};
 
     fn held_out(labels: &[u16], classes: usize, share: f32) -> (Vec<u16>, Vec<u16>) {
@@ -100,7 +98,7 @@ mod tests {
 
     #[test]
     fn both_sides_are_all_samples_in_the_share_asked_for_and_stay_where_they_are() {
-        let mut random = Pcg32::seed_from_u64(4);
+        let mut random = Random::new(4);
         for _ in 0..400 {
             let classes = 1 + (random.next_u32() % 9) as usize;
             let count = 1 + (random.next_u32() % 300) as usize;
