@@ -28,7 +28,7 @@ use crate::store::record::LAYER_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// The number with which a session begins.
 pub const OPENING: u32 = 0;
@@ -73,7 +73,8 @@ pub const fn request_bytes(input_length: usize) -> usize {
 /// ```
 pub const fn longest_request_bytes(sizes: &Sizes) -> usize {
     let layers = sizes.tail_layers.saturating_mul(LAYER_BYTES);
-    request_bytes(if layers > sizes.input_length { layers } else { sizes.input_length })
+    let sample = sizes.input_length.saturating_add(sizes.target_length());
+    request_bytes(if layers > sample { layers } else { sample })
 }
 
 /// What a desktop asks.
@@ -163,6 +164,22 @@ pub enum Request<'a> {
         layers: &'a [u8],
         /// CRC-32 of the description and all that was pushed.
         crc32: u32,
+    },
+    /// Keep a sample with a target: of a tail with [`crate::tail::Loss::SquaredError`].
+    ObserveTarget {
+        /// Its values, as [`crate::Tuner::observe_target`] takes them; `None`: the sample itself.
+        target: Option<&'a [u8]>,
+        /// Never to be trained on: [`crate::Tuner::observe_anomaly`]. The target is the sample itself.
+        anomalous: bool,
+        /// Its values.
+        input: &'a [u8],
+    },
+    /// The errors of all tails on a sample, likewise.
+    JudgeTarget {
+        /// As above.
+        target: Option<&'a [u8]>,
+        /// Its values.
+        input: &'a [u8],
     },
 }
 
@@ -299,6 +316,15 @@ pub enum Response<'a> {
         /// Bytes from the offset on, up to [`TAIL_PART_BYTES`]; none behind the end.
         bytes: &'a [u8],
     },
+    /// To [`Request::JudgeTarget`]: mean squared errors.
+    Compared {
+        /// Factory tail, int8.
+        factory: f32,
+        /// Current weights, f32.
+        tuned_f32: f32,
+        /// Tuned tail, int8.
+        tuned_int8: Option<f32>,
+    },
 }
 
 /// Why bytes are not a frame.
@@ -402,6 +428,8 @@ mod tests {
         for length in [0, 1, 253, 254, 255, 600, 9_216, 27_648, 1 << 20] {
             let input = vec![0xFF; length];
             fits(&Request::Judge { label: u16::MAX, input: &input }, request_bytes(length));
+            let both = Request::ObserveTarget { target: Some(&input), anomalous: true, input: &input };
+            fits(&both, request_bytes(2 * length));
         }
         let why: String = core::iter::repeat_n('x', 80).collect();
         fits(&Response::Refused(&why), RESPONSE_BYTES);

@@ -146,7 +146,7 @@ fn an_autoencoder_learns_what_is_normal_and_tells_what_is_not() {
             let accepted = tuner.accept().unwrap();
             assert!(accepted.accepted, "{layers} {method:?}: {accepted:?}");
             assert!(
-                accepted.candidate.loss < if layers == 1 { 0.9 } else { 0.7 } * accepted.factory.loss,
+                accepted.candidate.loss < (if layers == 1 { 0.9 } else { 0.7 }) * accepted.factory.loss,
                 "{layers} {method:?}: {accepted:?}"
             );
             // The area over the samples, by hand from the errors of each.
@@ -200,11 +200,17 @@ fn questioned(seed: u64) -> (Vec<i8>, usize) {
 #[test]
 fn questions_are_learnt_and_survive_rounding() {
     for end in [Some(Unary::Logistic), None] {
-        let mut network = lower(&kitchen_sink::autoencoder(9, 2, end)).unwrap();
+        let mut network = lower(&kitchen_sink::autoencoder(5, 2, end)).unwrap();
         network.loss = Some(Loss::BinaryCrossEntropy);
         let file = pack(&network, 0, 4).unwrap();
-        let recipe =
-            Recipe { method: Method::Sam, rho: 0.01, epochs: 200, replay_policy: Policy::Balanced, ..RECIPE };
+        let recipe = Recipe {
+            method: Method::Sam,
+            rho: 0.01,
+            learning_rate: 0.004,
+            epochs: 300,
+            replay_policy: Policy::Balanced,
+            ..RECIPE
+        };
         let mut words = Vec::new();
         let mut tuner = tuner(&file, recipe, &mut words);
         let samples: Vec<_> = (0..24).map(questioned).collect();
