@@ -22,7 +22,7 @@ fn gradients_of_a_squared_error_are_those_of_the_reference() {
         assert!(pack(&network, 0, layers).unwrap().pack().tail_is_chain());
         check("autoencoder", &network, &TailPlan::of(layers));
         let trains = vec![Trains::Biases; layers];
-        check("autoencoder", &network, &TailPlan { layers, trains, ..TailPlan::default() });
+        check("autoencoder", &network, &TailPlan { layers, trains });
     }
     // Of what a logistic function or a tanh gives, and of an output without a softmax of its own.
     for end in [Unary::Logistic, Unary::Tanh, Unary::Clamp(Activation::Relu6)] {
@@ -51,7 +51,7 @@ fn gradients_of_binary_cross_entropy_are_those_of_the_reference() {
             check("questions", &network, &TailPlan::of(layers));
         }
         let trains = vec![Trains::Biases, Trains::Nothing, Trains::All];
-        check("questions", &network, &TailPlan { layers: 3, trains, ..TailPlan::default() });
+        check("questions", &network, &TailPlan { layers: 3, trains });
     }
     let network = lower(&kitchen_sink::autoencoder(5, 17, Some(Unary::Logistic))).unwrap();
     let refused = pack(&network, 0, 1).unwrap_err().to_string();
