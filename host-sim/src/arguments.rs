@@ -5,7 +5,7 @@ use crate::sensors_command::SensorsArguments;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use flatmin::tail::Loss;
-use flatmin::{Method, Recipe};
+use flatmin::{Method, Optimizer, Recipe};
 use host_sim::experiments::Experiment;
 use host_sim::experiments::ledger::Shard;
 use host_sim::packer::{TailPlan, Trains};
@@ -73,6 +73,9 @@ pub enum Command {
         /// Where to write the tuned .tflite
         #[arg(short, long)]
         output: PathBuf,
+        /// Also write what of the tail differs from the factory's: `flatmin device restore` takes it
+        #[arg(long, value_name = "FILE")]
+        delta: Option<PathBuf>,
         #[command(flatten)]
         options: TuneOptions,
     },
@@ -236,9 +239,12 @@ pub enum Command {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum MethodArgument {
+    /// The optimizer alone
     Sgd,
     Sam,
     Asam,
+    /// SAM that moves biases alone
+    SamOn,
 }
 
 impl MethodArgument {
@@ -247,6 +253,7 @@ impl MethodArgument {
             Self::Sgd => Method::Sgd,
             Self::Sam => Method::Sam,
             Self::Asam => Method::Asam,
+            Self::SamOn => Method::SamOn,
         }
     }
 }
@@ -272,11 +279,22 @@ impl LossArgument {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerArgument {
+    /// SGD with momentum
+    Sgd,
+    /// AdamW with moments in 8 bits: 2.125 bytes a parameter more
+    Adam,
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct TuneOptions {
-    /// Only this method (default: all three)
+    /// Only this method (default: sgd, sam and asam)
     #[arg(long)]
     pub method: Option<MethodArgument>,
+    /// What steps by the method's gradient
+    #[arg(long, default_value = "sgd")]
+    pub optimizer: OptimizerArgument,
     /// Layers with weights to train, counted from the end (default: 2, or 1 if the network has no more)
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     pub layers: Option<u16>,
@@ -288,15 +306,24 @@ pub struct TuneOptions {
     /// anomalies, 1
     #[arg(long)]
     pub loss: Option<LossArgument>,
-    /// Radius of the ascent, 0 or more (default: 0.05 for SAM, 0.5 for ASAM)
+    /// Radius of the ascent, 0 or more (default: 0.05 for SAM and SAM-ON, 0.5 for ASAM)
     #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub rho: Option<f32>,
     /// Samples that share one ascent
     #[arg(long, default_value_t = Recipe::DEFAULT.sharpness_batch, value_parser = value_parser!(u16).range(1..))]
     pub sharpness_batch: u16,
-    /// Learning rate
-    #[arg(long, default_value_t = Recipe::DEFAULT.learning_rate, allow_negative_numbers = true, value_parser = parse_not_negative)]
-    pub learning_rate: f32,
+    /// Steps from one that ascends to the next; those between are the optimizer's alone
+    #[arg(long, default_value_t = Recipe::DEFAULT.ascent_every, value_parser = value_parser!(u16).range(1..))]
+    pub ascent_every: u16,
+    /// Learning rate (default: 0.002, with adam 0.001)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
+    pub learning_rate: Option<f32>,
+    /// Share of the steps, 0 to 1, over which the learning rate rises to it
+    #[arg(long, default_value_t = Recipe::DEFAULT.warm_up, allow_negative_numbers = true, value_parser = parse_warm_up)]
+    pub warm_up: f32,
+    /// Label smoothing, 0 to below 1
+    #[arg(long, default_value_t = Recipe::DEFAULT.label_smoothing, allow_negative_numbers = true, value_parser = parse_smoothing)]
+    pub label_smoothing: f32,
     /// Weight decay
     #[arg(long, default_value_t = Recipe::DEFAULT.weight_decay, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub weight_decay: f32,
@@ -344,6 +371,15 @@ fn parse_share(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to 1".into()) }
 }
 
+fn parse_warm_up(text: &str) -> Result<f32, String> {
+    parse_share(text).map(|share| share as f32)
+}
+
+fn parse_smoothing(text: &str) -> Result<f32, String> {
+    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to below 1".into()) }
+}
+
 fn parse_held_out(text: &str) -> Result<f32, String> {
     let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=0.5).contains(&share) { Ok(share) } else { Err("must be from 0 to 0.5".into()) }
@@ -366,14 +402,28 @@ impl TuneOptions {
         self.method.map_or(all, |m| vec![m.method()])
     }
 
+    fn learning_rate(&self) -> f32 {
+        self.learning_rate.unwrap_or(match self.optimizer {
+            OptimizerArgument::Sgd => Recipe::DEFAULT.learning_rate,
+            OptimizerArgument::Adam => 0.001,
+        })
+    }
+
     /// The recipe for a method.
     pub fn recipe(&self, method: Method) -> Recipe {
-        let usual = if method == Method::Sam { 0.05 } else { Recipe::DEFAULT.rho };
+        let usual = if method == Method::Asam { 0.5 } else { Recipe::DEFAULT.rho };
         Recipe {
             method,
             rho: self.rho.unwrap_or(usual),
             sharpness_batch: self.sharpness_batch,
-            learning_rate: self.learning_rate,
+            ascent_every: self.ascent_every,
+            optimizer: match self.optimizer {
+                OptimizerArgument::Sgd => Optimizer::Sgd,
+                OptimizerArgument::Adam => Optimizer::Adam,
+            },
+            learning_rate: self.learning_rate(),
+            warm_up: self.warm_up,
+            label_smoothing: self.label_smoothing,
             weight_decay: self.weight_decay,
             epochs: self.epochs,
             seed: self.seed,
@@ -388,10 +438,12 @@ impl TuneOptions {
         if self.compact { Tail::Compact } else { Tail::Full }
     }
 
-    /// Refuses what only `tune` does.
+    /// Refuses what only `tune`, `emulate` and `device tune` do.
     pub fn without_acceptance(&self) -> Result<()> {
         if self.held_out > 0.0 || self.keep_best {
-            bail!("--held-out and --keep-best are for `flatmin tune` alone; leave them out");
+            bail!(
+                "--held-out and --keep-best are for `flatmin tune`, `emulate` and `device tune`; leave them out"
+            );
         }
         Ok(())
     }
@@ -411,13 +463,23 @@ impl TuneOptions {
             ("label noise", format!("{} %", self.label_noise * 100.0)),
             ("windows a class", self.windows_per_class.to_string()),
             ("sharpness batch m", self.sharpness_batch.to_string()),
-            ("learning rate", self.learning_rate.to_string()),
+            ("learning rate", self.learning_rate().to_string()),
+            ("label smoothing", self.label_smoothing.to_string()),
             ("weight decay", self.weight_decay.to_string()),
             ("epochs", self.epochs.to_string()),
             ("seed", self.seed.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        if self.optimizer == OptimizerArgument::Adam {
+            settings.push(("optimizer".into(), "AdamW, moments in 8 bits".into()));
+        }
+        if self.ascent_every > 1 {
+            settings.push(("steps an ascent".into(), self.ascent_every.to_string()));
+        }
+        if self.warm_up > 0.0 {
+            settings.push(("warm-up".into(), format!("{} %", self.warm_up * 100.0)));
+        }
         if self.compact {
             settings.push(("weights trained as".into(), "int8 with residual, int16 velocity".into()));
         }

@@ -129,7 +129,7 @@ fn an_autoencoder_is_exported_with_the_scale_of_its_new_output() {
     let recipe = Recipe { method: Method::Sam, rho: 0.05, learning_rate: 1e-4, epochs: 2, ..Recipe::DEFAULT };
     let tuned = export(&subject, 2, recipe, || ()).unwrap();
     assert_eq!(tuned.checked, 4);
-    let output = |graph: &host_sim::graph::Graph| graph.tensors[graph.outputs[0]].quantization.clone();
+    let output = |graph: &Graph| graph.tensors[graph.outputs[0]].quantization.clone();
     let factory = tflite::read(&std::fs::read(&path).unwrap()).unwrap();
     assert_ne!(output(&tflite::read(&tuned.bytes).unwrap()), output(&factory));
 }

@@ -10,6 +10,7 @@ mod board;
 mod endpoint;
 mod fmt;
 mod ram;
+mod run;
 mod targets;
 
 pub use board::{ActiveLow, Board, Clock, Hardware, NoFlash, NoPin};

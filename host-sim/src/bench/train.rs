@@ -159,8 +159,8 @@ fn measure_build(
     let costs = trace(board, &executable)?;
     ensure!(costs.len() == counted.len(), "the trace shows {} of {}", costs.len(), counted.len());
     for ((cost, counted), (name, ..)) in costs.iter().zip(counted).zip(&found) {
-        // A tick is less than an instruction, and an interrupt of the clock may fall between.
-        if cost.instructions.abs_diff(counted) > 40 {
+        // A tick is less than an instruction, and interrupts of the clock may fall between: more in longer work.
+        if cost.instructions.abs_diff(counted) > 40 + counted / 10_000 {
             bail!("{name}: the clock counts {counted} instructions, the trace {}", cost.instructions);
         }
     }
