@@ -77,7 +77,8 @@ pub const fn request_bytes(input_length: usize) -> usize {
 /// ```
 pub const fn longest_request_bytes(sizes: &Sizes) -> usize {
     let layers = sizes.tail_layers.saturating_mul(LAYER_BYTES);
-    let longest = if layers > sizes.input_length { layers } else { sizes.input_length };
+    let sample = sizes.input_length.saturating_add(sizes.target_length());
+    let longest = if layers > sample { layers } else { sample };
     request_bytes(if RUN_HEAD_BYTES > longest { RUN_HEAD_BYTES } else { longest })
 }
 
@@ -210,6 +211,22 @@ pub enum Request<'a> {
     AdoptRun {
         /// Its head again.
         head: &'a [u8],
+    },
+    /// Keep a sample with a target: of a tail with [`crate::tail::Loss::SquaredError`].
+    ObserveTarget {
+        /// Its values, as [`crate::Tuner::observe_target`] takes them; `None`: the sample itself.
+        target: Option<&'a [u8]>,
+        /// Never to be trained on: [`crate::Tuner::observe_anomaly`]. The target is the sample itself.
+        anomalous: bool,
+        /// Its values.
+        input: &'a [u8],
+    },
+    /// The errors of all tails on a sample, likewise.
+    JudgeTarget {
+        /// As above.
+        target: Option<&'a [u8]>,
+        /// Its values.
+        input: &'a [u8],
     },
 }
 
@@ -372,6 +389,15 @@ pub enum Response<'a> {
         /// The running means.
         Option<Drift>,
     ),
+    /// To [`Request::JudgeTarget`]: mean squared errors.
+    Compared {
+        /// Factory tail, int8.
+        factory: f32,
+        /// Current weights, f32.
+        tuned_f32: f32,
+        /// Tuned tail, int8.
+        tuned_int8: Option<f32>,
+    },
 }
 
 /// Why bytes are not a frame.
@@ -478,6 +504,8 @@ mod tests {
         for length in [0, 1, 253, 254, 255, 600, 9_216, 27_648, 1 << 20] {
             let input = vec![0xFF; length];
             fits(&Request::Judge { label: u16::MAX, input: &input }, request_bytes(length));
+            let both = Request::ObserveTarget { target: Some(&input), anomalous: true, input: &input };
+            fits(&both, request_bytes(2 * length));
         }
         let why: String = core::iter::repeat_n('x', 80).collect();
         fits(&Response::Refused(&why), RESPONSE_BYTES);

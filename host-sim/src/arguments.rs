@@ -4,6 +4,7 @@ use crate::device_command::DeviceArguments;
 use crate::sensors_command::SensorsArguments;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use flatmin::tail::Loss;
 use flatmin::{Method, Optimizer, Recipe};
 use host_sim::experiments::Experiment;
 use host_sim::experiments::ledger::Shard;
@@ -36,6 +37,7 @@ pub enum Command {
     /// Tune one model: a held-out wearer's, or your own on your own data
     #[command(after_help = "Examples:\n  flatmin tune --wearer 3 --method asam --label-noise 0.2\n  \
         flatmin tune model.tflite --data x.npy y.npy --layers 2 --json\n  \
+        flatmin tune autoencoder.tflite --data x.npy --loss mse --layers 1\n  \
         flatmin tune model.tflite --data windows.csv --auto=120")]
     Tune {
         /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
@@ -153,6 +155,10 @@ pub enum Command {
         /// What of each layer is trained, first to last; the rest whole
         #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
         train: Vec<Trains>,
+        /// What its tail is to be tuned with (default: binary cross-entropy where the network ends in a logistic
+        /// function, else cross-entropy)
+        #[arg(long)]
+        loss: Option<LossArgument>,
         /// Where to write the pack; the Rust file gets the same name with .rs
         #[arg(short, long)]
         output: PathBuf,
@@ -252,6 +258,27 @@ impl MethodArgument {
     }
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LossArgument {
+    /// Softmax cross-entropy
+    CrossEntropy,
+    /// Binary cross-entropy: yes-or-no outputs; labels are sets of bits
+    Bce,
+    /// Mean squared error
+    Mse,
+}
+
+impl LossArgument {
+    /// The loss that it names.
+    pub fn loss(self) -> Loss {
+        match self {
+            Self::CrossEntropy => Loss::CrossEntropy,
+            Self::Bce => Loss::BinaryCrossEntropy,
+            Self::Mse => Loss::SquaredError,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OptimizerArgument {
     /// SGD with momentum
@@ -274,6 +301,11 @@ pub struct TuneOptions {
     /// What of each layer is trained, first to last; the rest whole
     #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
     pub train: Vec<Trains>,
+    /// What to make small (default: binary cross-entropy where the network ends in a logistic function, else
+    /// cross-entropy). mse: of an autoencoder, whose samples are their own targets; labels, if given, are 0 or, of
+    /// anomalies, 1
+    #[arg(long)]
+    pub loss: Option<LossArgument>,
     /// Radius of the ascent, 0 or more (default: 0.05 for SAM and SAM-ON, 0.5 for ASAM)
     #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub rho: Option<f32>,
@@ -462,6 +494,9 @@ impl TuneOptions {
 
     /// A held-out wearer's model and windows.
     pub fn wearer(&self, wearer: usize) -> Result<Subject> {
+        if self.loss.is_some_and(|loss| loss.loss() != Loss::CrossEntropy) {
+            bail!("the bundled task has classes: --loss is for a model of your own");
+        }
         Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise, self.seed)
     }
 

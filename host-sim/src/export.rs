@@ -2,6 +2,7 @@
 
 use crate::delta;
 use crate::model::Model;
+use crate::objective;
 use crate::packer::TailPlan;
 use crate::tflite;
 use crate::tuning::{Subject, sized, tuner_arena};
@@ -38,7 +39,7 @@ pub fn export(
     let mut words = tuner_arena(&file, &recipe);
     let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
     for (input, label) in &subject.adaptation {
-        tuner.observe(input, *label)?;
+        objective::observe(&mut tuner, input, *label)?;
     }
     tuner.start(recipe)?;
     loop {

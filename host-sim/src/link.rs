@@ -27,6 +27,15 @@ pub enum Answer {
         /// Clock ticks.
         ticks: u64,
     },
+    /// Mean squared errors of one sample.
+    Compared {
+        /// Factory tail.
+        factory: f32,
+        /// f32 tail.
+        tuned_f32: f32,
+        /// Tuned int8 tail.
+        tuned_int8: Option<f32>,
+    },
     /// Classes of one sample.
     Judged {
         /// Factory tail.
@@ -243,6 +252,9 @@ impl<L: Read + Write> Session<L> {
             | Request::Judge { input, .. }
             | Request::Classify { input }
             | Request::Trace { input, .. } => input.len(),
+            Request::ObserveTarget { target, input, .. } | Request::JudgeTarget { target, input } => {
+                input.len() + target.map_or(0, <[u8]>::len)
+            }
             Request::AdoptTail { layers, .. } => layers.len(),
             Request::ExpectRun { head } | Request::AdoptRun { head } => head.len(),
             _ => 0,
@@ -370,6 +382,9 @@ fn answer(response: Response) -> Result<Answer, LinkError> {
         Response::Checksums { operators, crc32s } => {
             let (words, _) = crc32s.as_chunks::<4>();
             Answer::Checksums { operators, crc32s: words.iter().map(|&w| u32::from_le_bytes(w)).collect() }
+        }
+        Response::Compared { factory, tuned_f32, tuned_int8 } => {
+            Answer::Compared { factory, tuned_f32, tuned_int8 }
         }
         Response::Tail { length, bytes } => Answer::Tail { length, bytes: bytes.to_vec() },
         Response::Underway { position, ticks } => Answer::Underway { position, ticks: ticks.into() },

@@ -6,13 +6,15 @@ mod device_command;
 mod sensors_command;
 
 use anyhow::{Context, Result, bail};
-use arguments::{Cli, Command, TuneOptions};
+use arguments::{Cli, Command, LossArgument, TuneOptions};
 use clap::Parser;
+use flatmin::tail::Loss;
 use flatmin::{Method, Recipe};
 use host_sim::emulate::{Firmware, LogSink};
 use host_sim::experiments;
 use host_sim::inference::{self, Values};
 use host_sim::model::Model;
+use host_sim::objective;
 use host_sim::output::write_file;
 use host_sim::packer::{TailPlan, Trains};
 use host_sim::planning::{self, Budget};
@@ -125,7 +127,8 @@ fn run(cli: Cli) -> Result<()> {
             };
             plan(&subject, Budget { ram_bytes: ram, step_macs: macs }, &options)
         }
-        Some(Command::Pack { model, layers, train, output, json }) => {
+        Some(Command::Pack { model, layers, train, loss, output, json }) => {
+            let model = Model::open(&model)?.with_loss(loss.map(LossArgument::loss));
             pack(&model, layers, &train, &output, json)
         }
         Some(Command::Bench { board, train: true, json, .. }) if board == "host" => {
@@ -184,15 +187,25 @@ fn log_sink(path: Option<&Path>, bar: &ProgressBar) -> Result<LogSink> {
 }
 
 fn user_subject(path: &Path, data: &[PathBuf], options: &TuneOptions) -> Result<Subject> {
-    let model = Model::open(path)?;
+    let model = Model::open(path)?.with_loss(options.loss.map(LossArgument::loss));
     // What the model lacks comes before what the data lacks.
     model.tail_plan(options.layers.map(usize::from), &options.train)?;
     let shape = sample_shape(&model);
-    let classes = model.output_shape().iter().product();
+    let loss = model.network.loss();
+    let [inputs, outputs] = [model.input_shape(), model.output_shape()].map(|s| s.iter().product::<usize>());
+    anyhow::ensure!(
+        loss != Loss::SquaredError || inputs == outputs,
+        "{}: gives {outputs} values for {inputs}; with --loss mse samples are their own targets",
+        path.display()
+    );
+    let classes = objective::labels(loss, outputs)?;
     let samples = match data {
         [x, y] => Samples::from_npy(x, y, &shape, classes)?,
+        [x] if loss == Loss::SquaredError && x.extension().is_some_and(|extension| extension == "npy") => {
+            Samples::inputs_from_npy(x, &shape)?
+        }
         [x] if x.extension().is_some_and(|extension| extension == "npy") => {
-            bail!("{}: labels are needed, too: --data X.npy Y.npy", x.display())
+            bail!("{}: labels are needed, too: --data X.npy Y.npy (or --loss mse)", x.display())
         }
         [csv] => Samples::from_csv(csv, &shape, classes)?,
         // Clap sees to it.
@@ -287,8 +300,7 @@ fn experiment(name: experiments::Experiment, options: &experiments::Options, jso
     }
 }
 
-fn pack(model: &Path, layers: Option<usize>, train: &[Trains], output: &Path, json: bool) -> Result<()> {
-    let model = Model::open(model)?;
+fn pack(model: &Model, layers: Option<usize>, train: &[Trains], output: &Path, json: bool) -> Result<()> {
     let tail = if layers == Some(0) { TailPlan::default() } else { model.tail_plan(layers, train)? };
     let file = model.pack(&tail)?;
     let rust = output.with_extension("rs");

@@ -4,6 +4,7 @@ use crate::mapped::with_file;
 use crate::packer::{self, Network, PackFile, TailPlan, Trains};
 use crate::{onnx, tflite};
 use anyhow::{Context, Result, anyhow, bail};
+use flatmin::tail::Loss;
 use std::path::{Path, PathBuf};
 
 /// A model, named for messages.
@@ -116,6 +117,12 @@ impl Model {
     /// The message names the model.
     pub fn pack(&self, tail: impl Into<TailPlan>) -> Result<PackFile> {
         packer::pack_tail(&self.network, self.file_crc32, &tail.into()).with_context(|| self.name.clone())
+    }
+
+    /// The same to be tuned with this loss, whatever the network ends in; `None`: what that says.
+    pub fn with_loss(mut self, loss: Option<Loss>) -> Self {
+        self.network.loss = loss;
+        self
     }
 
     /// How many layers to train: as many as asked for; where nothing was asked, the last two fully connected

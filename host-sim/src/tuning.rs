@@ -2,11 +2,13 @@
 
 use crate::inference;
 use crate::model::Model;
+use crate::objective;
 use crate::packer::{PackFile, TailPlan};
 use crate::report::{CurvePoint, TuningRun, Verdict};
 use crate::samples::Samples;
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail};
+use flatmin::tail::Loss;
 use flatmin::{Affine, CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, Tunes, Version};
 
 /// The radius at which sharpness is measured, the same for every method.
@@ -63,11 +65,13 @@ impl Subject {
         let length: usize = model.input_shape().iter().product();
         let border = model.network.inputs.first().context("the network has no input")?;
         let inputs = inference::quantized(&samples.inputs, border, affine)?;
-        let count = model.output_shape().iter().product::<usize>();
+        let count = objective::labels(model.network.loss(), model.output_shape().iter().product())?;
         let mut totals = vec![0usize; count];
-        samples.labels.iter().for_each(|&label| totals[label] += 1);
+        // Without labels all is alike.
+        let label = |sample: usize| samples.labels.get(sample).copied().unwrap_or(0);
+        (0..samples.count).for_each(|sample| totals[label(sample)] += 1);
         let (mut adaptation, mut test, mut seen) = (Vec::new(), Vec::new(), vec![0usize; count]);
-        for (input, &label) in inputs.chunks(length.max(1)).zip(&samples.labels) {
+        for (input, label) in inputs.chunks(length.max(1)).zip((0..samples.count).map(label)) {
             let half = if seen[label] < totals[label] / 2 { &mut adaptation } else { &mut test };
             half.push((input.to_vec(), label));
             seen[label] += 1;
@@ -78,7 +82,9 @@ impl Subject {
                 model.name
             );
         }
-        add_noise(&mut adaptation, count, label_noise, seed);
+        if model.network.loss() != Loss::SquaredError {
+            add_noise(&mut adaptation, count, label_noise, seed);
+        }
         let classes = (0..count).map(|c| c.to_string()).collect();
         Ok(Self { name: model.name.clone(), model, classes, adaptation, test })
     }
@@ -109,10 +115,6 @@ pub fn method_name(method: Method) -> &'static str {
 /// The arena of a run, on the boundary that the runtime wants.
 pub(crate) fn tuner_arena(file: &PackFile, recipe: &Recipe) -> Vec<u128> {
     vec![0; file.pack().sizes().train_bytes(recipe).div_ceil(16)]
-}
-
-fn share(right: usize, of: usize) -> f64 {
-    right as f64 / of.max(1) as f64
 }
 
 fn largest(output: &[i8]) -> usize {
@@ -213,9 +215,13 @@ fn run<'p>(
     let latents: Vec<(Vec<i8>, usize)> = (subject.test.iter())
         .map(|(input, label)| Ok((tuner.latent(input)?.to_vec(), *label)))
         .collect::<Result<_>>()?;
+    let copies = objective::copies(tuner.pack());
+    let errors_factory =
+        copies.then(|| objective::errors(tuner, &subject.test, Version::Factory)).transpose()?;
+    let latents = if copies { Vec::new() } else { latents };
     let confusion_factory = confusion(tuner, &latents, subject.classes.len(), Version::Factory)?;
     for (input, label) in &subject.adaptation {
-        tuner.observe(input, *label).with_context(context)?;
+        objective::observe(tuner, input, *label).with_context(context)?;
     }
     let before = tuner.evaluate(SHARPNESS_RHO)?;
     let mut curve = vec![point(0, before.loss, tuner, &latents)?];
@@ -241,6 +247,13 @@ fn run<'p>(
     let in_force = if verdict.is_none_or(|v| v.accepted) { Version::Tuned } else { Version::Factory };
     let confusion_tuned = confusion(tuner, &latents, subject.classes.len(), in_force)?;
     let (accuracy_f32, loss) = test_f32(tuner, &latents)?;
+    let loss = if copies { objective::loss_f32(tuner, &subject.test)? } else { loss };
+    let anomalies = match &errors_factory {
+        Some(before) => {
+            Some(objective::anomalies(before, &objective::errors(tuner, &subject.test, in_force)?))
+        }
+        None => None,
+    };
     Ok(TuningRun {
         subject: subject.name.clone(),
         method: method_name(recipe.method).to_owned(),
@@ -264,6 +277,7 @@ fn run<'p>(
         confusion_factory,
         confusion_tuned,
         verdict,
+        anomalies,
     })
 }
 
@@ -280,7 +294,8 @@ fn point<'p>(
     latents: &[Labelled],
 ) -> Result<CurvePoint> {
     let (test_accuracy, _) = test_f32(tuner, latents)?;
-    Ok(CurvePoint { epoch, adaptation_loss: f64::from(adaptation_loss), test_accuracy: Some(test_accuracy) })
+    let test_accuracy = Some(test_accuracy).filter(|accuracy| accuracy.is_finite());
+    Ok(CurvePoint { epoch, adaptation_loss: f64::from(adaptation_loss), test_accuracy })
 }
 
 /// Accuracy and mean loss of the f32 tail.
@@ -291,7 +306,8 @@ fn test_f32<'p>(tuner: &mut impl Tunes<'p>, latents: &[Labelled]) -> Result<(f64
         right += usize::from(score.class == *label);
         loss += f64::from(score.loss);
     }
-    Ok((share(right, latents.len()), loss / latents.len().max(1) as f64))
+    let samples = latents.len() as f64;
+    Ok((right as f64 / samples, loss / samples))
 }
 
 fn confusion<'p>(
@@ -302,13 +318,16 @@ fn confusion<'p>(
 ) -> Result<Vec<Vec<u32>>> {
     let mut counts = vec![vec![0; classes]; classes];
     for (latent, label) in latents {
-        counts[*label][largest(tuner.classify_latent(latent, version)?)] += 1;
+        let output = tuner.classify_latent(latent, version)?.to_vec();
+        let answer = tuner.full().map_or_else(|| largest(&output), |full| full.answer(&output, version));
+        counts[*label][answer] += 1;
     }
     Ok(counts)
 }
 
+/// NaN of nothing.
 pub(crate) fn accuracy(confusion: &[Vec<u32>]) -> f64 {
     let total: u32 = confusion.iter().flatten().sum();
     let right: u32 = confusion.iter().enumerate().map(|(class, row)| row[class]).sum();
-    f64::from(right) / f64::from(total.max(1))
+    f64::from(right) / f64::from(total)
 }

@@ -108,3 +108,28 @@ fn layers_without_room_are_refused() {
     let gone = Model::parse("in memory".into(), bytes).unwrap().with_file(<[u8]>::len).unwrap_err();
     assert!(gone.to_string().contains("in memory"), "{gone}");
 }
+
+/// The command's own check is that the exported file answers as the tuned device does, on every test sample.
+#[test]
+fn an_autoencoder_is_exported_with_the_scale_of_its_new_output() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/models/mlperf-tiny/anomaly_detection/ad01_int8.tflite");
+    let Ok(model) = Model::open(&path) else {
+        eprintln!("SKIPPED: no model at {}", path.display());
+        return;
+    };
+    let model = model.with_loss(Some(flatmin::tail::Loss::SquaredError));
+    let sample = |seed: usize| (0..640).map(|i| ((i * (seed + 3)) % 97) as i8 - 20).collect::<Vec<i8>>();
+    let (adaptation, test) = (
+        (0..8).map(|i| (sample(i), usize::from(i > 5))).collect(),
+        (8..12).map(|i| (sample(i), 0)).collect(),
+    );
+    let classes = vec!["normal".into(), "anomalous".into()];
+    let subject = Subject { name: "autoencoder".into(), model, classes, adaptation, test };
+    let recipe = Recipe { method: Method::Sam, rho: 0.05, learning_rate: 1e-4, epochs: 2, ..Recipe::DEFAULT };
+    let tuned = export(&subject, 2, recipe, || ()).unwrap();
+    assert_eq!(tuned.checked, 4);
+    let output = |graph: &Graph| graph.tensors[graph.outputs[0]].quantization.clone();
+    let factory = tflite::read(&std::fs::read(&path).unwrap()).unwrap();
+    assert_ne!(output(&tflite::read(&tuned.bytes).unwrap()), output(&factory));
+}

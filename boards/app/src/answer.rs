@@ -1,6 +1,7 @@
 //! What each request does.
 
 use crate::fmt::{debug, info, warn};
+use crate::targets::{self, Kept};
 use crate::{Board, run};
 use flatmin::store::StoreError;
 use flatmin::wire::{self, Request, Response};
@@ -69,6 +70,11 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
                 self.tuner.observe(as_int8(input), label.into())?;
                 self.done(start)
             }
+            Request::ObserveTarget { target, anomalous, input } => {
+                targets::observe(self.tuner, target, anomalous, input)?;
+                self.done(start)
+            }
+            Request::JudgeTarget { target, input } => targets::judge(self.tuner, target, input)?,
             Request::Start(recipe) => {
                 self.tuner.start(recipe)?;
                 self.done(start)
@@ -211,7 +217,8 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
     fn classify(&mut self, input: &[i8], start: u32) -> Result<Response<'static>, TunerError> {
         let tuned = self.tuner.is_tuned();
         let version = if tuned { Version::Tuned } else { Version::Factory };
-        let (class, output) = largest(self.tuner.classify(input, version)?);
+        let kept = Kept::of(self.tuner.classify(input, version)?);
+        let (class, output) = kept.answer(self.tuner, version);
         let kept = match self.label {
             Some(label) if self.board.pressed() => {
                 self.tuner.observe(input, label.into())?;
@@ -267,6 +274,10 @@ fn refusal(error: TunerError) -> Response<'static> {
     Response::Refused(match error {
         E::InputLength { .. } => "input of the wrong length",
         E::Label { .. } => "label out of range",
+        E::WantsTarget => "this tail's loss takes targets, not labels",
+        E::WantsLabel => "this tail's loss takes labels, not targets",
+        E::TargetLength { .. } => "target of the wrong length",
+        E::Running => "a tuning run is under way",
         E::NoSamples => "no samples to tune on",
         E::NotRunning => "no tuning run under way",
         E::NotTuned => "no tuned tail yet",
@@ -298,9 +309,10 @@ fn judge(
         *keep = value.cast_unsigned();
     }
     let latent = as_int8(keep);
-    let (factory, _) = largest(tuner.classify_latent(latent, Version::Factory)?);
-    let tuned_int8 = match tuner.classify_latent(latent, Version::Tuned) {
-        Ok(output) => Some(largest(output).0),
+    let kept = Kept::of(tuner.classify_latent(latent, Version::Factory)?);
+    let (factory, _) = kept.answer(tuner, Version::Factory);
+    let tuned_int8 = match tuner.classify_latent(latent, Version::Tuned).map(Kept::of) {
+        Ok(kept) => Some(kept.answer(tuner, Version::Tuned).0),
         Err(TunerError::NotTuned) => None,
         Err(error) => return Err(error),
     };
@@ -327,15 +339,4 @@ fn trace<'r>(
         }
     })?;
     Ok(Response::Checksums { operators: short(operators), crc32s: part.get(..bytes).unwrap_or(&[]) })
-}
-
-/// Class and value of the largest output; the first among equals.
-fn largest(output: &[i8]) -> (u16, i8) {
-    let mut best = (0, i8::MIN);
-    for (class, &value) in (0u16..).zip(output) {
-        if value > best.1 {
-            best = (class, value);
-        }
-    }
-    best
 }

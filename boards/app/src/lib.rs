@@ -11,6 +11,7 @@ mod endpoint;
 mod fmt;
 mod ram;
 mod run;
+mod targets;
 
 pub use board::{ActiveLow, Board, Clock, Hardware, NoFlash, NoPin};
 pub use endpoint::Endpoint;

@@ -171,6 +171,7 @@ pub fn tune(
         confusion_factory: factory,
         confusion_tuned: tuned,
         verdict,
+        anomalies: None,
     };
     Ok(Measured {
         run,

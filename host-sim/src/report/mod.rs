@@ -34,7 +34,7 @@ pub use summary::{Estimate, MethodSummary, Summary};
 pub struct CurvePoint {
     /// Passes over the adaptation set so far; 0 is the factory model.
     pub epoch: u32,
-    /// Mean cross-entropy on the (possibly mislabelled) adaptation set.
+    /// Mean loss on the (possibly mislabelled) adaptation set.
     pub adaptation_loss: f64,
     /// Accuracy on the subject's test set, a fraction of one, where it was measured on the way.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ pub struct TuningRun {
     pub accuracy_f32: f64,
     /// Test accuracy with the tuned tail requantized to int8, as the device classifies.
     pub accuracy_int8: f64,
-    /// Mean cross-entropy on the test set.
+    /// Mean loss on the test set, anomalies left out.
     pub loss: f64,
     /// Mean rise of a test sample's loss at its own worst step.
     pub sharpness: f64,
@@ -94,6 +94,22 @@ pub struct TuningRun {
     /// What the held-out samples said, where there were some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// Of an autoencoder, whose accuracies are NaN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anomalies: Option<Anomalies>,
+}
+
+/// How well an autoencoder copies what is normal, and tells anomalies from it: int8, on the test set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Anomalies {
+    /// Mean squared error of the normal samples before tuning, in the output's units, squared.
+    pub factory_error: f64,
+    /// After it.
+    pub tuned_error: f64,
+    /// Area under the ROC curve of the samples' errors before tuning, where there are samples of both kinds.
+    pub factory_auc: Option<f64>,
+    /// After it.
+    pub tuned_auc: Option<f64>,
 }
 
 /// Whether a tuned tail was taken, and why: the int8 tails on the samples that were held out from tuning.

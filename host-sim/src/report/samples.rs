@@ -30,6 +30,7 @@ pub(super) fn run(subject: &str, method: &str) -> TuningRun {
         confusion_factory: Vec::new(),
         confusion_tuned: Vec::new(),
         verdict: None,
+        anomalies: None,
     }
 }
 

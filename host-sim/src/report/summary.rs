@@ -5,7 +5,7 @@ use std::iter;
 use crc::{CRC_32_ISO_HDLC, Crc};
 use serde::Serialize;
 
-use super::TuningRun;
+use super::{Anomalies, TuningRun};
 
 /// The method that the others are compared with.
 pub(super) const BASELINE: &str = "sgd";
@@ -75,6 +75,8 @@ pub struct MethodSummary {
     pub ram_announced_bytes: Option<usize>,
     /// Runs whose tuned tail was accepted, and runs that held samples out to judge it; `None` where none did.
     pub accepted: Option<(usize, usize)>,
+    /// Means over the runs of autoencoders; `None` without one.
+    pub anomalies: Option<Anomalies>,
     /// The one run's CRC-32; of several, the CRC-32 of their little-endian CRCs in order.
     pub weights_crc32: u32,
 }
@@ -204,8 +206,25 @@ fn summarize(method: &str, runs: &[&TuningRun], baseline: &[&TuningRun]) -> Meth
         ram: largest.map_or_else(Vec::new, |run| run.ram.clone()),
         ram_announced_bytes: largest.and_then(|run| run.ram_announced_bytes),
         accepted: Some((accepted, judged.len())).filter(|_| !judged.is_empty()),
+        anomalies: mean_anomalies(runs),
         weights_crc32: combined_crc32(runs.iter().map(|run| run.weights_crc32)),
     }
+}
+
+/// Means of errors and areas.
+fn mean_anomalies(runs: &[&TuningRun]) -> Option<Anomalies> {
+    let all: Vec<Anomalies> = runs.iter().filter_map(|run| run.anomalies).collect();
+    let mean = |value: fn(&Anomalies) -> f64| Estimate::of(&all.iter().map(value).collect::<Vec<_>>()).mean;
+    let area = |value: fn(&Anomalies) -> Option<f64>| {
+        let known: Vec<f64> = all.iter().filter_map(value).collect();
+        (!known.is_empty()).then(|| Estimate::of(&known).mean)
+    };
+    (!all.is_empty()).then(|| Anomalies {
+        factory_error: mean(|a| a.factory_error),
+        tuned_error: mean(|a| a.tuned_error),
+        factory_auc: area(|a| a.factory_auc),
+        tuned_auc: area(|a| a.tuned_auc),
+    })
 }
 
 /// The items without repetitions, in the order in which they first appear.

@@ -19,6 +19,9 @@ impl Summary {
     pub fn to_table(&self) -> String {
         let mut text = format!("{}\n", trimmed(&self.methods_table()));
         let (board, instructions) = (self.board_memory(), self.instructions());
+        if self.methods.iter().any(|m| m.anomalies.is_some()) {
+            text.push_str(&format!("\n{}\n", trimmed(&self.anomalies_table())));
+        }
         // The board's RAM has the arena's parts in it.
         if !board.is_empty() {
             text.push_str(&format!("\n{}\n", trimmed(&self.by_method("RAM of the board in bytes", board))));
@@ -62,6 +65,23 @@ impl Summary {
         table.add_row(aligned(row));
         for method in &self.methods {
             table.add_row(aligned(method_row(method, compared, counted, judged)));
+        }
+        table
+    }
+
+    /// Errors of an autoencoder, and how they tell anomalies, before and after.
+    fn anomalies_table(&self) -> Table {
+        let mut table = plain(&["int8, test set", "error before", "after", "AUC before", "after"]);
+        for method in &self.methods {
+            let Some(own) = &method.anomalies else { continue };
+            let area = |area: Option<f64>| area.map_or_else(|| NOTHING.to_owned(), |a| format!("{a:.3}"));
+            table.add_row(aligned([
+                method_label(method),
+                significant(own.factory_error),
+                significant(own.tuned_error),
+                area(own.factory_auc),
+                area(own.tuned_auc),
+            ]));
         }
         table
     }

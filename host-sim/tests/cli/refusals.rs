@@ -105,7 +105,11 @@ fn labelled_data() {
         "tune m.tflite --data wide.npy y.npy",
         &["wide.npy: shape [4, 4, 4, 3], expected N samples of [4, 4, 2]"],
     );
-    refused(&folder, "tune m.tflite --data x.npy", &["x.npy: labels are needed, too: --data X.npy Y.npy"]);
+    refused(
+        &folder,
+        "tune m.tflite --data x.npy",
+        &["x.npy: labels are needed, too: --data X.npy Y.npy (or --loss mse)"],
+    );
     refused(&folder, "tune m.tflite --data x.npy none.npy", &["none.npy: ", "No such file"]);
     // One sample of each class: none is left to test on.
     folder.write("two.npy", npy("|i1", "(2, 4, 4, 2)", &[1; 64]));

@@ -152,3 +152,23 @@ pub fn graph(seed: u64) -> Graph {
     b.graph.outputs = vec![output];
     b.graph
 }
+
+/// Four dense layers, 12 -> 8 -> 4 -> 8 -> 12, without an activation at the end; or with `end` behind it.
+pub fn autoencoder(seed: u64, outputs: usize, end: Option<Unary>) -> Graph {
+    let graph = Graph { tensors: vec![], operators: vec![], inputs: vec![], outputs: vec![] };
+    let mut b = Builder { graph, random: Pcg32::seed_from_u64(seed) };
+    let input = b.activation(&[1, 12]);
+    let dense = Kind::FullyConnected;
+    let x = b.weighted(dense(Activation::Relu), &[8, 12], 0, input, &[1, 8]);
+    let x = b.weighted(dense(Activation::Relu), &[4, 8], 0, x, &[1, 4]);
+    let x = b.weighted(dense(Activation::Relu), &[8, 4], 0, x, &[1, 8]);
+    let mut x = b.weighted(dense(Activation::None), &[outputs, 8], 0, x, &[1, outputs]);
+    if let Some(function) = end {
+        let y = b.tensor(Element::I8, &[1, outputs], vec![1.0 / 256.0], -128, 0, None);
+        b.operator("end", Kind::Unary(function), &[x], &[y]);
+        x = y;
+    }
+    b.graph.inputs = vec![input];
+    b.graph.outputs = vec![x];
+    b.graph
+}

@@ -2,11 +2,12 @@
 //! by finite differences.
 
 mod kitchen_sink;
+mod losses;
 mod over_the_link;
 mod reference;
 
 use flatmin::pack::format::operator::DEPTHWISE_CONV_2D;
-use flatmin::tail::{PackedTail, Tail, Target};
+use flatmin::tail::{Loss, PackedTail, Tail, Target};
 use flatmin::{BiasTreatment, MemoryPlan, Method, Recipe, Tuner, Version};
 use host_sim::model::Model;
 use host_sim::packer::{Network, TailPlan, Trains, lower, pack_tail};
@@ -21,8 +22,11 @@ fn arena(bytes: usize) -> Vec<u128> {
 }
 
 fn input(network: &Network, seed: u64) -> Vec<i8> {
+    pseudo_random(network.tensors[network.inputs[0].tensor].len(), seed)
+}
+
+fn pseudo_random(length: usize, seed: u64) -> Vec<i8> {
     let mut random = Pcg32::seed_from_u64(seed);
-    let length = network.tensors[network.inputs[0].tensor].len();
     (0..length).map(|_| random.next_u32().to_le_bytes()[3].cast_signed()).collect()
 }
 
@@ -73,7 +77,19 @@ fn check(name: &str, network: &Network, plan: &TailPlan) -> usize {
         .collect();
     let mut workspace = vec![f32::NAN; tail.workspace_floats()];
     workspace[..units.len()].copy_from_slice(&units);
-    let target = Target::from(LABEL);
+    // A target of an autoencoder that was asked for a copy of something else.
+    let output = pack.output();
+    let values = pseudo_random(output.len(), 21);
+    let (target, exact_target) = match pack.loss() {
+        Loss::CrossEntropy => (Target::from(LABEL), reference::Target::Class(LABEL)),
+        Loss::BinaryCrossEntropy => (Target::from(LABEL), reference::Target::Bits(LABEL)),
+        Loss::SquaredError => {
+            let affine = output.affine;
+            let exact = |&q: &i8| f64::from(affine.scale) * f64::from(i32::from(q) - affine.zero_point);
+            let exact = values.iter().map(exact).collect();
+            (Target::Values { values: &values, affine }, reference::Target::Values(exact))
+        }
+    };
     let loss = f64::from(tail.loss(&parameters, target, &mut workspace));
     let logits = tail.output(&workspace).to_vec();
     let mut gradient = vec![0.0; parameters.len()];
@@ -89,7 +105,8 @@ fn check(name: &str, network: &Network, plan: &TailPlan) -> usize {
     let factor = |i: usize| if i < folded { unfold } else { 1.0 };
     let wide: Vec<f64> = parameters.iter().enumerate().map(|(i, &w)| f64::from(w) * factor(i)).collect();
     let features = features(network, &pack, &latent);
-    let of = |wide: &[f64]| reference::loss(&reference::logits(network, plan, &features, wide), LABEL);
+    let of =
+        |wide: &[f64]| reference::loss(&reference::logits(network, plan, &features, wide), &exact_target);
     let exact = of(&wide);
     assert!(
         (loss - exact).abs() < 2e-5 * exact.abs().max(1.0),

@@ -135,6 +135,52 @@ fn a_tail_of_more_layers_than_one_part_describes_is_backed_up_and_restored() {
     assert!(described > wire::TAIL_PART_BYTES, "the test is about more than one part");
 }
 
+/// An autoencoder: samples that are their own targets, one with a target of its own, an anomaly.
+#[test]
+fn a_squared_error_has_the_same_bits_over_the_link() {
+    let mut network = lower(&kitchen_sink::autoencoder(3, 12, None)).unwrap();
+    network.loss = Some(flatmin::tail::Loss::SquaredError);
+    let file = pack_tail(&network, 0, &TailPlan::of(2)).unwrap();
+    let mut memory = arena(file.pack().sizes().train_bytes(&RECIPE));
+    let mut truth = Tuner::new(file.pack(), RECIPE, bytemuck::cast_slice_mut(&mut memory)).unwrap();
+    let mut device = device(file.bytes());
+    let samples: Vec<Vec<i8>> = (0..SAMPLES).map(|seed| input(&network, seed)).collect();
+    for (place, sample) in samples.iter().enumerate() {
+        let other = (place == 2).then_some(samples[5].as_slice());
+        match other {
+            Some(target) => truth.observe_target(sample, target).unwrap(),
+            None if place == 4 => truth.observe_anomaly(sample).unwrap(),
+            None => truth.observe_itself(sample).unwrap(),
+        }
+        let (target, input) = (other.map(bytemuck::cast_slice), bytemuck::cast_slice(sample));
+        device.ask(&Request::ObserveTarget { target, anomalous: place == 4, input }).unwrap();
+    }
+    let input: &[u8] = bytemuck::cast_slice(&samples[0]);
+    for refused in [
+        Request::Observe { label: 0, input },
+        Request::ObserveTarget { target: Some(&input[1..]), anomalous: false, input },
+        Request::JudgeTarget { target: Some(&input[1..]), input },
+    ] {
+        assert!(device.ask(&refused).is_err(), "{refused:?}");
+    }
+    truth.start(RECIPE).unwrap();
+    while !truth.step().unwrap().finished {}
+    truth.requantize().unwrap();
+    device.ask(&Request::Start(RECIPE)).unwrap();
+    while !matches!(device.ask(&Request::Step).unwrap(), Answer::Stepped { finished: true, .. }) {}
+    device.ask(&Request::Requantize).unwrap();
+    assert_eq!(device.identify().unwrap().weights_crc32, truth.weights_crc32());
+    for target in [None, Some(samples[6].as_slice())] {
+        let expected = Answer::Compared {
+            factory: truth.error(&samples[0], target, Version::Factory).unwrap(),
+            tuned_f32: truth.score_target(&samples[0], target).unwrap().loss,
+            tuned_int8: Some(truth.error(&samples[0], target, Version::Tuned).unwrap()),
+        };
+        let target = target.map(bytemuck::cast_slice);
+        assert_eq!(device.ask(&Request::JudgeTarget { target, input }).unwrap(), expected);
+    }
+}
+
 #[test]
 fn a_tail_of_the_bundled_models_convolutions_is_backed_up_and_restored() {
     let model = Model::bundled("wearer 3".into(), model_bytes(3).unwrap()).unwrap();

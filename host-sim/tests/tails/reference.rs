@@ -234,7 +234,8 @@ pub fn logits(
     }
     let (mut rest, mut layer, mut last) = (parameters, 0, 0);
     for step in &network.steps[network.cut(plan.layers)..] {
-        if step.kind == code::SOFTMAX {
+        // What belongs to the loss.
+        if network.head().is_some_and(|head| std::ptr::eq(head, step)) {
             break;
         }
         let own = step.has_weights().then(|| {
@@ -253,8 +254,30 @@ pub fn logits(
     values.remove(&last).unwrap()
 }
 
-/// Softmax cross-entropy.
-pub fn loss(logits: &[f64], label: usize) -> f64 {
+/// What an output is compared with.
+pub enum Target {
+    Class(usize),
+    Bits(usize),
+    Values(Vec<f64>),
+}
+
+/// Softmax cross-entropy, binary cross-entropy, mean squared error: from their definitions.
+pub fn loss(outputs: &[f64], target: &Target) -> f64 {
+    let sigmoid = |z: f64| 1.0 / (1.0 + (-z).exp());
+    match target {
+        Target::Class(label) => cross_entropy(outputs, *label),
+        Target::Bits(bits) => {
+            let p = |bit: usize, z: f64| if bits >> bit & 1 == 1 { sigmoid(z) } else { sigmoid(-z) };
+            outputs.iter().enumerate().map(|(bit, &z)| -p(bit, z).ln()).sum()
+        }
+        Target::Values(values) => {
+            let squares = outputs.iter().zip(values).map(|(y, t)| (y - t).powi(2));
+            squares.sum::<f64>() / values.len() as f64
+        }
+    }
+}
+
+fn cross_entropy(logits: &[f64], label: usize) -> f64 {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = logits.iter().map(|z| (z - largest).exp()).sum();
     sum.ln() - (logits[label] - largest)
