@@ -35,9 +35,10 @@ pub struct Region {
 pub struct MemoryPlan {
     /// f32 parameters w.
     pub weights: Region,
-    /// f32 velocity v, which is also the gradient's accumulator. Between runs it keeps the running tail while another
-    /// is judged, and the samples' scores: of a tail that has more int8 bytes than f32 parameters take, or whose loss
-    /// takes no classes and fewer parameters than the replay has samples, it is that long.
+    /// f32 velocity v, which is also the gradient's accumulator; of Adam the gradient, then its moments. Between runs it
+    /// keeps the running tail while another is judged, and the samples' scores: of a tail that has more int8 bytes than
+    /// f32 parameters take, or whose loss takes no classes and fewer parameters than the replay has samples, it is that
+    /// long.
     pub velocity: Region,
     /// f32 gradient g, then the weights' backup: only for stored perturbations.
     pub gradient: Region,
@@ -80,8 +81,9 @@ impl MemoryPlan {
         let record = sizes.feature_length.saturating_add(sizes.target_length());
 
         let weights = Region { offset: 0, bytes: parameters };
+        let state = recipe.velocity_floats(sizes.tail_parameters).saturating_mul(4);
         let scores = if matches!(sizes.loss, Loss::CrossEntropy) { 0 } else { capacity * 4 };
-        let velocity = after(weights, largest([tuned.div_ceil(4) * 4, parameters, scores]));
+        let velocity = after(weights, largest([tuned.div_ceil(4) * 4, state, scores]));
         let gradient = after(velocity, if sizes.needs_gradient_buffer(recipe) { parameters } else { 0 });
         let best = after(gradient, if recipe.keep_best { parameters } else { 0 });
         let tuned_tail = after(best, tuned);

@@ -19,7 +19,7 @@ fn rho_zero_is_sgd() {
     let start = random.parameters(&tail);
     let samples = random.samples(&tail, 40);
     for bias in [BiasTreatment::Unit, BiasTreatment::Elementwise, BiasTreatment::Frozen] {
-        let base = Recipe { bias, ..Recipe::DEFAULT };
+        let base = Recipe { method: Method::Asam, rho: 0.5, bias, ..Recipe::DEFAULT };
         let run = |recipe: Recipe| {
             let mut state = State::new(&start);
             let steps = samples.chunks(8).flat_map(|batch| {
@@ -81,9 +81,9 @@ fn the_way_back_is_exact_where_subtraction_is_not() {
     let gradient = random.vector(COUNT, 1.0);
     for (kind, start) in [("any", any_magnitude(&mut random, COUNT)), ("ordinary", ordinary)] {
         for geometry in [
-            Geometry { eta: None, bias: BiasTreatment::Unit },
-            Geometry { eta: Some(0.01), bias: BiasTreatment::Elementwise },
-            Geometry { eta: Some(0.0), bias: BiasTreatment::Frozen },
+            Geometry { weights: true, eta: None, bias: BiasTreatment::Unit },
+            Geometry { weights: true, eta: Some(0.01), bias: BiasTreatment::Elementwise },
+            Geometry { weights: true, eta: Some(0.0), bias: BiasTreatment::Frozen },
         ] {
             let (mut w, mut g) = (start.clone(), gradient.clone());
             let c = 0.1;

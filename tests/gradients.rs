@@ -226,7 +226,7 @@ fn stored(case: &Case, geometry: &Geometry, rho: f32) -> Vec<f32> {
 fn gradients_at_w_plus_e_are_candles_to_rounding() {
     for (eta, rho) in GEOMETRIES {
         for bias in BIASES {
-            let geometry = Geometry { eta, bias };
+            let geometry = Geometry { weights: true, eta, bias };
             let bounds = |case: &Case| {
                 let at_w = case.at_w();
                 let (moved, _) =
@@ -274,7 +274,7 @@ fn gradients_at_w_plus_e_are_candles_to_rounding() {
 fn the_ascent_is_rho_long() {
     for (eta, rho) in GEOMETRIES {
         for bias in BIASES {
-            let geometry = Geometry { eta, bias };
+            let geometry = Geometry { weights: true, eta, bias };
             for case in cases(|_| true) {
                 let moved = stored(&case, &geometry, rho);
                 let (mut length, mut slack) = (0.0, 0.0);
@@ -312,7 +312,7 @@ fn the_rise_is_first_order_in_rho() {
     // Of w + e to f32, in the loss.
     const ROUNDING: f64 = 2e-7;
     for (eta, scale) in [(None, 1.0), (Some(0.01), 4.0)] {
-        let geometry = Geometry { eta, bias: BiasTreatment::Unit };
+        let geometry = Geometry { weights: true, eta, bias: BiasTreatment::Unit };
         let mut telling = 0;
         // Far enough from the kinks that a step of RHO crosses none.
         for case in cases(|case| case.at_w().clearance > 0.05) {
@@ -351,7 +351,7 @@ fn the_loss_and_rise_that_a_step_reports_are_candles() {
     let at = |w: &[f64], (features, label): &Sample| autodiff::loss_and_gradient(&tail, w, features, *label);
     let bias = BiasTreatment::Frozen;
     for (method, eta) in [(Method::Sam, None), (Method::Asam, Some(Recipe::DEFAULT.eta))] {
-        let geometry = Geometry { eta, bias };
+        let geometry = Geometry { weights: true, eta, bias };
         for (m, store_perturbation) in [(1, false), (1, true), (2, false), (3, false), (7, false)] {
             let (mut rise, mut perturbed) = (0.0, 0.0);
             for group in samples.chunks(usize::from(m)) {

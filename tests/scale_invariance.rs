@@ -9,8 +9,8 @@ use flatmin::tail::TailShape;
 use flatmin::{Activation, BiasTreatment, Method, Recipe};
 use reference::{PATHS, Random, Sample, State, bits, gradient, logits, plain, tail};
 
-const SAM: Geometry = Geometry { eta: None, bias: BiasTreatment::Frozen };
-const ASAM: Geometry = Geometry { eta: Some(0.0), bias: BiasTreatment::Frozen };
+const SAM: Geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Frozen };
+const ASAM: Geometry = Geometry { weights: true, eta: Some(0.0), bias: BiasTreatment::Frozen };
 const RHO: f32 = 0.5;
 
 /// The same function: every hidden channel times its factor, the next layer's weights for it divided by it.

@@ -4,7 +4,7 @@ use crate::device_command::DeviceArguments;
 use crate::sensors_command::SensorsArguments;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
-use flatmin::{Method, Recipe};
+use flatmin::{Method, Optimizer, Recipe};
 use host_sim::experiments::Experiment;
 use host_sim::experiments::ledger::Shard;
 use host_sim::packer::{TailPlan, Trains};
@@ -71,6 +71,9 @@ pub enum Command {
         /// Where to write the tuned .tflite
         #[arg(short, long)]
         output: PathBuf,
+        /// Also write what of the tail differs from the factory's: `flatmin device restore` takes it
+        #[arg(long, value_name = "FILE")]
+        delta: Option<PathBuf>,
         #[command(flatten)]
         options: TuneOptions,
     },
@@ -113,6 +116,29 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Search what to train: which layers, and what of them, within a budget of RAM and multiply-adds
+    #[command(after_help = "Examples:\n  flatmin plan --wearer 1 --ram 96K\n  \
+        flatmin plan model.tflite --ram 64K --macs 2000000 --data x.npy y.npy --method sam --report plan.html")]
+    Plan {
+        /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
+        #[arg(requires = "data")]
+        model: Option<PathBuf>,
+        /// All RAM that a firmware may take: bytes, or KiB with a K, MiB with an M
+        #[arg(long, value_parser = parse_bytes)]
+        ram: usize,
+        /// Multiply-adds that a sample's share of a step may take
+        #[arg(long)]
+        macs: Option<u64>,
+        /// Calibration data, as for tune; half of every class has no say and tests
+        #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "model")]
+        data: Vec<PathBuf>,
+        /// The held-out wearer, 1 to 10
+        #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64), conflicts_with = "model")]
+        wearer: u16,
+        /// --layers is how far back to search (default: 8), --method what to train with (default: asam)
+        #[command(flatten)]
+        options: TuneOptions,
+    },
     /// Write the device format, and a Rust file with its constants beside it
     #[command(
         after_help = "Example: flatmin pack model.tflite --layers 3 --train biases,biases,all -o model.pack"
@@ -138,7 +164,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  flatmin bench --board mps2-an386\n  \
         flatmin bench --board mps3-an547 model.tflite --json\n  flatmin bench --board host model.tflite\n  \
         flatmin bench --board mps3-an547 --grid target/operator-grid\n  \
-        flatmin bench --board mps2-an386 --train")]
+        flatmin bench --board mps2-an386 --train\n  flatmin bench --board host --train   (beside PyTorch, if \
+        FLATMIN_PYTHON names a Python that has it)")]
     Bench {
         /// mps2-an386 (Cortex-M4F), mps3-an547 (M55), mps2-an505 (M33), microbit (M0), cortex-m0plus, riscv32, or host
         #[arg(long)]
@@ -206,9 +233,12 @@ pub enum Command {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum MethodArgument {
+    /// The optimizer alone
     Sgd,
     Sam,
     Asam,
+    /// SAM that moves biases alone
+    SamOn,
 }
 
 impl MethodArgument {
@@ -217,30 +247,51 @@ impl MethodArgument {
             Self::Sgd => Method::Sgd,
             Self::Sam => Method::Sam,
             Self::Asam => Method::Asam,
+            Self::SamOn => Method::SamOn,
         }
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerArgument {
+    /// SGD with momentum
+    Sgd,
+    /// AdamW with moments in 8 bits: 2.125 bytes a parameter more
+    Adam,
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct TuneOptions {
-    /// Only this method (default: all three)
+    /// Only this method (default: sgd, sam and asam)
     #[arg(long)]
     pub method: Option<MethodArgument>,
+    /// What steps by the method's gradient
+    #[arg(long, default_value = "sgd")]
+    pub optimizer: OptimizerArgument,
     /// Layers with weights to train, counted from the end (default: 2, or 1 if the network has no more)
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     pub layers: Option<u16>,
     /// What of each layer is trained, first to last; the rest whole
     #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
     pub train: Vec<Trains>,
-    /// Radius of the ascent, 0 or more (default: 0.05 for SAM, 0.5 for ASAM)
+    /// Radius of the ascent, 0 or more (default: 0.05 for SAM and SAM-ON, 0.5 for ASAM)
     #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub rho: Option<f32>,
     /// Samples that share one ascent
     #[arg(long, default_value_t = Recipe::DEFAULT.sharpness_batch, value_parser = value_parser!(u16).range(1..))]
     pub sharpness_batch: u16,
-    /// Learning rate
-    #[arg(long, default_value_t = Recipe::DEFAULT.learning_rate, allow_negative_numbers = true, value_parser = parse_not_negative)]
-    pub learning_rate: f32,
+    /// Steps from one that ascends to the next; those between are the optimizer's alone
+    #[arg(long, default_value_t = Recipe::DEFAULT.ascent_every, value_parser = value_parser!(u16).range(1..))]
+    pub ascent_every: u16,
+    /// Learning rate (default: 0.002, with adam 0.001)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
+    pub learning_rate: Option<f32>,
+    /// Share of the steps, 0 to 1, over which the learning rate rises to it
+    #[arg(long, default_value_t = Recipe::DEFAULT.warm_up, allow_negative_numbers = true, value_parser = parse_warm_up)]
+    pub warm_up: f32,
+    /// Label smoothing, 0 to below 1
+    #[arg(long, default_value_t = Recipe::DEFAULT.label_smoothing, allow_negative_numbers = true, value_parser = parse_smoothing)]
+    pub label_smoothing: f32,
     /// Weight decay
     #[arg(long, default_value_t = Recipe::DEFAULT.weight_decay, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub weight_decay: f32,
@@ -274,9 +325,27 @@ pub struct TuneOptions {
     pub report: Option<PathBuf>,
 }
 
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.strip_suffix('K') {
+        Some(digits) => (digits, 1 << 10),
+        None => text.strip_suffix('M').map_or((text, 1), |digits| (digits, 1 << 20)),
+    };
+    let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.filter(|&bytes| bytes > 0).ok_or_else(|| "must be a number of bytes, such as 65536 or 64K".into())
+}
+
 fn parse_share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to 1".into()) }
+}
+
+fn parse_warm_up(text: &str) -> Result<f32, String> {
+    parse_share(text).map(|share| share as f32)
+}
+
+fn parse_smoothing(text: &str) -> Result<f32, String> {
+    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to below 1".into()) }
 }
 
 fn parse_held_out(text: &str) -> Result<f32, String> {
@@ -301,14 +370,28 @@ impl TuneOptions {
         self.method.map_or(all, |m| vec![m.method()])
     }
 
+    fn learning_rate(&self) -> f32 {
+        self.learning_rate.unwrap_or(match self.optimizer {
+            OptimizerArgument::Sgd => Recipe::DEFAULT.learning_rate,
+            OptimizerArgument::Adam => 0.001,
+        })
+    }
+
     /// The recipe for a method.
     pub fn recipe(&self, method: Method) -> Recipe {
-        let usual = if method == Method::Sam { 0.05 } else { Recipe::DEFAULT.rho };
+        let usual = if method == Method::Asam { 0.5 } else { Recipe::DEFAULT.rho };
         Recipe {
             method,
             rho: self.rho.unwrap_or(usual),
             sharpness_batch: self.sharpness_batch,
-            learning_rate: self.learning_rate,
+            ascent_every: self.ascent_every,
+            optimizer: match self.optimizer {
+                OptimizerArgument::Sgd => Optimizer::Sgd,
+                OptimizerArgument::Adam => Optimizer::Adam,
+            },
+            learning_rate: self.learning_rate(),
+            warm_up: self.warm_up,
+            label_smoothing: self.label_smoothing,
             weight_decay: self.weight_decay,
             epochs: self.epochs,
             seed: self.seed,
@@ -323,12 +406,22 @@ impl TuneOptions {
         if self.compact { Tail::Compact } else { Tail::Full }
     }
 
-    /// Refuses what only `tune` does.
+    /// Refuses what only `tune`, `emulate` and `device tune` do.
     pub fn without_acceptance(&self) -> Result<()> {
         if self.held_out > 0.0 || self.keep_best {
-            bail!("--held-out and --keep-best are for `flatmin tune` alone; leave them out");
+            bail!(
+                "--held-out and --keep-best are for `flatmin tune`, `emulate` and `device tune`; leave them out"
+            );
         }
         Ok(())
+    }
+
+    /// Refuses what `plan` finds out itself.
+    pub fn without_choice(&self) -> Result<()> {
+        if !self.train.is_empty() {
+            bail!("--train is what `flatmin plan` searches; leave it out");
+        }
+        self.without_acceptance()
     }
 
     /// Settings as the report lists them; `tail` as resolved for the model.
@@ -338,13 +431,23 @@ impl TuneOptions {
             ("label noise", format!("{} %", self.label_noise * 100.0)),
             ("windows a class", self.windows_per_class.to_string()),
             ("sharpness batch m", self.sharpness_batch.to_string()),
-            ("learning rate", self.learning_rate.to_string()),
+            ("learning rate", self.learning_rate().to_string()),
+            ("label smoothing", self.label_smoothing.to_string()),
             ("weight decay", self.weight_decay.to_string()),
             ("epochs", self.epochs.to_string()),
             ("seed", self.seed.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        if self.optimizer == OptimizerArgument::Adam {
+            settings.push(("optimizer".into(), "AdamW, moments in 8 bits".into()));
+        }
+        if self.ascent_every > 1 {
+            settings.push(("steps an ascent".into(), self.ascent_every.to_string()));
+        }
+        if self.warm_up > 0.0 {
+            settings.push(("warm-up".into(), format!("{} %", self.warm_up * 100.0)));
+        }
         if self.compact {
             settings.push(("weights trained as".into(), "int8 with residual, int16 velocity".into()));
         }

@@ -3,6 +3,7 @@
 
 pub mod auto;
 pub mod bench;
+pub mod delta;
 pub mod device;
 pub mod emulate;
 pub mod experiments;
@@ -18,6 +19,7 @@ pub mod model;
 pub mod onnx;
 pub mod output;
 pub mod packer;
+pub mod planning;
 pub mod report;
 pub mod samples;
 pub mod sensors;

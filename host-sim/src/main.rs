@@ -15,6 +15,7 @@ use host_sim::inference::{self, Values};
 use host_sim::model::Model;
 use host_sim::output::write_file;
 use host_sim::packer::{TailPlan, Trains};
+use host_sim::planning::{self, Budget};
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
 use host_sim::tuning::{Subject, method_name, sized, tune_as};
@@ -77,16 +78,15 @@ fn run(cli: Cli) -> Result<()> {
             let page = options.report.clone();
             tune_all(&[subject], &path.display().to_string(), &options, page.as_deref())
         }
-        Some(Command::Export { model, data, wearer, output, options }) => {
+        Some(Command::Export { model, data, wearer, output, delta, options }) => {
             options.without_acceptance()?;
             let subject = match model {
                 Some(path) => user_subject(&path, &data, &options)?,
                 None => options.wearer(wearer.into())?,
             };
-            export_tuned(&subject, &output, &options)
+            export_tuned(&subject, &output, delta.as_deref(), &options)
         }
         Some(Command::Emulate { board, wearer, log, options }) => {
-            options.without_acceptance()?;
             let subject = options.wearer(wearer.into())?;
             let tail = options.tail(&subject)?;
             let methods = options.methods();
@@ -117,8 +117,20 @@ fn run(cli: Cli) -> Result<()> {
             let inspection = inspect::inspect(&Model::open(&model)?, &recipe)?;
             if json { print(serde_json::to_string_pretty(&inspection)?) } else { print(inspection) }
         }
+        Some(Command::Plan { model, ram, macs, data, wearer, options }) => {
+            options.without_choice()?;
+            let subject = match model {
+                Some(path) => user_subject(&path, &data, &options)?,
+                None => options.wearer(wearer.into())?,
+            };
+            plan(&subject, Budget { ram_bytes: ram, step_macs: macs }, &options)
+        }
         Some(Command::Pack { model, layers, train, output, json }) => {
             pack(&model, layers, &train, &output, json)
+        }
+        Some(Command::Bench { board, train: true, json, .. }) if board == "host" => {
+            let report = bench::measure_host_training()?;
+            if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
         }
         Some(Command::Bench { board, train: true, json, .. }) => {
             let report = bench::measure_training(&bench::Emulated::named(&board)?)?;
@@ -306,8 +318,32 @@ fn pack(model: &Path, layers: Option<usize>, train: &[Trains], output: &Path, js
     }
 }
 
+/// Layers that a plan looks back.
+const PLANNED_LAYERS: u16 = 8;
+
 /// With the default recipe's method unless another is asked for.
-fn export_tuned(subject: &Subject, output: &Path, options: &TuneOptions) -> Result<()> {
+fn plan(subject: &Subject, budget: Budget, options: &TuneOptions) -> Result<()> {
+    let method = options.methods().pop().unwrap_or(Recipe::DEFAULT.method);
+    let depth = options.layers.unwrap_or(PLANNED_LAYERS);
+    let bar = ProgressBar::new(1);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} plans tried, {eta} left")?);
+    let findings = planning::search(subject, options.recipe(method), budget, depth.into(), &bar)?;
+    bar.finish_and_clear();
+    if let Some(page) = &options.report {
+        let table = findings.to_string().replace('&', "&amp;").replace('<', "&lt;");
+        let svg = findings.svg()?;
+        let html = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>flatmin plan</title>\n{svg}\n\
+             <pre>{table}</pre>\n</html>\n"
+        );
+        write_file(page, html.as_bytes()).with_context(|| format!("cannot write {}", page.display()))?;
+        eprintln!("report: {}", page.display());
+    }
+    if options.json { print(serde_json::to_string_pretty(&findings)?) } else { print(findings) }
+}
+
+/// With the default recipe's method unless another is asked for.
+fn export_tuned(subject: &Subject, output: &Path, delta: Option<&Path>, options: &TuneOptions) -> Result<()> {
     let method = options.methods().pop().unwrap_or(Recipe::DEFAULT.method);
     let tail = options.tail(subject)?;
     let bar = ProgressBar::new(u64::from(options.epochs));
@@ -315,10 +351,14 @@ fn export_tuned(subject: &Subject, output: &Path, options: &TuneOptions) -> Resu
     let export = export::export(subject, &tail, options.recipe(method), || bar.inc(1))?;
     bar.finish_and_clear();
     write_file(output, &export.bytes).with_context(|| format!("cannot write {}", output.display()))?;
+    if let Some(path) = delta {
+        write_file(path, &export.delta).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let (bytes, checked, method) = (export.bytes.len(), export.checked, method_name(method));
     if options.json {
         print(serde_json::json!({
             "output": output, "bytes": bytes, "method": method, "layers": tail.layers, "samples_checked": checked,
+            "delta_bytes": export.delta.len(),
         }))
     } else {
         let path = output.display();

@@ -3,13 +3,13 @@
 
 use flatmin::pack::format::{header, operator};
 use flatmin::step::StepError;
-use flatmin::{Method, Pack, PackError, Recipe, Tuner, TunerError, Version, crc32};
+use flatmin::{Method, Optimizer, Pack, PackError, Recipe, Tuner, TunerError, Version, crc32};
 use host_sim::model::Model;
 use host_sim::wearers::{Recordings, model_bytes};
 
 type Labelled = (Vec<i8>, usize);
 
-const METHODS: [Method; 3] = [Method::Sgd, Method::Sam, Method::Asam];
+const METHODS: [Method; 4] = [Method::Sgd, Method::Sam, Method::Asam, Method::SamOn];
 
 /// A pack in memory, and what changes its bytes without damaging its checksum.
 struct Packed(Vec<u128>);
@@ -69,7 +69,8 @@ fn samples(pack: &Pack, count: usize) -> Vec<Labelled> {
 }
 
 fn recipe(method: Method) -> Recipe {
-    Recipe { method, epochs: 4, replay_capacity: 32, ..Recipe::DEFAULT }
+    let recipe = Recipe { method, epochs: 4, replay_capacity: 32, ..Recipe::DEFAULT };
+    Recipe { rho: 0.5, learning_rate: 0.005, label_smoothing: 0.0, ..recipe }
 }
 
 fn arena(pack: &Pack, recipe: &Recipe) -> Vec<u128> {
@@ -305,6 +306,61 @@ fn refusals_leave_the_tuner_as_it_was() {
     tuner.start(recipe).unwrap();
     tuner.forget();
     assert_eq!((tuner.samples(), tuner.step()), (0, Err(TunerError::NotRunning)));
+}
+
+#[test]
+fn adam_takes_what_the_plan_says_and_begins_every_run_anew() {
+    let packed = Packed::bundled();
+    let some = samples(&packed.pack(), 12);
+    let sgd = recipe(Method::Sam);
+    let adam = Recipe { optimizer: Optimizer::Adam, learning_rate: 0.001, warm_up: 0.25, ..sgd };
+    let sizes = packed.pack().sizes();
+    let (found, needed) = (sizes.train_bytes(&sgd), sizes.train_bytes(&adam));
+    // Moments of 2 bytes a parameter, two scales a block of 64, two corrections; parts begin at multiples of 16.
+    let moments = sizes.tail_parameters.div_ceil(64) * 136 + 8;
+    assert!((moments..moments + 16).contains(&(needed - found)), "{needed} - {found} against {moments}");
+
+    let (mut small, mut large) = (arena(&packed.pack(), &sgd), arena(&packed.pack(), &adam));
+    let mut of_sgd = Tuner::new(packed.pack(), sgd, bytemuck::cast_slice_mut(&mut small)).unwrap();
+    let mut of_adam = Tuner::new(packed.pack(), adam, bytemuck::cast_slice_mut(&mut large)).unwrap();
+    for (input, label) in &some {
+        of_sgd.observe(input, *label).unwrap();
+        of_adam.observe(input, *label).unwrap();
+    }
+    assert_eq!(of_sgd.start(adam), Err(TunerError::ArenaTooSmall { needed, found: of_sgd.arena_bytes() }));
+    let mut of = |recipe| {
+        of_adam.factory_reset();
+        let losses = run(&mut of_adam, recipe);
+        (losses, bits(&of_adam))
+    };
+    let first = of(adam);
+    assert!(first.0[first.0.len() - 1] < first.0[0], "{:?}", first.0);
+    // An arena with room for moments changes nothing for SGD, and no moment outlives its run.
+    assert_eq!(of(sgd), (run(&mut of_sgd, sgd), bits(&of_sgd)));
+    assert_eq!(of(adam), first);
+}
+
+#[test]
+fn between_two_ascents_steps_are_the_base_optimizers() {
+    let packed = Packed::bundled();
+    let twelve = samples(&packed.pack(), 12);
+    let of = |recipe: Recipe| {
+        let mut words = arena(&packed.pack(), &recipe);
+        let mut tuner = Tuner::new(packed.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).unwrap();
+        twelve.iter().for_each(|(input, label)| tuner.observe(input, *label).unwrap());
+        tuner.start(recipe).unwrap();
+        let rises: Vec<bool> = (0..8).map(|_| tuner.step().unwrap().rise > 0.0).collect();
+        (rises, bits(&tuner))
+    };
+    for sharpness_batch in [1, 3] {
+        let sam = Recipe { minibatch: 6, rho: 0.05, sharpness_batch, ..recipe(Method::Sam) };
+        let (rises, third) = of(Recipe { ascent_every: 3, ..sam });
+        assert_eq!(rises, [true, false, false, true, false, false, true, false]);
+        let (sgd, every) = (of(Recipe { method: Method::Sgd, ..sam }), of(sam));
+        assert!(third != sgd.1 && third != every.1);
+        // Beyond the run it ascends in the first step alone; a minibatch later all is as with SGD from there.
+        assert_eq!(of(Recipe { ascent_every: u16::MAX, ..sam }).0.iter().filter(|&&rose| rose).count(), 1);
+    }
 }
 
 #[test]

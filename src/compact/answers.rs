@@ -114,7 +114,7 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn evaluate(&mut self, rho: f32) -> Result<Evaluation, TunerError> {
-        let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
+        let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
         let Self { chain, weights, replay, pack, scratch, .. } = self;
         if replay.is_empty() {
             return Err(TunerError::NoSamples);

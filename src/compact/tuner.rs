@@ -6,7 +6,7 @@ use super::plan::CompactPlan;
 use super::softmax::Losses;
 use super::weights::{Int8Layer, Velocity, Weights};
 use crate::memory::{ALIGNMENT, Region, TUNED_WORDS};
-use crate::optim::{BiasTreatment, Recipe, RecipeError};
+use crate::optim::{BiasTreatment, Method, Optimizer, Recipe, RecipeError};
 use crate::pack::{CRC, Pack};
 use crate::random::Random;
 use crate::replay::{Policy, Replay};
@@ -97,6 +97,8 @@ fn check(recipe: &Recipe) -> Result<(), RecipeError> {
     let fields = [
         only("sharpness_batch of a compact tail", f32::from(recipe.sharpness_batch), 1.0),
         only("store_perturbation of a compact tail", yes(recipe.store_perturbation), 0.0),
+        only("Adam of a compact tail", yes(recipe.optimizer == Optimizer::Adam), 0.0),
+        only("SAM-ON of a compact tail", yes(recipe.method == Method::SamOn), 0.0),
         only("label_smoothing of a compact tail", recipe.label_smoothing, 0.0),
         only("element-wise bias of a compact tail", yes(recipe.bias == BiasTreatment::Elementwise), 0.0),
         only("keep_best of a compact tail", yes(recipe.keep_best), 0.0),
@@ -355,7 +357,7 @@ impl<'a> CompactTuner<'a> {
                         _ => order::shuffle_again(order, *trained, &mut run.random),
                     };
                 }
-                run.learning_rate = recipe.schedule.rate(recipe.learning_rate, run.step, run.steps);
+                run.learning_rate = recipe.rate(run.step, run.steps);
                 run.count = run.samples.saturating_sub(run.position).min(recipe.minibatch.into());
                 (run.done, run.losses) = (0, StepLosses::NONE);
                 let seed = run.pass();
@@ -396,7 +398,7 @@ impl<'a> CompactTuner<'a> {
         let loss = chain.first_pass(weights, label, &mut workspace);
         run.losses.all.add(loss);
         // rho = 0 is the base optimizer, in every bit.
-        let step = recipe.geometry().filter(|_| recipe.rho > 0.0).and_then(|geometry| {
+        let step = recipe.at(run.step).geometry().filter(|_| recipe.rho > 0.0).and_then(|geometry| {
             let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
             Some((geometry, geometry.step_length(recipe.rho, norm)?))
         });
@@ -415,7 +417,7 @@ impl<'a> CompactTuner<'a> {
         let (loss, rise, learning_rate) = (0.0, 0.0, 0.0);
         let none = StepReport { epoch: 0, loss, rise, learning_rate, epoch_finished: false, finished: false };
         let Some(run) = &mut self.run else { return none };
-        let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
+        let geometry = recipe.at(run.step).geometry().filter(|_| recipe.rho > 0.0);
         self.macs += self.chain.shape.step_macs(geometry.as_ref(), false) * run.count as u64;
         let epoch = run.epoch;
         run.phase = Phase::Prepare;

@@ -1,11 +1,12 @@
 //! Optimizers over flat buffers: they know segments of weights and biases, never a layer.
 
+pub mod adam;
 mod recipe;
 pub mod sam;
 mod schedule;
 pub mod sgd;
 
-pub use recipe::{BiasTreatment, Method, Recipe, RecipeError};
+pub use recipe::{BiasTreatment, Method, Optimizer, Recipe, RecipeError};
 pub use schedule::Schedule;
 
 /// A run of parameters of one kind in a flat buffer.
@@ -22,6 +23,8 @@ pub struct Segment {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Geometry {
+    /// Whether weights are perturbed at all; T is 0 where they are not.
+    pub weights: bool,
     /// ASAM: `T = |w| + eta` for weights. `None` is SAM: `T = 1`.
     pub eta: Option<f32>,
     /// T for biases.

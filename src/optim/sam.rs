@@ -19,6 +19,7 @@ pub fn ascent_norm_squared(
         let (w, g) = (take(&mut w, segment.length), take(&mut g, segment.length));
         sum += match (segment.is_bias, geometry.bias, geometry.eta) {
             (true, BiasTreatment::Frozen, _) => 0.0,
+            (false, ..) if !geometry.weights => 0.0,
             (true, BiasTreatment::Unit, _) | (_, _, None) => norm_squared(g),
             (_, _, Some(eta)) => scaled_norm_squared(w, g, eta),
         };
@@ -30,7 +31,7 @@ pub fn ascent_norm_squared(
 ///
 /// ```
 /// use flatmin::optim::{BiasTreatment, Geometry, Segment, sam};
-/// let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
+/// let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
 /// let (mut w, mut g) = ([1.0, 2.0], [3.0, 4.0]);
 /// let norm = 25.0f32; // of (3, 4), squared
 /// let c = geometry.step_length(0.5, norm).unwrap();
@@ -57,6 +58,7 @@ pub fn perturb(
         };
         match (segment.is_bias, geometry.eta) {
             (true, _) => pairs.for_each(|(w, g)| step(w, g, geometry.bias_factor(*w))),
+            (false, _) if !geometry.weights => pairs.for_each(|(w, g)| *g = *w),
             (false, None) => pairs.for_each(|(w, g)| step(w, g, 1.0)),
             (false, Some(eta)) => pairs.for_each(|(w, g)| {
                 let t = w.abs() + eta;

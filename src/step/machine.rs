@@ -3,12 +3,12 @@
 //!
 //! | phase | slices | work of a slice | then |
 //! | --- | --- | --- | --- |
-//! | [`Phase::Prepare`] | 1 | `v = mu v + lambda w` | ascent, or descent where no ascent is stored |
+//! | [`Phase::Prepare`] | 1 | `v = mu v + lambda w`; Adam: `v = 0` | ascent, or descent where no ascent is stored |
 //! | [`Phase::Ascent`] | a sample of the group | adds its gradient at `w` to `g` | perturb |
 //! | [`Phase::Perturb`] | 1 a group | `norm(T g)`; `e = c T^2 g; g = w; w = w + e` | descent |
 //! | [`Phase::Descent`] | a sample | adds its gradient, at `w + e` where there is an `e`, to `v` | restore; next group; update |
 //! | [`Phase::Restore`] | 1 a perturbed group | `w = g` | next group; update |
-//! | [`Phase::Update`] | 1 | checks `v`; `w = w - lr v` | done |
+//! | [`Phase::Update`] | 1 | checks `v`; `w = w - lr v`; Adam's moments and `w` | done |
 //!
 //! A chain's descent with `m = 1` finds its ascent in the same slice, by the rank-one identity, without a written
 //! weight. A chain that has seen its only sample updates in its slice, too, and prepares there: the step is one slice.
@@ -22,7 +22,7 @@
 use super::{Buffers, Outcome, StepError, stores_perturbation};
 use crate::lanes::norm_squared;
 use crate::optim::sgd::{self, Descent};
-use crate::optim::{Geometry, Recipe, sam};
+use crate::optim::{Geometry, Optimizer, Recipe, adam, sam};
 use crate::tail::{Loss, Tail, TailShape, Target, Workspace};
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +131,13 @@ impl Step {
         }
     }
 
+    /// One that takes most bytes, of minibatches of so many samples.
+    #[cfg(test)]
+    pub fn longest(samples: usize) -> Self {
+        let (group, sample, risen) = (samples, samples, u32::MAX);
+        Self { phase: Phase::Update, group, sample, perturbed: true, risen, ..Self::new(1.0, samples) }
+    }
+
     /// Samples of the minibatch.
     pub fn count(&self) -> usize {
         self.count
@@ -176,13 +183,20 @@ impl Step {
                 // Where a chain sees its only sample, which checks the gradient, one slice goes over both buffers once.
                 if let Some(chain) = batch.tail.chain().filter(|_| self.count == 1 && !batch.stored)
                     && batch.recipe.weight_decay == 0.0
+                    && batch.recipe.optimizer == Optimizer::Sgd
                 {
                     self.unstored(chain, true, batch)?;
                     return Ok(Some(self.outcome()));
                 }
                 let Recipe { momentum, weight_decay, bias, .. } = *batch.recipe;
                 let Buffers { weights, velocity, .. } = &mut batch.buffers;
-                sgd::prepare(velocity, weights, momentum, weight_decay, bias, batch.tail.segments());
+                let (velocity, _) = velocity.split_at_mut(velocity.len().min(weights.len()));
+                match batch.recipe.optimizer {
+                    Optimizer::Sgd => {
+                        sgd::prepare(velocity, weights, momentum, weight_decay, bias, batch.tail.segments());
+                    }
+                    Optimizer::Adam => velocity.fill(0.0),
+                }
                 self.next_group(batch);
             }
             Phase::Ascent => self.ascent(batch)?,
@@ -203,12 +217,21 @@ impl Step {
                 self.next_group(batch);
             }
             Phase::Update => {
+                let Recipe { momentum, weight_decay, bias, optimizer, .. } = *batch.recipe;
                 let Buffers { weights, velocity, .. } = &mut batch.buffers;
+                let (velocity, state) = velocity.split_at_mut(velocity.len().min(weights.len()));
                 // A chain's gradients were checked one by one.
                 if batch.tail.chain().is_none() && !norm_squared(velocity).is_finite() {
                     return Err(StepError::NonFinite { sample: self.count.saturating_sub(1) });
                 }
-                sgd::descend(weights, velocity, self.learning_rate);
+                let learning_rate = self.learning_rate;
+                match optimizer {
+                    Optimizer::Sgd => sgd::descend(weights, velocity, learning_rate),
+                    Optimizer::Adam => {
+                        let descent = adam::Descent { momentum, weight_decay, bias, learning_rate };
+                        adam::descend(weights, velocity, state, &descent, batch.tail.segments());
+                    }
+                }
                 return Ok(Some(self.outcome()));
             }
         }

@@ -63,12 +63,13 @@ pub struct Outcome {
 }
 
 /// The flat buffers of a tail. Weights, velocity and gradient have [`Tail::parameters`] floats; the gradient is not
-/// used, and may be empty, where [`stores_perturbation`] says no.
+/// used, and may be empty, where [`stores_perturbation`] says no. The velocity of another optimizer than SGD is longer
+/// ([`Recipe::velocity_floats`]).
 #[derive(Debug)]
 pub struct Buffers<'a> {
     /// Parameters w.
     pub weights: &'a mut [f32],
-    /// Velocity v.
+    /// Velocity v; of Adam the gradient's sum and the moments. All zero before a run's first step.
     pub velocity: &'a mut [f32],
     /// Gradient g.
     pub gradient: &'a mut [f32],
@@ -81,9 +82,10 @@ impl Buffers<'_> {
         let parameters = tail.parameters();
         let stored = stores_perturbation(tail, recipe);
         let gradient = if stored { parameters } else { self.gradient.len() };
+        let velocity = recipe.velocity_floats(parameters);
         for (buffer, expected, found) in [
             ("weights", parameters, self.weights.len()),
-            ("velocity", parameters, self.velocity.len()),
+            ("velocity", velocity, self.velocity.len()),
             ("gradient", gradient, self.gradient.len()),
         ] {
             if expected != found {
@@ -108,10 +110,10 @@ pub fn stores_perturbation(tail: &impl Tail, recipe: &Recipe) -> bool {
 /// [`StepError`], with the weights unchanged.
 ///
 /// ```
-/// use flatmin::{Activation, Recipe, step::{self, Buffers}, tail::{TailShape, dense::DenseShape}};
+/// use flatmin::{Activation, Method, Recipe, step::{self, Buffers}, tail::{TailShape, dense::DenseShape}};
 /// let tail = TailShape::new(&[DenseShape { inputs: 2, outputs: 2, activation: Activation::None }])?;
 /// let (mut w, mut v, mut workspace) = ([0.0; 6], [0.0; 6], [0.0; 10]);
-/// let recipe = Recipe { rho: 0.0, weight_decay: 0.0, ..Recipe::DEFAULT };
+/// let recipe = Recipe { method: Method::Sgd, weight_decay: 0.0, label_smoothing: 0.0, ..Recipe::DEFAULT };
 /// let buffers = Buffers { weights: &mut w, velocity: &mut v, gradient: &mut [], workspace: &mut workspace };
 /// let outcome = step::minibatch(&tail, &recipe, 0.1, buffers, 1, |_, features| {
 ///     features.copy_from_slice(&[1.0, 2.0]);

@@ -233,7 +233,9 @@ pub fn sample_norm_squared(
 ) -> f32 {
     let (_, biases) = shape.split(parameters);
     let mut sum = 0.0;
-    if geometry.eta.is_some() {
+    if !geometry.weights {
+        // Biases alone.
+    } else if geometry.eta.is_some() {
         for (&energy, &d) in energies.iter().zip(first.delta) {
             sum += energy * (d * d);
         }
@@ -258,9 +260,9 @@ pub fn shift_first_layer(
     z: &mut [f32],
 ) {
     let (_, biases) = shape.split(parameters);
-    let norm = if geometry.eta.is_some() { 0.0 } else { norm_squared(first.a) };
+    let norm = if geometry.weights && geometry.eta.is_none() { norm_squared(first.a) } else { 0.0 };
     for (((z, &energy), &b), &delta) in z.iter_mut().zip(energies).zip(biases).zip(first.delta) {
-        let energy = if geometry.eta.is_some() { energy } else { norm };
+        let energy = if geometry.weights && geometry.eta.is_some() { energy } else { norm };
         *z += (c * delta) * (energy + geometry.bias_factor(b));
     }
 }
@@ -277,10 +279,10 @@ pub fn forward_perturbed(
 ) {
     forward(shape, parameters, a, z);
     let (rows, biases) = shape.split(parameters);
-    let plain_overlap = if geometry.eta.is_some() { 0.0 } else { dot(first.a, a) };
+    let plain_overlap = if geometry.weights && geometry.eta.is_none() { dot(first.a, a) } else { 0.0 };
     for (((z, row), &b), &delta) in z.iter_mut().zip(rows).zip(biases).zip(first.delta) {
         let overlap = match geometry.eta {
-            Some(eta) if delta != 0.0 => weighted_dot(row, eta, first.a, a),
+            Some(eta) if geometry.weights && delta != 0.0 => weighted_dot(row, eta, first.a, a),
             _ => plain_overlap,
         };
         *z += (c * delta) * (overlap + geometry.bias_factor(b));
@@ -298,6 +300,9 @@ pub fn backward_input_perturbed(
     d_input: &mut [f32],
 ) {
     backward_input(shape, parameters, delta, d_input);
+    if !geometry.weights {
+        return;
+    }
     let Some(eta) = geometry.eta else {
         return add_scaled(d_input, c * dot(first.delta, delta), first.a);
     };

@@ -37,7 +37,7 @@ pub enum Progress {
 }
 
 /// Where a run stands: what its next slice works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Position {
     /// Steps done.
@@ -52,7 +52,7 @@ pub struct Position {
 }
 
 /// What a slice is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Work {
     /// A step.
@@ -153,8 +153,10 @@ impl Tuner<'_> {
         let parameters = self.tail.parameters();
         let stored = step::stores_perturbation(&self.tail, recipe);
         let too_long = |wanted: bool, buffer: &[f32]| wanted && buffer.len() < parameters;
+        let stateless = self.velocity.len() < recipe.velocity_floats(parameters);
         let lossless = recipe.sample_losses && self.losses.len() < self.replay.capacity();
-        if too_long(stored, self.gradient) || too_long(recipe.keep_best, self.best_weights) || lossless {
+        let gradientless = too_long(stored, self.gradient);
+        if gradientless || stateless || lossless || too_long(recipe.keep_best, self.best_weights) {
             let needed = MemoryPlan::new(&self.pack.sizes(), &fits).total_bytes();
             return Err(TunerError::ArenaTooSmall { needed, found: self.arena_bytes });
         }
@@ -236,7 +238,7 @@ impl Tuner<'_> {
 
     /// The next step, before its first slice.
     fn begin(&mut self) -> Step {
-        let Recipe { minibatch, schedule, learning_rate, .. } = self.recipe;
+        let recipe = self.recipe;
         let Some(run) = &mut self.run else { return Step::new(0.0, 0) };
         if run.position == 0 {
             let divided = self.held_out > 0 || self.tail.objective() == Loss::SquaredError;
@@ -245,20 +247,20 @@ impl Tuner<'_> {
                 true => order::shuffle_again(self.order, self.trained, &mut run.random),
             };
         }
-        run.report.learning_rate = schedule.rate(learning_rate, run.step, run.steps);
+        run.report.learning_rate = recipe.rate(run.step, run.steps);
         let left = run.samples.saturating_sub(run.position);
-        Step::new(run.report.learning_rate, left.min(minibatch.into()))
+        Step::new(run.report.learning_rate, left.min(recipe.minibatch.into()))
     }
 
     /// A slice of a step; what comes next.
     fn slice(&mut self, mut step: Step) -> Result<Stage, TunerError> {
-        let recipe = &self.recipe;
         let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
+        let recipe = &self.recipe.at(run.step);
         let slots = self.order.get(run.position..run.samples).unwrap_or(&[]);
         let (pack, replay) = (&self.pack, &self.replay);
         let buffers = Buffers {
             weights: self.weights,
-            velocity: self.velocity.get_mut(..self.tail.parameters()).unwrap_or(&mut []),
+            velocity: self.velocity,
             gradient: self.gradient,
             workspace: self.scratch,
         };

@@ -13,6 +13,7 @@ mod fmt;
 #[cfg(feature = "motion")]
 pub mod motion;
 mod ram;
+mod run;
 
 pub use board::{ActiveLow, Board, Clock, Hardware, NoFlash, NoPin};
 pub use endpoint::Endpoint;

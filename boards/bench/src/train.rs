@@ -8,7 +8,7 @@ use flatmin::step::{self, Buffers};
 use flatmin::tail::dense::DenseShape;
 use flatmin::tail::kernels::{ConvShape, Sink, conv2d, depthwise};
 use flatmin::tail::{TailError, TailShape};
-use flatmin::{Method, Recipe};
+use flatmin::{Method, Optimizer, Recipe};
 
 /// One thing to measure.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ pub struct Training {
 #[derive(Debug, Clone, Copy)]
 enum Work {
     Layer(Layer, Pass),
-    Step { method: Method, batch: usize },
+    Step { method: Method, optimizer: Optimizer, batch: usize },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,7 @@ const fn layer(name: &'static str, shape: &'static str, layer: Layer, pass: Pass
 }
 
 const fn step(name: &'static str, shape: &'static str, method: Method, batch: usize) -> Training {
-    Training { name, shape, work: Work::Step { method, batch } }
+    Training { name, shape, work: Work::Step { method, optimizer: Optimizer::Sgd, batch } }
 }
 
 const CONV: &str = "3x3, 8x8x16 -> 32, SAME";
@@ -55,7 +55,7 @@ const ONE: &str = "64 -> 32 -> 10, 1 sample";
 const SIXTEEN: &str = "64 -> 32 -> 10, 16 samples";
 
 /// All of it.
-pub const TRAINING: [Training; 15] = [
+pub const TRAINING: [Training; 17] = [
     layer("train_conv3x3_8x8x16_32_forward", CONV, Layer::Conv3x3, Pass::Forward),
     layer("train_conv3x3_8x8x16_32_weight_gradient", CONV, Layer::Conv3x3, Pass::WeightGradient),
     layer("train_conv3x3_8x8x16_32_input_gradient", CONV, Layer::Conv3x3, Pass::InputGradient),
@@ -71,6 +71,12 @@ pub const TRAINING: [Training; 15] = [
     step("train_dense_64_32_10_b16_sgd", SIXTEEN, Method::Sgd, 16),
     step("train_dense_64_32_10_b16_sam", SIXTEEN, Method::Sam, 16),
     step("train_dense_64_32_10_b16_asam", SIXTEEN, Method::Asam, 16),
+    step("train_dense_64_32_10_b16_sam_on", SIXTEEN, Method::SamOn, 16),
+    Training {
+        name: "train_dense_64_32_10_b16_adam",
+        shape: SIXTEEN,
+        work: Work::Step { method: Method::Sgd, optimizer: Optimizer::Adam, batch: 16 },
+    },
 ];
 
 const fn conv(layer: Layer) -> ConvShape {
@@ -98,7 +104,10 @@ const SAMPLES: usize = 16;
 /// Floats that [`run_training`] takes: the largest layer's input, weights, biases and output, which is more than the
 /// steps' parameters and samples.
 pub const MEMORY: usize = 16 * 64 + 9 * 16 * 32 + 32 + 32 * 64;
-const _: () = assert!(MEMORY >= 2 * PARAMETERS + SAMPLES * FEATURES + WORKSPACE);
+const _: () = {
+    let state = Recipe { optimizer: Optimizer::Adam, ..Recipe::DEFAULT }.velocity_floats(PARAMETERS);
+    assert!(MEMORY >= PARAMETERS + state + SAMPLES * FEATURES + WORKSPACE);
+};
 
 fn tail() -> Result<TailShape, TailError> {
     TailShape::new(&[
@@ -108,14 +117,14 @@ fn tail() -> Result<TailShape, TailError> {
 }
 
 /// From -limit to limit.
-fn fill_uniform(seed: u32, limit: f32, values: &mut [f32]) {
+pub(crate) fn fill_uniform(seed: u32, limit: f32, values: &mut [f32]) {
     let mut random = Random::new(seed);
     for value in values {
         *value = limit * ((random.next() >> 8) as f32 * (1.0 / 8_388_608.0) - 1.0);
     }
 }
 
-fn crc32(values: &[f32]) -> u32 {
+pub(crate) fn crc32(values: &[f32]) -> u32 {
     let mut crc = 0;
     // The CRC takes bytes; pieces keep the copy small.
     for piece in values.chunks(16) {
@@ -142,7 +151,7 @@ impl Training {
                 };
                 (shape.output().height * shape.output().width * weights) as u64
             }
-            Work::Step { method, batch } => {
+            Work::Step { method, batch, .. } => {
                 let (first, second) = (FEATURES * HIDDEN, HIDDEN * CLASSES);
                 let passes = if method == Method::Sgd { 1 } else { 2 };
                 (passes * batch * (2 * first + 3 * second)) as u64
@@ -154,7 +163,7 @@ impl Training {
     fn run(&self, board: &mut impl Board, memory: &mut [f32]) -> Option<(u64, u32)> {
         match self.work {
             Work::Layer(layer, pass) => run_layer(board, layer, pass, memory),
-            Work::Step { method, batch } => run_step(board, method, batch, memory),
+            Work::Step { method, optimizer, batch } => run_step(board, method, optimizer, batch, memory),
         }
     }
 }
@@ -191,20 +200,34 @@ fn run_layer(board: &mut impl Board, layer: Layer, pass: Pass, memory: &mut [f32
     Some((ticks, crc32(result)))
 }
 
-fn run_step(board: &mut impl Board, method: Method, batch: usize, memory: &mut [f32]) -> Option<(u64, u32)> {
+fn run_step(
+    board: &mut impl Board,
+    method: Method,
+    optimizer: Optimizer,
+    batch: usize,
+    memory: &mut [f32],
+) -> Option<(u64, u32)> {
     let tail = tail().ok()?;
+    let recipe = Recipe {
+        method,
+        optimizer,
+        momentum: 0.9,
+        weight_decay: 0.0,
+        label_smoothing: 0.0,
+        ..Recipe::DEFAULT
+    };
+    let state = recipe.velocity_floats(PARAMETERS);
     let (weights, rest) = memory.split_at_mut_checked(PARAMETERS)?;
-    let (velocity, rest) = rest.split_at_mut_checked(PARAMETERS)?;
+    let (velocity, rest) = rest.split_at_mut_checked(state)?;
     let (features, rest) = rest.split_at_mut_checked(SAMPLES * FEATURES)?;
     let workspace = rest.get_mut(..WORKSPACE)?;
-    // A run under way: weights of the usual size for the fan-in, a velocity of former steps.
-    for (seed, limit, values) in
-        [(21, 0.2, &mut *weights), (22, 0.01, &mut *velocity), (23, 1.0, &mut *features)]
-    {
+    // A run under way: weights of the usual size for the fan-in, a velocity of former steps; Adam's first.
+    let (sum, moments) = velocity.split_at_mut_checked(PARAMETERS)?;
+    moments.fill(0.0);
+    for (seed, limit, values) in [(21, 0.2, &mut *weights), (22, 0.01, sum), (23, 1.0, &mut *features)] {
         fill_uniform(seed, limit, values);
     }
     let (features, _) = features.as_chunks::<FEATURES>();
-    let recipe = Recipe { method, momentum: 0.9, weight_decay: 0.0, ..Recipe::DEFAULT };
     let mut done = false;
     let ticks = measured(board, || {
         let buffers =
@@ -220,16 +243,16 @@ fn run_step(board: &mut impl Board, method: Method, batch: usize, memory: &mut [
         done = outcome.is_ok();
     });
     // Weights and velocity lie side by side.
-    let result = memory.get(..2 * PARAMETERS)?;
+    let result = memory.get(..PARAMETERS + state)?;
     done.then(|| (ticks, crc32(result)))
 }
 
 /// Prints `empty TICKS`, then for everything in [`TRAINING`] `kernel NAME TICKS CRC`, or `skipped NAME` if `memory`
-/// is shorter than [`MEMORY`].
+/// is shorter than [`MEMORY`]; then the tails in `packs`, which may be none.
 ///
 /// # Errors
 /// Those of the line.
-pub fn run_training(board: &mut impl Board, memory: &mut [f32]) -> core::fmt::Result {
+pub fn run_training(board: &mut impl Board, packs: &[u8], memory: &mut [f32]) -> core::fmt::Result {
     let ticks = measured(board, || ());
     writeln!(board, "empty {ticks}")?;
     for training in &TRAINING {
@@ -238,5 +261,6 @@ pub fn run_training(board: &mut impl Board, memory: &mut [f32]) -> core::fmt::Re
             Some((ticks, crc)) => writeln!(board, "kernel {} {ticks} {crc:08x}", training.name)?,
         }
     }
+    crate::tails::run_tails(board, packs, memory)?;
     writeln!(board, "end")
 }

@@ -5,7 +5,7 @@ use super::ledger::Ledger;
 use super::task::Task;
 use super::trial::{Draw, Setting, Targets};
 use anyhow::{Context, Result};
-use flatmin::Method;
+use flatmin::{Method, Optimizer};
 
 /// Learning rates that every method is tuned over.
 pub const LEARNING_RATES: [f32; 6] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02];
@@ -23,6 +23,7 @@ pub struct Contender {
     /// Name in tables.
     pub name: &'static str,
     method: Method,
+    optimizer: Optimizer,
     sharpness_batch: u16,
     regularizer: Regularizer,
     strengths: [f32; 4],
@@ -44,6 +45,7 @@ enum Regularizer {
 pub const SGD: Contender = Contender {
     name: "SGD",
     method: Method::Sgd,
+    optimizer: Optimizer::Sgd,
     sharpness_batch: 1,
     regularizer: Regularizer::WeightDecay,
     strengths: [1e-3, 1e-2, 3e-2, 1e-1],
@@ -53,6 +55,7 @@ pub const SGD: Contender = Contender {
 pub const SMOOTHED: Contender = Contender {
     name: "SGD, label smoothing",
     method: Method::Sgd,
+    optimizer: Optimizer::Sgd,
     sharpness_batch: 1,
     regularizer: Regularizer::LabelSmoothing,
     strengths: [0.05, 0.1, 0.2, 0.4],
@@ -65,6 +68,7 @@ pub const fn sam(name: &'static str, sharpness_batch: u16) -> Contender {
     Contender {
         name,
         method: Method::Sam,
+        optimizer: Optimizer::Sgd,
         sharpness_batch,
         regularizer: Regularizer::Rho,
         strengths,
@@ -78,12 +82,21 @@ pub const fn asam(name: &'static str, sharpness_batch: u16) -> Contender {
     Contender {
         name,
         method: Method::Asam,
+        optimizer: Optimizer::Sgd,
         sharpness_batch,
         regularizer: Regularizer::Rho,
         strengths,
         smoothing: 0.0,
     }
 }
+
+/// SAM whose ascent moves biases alone, likewise.
+pub const fn sam_on(name: &'static str, sharpness_batch: u16) -> Contender {
+    Contender { method: Method::SamOn, ..sam(name, sharpness_batch) }
+}
+
+/// AdamW with moments in 8 bits, at a fifth of the others' learning rates.
+pub const ADAM: Contender = Contender { name: "AdamW", optimizer: Optimizer::Adam, ..SGD };
 
 /// Those of `noisy-labels`, baselines first.
 pub const CONTENDERS: [Contender; 11] = [
@@ -132,6 +145,7 @@ impl Contender {
                 if quick && (j != 2 || own != 1) {
                     continue;
                 }
+                let learning_rate = self.rate(learning_rate);
                 let plain = Setting { learning_rate, epochs: epochs[own], ..self.plain() };
                 settings.push(self.with_strength(plain, strength));
             }
@@ -153,7 +167,7 @@ impl Contender {
     /// With a middle strength, by which nothing is tuned: smoothing 0.2, rho 0.1 (SAM) or 1 (ASAM); of SGD the
     /// weight decay that the others have.
     pub fn middle(&self, learning_rate: f32, epochs: u16) -> Setting {
-        let plain = Setting { learning_rate, epochs, ..self.plain() };
+        let plain = Setting { learning_rate: self.rate(learning_rate), epochs, ..self.plain() };
         match self.regularizer {
             Regularizer::WeightDecay => plain,
             _ => self.with_strength(plain, self.strengths[2]),
@@ -166,10 +180,16 @@ impl Contender {
         rates.iter().map(|&rate| self.middle(rate, epochs)).collect()
     }
 
+    /// The learning rate where SGD with momentum has this one.
+    fn rate(&self, learning_rate: f32) -> f32 {
+        if self.optimizer == Optimizer::Adam { learning_rate / 5.0 } else { learning_rate }
+    }
+
     /// Without a regularizer.
     fn plain(&self) -> Setting {
         Setting {
             method: self.method,
+            optimizer: self.optimizer,
             sharpness_batch: self.sharpness_batch,
             rho: 0.0,
             label_smoothing: self.smoothing,

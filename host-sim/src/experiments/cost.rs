@@ -2,7 +2,7 @@
 
 use super::Progress;
 use super::comparison::{Comparison, Entry, Source, complete};
-use super::contenders::{Contender, Protocol, SGD, SMOOTHED, asam, sam};
+use super::contenders::{ADAM, Contender, Protocol, SGD, SMOOTHED, asam, sam, sam_on};
 use super::figure::{Chart, Series};
 use super::ledger::Ledger;
 use super::result::{Figure, Findings, markdown};
@@ -10,8 +10,15 @@ use anyhow::Result;
 
 const EPOCHS: [u16; 4] = [5, 10, 20, 40];
 const NOISE: u32 = 20;
-const METHODS: [Contender; 5] =
-    [SGD, SMOOTHED, sam("SAM, m = 1", 1), asam("ASAM, m = 1", 1), asam("ASAM, m = 16", 16)];
+const METHODS: [Contender; 7] = [
+    SGD,
+    SMOOTHED,
+    sam("SAM, m = 1", 1),
+    asam("ASAM, m = 1", 1),
+    asam("ASAM, m = 16", 16),
+    sam_on("SAM-ON, m = 1", 1),
+    ADAM,
+];
 /// The table's name.
 pub const TABLE: &str = "accuracy against multiply-adds";
 
@@ -64,7 +71,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
     let section = format!(
         "## Cost\n\n{NOISE} % of the labels flipped. For every method and number of epochs, the learning rate is chosen among 6 on other wearers, with a middle strength of the regularizer; 10 draws a wearer. Multiply-adds are those of the tuning \
         steps, 63 windows an epoch; RAM is the same for all methods with m = 1, those with m above 1 need a gradient \
-        buffer of 4 bytes a parameter more.\n\n\
+        buffer of 4 bytes a parameter more, AdamW 2.125 bytes.\n\n\
         ![Accuracy against multiply-adds](evidence/cost.svg)\n\n{}",
         markdown(&header.map(str::to_owned), &cells)
     );

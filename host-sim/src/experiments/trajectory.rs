@@ -36,7 +36,7 @@ struct Step {
 
 /// The way of SAM with this radius, of SGD with 0.
 fn path(rho: f32, steps: usize) -> Vec<Step> {
-    let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
+    let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
     let segments = || std::iter::once(Segment { length: 2, is_bias: false });
     let (mut w, mut v) = (START, [0.0; 2]);
     let mut way = Vec::with_capacity(steps + 1);

@@ -2,7 +2,7 @@
 
 use super::start::Start;
 use super::task::Task;
-use flatmin::{Method, Recipe};
+use flatmin::{Method, Optimizer, Recipe};
 use serde::{Deserialize, Serialize};
 
 /// What a sample is drawn to.
@@ -23,8 +23,11 @@ pub enum Targets {
 /// Hyperparameters that experiments vary; the others are [`Recipe::DEFAULT`]'s.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
-    /// The optimizer.
+    /// What is done around the base optimizer.
     pub method: Method,
+    /// The base optimizer.
+    #[serde(default = "sgd")]
+    pub optimizer: Optimizer,
     /// Samples that share one ascent.
     pub sharpness_batch: u16,
     /// Radius of the ascent; 0 for SGD.
@@ -45,10 +48,15 @@ pub struct Setting {
     pub held_out: f32,
 }
 
+fn sgd() -> Optimizer {
+    Optimizer::Sgd
+}
+
 impl Setting {
     /// What the shipped recipe says.
     pub const DEFAULT: Self = Self {
         method: Recipe::DEFAULT.method,
+        optimizer: Recipe::DEFAULT.optimizer,
         sharpness_batch: Recipe::DEFAULT.sharpness_batch,
         rho: Recipe::DEFAULT.rho,
         label_smoothing: Recipe::DEFAULT.label_smoothing,
@@ -62,6 +70,7 @@ impl Setting {
     /// What the code's fingerprint is taken of, whatever recipe ships.
     pub const FINGERPRINT: Self = Self {
         method: Method::Asam,
+        optimizer: Optimizer::Sgd,
         sharpness_batch: 1,
         rho: 0.5,
         label_smoothing: 0.0,
@@ -76,6 +85,7 @@ impl Setting {
     pub fn recipe(&self, seed: u64, replay_capacity: u16) -> Recipe {
         Recipe {
             method: self.method,
+            optimizer: self.optimizer,
             sharpness_batch: self.sharpness_batch,
             rho: self.rho,
             label_smoothing: self.label_smoothing,
@@ -95,7 +105,11 @@ impl Setting {
 impl std::fmt::Display for Setting {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let method = crate::tuning::method_name(self.method).to_uppercase();
-        write!(f, "{method}, ")?;
+        match (self.optimizer, self.method) {
+            (Optimizer::Sgd, _) => write!(f, "{method}, ")?,
+            (Optimizer::Adam, Method::Sgd) => write!(f, "ADAM, ")?,
+            (Optimizer::Adam, _) => write!(f, "ADAM, {method}, ")?,
+        }
         if self.method != Method::Sgd {
             write!(f, "m {}, ", self.sharpness_batch)?;
         }
@@ -187,8 +201,10 @@ impl Trial {
     pub fn key(&self) -> String {
         let Draw { task, subject, seed, noise, layers, start, per_class, unit } = self.draw;
         let s = &self.setting;
+        // Trials of SGD have the keys that they had when there was no other.
+        let optimizer = if s.optimizer == Optimizer::Sgd { "" } else { " Adam" };
         format!(
-            "{task:?} {subject} {seed} {noise} {layers} {start:?} {per_class} {unit:?} {:?} {} {} {} {} {} {} {:?} {}",
+            "{task:?} {subject} {seed} {noise} {layers} {start:?} {per_class} {unit:?} {:?} {} {} {} {} {} {} {:?} {}{optimizer}",
             s.method,
             s.sharpness_batch,
             s.rho,
