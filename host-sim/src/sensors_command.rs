@@ -2,11 +2,14 @@
 
 use crate::arguments::TuneOptions;
 use crate::{json, print, show, tuned};
-use anyhow::Result;
-use clap::{Args, Subcommand};
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand, value_parser};
 use flatmin::mfcc::Mfcc;
 use host_sim::model::Model;
 use host_sim::sensors::keywords::{self, WORDS};
+use host_sim::sensors::motion::{Replay, Wearer, replay};
+use host_sim::wearers::WEARERS;
+use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 
 /// Which sensor.
@@ -18,6 +21,16 @@ pub struct SensorsArguments {
 
 #[derive(Debug, Subcommand)]
 enum Sensor {
+    /// Exercises from a motion sensor: a wearer's recordings through a simulated LSM6DSO on I2C and the device's application
+    #[command(after_help = "Examples:\n  flatmin sensors motion --wearer 3\n  \
+        flatmin sensors motion --wearer 5 --method asam --label-noise 0.2 --json")]
+    Motion {
+        /// The held-out wearer, 1 to 10
+        #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64))]
+        wearer: u16,
+        #[command(flatten)]
+        options: TuneOptions,
+    },
     /// Keywords from a microphone: wav files through the front end, the last layers tuned to a new speaker
     #[command(
         after_help = "Examples:\n  flatmin sensors keywords kws_ref_model.tflite --wavs clips --speaker 893705bb\n  \
@@ -42,6 +55,7 @@ enum Sensor {
 
 pub fn run(arguments: SensorsArguments) -> Result<()> {
     match arguments.sensor {
+        Sensor::Motion { wearer, options } => motion(wearer.into(), &options),
         Sensor::Keywords { model, wavs, speaker, classes, options } => {
             let model = Model::open(&model)?;
             let clips = keywords::clips(&wavs, &classes, speaker.as_deref())?;
@@ -64,4 +78,40 @@ pub fn run(arguments: SensorsArguments) -> Result<()> {
             print(format_args!("front end, bytes of RAM: {} ({})", Mfcc::BYTES, purposes.join(", ")))
         }
     }
+}
+
+fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
+    ensure!(options.report.is_none(), "--report is for `flatmin tune`; leave it out");
+    let worn = Wearer::new(wearer, options.windows_per_class.into(), options.label_noise, options.seed)?;
+    let tail = worn.model.tail_plan(options.layers.map(usize::from), &options.train)?;
+    let methods = options.methods();
+    let windows = methods.len() * (worn.adaptation.len() + 2 * worn.test.len());
+    let bar = ProgressBar::new(windows as u64);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} windows, {eta} left")?);
+    let replays = (methods.iter())
+        .map(|&method| replay(&worn, &tail, options.recipe(method), &|| bar.inc(1)))
+        .collect::<Result<Vec<Replay>>>()?;
+    bar.finish_and_clear();
+    if options.json {
+        return print(serde_json::to_string_pretty(&serde_json::json!({ "runs": replays }))?);
+    }
+    print(format_args!(
+        "wearer {wearer}: {} labelled windows, {} to test on, through a simulated LSM6DSO",
+        worn.adaptation.len(),
+        worn.test.len()
+    ))?;
+    replays.iter().try_for_each(|own| {
+        print(format_args!(
+            "{:4}  before {:.1} %, after {:.1} %, {}, weights {:#010x}: those of tuning without sensor and application",
+            own.method,
+            100.0 * own.accuracy_before,
+            100.0 * own.accuracy_after,
+            match (own.accepted, own.sequence) {
+                (false, _) => "factory tail kept".to_owned(),
+                (true, None) => "not in flash".to_owned(),
+                (true, Some(sequence)) => format!("record {sequence} in flash"),
+            },
+            own.weights_crc32
+        ))
+    })
 }

@@ -1,7 +1,8 @@
 //! The firmware's application: restores the tail that flash holds, then reads a request, carries it out, answers.
 //! Generic over link, clock, flash, LED and button; there is no chip in it.
 //!
-//! A board's crate makes a [`Hardware`] of its drivers, a link of its UART or USB, and calls [`serve`].
+//! A board's crate makes a [`Hardware`] of its drivers, a link of its UART or USB, and calls [`serve`]; one with a
+//! motion sensor may call `motion::adapt` instead (feature `motion`).
 
 #![no_std]
 
@@ -9,6 +10,8 @@ mod answer;
 mod board;
 mod endpoint;
 mod fmt;
+#[cfg(feature = "motion")]
+pub mod motion;
 mod ram;
 mod run;
 mod targets;

@@ -59,7 +59,7 @@ impl Kept {
 }
 
 /// Class and value of the largest output; the first among equals.
-fn largest(output: &[i8]) -> (u16, i8) {
+pub(crate) fn largest(output: &[i8]) -> (u16, i8) {
     let mut best = (0, i8::MIN);
     for (class, &value) in (0u16..).zip(output) {
         if value > best.1 {

@@ -6,6 +6,8 @@
 #![no_std]
 #![deny(unsafe_code, missing_docs)]
 
+#[cfg(feature = "motion")]
+pub mod motion;
 #[allow(unsafe_code)] // the linker's symbols
 pub mod stack;
 
