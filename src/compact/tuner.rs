@@ -4,13 +4,13 @@ use super::chain::Chain;
 use super::pass::Workspace;
 use super::plan::CompactPlan;
 use super::softmax::Losses;
-use super::weights::{Int8Layer, Velocity, Weights};
+use super::weights::{Velocity, Weights};
 use crate::memory::{ALIGNMENT, Region, TUNED_WORDS};
 use crate::optim::{BiasTreatment, Recipe, RecipeError};
 use crate::pack::{CRC, Pack};
 use crate::random::Random;
 use crate::replay::{Policy, Replay};
-use crate::requant::{TunedTail, fold, packed_scales};
+use crate::requant::TunedTail;
 use crate::step::Phase;
 use crate::tail::{Loss, TailError};
 use crate::trunk;
@@ -111,6 +111,8 @@ impl<'a> CompactTuner<'a> {
     /// # Errors
     /// The arena's size or alignment, a recipe with what [`crate::compact`] leaves out, or a pack whose tail is no chain
     /// of fully connected layers, or whose loss is not softmax cross-entropy.
+    // What it has on the stack is not there for as long as the caller lasts.
+    #[inline(never)]
     pub fn new(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
         check(&recipe)?;
         if pack.loss() != Loss::CrossEntropy {
@@ -150,12 +152,14 @@ impl<'a> CompactTuner<'a> {
             Policy::Oldest => Replay::new(latents, labels, length),
             Policy::Balanced => Replay::balanced(latents, labels, length, class_counts, recipe.seed),
         };
-        let mut tuner = Self {
+        let mut weights = Weights { high, low, biases, scales };
+        weights.load_packed(&chain, &pack);
+        Ok(Self {
             pack,
             chain,
             recipe,
             arena_bytes,
-            weights: Weights { high, low, biases, scales },
+            weights,
             velocity: Velocity { weights: velocity, biases: bias_velocity },
             tuned: TunedTail::new(tuned_words, tuned_weights),
             replay,
@@ -165,9 +169,7 @@ impl<'a> CompactTuner<'a> {
             scratch,
             run: None,
             macs: 0,
-        };
-        tuner.factory_reset();
-        Ok(tuner)
+        })
     }
 
     /// Back to the factory weights; the samples stay.
@@ -180,17 +182,7 @@ impl<'a> CompactTuner<'a> {
 
     /// Loads the weights of the packed tail.
     pub(super) fn load_factory(&mut self) {
-        for (layer, packed) in self.chain.layers().zip(self.pack.trained_layers()) {
-            let constants = &packed.operator.constants;
-            let from = Int8Layer {
-                weights: self.pack.int8(constants.weights, packed.weights()),
-                biases: self.pack.int32(constants.biases, packed.outputs),
-                scales: packed_scales(&self.pack, &packed),
-                input_scale: packed.input.scale,
-                fold: fold(&self.pack, &packed),
-            };
-            self.weights.load(layer, &from);
-        }
+        self.weights.load_packed(&self.chain, &self.pack);
     }
 
     /// Forgets the samples.
