@@ -18,6 +18,7 @@ pub mod model;
 pub mod onnx;
 pub mod output;
 pub mod packer;
+pub mod planning;
 pub mod report;
 pub mod samples;
 pub mod sensors;
