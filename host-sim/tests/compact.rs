@@ -77,7 +77,6 @@ fn calls_come_in_order_and_what_is_left_out_is_refused_by_name() {
     for (recipe, field) in [
         (Recipe { sharpness_batch: 2, ..Recipe::DEFAULT }, "sharpness_batch"),
         (Recipe { store_perturbation: true, ..Recipe::DEFAULT }, "store_perturbation"),
-        (Recipe { label_smoothing: 0.1, ..Recipe::DEFAULT }, "label_smoothing"),
         (Recipe { bias: BiasTreatment::Elementwise, ..Recipe::DEFAULT }, "element-wise bias"),
         (Recipe { keep_best: true, ..Recipe::DEFAULT }, "keep_best"),
         (Recipe { sample_losses: true, ..Recipe::DEFAULT }, "sample_losses"),

@@ -43,7 +43,7 @@
 //! names them.
 //!
 //! # Left out
-//! m above 1, stored perturbations, element-wise T of biases, label smoothing, the best epoch's weights, samples' losses, and the
+//! m above 1, stored perturbations, element-wise T of biases, the best epoch's weights, samples' losses, and the
 //! store: [`crate::Tuner`] has them.
 
 mod answers;

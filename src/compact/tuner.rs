@@ -3,7 +3,7 @@
 use super::chain::Chain;
 use super::pass::Workspace;
 use super::plan::CompactPlan;
-use super::softmax::Losses;
+use super::softmax::{Losses, SmoothLabel};
 use super::weights::{Velocity, Weights};
 use crate::memory::{ALIGNMENT, Region, TUNED_WORDS};
 use crate::optim::{BiasTreatment, Recipe, RecipeError};
@@ -97,7 +97,6 @@ fn check(recipe: &Recipe) -> Result<(), RecipeError> {
     let fields = [
         only("sharpness_batch of a compact tail", f32::from(recipe.sharpness_batch), 1.0),
         only("store_perturbation of a compact tail", yes(recipe.store_perturbation), 0.0),
-        only("label_smoothing of a compact tail", recipe.label_smoothing, 0.0),
         only("element-wise bias of a compact tail", yes(recipe.bias == BiasTreatment::Elementwise), 0.0),
         only("keep_best of a compact tail", yes(recipe.keep_best), 0.0),
         only("sample_losses of a compact tail", yes(recipe.sample_losses), 0.0),
@@ -383,7 +382,7 @@ impl<'a> CompactTuner<'a> {
         let seed = run.pass();
         let Some(mut workspace) = Workspace::new(chain, scratch) else { return };
         let Some((latent, label)) = replay.get(slot) else { return };
-        let label = label.into();
+        let label = SmoothLabel { label: label.into(), smoothing: recipe.label_smoothing };
         load(pack, latent, workspace.features);
         let loss = chain.first_pass(weights, label, &mut workspace);
         run.losses.all.add(loss);
