@@ -10,6 +10,7 @@ mod board;
 mod endpoint;
 mod fmt;
 mod ram;
+mod run;
 
 pub use board::{ActiveLow, Board, Clock, Hardware, NoFlash, NoPin};
 pub use endpoint::Endpoint;
