@@ -1,7 +1,8 @@
 //! Puts the pack and the recipe where the firmware finds them.
 //!
 //! `FLATMIN_PACK` names a pack; `FLATMIN_REPLAY_CAPACITY`, `FLATMIN_SHARPNESS_BATCH` and `FLATMIN_KEEP_BEST` (0 or 1)
-//! are the recipe's fields that decide the arena's size (defaults: those of `Recipe::DEFAULT`).
+//! are the recipe's fields that decide the arena's size (defaults: those of `Recipe::DEFAULT`). `FLATMIN_COMPACT` takes the
+//! compact tuner.
 
 use std::{env, fs, path::PathBuf};
 
@@ -13,6 +14,11 @@ fn main() {
     let fields = ["replay_capacity", "sharpness_batch", "keep_best"].map(field).concat();
     let recipe = format!("Recipe {{ {fields}..Recipe::DEFAULT }}");
     fs::write(out.join("recipe.rs"), recipe).expect("OUT_DIR can be written");
+    println!("cargo:rustc-check-cfg=cfg(compact)");
+    if env::var_os("FLATMIN_COMPACT").is_some() {
+        println!("cargo:rustc-cfg=compact");
+    }
+    println!("cargo:rerun-if-env-changed=FLATMIN_COMPACT");
     println!("cargo:rerun-if-changed={pack}");
     println!("cargo:rerun-if-env-changed=FLATMIN_PACK");
 }

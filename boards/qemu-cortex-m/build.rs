@@ -7,15 +7,18 @@ struct Machine {
     flash: &'static str,
     ram: &'static str,
     uart: u32,
+    /// The UART is an nRF51's, not Arm's.
+    nrf51: bool,
     hertz: u32,
 }
 
-const MACHINES: [Machine; 4] = [
+const MACHINES: [Machine; 6] = [
     Machine {
         name: "mps2-an386",
         flash: "0x00000000, LENGTH = 4M",
         ram: "0x20000000, LENGTH = 4M",
         uart: 0x4000_4000,
+        nrf51: false,
         hertz: 25_000_000,
     },
     Machine {
@@ -23,6 +26,16 @@ const MACHINES: [Machine; 4] = [
         flash: "0x00000000, LENGTH = 4M",
         ram: "0x20000000, LENGTH = 4M",
         uart: 0x4000_4000,
+        nrf51: false,
+        hertz: 25_000_000,
+    },
+    // The code of a Cortex-M0+ on the same machine: QEMU's only Armv6-M board has 16 KiB of RAM.
+    Machine {
+        name: "mps2-an386-m0plus",
+        flash: "0x00000000, LENGTH = 4M",
+        ram: "0x20000000, LENGTH = 4M",
+        uart: 0x4000_4000,
+        nrf51: false,
         hertz: 25_000_000,
     },
     // These two start in the secure state: secure addresses.
@@ -31,6 +44,7 @@ const MACHINES: [Machine; 4] = [
         flash: "0x10000000, LENGTH = 4M",
         ram: "0x38000000, LENGTH = 4M",
         uart: 0x5020_0000,
+        nrf51: false,
         hertz: 20_000_000,
     },
     Machine {
@@ -38,7 +52,16 @@ const MACHINES: [Machine; 4] = [
         flash: "0x00000000, LENGTH = 512K",
         ram: "0x31000000, LENGTH = 2M",
         uart: 0x5930_3000,
+        nrf51: false,
         hertz: 32_000_000,
+    },
+    Machine {
+        name: "microbit",
+        flash: "0x00000000, LENGTH = 256K",
+        ram: "0x20000000, LENGTH = 16K",
+        uart: 0x4000_2000,
+        nrf51: true,
+        hertz: 16_000_000,
     },
 ];
 
@@ -46,11 +69,15 @@ fn main() {
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
     let name = env::var("FLATMIN_BOARD").unwrap_or_else(|_| "mps2-an386".into());
     let machine = MACHINES.iter().find(|machine| machine.name == name);
-    let Machine { flash, ram, uart, hertz, .. } = machine.unwrap_or_else(|| panic!("FLATMIN_BOARD={name}"));
+    let Machine { flash, ram, uart, nrf51, hertz, .. } = machine.unwrap_or_else(|| panic!("FLATMIN_BOARD={name}"));
     let memory = format!("MEMORY\n{{\n  FLASH : ORIGIN = {flash}\n  RAM : ORIGIN = {ram}\n}}\n");
     fs::write(out.join("memory.x"), memory).expect("OUT_DIR can be written");
     let constants = format!("(\"{name}\", {uart:#x}, {hertz})");
     fs::write(out.join("board.rs"), constants).expect("OUT_DIR can be written");
+    println!("cargo:rustc-check-cfg=cfg(nrf51)");
+    if *nrf51 {
+        println!("cargo:rustc-cfg=nrf51");
+    }
     println!("cargo:rustc-link-search={}", out.display());
     println!("cargo:rustc-link-arg=-Tlink.x");
     if env::var_os("CARGO_FEATURE_DEFMT").is_some() {

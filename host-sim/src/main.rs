@@ -97,7 +97,7 @@ fn run(cli: Cli) -> Result<()> {
             let sink = log_sink(log.as_deref(), &bar)?;
             // One firmware for all methods: of a chain, the arena's size is the same for all, else ASAM takes most.
             let recipe = sized(&subject, options.recipe(Method::Asam))?;
-            let firmware = Firmware::build(&board, &subject.model, &tail, &recipe, sink)?;
+            let firmware = Firmware::build_as(options.tuner(), &board, &subject.model, &tail, &recipe, sink)?;
             let runs = (methods.par_iter())
                 .map(|&m| {
                     let tuned = firmware.tune(&subject, options.recipe(m), || bar.inc(1));

@@ -1,8 +1,10 @@
 //! The compact tail on the bundled task: as good as the f32 tail, never worse than the factory, refusals by name.
 
 use flatmin::{BiasTreatment, CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, TunerError, Version};
+use host_sim::model::Model;
 use host_sim::packer::PackFile;
 use host_sim::tuning::{Subject, Tail, tune_as};
+use std::path::{Path, PathBuf};
 
 fn arena(file: &PackFile, recipe: &Recipe) -> Vec<u128> {
     vec![0; file.pack().sizes().compact_bytes(recipe).div_ceil(16)]
@@ -13,7 +15,7 @@ fn recipe(method: Method) -> Recipe {
     Recipe { method, rho, replay_capacity: 63, ..Recipe::DEFAULT }
 }
 
-/// Three wearers for one layer, one for two; a fifth of the labels flipped. `flatmin experiment compact` measures it on all.
+/// Three wearers for one layer, one for two; a fifth of the labels flipped. The table below measures it on all.
 #[test]
 fn accuracy_and_loss_are_those_of_the_f32_tail() {
     for layers in [1, 2] {
@@ -75,7 +77,6 @@ fn calls_come_in_order_and_what_is_left_out_is_refused_by_name() {
     for (recipe, field) in [
         (Recipe { sharpness_batch: 2, ..Recipe::DEFAULT }, "sharpness_batch"),
         (Recipe { store_perturbation: true, ..Recipe::DEFAULT }, "store_perturbation"),
-        (Recipe { label_smoothing: 0.1, ..Recipe::DEFAULT }, "label_smoothing"),
         (Recipe { bias: BiasTreatment::Elementwise, ..Recipe::DEFAULT }, "element-wise bias"),
         (Recipe { keep_best: true, ..Recipe::DEFAULT }, "keep_best"),
         (Recipe { sample_losses: true, ..Recipe::DEFAULT }, "sample_losses"),
@@ -124,4 +125,106 @@ fn runs_repeat_and_a_worse_tail_is_not_taken() {
     assert!(!acceptance.accepted && acceptance.candidate.right < acceptance.factory.right, "{acceptance:?}");
     assert!(!tuner.is_tuned());
     assert_eq!(tuner.weights_crc32(), factory);
+}
+
+/// Accuracies in percent of both tails on the same samples, one pair a run.
+#[derive(Default)]
+struct Pairs(Vec<(f64, f64)>);
+
+impl Pairs {
+    fn add(&mut self, subject: &Subject, layers: usize, recipe: Recipe) {
+        let tune = |kind| 100.0 * tune_as(kind, subject, layers, recipe, || {}).unwrap().accuracy_int8;
+        self.0.push((tune(Tail::Full), tune(Tail::Compact)));
+    }
+
+    /// Prints a row; returns the mean difference.
+    fn row(&self, name: &str) -> f64 {
+        let n = self.0.len() as f64;
+        let mean = |of: fn(&(f64, f64)) -> f64| self.0.iter().map(of).sum::<f64>() / n;
+        let difference = mean(|pair| pair.1 - pair.0);
+        let variance =
+            self.0.iter().map(|pair| (pair.1 - pair.0 - difference).powi(2)).sum::<f64>() / (n - 1.0);
+        let (full, compact) = (mean(|pair| pair.0), mean(|pair| pair.1));
+        let error = (variance / n).sqrt();
+        println!("| {name} | {n} | {full:.2} | {compact:.2} | {difference:+.2} ± {error:.2} |");
+        difference
+    }
+}
+
+/// The table of README.md: `cargo test --release -p host-sim --test compact -- --ignored --nocapture table`. Thirty runs a
+/// row: ten wearers and three draws each, a fifth of the labels flipped; of keyword spotting three speakers whom
+/// the network knows badly, and ten draws of half of their clips.
+#[test]
+#[ignore = "several minutes"]
+fn table_of_accuracy_over_thirty_runs() {
+    println!("| task, layers, method | runs | f32 | compact | difference |");
+    let methods = [Method::Sgd, Method::Sam, Method::Asam];
+    let mut worst = 0.0f64;
+    for layers in [1, 2] {
+        for method in methods {
+            let mut pairs = Pairs::default();
+            for (wearer, seed) in (1..=10).flat_map(|wearer| [1, 2, 3].map(|seed| (wearer, seed))) {
+                let subject = Subject::wearer(wearer, 9, 0.2, seed).unwrap();
+                pairs.add(&subject, layers, Recipe { seed, ..recipe(method) });
+            }
+            worst = worst.max(pairs.row(&format!("wearers, {layers}, {method:?}")).abs());
+        }
+    }
+    match speakers() {
+        None => eprintln!("SKIPPED: keyword spotting, without ../shared"),
+        Some(speakers) => {
+            for method in methods {
+                let mut pairs = Pairs::default();
+                for (speaker, seed) in speakers.iter().flat_map(|s| (1..=10).map(move |seed| (s, seed))) {
+                    pairs.add(&speaker.draw(seed), 1, Recipe { seed, ..recipe(method) });
+                }
+                worst = worst.max(pairs.row(&format!("new speaker, 1, {method:?}")).abs());
+            }
+        }
+    }
+    assert!(worst < 0.5, "{worst} points");
+}
+
+/// The clips of one speaker, for MLPerf Tiny's DS-CNN.
+struct Speaker {
+    name: &'static str,
+    clips: Vec<(Vec<i8>, usize)>,
+}
+
+impl Speaker {
+    /// Half of the clips to tune on, the other half to test.
+    fn draw(&self, seed: u64) -> Subject {
+        let path = shared().join("models/mlperf-tiny/keyword_spotting/kws_ref_model.tflite");
+        let mut clips = self.clips.clone();
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        for i in (1..clips.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            clips.swap(i, (state >> 33) as usize % (i + 1));
+        }
+        let test = clips.split_off(clips.len() / 2);
+        let classes = (0..12).map(|class| class.to_string()).collect();
+        let model = Model::open(&path).unwrap();
+        Subject { name: self.name.to_owned(), model, classes, adaptation: clips, test }
+    }
+}
+
+fn shared() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared")
+}
+
+fn speakers() -> Option<Vec<Speaker>> {
+    const CLIP: usize = 49 * 10;
+    let folder = shared().join("data/kws_speech_commands");
+    let values = std::fs::read(folder.join("test4890_mfcc_i8.bin")).ok()?;
+    let mut table = csv::Reader::from_path(folder.join("test4890.csv")).ok()?;
+    let headers = table.headers().unwrap().clone();
+    let column = |name: &str| headers.iter().position(|header| header == name).unwrap();
+    let (speaker, label) = (column("speaker"), column("label"));
+    let rows: Vec<_> = table.records().map(Result::unwrap).collect();
+    let of = |name: &'static str| {
+        let own = rows.iter().zip(values.chunks_exact(CLIP)).filter(|(row, _)| &row[speaker] == name);
+        let clips = own.map(|(row, clip)| (flatmin::as_int8(clip).to_vec(), row[label].parse().unwrap()));
+        Speaker { name, clips: clips.collect() }
+    };
+    Some(["893705bb", "63f7a489", "97f4c236"].map(of).into())
 }

@@ -67,7 +67,7 @@ impl Faults {
 
 /// A device at the end of a bad line. Silence is known at once: when the device has nothing more to say.
 struct Line<'a, 'p, B> {
-    device: Endpoint<'a, 'p, B>,
+    device: Endpoint<'a, Tuner<'p>, B>,
     faults: Faults,
     to_desktop: VecDeque<u8>,
     bytes: u64,

@@ -113,6 +113,7 @@ pub(super) struct Chain {
 
 impl Chain {
     /// The tail of a pack.
+    #[inline(never)] // what it has on the stack does not last as long as the caller
     pub fn of(pack: &Pack) -> Result<Self, TailError> {
         if !pack.tail_is_chain() {
             return Err(TailError::NoChain);

@@ -43,8 +43,8 @@
 //! names them.
 //!
 //! # Left out
-//! Adam, SAM-ON, m above 1, stored perturbations, element-wise T of biases, label smoothing, the best epoch's weights,
-//! samples' losses, and the store: [`crate::Tuner`] has them.
+//! Adam, SAM-ON, m above 1, stored perturbations, element-wise T of biases, the best epoch's weights, samples' losses,
+//! and the store: [`crate::Tuner`] has them.
 
 mod answers;
 mod chain;

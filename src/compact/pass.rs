@@ -7,7 +7,7 @@
 use super::chain::{Chain, Layer};
 use super::number::{Dither, Factor, Step, to_i16};
 use super::rows;
-use super::softmax::{Losses, softmax_cross_entropy};
+use super::softmax::{Losses, SmoothLabel, softmax_cross_entropy};
 use super::weights::{BIAS_VELOCITY_BITS, Velocity, Weights};
 use crate::optim::{BiasTreatment, Geometry};
 use crate::tail::MAX_CHAIN_LAYERS;
@@ -131,15 +131,20 @@ impl Chain {
     }
 
     /// Forward, loss and deltas at `w`.
-    pub fn first_pass(&self, weights: &Weights, label: usize, workspace: &mut Workspace) -> Losses {
+    pub fn first_pass(
+        &self,
+        weights: &Weights,
+        label: impl Into<SmoothLabel>,
+        workspace: &mut Workspace,
+    ) -> Losses {
         self.forward(weights, workspace);
         let Workspace { first, sums, below, .. } = workspace;
-        let loss = self.loss(sums, label, below, first);
+        let loss = self.loss(sums, label.into(), below, first);
         self.hand_down(weights, first, sums, below, |_, _, _, _, _| {});
         loss
     }
 
-    fn loss(&self, sums: &[i32], label: usize, scratch: &mut [i32], pass: &mut Pass) -> Losses {
+    fn loss(&self, sums: &[i32], label: SmoothLabel, scratch: &mut [i32], pass: &mut Pass) -> Losses {
         let Some((place, last)) = self.layers().enumerate().next_back() else { return Losses::NONE };
         let (loss, unit) =
             softmax_cross_entropy(last.of(sums), label, last.of_mut(scratch), last.of_mut(pass.deltas));
@@ -209,7 +214,7 @@ impl Chain {
         weights: &Weights,
         geometry: &Geometry,
         c: f32,
-        label: usize,
+        label: impl Into<SmoothLabel>,
         workspace: &mut Workspace,
     ) -> Losses {
         let Workspace { features, first, second, sums, energies, below, products } = workspace;
@@ -230,7 +235,7 @@ impl Chain {
             }
             layer.write_outputs(sums, second.outputs);
         }
-        let loss = self.loss(sums, label, below, second);
+        let loss = self.loss(sums, label.into(), below, second);
         let (features, first) = (&**features, &*first);
         self.hand_down(weights, second, sums, below, |place, layer, deltas, unit, (sums, sum_unit)| {
             let a = input(place, layer, features, first.outputs);

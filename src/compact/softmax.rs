@@ -4,6 +4,7 @@
 //! label y, the gradient is `delta_j = F N_j`, `delta_y = -F S`, with `F S = 1 - p_y` the only thing that depends on the
 //! margin. The direction therefore always has its 15 bits, and the size is an f32: no margin below 80 makes it 0.
 
+use super::number::{Factor, to_i16};
 use crate::kernels::exp_of_negative;
 use crate::math;
 
@@ -55,10 +56,24 @@ fn power(n: u32) -> f32 {
     if n > 126 { 0.0 } else { f32::from_bits((127 - n) << 23) }
 }
 
+/// A label, and the share of it that is spread evenly over all classes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SmoothLabel {
+    pub label: usize,
+    pub smoothing: f32,
+}
+
+impl From<usize> for SmoothLabel {
+    fn from(label: usize) -> Self {
+        Self { label, smoothing: 0.0 }
+    }
+}
+
 /// Writes the gradient by the logits, in units of what is returned beside the loss. `scratch` is as long as the logits.
+/// With smoothing every delta is less by its class's share, in f32, one a class.
 pub(super) fn softmax_cross_entropy(
     logits: &[i32],
-    label: usize,
+    SmoothLabel { label, smoothing }: SmoothLabel,
     scratch: &mut [i32],
     deltas: &mut [i16],
 ) -> (Losses, f32) {
@@ -91,7 +106,29 @@ pub(super) fn softmax_cross_entropy(
         let distance = own.abs_diff(largest) as f32 * power(LOGIT_BITS);
         (sum + between, distance, sum / (sum + between))
     };
-    (Losses { product, linear }, wrong / f32::from(LARGEST))
+    if smoothing == 0.0 {
+        return (Losses { product, linear }, wrong / f32::from(LARGEST));
+    }
+    let even = smoothing / logits.len() as f32;
+    let share = wrong / sum * power(31);
+    let delta = |class: usize, power: i32| match class == label {
+        true => smoothing - wrong - even,
+        false => power as f32 * share - even,
+    };
+    let powers = || scratch.iter().enumerate().map(|(class, &power)| delta(class, power));
+    let largest = powers().fold(0.0f32, |most, d| most.max(d.abs()));
+    let unit = largest / f32::from(LARGEST);
+    if !unit.is_normal() {
+        deltas.fill(0);
+        return (Losses { product, linear }, 0.0);
+    }
+    for (to, d) in deltas.iter_mut().zip(powers()) {
+        *to = to_i16(Factor::new(d / unit).apply(1));
+    }
+    // What the even shares add: their distances below the label's own logit.
+    let below: i64 = logits.iter().map(|&z| i64::from(own) - i64::from(z)).sum();
+    let linear = linear + even * (below as f32 * power(LOGIT_BITS));
+    (Losses { product, linear }, unit)
 }
 
 #[cfg(test)]
@@ -99,26 +136,32 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    fn check(logits: &[f64], label: usize) {
+    fn check(logits: &[f64], label: usize, smoothing: f32) {
         let unit = f64::from(1u32 << LOGIT_BITS);
         let fixed: Vec<i32> = logits.iter().map(|z| (z * unit).round() as i32).collect();
         let exact: Vec<f64> = fixed.iter().map(|&z| f64::from(z) / unit).collect();
         let (mut scratch, mut deltas) = (std::vec![0; fixed.len()], std::vec![0; fixed.len()]);
-        let (loss, delta_unit) = softmax_cross_entropy(&fixed, label, &mut scratch, &mut deltas);
+        let (loss, delta_unit) =
+            softmax_cross_entropy(&fixed, SmoothLabel { label, smoothing }, &mut scratch, &mut deltas);
         // 1 - p of the label from the others, which does not cancel.
         let from_own = |z: f64| (z - exact[label]).exp();
         let odds: f64 =
             (exact.iter().enumerate()).filter(|(j, _)| *j != label).map(|(_, &z)| from_own(z)).sum();
         let wrong = odds / (1.0 + odds);
-        let largest = wrong * 2f64.powi(-15);
+        let alpha = f64::from(smoothing);
+        let even = alpha / exact.len() as f64;
+        let largest = wrong.max(alpha) * 2f64.powi(-15);
         for (j, (&d, &z)) in deltas.iter().zip(&exact).enumerate() {
-            let expected = if j == label { -wrong } else { from_own(z) / (1.0 + odds) };
+            let p = from_own(z) / (1.0 + odds);
+            let expected = if j == label { alpha - wrong } else { p } - even;
             let found = f64::from(d) * f64::from(delta_unit);
             assert!((found - expected).abs() <= largest * 1.01, "{logits:?} {label}: {found} for {expected}");
-            assert!(expected == 0.0 || j != label || found != 0.0);
+            assert!(smoothing > 0.0 || expected == 0.0 || j != label || found != 0.0);
         }
-        let expected = odds.ln_1p();
-        let bound = if cfg!(feature = "micromath") { 2e-4 } else { 4e-7 * (1.0 + expected) };
+        let spread: f64 = exact.iter().map(|z| even * (exact[label] - z)).sum();
+        let expected = odds.ln_1p() + spread;
+        let bound =
+            if cfg!(feature = "micromath") { 2e-4 } else { 4e-7 * (1.0 + expected.abs() + spread.abs()) };
         assert!(
             (f64::from(loss.sum()) - expected).abs() < bound,
             "{logits:?}: {} for {expected}",
@@ -137,11 +180,12 @@ mod tests {
             let classes = 2 + case % 11;
             let range = [0.1, 2.0, 10.0, 40.0][case % 4];
             let logits: Vec<f64> = (0..classes).map(|_| next(range)).collect();
-            check(&logits, case % classes);
+            check(&logits, case % classes, 0.0);
+            check(&logits, case % classes, 0.4);
         }
         for margin in [0.0, 5.0, 11.0, 15.0, 18.0, 30.0, 51.0, 79.0] {
-            check(&[margin, 0.0, -0.5], 0);
-            check(&[margin, 0.0, -0.5], 1);
+            check(&[margin, 0.0, -0.5], 0, 0.0);
+            check(&[margin, 0.0, -0.5], 1, 0.0);
         }
     }
 
@@ -150,10 +194,10 @@ mod tests {
         let (mut scratch, mut deltas) = ([0; 3], [0; 3]);
         for logits in [[i32::MAX, i32::MIN, 0], [0; 3], [i32::MIN; 3]] {
             for label in 0..4 {
-                let (loss, unit) = softmax_cross_entropy(&logits, label, &mut scratch, &mut deltas);
+                let (loss, unit) = softmax_cross_entropy(&logits, label.into(), &mut scratch, &mut deltas);
                 assert!(loss.sum().is_finite() && unit.is_finite() && unit >= 0.0);
             }
         }
-        assert_eq!(softmax_cross_entropy(&[5], 0, &mut scratch, &mut deltas[..1]).1, 0.0);
+        assert_eq!(softmax_cross_entropy(&[5], 0.into(), &mut scratch, &mut deltas[..1]).1, 0.0);
     }
 }

@@ -3,14 +3,14 @@
 use super::chain::Chain;
 use super::pass::Workspace;
 use super::plan::CompactPlan;
-use super::softmax::Losses;
-use super::weights::{Int8Layer, Velocity, Weights};
+use super::softmax::{Losses, SmoothLabel};
+use super::weights::{Velocity, Weights};
 use crate::memory::{ALIGNMENT, Region, TUNED_WORDS};
 use crate::optim::{BiasTreatment, Method, Optimizer, Recipe, RecipeError};
 use crate::pack::{CRC, Pack};
 use crate::random::Random;
 use crate::replay::{Policy, Replay};
-use crate::requant::{TunedTail, fold, packed_scales};
+use crate::requant::TunedTail;
 use crate::step::Phase;
 use crate::tail::{Loss, TailError};
 use crate::trunk;
@@ -99,7 +99,6 @@ fn check(recipe: &Recipe) -> Result<(), RecipeError> {
         only("store_perturbation of a compact tail", yes(recipe.store_perturbation), 0.0),
         only("Adam of a compact tail", yes(recipe.optimizer == Optimizer::Adam), 0.0),
         only("SAM-ON of a compact tail", yes(recipe.method == Method::SamOn), 0.0),
-        only("label_smoothing of a compact tail", recipe.label_smoothing, 0.0),
         only("element-wise bias of a compact tail", yes(recipe.bias == BiasTreatment::Elementwise), 0.0),
         only("keep_best of a compact tail", yes(recipe.keep_best), 0.0),
         only("sample_losses of a compact tail", yes(recipe.sample_losses), 0.0),
@@ -113,6 +112,8 @@ impl<'a> CompactTuner<'a> {
     /// # Errors
     /// The arena's size or alignment, a recipe with what [`crate::compact`] leaves out, or a pack whose tail is no chain
     /// of fully connected layers, or whose loss is not softmax cross-entropy.
+    // What it has on the stack is not there for as long as the caller lasts.
+    #[inline(never)]
     pub fn new(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
         check(&recipe)?;
         if pack.loss() != Loss::CrossEntropy {
@@ -152,12 +153,14 @@ impl<'a> CompactTuner<'a> {
             Policy::Oldest => Replay::new(latents, labels, length),
             Policy::Balanced => Replay::balanced(latents, labels, length, class_counts, recipe.seed),
         };
-        let mut tuner = Self {
+        let mut weights = Weights { high, low, biases, scales };
+        weights.load_packed(&chain, &pack);
+        Ok(Self {
             pack,
             chain,
             recipe,
             arena_bytes,
-            weights: Weights { high, low, biases, scales },
+            weights,
             velocity: Velocity { weights: velocity, biases: bias_velocity },
             tuned: TunedTail::new(tuned_words, tuned_weights),
             replay,
@@ -167,9 +170,7 @@ impl<'a> CompactTuner<'a> {
             scratch,
             run: None,
             macs: 0,
-        };
-        tuner.factory_reset();
-        Ok(tuner)
+        })
     }
 
     /// Back to the factory weights; the samples stay.
@@ -182,17 +183,7 @@ impl<'a> CompactTuner<'a> {
 
     /// Loads the weights of the packed tail.
     pub(super) fn load_factory(&mut self) {
-        for (layer, packed) in self.chain.layers().zip(self.pack.trained_layers()) {
-            let constants = &packed.operator.constants;
-            let from = Int8Layer {
-                weights: self.pack.int8(constants.weights, packed.weights()),
-                biases: self.pack.int32(constants.biases, packed.outputs),
-                scales: packed_scales(&self.pack, &packed),
-                input_scale: packed.input.scale,
-                fold: fold(&self.pack, &packed),
-            };
-            self.weights.load(layer, &from);
-        }
+        self.weights.load_packed(&self.chain, &self.pack);
     }
 
     /// Forgets the samples.
@@ -393,7 +384,7 @@ impl<'a> CompactTuner<'a> {
         let seed = run.pass();
         let Some(mut workspace) = Workspace::new(chain, scratch) else { return };
         let Some((latent, label)) = replay.get(slot) else { return };
-        let label = label.into();
+        let label = SmoothLabel { label: label.into(), smoothing: recipe.label_smoothing };
         load(pack, latent, workspace.features);
         let loss = chain.first_pass(weights, label, &mut workspace);
         run.losses.all.add(loss);

@@ -4,6 +4,8 @@ use super::chain::{Chain, Layer};
 use super::number::{Dither, Factor, Step};
 use super::rows::{self, split};
 use crate::optim::{BiasTreatment, Recipe};
+use crate::pack::Pack;
+use crate::requant::{fold, packed_scales};
 
 /// Scales of int8 weights below this are those of dead channels: their weights stay as they are.
 pub(super) const DEAD_SCALE: f32 = 1e-6;
@@ -68,6 +70,22 @@ impl Weights<'_> {
                 let unit = f64::from(from.input_scale) * f64::from(scale) / f64::from(layer.unit);
                 *place = crate::math::round_double(f64::from(bias) * unit) as i32;
             }
+        }
+    }
+
+    /// Loads the layers of a pack.
+    #[inline(never)] // what it has on the stack does not last as long as the caller
+    pub fn load_packed(&mut self, chain: &Chain, pack: &Pack) {
+        for (layer, packed) in chain.layers().zip(pack.trained_layers()) {
+            let constants = &packed.operator.constants;
+            let from = Int8Layer {
+                weights: pack.int8(constants.weights, packed.weights()),
+                biases: pack.int32(constants.biases, packed.outputs),
+                scales: packed_scales(pack, &packed),
+                input_scale: packed.input.scale,
+                fold: fold(pack, &packed),
+            };
+            self.load(layer, &from);
         }
     }
 

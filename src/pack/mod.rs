@@ -80,6 +80,8 @@ impl<'a> Pack<'a> {
     ///
     /// # Errors
     /// [`PackError`]; also where the pack has an operator that `operators` has not.
+    // What it has on the stack is not there for as long as the caller lasts.
+    #[inline(never)]
     pub fn with_operators(bytes: &'a [u8], operators: &'a Operators) -> Result<Self, PackError> {
         validate::envelope(bytes)?;
         // Bytes past the pack's own end may be another flash user's.

@@ -5,12 +5,12 @@ use crate::targets::{self, Kept};
 use crate::{Board, run};
 use flatmin::store::StoreError;
 use flatmin::wire::{self, Request, Response};
-use flatmin::{Progress, StepReport, Tuner, TunerError, Version, as_int8};
+use flatmin::{Progress, StepReport, TunerError, Tunes, Version, as_int8};
 
 /// Tuner and board, and what lasts from one request to the next.
 #[derive(Debug)]
-pub(crate) struct Application<'a, 'p, B> {
-    tuner: &'a mut Tuner<'p>,
+pub(crate) struct Application<'a, T, B> {
+    tuner: &'a mut T,
     board: &'a mut B,
     /// Number of the record that came into force last.
     sequence: Option<u32>,
@@ -19,22 +19,23 @@ pub(crate) struct Application<'a, 'p, B> {
 }
 
 const NO_STORE: Response = Response::Refused("this board has no store");
+const COMPACT: Response = Response::Refused("not with a compact tail");
 
-impl<'a, 'p, B: Board> Application<'a, 'p, B> {
-    pub fn new(tuner: &'a mut Tuner<'p>, board: &'a mut B) -> Self {
+impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
+    pub fn new(tuner: &'a mut T, board: &'a mut B) -> Self {
         let mut application = Self { tuner, board, sequence: None, label: None };
         application.restore();
         application
     }
 
-    pub fn tuner(&self) -> &Tuner<'p> {
+    pub fn tuner(&self) -> &T {
         self.tuner
     }
 
     /// Puts the newest whole record in force, else the factory tail.
     fn restore(&mut self) {
-        let Some((store, flash)) = self.board.store() else { return };
-        self.sequence = match self.tuner.restore(&store, flash) {
+        let (Some((store, flash)), Some(tuner)) = (self.board.store(), self.tuner.full()) else { return };
+        self.sequence = match tuner.restore(&store, flash) {
             Ok(recovery) => {
                 for (slot, state) in (0u8..).zip(recovery.slots()) {
                     info!("slot {=u8}: {}", slot, state);
@@ -43,7 +44,7 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
             }
             Err(error) => {
                 warn!("the store cannot be used, factory tail in force: {}", error);
-                self.tuner.factory_reset();
+                tuner.factory_reset();
                 None
             }
         };
@@ -115,12 +116,13 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
                     sharpness: means.sharpness,
                 }
             }
-            Request::Commit => match self.board.store() {
-                Some((store, flash)) => {
-                    self.sequence = Some(self.tuner.commit(&store, flash)?.sequence);
+            Request::Commit => match (self.board.store(), self.tuner.full()) {
+                (Some((store, flash)), Some(tuner)) => {
+                    self.sequence = Some(tuner.commit(&store, flash)?.sequence);
                     self.in_force(start)
                 }
-                None => NO_STORE,
+                (None, _) => NO_STORE,
+                _ => COMPACT,
             },
             Request::RollBack => self.roll_back(start)?,
             Request::FactoryReset => self.factory_reset(start)?,
@@ -136,18 +138,21 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
             },
             Request::Trace { first, input } => trace(self.tuner, first.into(), as_int8(input), part)?,
             Request::PullTail { offset } => {
-                let count = self.tuner.read_tail(size(offset), part)?;
-                let length = self.tuner.tail_bytes() as u32;
+                let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
+                let count = tuner.read_tail(size(offset), part)?;
+                let length = tuner.tail_bytes() as u32;
                 Response::Tail { length, bytes: part.get(..count).unwrap_or(&[]) }
             }
             Request::PushTail { offset, bytes } => {
-                self.tuner.write_tail(size(offset), bytes)?;
+                let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
+                tuner.write_tail(size(offset), bytes)?;
                 self.sequence = None;
                 self.done(start)
             }
             Request::AdoptTail { layers, crc32 } => {
+                let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
                 self.sequence = None;
-                self.tuner.adopt_tail(layers, crc32)?;
+                tuner.adopt_tail(layers, crc32)?;
                 self.in_force(start)
             }
             Request::Poll => self.poll(start)?,
@@ -155,10 +160,13 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
                 let acceptance = self.tuner.accept()?;
                 Response::Accepted { acceptance, ticks: self.ticks_since(start) }
             }
-            other => match run::carry_out(self.tuner, &other, part)? {
-                Some(response) => response,
-                None => self.done(start),
-            },
+            other => {
+                let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
+                match run::carry_out(tuner, &other, part)? {
+                    Some(response) => response,
+                    None => self.done(start),
+                }
+            }
         })
     }
 
@@ -231,7 +239,8 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
 
     fn roll_back(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
         let Some((store, flash)) = self.board.store() else { return Ok(NO_STORE) };
-        match self.tuner.roll_back(&store, flash) {
+        let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
+        match tuner.roll_back(&store, flash) {
             Ok(recovery) => self.sequence = recovery.in_force().map(|record| record.sequence),
             Err(error) => return Err(self.after(error)),
         }
@@ -239,13 +248,13 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
     }
 
     fn factory_reset(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
-        match self.board.store() {
-            Some((store, flash)) => {
-                if let Err(error) = self.tuner.factory_reset_stored(&store, flash) {
+        match (self.board.store(), self.tuner.full()) {
+            (Some((store, flash)), Some(tuner)) => {
+                if let Err(error) = tuner.factory_reset_stored(&store, flash) {
                     return Err(self.after(error));
                 }
             }
-            None => self.tuner.factory_reset(),
+            _ => self.tuner.factory_reset(),
         }
         self.sequence = None;
         Ok(self.in_force(start))
@@ -297,8 +306,8 @@ fn refusal(error: TunerError) -> Response<'static> {
 }
 
 /// All that is asked of a test sample, from one run of the trunk; `keep` holds a latent.
-fn judge(
-    tuner: &mut Tuner,
+fn judge<'p>(
+    tuner: &mut impl Tunes<'p>,
     label: u16,
     input: &[i8],
     keep: &mut [u8],
@@ -321,8 +330,8 @@ fn judge(
 }
 
 /// The checksums of the operators from `first` on, as many as `part` holds.
-fn trace<'r>(
-    tuner: &mut Tuner,
+fn trace<'r, 'p>(
+    tuner: &mut impl Tunes<'p>,
     first: usize,
     input: &[i8],
     part: &'r mut [u8],

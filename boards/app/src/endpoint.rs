@@ -3,7 +3,7 @@
 use crate::answer::Application;
 use crate::fmt::warn;
 use crate::{Board, Buffers};
-use flatmin::Tuner;
+use flatmin::Tunes;
 use flatmin::wire::{self, Request, Response, TAIL_PART_BYTES, WireError};
 
 /// Bytes of a framed [`Response::Damaged`].
@@ -11,8 +11,8 @@ const DAMAGED_BYTES: usize = 16;
 
 /// Keeps the rules of [`wire`].
 #[derive(Debug)]
-pub struct Endpoint<'a, 'p, B> {
-    application: Application<'a, 'p, B>,
+pub struct Endpoint<'a, T, B> {
+    application: Application<'a, T, B>,
     buffers: Buffers<'a>,
     /// Bytes of the frame that is coming in; beyond the buffer, they are counted alone.
     length: usize,
@@ -21,16 +21,16 @@ pub struct Endpoint<'a, 'p, B> {
     damaged: [u8; DAMAGED_BYTES],
 }
 
-impl<'a, 'p, B: Board> Endpoint<'a, 'p, B> {
+impl<'a, 'p, T: Tunes<'p>, B: Board> Endpoint<'a, T, B> {
     /// An endpoint in front of `tuner`, with the newest whole tail of the board's store in force. The log says which,
     /// and of each slot why.
-    pub fn new(tuner: &'a mut Tuner<'p>, board: &'a mut B, buffers: Buffers<'a>) -> Self {
+    pub fn new(tuner: &'a mut T, board: &'a mut B, buffers: Buffers<'a>) -> Self {
         let application = Application::new(tuner, board);
         Self { application, buffers, length: 0, answered: None, damaged: [0; DAMAGED_BYTES] }
     }
 
     /// The tuner behind it.
-    pub fn tuner(&self) -> &Tuner<'p> {
+    pub fn tuner(&self) -> &T {
         self.application.tuner()
     }
 

@@ -18,17 +18,18 @@ mod targets;
 
 pub use board::{ActiveLow, Board, Clock, Hardware, NoFlash, NoPin};
 pub use endpoint::Endpoint;
-pub use ram::{Buffers, FIXED_BYTES, RamBudget, STACK_BYTES, link_bytes};
+pub use ram::{ArenaPlan, Buffers, COMPACT_STACK_BYTES, FIXED_BYTES, RamBudget, STACK_BYTES, link_bytes};
 
 use embedded_io::{Read, Write};
-use flatmin::Tuner;
+use flatmin::Tunes;
 
 /// Restores what the board's store holds, then answers requests until the link ends.
 ///
 /// # Errors
 /// Those of the link.
-pub fn serve<L: Read + Write>(
-    tuner: &mut Tuner,
+#[inline(never)] // else on top of what making the tuner takes
+pub fn serve<'p, L: Read + Write>(
+    tuner: &mut impl Tunes<'p>,
     link: &mut L,
     board: &mut impl Board,
     buffers: Buffers,

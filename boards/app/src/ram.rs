@@ -1,12 +1,16 @@
 //! The RAM of a firmware by purpose, known when it is compiled: what `flatmin inspect` announces is what the
 //! firmware's buffers are sized by.
 
-use flatmin::{MemoryPlan, Recipe, Sizes, wire};
+use flatmin::{CompactPlan, MemoryPlan, Recipe, Sizes, wire};
 
 /// Stack that the firmware is allowed, in bytes: the most that was measured on an emulated board (8,936, on the
 /// STM32F405 with its store; 7,704 on the mps2-an386), and a seventh more; nearly half are the buffers of a
 /// convolution. It hardly depends on the network: what does lies in the arena.
 pub const STACK_BYTES: usize = 10 * 1024;
+
+/// The same with a compact tail on a core without the DSP extension, whose convolution has fewer buffers: 5,520 were
+/// measured on the microbit, and it is all that it has.
+pub const COMPACT_STACK_BYTES: usize = 5632;
 
 /// What is left, in bytes: the board's own statics and the logger's, and alignment between the buffers.
 pub const FIXED_BYTES: usize = 256;
@@ -26,10 +30,10 @@ pub const FIXED_BYTES: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RamBudget {
     /// The arena's plan.
-    pub arena: MemoryPlan,
+    pub arena: ArenaPlan,
     /// Buffers for frames.
     pub link: usize,
-    /// [`STACK_BYTES`].
+    /// [`STACK_BYTES`], or [`COMPACT_STACK_BYTES`].
     pub stack: usize,
     /// [`FIXED_BYTES`].
     pub fixed: usize,
@@ -39,11 +43,17 @@ impl RamBudget {
     /// The budget of a network that is tuned with this recipe.
     pub const fn new(sizes: &Sizes, recipe: &Recipe) -> Self {
         Self {
-            arena: MemoryPlan::new(sizes, recipe),
+            arena: ArenaPlan::Full(MemoryPlan::new(sizes, recipe)),
             link: link_bytes(sizes),
             stack: STACK_BYTES,
             fixed: FIXED_BYTES,
         }
+    }
+
+    /// The budget of a network whose tail is tuned in few bytes, on a core of `stack` bytes of stack.
+    pub const fn compact(sizes: &Sizes, recipe: &Recipe, stack: usize) -> Self {
+        let arena = ArenaPlan::Compact(CompactPlan::new(sizes, recipe));
+        Self { arena, stack, ..Self::new(sizes, recipe) }
     }
 
     /// All of it.
@@ -54,7 +64,35 @@ impl RamBudget {
     /// The arena's parts, then the rest; they add up to [`Self::total_bytes`].
     pub fn by_purpose(&self) -> impl Iterator<Item = (&'static str, usize)> {
         let own = [("link frames", self.link), ("stack", self.stack), ("statics", self.fixed)];
-        self.arena.by_purpose().into_iter().chain(own)
+        self.arena.by_purpose().chain(own)
+    }
+}
+
+/// The plan of either tuner's arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArenaPlan {
+    /// Of a `flatmin::Tuner`.
+    Full(MemoryPlan),
+    /// Of a `flatmin::CompactTuner`.
+    Compact(CompactPlan),
+}
+
+impl ArenaPlan {
+    /// Size of the arena.
+    pub const fn total_bytes(&self) -> usize {
+        match self {
+            Self::Full(plan) => plan.total_bytes(),
+            Self::Compact(plan) => plan.total_bytes(),
+        }
+    }
+
+    /// The arena's bytes by purpose.
+    pub fn by_purpose(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let (full, compact) = match self {
+            Self::Full(plan) => (Some(plan.by_purpose()), None),
+            Self::Compact(plan) => (None, Some(plan.by_purpose())),
+        };
+        full.into_iter().flatten().chain(compact.into_iter().flatten())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The application with its model and its memory: what every board's crate runs.
 //!
+//! With the environment variable `FLATMIN_COMPACT` the tail is tuned in few bytes, by a `CompactTuner`.
+//!
 //! The model is the pack that the environment variable `FLATMIN_PACK` names when the firmware is compiled; the bundled
 //! one without it. Arena and link buffers are statics of exactly the size that it takes.
 
@@ -13,8 +15,12 @@ pub mod stack;
 
 use embedded_io::{Read, Write};
 use embedded_storage::nor_flash::NorFlash;
+#[cfg(compact)]
+use flatmin::CompactTuner as OwnTuner;
+#[cfg(not(compact))]
+use flatmin::Tuner as OwnTuner;
 use flatmin::store::Contents;
-use flatmin::{Arena, Operators, Pack, PackError, Recipe, Sizes, Tuner, TunerError};
+use flatmin::{Arena, Operators, Pack, PackError, Recipe, Sizes, TunerError};
 use flatmin_app::{Board, Buffers, link_bytes};
 use static_cell::ConstStaticCell;
 
@@ -26,7 +32,11 @@ pub const SIZES: Sizes = Sizes::of(PACK);
 /// What decides the arena's size; the rest of a recipe comes over the link.
 pub const RECIPE: Recipe = include!(concat!(env!("OUT_DIR"), "/recipe.rs"));
 
-static ARENA: ConstStaticCell<Arena<{ SIZES.train_bytes(&RECIPE) }>> = ConstStaticCell::new(Arena::new());
+/// Bytes of the tuner's arena.
+const ARENA_BYTES: usize =
+    if cfg!(compact) { SIZES.compact_bytes(&RECIPE) } else { SIZES.train_bytes(&RECIPE) };
+
+static ARENA: ConstStaticCell<Arena<ARENA_BYTES>> = ConstStaticCell::new(Arena::new());
 static LINK: ConstStaticCell<[u8; link_bytes(&SIZES)]> = ConstStaticCell::new([0; link_bytes(&SIZES)]);
 
 /// Why [`run`] has returned.
@@ -62,12 +72,14 @@ pub fn run<L: Read + Write>(link: &mut L, board: &mut impl Board) -> Stopped<L::
         Err(error) => return Stopped::Pack(error),
     };
     let (Some(arena), Some(memory)) = (ARENA.try_take(), LINK.try_take()) else { return Stopped::Twice };
-    let mut tuner = match Tuner::new(pack, RECIPE, arena.bytes()) {
+    let mut tuner = OwnTuner::new(pack, RECIPE, arena.bytes());
+    // Used where it is: a second one would not fit on a small board's stack.
+    let tuner = match &mut tuner {
         Ok(tuner) => tuner,
-        Err(error) => return Stopped::Tuner(error),
+        Err(error) => return Stopped::Tuner(*error),
     };
     let Some(buffers) = Buffers::new(&SIZES, memory) else { return Stopped::Twice };
-    match flatmin_app::serve(&mut tuner, link, board, buffers) {
+    match flatmin_app::serve(tuner, link, board, buffers) {
         Ok(()) => Stopped::Ended,
         Err(error) => Stopped::Link(error),
     }

@@ -1,4 +1,4 @@
-//! flatmin on Arm's MPS boards in QEMU: the application over the first UART, logs by semihosting.
+//! flatmin on Arm's MPS boards and the micro:bit in QEMU: the application over the first UART, logs by semihosting.
 
 #![no_std]
 #![no_main]
@@ -6,6 +6,10 @@
 
 #[allow(unsafe_code)] // a handler for faults is declared so
 mod fault;
+#[cfg(nrf51)]
+#[allow(unsafe_code)] // registers
+mod nrf51;
+#[cfg(not(nrf51))]
 #[allow(unsafe_code)] // registers
 mod uart;
 
@@ -16,6 +20,9 @@ use defmt_semihosting as _;
 use flatmin_app::Hardware;
 use flatmin_firmware::{run, stack};
 use flatmin_systick::SysTick;
+#[cfg(nrf51)]
+use nrf51::Uart;
+#[cfg(not(nrf51))]
 use uart::Uart;
 
 /// The board's name, the address of its first UART, ticks a second of its processor: from the build script.

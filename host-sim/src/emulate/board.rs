@@ -1,6 +1,9 @@
 //! The boards that can be emulated.
 
+use crate::tuning::Tail;
 use anyhow::{Result, bail};
+use flatmin::{Recipe, Sizes};
+use flatmin_app::{COMPACT_STACK_BYTES, RamBudget, STACK_BYTES};
 
 /// A board that QEMU emulates and a crate in `boards` runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +33,11 @@ pub struct Board {
 }
 
 const ARM_M4F: &str = "thumbv7em-none-eabihf";
+const ARM_V6M: &str = "thumbv6m-none-eabi";
 const ARM_V8M: &str = "thumbv8m.main-none-eabihf";
 
 /// All of them: a board that is added here and has its crate in `boards` can be emulated.
-pub const BOARDS: [Board; 7] = [
+pub const BOARDS: [Board; 9] = [
     Board {
         name: "mps2-an386",
         processor: "Cortex-M4F",
@@ -86,6 +90,33 @@ pub const BOARDS: [Board; 7] = [
         other_ports: 0,
         hertz: None,
     },
+    Board {
+        name: "microbit",
+        processor: "Cortex-M0, nRF51822",
+        package: "qemu-cortex-m",
+        target: ARM_V6M,
+        cpu: "cortex-m0",
+        qemu: &["qemu-system-arm", "microbit"],
+        flash_bytes: 0,
+        ram_bytes: 16 << 10,
+        stack_apart: false,
+        other_ports: 0,
+        hertz: None,
+    },
+    // The code of a Cortex-M0+ runs on an M4, too, instruction by instruction.
+    Board {
+        name: "mps2-an386-m0plus",
+        processor: "Cortex-M0+'s code on a Cortex-M4F",
+        package: "qemu-cortex-m",
+        target: ARM_V6M,
+        cpu: "cortex-m0plus",
+        qemu: &["qemu-system-arm", "mps2-an386"],
+        flash_bytes: 0,
+        ram_bytes: 4 << 20,
+        stack_apart: false,
+        other_ports: 0,
+        hertz: None,
+    },
     // The very executable that a board of this name is flashed with. QEMU lets the core run at 168 MHz.
     Board {
         name: "netduinoplus2",
@@ -130,6 +161,15 @@ pub const BOARDS: [Board; 7] = [
 ];
 
 impl Board {
+    /// The RAM by purpose of a firmware that tunes with `tail`.
+    pub fn budget(&self, tail: Tail, sizes: &Sizes, recipe: &Recipe) -> RamBudget {
+        let stack = if self.target == ARM_V6M { COMPACT_STACK_BYTES } else { STACK_BYTES };
+        match tail {
+            Tail::Full => RamBudget::new(sizes, recipe),
+            Tail::Compact => RamBudget::compact(sizes, recipe, stack),
+        }
+    }
+
     /// QEMU's `-icount shift=` and what it makes of an instruction: 2^shift nanoseconds.
     pub(super) const ICOUNT_SHIFT: u32 = 6;
 

@@ -1,6 +1,7 @@
 //! A firmware, built around a pack: the executable and what the linker says about it.
 
 use super::Board;
+use crate::tuning::Tail;
 use anyhow::{Context, Result, bail};
 use flatmin::Recipe;
 use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
@@ -25,13 +26,23 @@ impl Image {
     /// # Errors
     /// A missing target, or what the compiler says.
     pub fn build(board: Board, pack: &[u8], recipe: &Recipe) -> Result<Self> {
+        Self::build_as(Tail::Full, board, pack, recipe)
+    }
+
+    /// The same for the tuner asked for.
+    ///
+    /// # Errors
+    /// A missing target, or what the compiler says.
+    pub fn build_as(tail: Tail, board: Board, pack: &[u8], recipe: &Recipe) -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("host-sim lies in the checkout")?;
         let target_folder = root.join("target/firmware");
         std::fs::create_dir_all(&target_folder)?;
         let (capacity, batch) = (recipe.replay_capacity, recipe.sharpness_batch);
         let best = u16::from(recipe.keep_best);
         // Runs at the same time do not meet in a file unless it is the same.
-        let name = format!("{}-{:08x}-{capacity}-{batch}-{best}", board.name, flatmin::crc32(pack));
+        let kind = if tail == Tail::Compact { "-compact" } else { "" };
+        let crc32 = flatmin::crc32(pack);
+        let name = format!("{}-{crc32:08x}-{capacity}-{batch}-{best}{kind}", board.name);
         let pack_path = target_folder.join(&name).with_extension("pack");
         if std::fs::read(&pack_path).ok().as_deref() != Some(pack) {
             std::fs::write(&pack_path, pack)?;
@@ -41,8 +52,13 @@ impl Image {
             cargo.arg(toolchain);
         }
         // The host's own flags and toolchain must not reach the firmware.
-        for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "RUSTC"] {
+        for variable in
+            ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "FLATMIN_COMPACT"]
+        {
             cargo.env_remove(variable);
+        }
+        if tail == Tail::Compact {
+            cargo.env("FLATMIN_COMPACT", "1");
         }
         if !board.cpu.is_empty() {
             cargo.env("CARGO_ENCODED_RUSTFLAGS", format!("-Ctarget-cpu={}", board.cpu));

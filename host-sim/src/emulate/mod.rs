@@ -22,7 +22,7 @@ use crate::device::{self, Progress};
 use crate::model::Model;
 use crate::packer::{PackFile, TailPlan};
 use crate::report::TuningRun;
-use crate::tuning::{Subject, sized};
+use crate::tuning::{Subject, Tail, sized};
 use anyhow::{Context, Result, ensure};
 use flatmin::Recipe;
 use flatmin_app::RamBudget;
@@ -31,6 +31,7 @@ use flatmin_app::RamBudget;
 #[derive(Debug)]
 pub struct Firmware {
     image: Image,
+    tail: Tail,
     pack: PackFile,
     log: LogSink,
 }
@@ -48,18 +49,33 @@ impl Firmware {
         recipe: &Recipe,
         log: LogSink,
     ) -> Result<Self> {
+        Self::build_as(Tail::Full, board, model, tail, recipe, log)
+    }
+
+    /// The same for the tuner asked for.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn build_as(
+        kind: Tail,
+        board: &str,
+        model: &Model,
+        tail: impl Into<TailPlan>,
+        recipe: &Recipe,
+        log: LogSink,
+    ) -> Result<Self> {
         let board = Board::named(board)?;
         let pack = model.pack(tail)?;
-        let budget = RamBudget::new(&pack.pack().sizes(), recipe);
+        let budget = board.budget(kind, &pack.pack().sizes(), recipe);
         let needed = budget.total_bytes() - if board.stack_apart { budget.stack } else { 0 };
         ensure!(
             needed <= board.ram_bytes,
-            "{} samples take {needed} bytes of RAM, {} has {}: take fewer samples or layers",
+            "{} samples take {needed} bytes of RAM, {} has {}: take fewer samples or layers, or --compact",
             recipe.replay_capacity,
             board.name,
             board.ram_bytes
         );
-        Ok(Self { image: Image::build(board, pack.bytes(), recipe)?, pack, log })
+        Ok(Self { image: Image::build_as(kind, board, pack.bytes(), recipe)?, tail: kind, pack, log })
     }
 
     /// The executable.
@@ -84,10 +100,13 @@ impl Firmware {
                 epoch_done();
             }
         })?;
-        let budget = RamBudget::new(&self.pack.pack().sizes(), &recipe);
+        let sizes = self.pack.pack().sizes();
+        let budget = self.image.board.budget(self.tail, &sizes, &recipe);
         let hertz = self.image.board.hertz.unwrap_or(measured.hertz);
         let instructions = |ticks: Option<u64>| ticks.map(|ticks| Board::instructions(ticks, hertz));
         Ok(TuningRun {
+            memory: self.tail.memory(&sizes, &recipe),
+            train_ram_bytes: budget.arena.total_bytes(),
             ram: self.ram(&budget, measured.stack_bytes)?,
             ram_announced_bytes: Some(budget.total_bytes()),
             instructions: instructions(Some(measured.ticks)),
@@ -103,7 +122,7 @@ impl Firmware {
         let statics = (linked.checked_sub(budget.arena.total_bytes() + budget.link))
             .with_context(|| format!("the firmware has {linked} bytes of statics, fewer than its buffers"))?;
         let own = [("link frames", budget.link), ("stack, measured", stack), ("other statics", statics)];
-        let all = budget.arena.by_purpose().into_iter().chain(own);
+        let all = budget.arena.by_purpose().chain(own);
         Ok(all.map(|(purpose, bytes)| (purpose.to_owned(), bytes)).collect())
     }
 }
