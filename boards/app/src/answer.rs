@@ -72,10 +72,14 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
                 self.done(start)
             }
             Request::ObserveTarget { target, anomalous, input } => {
-                targets::observe(self.tuner, target, anomalous, input)?;
+                let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
+                targets::observe(tuner, target, anomalous, input)?;
                 self.done(start)
             }
-            Request::JudgeTarget { target, input } => targets::judge(self.tuner, target, input)?,
+            Request::JudgeTarget { target, input } => match self.tuner.full() {
+                Some(tuner) => targets::judge(tuner, target, input)?,
+                None => COMPACT,
+            },
             Request::Start(recipe) => {
                 self.tuner.start(recipe)?;
                 self.done(start)

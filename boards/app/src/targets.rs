@@ -1,7 +1,7 @@
 //! Requests about samples with targets, and what an output stands for.
 
 use flatmin::wire::Response;
-use flatmin::{Tuner, TunerError, Version, as_int8, tail::Loss};
+use flatmin::{Tuner, TunerError, Tunes, Version, as_int8, tail::Loss};
 
 /// Keeps a sample with its target, or with itself as such.
 pub(crate) fn observe(
@@ -50,9 +50,11 @@ impl Kept {
     }
 
     /// The label that it stands for, and its largest value. Longer ones are those of classes.
-    pub fn answer(&self, tuner: &Tuner, version: Version) -> (u16, i8) {
+    pub fn answer<'p>(&self, tuner: &mut impl Tunes<'p>, version: Version) -> (u16, i8) {
         let (class, value) = self.largest;
-        let label = self.values.get(..self.length).map(|values| tuner.answer(values, version));
+        // A compact tail's outputs are classes.
+        let values = self.values.get(..self.length);
+        let label = values.zip(tuner.full()).map(|(values, tuner)| tuner.answer(values, version));
         // A label has 16 bits.
         (label.map_or(class, |label| label as u16), value)
     }
