@@ -26,7 +26,7 @@ pub fn packs(bytes: &[u8]) -> impl Iterator<Item = Pack<'_>> {
 
 /// The recipe of a method's step.
 pub fn recipe(method: Method) -> Recipe {
-    Recipe { method, momentum: 0.9, weight_decay: 0.0, ..Recipe::DEFAULT }
+    Recipe { method, momentum: 0.9, weight_decay: 0.0, label_smoothing: 0.0, ..Recipe::DEFAULT }
 }
 
 /// One step of one sample; ticks, and the CRC-32 of weights and velocity.

@@ -165,7 +165,8 @@ impl Tracer {
             let line = line?;
             let Some(address) = address(&line) else { continue };
             if self.clock.contains(&address) {
-                if !in_clock {
+                // An interrupt's end may lead back into it: that is no second reading.
+                if !in_clock && address == self.clock.start {
                     stretches.push(cost);
                 }
                 (cost, in_clock, before) = (Cost::default(), true, None);
