@@ -20,6 +20,7 @@ use crate::tuning::tuner_arena;
 use anyhow::{Context, Result, bail, ensure};
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::store::{Contents, Description, Store};
+use flatmin::tail::Loss;
 use flatmin::{Recipe, Tuner, crc32};
 
 /// First bytes of every delta.
@@ -52,7 +53,12 @@ fn read_tail(tuner: &Tuner, length: usize) -> Result<Vec<u8>> {
 
 fn reference(pack: &PackFile) -> Result<Vec<u8>> {
     with_tuner(pack, |tuner| {
-        tuner.observe(&vec![0; pack.pack().sizes().input_length], 0)?;
+        let (sizes, loss) = (pack.pack().sizes(), pack.pack().loss());
+        let zeros = vec![0; sizes.input_length];
+        match loss {
+            Loss::SquaredError => tuner.observe_target(&zeros, &vec![0; sizes.output_length])?,
+            _ => tuner.observe(&zeros, 0)?,
+        }
         tuner.requantize()?;
         read_tail(tuner, payload_bytes(pack))
     })

@@ -63,7 +63,15 @@ fn convolutions_are_exported_too_and_frozen_weights_stay() {
 }
 
 fn exports(subject: &Subject, factory: &Graph, plan: TailPlan) {
-    let recipe = Recipe { method: Method::Sam, rho: 0.02, epochs: 2, ..Recipe::DEFAULT };
+    // A step that is felt by every layer's int8 weights.
+    let recipe = Recipe {
+        method: Method::Sam,
+        rho: 0.02,
+        learning_rate: 0.005,
+        label_smoothing: 0.0,
+        epochs: 2,
+        ..Recipe::DEFAULT
+    };
     let tuned = export(subject, &plan, recipe, || ()).unwrap();
     assert_eq!(tuned.checked, subject.test.len());
     let graph = tflite::read(&tuned.bytes).unwrap();

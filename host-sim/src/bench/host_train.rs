@@ -39,7 +39,8 @@ const CASES: [(&str, &[usize], usize); 2] =
 
 /// Name, which of PyTorch's it stands beside, and recipe.
 fn methods(batch: usize) -> Result<[(&'static str, &'static str, Recipe); 4]> {
-    let plain = Recipe { momentum: 0.9, weight_decay: 0.0, label_smoothing: 0.0, rho: 0.05, ..Recipe::DEFAULT };
+    let plain =
+        Recipe { momentum: 0.9, weight_decay: 0.0, label_smoothing: 0.0, rho: 0.05, ..Recipe::DEFAULT };
     let sam = Recipe { method: Method::Sam, ..plain };
     let together = Recipe { sharpness_batch: u16::try_from(batch)?, ..sam };
     Ok([
