@@ -30,10 +30,14 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
         self.tuner
     }
 
+    pub fn feed(&mut self) {
+        self.board.feed();
+    }
+
     /// Puts the newest whole record in force, else the factory tail.
     fn restore(&mut self) {
-        let Some((store, flash)) = self.board.store() else { return };
-        self.sequence = match self.tuner.restore(&store, flash) {
+        let Some((store, mut flash)) = self.board.store() else { return };
+        self.sequence = match self.tuner.restore(&store, &mut flash) {
             Ok(recovery) => {
                 for (slot, state) in (0u8..).zip(recovery.slots()) {
                     info!("slot {=u8}: {}", slot, state);
@@ -106,25 +110,10 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
                     sharpness: means.sharpness,
                 }
             }
-            Request::Commit => match self.board.store() {
-                Some((store, flash)) => {
-                    self.sequence = Some(self.tuner.commit(&store, flash)?.sequence);
-                    self.in_force(start)
-                }
-                None => NO_STORE,
-            },
+            Request::Commit => self.commit(start)?,
             Request::RollBack => self.roll_back(start)?,
             Request::FactoryReset => self.factory_reset(start)?,
-            Request::Slot(slot) => match self.board.store() {
-                Some((store, flash)) => {
-                    let found = store.recover(flash, self.tuner.pack().crc32())?;
-                    match found.slots().get(usize::from(slot)) {
-                        Some(state) => Response::Slot(*state),
-                        None => Response::Refused("the store has no such slot"),
-                    }
-                }
-                None => NO_STORE,
-            },
+            Request::Slot(slot) => self.slot(slot.into())?,
             Request::Trace { first, input } => trace(self.tuner, first.into(), as_int8(input), part)?,
             Request::PullTail { offset } => {
                 let count = self.tuner.read_tail(size(offset), part)?;
@@ -205,26 +194,43 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
         Ok(Response::Classified { class, output, tuned, kept, ticks: self.ticks_since(start) })
     }
 
+    fn commit(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
+        let Some((store, mut flash)) = self.board.store() else { return Ok(NO_STORE) };
+        let record = self.tuner.commit(&store, &mut flash)?;
+        drop(flash);
+        self.sequence = Some(record.sequence);
+        Ok(self.in_force(start))
+    }
+
     fn roll_back(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
-        let Some((store, flash)) = self.board.store() else { return Ok(NO_STORE) };
-        match self.tuner.roll_back(&store, flash) {
-            Ok(recovery) => self.sequence = recovery.in_force().map(|record| record.sequence),
-            Err(error) => return Err(self.after(error)),
-        }
+        let Some((store, mut flash)) = self.board.store() else { return Ok(NO_STORE) };
+        let outcome = self.tuner.roll_back(&store, &mut flash);
+        drop(flash);
+        let recovery = outcome.map_err(|error| self.after(error))?;
+        self.sequence = recovery.in_force().map(|record| record.sequence);
         Ok(self.in_force(start))
     }
 
     fn factory_reset(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
-        match self.board.store() {
-            Some((store, flash)) => {
-                if let Err(error) = self.tuner.factory_reset_stored(&store, flash) {
-                    return Err(self.after(error));
-                }
+        let outcome = match self.board.store() {
+            Some((store, mut flash)) => self.tuner.factory_reset_stored(&store, &mut flash),
+            None => {
+                self.tuner.factory_reset();
+                Ok(())
             }
-            None => self.tuner.factory_reset(),
-        }
+        };
+        outcome.map_err(|error| self.after(error))?;
         self.sequence = None;
         Ok(self.in_force(start))
+    }
+
+    fn slot(&mut self, slot: usize) -> Result<Response<'static>, TunerError> {
+        let Some((store, mut flash)) = self.board.store() else { return Ok(NO_STORE) };
+        let found = store.recover(&mut flash, self.tuner.pack().crc32())?;
+        Ok(found
+            .slots()
+            .get(slot)
+            .map_or(Response::Refused("the store has no such slot"), |state| Response::Slot(*state)))
     }
 
     /// After a failure in the middle of a change the store decides what is in force.

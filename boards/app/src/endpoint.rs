@@ -34,6 +34,11 @@ impl<'a, 'p, B: Board> Endpoint<'a, 'p, B> {
         self.application.tuner()
     }
 
+    /// Feeds the board's watchdog.
+    pub fn feed(&mut self) {
+        self.application.feed();
+    }
+
     /// Takes a byte from the line; returns what is to be sent, if anything.
     pub fn take(&mut self, byte: u8) -> Option<&[u8]> {
         if let Some(place) = self.buffers.request.get_mut(self.length) {

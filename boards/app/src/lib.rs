@@ -8,21 +8,25 @@
 mod answer;
 mod board;
 mod endpoint;
+mod fed;
 mod fmt;
 mod ram;
+mod serial;
 
 pub use board::{ActiveLow, Board, Clock, Hardware, NoFlash, NoPin};
 pub use endpoint::Endpoint;
 pub use ram::{Buffers, FIXED_BYTES, RamBudget, STACK_BYTES, link_bytes};
+pub use serial::Serial;
 
-use embedded_io::{Read, Write};
+use embedded_io::{Read, ReadReady, Write};
 use flatmin::Tuner;
 
-/// Restores what the board's store holds, then answers requests until the link ends.
+/// Restores what the board's store holds, then answers requests until the link ends. While a byte is waited for, the
+/// board's watchdog is fed.
 ///
 /// # Errors
 /// Those of the link.
-pub fn serve<L: Read + Write>(
+pub fn serve<L: Read + ReadReady + Write>(
     tuner: &mut Tuner,
     link: &mut L,
     board: &mut impl Board,
@@ -31,6 +35,10 @@ pub fn serve<L: Read + Write>(
     fmt::info!("ready: pack {=u32:#010x}, arena of {} bytes", tuner.pack().crc32(), tuner.arena_bytes());
     let mut endpoint = Endpoint::new(tuner, board, buffers);
     loop {
+        endpoint.feed();
+        if !link.read_ready()? {
+            continue;
+        }
         let mut byte = [0];
         if link.read(&mut byte)? == 0 {
             return Ok(());

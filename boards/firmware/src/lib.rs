@@ -9,7 +9,7 @@
 #[allow(unsafe_code)] // the linker's symbols
 pub mod stack;
 
-use embedded_io::{Read, Write};
+use embedded_io::{Error, ErrorKind, Read, ReadReady, Write};
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::store::Contents;
 use flatmin::{Arena, Operators, Pack, PackError, Recipe, Sizes, Tuner, TunerError};
@@ -30,7 +30,7 @@ static LINK: ConstStaticCell<[u8; link_bytes(&SIZES)]> = ConstStaticCell::new([0
 /// Why [`run`] has returned.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Stopped<E> {
+pub enum Stopped {
     /// The pack that the firmware was built with is damaged.
     #[error("the pack: {0}")]
     Pack(PackError),
@@ -39,7 +39,7 @@ pub enum Stopped<E> {
     Tuner(TunerError),
     /// The link reported an error.
     #[error("the link: {0}")]
-    Link(E),
+    Link(ErrorKind),
     /// The link has ended.
     #[error("the link has ended")]
     Ended,
@@ -54,7 +54,7 @@ pub const fn slot_bytes<F: NorFlash>() -> u32 {
 }
 
 /// Runs the application over `link` for as long as that lasts.
-pub fn run<L: Read + Write>(link: &mut L, board: &mut impl Board) -> Stopped<L::Error> {
+pub fn run<L: Read + ReadReady + Write>(link: &mut L, board: &mut impl Board) -> Stopped {
     let pack = match Pack::with_operators(PACK, &OPERATORS) {
         Ok(pack) => pack,
         Err(error) => return Stopped::Pack(error),
@@ -67,6 +67,6 @@ pub fn run<L: Read + Write>(link: &mut L, board: &mut impl Board) -> Stopped<L::
     let Some(buffers) = Buffers::new(&SIZES, memory) else { return Stopped::Twice };
     match flatmin_app::serve(&mut tuner, link, board, buffers) {
         Ok(()) => Stopped::Ended,
-        Err(error) => Stopped::Link(error),
+        Err(error) => Stopped::Link(error.kind()),
     }
 }

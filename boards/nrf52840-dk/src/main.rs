@@ -14,8 +14,9 @@ use embassy_nrf::config::{Config, HfclkSource};
 use embassy_nrf::gpio::{Input, Level, Output, OutputDrive, Pull};
 use embassy_nrf::nvmc::Nvmc;
 use embassy_nrf::uarte::{self, Baudrate};
+use embassy_nrf::wdt::{self, HaltConfig, Watchdog};
 use embassy_nrf::{bind_interrupts, peripherals};
-use embedded_io::{ErrorType, Read, Write};
+use embedded_io::{ErrorType, Read, ReadReady, Write};
 use flatmin::store::Store;
 use flatmin_app::{ActiveLow, Hardware};
 use flatmin_firmware::{run, slot_bytes, stack};
@@ -29,6 +30,9 @@ bind_interrupts!(struct Interrupts {
 
 const STORE: Store = Store::new(512 << 10, slot_bytes::<Nvmc>(), 2);
 
+/// The watchdog's period in ticks of 32,768 Hz: 4 s.
+const WATCHDOG_TICKS: u32 = 4 << 15;
+
 /// What comes while a request is carried out.
 static INCOMING: ConstStaticCell<[u8; 64]> = ConstStaticCell::new([0; 64]);
 static OUTGOING: ConstStaticCell<[u8; 64]> = ConstStaticCell::new([0; 64]);
@@ -38,6 +42,12 @@ struct Link(BufferedUarte<'static>);
 
 impl ErrorType for Link {
     type Error = Error;
+}
+
+impl ReadReady for Link {
+    fn read_ready(&mut self) -> Result<bool, Error> {
+        embedded_io_async::ReadReady::read_ready(&mut self.0)
+    }
 }
 
 impl Read for Link {
@@ -83,14 +93,21 @@ fn main() -> ! {
             INCOMING.take(),
             OUTGOING.take(),
         );
+        let mut period = wdt::Config::default();
+        period.timeout_ticks = WATCHDOG_TICKS;
+        period.action_during_debug_halt = HaltConfig::Pause;
+        // It refuses while one of another period runs, which a reset of the debugger does not stop: that is not fed, and
+        // ends with a reset that stops it.
+        let mut watchdog = Watchdog::try_new::<_, 1>(chip.WDT, period).ok().map(|(_, [handle])| handle);
         let mut board = Hardware::new("nrf52840-dk", SysTick::new(core.SYST, 64_000_000))
             .with_stack(stack::high_water_bytes)
             .with_store(STORE, Nvmc::new(chip.NVMC))
             .with_led(ActiveLow(Output::new(chip.P0_13, Level::High, OutputDrive::Standard)))
-            .with_button(ActiveLow(Input::new(chip.P0_11, Pull::Up)));
+            .with_button(ActiveLow(Input::new(chip.P0_11, Pull::Up)))
+            .with_watchdog(|| watchdog.iter_mut().for_each(|handle| handle.pet()));
         let _why = run(&mut Link(uart), &mut board);
         #[cfg(feature = "defmt")]
-        defmt::error!("cannot go on: {}", defmt::Debug2Format(&_why));
+        defmt::error!("cannot go on: {}", _why);
     }
     loop {
         cortex_m::asm::wfi();
