@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use flatmin::{Method, Recipe};
 use host_sim::experiments::Experiment;
 use host_sim::experiments::ledger::Shard;
+use host_sim::new_board::Memory;
 use host_sim::packer::{TailPlan, Trains};
 use host_sim::tuning::Subject;
 use host_sim::wearers::WEARERS;
@@ -88,6 +89,33 @@ pub enum Command {
         flatmin device --qemu riscv32-virt --flash pflash.bin tune --commit --wearer 3\n  \
         flatmin device --tcp localhost:4000 backup -o tail.bin")]
     Device(DeviceArguments),
+    /// Begin a further board: a crate that builds and runs, with TO DO where the chip's drivers go
+    #[command(
+        after_help = "Example: flatmin new-board nucleo-l476rg --chip STM32L476RGTx --flash 0x08000000:1M \
+        --ram 0x20000000:96K"
+    )]
+    NewBoard {
+        /// The crate's name and the board's: small letters, digits, hyphens
+        name: String,
+        /// The chip, as probe-rs calls it
+        #[arg(long)]
+        chip: String,
+        /// The chip's flash, as far as the firmware may have it: address and size
+        #[arg(long, value_name = "ADDRESS:SIZE")]
+        flash: Memory,
+        /// The chip's RAM, in one piece
+        #[arg(long, value_name = "ADDRESS:SIZE")]
+        ram: Memory,
+        /// rustc's target (default: that of the chip, if it is known)
+        #[arg(long)]
+        target: Option<String>,
+        /// Make it in this folder (default: this checkout's boards)
+        #[arg(long)]
+        folder: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Layers, shapes, scales and MACs of a model, and what training each possible tail would take
     #[command(after_help = "Example: flatmin inspect model.tflite --json")]
     Inspect {

@@ -14,6 +14,7 @@ pub mod inspect;
 pub mod link;
 pub mod mapped;
 pub mod model;
+pub mod new_board;
 pub mod onnx;
 pub mod output;
 pub mod packer;

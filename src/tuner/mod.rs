@@ -1,6 +1,8 @@
 //! Ties it together: observe, step, requantize, classify. No arithmetic of its own.
 
 mod accept;
+#[cfg(feature = "async")]
+mod awaited;
 mod best;
 mod commit;
 mod error;
