@@ -55,5 +55,6 @@ pub use quant::{Affine, Multiplier, as_int8};
 pub use requant::TunedLayer;
 pub use trunk::{Operators, infer};
 pub use tuner::{
-    Acceptance, Best, Evaluation, Judgement, Score, StepReport, Suspect, Tuner, TunerError, Version,
+    Acceptance, Best, Evaluation, Judgement, Position, Progress, Score, StepReport, Suspect, Tuner,
+    TunerError, Version, Work,
 };

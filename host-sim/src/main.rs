@@ -133,8 +133,8 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Bench { board, model, cases, grid, json, train: false }) => {
             run_bench(&board, model.as_deref(), cases, grid.as_deref(), json)
         }
-        Some(Command::Experiment { name, quick, json, seed, shard, output }) => {
-            let options = experiments::Options { quick, seed, shard, folder: output };
+        Some(Command::Experiment { name, quick, json, seed, shard, data_folder, output }) => {
+            let options = experiments::Options { quick, seed, shard, folder: output, data: data_folder };
             experiment(name, &options, json)
         }
         Some(Command::Run { model, input, output, json }) => infer(&model, &input, &output, json),

@@ -1,13 +1,14 @@
 //! Never worse than before: tails are judged on what was held out, and a tuned one has to be the better one.
 
-use super::{Tuner, TunerError, Version, int8, load};
+use super::{Tuner, TunerError, Version, int8, load, settled};
 use crate::pack::format::operator;
 use crate::quant::Affine;
 use crate::requant::{self, TunedTail};
 use crate::tail::{Tail, Target, argmax};
+use serde::{Deserialize, Serialize};
 
 /// How a tail does on the samples that judge it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Judgement {
     /// Samples that judged.
@@ -19,9 +20,27 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// Of no sample.
+    pub(super) const NONE: Self = Self { samples: 0, right: 0, loss: 0.0 };
+
     /// Share of samples that are right.
     pub fn accuracy(&self) -> f32 {
         self.right as f32 / self.samples.max(1) as f32
+    }
+
+    /// Takes a sample's loss, and whether it is right, into a judgement that is still a sum.
+    pub(super) fn add(&mut self, sample: Option<(f32, bool)>) {
+        if let Some((loss, right)) = sample {
+            self.samples += 1;
+            self.right += u32::from(right);
+            self.loss += loss;
+        }
+    }
+
+    /// Of the sum; `None` without a sample.
+    pub(super) fn mean(mut self) -> Option<Self> {
+        self.loss /= self.samples as f32;
+        Some(self).filter(|judgement| judgement.samples > 0)
     }
 
     /// Strictly better on the same samples: more of them right, or as many at a smaller loss. A loss of NaN is never
@@ -85,12 +104,16 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn judge_weights(&mut self) -> Result<Judgement, TunerError> {
-        self.judge_by(|tuner, slot| {
-            let features = tuner.scratch.get_mut(..tuner.tail.features())?;
-            let label = load(&tuner.replay, slot, &tuner.pack, features);
-            let loss = tuner.tail.loss(tuner.weights, Target { label, smoothing: 0.0 }, tuner.scratch);
-            Some((loss, argmax(tuner.tail.output(tuner.scratch)) == label))
-        })
+        self.judge_by(Self::judge_slot)
+    }
+
+    /// Loss of the current f32 weights on the sample in a slot, and whether they are right.
+    pub(super) fn judge_slot(&mut self, slot: usize) -> Option<(f32, bool)> {
+        let features = self.scratch.get_mut(..self.tail.features())?;
+        let label = load(&self.replay, slot, &self.pack, features);
+        let weights = settled(self.run.as_ref(), self.weights, self.gradient);
+        let loss = self.tail.loss(weights, Target { label, smoothing: 0.0 }, self.scratch);
+        Some((loss, argmax(self.tail.output(self.scratch)) == label))
     }
 
     /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if on the held-out
@@ -132,23 +155,24 @@ impl Tuner<'_> {
         &mut self,
         mut of: impl FnMut(&mut Self, usize) -> Option<(f32, bool)>,
     ) -> Result<Judgement, TunerError> {
-        let all = self.held_out == 0;
-        let count = if all { self.replay.len() } else { self.held_out };
-        let mut sum = Judgement { samples: 0, right: 0, loss: 0.0 };
-        for index in 0..count {
-            let slot =
-                if all { Some(index) } else { self.order.get(self.trained + index).map(|&s| s.into()) };
-            if let Some((loss, right)) = slot.and_then(|slot| of(self, slot)) {
-                sum.samples += 1;
-                sum.right += u32::from(right);
-                sum.loss += loss;
-            }
+        let mut sum = Judgement::NONE;
+        for index in 0..self.judging() {
+            sum.add(self.judging_slot(index).and_then(|slot| of(self, slot)));
         }
-        if sum.samples == 0 {
-            return Err(TunerError::NoSamples);
+        sum.mean().ok_or(TunerError::NoSamples)
+    }
+
+    /// Samples that judge.
+    pub(super) fn judging(&self) -> usize {
+        if self.held_out == 0 { self.replay.len() } else { self.held_out }
+    }
+
+    /// The slot of one of them.
+    pub(super) fn judging_slot(&self, index: usize) -> Option<usize> {
+        match self.held_out {
+            0 => Some(index),
+            _ => self.order.get(self.trained.saturating_add(index)).map(|&slot| slot.into()),
         }
-        sum.loss /= sum.samples as f32;
-        Ok(sum)
     }
 
     fn output_quantization(&self, version: Version) -> Output {

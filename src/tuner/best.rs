@@ -1,5 +1,6 @@
 //! Early stopping: the best weights that a run has seen are kept, and it ends with them.
 
+use super::run::Stage;
 use super::{Judgement, Tuner, TunerError, copy};
 use crate::tail::Tail;
 
@@ -19,21 +20,33 @@ impl Tuner<'_> {
         self.best
     }
 
-    /// Keeps the current weights, after so many epochs of a run, if none were better before.
-    pub(super) fn keep_if_best(&mut self, epochs: u16) -> Result<(), TunerError> {
-        let judgement = self.judge_weights()?;
-        let judged = if self.held_out == 0 { self.replay.len() } else { self.held_out };
-        self.macs += self.tail.forward_macs() * judged as u64;
+    /// Judges one sample more, after so many epochs of a run; after the last keeps the weights, if none were better
+    /// before. `sum` is the judgement of those before it.
+    pub(super) fn judge_for_best(
+        &mut self,
+        epochs: u16,
+        index: usize,
+        mut sum: Judgement,
+    ) -> Result<Stage, TunerError> {
+        sum.add(self.judging_slot(index).and_then(|slot| self.judge_slot(slot)));
+        self.macs += self.tail.forward_macs();
+        let next = index.saturating_add(1);
+        if next < self.judging() {
+            return Ok(Stage::Judge(epochs, next, sum));
+        }
+        let judgement = sum.mean().ok_or(TunerError::NoSamples)?;
         if self.best.is_none_or(|best| judgement.is_better_than(&best.judgement)) {
             copy(self.best_weights, self.weights);
             self.best = Some(Best { epochs, judgement });
         }
-        Ok(())
+        Ok(Stage::Between)
     }
 
     /// Ends the run, if there is one, with the best weights where they are kept.
     pub(super) fn end_run(&mut self) {
-        if self.run.take().is_some() && self.best.is_some() {
+        let was_running = self.run.is_some();
+        self.abandon();
+        if was_running && self.best.is_some() {
             copy(self.weights, self.best_weights);
         }
     }

@@ -38,7 +38,7 @@ impl Tuner<'_> {
             Description { pack_crc32: self.pack.crc32(), contents, weights_crc32: self.weights_crc32() };
         // The crate builds for little-endian targets alone: memory is what the format says.
         let (words, weights) = self.tuned.parts();
-        let f32_weights = if full { &*self.weights } else { &[] };
+        let f32_weights = if full { self.weights() } else { &[] };
         let payload = [
             layers.get(..layer_bytes).unwrap_or(&[]),
             bytemuck::try_cast_slice(words).unwrap_or(&[]),

@@ -1,6 +1,6 @@
 //! The tuner's answers: requantization, classification, scores, and means over the replay.
 
-use super::{Evaluation, Score, Tuner, TunerError, Version, int8, load, write_features};
+use super::{Evaluation, Score, Tuner, TunerError, Version, int8, load, settled, write_features};
 use crate::optim::{BiasTreatment, Geometry, sam};
 use crate::requant::{self, Range, TunedLayer};
 use crate::tail::{MAX_LAYERS, PackedTail, Tail, Target, Workspace, argmax};
@@ -17,21 +17,22 @@ impl Tuner<'_> {
             return Err(TunerError::NoSamples);
         }
         let mut ranges = [Range::EMPTY; MAX_LAYERS];
+        let weights = settled(self.run.as_ref(), self.weights, self.gradient);
         let mut see = |layer, low, high| requant::widen(&mut ranges, layer, low, high);
         for slot in 0..self.replay.len() {
             load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
             match &self.tail {
                 PackedTail::Chain(chain) => {
                     if let Some(mut workspace) = Workspace::new(chain, self.scratch) {
-                        chain.forward(self.weights, &mut workspace);
+                        chain.forward(weights, &mut workspace);
                         chain.for_each_range(&workspace, &mut see);
                     }
                 }
-                PackedTail::Graph(graph) => graph.forward(self.weights, self.scratch, &mut see),
+                PackedTail::Graph(graph) => graph.forward(weights, self.scratch, &mut see),
             }
         }
         self.macs += self.tail.forward_macs() * self.replay.len() as u64;
-        self.tuned.quantize(&self.pack, self.weights, &ranges);
+        self.tuned.quantize(&self.pack, weights, &ranges);
         Ok(())
     }
 
@@ -123,12 +124,14 @@ impl Tuner<'_> {
     /// The tail on the features that are in the workspace.
     fn scored(&mut self, label: usize) -> Score {
         let target = Target { label, smoothing: 0.0 };
-        let loss = self.tail.loss(self.weights, target, self.scratch);
+        let weights = settled(self.run.as_ref(), self.weights, self.gradient);
+        let loss = self.tail.loss(weights, target, self.scratch);
         Score { loss, class: argmax(self.tail.output(self.scratch)) }
     }
 
     /// Loss, accuracy and sharpness of the current f32 weights over the replay. The sharpness of a tail that is no
-    /// chain takes a gradient buffer: it is NaN on a tuner that was made for SGD.
+    /// chain takes a gradient buffer: it is NaN on a tuner that was made for SGD, and in the midst
+    /// of a step that needs the buffer itself.
     ///
     /// # Errors
     /// [`TunerError::NoSamples`].
@@ -141,7 +144,8 @@ impl Tuner<'_> {
         for slot in 0..count {
             let label = load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
             let target = Target { label, smoothing: 0.0 };
-            let loss = self.tail.loss(self.weights, target, self.scratch);
+            let weights = settled(self.run.as_ref(), self.weights, self.gradient);
+            let loss = self.tail.loss(weights, target, self.scratch);
             sums.loss += loss;
             if argmax(self.tail.output(self.scratch)) == label {
                 sums.accuracy += 1.0;
@@ -161,11 +165,12 @@ impl Tuner<'_> {
         let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
         if let Some(chain) = self.tail.chain() {
             let mut workspace = Workspace::new(chain, self.scratch)?;
-            let norm = chain.ascent_norm_squared(self.weights, &geometry, &mut workspace);
+            let weights = settled(self.run.as_ref(), self.weights, self.gradient);
+            let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
             let c = geometry.step_length(rho, norm)?;
-            return Some(chain.perturbed_pass(self.weights, &geometry, c, target, &mut workspace));
+            return Some(chain.perturbed_pass(weights, &geometry, c, target, &mut workspace));
         }
-        if self.gradient.len() < self.tail.parameters() {
+        if self.gradient.len() < self.tail.parameters() || self.gradient_is_lent() {
             return Some(f32::NAN);
         }
         self.gradient.fill(0.0);

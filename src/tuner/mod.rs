@@ -9,6 +9,7 @@ mod error;
 mod features;
 mod judge;
 mod order;
+mod run;
 mod suspects;
 mod trace;
 mod transfer;
@@ -18,15 +19,14 @@ use crate::optim::Recipe;
 use crate::pack::{CRC, Pack};
 use crate::replay::{Policy, Replay};
 use crate::requant::{self, TunedTail};
-use crate::step::{self, Buffers};
 use crate::tail::{PackedTail, Tail};
 use crate::trunk;
 pub use accept::{Acceptance, Judgement};
 pub use best::Best;
 pub use error::TunerError;
 use features::{load, write_features};
-use rand_core::SeedableRng;
-use rand_pcg::Pcg32;
+pub use run::{Position, Progress, StepReport, Work};
+use run::{Run, settled};
 pub use suspects::Suspect;
 
 /// Which tail answers.
@@ -37,24 +37,6 @@ pub enum Version {
     Factory,
     /// The tail that [`Tuner::requantize`] made or [`Tuner::accept`] accepted last.
     Tuned,
-}
-
-/// What [`Tuner::step`] did.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct StepReport {
-    /// Epoch of this step, from 0.
-    pub epoch: u16,
-    /// Mean loss of the minibatch before the step.
-    pub loss: f32,
-    /// Mean rise of the loss at the perturbed weights; 0 for SGD.
-    pub rise: f32,
-    /// Learning rate of this step.
-    pub learning_rate: f32,
-    /// This step was the last of its epoch.
-    pub epoch_finished: bool,
-    /// This step was the last of the run.
-    pub finished: bool,
 }
 
 /// The f32 tail on one sample.
@@ -79,22 +61,10 @@ pub struct Evaluation {
     pub sharpness: f32,
 }
 
-#[derive(Debug)]
-struct Run {
-    random: Pcg32,
-    epoch: u16,
-    /// Samples of this epoch done.
-    position: usize,
-    /// Samples in this epoch.
-    samples: usize,
-    step: u32,
-    steps: u32,
-}
-
 /// A pretrained network, its trainable tail and the samples to tune it on, in one caller-owned arena.
 ///
 /// The order of calls: [`observe`](Self::observe) labelled samples, [`start`](Self::start) a run,
-/// [`step`](Self::step) until it is finished, [`accept`](Self::accept), which takes the tuned tail if it is the
+/// [`step`](Self::step) until it is finished ([`poll`](Self::poll), where others must be served in between), [`accept`](Self::accept), which takes the tuned tail if it is the
 /// better one, or [`requantize`](Self::requantize), which takes it in any case, then [`classify`](Self::classify). Each does bounded work; nothing waits, nothing allocates.
 #[derive(Debug)]
 pub struct Tuner<'a> {
@@ -207,7 +177,7 @@ impl<'a> Tuner<'a> {
         Ok(tuner)
     }
 
-    /// Back to the factory weights; the samples stay.
+    /// Back to the factory weights; the samples stay. A run under way is abandoned.
     pub fn factory_reset(&mut self) {
         requant::dequantize(&self.pack, self.weights);
         self.tuned.clear();
@@ -219,7 +189,8 @@ impl<'a> Tuner<'a> {
     pub fn forget(&mut self) {
         self.replay.clear();
         (self.trained, self.held_out, self.losses_of) = (0, 0, 0);
-        (self.run, self.best) = (None, None);
+        self.abandon();
+        self.best = None;
     }
 
     /// The network.
@@ -258,14 +229,15 @@ impl<'a> Tuner<'a> {
     }
 
     /// The f32 parameters, layer after layer: weights `[outputs, inputs]`, biases.
+    /// While [`Self::poll`] has moved them to `w + e`, those of the last whole step.
     pub fn weights(&self) -> &[f32] {
-        self.weights
+        settled(self.run.as_ref(), self.weights, self.gradient)
     }
 
     /// CRC-32 of the f32 parameters' bytes, little endian: the same on every target after the same calls.
     pub fn weights_crc32(&self) -> u32 {
         let mut digest = CRC.digest();
-        for w in self.weights.iter() {
+        for w in self.weights() {
             digest.update(&w.to_le_bytes());
         }
         digest.finalize()
@@ -340,110 +312,6 @@ impl<'a> Tuner<'a> {
     fn label(&self, label: usize) -> Result<u16, TunerError> {
         let last = self.tail.classes().saturating_sub(1);
         u16::try_from(label).ok().filter(|&l| usize::from(l) <= last).ok_or(TunerError::Label { label, last })
-    }
-
-    /// Starts a run from the current weights, with a velocity of zero.
-    ///
-    /// # Errors
-    /// A bad recipe, one that needs a larger arena or replay than this tuner has, or no samples.
-    pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
-        recipe.check()?;
-        let Recipe { replay_capacity, replay_policy, .. } = self.recipe;
-        let fits = Recipe { replay_capacity, replay_policy, ..recipe };
-        let parameters = self.tail.parameters();
-        let stored = step::stores_perturbation(&self.tail, &recipe);
-        let too_long = |wanted: bool, buffer: &[f32]| wanted && buffer.len() < parameters;
-        let lossless = recipe.sample_losses && self.losses.len() < self.replay.capacity();
-        if too_long(stored, self.gradient) || too_long(recipe.keep_best, self.best_weights) || lossless {
-            let needed = MemoryPlan::new(&self.pack.sizes(), &fits).total_bytes();
-            return Err(TunerError::ArenaTooSmall { needed, found: self.arena_bytes });
-        }
-        if self.replay.is_empty() {
-            return Err(TunerError::NoSamples);
-        }
-        self.recipe = fits;
-        self.velocity.fill(0.0);
-        (self.trained, self.held_out) = (self.replay.len(), 0);
-        if recipe.held_out > 0.0 {
-            let classes = self.tail.classes();
-            self.trained = order::split(self.order, self.replay.labels(), classes, recipe.held_out);
-            self.held_out = self.replay.len() - self.trained;
-        }
-        (self.best, self.losses_of) = (None, 0);
-        if recipe.keep_best {
-            self.keep_if_best(0)?;
-        }
-        let steps_an_epoch = self.trained.div_ceil(usize::from(recipe.minibatch).max(1));
-        self.run = Some(Run {
-            random: Pcg32::seed_from_u64(recipe.seed),
-            epoch: 0,
-            position: 0,
-            samples: 0,
-            step: 0,
-            steps: u32::try_from(steps_an_epoch).unwrap_or(u32::MAX).saturating_mul(u32::from(recipe.epochs)),
-        });
-        crate::fmt::info!("tuning on {} samples, {} epochs", self.trained, recipe.epochs);
-        Ok(())
-    }
-
-    /// One minibatch.
-    ///
-    /// # Errors
-    /// [`TunerError::NotRunning`]; [`TunerError::Step`], which ends the run.
-    pub fn step(&mut self) -> Result<StepReport, TunerError> {
-        let recipe = self.recipe;
-        let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
-        if run.position == 0 {
-            run.samples = match self.held_out {
-                0 => order::shuffle(self.order, self.replay.len(), &mut run.random),
-                _ => order::shuffle_again(self.order, self.trained, &mut run.random),
-            };
-        }
-        let end = (run.position + usize::from(recipe.minibatch)).min(run.samples);
-        let batch = self.order.get(run.position..end).unwrap_or(&[]);
-        let learning_rate = recipe.schedule.rate(recipe.learning_rate, run.step, run.steps);
-        let (pack, replay) = (self.pack, &self.replay);
-        let buffers = Buffers {
-            weights: self.weights,
-            velocity: self.velocity.get_mut(..self.tail.parameters()).unwrap_or(&mut []),
-            gradient: self.gradient,
-            workspace: self.scratch,
-        };
-        let outcome =
-            step::minibatch(&self.tail, &recipe, learning_rate, buffers, batch.len(), |i, features| {
-                let slot = batch.get(i).map_or(0, |&slot| usize::from(slot));
-                load(replay, slot, &pack, features)
-            });
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                self.end_run();
-                return Err(error.into());
-            }
-        };
-        let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
-        let stored = step::stores_perturbation(&self.tail, &recipe);
-        let macs = self.tail.step_macs(geometry.as_ref(), stored);
-        self.macs += macs * batch.len() as u64;
-        let epoch = run.epoch;
-        run.step += 1;
-        run.position = end;
-        let epoch_finished = end >= run.samples;
-        if epoch_finished {
-            (run.position, run.epoch) = (0, epoch + 1);
-        }
-        let finished = epoch_finished && run.epoch >= recipe.epochs;
-        if epoch_finished && recipe.sample_losses {
-            self.take_losses(epoch + 1);
-        }
-        if epoch_finished && recipe.keep_best {
-            self.keep_if_best(epoch + 1)?;
-        }
-        if finished {
-            self.end_run();
-        }
-        let (loss, rise) = (outcome.loss, outcome.rise);
-        Ok(StepReport { epoch, loss, rise, learning_rate, epoch_finished, finished })
     }
 }
 

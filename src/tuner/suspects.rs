@@ -4,8 +4,9 @@
 //! Closer Look at Memorization in Deep Networks"), so that a sample's loss averaged over the epochs tells them apart
 //! (Huang et al. 2019, "O2U-Net: A Simple Noisy Label Detection Approach for Deep Neural Networks", section 3).
 
-use super::{Tuner, load};
-use crate::tail::{Tail, Target};
+use super::Tuner;
+use super::run::Stage;
+use crate::tail::Tail;
 
 /// A sample that is probably mislabelled.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,22 +40,24 @@ impl Tuner<'_> {
         })
     }
 
-    /// Takes the losses of all samples, held out or not, into their means after one more epoch.
-    pub(super) fn take_losses(&mut self, epochs: u16) {
-        if epochs == 1 {
+    /// Takes the loss of one sample more, held out or not, into its mean after an epoch; what comes next.
+    pub(super) fn take_loss(&mut self, slot: usize) -> Stage {
+        let epochs = self.run.as_ref().map_or(1, |run| run.epoch);
+        if epochs <= 1 && slot == 0 {
             self.losses.fill(f32::NAN);
         }
-        for slot in 0..self.replay.len() {
-            let features = self.scratch.get_mut(..self.tail.features()).unwrap_or(&mut []);
-            let label = load(&self.replay, slot, &self.pack, features);
-            let loss = self.tail.loss(self.weights, Target { label, smoothing: 0.0 }, self.scratch);
-            if let Some(mean) = self.losses.get_mut(slot) {
-                // A sample that came during the run keeps its NaN.
-                *mean = if epochs == 1 { loss } else { *mean + (loss - *mean) / f32::from(epochs) };
-            }
+        let loss = self.judge_slot(slot).map(|(loss, _)| loss);
+        if let (Some(mean), Some(loss)) = (self.losses.get_mut(slot), loss) {
+            // A sample that came during the run keeps its NaN.
+            *mean = if epochs <= 1 { loss } else { *mean + (loss - *mean) / f32::from(epochs) };
+        }
+        self.macs += self.tail.forward_macs();
+        let next = slot.saturating_add(1);
+        if next < self.replay.len() {
+            return Stage::Losses(next);
         }
         self.losses_of = epochs;
-        self.macs += self.tail.forward_macs() * self.replay.len() as u64;
+        self.after_losses()
     }
 
     /// Forgets a slot's loss, whose sample has given way.

@@ -53,7 +53,7 @@ impl Tuner<'_> {
         if offset < first || end > length {
             return Err(TunerError::TailRange { offset, end, first, length });
         }
-        self.run = None;
+        self.abandon();
         self.tuned.clear();
         let (words, weights) = self.tuned.parts_mut();
         let mut start = first;
@@ -80,7 +80,7 @@ impl Tuner<'_> {
         let mut digest = CRC.digest();
         self.tail_parts(layers).into_iter().for_each(|part| digest.update(part));
         let whole = layers.len() == self.pack.sizes().tail_layers * LAYER_BYTES && digest.finalize() == crc32;
-        self.run = None;
+        self.abandon();
         if whole && self.adopt_layers(layers) {
             return Ok(());
         }
@@ -95,7 +95,7 @@ impl Tuner<'_> {
             layers,
             bytemuck::try_cast_slice(words).unwrap_or(&[]),
             bytemuck::try_cast_slice(weights).unwrap_or(&[]),
-            bytemuck::try_cast_slice(self.weights).unwrap_or(&[]),
+            bytemuck::try_cast_slice(self.weights()).unwrap_or(&[]),
         ]
     }
 }

@@ -71,6 +71,21 @@ impl Entry {
     }
 }
 
+/// Runs one table and hands its rows on, or how many runs are missing.
+///
+/// # Errors
+/// Those of the runs.
+pub fn table(
+    comparison: &Comparison,
+    protocol: &Protocol,
+    ledger: &mut Ledger,
+) -> Result<Result<Vec<Row>, usize>> {
+    match complete(std::slice::from_ref(comparison), protocol, ledger)? {
+        0 => Ok(Ok(comparison.rows(protocol, ledger)?)),
+        missing => Ok(Err(missing)),
+    }
+}
+
 /// A table of differences to one baseline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
@@ -99,9 +114,9 @@ impl Comparison {
         let mut trials = Vec::new();
         for entry in &self.entries {
             for &noise in &self.noises {
-                for &wearer in &protocol.wearers {
-                    let setting = entry.setting(protocol, ledger, noise, Some(wearer))?;
-                    let draw = |&seed: &u64| Draw { wearer, seed, noise, layers: protocol.layers };
+                for &subject in &protocol.subjects {
+                    let setting = entry.setting(protocol, ledger, noise, Some(subject))?;
+                    let draw = |&seed: &u64| Draw { subject, seed, noise, ..protocol.base };
                     trials.extend(protocol.evaluation.iter().map(|seed| Trial { draw: draw(seed), setting }));
                 }
             }
@@ -150,21 +165,21 @@ impl Comparison {
     }
 }
 
-/// What each wearer runs with.
+/// What each subject runs with.
 struct Chosen(Vec<(usize, Setting)>);
 
 impl Chosen {
     fn new(entry: &Entry, protocol: &Protocol, ledger: &Ledger, noise: u32) -> Result<Self> {
         let settings = protocol
-            .wearers
+            .subjects
             .iter()
-            .map(|&wearer| Ok((wearer, entry.setting(protocol, ledger, noise, Some(wearer))?)));
+            .map(|&subject| Ok((subject, entry.setting(protocol, ledger, noise, Some(subject))?)));
         Ok(Self(settings.collect::<Result<_>>()?))
     }
 
     fn outcome<'l>(&self, ledger: &'l Ledger, draw: Draw) -> Result<&'l super::trial::Outcome> {
-        let own = self.0.iter().find(|(wearer, _)| *wearer == draw.wearer);
-        ledger.outcome(draw, own.context("a wearer without a choice")?.1)
+        let own = self.0.iter().find(|(subject, _)| *subject == draw.subject);
+        ledger.outcome(draw, own.context("a subject without a choice")?.1)
     }
 }
 

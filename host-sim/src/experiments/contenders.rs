@@ -2,13 +2,15 @@
 //! wearers and other seeds.
 
 use super::ledger::Ledger;
-use super::trial::{Draw, Setting};
-use crate::wearers::WEARERS;
+use super::task::Task;
+use super::trial::{Draw, Setting, Targets};
 use anyhow::{Context, Result};
 use flatmin::Method;
 
 /// Learning rates that every method is tuned over.
 pub const LEARNING_RATES: [f32; 6] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02];
+/// Likewise of tails that begin with random weights.
+const RATES_FROM_SCRATCH: [f32; 6] = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1];
 /// Epochs, one or the other by turns: learning rate times epochs is what counts, and each is tried with every
 /// strength.
 const EPOCHS: [u16; 2] = [10, 30];
@@ -33,6 +35,9 @@ enum Regularizer {
     WeightDecay,
     LabelSmoothing,
     Rho,
+    Mixup,
+    BootstrapSoft,
+    BootstrapHard,
 }
 
 /// SGD, whose regularizer is weight decay.
@@ -81,7 +86,7 @@ pub const fn asam(name: &'static str, sharpness_batch: u16) -> Contender {
 }
 
 /// Those of `noisy-labels`, baselines first.
-pub const CONTENDERS: [Contender; 8] = [
+pub const CONTENDERS: [Contender; 11] = [
     SGD,
     SMOOTHED,
     sam("SAM, m = 1", 1),
@@ -90,19 +95,44 @@ pub const CONTENDERS: [Contender; 8] = [
     asam("ASAM, m = 16", 16),
     Contender { name: "SAM, m = 1, smoothing 0.2", smoothing: 0.2, ..sam("", 1) },
     Contender { name: "ASAM, m = 1, smoothing 0.2", smoothing: 0.2, ..asam("", 1) },
+    MIXUP,
+    Contender {
+        name: "SGD, soft bootstrap",
+        regularizer: Regularizer::BootstrapSoft,
+        strengths: [0.95, 0.8, 0.6, 0.4],
+        ..SGD
+    },
+    Contender {
+        name: "SGD, hard bootstrap",
+        regularizer: Regularizer::BootstrapHard,
+        strengths: [0.9, 0.8, 0.6, 0.4],
+        ..SGD
+    },
 ];
+/// SGD on latents that are mixed in pairs.
+const MIXUP: Contender =
+    Contender { name: "SGD, mixup", regularizer: Regularizer::Mixup, strengths: [0.1, 0.2, 0.4, 1.0], ..SGD };
 
 impl Contender {
     /// The trials that the choice is made among: every learning rate with every strength.
     pub fn settings(&self, quick: bool) -> Vec<Setting> {
+        self.settings_among(LEARNING_RATES, EPOCHS, quick)
+    }
+
+    /// The same, for tails that have a longer way to go.
+    pub fn settings_from_scratch(&self, quick: bool) -> Vec<Setting> {
+        self.settings_among(RATES_FROM_SCRATCH, EPOCHS.map(|epochs| 2 * epochs), quick)
+    }
+
+    fn settings_among(&self, rates: [f32; 6], epochs: [u16; 2], quick: bool) -> Vec<Setting> {
         let mut settings = Vec::new();
-        for (i, learning_rate) in LEARNING_RATES.into_iter().enumerate() {
+        for (i, learning_rate) in rates.into_iter().enumerate() {
             for (j, strength) in self.strengths.into_iter().enumerate() {
-                let epochs = EPOCHS[(i + j) % 2];
-                if quick && (j != 2 || epochs != EPOCHS[1]) {
+                let own = (i + j) % 2;
+                if quick && (j != 2 || own != 1) {
                     continue;
                 }
-                let plain = Setting { learning_rate, epochs, ..self.plain() };
+                let plain = Setting { learning_rate, epochs: epochs[own], ..self.plain() };
                 settings.push(self.with_strength(plain, strength));
             }
         }
@@ -114,6 +144,9 @@ impl Contender {
             Regularizer::WeightDecay => Setting { weight_decay: strength, ..plain },
             Regularizer::LabelSmoothing => Setting { label_smoothing: strength, ..plain },
             Regularizer::Rho => Setting { rho: strength, ..plain },
+            Regularizer::Mixup => Setting { targets: Targets::Mixup(strength), ..plain },
+            Regularizer::BootstrapSoft => Setting { targets: Targets::BootstrapSoft(strength), ..plain },
+            Regularizer::BootstrapHard => Setting { targets: Targets::BootstrapHard(strength), ..plain },
         }
     }
 
@@ -149,29 +182,39 @@ impl Contender {
 /// Which wearers and seeds choose, and which judge. They share no seed, and no wearer judges what it chose.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Protocol {
-    /// Wearers, 1 to 10.
-    pub wearers: Vec<usize>,
+    /// Wearers, speakers, users or months, from 1.
+    pub subjects: Vec<usize>,
     /// Seeds that hyperparameters are chosen on.
     pub selection: Vec<u64>,
     /// Seeds that results are reported of.
     pub evaluation: Vec<u64>,
     /// Few of everything: for directions, not for digits.
     pub quick: bool,
-    /// Dense layers that are tuned.
-    pub layers: usize,
+    /// The draws' task, layers and start; subject, seed and share of flipped labels are put in.
+    pub base: Draw,
 }
 
 impl Protocol {
-    /// Everything derives from `seed`.
+    /// Of the bundled task. Everything derives from `seed`.
     pub fn new(seed: u64, quick: bool) -> Self {
-        let base = seed.saturating_mul(1_000);
-        let (wearers, selection, evaluation) = if quick { (3, 1, 2) } else { (WEARERS, 3, 20) };
+        Self::of(Draw::WEARERS, seed, quick)
+    }
+
+    /// Of another task, or of another tail: 200 evaluation draws, or about as many.
+    pub fn of(base: Draw, seed: u64, quick: bool) -> Self {
+        let first = seed.saturating_mul(1_000);
+        let all = base.task.subjects();
+        let (subjects, selection, evaluation) = match quick {
+            true => (all.min(3), 1, 2),
+            false if base.task == Task::Wearers => (all, 3, 20),
+            false => (all, 2, 60 / all as u64),
+        };
         Self {
-            wearers: (1..=wearers).collect(),
-            selection: (base + 501..=base + 500 + selection).collect(),
-            evaluation: (base + 1..=base + evaluation).collect(),
+            subjects: (1..=subjects).collect(),
+            selection: (first + 501..=first + 500 + selection).collect(),
+            evaluation: (first + 1..=first + evaluation).collect(),
             quick,
-            layers: 2,
+            base,
         }
     }
 
@@ -183,12 +226,12 @@ impl Protocol {
 
     /// Draws of the seeds that choose, or of those that judge.
     pub fn draws(&self, seeds: &[u64], noise: u32) -> Vec<Draw> {
-        let draw = |&wearer: &usize, &seed: &u64| Draw { wearer, seed, noise, layers: self.layers };
-        self.wearers.iter().flat_map(|w| seeds.iter().map(move |s| draw(w, s))).collect()
+        let draw = |&subject: &usize, &seed: &u64| Draw { subject, seed, noise, ..self.base };
+        self.subjects.iter().flat_map(|own| seeds.iter().map(move |seed| draw(own, seed))).collect()
     }
 
     /// The setting of the highest mean accuracy of the requantized network over `noises` and the selection seeds
-    /// of all wearers but `without`. The first among equals, which has the smallest learning rate.
+    /// of all subjects but `without`. The first among equals, which has the smallest learning rate.
     ///
     /// # Errors
     /// The selection trials were not run.
@@ -223,7 +266,7 @@ impl Protocol {
         let (mut sum, mut count) = (0.0, 0.0);
         for &noise in noises {
             for draw in self.draws(&self.selection, noise) {
-                if Some(draw.wearer) != without {
+                if Some(draw.subject) != without {
                     sum += ledger.outcome(draw, setting)?.accuracy;
                     count += 1.0;
                 }
@@ -232,14 +275,14 @@ impl Protocol {
         Ok(sum / f64::max(count, 1.0))
     }
 
-    /// A value of every evaluation draw, `[wearer][draw]`.
+    /// A value of every evaluation draw, `[subject][draw]`.
     ///
     /// # Errors
     /// Those of `value`.
     pub fn per_draw(&self, noise: u32, mut value: impl FnMut(Draw) -> Result<f64>) -> Result<Vec<Vec<f64>>> {
-        let draw = |wearer, seed| Draw { wearer, seed, noise, layers: self.layers };
-        (self.wearers.iter())
-            .map(|&wearer| self.evaluation.iter().map(|&seed| value(draw(wearer, seed))).collect())
+        let draw = |subject, seed| Draw { subject, seed, noise, ..self.base };
+        (self.subjects.iter())
+            .map(|&subject| self.evaluation.iter().map(|&seed| value(draw(subject, seed))).collect())
             .collect()
     }
 }

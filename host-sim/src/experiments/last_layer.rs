@@ -6,6 +6,7 @@ use super::contenders::{Contender, Protocol, SGD, SMOOTHED, asam, sam};
 use super::ledger::Ledger;
 use super::page;
 use super::result::Findings;
+use super::trial::Draw;
 use anyhow::Result;
 
 const METHODS: [Contender; 4] = [SGD, SMOOTHED, sam("SAM, m = 1", 1), asam("ASAM, m = 1", 1)];
@@ -17,7 +18,7 @@ pub const TABLE: &str = "the last layer alone";
 /// # Errors
 /// Those of the runs.
 pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
-    let protocol = Protocol { layers: 1, ..protocol.clone() };
+    let protocol = Protocol { base: Draw { layers: 1, ..protocol.base }, ..protocol.clone() };
     let entries = METHODS.iter().map(|contender| Entry::tuned(contender, protocol.quick)).collect();
     let noises = if protocol.quick { vec![40] } else { vec![0, 20, 40] };
     let comparison = Comparison { table: TABLE, entries, noises, baseline: 0 };

@@ -52,13 +52,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the folder, making it where there is none.
+    /// Opens the folder, making it where there is none; `data` has the tasks that are not bundled.
     ///
     /// # Errors
     /// Files that cannot be read, or a line that is none of ours.
-    pub fn open(folder: &Path, shard: Option<Shard>) -> Result<Self> {
+    pub fn open(folder: &Path, data: &Path, shard: Option<Shard>) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        let bench = Bench::default();
+        let bench = Bench::new(data.to_owned());
         let code = bench.fingerprint()?;
         let mut ledger = Self { bench, code, folder: folder.to_owned(), shard, known: HashMap::new() };
         let mut others = 0;

@@ -10,7 +10,6 @@ use super::result::{Figure, Findings, Row, difference, markdown};
 use super::statistics::Estimate;
 use super::trial::{Draw, Setting, Trial};
 use super::{Progress, page};
-use crate::tuning::Labelled;
 use crate::wearers::SplitMix64;
 use anyhow::{Context, Result};
 use flatmin::BiasTreatment;
@@ -124,12 +123,8 @@ fn measure(stand: &mut Stand, trial: &Trial) -> Result<Vec<f64>> {
     stand.tune(trial)?;
     let weights = stand.tuner.weights().to_vec();
     let tail = TailShape::of(stand.tuner.pack())?;
-    let (unit, zero) = (stand.tuner.pack().feature_unit(), stand.tuner.pack().feature().affine.zero_point);
-    let features = |latent: &[i8]| latent.iter().map(|&q| unit * (i32::from(q) - zero) as f32).collect();
-    let windows = (stand.windows.iter())
-        .map(|(input, label): &Labelled| Ok((features(stand.tuner.latent(input)?), *label)))
-        .collect::<Result<_>>()?;
-    let test = stand.test.iter().map(|(latent, label)| (features(latent), *label)).collect();
+    let windows = stand.features()?;
+    let test = stand.test.iter().map(|(latent, label)| (stand.to_f32(latent), *label)).collect();
     let memory = vec![0.0; TailShape::workspace_length(tail.features(), tail.outputs())];
     let mut landscape = Landscape { tail: &tail, memory, windows, test };
     let at = landscape.loss(&weights, None)?;
@@ -184,10 +179,10 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
     let seeds: Vec<u64> = protocol.evaluation.iter().copied().take(5).collect();
     let mut jobs: Vec<(usize, Draw, Setting)> = Vec::new();
     for (method, contender) in contenders.iter().enumerate() {
-        for &wearer in &protocol.wearers {
+        for &subject in &protocol.subjects {
             let settings = contender.settings(protocol.quick);
-            let setting = protocol.choose(ledger, &settings, &[NOISE], Some(wearer))?;
-            let draw = |&seed: &u64| Draw { wearer, seed, noise: NOISE, layers: protocol.layers };
+            let setting = protocol.choose(ledger, &settings, &[NOISE], Some(subject))?;
+            let draw = |&seed: &u64| Draw { subject, seed, noise: NOISE, ..protocol.base };
             jobs.extend(seeds.iter().map(|seed| (method, draw(seed), setting)));
         }
     }

@@ -6,8 +6,12 @@
 pub mod bench;
 pub mod comparison;
 pub mod contenders;
+pub mod corpus;
 mod cost;
+pub mod dense;
+mod early_stopping;
 pub mod figure;
+mod finetune;
 mod guide;
 mod last_layer;
 mod learning_rate;
@@ -17,10 +21,16 @@ mod noisy_labels;
 pub mod page;
 pub mod result;
 mod rho;
+mod scale;
+mod scratch;
 mod sharpness_batch;
+pub mod soft_targets;
+pub mod start;
 pub mod statistics;
+pub mod task;
 mod trajectory;
 pub mod trial;
+mod width;
 
 use crate::output::write_file;
 use anyhow::{Context, Result};
@@ -49,6 +59,14 @@ pub enum Experiment {
     Trajectory,
     /// How flat the solutions are: random directions, worst case, noise on the weights, few bits
     Minima,
+    /// Early stopping on held-out samples
+    EarlyStopping,
+    /// Tails that begin with random weights
+    Scratch,
+    /// Hidden units from 16 to 1,024
+    Width,
+    /// Pretrained networks on other data: speakers, keywords, drifting gas sensors, gestures
+    Finetune,
     /// All of them, and the page EVIDENCE.md
     Evidence,
 }
@@ -64,6 +82,8 @@ pub struct Options {
     pub shard: Option<Shard>,
     /// Where results lie and go.
     pub folder: PathBuf,
+    /// Where the data lie that are not bundled.
+    pub data: PathBuf,
 }
 
 /// How far an experiment has come.
@@ -75,10 +95,14 @@ pub enum Progress {
     Done(Findings),
 }
 
-const ALL: [Experiment; 8] = [
+const ALL: [Experiment; 12] = [
     Experiment::NoisyLabels,
     Experiment::LearningRate,
+    Experiment::EarlyStopping,
+    Experiment::Finetune,
     Experiment::LastLayer,
+    Experiment::Scratch,
+    Experiment::Width,
     Experiment::SharpnessBatch,
     Experiment::Rho,
     Experiment::Cost,
@@ -92,7 +116,7 @@ const ALL: [Experiment; 8] = [
 /// # Errors
 /// What the runtime refuses; files that cannot be read or written.
 pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findings>, usize>> {
-    let mut ledger = Ledger::open(&options.folder, options.shard)?;
+    let mut ledger = Ledger::open(&options.folder, &options.data, options.shard)?;
     let protocol = Protocol::new(options.seed, options.quick);
     let experiments = if experiment == Experiment::Evidence { &ALL[..] } else { &[experiment] };
     let (mut all, mut missing) = (Vec::new(), 0);
@@ -106,6 +130,10 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
             Experiment::LastLayer => last_layer::run(&mut ledger, &protocol)?,
             Experiment::Trajectory => trajectory::run()?,
             Experiment::Minima => minima::run(&mut ledger, &protocol)?,
+            Experiment::EarlyStopping => early_stopping::run(&mut ledger, &protocol)?,
+            Experiment::Scratch => scratch::run(&mut ledger, &protocol)?,
+            Experiment::Width => width::run(&mut ledger, &protocol)?,
+            Experiment::Finetune => finetune::run(&mut ledger, &protocol, options.seed, &options.data)?,
             Experiment::Evidence => continue,
         };
         match progress {
@@ -120,7 +148,7 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
         return Ok(Err(missing));
     }
     if experiment == Experiment::Evidence {
-        let page = page::page(&all, page::factory(&ledger, &protocol)?, options.seed);
+        let page = page::page(&all, page::factory(&ledger, &protocol, 0)?, options.seed);
         put(&options.folder.join("EVIDENCE.md"), page.as_bytes())?;
     }
     Ok(Ok(all))

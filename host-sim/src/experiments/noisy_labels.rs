@@ -81,7 +81,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
             })
             .collect(),
     });
-    let factory = page::factory(ledger, protocol)?;
+    let factory = page::factory(ledger, protocol, 0)?;
     let flat = Series {
         name: "factory".into(),
         points: noises.iter().map(|&noise| (f64::from(noise), page::exact(100.0 * factory))).collect(),

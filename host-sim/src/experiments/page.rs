@@ -8,18 +8,18 @@ use super::statistics::Interval;
 use super::trial::{Draw, Setting};
 use anyhow::Result;
 
-/// Mean accuracy of the factory's int8 networks over the wearers.
+/// Mean accuracy of the factory's int8 networks over the subjects.
 ///
 /// # Errors
 /// No run is known.
-pub fn factory(ledger: &Ledger, protocol: &Protocol) -> Result<f64> {
+pub fn factory(ledger: &Ledger, protocol: &Protocol, noise: u32) -> Result<f64> {
     let seed = protocol.evaluation.first().copied().unwrap_or(1);
     let mut sum = 0.0;
-    for &wearer in &protocol.wearers {
-        let draw = Draw { wearer, seed, noise: 0, layers: protocol.layers };
+    for &subject in &protocol.subjects {
+        let draw = Draw { subject, seed, noise, ..protocol.base };
         sum += ledger.outcome(draw, Setting::DEFAULT)?.factory;
     }
-    Ok(sum / protocol.wearers.len().max(1) as f64)
+    Ok(sum / protocol.subjects.len().max(1) as f64)
 }
 
 /// A number without an interval.

@@ -1,10 +1,24 @@
-//! One tuning run of the bundled task: what determines it, and what came out.
+//! One tuning run: what determines it, and what came out.
 
+use super::start::Start;
+use super::task::Task;
 use flatmin::{Method, Recipe};
 use serde::{Deserialize, Serialize};
 
-/// Labelled windows a class that every trial tunes on: as many as every wearer has.
-pub const WINDOWS_PER_CLASS: usize = 9;
+/// What a sample is drawn to.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub enum Targets {
+    /// Its label, with the setting's label smoothing.
+    #[default]
+    Labels,
+    /// Latents and labels mixed with another sample's of the minibatch, by a share from Beta(alpha, alpha)
+    /// (Zhang et al. 2017, at the cut as Verma et al. 2018).
+    Mixup(f32),
+    /// `-sum (beta y + (1 - beta) p) ln p` (Reed et al. 2014, equation 2).
+    BootstrapSoft(f32),
+    /// The same with the likeliest class in place of `p` (equation 3).
+    BootstrapHard(f32),
+}
 
 /// Hyperparameters that experiments vary; the others are [`Recipe::DEFAULT`]'s.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -23,6 +37,12 @@ pub struct Setting {
     pub weight_decay: f32,
     /// Passes over the windows.
     pub epochs: u16,
+    /// What samples are drawn to.
+    #[serde(default)]
+    pub targets: Targets,
+    /// Share of the samples that is held out to stop early by; 0 ends with the last epoch's weights.
+    #[serde(default)]
+    pub held_out: f32,
 }
 
 impl Setting {
@@ -35,6 +55,21 @@ impl Setting {
         learning_rate: Recipe::DEFAULT.learning_rate,
         weight_decay: Recipe::DEFAULT.weight_decay,
         epochs: Recipe::DEFAULT.epochs,
+        targets: Targets::Labels,
+        held_out: Recipe::DEFAULT.held_out,
+    };
+
+    /// What the code's fingerprint is taken of, whatever recipe ships.
+    pub const FINGERPRINT: Self = Self {
+        method: Method::Asam,
+        sharpness_batch: 1,
+        rho: 0.5,
+        label_smoothing: 0.0,
+        learning_rate: 0.005,
+        weight_decay: 1e-3,
+        epochs: 30,
+        targets: Targets::Labels,
+        held_out: 0.0,
     };
 
     /// The recipe, with this seed for the order of samples.
@@ -47,6 +82,8 @@ impl Setting {
             learning_rate: self.learning_rate,
             weight_decay: self.weight_decay,
             epochs: self.epochs,
+            held_out: self.held_out,
+            keep_best: self.held_out > 0.0,
             seed,
             replay_capacity,
             ..Recipe::DEFAULT
@@ -69,21 +106,71 @@ impl std::fmt::Display for Setting {
         if self.label_smoothing > 0.0 {
             write!(f, ", smoothing {}", self.label_smoothing)?;
         }
+        match self.targets {
+            Targets::Labels => {}
+            Targets::Mixup(alpha) => write!(f, ", mixup {alpha}")?,
+            Targets::BootstrapSoft(beta) => write!(f, ", soft bootstrap {beta}")?,
+            Targets::BootstrapHard(beta) => write!(f, ", hard bootstrap {beta}")?,
+        }
+        if self.held_out > 0.0 {
+            write!(f, ", best epoch by {} % held out", 100.0 * self.held_out)?;
+        }
         write!(f, ", decay {}", self.weight_decay)
     }
 }
 
-/// The data of a trial: a wearer, a draw of windows, a share of flipped labels, and where the tail begins.
+/// Where the latents' unit is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum LatentUnit {
+    /// 1/128 of the f32 tail's unit a quantization step, folded into the first layer, as `flatmin pack` does it.
+    #[default]
+    Packed,
+    /// The model's own scale.
+    Model,
+}
+
+/// The data of a trial: whose, which samples of them, how many labels are flipped, and where the tail begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Draw {
-    /// The held-out wearer, 1 to 10.
-    pub wearer: usize,
-    /// Seed of the draw of windows, of flipped labels and of the order of samples.
+    /// Which data.
+    #[serde(default)]
+    pub task: Task,
+    /// The held-out wearer, speaker, user or month, from 1.
+    #[serde(alias = "wearer")]
+    pub subject: usize,
+    /// Seed of the draw of samples, of flipped labels, of random weights and of the order of samples.
     pub seed: u64,
     /// Flipped labels in percent.
     pub noise: u32,
-    /// Dense layers that are tuned.
+    /// Layers that are tuned.
     pub layers: usize,
+    /// What the tail is before tuning.
+    #[serde(default)]
+    pub start: Start,
+    /// Labelled samples a class, where there are as many.
+    #[serde(default = "usual")]
+    pub per_class: usize,
+    /// Scale of the tail's input.
+    #[serde(default)]
+    pub unit: LatentUnit,
+}
+
+fn usual() -> usize {
+    Draw::WEARERS.per_class
+}
+
+impl Draw {
+    /// The bundled task: the last two layers, 9 windows a class, as many as every wearer has.
+    pub const WEARERS: Self = Self {
+        task: Task::Wearers,
+        subject: 1,
+        seed: 1,
+        noise: 0,
+        layers: 2,
+        start: Start::Factory,
+        per_class: 9,
+        unit: LatentUnit::Packed,
+    };
 }
 
 /// One run.
@@ -98,16 +185,24 @@ pub struct Trial {
 impl Trial {
     /// Names the trial in files and maps.
     pub fn key(&self) -> String {
-        let Draw { wearer, seed, noise, layers } = self.draw;
+        let Draw { task, subject, seed, noise, layers, start, per_class, unit } = self.draw;
         let s = &self.setting;
         format!(
-            "{wearer} {seed} {noise} {layers} {:?} {} {} {} {} {} {}",
-            s.method, s.sharpness_batch, s.rho, s.label_smoothing, s.learning_rate, s.weight_decay, s.epochs
+            "{task:?} {subject} {seed} {noise} {layers} {start:?} {per_class} {unit:?} {:?} {} {} {} {} {} {} {:?} {}",
+            s.method,
+            s.sharpness_batch,
+            s.rho,
+            s.label_smoothing,
+            s.learning_rate,
+            s.weight_decay,
+            s.epochs,
+            s.targets,
+            s.held_out
         )
     }
 }
 
-/// What came out. Accuracies are shares of the wearer's test windows.
+/// What came out. Accuracies are shares of the subject's test samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Of the factory's int8 network.
@@ -116,7 +211,7 @@ pub struct Outcome {
     pub accuracy: f64,
     /// Of the tuned tail in f32.
     pub accuracy_f32: f64,
-    /// Mean cross-entropy on the test windows, f32 tail.
+    /// Mean cross-entropy on the test samples, f32 tail.
     pub loss: f64,
     /// Mean rise of an adaptation sample's loss at its own worst step of
     /// [`crate::tuning::SHARPNESS_RHO`].
@@ -132,9 +227,11 @@ mod tests {
     #[test]
     fn keys_survive_json() {
         let setting = Setting { learning_rate: 0.0005, rho: 0.3, ..Setting::DEFAULT };
-        let trial = Trial { draw: Draw { wearer: 3, seed: 1_002, noise: 20, layers: 2 }, setting };
+        let trial = Trial { draw: Draw { subject: 3, seed: 1_002, noise: 20, ..Draw::WEARERS }, setting };
         let back: Trial = serde_json::from_str(&serde_json::to_string(&trial).unwrap()).unwrap();
         assert_eq!(back.key(), trial.key());
+        let old = r#"{"wearer":3,"seed":1002,"noise":20,"layers":2}"#;
+        assert_eq!(serde_json::from_str::<Draw>(old).unwrap(), trial.draw);
         assert_ne!(Trial { setting: Setting { epochs: 7, ..setting }, ..trial }.key(), trial.key());
     }
 }

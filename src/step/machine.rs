@@ -1,0 +1,351 @@
+//! A step as a machine that stops between any two slices. A slice is one sample's pass, forward and backward, or at
+//! most two sweeps over the parameters: longer than any pass, and than those, it never gets.
+//!
+//! | phase | slices | work of a slice | then |
+//! | --- | --- | --- | --- |
+//! | [`Phase::Prepare`] | 1 | `v = mu v + lambda w` | ascent, or descent where no ascent is stored |
+//! | [`Phase::Ascent`] | a sample of the group | adds its gradient at `w` to `g` | perturb |
+//! | [`Phase::Perturb`] | 1 a group | `norm(T g)`; `e = c T^2 g; g = w; w = w + e` | descent |
+//! | [`Phase::Descent`] | a sample | adds its gradient, at `w + e` where there is an `e`, to `v` | restore; next group; update |
+//! | [`Phase::Restore`] | 1 a perturbed group | `w = g` | next group; update |
+//! | [`Phase::Update`] | 1 | checks `v`; `w = w - lr v` | done |
+//!
+//! A chain's descent with `m = 1` finds its ascent in the same slice, by the rank-one identity, without a written
+//! weight. A chain that has seen its only sample updates in its slice, too, and prepares there: the step is one slice.
+//!
+//! Between slices nothing lives in the workspace, so that it may serve others, and [`Step`] is all that a step is
+//! beside its buffers: what is copied and put back goes on with the same bits. While [`Step::is_perturbed`], `w + e`
+//! lies in the weights and `w` in the gradient.
+//!
+//! A further ascent is a phase between ascent and descent; a further base optimizer another prepare and update.
+
+use super::{Buffers, Outcome, StepError, stores_perturbation};
+use crate::lanes::norm_squared;
+use crate::optim::sgd::{self, Descent};
+use crate::optim::{Geometry, Recipe, sam};
+use crate::tail::{Tail, TailShape, Target, Workspace};
+use serde::{Deserialize, Serialize};
+
+/// What a slice of a step works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Phase {
+    /// Momentum and weight decay.
+    Prepare,
+    /// A sample's gradient at `w`, for an ascent that is stored.
+    Ascent,
+    /// The weights go to `w + e`.
+    Perturb,
+    /// A sample's gradient at `w + e`, or at `w` without an ascent.
+    Descent,
+    /// The weights go back to `w`.
+    Restore,
+    /// The base optimizer's step.
+    Update,
+}
+
+/// Where a step stands; with its buffers all there is to it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Step {
+    learning_rate: f32,
+    /// Samples of the minibatch.
+    count: usize,
+    phase: Phase,
+    /// First sample of the group that shares an ascent.
+    group: usize,
+    /// The next sample.
+    sample: usize,
+    /// The weights hold `w + e`, the gradient `w`.
+    perturbed: bool,
+    /// Sum over the minibatch at `w`.
+    loss: f32,
+    /// Sums over the group, at `w` and at `w + e`.
+    group_loss: f32,
+    group_risen: f32,
+    /// Sum over the samples that were perturbed, and how many.
+    rise: f32,
+    risen: u32,
+}
+
+/// What a slice needs beside the [`Step`].
+pub(crate) struct Minibatch<'a, 'b, T, L> {
+    tail: &'a T,
+    recipe: &'a Recipe,
+    buffers: Buffers<'b>,
+    load: L,
+    /// Of the ascent; rho = 0 is the base optimizer, in every bit.
+    geometry: Option<Geometry>,
+    stored: bool,
+}
+
+impl<'a, 'b, T: Tail, L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'a, 'b, T, L> {
+    /// The buffers must have their lengths: shorter ones give another result, though no panic.
+    pub fn new(tail: &'a T, recipe: &'a Recipe, buffers: Buffers<'b>, load: L) -> Self {
+        let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
+        Self { tail, recipe, buffers, load, geometry, stored: stores_perturbation(tail, recipe) }
+    }
+
+    /// The geometry of an ascent that is written into the weights.
+    fn stored(&self) -> Option<Geometry> {
+        self.geometry.filter(|_| self.stored)
+    }
+
+    /// Multiply-adds of a sample's share of a step.
+    pub fn sample_macs(&self) -> u64 {
+        self.tail.step_macs(self.geometry.as_ref(), self.stored)
+    }
+
+    /// Loads a sample and runs the first pass. Returns the loss and what it was taken against.
+    fn pass(&mut self, sample: usize) -> Result<(f32, Target), StepError> {
+        let Buffers { weights, workspace, .. } = &mut self.buffers;
+        let features = workspace.get_mut(..self.tail.features()).unwrap_or(&mut []);
+        let label = (self.load)(sample, features);
+        let classes = self.tail.classes();
+        if label >= classes {
+            return Err(StepError::Label { sample, label, classes });
+        }
+        let target = Target { label, smoothing: self.recipe.label_smoothing };
+        let loss = self.tail.loss(weights, target, workspace);
+        if let Some(chain) = self.tail.chain() {
+            let workspace = Workspace::new(chain, workspace);
+            check(chain, workspace.as_ref(), sample, loss, false)?;
+        } else if !loss.is_finite() {
+            return Err(StepError::NonFinite { sample });
+        }
+        Ok((loss, target))
+    }
+}
+
+impl Step {
+    /// Before the first slice of a step on `count` samples.
+    pub fn new(learning_rate: f32, count: usize) -> Self {
+        Self {
+            learning_rate,
+            count,
+            phase: Phase::Prepare,
+            group: 0,
+            sample: 0,
+            perturbed: false,
+            loss: 0.0,
+            group_loss: 0.0,
+            group_risen: 0.0,
+            rise: 0.0,
+            risen: 0,
+        }
+    }
+
+    /// Samples of the minibatch.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// What the next slice works on.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The sample of the minibatch that the next slice works on, if it works on one.
+    pub fn sample(&self) -> usize {
+        self.sample
+    }
+
+    /// Whether the weights hold `w + e`, and the gradient `w`.
+    pub fn is_perturbed(&self) -> bool {
+        self.perturbed
+    }
+
+    /// Whether the gradient's buffer is lent to this step.
+    pub fn holds_gradient(&self) -> bool {
+        matches!(self.phase, Phase::Ascent | Phase::Perturb) || self.perturbed
+    }
+
+    /// Puts the weights back from their backup, if they are perturbed.
+    pub fn restore(&mut self, weights: &mut [f32], gradient: &[f32]) {
+        if core::mem::take(&mut self.perturbed) {
+            sam::restore(weights, gradient);
+        }
+    }
+
+    /// One slice; the outcome after the last.
+    ///
+    /// # Errors
+    /// [`StepError`], with the weights as they were before the step, which is over.
+    pub fn advance<T: Tail, L: FnMut(usize, &mut [f32]) -> usize>(
+        &mut self,
+        batch: &mut Minibatch<T, L>,
+    ) -> Result<Option<Outcome>, StepError> {
+        match self.phase {
+            Phase::Prepare => {
+                // Where a chain sees its only sample, which checks the gradient, one slice goes over both buffers once.
+                if let Some(chain) = batch.tail.chain().filter(|_| self.count == 1 && !batch.stored)
+                    && batch.recipe.weight_decay == 0.0
+                {
+                    self.unstored(chain, true, batch)?;
+                    return Ok(Some(self.outcome()));
+                }
+                let Recipe { momentum, weight_decay, bias, .. } = *batch.recipe;
+                let Buffers { weights, velocity, .. } = &mut batch.buffers;
+                sgd::prepare(velocity, weights, momentum, weight_decay, bias, batch.tail.segments());
+                self.next_group(batch);
+            }
+            Phase::Ascent => self.ascent(batch)?,
+            Phase::Perturb => self.perturb(batch),
+            Phase::Descent => match batch.tail.chain() {
+                Some(chain) if batch.stored().is_none() => {
+                    self.unstored(chain, false, batch)?;
+                    self.next_group(batch);
+                }
+                _ => self.descent(batch)?,
+            },
+            Phase::Restore => {
+                let Buffers { weights, gradient, .. } = &mut batch.buffers;
+                self.restore(weights, gradient);
+                self.rise += self.group_risen - self.group_loss;
+                let group = self.sample.saturating_sub(self.group);
+                self.risen = self.risen.saturating_add(u32::try_from(group).unwrap_or(u32::MAX));
+                self.next_group(batch);
+            }
+            Phase::Update => {
+                let Buffers { weights, velocity, .. } = &mut batch.buffers;
+                // A chain's gradients were checked one by one.
+                if batch.tail.chain().is_none() && !norm_squared(velocity).is_finite() {
+                    return Err(StepError::NonFinite { sample: self.count.saturating_sub(1) });
+                }
+                sgd::descend(weights, velocity, self.learning_rate);
+                return Ok(Some(self.outcome()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// One over the minibatch.
+    fn scale(&self) -> f32 {
+        1.0 / self.count.max(1) as f32
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome { loss: self.loss * self.scale(), rise: self.rise / self.risen.max(1) as f32 }
+    }
+
+    /// Behind the last sample of the group that shares an ascent.
+    fn group_end(&self, recipe: &Recipe) -> usize {
+        self.group.saturating_add(recipe.sharpness_batch.max(1).into()).min(self.count)
+    }
+
+    /// What comes before the next sample.
+    fn next_group<T: Tail, L: FnMut(usize, &mut [f32]) -> usize>(&mut self, batch: &Minibatch<T, L>) {
+        self.group = self.sample;
+        self.phase = match batch.stored() {
+            _ if self.sample >= self.count => Phase::Update,
+            Some(_) => Phase::Ascent,
+            None => Phase::Descent,
+        };
+    }
+
+    fn ascent<T: Tail, L: FnMut(usize, &mut [f32]) -> usize>(
+        &mut self,
+        batch: &mut Minibatch<T, L>,
+    ) -> Result<(), StepError> {
+        let end = self.group_end(batch.recipe);
+        if self.sample == self.group {
+            batch.buffers.gradient.fill(0.0);
+            self.group_loss = 0.0;
+        }
+        self.group_loss += batch.pass(self.sample)?.0;
+        let mean = 1.0 / end.saturating_sub(self.group).max(1) as f32;
+        let Buffers { weights, gradient, workspace, .. } = &mut batch.buffers;
+        batch.tail.backward(weights, mean, batch.recipe.bias, workspace, gradient);
+        self.sample = self.sample.saturating_add(1);
+        if self.sample >= end {
+            self.loss += self.group_loss;
+            self.phase = Phase::Perturb;
+        }
+        Ok(())
+    }
+
+    fn perturb<T: Tail, L: FnMut(usize, &mut [f32]) -> usize>(&mut self, batch: &mut Minibatch<T, L>) {
+        let Buffers { weights, gradient, .. } = &mut batch.buffers;
+        if let Some(geometry) = &batch.geometry {
+            let norm = sam::ascent_norm_squared(weights, gradient, geometry, batch.tail.segments());
+            if let Some(c) = geometry.step_length(batch.recipe.rho, norm) {
+                sam::perturb(weights, gradient, c, geometry, batch.tail.segments());
+                self.perturbed = true;
+            }
+        }
+        (self.sample, self.group_risen, self.phase) = (self.group, 0.0, Phase::Descent);
+    }
+
+    /// A sample's gradient at the weights as they lie there.
+    fn descent<T: Tail, L: FnMut(usize, &mut [f32]) -> usize>(
+        &mut self,
+        batch: &mut Minibatch<T, L>,
+    ) -> Result<(), StepError> {
+        let passed = batch.pass(self.sample);
+        let Buffers { weights, velocity, gradient, workspace } = &mut batch.buffers;
+        let (loss, _) = passed.inspect_err(|_| self.restore(weights, gradient))?;
+        batch.tail.backward(weights, self.scale(), batch.recipe.bias, workspace, velocity);
+        self.sample = self.sample.saturating_add(1);
+        if batch.stored().is_none() {
+            self.loss += loss;
+            self.next_group(batch);
+            return Ok(());
+        }
+        self.group_risen += loss;
+        if self.sample >= self.group_end(batch.recipe) {
+            if self.perturbed {
+                self.phase = Phase::Restore;
+            } else {
+                self.next_group(batch);
+            }
+        }
+        Ok(())
+    }
+
+    /// One sample without a written weight: SGD, or an ascent of its own by the rank-one identity. `alone`, the only
+    /// sample, with the rest of the step.
+    fn unstored<T: Tail, L: FnMut(usize, &mut [f32]) -> usize>(
+        &mut self,
+        chain: &TailShape,
+        alone: bool,
+        batch: &mut Minibatch<T, L>,
+    ) -> Result<(), StepError> {
+        let sample = self.sample;
+        let (loss, target) = batch.pass(sample)?;
+        self.loss += loss;
+        self.sample = self.sample.saturating_add(1);
+        let Recipe { momentum, bias, rho, .. } = *batch.recipe;
+        let Buffers { weights, velocity, workspace, .. } = &mut batch.buffers;
+        let Some(mut workspace) = Workspace::new(chain, workspace) else { return Ok(()) };
+        let ascent = batch.geometry.as_ref().and_then(|geometry| {
+            let norm = chain.ascent_norm_squared(weights, geometry, &mut workspace);
+            Some((geometry, geometry.step_length(rho, norm)?))
+        });
+        if let Some((geometry, c)) = ascent {
+            let risen = chain.perturbed_pass(weights, geometry, c, target, &mut workspace);
+            check(chain, Some(&workspace), sample, risen, true)?;
+            self.rise += risen - loss;
+            self.risen = self.risen.saturating_add(1);
+        }
+        let scale = self.scale();
+        if alone {
+            let descent = Descent { momentum, scale, bias, learning_rate: self.learning_rate };
+            chain.descend_alone(&descent, &workspace, ascent.is_some(), velocity, weights);
+        } else {
+            chain.accumulate(scale, bias, &workspace, ascent.is_some(), velocity);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a chain's loss and gradient are safe to go on with.
+fn check(
+    chain: &TailShape,
+    workspace: Option<&Workspace>,
+    sample: usize,
+    loss: f32,
+    second: bool,
+) -> Result<(), StepError> {
+    let norm = workspace.map_or(f32::NAN, |workspace| chain.gradient_norm_squared(workspace, second));
+    if loss.is_finite() && norm.is_finite() { Ok(()) } else { Err(StepError::NonFinite { sample }) }
+}

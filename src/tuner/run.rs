@@ -1,0 +1,302 @@
+//! A tuning run, slice by slice.
+
+use super::{Judgement, Tuner, TunerError, load, order};
+use crate::memory::MemoryPlan;
+use crate::optim::Recipe;
+use crate::step::{self, Buffers, Minibatch, Phase, Step};
+use crate::tail::Tail;
+use rand_core::SeedableRng;
+use rand_pcg::Pcg32;
+use serde::{Deserialize, Serialize};
+
+/// What [`Tuner::step`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct StepReport {
+    /// Epoch of this step, from 0.
+    pub epoch: u16,
+    /// Mean loss of the minibatch before the step.
+    pub loss: f32,
+    /// Mean rise of the loss at the perturbed weights; 0 for SGD.
+    pub rise: f32,
+    /// Learning rate of this step.
+    pub learning_rate: f32,
+    /// This step was the last of its epoch.
+    pub epoch_finished: bool,
+    /// This step was the last of the run.
+    pub finished: bool,
+}
+
+/// What [`Tuner::poll`] did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Progress {
+    /// A slice of a step, which goes on here.
+    Underway(Position),
+    /// The last slice of a step.
+    Stepped(StepReport),
+}
+
+/// Where a run stands: what its next slice works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Position {
+    /// Steps done.
+    pub step: u32,
+    /// Steps of the run.
+    pub steps: u32,
+    /// What is done.
+    pub work: Work,
+    /// The sample that it is done to, from 0: of the minibatch, or of those that are gone through after an epoch. Of no
+    /// meaning where the work is a sweep over the parameters.
+    pub sample: usize,
+}
+
+/// What a slice is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Work {
+    /// A step.
+    Step(Phase),
+    /// A sample's loss after an epoch, for [`Recipe::sample_losses`].
+    Losses,
+    /// A judging sample after an epoch or at the run's start, for [`Recipe::keep_best`].
+    Judge,
+}
+
+/// What a run has under way; with its buffers all there is to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Run {
+    pub random: Pcg32,
+    pub epoch: u16,
+    /// Samples of this epoch done.
+    pub position: usize,
+    /// Samples in this epoch.
+    pub samples: usize,
+    pub step: u32,
+    pub steps: u32,
+    pub stage: Stage,
+    /// Of the last step.
+    pub report: StepReport,
+}
+
+/// What the next slice belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) enum Stage {
+    /// A step that has not begun.
+    Between,
+    Step(Step),
+    /// The loss of the sample in this slot, after an epoch.
+    Losses(usize),
+    /// The judgement of the samples before this one, after so many epochs.
+    Judge(u16, usize, Judgement),
+}
+
+impl Run {
+    fn step_under_way(&self) -> Option<&Step> {
+        match &self.stage {
+            Stage::Step(step) => Some(step),
+            _ => None,
+        }
+    }
+}
+
+/// The weights of the last whole step: where a step has moved them to `w + e`, their exact backup.
+pub(super) fn settled<'w>(run: Option<&Run>, weights: &'w [f32], gradient: &'w [f32]) -> &'w [f32] {
+    let perturbed = run.and_then(Run::step_under_way).is_some_and(Step::is_perturbed);
+    if perturbed { gradient } else { weights }
+}
+
+impl Tuner<'_> {
+    /// Starts a run from the current weights, with a velocity of zero.
+    ///
+    /// # Errors
+    /// A bad recipe, one that needs a larger arena or replay than this tuner has, or no samples.
+    pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
+        recipe.check()?;
+        let fits = self.fitting(&recipe)?;
+        if self.replay.is_empty() {
+            return Err(TunerError::NoSamples);
+        }
+        self.abandon();
+        self.recipe = fits;
+        self.velocity.fill(0.0);
+        (self.trained, self.held_out) = (self.replay.len(), 0);
+        if recipe.held_out > 0.0 {
+            let classes = self.tail.classes();
+            self.trained = order::split(self.order, self.replay.labels(), classes, recipe.held_out);
+            self.held_out = self.replay.len() - self.trained;
+        }
+        (self.best, self.losses_of) = (None, 0);
+        let steps_an_epoch = self.trained.div_ceil(usize::from(recipe.minibatch).max(1));
+        let (epoch, loss, rise, learning_rate) = (0, 0.0, 0.0, 0.0);
+        self.run = Some(Run {
+            random: Pcg32::seed_from_u64(recipe.seed),
+            epoch,
+            position: 0,
+            samples: 0,
+            step: 0,
+            steps: u32::try_from(steps_an_epoch).unwrap_or(u32::MAX).saturating_mul(u32::from(recipe.epochs)),
+            stage: if recipe.keep_best { Stage::Judge(0, 0, Judgement::NONE) } else { Stage::Between },
+            report: StepReport { epoch, loss, rise, learning_rate, epoch_finished: false, finished: false },
+        });
+        crate::fmt::info!("tuning on {} samples, {} epochs", self.trained, recipe.epochs);
+        Ok(())
+    }
+
+    /// `recipe` with what was settled when the tuner was made, if the arena has its buffers.
+    pub(super) fn fitting(&self, recipe: &Recipe) -> Result<Recipe, TunerError> {
+        let Recipe { replay_capacity, replay_policy, .. } = self.recipe;
+        let fits = Recipe { replay_capacity, replay_policy, ..*recipe };
+        let parameters = self.tail.parameters();
+        let stored = step::stores_perturbation(&self.tail, recipe);
+        let too_long = |wanted: bool, buffer: &[f32]| wanted && buffer.len() < parameters;
+        let lossless = recipe.sample_losses && self.losses.len() < self.replay.capacity();
+        if too_long(stored, self.gradient) || too_long(recipe.keep_best, self.best_weights) || lossless {
+            let needed = MemoryPlan::new(&self.pack.sizes(), &fits).total_bytes();
+            return Err(TunerError::ArenaTooSmall { needed, found: self.arena_bytes });
+        }
+        Ok(fits)
+    }
+
+    /// Where the run under way stands.
+    pub fn position(&self) -> Option<Position> {
+        let run = self.run.as_ref()?;
+        let (work, sample) = match run.stage {
+            Stage::Between => (Work::Step(Phase::Prepare), 0),
+            Stage::Step(step) => (Work::Step(step.phase()), step.sample()),
+            Stage::Losses(slot) => (Work::Losses, slot),
+            Stage::Judge(_, index, _) => (Work::Judge, index),
+        };
+        Some(Position { step: run.step, steps: run.steps, work, sample })
+    }
+
+    /// One minibatch, and what follows the last one of an epoch: [`Self::poll`] until it is done.
+    ///
+    /// # Errors
+    /// Those of [`Self::poll`].
+    pub fn step(&mut self) -> Result<StepReport, TunerError> {
+        loop {
+            if let Progress::Stepped(report) = self.poll()? {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// One slice of a step: a sample's pass, forward and backward, or at most two sweeps over the parameters
+    /// ([`Phase`]). A step takes about one slice a sample, two where the ascent is written into the weights; after an
+    /// epoch, [`Recipe::sample_losses`] takes one more a sample, [`Recipe::keep_best`] one a judging sample. The
+    /// first slice of an epoch also shuffles the order of its samples.
+    ///
+    /// Between any two slices every other call is possible and finds the tail as the last whole step left it:
+    /// classifications, judgements, [`Self::weights`], commits. [`Self::observe`] may be called, too: a newcomer is
+    /// trained on from the next epoch on (from the next run on, where this one holds samples out); where another sample
+    /// gave way to it, in that sample's place, at once.
+    ///
+    /// # Errors
+    /// [`TunerError::NotRunning`]; [`TunerError::Step`], which ends the run.
+    ///
+    /// ```no_run
+    /// # fn serve_radio() {}
+    /// # fn tune(tuner: &mut flatmin::Tuner) -> Result<(), flatmin::TunerError> {
+    /// use flatmin::Progress;
+    /// loop {
+    ///     match tuner.poll()? {
+    ///         Progress::Stepped(report) if report.finished => return Ok(()),
+    ///         _ => serve_radio(), // feed the watchdog, classify, answer
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn poll(&mut self) -> Result<Progress, TunerError> {
+        let stage = self.run.as_ref().ok_or(TunerError::NotRunning)?.stage;
+        let next = match stage {
+            Stage::Between => {
+                let step = self.begin();
+                self.slice(step)
+            }
+            Stage::Step(step) => self.slice(step),
+            Stage::Losses(slot) => Ok(self.take_loss(slot)),
+            Stage::Judge(epochs, index, sum) => self.judge_for_best(epochs, index, sum),
+        };
+        let next = next.inspect_err(|_| self.end_run())?;
+        let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
+        run.stage = next;
+        let report = run.report;
+        if next != Stage::Between || matches!(stage, Stage::Judge(0, ..)) {
+            return self.position().map(Progress::Underway).ok_or(TunerError::NotRunning);
+        }
+        if report.finished {
+            self.end_run();
+        }
+        Ok(Progress::Stepped(report))
+    }
+
+    /// The next step, before its first slice.
+    fn begin(&mut self) -> Step {
+        let Recipe { minibatch, schedule, learning_rate, .. } = self.recipe;
+        let Some(run) = &mut self.run else { return Step::new(0.0, 0) };
+        if run.position == 0 {
+            run.samples = match self.held_out {
+                0 => order::shuffle(self.order, self.replay.len(), &mut run.random),
+                _ => order::shuffle_again(self.order, self.trained, &mut run.random),
+            };
+        }
+        run.report.learning_rate = schedule.rate(learning_rate, run.step, run.steps);
+        let left = run.samples.saturating_sub(run.position);
+        Step::new(run.report.learning_rate, left.min(minibatch.into()))
+    }
+
+    /// A slice of a step; what comes next.
+    fn slice(&mut self, mut step: Step) -> Result<Stage, TunerError> {
+        let recipe = &self.recipe;
+        let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
+        let slots = self.order.get(run.position..run.samples).unwrap_or(&[]);
+        let (pack, replay) = (&self.pack, &self.replay);
+        let buffers = Buffers {
+            weights: self.weights,
+            velocity: self.velocity.get_mut(..self.tail.parameters()).unwrap_or(&mut []),
+            gradient: self.gradient,
+            workspace: self.scratch,
+        };
+        let mut batch = Minibatch::new(&self.tail, recipe, buffers, |i, features| {
+            load(replay, slots.get(i).map_or(0, |&slot| slot.into()), pack, features)
+        });
+        let Some(outcome) = step.advance(&mut batch)? else { return Ok(Stage::Step(step)) };
+        self.macs += batch.sample_macs() * step.count() as u64;
+        run.step = run.step.saturating_add(1);
+        run.position = run.position.saturating_add(step.count());
+        let (epoch, epoch_finished) = (run.epoch, run.position >= run.samples);
+        if epoch_finished {
+            (run.position, run.epoch) = (0, epoch.saturating_add(1));
+        }
+        let finished = epoch_finished && run.epoch >= recipe.epochs;
+        let (loss, rise, learning_rate) = (outcome.loss, outcome.rise, run.report.learning_rate);
+        run.report = StepReport { epoch, loss, rise, learning_rate, epoch_finished, finished };
+        Ok(match epoch_finished {
+            true if recipe.sample_losses => Stage::Losses(0),
+            true => self.after_losses(),
+            false => Stage::Between,
+        })
+    }
+
+    /// What follows when an epoch's losses are taken.
+    pub(super) fn after_losses(&self) -> Stage {
+        match &self.run {
+            Some(run) if self.recipe.keep_best => Stage::Judge(run.epoch, 0, Judgement::NONE),
+            _ => Stage::Between,
+        }
+    }
+
+    /// Ends the run, if there is one, with the weights of its last whole step.
+    pub(super) fn abandon(&mut self) {
+        if let Some(Run { stage: Stage::Step(mut step), .. }) = self.run.take() {
+            step.restore(self.weights, self.gradient);
+        }
+    }
+
+    /// Whether the gradient's buffer is the step's that is under way.
+    pub(super) fn gradient_is_lent(&self) -> bool {
+        self.run.as_ref().and_then(Run::step_under_way).is_some_and(Step::holds_gradient)
+    }
+}
