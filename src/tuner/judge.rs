@@ -13,6 +13,14 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn requantize(&mut self) -> Result<(), TunerError> {
+        self.requantize_between(|| ())
+    }
+
+    /// [`Self::requantize`], with a call of `between` before every sample: there a watchdog is fed.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn requantize_between(&mut self, mut between: impl FnMut()) -> Result<(), TunerError> {
         if self.replay.is_empty() {
             return Err(TunerError::NoSamples);
         }
@@ -20,6 +28,7 @@ impl Tuner<'_> {
         let weights = settled(self.run.as_ref(), self.weights, self.gradient);
         let mut see = |layer, low, high| requant::widen(&mut ranges, layer, low, high);
         for slot in 0..self.replay.len() {
+            between();
             load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
             match &self.tail {
                 PackedTail::Chain(chain) => {
@@ -136,12 +145,25 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn evaluate(&mut self, rho: f32) -> Result<Evaluation, TunerError> {
+        self.evaluate_between(rho, || ())
+    }
+
+    /// [`Self::evaluate`], with a call of `between` before every sample: there a watchdog is fed.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn evaluate_between(
+        &mut self,
+        rho: f32,
+        mut between: impl FnMut(),
+    ) -> Result<Evaluation, TunerError> {
         let count = self.replay.len();
         if count == 0 {
             return Err(TunerError::NoSamples);
         }
         let mut sums = Evaluation { loss: 0.0, accuracy: 0.0, sharpness: 0.0 };
         for slot in 0..count {
+            between();
             let label = load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
             let target = Target { label, smoothing: 0.0 };
             let weights = settled(self.run.as_ref(), self.weights, self.gradient);

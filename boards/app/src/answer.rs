@@ -4,7 +4,7 @@ use crate::Board;
 use crate::fmt::{debug, info, warn};
 use flatmin::store::StoreError;
 use flatmin::wire::{self, Request, Response};
-use flatmin::{Tuner, TunerError, Version, as_int8};
+use flatmin::{Progress, Tuner, TunerError, Version, as_int8};
 
 /// Tuner and board, and what lasts from one request to the next.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
                 self.done(start)
             }
             Request::Requantize => {
-                self.tuner.requantize()?;
+                self.tuner.requantize_between(|| self.board.feed())?;
                 self.done(start)
             }
             Request::Forget => {
@@ -92,7 +92,7 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
             Request::Summarize { rho } => Response::Summary {
                 weights_crc32: self.tuner.weights_crc32(),
                 macs: self.tuner.macs(),
-                sharpness: self.tuner.evaluate(rho)?.sharpness,
+                sharpness: self.tuner.evaluate_between(rho, || self.board.feed())?.sharpness,
                 stack_bytes: self.board.stack_bytes(),
             },
             Request::Label(label) => {
@@ -101,7 +101,7 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
             }
             Request::Classify { input } => self.classify(as_int8(input), start)?,
             Request::Measure { rho } => {
-                let means = self.tuner.evaluate(rho)?;
+                let means = self.tuner.evaluate_between(rho, || self.board.feed())?;
                 Response::Metrics {
                     samples: short(self.tuner.samples()),
                     epoch: self.tuner.epoch(),
@@ -167,7 +167,12 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
     }
 
     fn step(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
-        let report = self.tuner.step()?;
+        let report = loop {
+            self.board.feed();
+            if let Progress::Stepped(report) = self.tuner.poll()? {
+                break report;
+            }
+        };
         let ticks = self.ticks_since(start);
         let (epoch, loss) = (report.epoch, report.loss);
         let (epoch_finished, finished) = (report.epoch_finished, report.finished);

@@ -8,7 +8,7 @@ use embedded_io::{Read, ReadReady, Write};
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use flatmin::store::{Contents, Store};
 use flatmin::wire::{self, Request, Response};
-use flatmin::{Pack, Recipe, Sizes, Tuner};
+use flatmin::{Pack, Progress, Recipe, Sizes, Tuner};
 use flatmin_app::{ActiveLow, Board, Buffers, Clock, Endpoint, Hardware, Serial, link_bytes};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -239,6 +239,44 @@ fn the_watchdog_is_fed_between_pages_while_the_led_is_lit() {
         assert_eq!(pages, slots * slot_bytes as usize / 4096, "{request:?}");
         assert_eq!(written > slot_bytes as usize / 2, request == Request::Commit, "{request:?}: {written}");
     }
+}
+
+/// While a step, a requantization or an evaluation is under way, the watchdog is fed once a slice: a sample's pass or two
+/// sweeps.
+#[test]
+fn the_watchdog_is_fed_between_slices_of_work() {
+    let log = Log::default();
+    let mut board = Hardware::new("fed", Still).with_watchdog(|| log.borrow_mut().push(Event::Fed));
+    let (mut device_arena, mut truth_arena, mut memory) = (arena(), arena(), vec![0; link_bytes(&SIZES)]);
+    let (mut device, mut truth) = (tuner(&mut device_arena), tuner(&mut truth_arena));
+    let buffers = Buffers::new(&SIZES, &mut memory).unwrap();
+    let mut endpoint = Endpoint::new(&mut device, &mut board, buffers);
+    let (mut answer, mut sequence) = (Vec::new(), 0..);
+    // How often the watchdog is fed during a request.
+    let mut feeds = |request: &Request| {
+        log.borrow_mut().clear();
+        let answer = ask(&mut endpoint, sequence.next().unwrap(), request, &mut answer);
+        assert!(!matches!(answer, Response::Refused(_)), "{request:?}: {answer:?}");
+        log.borrow().len()
+    };
+    feeds(&Request::Identify);
+    for seed in 1..=6 {
+        let input = input(seed);
+        feeds(&Request::Observe { label: seed.into(), input: &input });
+        truth.observe(bytemuck::cast_slice(&input), seed.into()).unwrap();
+    }
+    feeds(&Request::Start(RECIPE));
+    truth.start(RECIPE).unwrap();
+    let mut slices = 1;
+    while matches!(truth.poll().unwrap(), Progress::Underway(_)) {
+        slices += 1;
+    }
+    // One for each of the six samples, at least.
+    assert!(slices >= 6);
+    assert_eq!(feeds(&Request::Step), slices);
+    assert_eq!(feeds(&Request::Requantize), 6);
+    assert_eq!(feeds(&Request::Measure { rho: 0.05 }), 6);
+    assert_eq!(feeds(&Request::Summarize { rho: 0.05 }), 6);
 }
 
 /// A UART that has nothing at first, then bytes, then a damaged one.
