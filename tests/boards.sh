@@ -72,10 +72,10 @@ export CARGO_TARGET_DIR=$PWD/target/firmware
 measure "$results/1" <<<"$boards"
 build mps2-an386 qemu-cortex-m "" --no-default-features --features no-panic
 echo "no panic can be reached in the firmware of mps2-an386 with the bundled model"
-skeleton=skeleton-l476rg
+skeleton=skeleton-f429zi
 rm -rf "$CARGO_TARGET_DIR/$skeleton"
-CARGO_TARGET_DIR=$host_target cargo run --quiet -p host-sim -- new-board $skeleton --chip STM32L476RGTx \
-  --flash 0x08000000:1M --ram 0x20000000:96K --folder "$CARGO_TARGET_DIR"
+CARGO_TARGET_DIR=$host_target cargo run --quiet -p host-sim -- new-board $skeleton --chip STM32F429ZITx \
+  --flash 0x08000000:2M --ram 0x20000000:192K --folder "$CARGO_TARGET_DIR"
 (cd "$CARGO_TARGET_DIR/$skeleton" && cargo generate-lockfile --quiet --offline)
 build $skeleton $skeleton ""
 wait $!

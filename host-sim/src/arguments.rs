@@ -109,6 +109,9 @@ pub enum Command {
         /// rustc's target (default: that of the chip, if it is known)
         #[arg(long)]
         target: Option<String>,
+        /// The model, as `flatmin pack` wrote it (default: the bundled one, two layers of which take 131 KiB)
+        #[arg(long)]
+        pack: Option<PathBuf>,
         /// Make it in this folder (default: this checkout's boards)
         #[arg(long)]
         folder: Option<PathBuf>,

@@ -103,8 +103,8 @@ fn run(cli: Cli) -> Result<()> {
             )
         }
         Some(Command::Device(arguments)) => device_command::run(&arguments),
-        Some(Command::NewBoard { name, chip, flash, ram, target, folder, json }) => {
-            let board = NewBoard::new(&name, &chip, target.as_deref(), flash, ram)?;
+        Some(Command::NewBoard { name, chip, flash, ram, target, pack, folder, json }) => {
+            let board = NewBoard::new(&name, &chip, target.as_deref(), [flash, ram], pack.as_deref())?;
             let written = board.write(folder.as_deref())?;
             let (target, capacity) = (board.target(), board.capacity());
             if json {
@@ -113,7 +113,7 @@ fn run(cli: Cli) -> Result<()> {
                 return print(object);
             }
             print(format_args!(
-                "{}: {target}, {capacity} samples of the bundled model; what is left says TO DO\n\
+                "{}: {target}, room for {capacity} samples; what is left says TO DO\n\
                  there, `cargo run --release` builds and flashes it",
                 written.display()
             ))

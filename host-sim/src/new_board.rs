@@ -3,7 +3,7 @@
 
 use crate::output::write_file;
 use anyhow::{Context, Result, bail, ensure};
-use flatmin::{Recipe, Sizes};
+use flatmin::{Pack, Recipe, Sizes};
 use flatmin_app::RamBudget;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -84,16 +84,24 @@ pub struct NewBoard {
     target: String,
     flash: Memory,
     ram: Memory,
+    pack: Option<PathBuf>,
     capacity: u16,
 }
 
 impl NewBoard {
     /// A board around `chip`, as probe-rs calls it. The target is that of the chip, if it is known, else one has to be
-    /// given. The arena gets as many samples of the bundled model as the RAM has room for, up to the default recipe's.
+    /// given. The arena gets as many samples of the pack's model (by default, the bundled one) as the RAM has room for, up
+    /// to the default recipe's.
     ///
     /// # Errors
-    /// A name that is no crate's, an unknown chip without a target, too little RAM.
-    pub fn new(name: &str, chip: &str, target: Option<&str>, flash: Memory, ram: Memory) -> Result<Self> {
+    /// A name that is no crate's, an unknown chip without a target, a pack that cannot be read, too little RAM.
+    pub fn new(
+        name: &str,
+        chip: &str,
+        target: Option<&str>,
+        [flash, ram]: [Memory; 2],
+        pack: Option<&Path>,
+    ) -> Result<Self> {
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
         ensure!(
             name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_plain),
@@ -114,9 +122,17 @@ impl NewBoard {
             target.starts_with("thumb") || target.starts_with("riscv32"),
             "{target}: boards are Cortex-M (thumb…) or riscv32…"
         );
-        let capacity = capacity(ram)?;
+        let pack = match pack {
+            Some(path) => Some(path.canonicalize().with_context(|| format!("no pack {}", path.display()))?),
+            None => None,
+        };
+        let sizes = match &pack {
+            Some(path) => sizes(path).with_context(|| path.display().to_string())?,
+            None => Sizes::of(flatmin::include_pack!("../../boards/app/model.pack")),
+        };
+        let capacity = capacity(&sizes, ram)?;
         let (name, chip, target) = (name.to_owned(), chip.to_owned(), target.to_owned());
-        Ok(Self { name, chip, target, flash, ram, capacity })
+        Ok(Self { name, chip, target, flash, ram, pack, capacity })
     }
 
     /// The target.
@@ -173,6 +189,10 @@ impl NewBoard {
         let defmt = format!("[\"dep:defmt\", \"dep:defmt-rtt\", \"flatmin-firmware/defmt\"{defmt}]");
         // riscv-rt's script includes memory.x only where it is told.
         let first = if arm { "" } else { "    println!(\"cargo:rustc-link-arg=-Tmemory.x\");\n" };
+        let pack = self.pack.as_ref().map_or(String::new(), |path| {
+            // A literal string, which takes backslashes.
+            format!("# The model.\nFLATMIN_PACK = '{}'\n", path.display())
+        });
         let address = |memory: Memory| format!("{:#010x}", memory.origin);
         let fields = [
             ("{uart}", include_str!("new_board/uart.rs.in").to_owned()),
@@ -189,6 +209,7 @@ impl NewBoard {
             ("{defmt}", defmt),
             ("{own}", own.to_owned()),
             ("{more}", more),
+            ("{pack}", pack),
             ("{first}", first.to_owned()),
         ];
         let fill = |template: &str| {
@@ -210,19 +231,27 @@ impl NewBoard {
     }
 }
 
-/// Samples of the bundled model that the RAM has room for beside the stack.
-fn capacity(ram: Memory) -> Result<u16> {
-    let sizes = Sizes::of(flatmin::include_pack!("../../boards/app/model.pack"));
+/// The sizes of a pack in a file.
+fn sizes(path: &Path) -> Result<Sizes> {
+    let bytes = std::fs::read(path)?;
+    let mut words = vec![0u128; bytes.len().div_ceil(16)];
+    let aligned = &mut bytemuck::cast_slice_mut(&mut words)[..bytes.len()];
+    aligned.copy_from_slice(&bytes);
+    Ok(Pack::new(aligned)?.sizes())
+}
+
+/// Samples that the RAM has room for beside the stack.
+fn capacity(sizes: &Sizes, ram: Memory) -> Result<u16> {
     let total = |replay_capacity: u16| {
-        let budget = RamBudget::new(&sizes, &Recipe { replay_capacity, ..Recipe::DEFAULT });
+        let budget = RamBudget::new(sizes, &Recipe { replay_capacity, ..Recipe::DEFAULT });
         // The stack's part is larger here.
         budget.total_bytes() - budget.stack + STACK_BYTES as usize
     };
-    let room = (FEWEST_SAMPLES..=Recipe::DEFAULT.replay_capacity).rev();
-    let found = room.into_iter().find(|&capacity| total(capacity) <= ram.bytes as usize);
-    found.with_context(|| {
+    let mut room = (FEWEST_SAMPLES..=Recipe::DEFAULT.replay_capacity).rev();
+    room.find(|&capacity| total(capacity) <= ram.bytes as usize).with_context(|| {
         format!(
-            "the bundled model takes {} bytes of RAM with {FEWEST_SAMPLES} samples, this chip has {}",
+            "the model takes {} bytes of RAM with {FEWEST_SAMPLES} samples, this chip has {}; \
+             pack fewer layers to tune, or a smaller model, and name it: --pack small.pack",
             total(FEWEST_SAMPLES),
             ram.bytes
         )
@@ -232,14 +261,15 @@ fn capacity(ram: Memory) -> Result<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Model;
 
     const FLASH: Memory = Memory { origin: 0x0800_0000, bytes: 512 << 10 };
-    const RAM: Memory = Memory { origin: 0x2000_0000, bytes: 128 << 10 };
+    const RAM: Memory = Memory { origin: 0x2000_0000, bytes: 192 << 10 };
 
     #[test]
     fn memories_are_read_or_refused() {
         assert_eq!("0x08000000:512K".parse(), Ok(FLASH));
-        assert_eq!("0x20000000:131072".parse(), Ok(RAM));
+        assert_eq!("0x20000000:196608".parse(), Ok(RAM));
         assert_eq!("0x0:2M".parse(), Ok(Memory { origin: 0, bytes: 2 << 20 }));
         for wrong in
             ["", "0x0", "0:1K", "0x0:", "0x0:K", "0x0:0", "0x0:5G", "0x2:1K", "0xffffff00:1K", "0x0:4096M"]
@@ -250,7 +280,7 @@ mod tests {
 
     #[test]
     fn chips_have_targets_and_what_is_wrong_is_named() {
-        let board = |name: &str, chip: &str, target| NewBoard::new(name, chip, target, FLASH, RAM);
+        let board = |name: &str, chip: &str, target| NewBoard::new(name, chip, target, [FLASH, RAM], None);
         for (chip, target) in [
             ("STM32L476RGTx", V7EM),
             ("nRF5340_xxAA", V8M),
@@ -269,26 +299,44 @@ mod tests {
             why("mine", "esp", None).contains("--target")
                 && why("mine", "ESP32C3", None).contains("boards/esp32-c3")
         );
-        let little = NewBoard::new("mine", "STM32F401CC", None, FLASH, Memory { bytes: 16 << 10, ..RAM });
-        assert!(little.unwrap_err().to_string().contains("16384"));
+        let little = [FLASH, Memory { bytes: 128 << 10, ..RAM }];
+        let why = NewBoard::new("mine", "STM32F401CC", None, little, None).unwrap_err().to_string();
+        assert!(why.contains("131072") && why.contains("--pack"), "{why}");
+    }
+
+    /// One layer instead of two, in 64 KiB; a file that is no pack is refused by name.
+    #[test]
+    fn a_smaller_pack_fits_a_smaller_chip() {
+        let folder = tempfile::tempdir().unwrap();
+        let (small, wrong) = (folder.path().join("small.pack"), folder.path().join("wrong.pack"));
+        let model = Model::bundled("one", crate::wearers::model_bytes(1).unwrap()).unwrap();
+        std::fs::write(&small, model.pack(1).unwrap().bytes()).unwrap();
+        std::fs::write(&wrong, b"nonsense").unwrap();
+        let memory = [FLASH, Memory { bytes: 64 << 10, ..RAM }];
+        let board = |pack: &Path| NewBoard::new("mine", "STM32F401RE", None, memory, Some(pack));
+        let config = &board(&small).unwrap().files("..")[3].1;
+        assert!(config.contains("FLATMIN_PACK = '/") && config.contains("small.pack'\n"), "{config}");
+        assert!(format!("{:#}", board(&wrong).unwrap_err()).contains("wrong.pack"));
+        assert!(board(Path::new("none")).unwrap_err().to_string().contains("none"));
     }
 
     /// As many samples as fit, by the same sums that size the firmware's statics.
     #[test]
     fn the_arena_fills_the_ram() {
-        let capacity = |bytes| capacity(Memory { bytes, ..RAM }).unwrap();
+        let sizes = Sizes::of(flatmin::include_pack!("../../boards/app/model.pack"));
+        let capacity = |bytes| capacity(&sizes, Memory { bytes, ..RAM }).unwrap();
         assert_eq!(capacity(512 << 10), Recipe::DEFAULT.replay_capacity);
-        let samples = capacity(128 << 10);
+        let samples = capacity(140 << 10);
         assert!((FEWEST_SAMPLES..Recipe::DEFAULT.replay_capacity).contains(&samples), "{samples}");
         // Two samples more take 392 bytes more.
-        assert!(capacity((128 << 10) + 400) > samples);
+        assert!(capacity((140 << 10) + 400) > samples);
     }
 
     #[test]
     fn no_field_is_left_open_and_a_folder_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         for (name, target) in [("arm", V7EM), ("small", V6M), ("risc", "riscv32imc-unknown-none-elf")] {
-            let board = NewBoard::new(name, "STM32F401RETx", Some(target), FLASH, RAM).unwrap();
+            let board = NewBoard::new(name, "STM32F429ZITx", Some(target), [FLASH, RAM], None).unwrap();
             let written = board.write(Some(folder.path())).unwrap();
             for (file, text) in board.files("..") {
                 let open = text.match_indices('{').filter(|&(at, _)| {
