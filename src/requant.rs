@@ -9,7 +9,7 @@ use crate::math;
 use crate::memory::TUNED_WORDS;
 use crate::pack::{Pack, TrainedLayer, format::operator};
 use crate::quant::{Affine, Multiplier};
-use crate::tail::MAX_LAYERS;
+use crate::tail::{MAX_LAYERS, gain_factor};
 use crate::trunk::{self, input_and_output};
 use heapless::Vec;
 
@@ -65,7 +65,7 @@ fn places<'p>(pack: &Pack<'p>) -> impl Iterator<Item = Place> + use<'p> {
     pack.trained_layers().map(move |layer| {
         let start = (words, weights);
         words += layer.outputs * TUNED_WORDS;
-        weights += layer.trained_weights();
+        weights += layer.tuned_weights();
         Place { layer, words: start.0..words, weights: start.1..weights }
     })
 }
@@ -125,6 +125,8 @@ impl<'a> TunedTail<'a> {
                 output,
                 unfold: unfold(pack, layer),
                 packed_scales: packed_scales(pack, layer),
+                packed_weights: pack.int8(layer.operator.constants.weights, layer.weights()),
+                chosen: pack.chosen_channels(layer),
             };
             let words = self.words.get_mut(place.words).unwrap_or(&mut []);
             let weights = self.weights.get_mut(place.weights).unwrap_or(&mut []);
@@ -210,6 +212,8 @@ impl<'a> TunedTail<'a> {
                 weights: tuned.weights,
                 biases: tuned.biases,
                 scales: tuned.scales,
+                packed_scales: packed_scales(pack, &tuned.layer),
+                chosen: pack.chosen_channels(&tuned.layer),
             };
             layer.run(parameters);
         }
@@ -260,7 +264,7 @@ fn fold(pack: &Pack, layer: &TrainedLayer) -> f32 {
 
 fn packed_scales<'p>(pack: &Pack<'p>, layer: &TrainedLayer) -> &'p [f32] {
     let op = &layer.operator;
-    pack.float32(op.constants.scales, if op.per_channel { layer.outputs } else { 1 })
+    pack.float32(op.constants.scales, layer.scales())
 }
 
 /// Runs one tuned layer; `multipliers` are its mantissas and shifts.
@@ -323,6 +327,9 @@ struct LayerQuantizer<'l> {
     unfold: f32,
     /// The weights' scales as packed: what frozen weights keep.
     packed_scales: &'l [f32],
+    packed_weights: &'l [i8],
+    /// The outputs whose weights are trained, if not all of them are.
+    chosen: &'l [u16],
 }
 
 /// The weights of output `o`.
@@ -346,21 +353,17 @@ impl LayerQuantizer<'_> {
         let (mantissas, rest) = rest.split_at_mut(outputs.min(rest.len()));
         let (shifts, scales) = rest.split_at_mut(outputs.min(rest.len()));
         let trained = self.layer.trains_weights;
-        let whole = b.iter().enumerate().map(|(o, &b)| self.scale(w, o, b)).fold(0.0, f32::max);
+        let every = b.iter().enumerate().map(|(o, &b)| self.own_scale(w, o, b));
+        let whole = every.fold(0.0, f32::max);
         let outputs = biases.iter_mut().zip(mantissas).zip(shifts).zip(scales);
         for ((o, &b), (((bias, mantissa), shift), scale_bits)) in b.iter().enumerate().zip(outputs) {
-            let scale = match (trained, self.layer.operator.per_channel) {
-                (true, true) => self.scale(w, o, b),
+            let scale = match (trained || self.layer.trains_scales, self.layer.operator.per_channel) {
+                (true, true) => self.own_scale(w, o, b),
                 (true, false) => whole,
-                (false, _) => {
-                    self.packed_scales.get(o).or(self.packed_scales.first()).copied().unwrap_or(0.0)
-                }
+                (false, _) => self.packed_scale(o),
             };
             if trained {
-                for (q, &w) in row_mut(self.layer, weights, o).zip(row(self.layer, w, o)) {
-                    // Symmetric: -128 is not used, as the specification asks of weights.
-                    *q = Affine { scale, zero_point: 0 }.quantize(w * self.unfold).max(-127);
-                }
+                self.round(w, o, scale, weights);
             }
             let unit = f64::from(self.input.scale) * f64::from(scale);
             // A float cast saturates; `scale` keeps the bias of trained weights far from that.
@@ -371,11 +374,54 @@ impl LayerQuantizer<'_> {
         }
     }
 
-    /// The smallest scale that holds the weights of output `o` in 7 bits and its bias in 30.
-    fn scale(&self, w: &[f32], o: usize, bias: f32) -> f32 {
-        let largest = row(self.layer, w, o).fold(0.0f32, |m, w| m.max(w.abs())) * self.unfold;
-        let for_bias = bias.abs() / self.input.scale / (1u32 << 30) as f32;
-        let scale = (largest / 127.0).max(for_bias);
+    fn packed_scale(&self, o: usize) -> f32 {
+        self.packed_scales.get(o).or(self.packed_scales.first()).copied().unwrap_or(0.0)
+    }
+
+    /// Which of the trained rows is that of output `o`; `None` of one that stays as packed.
+    fn place(&self, o: usize) -> Option<usize> {
+        match self.layer.chosen {
+            Some(_) => self.chosen.binary_search(&u16::try_from(o).ok()?).ok(),
+            None => Some(o),
+        }
+    }
+
+    /// The scale of output `o` as training leaves it.
+    fn own_scale(&self, w: &[f32], o: usize, bias: f32) -> f32 {
+        if self.layer.trains_scales {
+            let gain = w.get(o).or(w.first()).copied().unwrap_or(1.0);
+            return (self.packed_scale(o) * gain_factor(gain)).max(self.least_scale(bias));
+        }
+        match self.place(o) {
+            Some(place) => self.scale(w, place, bias),
+            None => self.packed_scale(o),
+        }
+    }
+
+    /// Writes the weights of output `o`.
+    fn round(&self, w: &[f32], o: usize, scale: f32, weights: &mut [i8]) {
+        // Symmetric: -128 is not used, as the specification asks of weights.
+        let quantize = |w: f32| Affine { scale, zero_point: 0 }.quantize(w).max(-127);
+        let to = row_mut(self.layer, weights, o);
+        if let Some(place) = self.place(o) {
+            return to.zip(row(self.layer, w, place)).for_each(|(q, &w)| *q = quantize(w * self.unfold));
+        }
+        // One scale for all may have grown.
+        let packed = self.packed_scale(o);
+        for (q, &own) in to.zip(row(self.layer, self.packed_weights, o)) {
+            *q = if scale == packed { own } else { quantize(packed * f32::from(own)) };
+        }
+    }
+
+    /// The smallest scale that holds a bias in 30 bits.
+    fn least_scale(&self, bias: f32) -> f32 {
+        bias.abs() / self.input.scale / (1u32 << 30) as f32
+    }
+
+    /// The smallest scale that holds row `place` of the trained weights in 7 bits and its bias in 30.
+    fn scale(&self, w: &[f32], place: usize, bias: f32) -> f32 {
+        let largest = row(self.layer, w, place).fold(0.0f32, |m, w| m.max(w.abs())) * self.unfold;
+        let scale = (largest / 127.0).max(self.least_scale(bias));
         if scale.is_normal() { scale } else { f32::MIN_POSITIVE.max(1e-30) }
     }
 }
@@ -397,6 +443,9 @@ struct Dequantizer<'a> {
     biases: &'a [i32],
     /// One an output, or a single one for all.
     scales: &'a [f32],
+    packed_scales: &'a [f32],
+    /// The outputs whose weights are trained, if not all of them are.
+    chosen: &'a [u16],
 }
 
 impl Dequantizer<'_> {
@@ -405,12 +454,27 @@ impl Dequantizer<'_> {
         let own = parameters.get_mut(self.layer.parameters..).unwrap_or(&mut []);
         let (w, b) = own.split_at_mut(self.layer.trained_weights().min(own.len()));
         let biases = self.biases.iter().take(self.layer.trained_biases());
+        let scale = |o: usize| self.scales.get(o).or(self.scales.first()).copied().unwrap_or(0.0);
         for (o, (b, &bias)) in b.iter_mut().zip(biases).enumerate() {
-            let scale = self.scales.get(o).or(self.scales.first()).copied().unwrap_or(0.0);
-            for (w, &q) in row_mut(self.layer, w, o).zip(row(self.layer, self.weights, o)) {
-                *w = (scale * self.fold) * f32::from(q);
+            let scale = scale(o);
+            if self.layer.trains_weights && self.layer.chosen.is_none() {
+                self.widen(w, o, o, scale);
             }
             *b = (f64::from(self.input_scale) * f64::from(scale) * f64::from(bias)) as f32;
+        }
+        for (place, &o) in self.chosen.iter().enumerate() {
+            self.widen(w, place, o.into(), scale(o.into()));
+        }
+        if self.layer.trains_scales {
+            let scales = self.scales.iter().zip(self.packed_scales);
+            w.iter_mut().zip(scales).for_each(|(gain, (scale, packed))| *gain = scale / packed);
+        }
+    }
+
+    /// The weights of output `o` as row `place` of the trained ones.
+    fn widen(&self, w: &mut [f32], place: usize, o: usize, scale: f32) {
+        for (w, &q) in row_mut(self.layer, w, place).zip(row(self.layer, self.weights, o)) {
+            *w = (scale * self.fold) * f32::from(q);
         }
     }
 }
@@ -426,6 +490,8 @@ pub(crate) fn dequantize(pack: &Pack, parameters: &mut [f32]) {
             weights: pack.int8(constants.weights, layer.weights()),
             biases: pack.int32(constants.biases, layer.outputs),
             scales: packed_scales(pack, &layer),
+            packed_scales: packed_scales(pack, &layer),
+            chosen: pack.chosen_channels(&layer),
         };
         dequantizer.run(parameters);
     }

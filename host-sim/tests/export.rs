@@ -3,6 +3,7 @@
 
 use flatmin::{Method, Recipe};
 use host_sim::export::export;
+use host_sim::graph::Graph;
 use host_sim::model::Model;
 use host_sim::packer::{TailPlan, Trains};
 use host_sim::tflite;
@@ -27,7 +28,7 @@ fn every_method_and_depth_reads_back_as_the_tuned_device() {
             let tuned = export(&subject, layers, recipe, || ()).unwrap();
             assert_eq!((tuned.bytes.len(), tuned.checked), (original.len(), subject.test.len()));
             let graph = tflite::read(&tuned.bytes).unwrap();
-            let kinds = |graph: &host_sim::graph::Graph| {
+            let kinds = |graph: &Graph| {
                 graph.operators.iter().map(|op| (op.kind.clone(), op.inputs.clone())).collect::<Vec<_>>()
             };
             assert_eq!(kinds(&graph), kinds(&factory));
@@ -51,10 +52,19 @@ fn every_method_and_depth_reads_back_as_the_tuned_device() {
 fn convolutions_are_exported_too_and_frozen_weights_stay() {
     let subject = subject();
     let factory = tflite::read(model_bytes(WEARER).unwrap()).unwrap();
-    let trains = vec![Trains::Biases, Trains::All, Trains::Nothing, Trains::Biases, Trains::All];
-    let plan = TailPlan { layers: 5, trains };
+    let plans = [
+        [Trains::Biases, Trains::All, Trains::Nothing, Trains::Biases, Trains::All],
+        [Trains::Percent(25), Trains::Scales, Trains::Scales, Trains::Channels(8), Trains::Scales],
+        [Trains::Nothing, Trains::Scales, Trains::Percent(25), Trains::All, Trains::Channels(3)],
+    ];
+    for trains in plans {
+        exports(&subject, &factory, TailPlan { layers: 5, trains: trains.into() });
+    }
+}
+
+fn exports(subject: &Subject, factory: &Graph, plan: TailPlan) {
     let recipe = Recipe { method: Method::Sam, rho: 0.02, epochs: 2, ..Recipe::DEFAULT };
-    let tuned = export(&subject, &plan, recipe, || ()).unwrap();
+    let tuned = export(subject, &plan, recipe, || ()).unwrap();
     assert_eq!(tuned.checked, subject.test.len());
     let graph = tflite::read(&tuned.bytes).unwrap();
     let network = &subject.model.network;
@@ -65,7 +75,7 @@ fn convolutions_are_exported_too_and_frozen_weights_stay() {
             let tensor = inputs[place].unwrap();
             graph.tensors[tensor].data != factory.tensors[tensor].data
         };
-        assert_eq!(changed(1), plan.trains(layer) == Trains::All, "weights of layer {layer}");
+        assert_eq!(changed(1), plan.trains(layer).trains_weights(), "weights of layer {layer}");
         assert_eq!(changed(2), plan.trains(layer) != Trains::Nothing, "biases of layer {layer}");
     }
 }

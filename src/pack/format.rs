@@ -1,11 +1,11 @@
-//! The bytes of a pack: format version 3, little endian throughout.
+//! The bytes of a pack: format version 4, little endian throughout.
 //!
 //! | part | where | what |
 //! | --- | --- | --- |
 //! | header | 0 | [`header::BYTES`] bytes, fields at the offsets in [`header`] |
 //! | tensors | `header::TENSORS` | one record of [`tensor::BYTES`] for every activation, and for every constant that is used like one |
 //! | operators | `header::OPERATORS` | one record of [`operator::BYTES`] each, in execution order |
-//! | constants | anywhere behind | weights (int8), biases, mantissas, shifts (int32), scales (float32), parameters (int32), each array 16-byte aligned from the pack's start |
+//! | constants | anywhere behind | weights (int8), biases, mantissas, shifts (int32), scales (float32), parameters (int32), chosen channels (u16), each array 16-byte aligned from the pack's start |
 //! | borders | `header::BORDERS` | u16 tensor indices: the inputs, then the outputs |
 //! | tail's values | `header::VALUES` | one record of [`value::BYTES`] for every f32 array of the tail, the features first |
 //! | tail's nodes | `header::NODES` | one record of [`node::BYTES`] for every operator of the tail but a softmax at the end |
@@ -21,7 +21,7 @@
 pub const MAGIC: [u8; 8] = *b"flatmin\0";
 
 /// Version of this format.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// The alignment that a pack must have in memory, in bytes.
 pub const ALIGNMENT: usize = 16;
@@ -64,7 +64,7 @@ pub mod header {
     pub const FEATURE_LENGTH: usize = 44;
     /// u32, elements of the output.
     pub const OUTPUT_LENGTH: usize = 48;
-    /// u32, weights of the trained layers that are trained themselves (biases not counted).
+    /// u32, weights of the layers whose weights are trained, wholly or in part: what a tuned tail keeps in int8.
     pub const TAIL_WEIGHTS: usize = 52;
     /// u32, sum of the trained layers' output channels.
     pub const TAIL_OUTPUTS: usize = 56;
@@ -222,7 +222,7 @@ pub mod value {
 /// Offsets of the fields of a tail node's record: what operator `TRUNK_OPERATORS + i` is in f32.
 pub mod node {
     /// Size of a record.
-    pub const BYTES: usize = 16;
+    pub const BYTES: usize = 28;
     /// u16, bits of the values below.
     pub const FLAGS: usize = 0;
     /// u16, index of a value; [`NONE`] where the operator reads a constant or nothing.
@@ -233,8 +233,17 @@ pub mod node {
     pub const OUTPUT: usize = 6;
     /// u16, code of a `Function`: the fused activation, or what a lookup computes.
     pub const FUNCTION: usize = 8;
-    /// u32, first of its parameters among all: weights, then biases.
+    /// u16, how many output channels' weights are trained, if not all of them; else 0.
+    pub const CHANNEL_COUNT: usize = 10;
+    /// u32, first of its parameters among all: weights (of the chosen channels) or gains, then biases.
     pub const PARAMETERS: usize = 12;
+    /// u32, offset of the chosen channels: u16, rising.
+    pub const CHANNELS: usize = 16;
+    /// u32, first float of the workspace where the chosen channels' outputs are computed: every pixel's, one behind
+    /// the other.
+    pub const CHOSEN_OUTPUTS: usize = 20;
+    /// u32, first float of the workspace where their gradients are gathered.
+    pub const CHOSEN_DELTAS: usize = 24;
     /// [`INPUT`], [`SECOND_INPUT`]: no value.
     pub const NONE: u16 = u16::MAX;
     /// [`FLAGS`]: the weights are trained.
@@ -252,4 +261,6 @@ pub mod node {
     /// [`FLAGS`]: the int8 output's scale and zero point follow the range that the tuned layer has on the
     /// device; all that read it are trained layers, or it is the output.
     pub const REFIT: u16 = 64;
+    /// [`FLAGS`]: one gain for each of the weights' scales is trained, a factor from 1; the weights stay as packed.
+    pub const TRAINS_SCALES: u16 = 128;
 }

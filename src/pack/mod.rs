@@ -19,7 +19,7 @@ use format::{header, operator, tensor};
 pub use function::Function;
 pub use records::{Activation, OperatorRecord, TensorRecord, Window};
 pub use sizes::Sizes;
-pub use tail::{TailNode, TailValue, TrainedLayer};
+pub use tail::{Chosen, TailNode, TailValue, TrainedLayer};
 pub(crate) use validate::check_nodes;
 
 /// The checksum of packs, tails and messages: CRC-32/ISO-HDLC, the one of zlib and Ethernet.

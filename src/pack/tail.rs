@@ -36,7 +36,22 @@ pub struct TailNode {
     pub function: Function,
     /// First of its parameters.
     pub parameters: usize,
+    /// The output channels whose weights are trained, if not all of them are.
+    pub chosen: Option<Chosen>,
     flags: u16,
+}
+
+/// A share of a layer's output channels: their weights alone are trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chosen {
+    /// How many.
+    pub count: usize,
+    /// Where [`Pack::channels`] finds them.
+    offset: usize,
+    /// Floats of the workspace for their outputs.
+    pub outputs: Range<usize>,
+    /// Floats of the workspace for the gradients by these.
+    pub deltas: Range<usize>,
 }
 
 impl TailNode {
@@ -47,11 +62,11 @@ impl TailNode {
 
     /// Whether it has parameters of its own.
     pub fn is_trained(&self) -> bool {
-        self.is(node::TRAINS_WEIGHTS | node::TRAINS_BIASES)
+        self.is(node::TRAINS_WEIGHTS | node::TRAINS_BIASES | node::TRAINS_SCALES)
     }
 }
 
-/// A layer whose weights or biases are trained.
+/// A layer of which something is trained.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainedLayer {
     /// The int8 operator.
@@ -62,10 +77,14 @@ pub struct TrainedLayer {
     pub outputs: usize,
     /// Products of one output.
     pub taps: usize,
-    /// The weights are parameters.
+    /// The weights are parameters, or those of some channels.
     pub trains_weights: bool,
     /// The biases are parameters.
     pub trains_biases: bool,
+    /// The weights' scales have gains, which are parameters.
+    pub trains_scales: bool,
+    /// How many output channels' weights are parameters, if not all: [`Pack::chosen_channels`].
+    pub chosen: Option<usize>,
     /// Fused activation: a clamp.
     pub function: Function,
     /// First of its parameters.
@@ -86,9 +105,23 @@ impl TrainedLayer {
         self.outputs * self.taps
     }
 
-    /// Weights that are trained.
+    /// Parameters in front of the biases: weights that are trained, or gains.
     pub fn trained_weights(&self) -> usize {
+        match self.chosen {
+            _ if self.trains_scales => self.scales(),
+            Some(channels) => channels * self.taps,
+            None => self.tuned_weights(),
+        }
+    }
+
+    /// int8 weights that a tuned tail keeps: all of a layer, be it a share of them that is trained.
+    pub fn tuned_weights(&self) -> usize {
         if self.trains_weights { self.weights() } else { 0 }
+    }
+
+    /// Scales that the weights were packed with.
+    pub fn scales(&self) -> usize {
+        if self.operator.per_channel { self.outputs } else { 1 }
     }
 
     /// Biases that are trained.
@@ -156,8 +189,41 @@ impl<'a> Pack<'a> {
             output: self.value(u16_at(record, node::OUTPUT)),
             function: Function::from_code(u16_at(record, node::FUNCTION)).unwrap_or(Function::Identity),
             parameters: size_at(record, node::PARAMETERS),
+            chosen: self.chosen(record),
             flags: u16_at(record, node::FLAGS),
         }
+    }
+
+    fn chosen(&self, record: &[u8]) -> Option<Chosen> {
+        let count = usize::from(u16_at(record, node::CHANNEL_COUNT));
+        let output = self.value(u16_at(record, node::OUTPUT)).tensor;
+        let floats = (output.len() / output.channels.max(1)).saturating_mul(count);
+        let range = |field| {
+            let start = size_at(record, field);
+            start..start.saturating_add(floats)
+        };
+        (count > 0).then(|| Chosen {
+            count,
+            offset: size_at(record, node::CHANNELS),
+            outputs: range(node::CHOSEN_OUTPUTS),
+            deltas: range(node::CHOSEN_DELTAS),
+        })
+    }
+
+    /// The channels that are chosen, rising.
+    pub fn channels(&self, chosen: &Chosen) -> &'a [u16] {
+        let end = chosen.offset.saturating_add(chosen.count * 2);
+        let bytes = self.bytes.get(chosen.offset..end);
+        bytes.and_then(|bytes| bytemuck::try_cast_slice(bytes).ok()).unwrap_or(&[])
+    }
+
+    /// The output channels of `layer` whose weights are trained, rising; none where all are, or no weights.
+    pub fn chosen_channels(&self, layer: &TrainedLayer) -> &'a [u16] {
+        if layer.chosen.is_none() {
+            return &[];
+        }
+        let node = self.node(layer.index.saturating_sub(self.trunk_operators()));
+        node.chosen.map_or(&[], |chosen| self.channels(&chosen))
     }
 
     pub(crate) fn function_code(&self, index: u16) -> u16 {
@@ -208,14 +274,23 @@ impl<'a> Pack<'a> {
     fn node_layer(&self, place: u16) -> Option<TrainedLayer> {
         let node = Some(place).filter(|&place| place < self.node_count()).map(|place| self.node(place))?;
         node.is_trained().then(|| TrainedLayer {
+            source: node.input.as_ref().and_then(|input| self.refit_source(input.index)),
+            ..self.layer_of(&node)
+        })
+    }
+
+    /// A node's layer, but for its source.
+    pub(crate) fn layer_of(&self, node: &TailNode) -> TrainedLayer {
+        TrainedLayer {
             trains_weights: node.is(node::TRAINS_WEIGHTS),
             trains_biases: node.is(node::TRAINS_BIASES),
+            trains_scales: node.is(node::TRAINS_SCALES),
+            chosen: node.chosen.as_ref().map(|chosen| chosen.count),
             function: node.function,
             parameters: node.parameters,
             refit: node.is(node::REFIT),
-            source: node.input.as_ref().and_then(|input| self.refit_source(input.index)),
-            ..self.layer(node.operator, self.trunk_operators().saturating_add(place))
-        })
+            ..self.layer(node.operator, self.trunk_operators().saturating_add(node.index))
+        }
     }
 
     /// The trained layer that writes value `index`, if its output is quantized anew.
@@ -246,6 +321,8 @@ impl<'a> Pack<'a> {
             taps,
             trains_weights: false,
             trains_biases: false,
+            trains_scales: false,
+            chosen: None,
             function: Function::Identity,
             parameters: 0,
             input: input.affine,

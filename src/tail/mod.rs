@@ -15,7 +15,7 @@ use crate::optim::{BiasTreatment, Geometry, Segment};
 use crate::pack::Pack;
 pub use chain::{TailShape, Workspace};
 pub use graph::GraphTail;
-pub(crate) use graph::{backward_nodes, forward_nodes, is_weighted, shape};
+pub(crate) use graph::{backward_nodes, forward_nodes, gain_factor, is_weighted, shape};
 pub(crate) use loss::argmax;
 pub use loss::{Target, softmax_cross_entropy};
 

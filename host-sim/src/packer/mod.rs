@@ -6,13 +6,15 @@ mod network;
 mod plan;
 mod tables;
 mod tail;
+mod trains;
 mod write;
 
 use crate::graph::Graph;
 pub use network::{Activations, Border, Network, Step};
 pub use plan::{Patched, Plan, patches, plan};
-pub use tail::{TailPlan, Trains};
+pub use tail::TailPlan;
 use thiserror::Error;
+pub use trains::Trains;
 
 /// An operator that cannot be packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +57,14 @@ pub enum PackerError {
     /// Every layer of the tail is frozen.
     #[error("cannot train nothing: name a layer to train, weights or biases")]
     NothingTrained,
+    /// A share of the channels of a layer that has none to spare.
+    #[error(
+        "operator {index}: a depthwise convolution has few weights a channel; train all, its scales or its biases"
+    )]
+    Share {
+        /// The operator's place in the file.
+        index: usize,
+    },
     /// The written pack did not pass the runtime's own validation.
     #[error("the runtime refuses this network: {0}")]
     Refused(#[from] flatmin::PackError),
@@ -137,6 +147,14 @@ pub fn pack_tail(network: &Network, model_crc32: u32, plan: &TailPlan) -> Result
     check_layers(network, plan.layers)?;
     if plan.layers > 0 && (0..plan.layers).all(|layer| plan.trains(layer) == Trains::Nothing) {
         return Err(PackerError::NothingTrained);
+    }
+    let weighted = network.steps[network.cut(plan.layers)..].iter().filter(|step| step.has_weights());
+    for (layer, step) in weighted.enumerate() {
+        let outputs = step.constants.biases.len();
+        let share = plan.trains(layer).trains_weights() && plan.trains(layer).channels(outputs) < outputs;
+        if share && step.kind == flatmin::pack::format::operator::DEPTHWISE_CONV_2D {
+            return Err(PackerError::Share { index: step.index });
+        }
     }
     let file = PackFile::new(&write::write(network, model_crc32, plan));
     flatmin::Pack::new(file.bytes())?;

@@ -3,21 +3,10 @@
 
 use super::network::{Network, Step};
 use super::plan::{Life, place};
+use super::trains::{Trains, largest_channels};
 use flatmin::pack::Function;
 use flatmin::pack::format::{node, operator as code, value};
 use std::collections::HashMap;
-
-/// What of a layer is trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Trains {
-    /// Weights and biases.
-    #[default]
-    All,
-    /// Biases alone: the weights stay int8.
-    Biases,
-    /// Nothing.
-    Nothing,
-}
 
 /// What a pack trains.
 ///
@@ -47,11 +36,7 @@ impl TailPlan {
         if self.trains.is_empty() {
             return self.layers.to_string();
         }
-        let each = (0..self.layers).map(|layer| match self.trains(layer) {
-            Trains::All => "all",
-            Trains::Biases => "biases",
-            Trains::Nothing => "nothing",
-        });
+        let each = (0..self.layers).map(|layer| self.trains(layer).to_string());
         format!("{}: {}", self.layers, each.collect::<Vec<_>>().join(", "))
     }
 
@@ -94,6 +79,18 @@ pub(super) struct Node {
     pub output: usize,
     pub function: u16,
     pub parameters: usize,
+    pub chosen: Option<Chosen>,
+}
+
+/// Output channels whose weights alone are trained.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Chosen {
+    /// Rising.
+    pub channels: Vec<u16>,
+    /// First float of their outputs in the workspace.
+    pub outputs: usize,
+    /// First float of their gradients.
+    pub deltas: usize,
 }
 
 /// A tail as it is written.
@@ -249,16 +246,24 @@ impl<'a> Graph<'a> {
     fn parameters(&mut self, step: &Step, trains: Trains, own: &mut Node) {
         let (weights, outputs) = (step.constants.weights.len(), step.constants.biases.len());
         own.parameters = self.tail.parameters;
-        let trained_weights = if trains == Trains::All { weights } else { 0 };
-        own.flags = match trains {
-            Trains::All => node::TRAINS_WEIGHTS | node::TRAINS_BIASES,
-            Trains::Biases => node::TRAINS_BIASES,
+        let channels = trains.channels(outputs);
+        let (flags, in_front) = match trains {
             Trains::Nothing => return,
+            Trains::Biases => (0, 0),
+            Trains::Scales => (node::TRAINS_SCALES, step.constants.scales.len()),
+            _ => (node::TRAINS_WEIGHTS, weights / outputs * channels),
         };
+        own.flags = flags | node::TRAINS_BIASES;
+        if flags == node::TRAINS_WEIGHTS {
+            self.tail.weights += weights;
+            if channels < outputs {
+                let channels = largest_channels(step, channels);
+                own.chosen = Some(Chosen { channels, ..Chosen::default() });
+            }
+        }
         self.tail.layers += 1;
-        self.tail.weights += trained_weights;
         self.tail.outputs += outputs;
-        self.tail.parameters += trained_weights + outputs;
+        self.tail.parameters += in_front + outputs;
     }
 
     /// Which gradients are handed on, and which node is the first to write each in the backward pass.
@@ -282,7 +287,7 @@ impl<'a> Graph<'a> {
 
     /// Trained layers whose int8 output may be quantized anew: all that read it are trained layers.
     fn refits(&mut self) {
-        let trained = node::TRAINS_WEIGHTS | node::TRAINS_BIASES;
+        let trained = node::TRAINS_WEIGHTS | node::TRAINS_BIASES | node::TRAINS_SCALES;
         let last = self.tail.nodes.len() - 1;
         for place in 0..self.tail.nodes.len() {
             let output = self.tail.nodes[place].output;
@@ -311,7 +316,8 @@ impl<'a> Graph<'a> {
     fn keeps_output(&self, place: usize) -> bool {
         let step = self.steps[place];
         let function = step.function.unwrap_or(Function::Identity);
-        function != Function::Identity && !(step.kind == code::LOOKUP && function.needs_input())
+        let gains = self.tail.nodes[place].flags & node::TRAINS_SCALES != 0;
+        gains || function != Function::Identity && !(step.kind == code::LOOKUP && function.needs_input())
     }
 
     /// Places for all arrays. Time `i` is the forward pass of node i, time `n` the loss, time `2n - i` the backward
@@ -353,6 +359,13 @@ impl<'a> Graph<'a> {
                 }
             }
         }
+        let chosen = self.tail.nodes.iter().enumerate().filter_map(|(place, own)| {
+            let tensor = &self.network.tensors[self.tail.values[own.output].tensor];
+            let bytes = tensor.len() / tensor.shape[3] * own.chosen.as_ref()?.channels.len();
+            let at = |time| Life { first: time, last: time, bytes };
+            Some([at(place), at(2 * count - place)])
+        });
+        let chosen: Vec<Life> = chosen.flatten().collect();
         // The features begin the workspace, one behind the other: one array.
         let mut lives = vec![Life {
             first: 0,
@@ -360,6 +373,7 @@ impl<'a> Graph<'a> {
             bytes: (0..features).map(bytes).sum(),
         }];
         lives.extend(activations[features..].iter().chain(&deltas).filter(|life| life.first != usize::MAX));
+        lives.extend(chosen);
         let (places, workspace_floats) = place::best_behind_first(&lives);
         let mut places = places.into_iter().skip(1);
         let mut start = 0;
@@ -373,6 +387,9 @@ impl<'a> Graph<'a> {
         }
         for (v, life) in deltas.iter().enumerate() {
             self.tail.values[v].delta = (life.first != usize::MAX).then(|| places.next().unwrap_or(0));
+        }
+        for chosen in self.tail.nodes.iter_mut().filter_map(|own| own.chosen.as_mut()) {
+            (chosen.outputs, chosen.deltas) = (places.next().unwrap_or(0), places.next().unwrap_or(0));
         }
         self.tail.workspace_floats = workspace_floats;
         self.tail

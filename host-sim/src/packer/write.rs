@@ -155,6 +155,15 @@ impl Writer {
             self.u16(record + node::OUTPUT, own.output);
             self.u16(record + node::FUNCTION, own.function.into());
             self.u32(record + node::PARAMETERS, own.parameters);
+            if let Some(chosen) = &own.chosen {
+                let bytes: Vec<u8> =
+                    chosen.channels.iter().flat_map(|channel| channel.to_le_bytes()).collect();
+                let list = self.append(&bytes);
+                self.u16(record + node::CHANNEL_COUNT, chosen.channels.len());
+                self.u32(record + node::CHANNELS, list);
+                self.u32(record + node::CHOSEN_OUTPUTS, chosen.outputs);
+                self.u32(record + node::CHOSEN_DELTAS, chosen.deltas);
+            }
         }
     }
 

@@ -60,6 +60,8 @@ pub fn replace_layers<'t>(
         let mut put = |place: Place, values: &[u8]| map.put(&mut bytes, place, values).map_err(fail);
         if layer.layer.trains_weights {
             put(Place::Data(weights), bytemuck::cast_slice(layer.weights))?;
+        }
+        if layer.layer.trains_weights || layer.layer.trains_scales {
             put(Place::Scales(weights), bytemuck::cast_slice(&scales))?;
         }
         put(Place::Data(biases), &bias_bytes)?;

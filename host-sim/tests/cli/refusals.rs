@@ -157,7 +157,7 @@ fn layers() {
         &["m.tflite: ", "cannot train nothing"],
     );
     refused(&folder, "tune --layers 1 --train all,all", &["--train names 2 layers, the tail has 1"]);
-    misused("tune --train some", &["'some' for '--train", "[possible values: all, biases, nothing]"]);
+    misused("tune --train some", &["'some' for '--train", "must be all, biases, scales, nothing"]);
     misused("tune --layers 0", &["'--layers <LAYERS>'", "0 is not in 1.."]);
 
     // The loss differentiates bare logits; the schema's 1, 2 and 3 are ReLU, ReLU_N1_TO_1 and ReLU6.

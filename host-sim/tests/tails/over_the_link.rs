@@ -1,7 +1,7 @@
 //! Tails of any layers from one device to another: tuned over the link, pulled as a file, pushed, and compared operator by
 //! operator. The same calls without a link are the truth.
 
-use super::{arena, input, kitchen_sink};
+use super::{arena, input, kitchen_sink, sparse};
 use flatmin::wire::{self, Request};
 use flatmin::{Method, Recipe, Tuner, Version};
 use flatmin_app::{Buffers, Clock, Endpoint, Hardware, link_bytes};
@@ -123,7 +123,8 @@ fn check(network: &Network, file: &PackFile) {
 fn a_tail_of_more_layers_than_one_part_describes_is_backed_up_and_restored() {
     let network = lower(&kitchen_sink::graph(1)).unwrap();
     let mixed = (0..9).map(|i| [Trains::Biases, Trains::Nothing, Trains::All][i % 3]).collect();
-    let plans = [TailPlan::of(9), TailPlan::of(4), TailPlan { layers: 9, trains: mixed }];
+    let shares = sparse(&network, 9, &[Trains::Scales, Trains::Percent(40)]);
+    let plans = [TailPlan::of(9), TailPlan::of(4), TailPlan { layers: 9, trains: mixed }, shares];
     for plan in plans {
         let file = pack_tail(&network, 0, &plan).unwrap();
         assert!(!file.pack().tail_is_chain());

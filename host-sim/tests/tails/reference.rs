@@ -59,12 +59,38 @@ fn weights(network: &Network, step: &Step, trains: Trains, parameters: &mut &[f6
     };
     let packed = || c.weights.iter().enumerate().map(|(i, &w)| scale(channel(i)) * f64::from(w)).collect();
     let input = f64::from(network.tensors[step.input].affine.scale);
-    let own_weights = if trains == Trains::All { take(c.weights.len()) } else { packed() };
+    let taps = c.weights.len() / outputs;
+    let own_weights = match trains {
+        Trains::All => take(c.weights.len()),
+        Trains::Scales => {
+            let gains = take(c.scales.len());
+            let gain = |o: usize| gains[if gains.len() > 1 { o } else { 0 }];
+            let packed: Vec<f64> = packed();
+            packed.iter().enumerate().map(|(i, w)| w * gain(channel(i))).collect()
+        }
+        Trains::Percent(_) | Trains::Channels(_) => {
+            let mut own: Vec<f64> = packed();
+            for o in chosen(&own, taps, trains.channels(outputs)) {
+                own[o * taps..(o + 1) * taps].copy_from_slice(&take(taps));
+            }
+            own
+        }
+        Trains::Biases | Trains::Nothing => packed(),
+    };
     let biases = match trains {
         Trains::Nothing => (0..outputs).map(|o| input * scale(o) * f64::from(c.biases[o])).collect(),
         _ => take(outputs),
     };
     (own_weights, biases)
+}
+
+/// The rows of `taps` weights that are longest; rising.
+pub fn chosen(weights: &[f64], taps: usize, count: usize) -> Vec<usize> {
+    let norm = |row: &[f64]| row.iter().map(|w| w * w).sum::<f64>();
+    let norms: Vec<f64> = weights.chunks(taps).map(norm).collect();
+    let beaten_by =
+        |o: usize| (0..norms.len()).filter(|&p| norms[p] > norms[o] || norms[p] == norms[o] && p < o).count();
+    (0..norms.len()).filter(|&o| beaten_by(o) < count).collect()
 }
 
 fn run(network: &Network, step: &Step, values: &Values, own: Option<(Vec<f64>, Vec<f64>)>, y: &mut [f64]) {

@@ -1,7 +1,7 @@
 //! What a tail may look like: a chain of fully connected layers, or a list of nodes over f32 arrays.
 
 use super::super::format::{header, node, operator};
-use super::super::{Activation, Function, Pack, PackError, TailNode, TailValue, dense_rows};
+use super::super::{Activation, Chosen, Function, Pack, PackError, TailNode, TailValue, dense_rows};
 use super::{MAX_ELEMENTS, check};
 use crate::pack::bytes::u16_at;
 use crate::tail::{MAX_CHAIN_LAYERS, MAX_LAYERS, TailShape, is_weighted, shape};
@@ -76,7 +76,7 @@ pub(crate) fn check_nodes(pack: &Pack) -> Result<(), PackError> {
         let index = pack.trunk_operators() + node.index;
         let refused = |what| PackError::Operator { index, what };
         check_node(pack, &node, parameters).map_err(refused)?;
-        parameters += trained_parameters(pack, &node);
+        parameters = trained_parameters(pack, &node).saturating_add(parameters);
     }
     // There is a node: the tail has an operator that is no softmax, or there would be no chain either.
     let Some(end) = pack.nodes().next_back() else {
@@ -93,9 +93,8 @@ pub(crate) fn check_nodes(pack: &Pack) -> Result<(), PackError> {
 }
 
 fn trained_parameters(pack: &Pack, node: &TailNode) -> usize {
-    let layer = pack.layer(node.operator, 0);
-    let weights = if node.is(node::TRAINS_WEIGHTS) { layer.weights() } else { 0 };
-    weights + if node.is(node::TRAINS_BIASES) { layer.outputs } else { 0 }
+    let layer = pack.layer_of(node);
+    layer.trained_weights().saturating_add(layer.trained_biases())
 }
 
 fn check_value(pack: &Pack, value: &TailValue) -> Result<(), &'static str> {
@@ -147,7 +146,7 @@ fn check_node(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'s
     if let Some(delta) = &node.output.delta {
         // An activation that nothing reads any more may give its place to a gradient.
         let slope_by_input = op.kind == operator::LOOKUP && node.function.needs_input();
-        let read = node.function != Function::Identity && !slope_by_input;
+        let read = node.is(node::TRAINS_SCALES) || node.function != Function::Identity && !slope_by_input;
         check(
             apart(&[
                 Some(&node.output.activation).filter(|_| read),
@@ -160,7 +159,43 @@ fn check_node(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'s
     } else {
         check(by_input.is_none() && by_second.is_none() && !node.is_trained(), "an output has no gradient")?;
     }
+    if let Some(chosen) = &node.chosen {
+        check_chosen(pack, node, chosen, by_input.as_ref())?;
+    }
     check_meaning(pack, node, parameters)
+}
+
+/// Channels that there are, each once, and places for what is computed of them apart from all else that is alive.
+fn check_chosen(
+    pack: &Pack,
+    node: &TailNode,
+    chosen: &Chosen,
+    by_input: Option<&Range<usize>>,
+) -> Result<(), &'static str> {
+    let channels = pack.channels(chosen);
+    let rising = channels.is_sorted_by(|a, b| a < b);
+    let outputs = node.output.tensor.channels;
+    let known = channels.last().is_some_and(|&last| usize::from(last) < outputs);
+    check(
+        channels.len() == chosen.count && chosen.count < outputs && rising && known,
+        "the chosen channels are not some of the layer's, rising",
+    )?;
+    check(
+        node.is(node::TRAINS_WEIGHTS) && node.operator.kind != operator::DEPTHWISE_CONV_2D,
+        "channels are chosen of what has none to choose",
+    )?;
+    let inside = |range: &Range<usize>| range.end <= pack.sizes.workspace_floats;
+    let input = node.input.as_ref().map(|input| &input.activation);
+    let delta = node.output.delta.as_ref();
+    let (outputs, deltas) = (&chosen.outputs, &chosen.deltas);
+    check(
+        inside(outputs)
+            && inside(deltas)
+            && apart(&[input, Some(&node.output.activation), Some(outputs)])
+            && apart(&[input, delta, Some(deltas)])
+            && apart(&[by_input, delta, Some(deltas)]),
+        "the chosen channels' outputs or gradients overlap in the workspace",
+    )
 }
 
 fn check_meaning(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'static str> {
@@ -184,6 +219,9 @@ fn check_meaning(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), 
     check(!weighted || shape(pack, op).is_some(), "an extent of more than 32,767")?;
     let weights_alone = node.is(node::TRAINS_WEIGHTS) && !node.is(node::TRAINS_BIASES);
     check(!weights_alone, "weights are trained, their biases are not")?;
+    let scales = node.is(node::TRAINS_SCALES);
+    let scales_alone = !node.is(node::TRAINS_WEIGHTS) && node.is(node::TRAINS_BIASES);
+    check(!scales || scales_alone, "scales are trained beside weights, or without biases")?;
     check(!node.is_trained() || node.parameters == parameters, "place of its parameters")?;
     let clamps = op.kind == operator::LOOKUP || node.function.limits().is_some();
     check(clamps, "only a lookup can have a function that is no clamp")?;
@@ -213,7 +251,7 @@ pub(super) fn check_summary(pack: &Pack) -> Result<(), &'static str> {
     let (mut layers, mut weights, mut outputs, mut parameters) = (0usize, 0usize, 0usize, 0usize);
     for layer in pack.trained_layers() {
         layers += 1;
-        weights = weights.saturating_add(layer.trained_weights());
+        weights = weights.saturating_add(layer.tuned_weights());
         outputs = outputs.saturating_add(layer.outputs);
         parameters =
             parameters.saturating_add(layer.trained_weights()).saturating_add(layer.trained_biases());

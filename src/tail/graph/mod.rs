@@ -5,6 +5,7 @@
 
 mod movement;
 mod pairwise;
+mod partial;
 mod pool;
 mod weighted;
 
@@ -17,6 +18,7 @@ use crate::pack::{Function, Pack, TailNode, TailValue, TensorRecord};
 use core::cell::Cell;
 use core::ops::Range;
 use pairwise::{Elements, Operand};
+pub(crate) use partial::factor as gain_factor;
 pub(crate) use weighted::shape;
 
 /// A tail that is no mere chain of fully connected layers, as its pack describes it.
@@ -57,6 +59,13 @@ impl<'p> GraphTail<'p> {
         }
     }
 
+    /// Multiply-adds of the chosen channels' trained weights, beside those of all packed ones.
+    fn chosen_macs(&self, node: &TailNode) -> u64 {
+        let Some(chosen) = &node.chosen else { return 0 };
+        let outputs = node.output.tensor.channels.max(1) as u64;
+        self.pack.operator_macs(&node.operator) / outputs * chosen.count as u64
+    }
+
     fn end(&self) -> Option<TailNode> {
         self.pack.nodes().next_back()
     }
@@ -82,10 +91,11 @@ impl<'p> GraphTail<'p> {
                 let y = workspace.get_mut(output.clone()).unwrap_or(&mut []);
                 movement::forward_constant(&movement, elements, from.affine, y);
             }
+            kind if is_weighted(kind) => weighted::forward(&self.pack, node, parameters, workspace),
             _ => {
                 let Some(input) = &node.input else { return };
                 let Some([x, y]) = arrays(workspace, [&input.activation, output]) else { return };
-                self.forward_plain(node, [&from, &to], parameters, x, y);
+                self.forward_plain(node, [&from, &to], x, y);
             }
         }
         // A lookup has applied it; it is all that a lookup does.
@@ -96,14 +106,7 @@ impl<'p> GraphTail<'p> {
     }
 
     /// An operator of one input.
-    fn forward_plain(
-        &self,
-        node: &TailNode,
-        [from, to]: [&TensorRecord; 2],
-        parameters: &[f32],
-        x: &[f32],
-        y: &mut [f32],
-    ) {
+    fn forward_plain(&self, node: &TailNode, [from, to]: [&TensorRecord; 2], x: &[f32], y: &mut [f32]) {
         let op = &node.operator;
         match op.kind {
             operator::AVERAGE_POOL_2D => pool::average_forward(&op.window, x, from.shape(), y, to.shape()),
@@ -126,7 +129,7 @@ impl<'p> GraphTail<'p> {
                     movement::resize_forward(from.width, from.channels, rows, columns, x, y);
                 }
             }
-            _ => weighted::forward(&self.pack, node, parameters, x, y),
+            _ => {}
         }
     }
 
@@ -311,10 +314,9 @@ impl Tail for GraphTail<'_> {
         let pack = self.pack;
         (0..pack.node_count()).map(move |index| pack.node(index)).filter(TailNode::is_trained).flat_map(
             move |node| {
-                let layer = pack.layer(node.operator, 0);
-                let weights = if node.is(node::TRAINS_WEIGHTS) { layer.weights() } else { 0 };
+                let layer = pack.layer_of(&node);
                 [
-                    Segment { length: weights, is_bias: false },
+                    Segment { length: layer.trained_weights(), is_bias: false },
                     Segment { length: layer.outputs, is_bias: true },
                 ]
             },
@@ -349,13 +351,17 @@ impl Tail for GraphTail<'_> {
     }
 
     fn forward_macs(&self) -> u64 {
-        self.pack.nodes().map(|node| self.pack.operator_macs(&node.operator)).sum()
+        self.pack.nodes().map(|node| self.pack.operator_macs(&node.operator) + self.chosen_macs(&node)).sum()
     }
 
     fn backward_macs(&self) -> u64 {
         let of = |node: &TailNode| {
-            let passes = u64::from(node.is(node::TRAINS_WEIGHTS)) + u64::from(node.is(node::INPUT_DELTA));
-            passes * self.pack.operator_macs(&node.operator)
+            let (all, chosen) = (self.pack.operator_macs(&node.operator), self.chosen_macs(node));
+            let weights = match node.chosen {
+                Some(_) => chosen,
+                None => u64::from(node.is(node::TRAINS_WEIGHTS)) * all,
+            };
+            weights + u64::from(node.is(node::INPUT_DELTA)) * (all + chosen)
         };
         self.pack.nodes().filter(|node| node.output.delta.is_some()).map(|node| of(&node)).sum()
     }

@@ -1,6 +1,6 @@
 //! Convolutions, depthwise convolutions and fully connected layers of a tail, trained or frozen.
 
-use super::{arrays, sink};
+use super::{arrays, partial, sink};
 use crate::kernels::Shape;
 use crate::optim::BiasTreatment;
 use crate::pack::format::{node, operator};
@@ -19,14 +19,21 @@ pub(crate) fn shape(pack: &Pack, op: &OperatorRecord) -> Option<ConvShape> {
     ConvShape::new(pixels(input.len() / rows), pixels(output.channels), window).ok()
 }
 
-fn run<W: Weight>(kind: u16, shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
+pub(super) fn run<W: Weight>(
+    kind: u16,
+    shape: &ConvShape,
+    weights: &[W],
+    biases: &[f32],
+    x: &[f32],
+    y: &mut [f32],
+) {
     match kind {
         operator::DEPTHWISE_CONV_2D => depthwise::forward(shape, weights, biases, x, y),
         _ => conv2d::forward(shape, weights, biases, x, y),
     }
 }
 
-fn run_back<W: Weight>(
+pub(super) fn run_back<W: Weight>(
     kind: u16,
     shape: &ConvShape,
     weights: &[W],
@@ -41,38 +48,40 @@ fn run_back<W: Weight>(
 }
 
 /// Real value of one step of output channel `o`'s weights, as packed.
-fn scale_of(scales: &[f32], o: usize) -> f32 {
+pub(super) fn scale_of(scales: &[f32], o: usize) -> f32 {
     scales.get(o).or(scales.first()).copied().unwrap_or(0.0)
 }
 
-fn packed_scales<'p>(pack: &Pack<'p>, op: &OperatorRecord, outputs: usize) -> &'p [f32] {
-    pack.float32(op.constants.scales, if op.per_channel { outputs } else { 1 })
-}
-
 /// `y = W x + b`, without an activation.
-pub(super) fn forward(pack: &Pack, node: &TailNode, parameters: &[f32], x: &[f32], y: &mut [f32]) {
+pub(super) fn forward(pack: &Pack, node: &TailNode, parameters: &[f32], workspace: &mut [f32]) {
     let op = &node.operator;
-    let Some(shape) = shape(pack, op) else { return };
-    let layer = pack.layer(*op, 0);
+    let (Some(shape), Some(input)) = (shape(pack, op), node.input.as_ref()) else { return };
+    let Some([x, y]) = arrays(workspace, [&input.activation, &node.output.activation]) else { return };
+    let layer = pack.layer_of(node);
     let own = parameters.get(node.parameters..).unwrap_or(&[]);
-    if node.is(node::TRAINS_WEIGHTS) {
-        let (weights, biases) = own.split_at(layer.weights().min(own.len()));
-        return run(op.kind, &shape, weights, biases.get(..layer.outputs).unwrap_or(&[]), x, y);
+    let (front, own_biases) = own.split_at(layer.trained_weights().min(own.len()));
+    if layer.trains_weights && layer.chosen.is_none() {
+        return run(op.kind, &shape, front, own_biases.get(..layer.outputs).unwrap_or(&[]), x, y);
     }
     run(op.kind, &shape, pack.int8(op.constants.weights, layer.weights()), &[], x, y);
-    let scales = packed_scales(pack, op, layer.outputs);
+    let scales = pack.float32(op.constants.scales, layer.scales());
     let biases = pack.int32(op.constants.biases, layer.outputs);
     let bias = |o: usize| {
-        if node.is(node::TRAINS_BIASES) {
-            return own.get(o).copied().unwrap_or(0.0);
+        if layer.trains_biases {
+            return own_biases.get(o).copied().unwrap_or(0.0);
         }
         let quantized = biases.get(o).copied().unwrap_or(0);
         (f64::from(layer.input.scale) * f64::from(scale_of(scales, o)) * f64::from(quantized)) as f32
     };
     for y in y.chunks_exact_mut(layer.outputs.max(1)) {
         for (o, y) in y.iter_mut().enumerate() {
-            *y = *y * scale_of(scales, o) + bias(o);
+            let scale = scale_of(scales, o);
+            let scale = if layer.trains_scales { scale * partial::gain_of(front, o) } else { scale };
+            *y = *y * scale + bias(o);
         }
+    }
+    if let Some(chosen) = &node.chosen {
+        partial::forward_chosen(pack, node, chosen, &shape, [front, own_biases], workspace);
     }
 }
 
@@ -90,22 +99,29 @@ impl Step<'_, '_> {
     pub fn backward(&self, workspace: &mut [f32], gradient: &mut [f32]) {
         let Self { pack, node, .. } = *self;
         let op = &node.operator;
-        let layer = pack.layer(*op, 0);
+        let layer = pack.layer_of(node);
         let (Some(shape), Some(input), Some(delta)) =
             (shape(pack, op), node.input.as_ref(), node.output.delta.as_ref())
         else {
             return;
         };
-        let trains_weights = node.is(node::TRAINS_WEIGHTS);
         let own = gradient.get_mut(node.parameters..).unwrap_or(&mut []);
-        let weights = if trains_weights { layer.weights() } else { 0 };
-        let (d_weights, rest) = own.split_at_mut(weights.min(own.len()));
-        if node.is(node::TRAINS_BIASES) && self.bias != BiasTreatment::Frozen {
+        let (d_weights, rest) = own.split_at_mut(layer.trained_weights().min(own.len()));
+        let own = self.parameters.get(node.parameters..).unwrap_or(&[]);
+        let (weights, biases) = own.split_at(layer.trained_weights().min(own.len()));
+        if layer.trains_biases && self.bias != BiasTreatment::Frozen {
             let delta = workspace.get(delta.clone()).unwrap_or(&[]);
             let d_biases = rest.get_mut(..layer.outputs).unwrap_or(&mut []);
             conv2d::backward_biases(&shape, self.scale, delta, d_biases);
         }
-        if trains_weights {
+        if layer.trains_scales {
+            let activation = &node.output.activation;
+            let Some([y, delta]) = arrays(workspace, [activation, delta]) else { return };
+            partial::backward_gains(&layer, self.scale, [weights, biases], y, delta, d_weights);
+        }
+        if let Some(chosen) = &node.chosen {
+            self.backward_chosen(chosen, &shape, [&input.activation, delta], workspace, d_weights);
+        } else if layer.trains_weights {
             let Some([x, delta]) = arrays(workspace, [&input.activation, delta]) else { return };
             match op.kind {
                 operator::DEPTHWISE_CONV_2D => {
@@ -115,16 +131,21 @@ impl Step<'_, '_> {
             }
         }
         let Some(by_input) = input.delta.as_ref().filter(|_| node.is(node::INPUT_DELTA)) else { return };
+        if let Some(chosen) = &node.chosen {
+            return self.backward_input_chosen(chosen, &shape, [delta, by_input], sink(node), workspace);
+        }
         let Some([delta, d]) = arrays(workspace, [delta, by_input]) else { return };
-        if trains_weights {
-            let own = self.parameters.get(node.parameters..).unwrap_or(&[]);
-            let own = own.get(..layer.weights()).unwrap_or(&[]);
-            return run_back(op.kind, &shape, own, delta, sink(node), d);
+        if layer.trains_weights {
+            return run_back(op.kind, &shape, weights, delta, sink(node), d);
         }
         // Nobody else reads these gradients afterwards.
-        let scales = packed_scales(pack, op, layer.outputs);
+        let scales = pack.float32(op.constants.scales, layer.scales());
         for delta in delta.chunks_exact_mut(layer.outputs.max(1)) {
-            delta.iter_mut().enumerate().for_each(|(o, delta)| *delta *= scale_of(scales, o));
+            for (o, delta) in delta.iter_mut().enumerate() {
+                let scale = scale_of(scales, o);
+                let scale = if layer.trains_scales { scale * partial::gain_of(weights, o) } else { scale };
+                *delta *= scale;
+            }
         }
         let own = pack.int8(op.constants.weights, layer.weights());
         run_back(op.kind, &shape, own, delta, sink(node), d);

@@ -120,6 +120,11 @@ impl ConvShape {
         self.window
     }
 
+    /// The same of fewer output channels.
+    pub(crate) fn of_outputs(&self, channels: usize) -> Self {
+        Self { output: Shape { channels: channels.min(self.output.channels), ..self.output }, ..*self }
+    }
+
     /// Elements of the input.
     pub const fn input_length(&self) -> usize {
         self.input.height * self.input.width * self.input.channels
