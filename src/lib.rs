@@ -16,7 +16,8 @@
 //! 5. The tuned tail is requantized to int8, and classifies.
 //! 6. The [`store`] keeps it in flash, where it outlasts a power cut.
 //!
-//! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line.
+//! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line. [`CompactTuner`] does the same in fewer
+//! bytes, and without floating point where the work is: [`compact`].
 //!
 //! ## Left out
 //! Losses other than softmax cross-entropy, batch normalization (int8 networks have it folded), dynamic shapes,
@@ -31,6 +32,7 @@ extern crate std;
 compile_error!("packs are little endian and used where they lie: big-endian targets are not supported");
 
 mod cobs;
+pub mod compact;
 mod fmt;
 pub mod kernels;
 mod lanes;
@@ -46,8 +48,10 @@ pub mod store;
 pub mod tail;
 pub mod trunk;
 mod tuner;
+mod tunes;
 pub mod wire;
 
+pub use compact::{CompactPlan, CompactTuner};
 pub use memory::{Arena, MemoryPlan, Region};
 pub use optim::{BiasTreatment, Method, Recipe, RecipeError, Schedule};
 pub use pack::{Activation, Aligned, Pack, PackError, Sizes, crc32};
@@ -58,3 +62,4 @@ pub use tuner::{
     Acceptance, Best, Evaluation, Judgement, Position, Progress, Score, StepReport, Suspect, Tuner,
     TunerError, Version, Work,
 };
+pub use tunes::Tunes;

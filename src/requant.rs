@@ -251,18 +251,18 @@ impl<'a> TunedTail<'a> {
 }
 
 /// Factor from stored to real weights: the latents' scale was folded into a chain's first layer.
-fn unfold(pack: &Pack, layer: &TrainedLayer) -> f32 {
+pub(crate) fn unfold(pack: &Pack, layer: &TrainedLayer) -> f32 {
     let folded = pack.tail_is_chain() && layer.source.is_none();
     if folded { pack.feature_unit() / pack.feature().affine.scale } else { 1.0 }
 }
 
 /// The factor back, as it was rounded when the weights were folded.
-fn fold(pack: &Pack, layer: &TrainedLayer) -> f32 {
+pub(crate) fn fold(pack: &Pack, layer: &TrainedLayer) -> f32 {
     let folded = pack.tail_is_chain() && layer.source.is_none();
     if folded { pack.feature().affine.scale / pack.feature_unit() } else { 1.0 }
 }
 
-fn packed_scales<'p>(pack: &Pack<'p>, layer: &TrainedLayer) -> &'p [f32] {
+pub(crate) fn packed_scales<'p>(pack: &Pack<'p>, layer: &TrainedLayer) -> &'p [f32] {
     let op = &layer.operator;
     pack.float32(op.constants.scales, layer.scales())
 }

@@ -8,7 +8,7 @@ use host_sim::experiments::Experiment;
 use host_sim::experiments::ledger::Shard;
 use host_sim::new_board::Memory;
 use host_sim::packer::{TailPlan, Trains};
-use host_sim::tuning::Subject;
+use host_sim::tuning::{Subject, Tail};
 use host_sim::wearers::WEARERS;
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ pub enum Command {
     /// Tune one model: a held-out wearer's, or your own on your own data
     #[command(after_help = "Examples:\n  flatmin tune --wearer 3 --method asam --label-noise 0.2\n  \
         flatmin tune model.tflite --data x.npy y.npy --layers 2 --json\n  \
-        flatmin tune model.tflite --data windows.csv")]
+        flatmin tune model.tflite --data windows.csv --auto=120")]
     Tune {
         /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
         #[arg(requires = "data")]
@@ -47,6 +47,11 @@ pub enum Command {
         /// The held-out wearer, 1 to 10
         #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64), conflicts_with = "model")]
         wearer: u16,
+        /// Choose the recipe by nested validation on the samples to tune on, within so many seconds (60); methods and
+        /// strengths are the search's unless --method names one
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60",
+            value_parser = parse_seconds)]
+        auto: Option<f64>,
         #[command(flatten)]
         options: TuneOptions,
     },
@@ -275,6 +280,9 @@ pub struct TuneOptions {
     /// End with the best weights seen after an epoch (tune alone)
     #[arg(long)]
     pub keep_best: bool,
+    /// Train in few bytes and in integers: fully connected layers alone
+    #[arg(long)]
+    pub compact: bool,
     /// Share of adaptation labels to flip, 0 to 1
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_share)]
     pub label_noise: f64,
@@ -300,6 +308,11 @@ fn parse_share(text: &str) -> Result<f64, String> {
 fn parse_held_out(text: &str) -> Result<f32, String> {
     let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=0.5).contains(&share) { Ok(share) } else { Err("must be from 0 to 0.5".into()) }
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=1e6).contains(&seconds) { Ok(seconds) } else { Err("must be from 0 to a million".into()) }
 }
 
 fn parse_not_negative(text: &str) -> Result<f32, String> {
@@ -331,6 +344,11 @@ impl TuneOptions {
         }
     }
 
+    /// The tuner to train with.
+    pub fn tuner(&self) -> Tail {
+        if self.compact { Tail::Compact } else { Tail::Full }
+    }
+
     /// Refuses what only `tune` does.
     pub fn without_acceptance(&self) -> Result<()> {
         if self.held_out > 0.0 || self.keep_best {
@@ -353,6 +371,9 @@ impl TuneOptions {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        if self.compact {
+            settings.push(("weights trained as".into(), "int8 with residual, int16 velocity".into()));
+        }
         if self.held_out > 0.0 {
             settings.push(("held out".into(), format!("{} %", self.held_out * 100.0)));
         }

@@ -1,6 +1,7 @@
 //! The command line of `flatmin`.
 
 mod arguments;
+mod auto_command;
 mod device_command;
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +17,7 @@ use host_sim::output::write_file;
 use host_sim::packer::{TailPlan, Trains};
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
-use host_sim::tuning::{Subject, method_name, sized, tune};
+use host_sim::tuning::{Subject, method_name, sized, tune_as};
 use host_sim::{bench, export, inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -54,6 +55,13 @@ fn run(cli: Cli) -> Result<()> {
             let page = if options.json { None } else { Some(PathBuf::from("flatmin-report.html")) };
             let page = options.report.clone().or(page);
             tune_all(&subjects, "Held-out wearers, bundled model", &options, page.as_deref())
+        }
+        Some(Command::Tune { model, data, wearer, auto: Some(seconds), options }) => {
+            let subject = match model {
+                Some(path) => user_subject(&path, &data, &options)?,
+                None => options.wearer(wearer.into())?,
+            };
+            auto_command::run(&subject, seconds, &options, options.report.as_deref())
         }
         Some(Command::Tune { model: None, wearer, options, .. }) => {
             let page = options.report.clone();
@@ -212,7 +220,7 @@ fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Opti
     let runs: Vec<TuningRun> = jobs
         .par_iter()
         .map(|(subject, method)| {
-            tune(subject, &tail, options.recipe(*method), || bar.inc(1))
+            tune_as(options.tuner(), subject, &tail, options.recipe(*method), || bar.inc(1))
                 .with_context(|| format!("tuning with {}", method_name(*method)))
         })
         .collect::<Result<_>>()?;

@@ -309,7 +309,7 @@ mod tests {
     fn a_smaller_pack_fits_a_smaller_chip() {
         let folder = tempfile::tempdir().unwrap();
         let (small, wrong) = (folder.path().join("small.pack"), folder.path().join("wrong.pack"));
-        let model = Model::bundled("one", crate::wearers::model_bytes(1).unwrap()).unwrap();
+        let model = Model::bundled("one".to_owned(), crate::wearers::model_bytes(1).unwrap()).unwrap();
         std::fs::write(&small, model.pack(1).unwrap().bytes()).unwrap();
         std::fs::write(&wrong, b"nonsense").unwrap();
         let memory = [FLASH, Memory { bytes: 64 << 10, ..RAM }];

@@ -7,7 +7,9 @@ use crate::report::{CurvePoint, TuningRun, Verdict};
 use crate::samples::Samples;
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail};
-use flatmin::{Acceptance, Affine, Method, Recipe, Tuner, Version};
+use flatmin::{
+    Acceptance, Affine, CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, Tunes, Version,
+};
 
 /// The radius at which sharpness is measured, the same for every method.
 pub const SHARPNESS_RHO: f32 = 0.05;
@@ -128,6 +130,36 @@ pub fn sized(subject: &Subject, recipe: Recipe) -> Result<Recipe> {
     Ok(Recipe { replay_capacity: capacity.max(1), ..recipe })
 }
 
+/// Which of the crate's tuners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tail {
+    /// [`Tuner`]: f32 weights.
+    #[default]
+    Full,
+    /// [`CompactTuner`]: few bytes, integers.
+    Compact,
+}
+
+impl Tail {
+    /// The arena's bytes by purpose.
+    pub fn memory(self, sizes: &flatmin::Sizes, recipe: &Recipe) -> Vec<(String, usize)> {
+        let own =
+            |parts: &[(&str, usize)]| parts.iter().map(|&(name, bytes)| (name.to_owned(), bytes)).collect();
+        match self {
+            Self::Full => own(&MemoryPlan::new(sizes, recipe).by_purpose()),
+            Self::Compact => own(&CompactPlan::new(sizes, recipe).by_purpose()),
+        }
+    }
+
+    /// Bytes of the arena.
+    pub fn arena_bytes(self, sizes: &flatmin::Sizes, recipe: &Recipe) -> usize {
+        match self {
+            Self::Full => sizes.train_bytes(recipe),
+            Self::Compact => sizes.compact_bytes(recipe),
+        }
+    }
+}
+
 /// Tunes the last `layers` layers, calling `epoch_done` after every epoch.
 ///
 /// # Errors
@@ -138,22 +170,56 @@ pub fn tune(
     recipe: Recipe,
     epoch_done: impl Fn(),
 ) -> Result<TuningRun> {
+    tune_as(Tail::Full, subject, tail, recipe, epoch_done)
+}
+
+/// The same with the tuner asked for.
+///
+/// # Errors
+/// What the runtime refuses, with the subject's name.
+pub fn tune_as(
+    kind: Tail,
+    subject: &Subject,
+    tail: impl Into<TailPlan>,
+    recipe: Recipe,
+    epoch_done: impl Fn(),
+) -> Result<TuningRun> {
     let context = || subject.name.clone();
     let recipe = sized(subject, recipe)?;
     let file = subject.model.pack(tail)?;
-    let mut words = tuner_arena(&file, &recipe);
-    let mut tuner =
-        Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).with_context(context)?;
+    let sizes = file.pack().sizes();
+    let mut words: Vec<u128> = vec![0; kind.arena_bytes(&sizes, &recipe).div_ceil(16)];
+    let arena = bytemuck::cast_slice_mut(&mut words);
+    let run = match kind {
+        Tail::Full => {
+            let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
+            run(&mut tuner, subject, recipe, epoch_done)
+        }
+        Tail::Compact => {
+            let mut tuner = CompactTuner::new(file.pack(), recipe, arena).with_context(context)?;
+            run(&mut tuner, subject, recipe, epoch_done)
+        }
+    }?;
+    let memory = kind.memory(&sizes, &recipe);
+    Ok(TuningRun { memory, train_ram_bytes: kind.arena_bytes(&sizes, &recipe), ..run })
+}
 
+fn run<'p>(
+    tuner: &mut impl Tunes<'p>,
+    subject: &Subject,
+    recipe: Recipe,
+    epoch_done: impl Fn(),
+) -> Result<TuningRun> {
+    let context = || subject.name.clone();
     let latents: Vec<(Vec<i8>, usize)> = (subject.test.iter())
         .map(|(input, label)| Ok((tuner.latent(input)?.to_vec(), *label)))
         .collect::<Result<_>>()?;
-    let confusion_factory = confusion(&mut tuner, &latents, subject.classes.len(), Version::Factory)?;
+    let confusion_factory = confusion(tuner, &latents, subject.classes.len(), Version::Factory)?;
     for (input, label) in &subject.adaptation {
         tuner.observe(input, *label).with_context(context)?;
     }
     let before = tuner.evaluate(SHARPNESS_RHO)?;
-    let mut curve = vec![point(0, before.loss, &mut tuner, &latents)?];
+    let mut curve = vec![point(0, before.loss, tuner, &latents)?];
     tuner.start(recipe).with_context(context)?;
     let mut losses = Vec::new();
     loop {
@@ -162,21 +228,20 @@ pub fn tune(
         if report.epoch_finished {
             let mean = losses.iter().sum::<f32>() / losses.len() as f32;
             losses.clear();
-            curve.push(point(u32::from(report.epoch) + 1, mean, &mut tuner, &latents)?);
+            curve.push(point(u32::from(report.epoch) + 1, mean, tuner, &latents)?);
             epoch_done();
         }
         if report.finished {
             break;
         }
     }
-    let verdict = if recipe.held_out > 0.0 { Some(verdict(&mut tuner)?) } else { None };
+    let verdict = if recipe.held_out > 0.0 { Some(verdict(tuner)?) } else { None };
     if verdict.is_none() {
         tuner.requantize()?;
     }
     let in_force = if verdict.is_none_or(|v| v.accepted) { Version::Tuned } else { Version::Factory };
-    let confusion_tuned = confusion(&mut tuner, &latents, subject.classes.len(), in_force)?;
-    let (accuracy_f32, loss) = test_f32(&mut tuner, &latents)?;
-    let plan = flatmin::MemoryPlan::new(&file.pack().sizes(), &recipe);
+    let confusion_tuned = confusion(tuner, &latents, subject.classes.len(), in_force)?;
+    let (accuracy_f32, loss) = test_f32(tuner, &latents)?;
     Ok(TuningRun {
         subject: subject.name.clone(),
         method: method_name(recipe.method).to_owned(),
@@ -186,11 +251,11 @@ pub fn tune(
         accuracy_int8: accuracy(&confusion_tuned),
         loss,
         sharpness: f64::from(tuner.evaluate(SHARPNESS_RHO)?.sharpness),
-        memory: plan.by_purpose().iter().map(|(purpose, bytes)| ((*purpose).to_owned(), *bytes)).collect(),
-        train_ram_bytes: plan.total_bytes(),
+        memory: Vec::new(),
+        train_ram_bytes: 0,
         ram: Vec::new(),
         ram_announced_bytes: None,
-        tail_parameters: file.pack().sizes().tail_parameters,
+        tail_parameters: tuner.pack().sizes().tail_parameters,
         macs: tuner.macs(),
         weights_crc32: tuner.weights_crc32(),
         instructions: None,
@@ -204,8 +269,8 @@ pub fn tune(
 }
 
 /// Takes the tuned tail if the held-out samples say so.
-fn verdict(tuner: &mut Tuner) -> Result<Verdict> {
-    let best_epochs = tuner.best().map(|best| best.epochs);
+fn verdict<'p>(tuner: &mut impl Tunes<'p>) -> Result<Verdict> {
+    let best_epochs = tuner.full().and_then(|tuner| tuner.best()).map(|best| best.epochs);
     let Acceptance { factory, candidate, accepted, .. } = tuner.accept()?;
     Ok(Verdict {
         accepted,
@@ -218,13 +283,18 @@ fn verdict(tuner: &mut Tuner) -> Result<Verdict> {
     })
 }
 
-fn point(epoch: u32, adaptation_loss: f32, tuner: &mut Tuner, latents: &[Labelled]) -> Result<CurvePoint> {
+fn point<'p>(
+    epoch: u32,
+    adaptation_loss: f32,
+    tuner: &mut impl Tunes<'p>,
+    latents: &[Labelled],
+) -> Result<CurvePoint> {
     let (test_accuracy, _) = test_f32(tuner, latents)?;
     Ok(CurvePoint { epoch, adaptation_loss: f64::from(adaptation_loss), test_accuracy: Some(test_accuracy) })
 }
 
 /// Accuracy and mean loss of the f32 tail.
-fn test_f32(tuner: &mut Tuner, latents: &[Labelled]) -> Result<(f64, f64)> {
+fn test_f32<'p>(tuner: &mut impl Tunes<'p>, latents: &[Labelled]) -> Result<(f64, f64)> {
     let (mut right, mut loss) = (0, 0.0);
     for (latent, label) in latents {
         let score = tuner.score_latent(latent, *label)?;
@@ -234,8 +304,8 @@ fn test_f32(tuner: &mut Tuner, latents: &[Labelled]) -> Result<(f64, f64)> {
     Ok((share(right, latents.len()), loss / latents.len().max(1) as f64))
 }
 
-fn confusion(
-    tuner: &mut Tuner,
+fn confusion<'p>(
+    tuner: &mut impl Tunes<'p>,
     latents: &[Labelled],
     classes: usize,
     version: Version,

@@ -65,7 +65,7 @@ fn shift_left(x: i32, bits: u32) -> i32 {
 }
 
 /// `exp(a)` in Q0 for `a <= 0` in Q5: Taylor's polynomial on (-1/4, 0], then one factor a binary digit.
-fn exp_of_negative(a: i32) -> i32 {
+pub(crate) fn exp_of_negative(a: i32) -> i32 {
     const FRACTION: u32 = 31 - DIFFERENCE_BITS;
     const QUARTER: i32 = 1 << (FRACTION - 2);
     /// exp(-1/4), exp(-1/2), exp(-1), ... exp(-16) in Q0.

@@ -39,6 +39,11 @@ pub enum TailError {
     /// The loss is taken of bare logits, so that nothing may stand behind the last layer.
     #[error("the last layer has an activation; the loss wants bare logits")]
     LastActivation,
+    /// No chain of fully connected layers, which a compact tail has to be.
+    #[error(
+        "the compact tail takes fully connected layers alone, all trained; pack fewer layers, or use `Tuner`"
+    )]
+    NoChain,
     /// A layer's input is not as long as the output before it.
     #[error("layer {layer} takes {found} inputs, the layer before gives {expected}")]
     Mismatch {

@@ -1,7 +1,7 @@
 //! Never worse than before: tails are judged on what was held out, and a tuned one has to be the better one.
 
 use super::{Tuner, TunerError, Version, int8, load, settled};
-use crate::pack::format::operator;
+use crate::pack::{Pack, format::operator};
 use crate::quant::Affine;
 use crate::requant::{self, TunedTail};
 use crate::tail::{Tail, Target, argmax};
@@ -21,7 +21,7 @@ pub struct Judgement {
 
 impl Judgement {
     /// Of no sample.
-    pub(super) const NONE: Self = Self { samples: 0, right: 0, loss: 0.0 };
+    pub(crate) const NONE: Self = Self { samples: 0, right: 0, loss: 0.0 };
 
     /// Share of samples that are right.
     pub fn accuracy(&self) -> f32 {
@@ -29,7 +29,7 @@ impl Judgement {
     }
 
     /// Takes a sample's loss, and whether it is right, into a judgement that is still a sum.
-    pub(super) fn add(&mut self, sample: Option<(f32, bool)>) {
+    pub(crate) fn add(&mut self, sample: Option<(f32, bool)>) {
         if let Some((loss, right)) = sample {
             self.samples += 1;
             self.right += u32::from(right);
@@ -38,7 +38,7 @@ impl Judgement {
     }
 
     /// Of the sum; `None` without a sample.
-    pub(super) fn mean(mut self) -> Option<Self> {
+    pub(crate) fn mean(mut self) -> Option<Self> {
         self.loss /= self.samples as f32;
         Some(self).filter(|judgement| judgement.samples > 0)
     }
@@ -89,7 +89,7 @@ impl Tuner<'_> {
     /// [`TunerError::NoSamples`], [`TunerError::NotTuned`].
     pub fn judge(&mut self, version: Version) -> Result<Judgement, TunerError> {
         self.check_tuned(version)?;
-        let output = self.output_quantization(version);
+        let output = Output::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned));
         self.judge_by(|tuner, slot| {
             let (latent, label) = tuner.replay.get(slot)?;
             Self::scatter(&tuner.pack, latent, int8(tuner.scratch));
@@ -174,29 +174,27 @@ impl Tuner<'_> {
             _ => self.order.get(self.trained.saturating_add(index)).map(|&slot| slot.into()),
         }
     }
-
-    fn output_quantization(&self, version: Version) -> Output {
-        let last = self.pack.operator_count().saturating_sub(1);
-        if self.pack.operator(last).kind == operator::SOFTMAX {
-            return Output::Probabilities(self.pack.output().affine);
-        }
-        let tuned = match version {
-            Version::Factory => None,
-            Version::Tuned => self.tuned_layers().last().filter(|tuned| tuned.layer.index == last),
-        };
-        Output::Logits(tuned.map_or(self.pack.output().affine, |tuned| tuned.output))
-    }
 }
 
 /// What the int8 output stands for.
-enum Output {
+pub(crate) enum Output {
     Probabilities(Affine),
     Logits(Affine),
 }
 
 impl Output {
+    /// Of the network as packed, or with a tuned tail.
+    pub fn of(pack: &Pack, tuned: Option<&TunedTail>) -> Self {
+        let last = pack.operator_count().saturating_sub(1);
+        if pack.operator(last).kind == operator::SOFTMAX {
+            return Self::Probabilities(pack.output().affine);
+        }
+        let own = tuned.and_then(|tuned| tuned.layers(pack).last()).filter(|tuned| tuned.layer.index == last);
+        Self::Logits(own.map_or(pack.output().affine, |tuned| tuned.output))
+    }
+
     /// Cross-entropy of `label`.
-    fn loss(&self, values: &[i8], label: usize) -> f32 {
+    pub fn loss(&self, values: &[i8], label: usize) -> f32 {
         let Some(&own) = values.get(label) else { return f32::NAN };
         match self {
             Self::Probabilities(affine) => {
@@ -215,11 +213,11 @@ impl Output {
 }
 
 /// The layers' output quantization of a tail that was backed up.
-type Outputs = heapless::Vec<Affine, { crate::tail::MAX_LAYERS }>;
+pub(crate) type Outputs = heapless::Vec<Affine, { crate::tail::MAX_LAYERS }>;
 
 impl TunedTail<'_> {
     /// Copies the tail to the front of `place`.
-    fn back_up(&self, place: &mut [u8]) -> Outputs {
+    pub(crate) fn back_up(&self, place: &mut [u8]) -> Outputs {
         let (words, weights) = self.parts();
         let words: &[u8] = bytemuck::try_cast_slice(words).unwrap_or(&[]);
         let weights: &[u8] = bytemuck::try_cast_slice(weights).unwrap_or(&[]);
@@ -230,7 +228,7 @@ impl TunedTail<'_> {
     }
 
     /// The way back.
-    fn put_back(&mut self, place: &[u8], outputs: Outputs) {
+    pub(crate) fn put_back(&mut self, place: &[u8], outputs: Outputs) {
         let (own_words, own_weights) = self.parts_mut();
         let words: &mut [u8] = bytemuck::try_cast_slice_mut(own_words).unwrap_or(&mut []);
         let weights: &mut [u8] = bytemuck::try_cast_slice_mut(own_weights).unwrap_or(&mut []);

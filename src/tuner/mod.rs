@@ -1,17 +1,18 @@
 //! Ties it together: observe, step, requantize, classify. No arithmetic of its own.
 
-mod accept;
+pub(crate) mod accept;
 #[cfg(feature = "async")]
 mod awaited;
 mod best;
 mod commit;
+mod draws;
 mod error;
 mod features;
 mod judge;
-mod order;
+pub(crate) mod order;
 mod run;
 mod suspects;
-mod trace;
+pub(crate) mod trace;
 mod transfer;
 
 use crate::memory::{ALIGNMENT, MemoryPlan, Region, TUNED_WORDS};
@@ -95,7 +96,7 @@ pub struct Tuner<'a> {
 }
 
 /// Cuts a region off the front of `rest`, whose first byte is `at` in the arena.
-fn region<'a, T: bytemuck::Pod>(
+pub(crate) fn region<'a, T: bytemuck::Pod>(
     rest: &mut &'a mut [u8],
     at: &mut usize,
     region: Region,
@@ -316,6 +317,6 @@ impl<'a> Tuner<'a> {
 }
 
 /// Copies what both have room for: all of it, as their lengths are those of the pack. No panic is in sight of the linker.
-fn copy<T: Copy>(to: &mut [T], from: &[T]) {
+pub(crate) fn copy<T: Copy>(to: &mut [T], from: &[T]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
 }

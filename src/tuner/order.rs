@@ -1,10 +1,9 @@
 //! Which samples a run trains on, which it holds out, and in what order it takes the former.
 
 use rand_core::Rng;
-use rand_pcg::Pcg32;
 
 /// Writes the order of one epoch over `count` samples: a Fisher-Yates shuffle of 0, 1, 2, ... Returns how many.
-pub(super) fn shuffle(order: &mut [u16], count: usize, random: &mut Pcg32) -> usize {
+pub(crate) fn shuffle(order: &mut [u16], count: usize, random: &mut impl Rng) -> usize {
     let count = count.min(order.len());
     for (slot, index) in order.iter_mut().zip(0..count) {
         // Below 65,536: a replay holds no more.
@@ -14,7 +13,7 @@ pub(super) fn shuffle(order: &mut [u16], count: usize, random: &mut Pcg32) -> us
 }
 
 /// The same of the first `count` entries as they are.
-pub(super) fn shuffle_again(order: &mut [u16], count: usize, random: &mut Pcg32) -> usize {
+pub(crate) fn shuffle_again(order: &mut [u16], count: usize, random: &mut impl Rng) -> usize {
     let count = count.min(order.len());
     for i in (1..count).rev() {
         // Multiply-shift bounding (Lemire 2019, without rejection: the bias is below 2^-16 here).
@@ -40,7 +39,7 @@ fn is_held_out(rank: usize, share: f32) -> bool {
 
 /// Splits the slots of `labels` in two: those to train on, class after class, at the front of `order`, the held-out
 /// ones behind them. Returns how many are to be trained on.
-pub(super) fn split(
+pub(crate) fn split(
     order: &mut [u16],
     labels: impl Iterator<Item = u16> + Clone,
     classes: usize,
@@ -69,6 +68,7 @@ pub(super) fn split(
 mod tests {
     use super::*;
     use rand_core::SeedableRng;
+    use rand_pcg::Pcg32;
     use std::{collections::BTreeSet, vec, vec::Vec};
 
     fn held_out(labels: &[u16], classes: usize, share: f32) -> (Vec<u16>, Vec<u16>) {

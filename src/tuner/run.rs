@@ -1,12 +1,11 @@
 //! A tuning run, slice by slice.
 
+use super::draws::Draws;
 use super::{Judgement, Tuner, TunerError, load, order};
 use crate::memory::MemoryPlan;
 use crate::optim::Recipe;
 use crate::step::{self, Buffers, Minibatch, Phase, Step};
 use crate::tail::Tail;
-use rand_core::SeedableRng;
-use rand_pcg::Pcg32;
 use serde::{Deserialize, Serialize};
 
 /// What [`Tuner::step`] did.
@@ -67,7 +66,7 @@ pub enum Work {
 /// What a run has under way; with its buffers all there is to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Run {
-    pub random: Pcg32,
+    pub random: Draws,
     pub epoch: u16,
     /// Samples of this epoch done.
     pub position: usize,
@@ -131,7 +130,7 @@ impl Tuner<'_> {
         let steps_an_epoch = self.trained.div_ceil(usize::from(recipe.minibatch).max(1));
         let (epoch, loss, rise, learning_rate) = (0, 0.0, 0.0, 0.0);
         self.run = Some(Run {
-            random: Pcg32::seed_from_u64(recipe.seed),
+            random: Draws::new(recipe.seed),
             epoch,
             position: 0,
             samples: 0,

@@ -1,7 +1,7 @@
 //! One inference, operator by operator: where two builds part.
 
 use super::{Tuner, TunerError, copy, int8};
-use crate::pack::crc32;
+use crate::pack::{Pack, crc32};
 use crate::trunk;
 
 impl Tuner<'_> {
@@ -10,19 +10,28 @@ impl Tuner<'_> {
     ///
     /// # Errors
     /// [`TunerError::InputLength`].
-    pub fn trace(&mut self, input: &[i8], mut see: impl FnMut(usize, u32)) -> Result<(), TunerError> {
-        let expected = self.pack.sizes().input_length;
-        if input.len() != expected {
-            return Err(TunerError::InputLength { expected, found: input.len() });
-        }
-        let arena = int8(self.scratch);
-        copy(self.pack.input().of_mut(arena), input);
-        for index in 0..self.pack.operator_count() {
-            let operator = self.pack.operator(index);
-            trunk::run_operator(&self.pack, &operator, arena);
-            let output = self.pack.tensor(operator.output).of(arena);
-            see(index.into(), crc32(bytemuck::try_cast_slice(output).unwrap_or(&[])));
-        }
-        Ok(())
+    pub fn trace(&mut self, input: &[i8], see: impl FnMut(usize, u32)) -> Result<(), TunerError> {
+        trace(&self.pack, int8(self.scratch), input, see)
     }
+}
+
+/// The same for a tuner of any kind, over its arena of activations.
+pub(crate) fn trace(
+    pack: &Pack,
+    arena: &mut [i8],
+    input: &[i8],
+    mut see: impl FnMut(usize, u32),
+) -> Result<(), TunerError> {
+    let expected = pack.sizes().input_length;
+    if input.len() != expected {
+        return Err(TunerError::InputLength { expected, found: input.len() });
+    }
+    copy(pack.input().of_mut(arena), input);
+    for index in 0..pack.operator_count() {
+        let operator = pack.operator(index);
+        trunk::run_operator(pack, &operator, arena);
+        let output = pack.tensor(operator.output).of(arena);
+        see(index.into(), crc32(bytemuck::try_cast_slice(output).unwrap_or(&[])));
+    }
+    Ok(())
 }

@@ -5,15 +5,14 @@ use super::bench::Stand;
 use super::comparison::{Comparison, Entry, complete};
 use super::contenders::{CONTENDERS, Protocol};
 use super::figure::{Chart, Series};
+use super::landscape::{Landscape, flipped, moved, rounded};
 use super::ledger::Ledger;
 use super::result::{Figure, Findings, Row, difference, markdown};
 use super::statistics::Estimate;
 use super::trial::{Draw, Setting, Trial};
-use super::{Progress, page};
-use crate::wearers::SplitMix64;
-use anyhow::{Context, Result};
-use flatmin::BiasTreatment;
-use flatmin::tail::{TailShape, Workspace};
+use super::{Progress, page, plane};
+use anyhow::Result;
+use flatmin::tail::TailShape;
 use rayon::prelude::*;
 
 const NOISE: u32 = 20;
@@ -24,99 +23,10 @@ const DIRECTIONS: usize = 8;
 const RADIUS: f32 = 0.3;
 const WEIGHT_NOISES: [f32; 3] = [0.2, 0.4, 0.8];
 const BITS: [u32; 4] = [8, 6, 4, 3];
+/// Of the bits of 8-bit weights.
+const FLIPS: [f64; 2] = [0.001, 0.01];
 /// Methods of `noisy-labels` that are looked at, with [`super::contenders::SGD`] first.
 const METHODS: [usize; 4] = [0, 1, 2, 4];
-
-/// A tail at some weights, on some features.
-struct Landscape<'a> {
-    tail: &'a TailShape,
-    memory: Vec<f32>,
-    windows: Vec<(Vec<f32>, usize)>,
-    test: Vec<(Vec<f32>, usize)>,
-}
-
-impl Landscape<'_> {
-    /// Loss on the adaptation windows as they are labelled; adds its gradient where there is room for one.
-    fn loss(&mut self, weights: &[f32], mut gradient: Option<&mut [f32]>) -> Result<f64> {
-        let mut workspace = Workspace::new(self.tail, &mut self.memory).context("workspace")?;
-        let scale = 1.0 / self.windows.len().max(1) as f32;
-        let mut sum = 0.0;
-        for (features, label) in &self.windows {
-            workspace.features.copy_from_slice(features);
-            sum += f64::from(self.tail.first_pass(weights, *label, &mut workspace));
-            if let Some(gradient) = gradient.as_deref_mut() {
-                self.tail.accumulate(scale, BiasTreatment::Unit, &workspace, false, gradient);
-            }
-        }
-        Ok(sum / self.windows.len().max(1) as f64)
-    }
-
-    /// Accuracy of the f32 tail on the test windows, in percent.
-    fn accuracy(&mut self, weights: &[f32]) -> Result<f64> {
-        let mut workspace = Workspace::new(self.tail, &mut self.memory).context("workspace")?;
-        let mut right = 0;
-        for (features, label) in &self.test {
-            workspace.features.copy_from_slice(features);
-            self.tail.forward(weights, &mut workspace);
-            let logits = workspace.logits(self.tail.classes());
-            let answer = (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
-            right += usize::from(answer == Some(*label));
-        }
-        Ok(100.0 * right as f64 / self.test.len().max(1) as f64)
-    }
-
-    /// Rise of the loss at the end of ten ascents of a tenth of [`RADIUS`] each.
-    fn worst_case(&mut self, weights: &[f32]) -> Result<f64> {
-        let mut moved = weights.to_vec();
-        for _ in 0..10 {
-            let mut gradient = vec![0.0; weights.len()];
-            self.loss(&moved, Some(&mut gradient))?;
-            let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt().max(1e-12);
-            for (w, g) in moved.iter_mut().zip(&gradient) {
-                *w += RADIUS / 10.0 * (f64::from(*g) / norm) as f32;
-            }
-        }
-        Ok(self.loss(&moved, None)? - self.loss(weights, None)?)
-    }
-}
-
-/// `w + size * d`, d a random direction with every row as long as the weights' own (Li et al. 2018, section 4);
-/// biases stay.
-fn moved(tail: &TailShape, weights: &[f32], size: f32, seed: u64) -> Vec<f32> {
-    let mut random = SplitMix64::new(seed);
-    let mut normal = || (0..12).map(|_| random.next_u64() as f64 / u64::MAX as f64).sum::<f64>() - 6.0;
-    each_row(tail, weights, |row| {
-        let direction: Vec<f64> = row.iter().map(|_| normal()).collect();
-        let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-        let own = norm(&mut row.iter().map(|&w| f64::from(w)));
-        let factor = f64::from(size) * own / norm(&mut direction.iter().copied()).max(1e-12);
-        for (w, d) in row.iter_mut().zip(direction) {
-            *w += (factor * d) as f32;
-        }
-    })
-}
-
-/// Weights rounded to this many bits, symmetric, one scale a row; biases stay.
-fn rounded(tail: &TailShape, weights: &[f32], bits: u32) -> Vec<f32> {
-    let steps = ((1u32 << (bits - 1)) - 1) as f32;
-    each_row(tail, weights, |row| {
-        let scale = row.iter().fold(0.0f32, |m, w| m.max(w.abs())) / steps;
-        if scale > 0.0 {
-            row.iter_mut().for_each(|w| *w = (*w / scale).round() * scale);
-        }
-    })
-}
-
-fn each_row(tail: &TailShape, weights: &[f32], mut change: impl FnMut(&mut [f32])) -> Vec<f32> {
-    let mut changed = weights.to_vec();
-    let mut rest: &mut [f32] = &mut changed;
-    for layer in tail.layers() {
-        let (own, behind) = rest.split_at_mut(layer.parameters());
-        own[..layer.weights()].chunks_exact_mut(layer.inputs).for_each(&mut change);
-        rest = behind;
-    }
-    changed
-}
 
 /// What is measured, in the order of [`names`].
 fn measure(stand: &mut Stand, trial: &Trial) -> Result<Vec<f64>> {
@@ -125,8 +35,7 @@ fn measure(stand: &mut Stand, trial: &Trial) -> Result<Vec<f64>> {
     let tail = TailShape::of(stand.tuner.pack())?;
     let windows = stand.features()?;
     let test = stand.test.iter().map(|(latent, label)| (stand.to_f32(latent), *label)).collect();
-    let memory = vec![0.0; TailShape::workspace_length(tail.features(), tail.outputs())];
-    let mut landscape = Landscape { tail: &tail, memory, windows, test };
+    let mut landscape = Landscape::new(&tail, windows, test);
     let at = landscape.loss(&weights, None)?;
     let mut values = Vec::new();
     for place in PLACES {
@@ -137,7 +46,9 @@ fn measure(stand: &mut Stand, trial: &Trial) -> Result<Vec<f64>> {
         values.push(sum / DIRECTIONS as f64);
     }
     values.push(at);
-    values.push(landscape.worst_case(&weights)?);
+    values.push(landscape.worst_case(&weights, RADIUS)?);
+    values.push(landscape.largest_eigenvalue(&weights)?);
+    values.push(landscape.trace(&weights)?);
     values.push(landscape.accuracy(&weights)?);
     for size in WEIGHT_NOISES {
         let mut sum = 0.0;
@@ -149,6 +60,13 @@ fn measure(stand: &mut Stand, trial: &Trial) -> Result<Vec<f64>> {
     for bits in BITS {
         values.push(landscape.accuracy(&rounded(&tail, &weights, bits))?);
     }
+    for share in FLIPS {
+        let mut sum = 0.0;
+        for seed in 0..DIRECTIONS {
+            sum += landscape.accuracy(&flipped(&tail, &weights, share, 2_000 + seed as u64))?;
+        }
+        values.push(sum / DIRECTIONS as f64);
+    }
     Ok(values)
 }
 
@@ -157,9 +75,12 @@ fn names() -> Vec<String> {
         PLACES.iter().map(|place| format!("rise of the loss at {place} of a random direction")).collect();
     names.push("adaptation loss, as labelled".into());
     names.push(format!("rise of the loss, worst case within {RADIUS}"));
+    names.push("largest eigenvalue of the Hessian".into());
+    names.push("trace of the Hessian".into());
     names.push("accuracy, f32 weights".into());
     names.extend(WEIGHT_NOISES.iter().map(|n| format!("accuracy, weights moved by {} %", n * 100.0)));
     names.extend(BITS.iter().map(|bits| format!("accuracy, {bits} bits a weight")));
+    names.extend(FLIPS.iter().map(|share| format!("accuracy, {} % of all bits flipped", share * 100.0)));
     names
 }
 
@@ -243,6 +164,14 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
         series: series.collect(),
     };
     findings.figures.push(Figure { name: "minima".into(), svg: chart.svg()? });
+    let subject = protocol.subjects[0];
+    let chosen = |index: usize| {
+        let settings = CONTENDERS[METHODS[index]].settings(protocol.quick);
+        protocol.choose(ledger, &settings, &[NOISE], Some(subject))
+    };
+    let draw = Draw { subject, seed: seeds[0], noise: NOISE, ..protocol.base };
+    let solutions = [(contenders[0].name, chosen(0)?), (contenders[2].name, chosen(2)?)];
+    findings.figures.push(Figure { name: "plane".into(), svg: plane::figure(bench, draw, solutions)? });
     let mut header = vec!["measure".to_owned()];
     header.extend(contenders.iter().map(|contender| contender.name.to_owned()));
     let cells = names[PLACES.len()..].iter().map(|name| {
@@ -260,44 +189,13 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
         wearer. The tail's loss is taken on the adaptation windows as they are labelled. Directions are random with every \
         output's weights as long as the solution's own; 'moved by' is the length of such a direction. Few bits: weights \
         rounded to nearest, symmetric, one scale an output; activations stay f32. Differences are to SGD.\n\n\
-        ![Loss along random directions](evidence/minima.svg)\n\n{}",
+        ![Loss along random directions](evidence/minima.svg)\n\n\
+        The plane through the factory's weights, SGD's and SAM's of one draw; lengths are the parameters' own:\n\n\
+        ![Loss in the plane of three solutions](evidence/plane.svg)\n\n\
+        The largest eigenvalue is Lanczos's on Hessian-vector products by differences of gradients, the trace Hutchinson's; flipped bits are of weights \
+        rounded to 8 bits.\n\n{}",
         seeds.len(),
         markdown(&header, &cells)
     );
     Ok(Progress::Done(findings))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use flatmin::Activation;
-    use flatmin::tail::dense::DenseShape;
-
-    fn tail() -> TailShape {
-        let layer = |inputs, outputs, activation| DenseShape { inputs, outputs, activation };
-        TailShape::new(&[layer(3, 2, Activation::Relu), layer(2, 2, Activation::None)]).unwrap()
-    }
-
-    #[test]
-    fn rounding_is_by_rows_and_leaves_biases() {
-        let weights = [3.0, -1.4, 0.6, 30.0, -14.0, 6.0, 0.123, 0.456, 1.0, 0.5, 0.0, 0.0, 0.7, 0.8];
-        // 3 bits: steps of a third of the row's largest, to nearest.
-        let expected = [3.0, -1.0, 1.0, 30.0, -10.0, 10.0, 0.123, 0.456, 1.0, 2.0 / 3.0, 0.0, 0.0, 0.7, 0.8];
-        for (found, expected) in rounded(&tail(), &weights, 3).iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
-        }
-    }
-
-    #[test]
-    fn directions_are_as_long_as_the_rows() {
-        let weights = [3.0f32, 4.0, 0.0, 0.0, 0.5, 0.0, 9.0, 9.0, 1.0, 1.0, 2.0, 0.0, 7.0, 7.0];
-        let found = moved(&tail(), &weights, 0.5, 3);
-        let distance = |range: std::ops::Range<usize>| {
-            range.map(|i| f64::from(found[i] - weights[i]).powi(2)).sum::<f64>().sqrt()
-        };
-        for (range, norm) in [(0..3, 5.0), (3..6, 0.5), (8..10, 2f64.sqrt()), (10..12, 2.0)] {
-            assert!((distance(range) - 0.5 * norm).abs() < 1e-5);
-        }
-        assert_eq!(distance(6..8) + distance(12..14), 0.0);
-    }
 }

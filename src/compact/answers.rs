@@ -1,0 +1,211 @@
+//! The compact tuner's answers: requantization, classification, scores, judgement, and means over the replay.
+
+use super::pass::Workspace;
+use super::tuner::{CompactTuner, int8, load};
+use super::weights::Int8Layer;
+use crate::optim::{BiasTreatment, Geometry};
+use crate::requant::{Range, TunedLayer, fold, widen};
+use crate::tail::{MAX_LAYERS, argmax};
+use crate::trunk;
+use crate::tuner::accept::Output;
+use crate::tuner::trace::trace;
+use crate::tuner::{Acceptance, Evaluation, Judgement, Score, TunerError, Version, copy};
+
+impl CompactTuner<'_> {
+    /// Quantizes the current weights to int8, with the activation ranges that the replay's samples cause at them. From
+    /// then on [`Version::Tuned`] answers with the result.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn requantize(&mut self) -> Result<(), TunerError> {
+        if self.replay.is_empty() {
+            return Err(TunerError::NoSamples);
+        }
+        let mut ranges = [Range::EMPTY; MAX_LAYERS];
+        let Self { chain, weights, replay, pack, scratch, .. } = self;
+        for slot in 0..replay.len() {
+            let Some(mut workspace) = Workspace::new(chain, scratch) else { break };
+            let Some((latent, _)) = replay.get(slot) else { continue };
+            load(pack, latent, workspace.features);
+            chain.forward(weights, &mut workspace);
+            for (place, layer) in chain.layers().enumerate() {
+                let outputs = || layer.of(workspace.sums).iter().map(|&sum| layer.real_output(sum));
+                let low = outputs().fold(f32::INFINITY, f32::min);
+                widen(&mut ranges, place, low, outputs().fold(f32::NEG_INFINITY, f32::max));
+            }
+        }
+        self.macs += self.chain.shape.forward_macs() * self.replay.len() as u64;
+        self.weights.requantize(&self.chain, &self.pack, &ranges, &mut self.tuned);
+        Ok(())
+    }
+
+    /// The network's int8 output for `input`: int8 trunk, int8 tail.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
+    pub fn classify(&mut self, input: &[i8], version: Version) -> Result<&[i8], TunerError> {
+        self.check_tuned(version)?;
+        self.latent(input)?;
+        Ok(self.int8_tail(version))
+    }
+
+    /// The same from a latent that [`Self::latent`] gave.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
+    pub fn classify_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError> {
+        self.check_tuned(version)?;
+        self.check_latent(latent)?;
+        copy(self.pack.feature().of_mut(int8(self.scratch)), latent);
+        Ok(self.int8_tail(version))
+    }
+
+    /// Runs the network as it was packed on `input`, operator by operator: as [`crate::Tuner::trace`].
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`].
+    pub fn trace(&mut self, input: &[i8], see: impl FnMut(usize, u32)) -> Result<(), TunerError> {
+        trace(&self.pack, int8(self.scratch), input, see)
+    }
+
+    /// The tuned int8 layers that [`Version::Tuned`] runs, first to last; none before [`Self::requantize`].
+    pub fn tuned_layers(&self) -> impl Iterator<Item = TunedLayer<'_>> {
+        self.tuned.layers(&self.pack)
+    }
+
+    fn int8_tail(&mut self, version: Version) -> &[i8] {
+        let arena = int8(self.scratch);
+        match version {
+            Version::Factory => trunk::run_factory_tail(&self.pack, arena),
+            Version::Tuned => self.tuned.run(&self.pack, arena),
+        }
+        self.pack.output().of(arena)
+    }
+
+    fn check_tuned(&self, version: Version) -> Result<(), TunerError> {
+        if version == Version::Tuned && self.tuned.is_empty() { Err(TunerError::NotTuned) } else { Ok(()) }
+    }
+
+    fn check_latent(&self, latent: &[i8]) -> Result<(), TunerError> {
+        let (expected, found) = (self.chain.shape.features(), latent.len());
+        if expected == found { Ok(()) } else { Err(TunerError::InputLength { expected, found }) }
+    }
+
+    /// The current weights on a latent with its label, in the arithmetic of the training.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`], [`TunerError::Label`].
+    pub fn score_latent(&mut self, latent: &[i8], label: usize) -> Result<Score, TunerError> {
+        self.label(label)?;
+        self.check_latent(latent)?;
+        let Self { chain, weights, pack, scratch, .. } = self;
+        // Planned for the chain.
+        let Some(mut workspace) = Workspace::new(chain, scratch) else {
+            return Ok(Score { loss: f32::NAN, class: 0 });
+        };
+        load(pack, latent, workspace.features);
+        let loss = chain.first_pass(weights, label, &mut workspace).sum();
+        let class = chain.layers().next_back().map_or(0, |last| argmax(last.of(workspace.sums)));
+        Ok(Score { loss, class })
+    }
+
+    /// Loss, accuracy and sharpness of the current weights over the replay.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn evaluate(&mut self, rho: f32) -> Result<Evaluation, TunerError> {
+        let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
+        let Self { chain, weights, replay, pack, scratch, .. } = self;
+        if replay.is_empty() {
+            return Err(TunerError::NoSamples);
+        }
+        let mut sums = Evaluation { loss: 0.0, accuracy: 0.0, sharpness: 0.0 };
+        for slot in 0..replay.len() {
+            let Some((latent, label)) = replay.get(slot) else { continue };
+            let label = usize::from(label);
+            let Some(mut workspace) = Workspace::new(chain, scratch) else { break };
+            load(pack, latent, workspace.features);
+            let loss = chain.first_pass(weights, label, &mut workspace).sum();
+            sums.loss += loss;
+            if chain.layers().next_back().is_some_and(|last| argmax(last.of(workspace.sums)) == label) {
+                sums.accuracy += 1.0;
+            }
+            let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
+            if let Some(c) = geometry.step_length(rho, norm) {
+                sums.sharpness +=
+                    chain.perturbed_pass(weights, &geometry, c, label, &mut workspace).sum() - loss;
+            }
+        }
+        let mean = 1.0 / replay.len() as f32;
+        Ok(Evaluation {
+            loss: sums.loss * mean,
+            accuracy: sums.accuracy * mean,
+            sharpness: sums.sharpness * mean,
+        })
+    }
+
+    /// An int8 tail, as the device runs it, on the held-out samples, or on all in the replay where none is held out: as
+    /// [`crate::Tuner::judge`].
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`], [`TunerError::NotTuned`].
+    pub fn judge(&mut self, version: Version) -> Result<Judgement, TunerError> {
+        self.check_tuned(version)?;
+        let output = Output::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned));
+        let all = self.held_out == 0;
+        let count = if all { self.replay.len() } else { self.held_out };
+        let mut sum = Judgement::NONE;
+        for index in 0..count {
+            let held_out = || self.order.get(self.trained + index).map(|&slot| usize::from(slot));
+            let slot = if all { Some(index) } else { held_out() };
+            let Some((latent, label)) = slot.and_then(|slot| self.replay.get(slot)) else { continue };
+            copy(self.pack.feature().of_mut(int8(self.scratch)), latent);
+            let values = self.int8_tail(version);
+            let right = argmax(values) == usize::from(label);
+            sum.add(Some((output.loss(values, label.into()), right)));
+        }
+        sum.mean().ok_or(TunerError::NoSamples)
+    }
+
+    /// Puts the tail that the current weights make in force if on the held-out samples it is strictly better than the
+    /// tail in force, and not worse than the factory's; otherwise that stays, bit for bit, and the weights go back to it:
+    /// as [`crate::Tuner::accept`].
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn accept(&mut self) -> Result<Acceptance, TunerError> {
+        let factory = self.judge(Version::Factory)?;
+        let running = if self.tuned.is_empty() { factory } else { self.judge(Version::Tuned)? };
+        self.run = None;
+        // Between runs nothing lives in the velocity, which is planned to be large enough.
+        let place = bytemuck::try_cast_slice_mut(self.velocity.weights).unwrap_or(&mut []);
+        let outputs = self.tuned.back_up(place);
+        self.requantize()?;
+        let candidate = self.judge(Version::Tuned)?;
+        let accepted = candidate.is_better_than(&running) && !factory.is_better_than(&candidate);
+        if !accepted {
+            let place = bytemuck::try_cast_slice(self.velocity.weights).unwrap_or(&[]);
+            self.tuned.put_back(place, outputs);
+            if self.tuned.is_empty() {
+                self.load_factory();
+            } else {
+                self.load_tuned();
+            }
+        }
+        Ok(Acceptance { factory, running, candidate, accepted })
+    }
+
+    /// Loads the weights of the tuned tail.
+    fn load_tuned(&mut self) {
+        for (layer, tuned) in self.chain.layers().zip(self.tuned.layers(&self.pack)) {
+            let from = Int8Layer {
+                weights: tuned.weights,
+                biases: tuned.biases,
+                scales: tuned.scales,
+                input_scale: tuned.input.scale,
+                fold: fold(&self.pack, &tuned.layer),
+            };
+            self.weights.load(layer, &from);
+        }
+    }
+}
