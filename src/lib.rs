@@ -18,10 +18,10 @@
 //!
 //! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line. [`CompactTuner`] does the same in fewer
 //! bytes, and without floating point where the work is: [`compact`].
+//! In front of a network that listens stands `mfcc` (feature `mfcc`), which makes its input of a microphone's PCM.
 //!
 //! ## Left out
-//! Losses other than softmax cross-entropy, batch normalization (int8 networks have it folded), dynamic shapes,
-//! batches in the trunk.
+//! Batch normalization (int8 networks have it folded), dynamic shapes, batches in the trunk.
 
 #![no_std]
 
@@ -38,9 +38,13 @@ pub mod kernels;
 mod lanes;
 mod math;
 mod memory;
+pub mod metrics;
+#[cfg(feature = "mfcc")]
+pub mod mfcc;
 pub mod optim;
 pub mod pack;
 mod quant;
+mod random;
 pub mod replay;
 mod requant;
 pub mod step;

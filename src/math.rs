@@ -26,6 +26,12 @@ pub(crate) fn ln(x: f32) -> f32 {
     micromath::F32Ext::ln(x)
 }
 
+/// Natural logarithm of what may lie far below 1, where micromath's is off by up to 0.12: no feature approximates it.
+#[cfg(feature = "mfcc")]
+pub(crate) fn ln_of_any(x: f32) -> f32 {
+    libm::logf(x)
+}
+
 /// Square root, correctly rounded: a wrong norm would change rho itself, so no feature approximates it.
 pub(crate) fn sqrt(x: f32) -> f32 {
     libm::sqrtf(x)

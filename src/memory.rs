@@ -3,6 +3,7 @@
 use crate::optim::{Method, Recipe};
 use crate::pack::Sizes;
 use crate::replay::{ClassCount, Policy};
+use crate::tail::Loss;
 
 /// Alignment of the arena and of every part, in bytes.
 pub const ALIGNMENT: usize = 16;
@@ -24,7 +25,8 @@ pub struct Region {
 /// use flatmin::{MemoryPlan, Method, Recipe, Sizes};
 /// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
 ///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
-///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true };
+///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true,
+///     loss: flatmin::tail::Loss::CrossEntropy };
 /// let bytes = |method| MemoryPlan::new(&sizes, &Recipe { method, ..Recipe::DEFAULT }).total_bytes();
 /// assert_eq!(bytes(Method::Sam), bytes(Method::Sgd)); // sharpness-awareness costs no RAM
 /// ```
@@ -34,7 +36,8 @@ pub struct MemoryPlan {
     /// f32 parameters w.
     pub weights: Region,
     /// f32 velocity v, which is also the gradient's accumulator. Between runs it keeps the running tail while another
-    /// is judged: of a tail that has more int8 bytes than f32 parameters take, it is that long.
+    /// is judged, and the samples' scores: of a tail that has more int8 bytes than f32 parameters take, or whose loss
+    /// takes no classes and fewer parameters than the replay has samples, it is that long.
     pub velocity: Region,
     /// f32 gradient g, then the weights' backup: only for stored perturbations.
     pub gradient: Region,
@@ -42,7 +45,7 @@ pub struct MemoryPlan {
     pub best: Region,
     /// The tuned tail in int8, with its biases, multipliers and scales.
     pub tuned_tail: Region,
-    /// int8 latents.
+    /// int8 latents, each with its target behind it: [`Sizes::target_length`] bytes, none of a loss that takes labels.
     pub replay: Region,
     /// u16 labels.
     pub labels: Region,
@@ -74,16 +77,21 @@ impl MemoryPlan {
         let scratch_bytes = if workspace > sizes.arena_bytes { workspace } else { sizes.arena_bytes };
         let tuned = sizes.tail_outputs.saturating_mul(4 * TUNED_WORDS).saturating_add(sizes.tail_weights);
 
+        let record = sizes.feature_length.saturating_add(sizes.target_length());
+
         let weights = Region { offset: 0, bytes: parameters };
-        let velocity = after(weights, if tuned > parameters { tuned.div_ceil(4) * 4 } else { parameters });
+        let scores = if matches!(sizes.loss, Loss::CrossEntropy) { 0 } else { capacity * 4 };
+        let velocity = after(weights, largest([tuned.div_ceil(4) * 4, parameters, scores]));
         let gradient = after(velocity, if sizes.needs_gradient_buffer(recipe) { parameters } else { 0 });
         let best = after(gradient, if recipe.keep_best { parameters } else { 0 });
         let tuned_tail = after(best, tuned);
-        let replay = after(tuned_tail, sizes.feature_length.saturating_mul(capacity));
+        let replay = after(tuned_tail, record.saturating_mul(capacity));
         let labels = after(replay, capacity * 2);
         let counts = match recipe.replay_policy {
             Policy::Oldest => 0,
-            Policy::Balanced => sizes.output_length.saturating_mul(size_of::<ClassCount>()),
+            Policy::Balanced => {
+                sizes.loss.groups(sizes.output_length).saturating_mul(size_of::<ClassCount>())
+            }
         };
         let class_counts = after(labels, counts);
         let losses = after(class_counts, if recipe.sample_losses { capacity * 4 } else { 0 });
@@ -160,6 +168,12 @@ impl Sizes {
         }
         needed
     }
+}
+
+const fn largest(bytes: [usize; 3]) -> usize {
+    let [a, b, c] = bytes;
+    let most = if a > b { a } else { b };
+    if most > c { most } else { c }
 }
 
 /// Text put together at compile time, where `format_args!` cannot reach a panic message.
@@ -242,6 +256,7 @@ mod tests {
         tail_parameters: 190 * 64 + 64 * 7 + 71,
         workspace_floats: 190 + 4 * 71,
         tail_is_chain: true,
+        loss: Loss::CrossEntropy,
     };
 
     #[test]

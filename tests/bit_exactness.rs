@@ -159,6 +159,7 @@ fn sharpness_awareness_costs_no_memory() {
         tail_parameters: (features + 1) * hidden + (hidden + 1) * 7,
         workspace_floats: features + 4 * (hidden + 7),
         tail_is_chain: true,
+        loss: flatmin::tail::Loss::CrossEntropy,
     });
     for sizes in [small, large] {
         for (sharpness_batch, store_perturbation) in SHARING {

@@ -43,7 +43,7 @@ fn one_pass_gives_the_bits_of_three() {
             sgd::prepare(&mut v, &w, recipe.momentum, 0.0, bias, tail.segments());
             let mut workspace = Workspace::new(&tail, &mut memory).expect("long enough");
             workspace.features.copy_from_slice(&sample);
-            let target = flatmin::tail::Target { label, smoothing: recipe.label_smoothing };
+            let target = flatmin::tail::Target::Label { label, smoothing: recipe.label_smoothing };
             tail.first_pass(&w, target, &mut workspace);
             tail.accumulate(1.0, bias, &workspace, false, &mut v);
             sgd::descend(&mut w, &v, LEARNING_RATE);

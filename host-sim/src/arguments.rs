@@ -1,6 +1,7 @@
 //! The arguments of `flatmin`, and what clap refuses of them.
 
 use crate::device_command::DeviceArguments;
+use crate::sensors_command::SensorsArguments;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use flatmin::{Method, Recipe};
@@ -124,6 +125,10 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run the sensors' applications on recordings, as the device does on what it measures
+    #[command(after_help = "Examples:\n  flatmin sensors motion --wearer 3\n  \
+        flatmin sensors keywords kws_ref_model.tflite --wavs clips --speaker 893705bb")]
+    Sensors(SensorsArguments),
     /// Layers, shapes, scales and MACs of a model, and what training each possible tail would take
     #[command(after_help = "Example: flatmin inspect model.tflite --json")]
     Inspect {

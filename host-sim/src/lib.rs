@@ -21,6 +21,7 @@ pub mod output;
 pub mod packer;
 pub mod report;
 pub mod samples;
+pub mod sensors;
 pub mod tflite;
 pub mod tuning;
 pub mod wearers;

@@ -3,6 +3,7 @@
 mod arguments;
 mod auto_command;
 mod device_command;
+mod sensors_command;
 
 use anyhow::{Context, Result, bail};
 use arguments::{Cli, Command, TuneOptions};
@@ -126,6 +127,7 @@ fn run(cli: Cli) -> Result<()> {
                 written.display()
             ))
         }
+        Some(Command::Sensors(arguments)) => sensors_command::run(arguments),
         Some(Command::Inspect { model, replay_capacity, sharpness_batch, json }) => {
             let recipe = Recipe { replay_capacity, sharpness_batch, ..Recipe::DEFAULT };
             let inspection = inspect::inspect(&Model::open(&model)?, &recipe)?;
@@ -209,6 +211,10 @@ fn sample_shape(model: &Model) -> Vec<usize> {
 }
 
 fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
+    show(tuned(subjects, title, options)?, options, page)
+}
+
+fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result<Report> {
     let tails = subjects.iter().map(|s| options.tail(s)).collect::<Result<Vec<_>>>()?;
     // The bundled models are all alike.
     let tail = tails.into_iter().next().unwrap_or_default();
@@ -226,7 +232,7 @@ fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Opti
         .collect::<Result<_>>()?;
     bar.finish_and_clear();
     let classes = subjects.first().map(|s| s.classes.clone()).unwrap_or_default();
-    show(Report { title: title.to_owned(), classes, settings: options.settings(&tail), runs }, options, page)
+    Ok(Report { title: title.to_owned(), classes, settings: options.settings(&tail), runs })
 }
 
 fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Result<()> {

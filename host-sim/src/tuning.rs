@@ -86,7 +86,7 @@ impl Subject {
     }
 }
 
-fn add_noise(samples: &mut [Labelled], classes: usize, share: f64, seed: u64) {
+pub(crate) fn add_noise(samples: &mut [Labelled], classes: usize, share: f64, seed: u64) {
     let mut labels: Vec<usize> = samples.iter().map(|(_, label)| *label).collect();
     flip_labels(&mut labels, classes, share, seed);
     for ((_, label), flipped) in samples.iter_mut().zip(labels) {
@@ -94,7 +94,7 @@ fn add_noise(samples: &mut [Labelled], classes: usize, share: f64, seed: u64) {
     }
 }
 
-fn input_affine(model: &Model) -> Result<Affine> {
+pub(crate) fn input_affine(model: &Model) -> Result<Affine> {
     Ok(model.pack(0)?.pack().input().affine)
 }
 

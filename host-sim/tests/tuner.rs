@@ -325,5 +325,5 @@ fn arenas_and_packs_that_do_not_fit_are_refused() {
     let mut active = Packed::bundled();
     active.patch(active.last_layer() + operator::ACTIVATION, &[1]);
     let refusal = Pack::new(active.bytes()).map(|_| ()).unwrap_err();
-    assert!(matches!(refusal, PackError::Header(what) if what.contains("bare logits")), "{refusal}");
+    assert!(matches!(refusal, PackError::Header(what) if what.contains("bare outputs")), "{refusal}");
 }

@@ -7,7 +7,7 @@ use crate::optim::{BiasTreatment, Geometry};
 use crate::requant::{Range, TunedLayer, fold, widen};
 use crate::tail::{MAX_LAYERS, argmax};
 use crate::trunk;
-use crate::tuner::accept::Output;
+use crate::tuner::outputs::Outputs;
 use crate::tuner::trace::trace;
 use crate::tuner::{Acceptance, Evaluation, Judgement, Score, TunerError, Version, copy};
 
@@ -151,7 +151,7 @@ impl CompactTuner<'_> {
     /// [`TunerError::NoSamples`], [`TunerError::NotTuned`].
     pub fn judge(&mut self, version: Version) -> Result<Judgement, TunerError> {
         self.check_tuned(version)?;
-        let output = Output::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned));
+        let output = Outputs::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned));
         let all = self.held_out == 0;
         let count = if all { self.replay.len() } else { self.held_out };
         let mut sum = Judgement::NONE;
@@ -162,7 +162,7 @@ impl CompactTuner<'_> {
             copy(self.pack.feature().of_mut(int8(self.scratch)), latent);
             let values = self.int8_tail(version);
             let right = argmax(values) == usize::from(label);
-            sum.add(Some((output.loss(values, label.into()), right)));
+            sum.add(Some((output.loss(values, usize::from(label).into()), right)));
         }
         sum.mean().ok_or(TunerError::NoSamples)
     }

@@ -8,18 +8,18 @@ use super::weights::{Int8Layer, Velocity, Weights};
 use crate::memory::{ALIGNMENT, Region, TUNED_WORDS};
 use crate::optim::{BiasTreatment, Recipe, RecipeError};
 use crate::pack::{CRC, Pack};
+use crate::random::Random;
 use crate::replay::{Policy, Replay};
 use crate::requant::{TunedTail, fold, packed_scales};
 use crate::step::Phase;
+use crate::tail::{Loss, TailError};
 use crate::trunk;
 use crate::tuner::{Position, Progress, StepReport, TunerError, Work, copy, order, region};
-use rand_core::SeedableRng;
-use rand_pcg::Pcg32;
 
 /// What a run has under way.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Run {
-    random: Pcg32,
+    random: Random,
     pub epoch: u16,
     /// Samples of this epoch done, but for those of the step under way.
     position: usize,
@@ -110,9 +110,12 @@ impl<'a> CompactTuner<'a> {
     ///
     /// # Errors
     /// The arena's size or alignment, a recipe with what [`crate::compact`] leaves out, or a pack whose tail is no chain
-    /// of fully connected layers.
+    /// of fully connected layers, or whose loss is not softmax cross-entropy.
     pub fn new(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
         check(&recipe)?;
+        if pack.loss() != Loss::CrossEntropy {
+            return Err(TailError::Loss.into());
+        }
         let chain = Chain::of(&pack)?;
         let sizes = pack.sizes();
         let plan = CompactPlan::new(&sizes, &recipe);
@@ -300,12 +303,12 @@ impl<'a> CompactTuner<'a> {
         (self.trained, self.held_out) = (self.replay.len(), 0);
         if recipe.held_out > 0.0 {
             let classes = self.chain.shape.classes();
-            self.trained = order::split(self.order, self.replay.labels(), classes, recipe.held_out);
-            self.held_out = self.replay.len() - self.trained;
+            (self.trained, self.held_out) =
+                order::split(self.order, self.replay.labels(), classes, recipe.held_out);
         }
         let steps_an_epoch = self.trained.div_ceil(usize::from(recipe.minibatch).max(1));
         self.run = Some(Run {
-            random: Pcg32::seed_from_u64(recipe.seed),
+            random: Random::new(recipe.seed),
             epoch: 0,
             position: 0,
             samples: 0,

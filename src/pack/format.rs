@@ -8,9 +8,10 @@
 //! | constants | anywhere behind | weights (int8), biases, mantissas, shifts (int32), scales (float32), parameters (int32), chosen channels (u16), each array 16-byte aligned from the pack's start |
 //! | borders | `header::BORDERS` | u16 tensor indices: the inputs, then the outputs |
 //! | tail's values | `header::VALUES` | one record of [`value::BYTES`] for every f32 array of the tail, the features first |
-//! | tail's nodes | `header::NODES` | one record of [`node::BYTES`] for every operator of the tail but a softmax at the end |
+//! | tail's nodes | `header::NODES` | one record of [`node::BYTES`] for every operator of the tail but a softmax or a logistic function at the end that belongs to the loss |
 //!
-//! The first `TRUNK_OPERATORS` operators are frozen; the rest is the tail, with at most one softmax at its end.
+//! The first `TRUNK_OPERATORS` operators are frozen; the rest is the tail, with at its end at most one operator that
+//! belongs to the loss: a softmax of cross-entropy, a lookup of binary cross-entropy.
 //! A tail without values and nodes is a chain: fully connected operators, one behind the other, all of them
 //! trained. Convolution weights are OHWI, depthwise 1HWC, dense
 //! `[out, in]`, as in the `.tflite`. Constants are used where they lie: a pack in flash costs no RAM.
@@ -95,6 +96,8 @@ pub mod header {
     pub const NODE_COUNT: usize = 98;
     /// u16, number of leading values that are features.
     pub const FEATURE_COUNT: usize = 100;
+    /// u16, code of the tail's `Loss`: 0 cross-entropy, 1 binary cross-entropy, 2 mean squared error.
+    pub const LOSS: usize = 102;
 }
 
 /// Offsets of a tensor record's fields.

@@ -2,6 +2,7 @@
 
 use super::bytes::{size_at, u8_at, u16_at};
 use super::format::{MAGIC, VERSION, header};
+use crate::tail::Loss;
 
 /// The sizes that decide how much RAM a network takes, read from a pack's header. A `const fn` reads them, so
 /// that buffers are sized when the firmware is compiled; [`super::Pack::new`] checks them against the network
@@ -30,9 +31,16 @@ pub struct Sizes {
     /// The tail is a chain of fully connected layers, all trained: an ascent of one sample then needs no gradient
     /// buffer.
     pub tail_is_chain: bool,
+    /// What the tail is trained to make small.
+    pub loss: Loss,
 }
 
 impl Sizes {
+    /// int8 elements of the target that is kept with every sample.
+    pub const fn target_length(&self) -> usize {
+        self.loss.target_length(self.output_length)
+    }
+
     /// Reads the header.
     ///
     /// # Panics
@@ -64,6 +72,11 @@ impl Sizes {
             tail_parameters: size_at(pack, header::TAIL_PARAMETERS),
             workspace_floats: size_at(pack, header::WORKSPACE_FLOATS),
             tail_is_chain: u16_at(pack, header::NODE_COUNT) == 0,
+            loss: match Loss::from_code(u16_at(pack, header::LOSS)) {
+                Some(loss) => loss,
+                // Validation refuses it.
+                None => Loss::CrossEntropy,
+            },
         }
     }
 }

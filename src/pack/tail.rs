@@ -4,6 +4,7 @@ use super::bytes::{size_at, u16_at, u32_at};
 use super::format::{header, node, operator, value};
 use super::{Activation, Function, OperatorRecord, Pack, TensorRecord};
 use crate::quant::Affine;
+use crate::tail::Loss;
 use core::ops::Range;
 
 /// One f32 array of the tail.
@@ -136,6 +137,23 @@ impl TrainedLayer {
 }
 
 impl<'a> Pack<'a> {
+    /// What the tail is trained to make small.
+    pub fn loss(&self) -> Loss {
+        self.sizes.loss
+    }
+
+    /// The operator at the tail's end that belongs to the loss: a softmax of cross-entropy, the lookup of a logistic
+    /// function of binary cross-entropy. It is no part of the f32 tail.
+    pub(crate) fn head(&self) -> Option<OperatorRecord> {
+        let operators = self.operator_count().saturating_sub(self.trunk_operators());
+        let last = operators.checked_sub(1).map(|_| self.operator(self.operator_count() - 1))?;
+        let belongs = match self.tail_is_chain() {
+            true => [operator::SOFTMAX, operator::LOOKUP].contains(&last.kind),
+            false => self.node_count() < operators,
+        };
+        belongs.then_some(last)
+    }
+
     /// True if the tail is a chain of fully connected layers, all trained.
     pub fn tail_is_chain(&self) -> bool {
         self.node_count() == 0
@@ -266,7 +284,8 @@ impl<'a> Pack<'a> {
             trains_weights: true,
             trains_biases: true,
             function,
-            refit: true,
+            // What the table of a lookup is made for stays.
+            refit: self.head().is_none_or(|head| head.kind != operator::LOOKUP || head.input != op.output),
             ..self.layer(op, index)
         })
     }

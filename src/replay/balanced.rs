@@ -3,8 +3,9 @@
 //! A class that was the largest of a full replay is called full, and stays so. A newcomer of a class that is not full
 //! takes the place of any sample of the largest class; of a class that is full, that of one of its own, with the
 //! probability that leaves every sample of the class ever seen with the same chance to be held (Vitter 1985,
-//! algorithm R, class by class).
+//! algorithm R, class by class). What is called a class here is the group of labels that the loss puts a label in.
 
+use crate::tail::Loss;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 
@@ -25,13 +26,20 @@ pub(super) struct Reservoir<'a> {
     counts: &'a mut [ClassCount],
     random: Pcg32,
     seed: u64,
+    loss: Loss,
 }
 
 impl<'a> Reservoir<'a> {
     pub fn new(counts: &'a mut [ClassCount], seed: u64) -> Self {
-        let mut reservoir = Self { counts, random: Pcg32::seed_from_u64(seed), seed };
+        let mut reservoir =
+            Self { counts, random: Pcg32::seed_from_u64(seed), seed, loss: Loss::CrossEntropy };
         reservoir.clear();
         reservoir
+    }
+
+    /// With the groups of another loss.
+    pub fn group_by(&mut self, loss: Loss) {
+        self.loss = loss;
     }
 
     pub fn clear(&mut self) {
@@ -41,6 +49,7 @@ impl<'a> Reservoir<'a> {
 
     /// The slot that a newcomer takes, if any; `labels` are those held.
     pub fn slot(&mut self, labels: &[u16], capacity: usize, label: u16) -> Option<usize> {
+        let label = self.loss.group(label);
         let own = self.counts.get_mut(usize::from(label))?;
         own[0] = own[0].saturating_add(1);
         if labels.len() < capacity {
@@ -65,8 +74,8 @@ impl<'a> Reservoir<'a> {
 
     /// Any slot of a class that holds so many.
     fn one_of(&mut self, labels: &[u16], label: u16, held: u32) -> Option<usize> {
-        let nth = self.below(held);
-        let mut own = labels.iter().enumerate().filter(|&(_, &other)| other == label);
+        let (nth, loss) = (self.below(held), self.loss);
+        let mut own = labels.iter().enumerate().filter(|&(_, &other)| loss.group(other) == label);
         Some(own.nth(nth as usize)?.0)
     }
 

@@ -2,6 +2,7 @@
 
 mod balanced;
 
+use crate::tail::Loss;
 pub use balanced::ClassCount;
 use balanced::Reservoir;
 use serde::{Deserialize, Serialize};
@@ -18,12 +19,13 @@ pub enum Policy {
     Balanced,
 }
 
-/// Latents and labels in fixed buffers.
+/// Latents and labels in fixed buffers; behind every latent its target, if there are targets.
 #[derive(Debug)]
 pub struct Replay<'a> {
     latents: &'a mut [i8],
     labels: &'a mut [u16],
     latent_length: usize,
+    target_length: usize,
     stored: usize,
     giving: Giving<'a>,
 }
@@ -40,7 +42,7 @@ impl<'a> Replay<'a> {
     /// An empty replay over caller-owned buffers: `latents` holds `labels.len()` latents of `latent_length`. When it
     /// is full, the oldest sample gives way.
     pub fn new(latents: &'a mut [i8], labels: &'a mut [u16], latent_length: usize) -> Self {
-        Self { latents, labels, latent_length, stored: 0, giving: Giving::Oldest(0) }
+        Self { latents, labels, latent_length, target_length: 0, stored: 0, giving: Giving::Oldest(0) }
     }
 
     /// The same with [`Policy::Balanced`], for the classes 0 to below `counts.len()`. The samples that are kept
@@ -63,7 +65,24 @@ impl<'a> Replay<'a> {
         seed: u64,
     ) -> Self {
         let giving = Giving::Balanced(Reservoir::new(counts, seed));
-        Self { latents, labels, latent_length, stored: 0, giving }
+        Self { latents, labels, latent_length, target_length: 0, stored: 0, giving }
+    }
+
+    /// The same with a target of so many elements behind every latent, which `latents` has to have room for.
+    pub fn with_targets(self, target_length: usize) -> Self {
+        Self { target_length, ..self }
+    }
+
+    /// The same, for the labels of this loss: a balanced replay has its [`Loss::groups`] in place of classes.
+    pub fn of_loss(mut self, loss: Loss) -> Self {
+        if let Giving::Balanced(reservoir) = &mut self.giving {
+            reservoir.group_by(loss);
+        }
+        self
+    }
+
+    fn record_length(&self) -> usize {
+        self.latent_length.saturating_add(self.target_length)
     }
 
     /// Samples held.
@@ -78,13 +97,26 @@ impl<'a> Replay<'a> {
 
     /// Samples that fit.
     pub fn capacity(&self) -> usize {
-        let fitting = self.latents.len().checked_div(self.latent_length).unwrap_or(0);
+        let fitting = self.latents.len().checked_div(self.record_length()).unwrap_or(0);
         self.labels.len().min(fitting)
     }
 
     /// Stores a latent; of a longer or shorter one as much as there is. Returns its slot; `None` where the newcomer
     /// itself gave way, or, of a balanced replay, where its label is none of the classes.
     pub fn push(&mut self, latent: &[i8], label: u16) -> Option<usize> {
+        self.push_with(latent, &[], label)
+    }
+
+    /// The same with a target.
+    ///
+    /// ```
+    /// use flatmin::replay::Replay;
+    /// let (mut latents, mut labels) = ([0; 6], [0; 2]);
+    /// let mut replay = Replay::new(&mut latents, &mut labels, 1).with_targets(2);
+    /// replay.push_with(&[1], &[5, 6], 0);
+    /// assert_eq!((replay.get(0), replay.target(0)), (Some(([1].as_slice(), 0)), [5, 6].as_slice()));
+    /// ```
+    pub fn push_with(&mut self, latent: &[i8], target: &[i8], label: u16) -> Option<usize> {
         let capacity = self.capacity();
         let slot = match &mut self.giving {
             Giving::Oldest(next) => {
@@ -97,10 +129,11 @@ impl<'a> Replay<'a> {
                 reservoir.slot(labels, capacity, label)?
             }
         };
-        let start = slot * self.latent_length;
-        let place = self.latents.get_mut(start..start + self.latent_length)?;
+        let start = slot * self.record_length();
+        let place = self.latents.get_mut(start..start + self.record_length())?;
         *self.labels.get_mut(slot)? = label;
-        for (place, &value) in place.iter_mut().zip(latent) {
+        let (own, behind) = place.split_at_mut_checked(self.latent_length)?;
+        for (place, &value) in own.iter_mut().zip(latent).chain(behind.iter_mut().zip(target)) {
             *place = value;
         }
         self.stored = self.stored.max(slot + 1);
@@ -109,8 +142,20 @@ impl<'a> Replay<'a> {
 
     /// Sample `index`, from 0 to below [`Self::len`]; slots keep their index when others are replaced.
     pub fn get(&self, index: usize) -> Option<(&[i8], u16)> {
-        let start = index.checked_mul(self.latent_length).filter(|_| index < self.stored)?;
+        let start = index.checked_mul(self.record_length()).filter(|_| index < self.stored)?;
         Some((self.latents.get(start..start + self.latent_length)?, *self.labels.get(index)?))
+    }
+
+    /// The target of sample `index`; empty if there is none.
+    pub fn target(&self, index: usize) -> &[i8] {
+        let start = index.saturating_mul(self.record_length()).saturating_add(self.latent_length);
+        let own = self.latents.get(start..start.saturating_add(self.target_length));
+        own.filter(|_| index < self.stored).unwrap_or(&[])
+    }
+
+    /// The label of sample `index`.
+    pub fn label(&self, index: usize) -> Option<u16> {
+        self.labels.get(..self.stored)?.get(index).copied()
     }
 
     /// The labels of all samples, slot after slot.

@@ -23,7 +23,7 @@ use super::{Buffers, Outcome, StepError, stores_perturbation};
 use crate::lanes::norm_squared;
 use crate::optim::sgd::{self, Descent};
 use crate::optim::{Geometry, Recipe, sam};
-use crate::tail::{Tail, TailShape, Target, Workspace};
+use crate::tail::{Loss, Tail, TailShape, Target, Workspace};
 use serde::{Deserialize, Serialize};
 
 /// What a slice of a step works on.
@@ -79,7 +79,7 @@ pub(crate) struct Minibatch<'a, 'b, T, L> {
     stored: bool,
 }
 
-impl<'a, 'b, T: Tail, L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'a, 'b, T, L> {
+impl<'a, 'b, 't, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>> Minibatch<'a, 'b, T, L> {
     /// The buffers must have their lengths: shorter ones give another result, though no panic.
     pub fn new(tail: &'a T, recipe: &'a Recipe, buffers: Buffers<'b>, load: L) -> Self {
         let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
@@ -97,15 +97,11 @@ impl<'a, 'b, T: Tail, L: FnMut(usize, &mut [f32]) -> usize> Minibatch<'a, 'b, T,
     }
 
     /// Loads a sample and runs the first pass. Returns the loss and what it was taken against.
-    fn pass(&mut self, sample: usize) -> Result<(f32, Target), StepError> {
+    fn pass(&mut self, sample: usize) -> Result<(f32, Target<'t>), StepError> {
         let Buffers { weights, workspace, .. } = &mut self.buffers;
         let features = workspace.get_mut(..self.tail.features()).unwrap_or(&mut []);
-        let label = (self.load)(sample, features);
-        let classes = self.tail.classes();
-        if label >= classes {
-            return Err(StepError::Label { sample, label, classes });
-        }
-        let target = Target { label, smoothing: self.recipe.label_smoothing };
+        let target = (self.load)(sample, features).smoothed(self.recipe.label_smoothing);
+        admit(self.tail, &target, sample)?;
         let loss = self.tail.loss(weights, target, workspace);
         if let Some(chain) = self.tail.chain() {
             let workspace = Workspace::new(chain, workspace);
@@ -171,7 +167,7 @@ impl Step {
     ///
     /// # Errors
     /// [`StepError`], with the weights as they were before the step, which is over.
-    pub fn advance<T: Tail, L: FnMut(usize, &mut [f32]) -> usize>(
+    pub fn advance<'t, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>>(
         &mut self,
         batch: &mut Minibatch<T, L>,
     ) -> Result<Option<Outcome>, StepError> {
@@ -234,7 +230,10 @@ impl Step {
     }
 
     /// What comes before the next sample.
-    fn next_group<T: Tail, L: FnMut(usize, &mut [f32]) -> usize>(&mut self, batch: &Minibatch<T, L>) {
+    fn next_group<'t, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>>(
+        &mut self,
+        batch: &Minibatch<T, L>,
+    ) {
         self.group = self.sample;
         self.phase = match batch.stored() {
             _ if self.sample >= self.count => Phase::Update,
@@ -243,7 +242,7 @@ impl Step {
         };
     }
 
-    fn ascent<T: Tail, L: FnMut(usize, &mut [f32]) -> usize>(
+    fn ascent<'t, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>>(
         &mut self,
         batch: &mut Minibatch<T, L>,
     ) -> Result<(), StepError> {
@@ -264,7 +263,10 @@ impl Step {
         Ok(())
     }
 
-    fn perturb<T: Tail, L: FnMut(usize, &mut [f32]) -> usize>(&mut self, batch: &mut Minibatch<T, L>) {
+    fn perturb<'t, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>>(
+        &mut self,
+        batch: &mut Minibatch<T, L>,
+    ) {
         let Buffers { weights, gradient, .. } = &mut batch.buffers;
         if let Some(geometry) = &batch.geometry {
             let norm = sam::ascent_norm_squared(weights, gradient, geometry, batch.tail.segments());
@@ -277,7 +279,7 @@ impl Step {
     }
 
     /// A sample's gradient at the weights as they lie there.
-    fn descent<T: Tail, L: FnMut(usize, &mut [f32]) -> usize>(
+    fn descent<'t, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>>(
         &mut self,
         batch: &mut Minibatch<T, L>,
     ) -> Result<(), StepError> {
@@ -304,7 +306,7 @@ impl Step {
 
     /// One sample without a written weight: SGD, or an ascent of its own by the rank-one identity. `alone`, the only
     /// sample, with the rest of the step.
-    fn unstored<T: Tail, L: FnMut(usize, &mut [f32]) -> usize>(
+    fn unstored<'t, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>>(
         &mut self,
         chain: &TailShape,
         alone: bool,
@@ -335,6 +337,21 @@ impl Step {
             chain.accumulate(scale, bias, &workspace, ascent.is_some(), velocity);
         }
         Ok(())
+    }
+}
+
+/// Refuses a target that the loss cannot be taken against.
+fn admit(tail: &impl Tail, target: &Target, sample: usize) -> Result<(), StepError> {
+    let (objective, classes) = (tail.objective(), tail.classes());
+    let expected = objective.target_length(classes);
+    match *target {
+        Target::Label { label, .. } if objective != Loss::SquaredError => {
+            let known = objective.has_label(label, classes);
+            if known { Ok(()) } else { Err(StepError::Label { sample, label, classes }) }
+        }
+        Target::Values { values, .. } if values.len() == expected && expected > 0 => Ok(()),
+        Target::Values { values, .. } => Err(StepError::Target { sample, expected, found: values.len() }),
+        Target::Label { .. } => Err(StepError::Target { sample, expected, found: 0 }),
     }
 }
 

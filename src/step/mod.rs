@@ -4,7 +4,7 @@
 mod machine;
 
 use crate::optim::Recipe;
-use crate::tail::Tail;
+use crate::tail::{Tail, Target};
 pub use machine::Phase;
 pub(crate) use machine::{Minibatch, Step};
 
@@ -20,7 +20,7 @@ pub enum StepError {
         sample: usize,
     },
     /// A label that the tail has no output for. The velocity is not to be used further.
-    #[error("sample {sample} of the minibatch has label {label}, the tail has {classes} classes")]
+    #[error("sample {sample} of the minibatch has label {label}, the tail has {classes} outputs")]
     Label {
         /// Position in the minibatch, from 0.
         sample: usize,
@@ -28,6 +28,17 @@ pub enum StepError {
         label: usize,
         /// Classes of the tail.
         classes: usize,
+    },
+    /// A target that is no label, of a loss that takes labels, or the other way round, or of another length than the
+    /// output. The velocity is not to be used further.
+    #[error("sample {sample} of the minibatch has a target of {found} values, the loss takes {expected}")]
+    Target {
+        /// Position in the minibatch, from 0.
+        sample: usize,
+        /// Values that the loss takes; 0 for one that takes labels.
+        expected: usize,
+        /// Values given; 0 for a label.
+        found: usize,
     },
     /// A buffer of the wrong length; nothing was written.
     #[error("{buffer} buffer has {found} floats, the tail and the recipe take {expected}")]
@@ -90,8 +101,8 @@ pub fn stores_perturbation(tail: &impl Tail, recipe: &Recipe) -> bool {
     graph || recipe.needs_gradient_buffer()
 }
 
-/// One step on `count` samples: `load(i, features)` writes sample i's features and returns its label; it is
-/// called once or twice a sample.
+/// One step on `count` samples: `load(i, features)` writes sample i's features and returns its label, or its
+/// [`Target`]; it is called once or twice a sample.
 ///
 /// # Errors
 /// [`StepError`], with the weights unchanged.
@@ -104,19 +115,19 @@ pub fn stores_perturbation(tail: &impl Tail, recipe: &Recipe) -> bool {
 /// let buffers = Buffers { weights: &mut w, velocity: &mut v, gradient: &mut [], workspace: &mut workspace };
 /// let outcome = step::minibatch(&tail, &recipe, 0.1, buffers, 1, |_, features| {
 ///     features.copy_from_slice(&[1.0, 2.0]);
-///     0 // the label
+///     0_usize // the label
 /// })?;
 /// assert!((outcome.loss - 2f32.ln()).abs() < 1e-6);
 /// assert_eq!(w, [0.05, 0.1, -0.05, -0.1, 0.05, -0.05]); // -0.1 * (p - y) (x, 1), p = 1/2
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
-pub fn minibatch<T: Tail>(
+pub fn minibatch<'t, T: Tail, R: Into<Target<'t>>>(
     tail: &T,
     recipe: &Recipe,
     learning_rate: f32,
     buffers: Buffers,
     count: usize,
-    load: impl FnMut(usize, &mut [f32]) -> usize,
+    mut load: impl FnMut(usize, &mut [f32]) -> R,
 ) -> Result<Outcome, StepError> {
     buffers.check(tail, recipe)?;
     let expected = tail.workspace_floats();
@@ -124,7 +135,7 @@ pub fn minibatch<T: Tail>(
     if found < expected {
         return Err(StepError::BufferLength { buffer: "workspace", expected, found });
     }
-    let mut batch = Minibatch::new(tail, recipe, buffers, load);
+    let mut batch = Minibatch::new(tail, recipe, buffers, |i, features: &mut [f32]| load(i, features).into());
     let mut step = Step::new(learning_rate, count);
     loop {
         if let Some(outcome) = step.advance(&mut batch)? {

@@ -223,6 +223,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
+    #[inline(never)] // what the future takes is the callee's
     pub fn commit<F: NorFlash>(
         &self,
         flash: &mut F,
@@ -314,6 +315,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Damaged`], with anything in the parts; [`StoreError::PayloadLength`].
+    #[inline(never)] // what the future takes is the callee's
     pub fn read<F: NorFlash>(
         &self,
         flash: &mut F,
@@ -375,6 +377,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NothingToRollBack`] if the factory tail is in force.
+    #[inline(never)] // what the future takes is the callee's
     pub fn roll_back<F: NorFlash>(&self, flash: &mut F, pack_crc32: u32) -> Result<Recovery, StoreError> {
         now(self.rolled_back(&mut Blocking(flash), pack_crc32))
     }
@@ -398,6 +401,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
+    #[inline(never)] // what the future takes is the callee's
     pub fn factory_reset<F: NorFlash>(&self, flash: &mut F, pack_crc32: u32) -> Result<(), StoreError> {
         now(self.reset(&mut Blocking(flash), pack_crc32))
     }

@@ -153,6 +153,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] for slots that do not fit the flash. What is wrong with a slot is no error,
     /// but a [`SlotState`].
+    #[inline(never)] // what the future takes is the callee's
     pub fn recover<F: NorFlash>(&self, flash: &mut F, pack_crc32: u32) -> Result<Recovery, StoreError> {
         now(self.recovered(&mut Blocking(flash), pack_crc32))
     }

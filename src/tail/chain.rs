@@ -2,7 +2,7 @@
 //! weight.
 
 use super::dense::{self, DenseShape, FirstPass};
-use super::{MAX_CHAIN_LAYERS, Tail, TailError, Target, softmax_cross_entropy};
+use super::{Loss, MAX_CHAIN_LAYERS, Tail, TailError, Target};
 use crate::optim::sgd::Descent;
 use crate::optim::{BiasTreatment, Geometry, Segment};
 use crate::pack::{Activation, Pack};
@@ -51,15 +51,16 @@ pub struct TailShape {
     layers: Vec<Layer, MAX_CHAIN_LAYERS>,
     parameters: usize,
     outputs: usize,
+    objective: Loss,
 }
 
 impl TailShape {
-    /// A tail of these layers, first to last.
+    /// A tail of these layers, first to last, with softmax cross-entropy.
     ///
     /// # Errors
     /// See [`TailError`].
     pub fn new(shapes: &[DenseShape]) -> Result<Self, TailError> {
-        let mut tail = Self { layers: Vec::new(), parameters: 0, outputs: 0 };
+        let mut tail = Self { layers: Vec::new(), parameters: 0, outputs: 0, objective: Loss::CrossEntropy };
         for (index, &shape) in shapes.iter().enumerate() {
             let before = tail.layers.last().map_or(shape.inputs, |l| l.shape.outputs);
             if before != shape.inputs {
@@ -77,6 +78,18 @@ impl TailShape {
         }
     }
 
+    /// The same tail with another loss.
+    ///
+    /// ```
+    /// use flatmin::{Activation, tail::{Loss, TailShape, dense::DenseShape}};
+    /// let layer = DenseShape { inputs: 8, outputs: 1, activation: Activation::None };
+    /// let detector = TailShape::new(&[layer])?.with_loss(Loss::BinaryCrossEntropy);
+    /// # Ok::<(), flatmin::tail::TailError>(())
+    /// ```
+    pub fn with_loss(self, objective: Loss) -> Self {
+        Self { objective, ..self }
+    }
+
     /// The tail of a pack.
     ///
     /// # Errors
@@ -88,7 +101,7 @@ impl TailShape {
             let shape = DenseShape { inputs: layer.taps, outputs: layer.outputs, activation };
             shapes.push(shape).map_err(|_| TailError::TooDeep)?;
         }
-        Self::new(&shapes)
+        Self::new(&shapes).map(|tail| tail.with_loss(pack.loss()))
     }
 
     /// Weights and biases of all layers.
@@ -151,16 +164,17 @@ impl TailShape {
     }
 
     /// Forward, loss and deltas at `parameters`. Returns the loss.
-    pub fn first_pass(
+    pub fn first_pass<'t>(
         &self,
         parameters: &[f32],
-        target: impl Into<Target>,
+        target: impl Into<Target<'t>>,
         workspace: &mut Workspace,
     ) -> f32 {
         self.forward(parameters, workspace);
         let pass = &mut workspace.first;
         let Some(last) = self.layers.last() else { return f32::NAN };
-        let loss = softmax_cross_entropy(last.outputs(pass.outputs), target, last.outputs_mut(pass.deltas));
+        let loss =
+            self.objective.of(last.outputs(pass.outputs), target.into(), last.outputs_mut(pass.deltas));
         self.hand_down(pass, |layer, delta, d_input| {
             dense::backward_input(&layer.shape, layer.parameters(parameters), delta, d_input);
         });
@@ -227,12 +241,12 @@ impl TailShape {
 
     /// Forward, loss and deltas at `w + e`, `e = c T^2 g` of this very sample, after [`Self::first_pass`] and
     /// [`Self::ascent_norm_squared`]. No parameter is written. Returns the loss at `w + e`.
-    pub fn perturbed_pass(
+    pub fn perturbed_pass<'t>(
         &self,
         parameters: &[f32],
         geometry: &Geometry,
         c: f32,
-        target: impl Into<Target>,
+        target: impl Into<Target<'t>>,
         workspace: &mut Workspace,
     ) -> f32 {
         let Workspace { features, first, second } = workspace;
@@ -259,8 +273,8 @@ impl TailShape {
             (input, rest) = (z, behind);
         }
         let Some(last) = self.layers.last() else { return f32::NAN };
-        let loss =
-            softmax_cross_entropy(last.outputs(second.outputs), target, last.outputs_mut(second.deltas));
+        let (outputs, deltas) = (last.outputs(second.outputs), last.outputs_mut(second.deltas));
+        let loss = self.objective.of(outputs, target.into(), deltas);
         let first: &Pass = first;
         self.hand_down(second, |layer, delta, d_input| {
             let below = layer.outputs - layer.shape.inputs;
@@ -352,6 +366,10 @@ impl Tail for TailShape {
 
     fn classes(&self) -> usize {
         Self::classes(self)
+    }
+
+    fn objective(&self) -> Loss {
+        self.objective
     }
 
     fn workspace_floats(&self) -> usize {

@@ -16,8 +16,8 @@ use crate::pack::Pack;
 pub use chain::{TailShape, Workspace};
 pub use graph::GraphTail;
 pub(crate) use graph::{backward_nodes, forward_nodes, gain_factor, is_weighted, shape};
-pub(crate) use loss::argmax;
-pub use loss::{Target, softmax_cross_entropy};
+pub(crate) use loss::{Kept, argmax, bits};
+pub use loss::{Loss, Target, binary_cross_entropy, mean_squared_error, softmax_cross_entropy};
 
 /// Most layers that a chain may have.
 pub const MAX_CHAIN_LAYERS: usize = 8;
@@ -36,9 +36,12 @@ pub enum TailError {
     /// More than [`MAX_CHAIN_LAYERS`].
     #[error("the chain has more than {MAX_CHAIN_LAYERS} layers")]
     TooDeep,
-    /// The loss is taken of bare logits, so that nothing may stand behind the last layer.
-    #[error("the last layer has an activation; the loss wants bare logits")]
+    /// The loss is taken of bare outputs, so that nothing may stand behind the last layer.
+    #[error("the last layer has an activation; the loss wants bare outputs")]
     LastActivation,
+    /// Another loss than softmax cross-entropy, which a compact tail has.
+    #[error("the compact tail is trained with softmax cross-entropy alone; use `Tuner`")]
+    Loss,
     /// No chain of fully connected layers, which a compact tail has to be.
     #[error(
         "the compact tail takes fully connected layers alone, all trained; pack fewer layers, or use `Tuner`"
@@ -64,6 +67,8 @@ pub trait Tail {
     fn features(&self) -> usize;
     /// Length of the output.
     fn classes(&self) -> usize;
+    /// What [`Self::loss`] is.
+    fn objective(&self) -> Loss;
     /// Floats of the workspace.
     fn workspace_floats(&self) -> usize;
     /// What the parameters are, in order.
@@ -144,6 +149,10 @@ impl Tail for PackedTail<'_> {
 
     fn classes(&self) -> usize {
         either!(self, tail => tail.classes())
+    }
+
+    fn objective(&self) -> Loss {
+        either!(self, tail => tail.objective())
     }
 
     fn workspace_floats(&self) -> usize {

@@ -1,10 +1,9 @@
 //! Never worse than before: tails are judged on what was held out, and a tuned one has to be the better one.
 
-use super::{Tuner, TunerError, Version, int8, load, settled};
-use crate::pack::{Pack, format::operator};
+use super::{Tuner, TunerError, Version, load, settled};
 use crate::quant::Affine;
 use crate::requant::{self, TunedTail};
-use crate::tail::{Tail, Target, argmax};
+use crate::tail::Tail;
 use serde::{Deserialize, Serialize};
 
 /// How a tail does on the samples that judge it.
@@ -13,9 +12,10 @@ use serde::{Deserialize, Serialize};
 pub struct Judgement {
     /// Samples that judged.
     pub samples: u32,
-    /// Of these, samples whose label has the largest output.
+    /// Of these, samples whose label is the answer ([`Tuner::answer`]): all of its bits, where it is bits. 0 of a squared
+    /// error, where the loss alone judges.
     pub right: u32,
-    /// Mean cross-entropy of the labels, in nats.
+    /// Mean loss, in nats; a squared error in the output's units, squared.
     pub loss: f32,
 }
 
@@ -89,13 +89,11 @@ impl Tuner<'_> {
     /// [`TunerError::NoSamples`], [`TunerError::NotTuned`].
     pub fn judge(&mut self, version: Version) -> Result<Judgement, TunerError> {
         self.check_tuned(version)?;
-        let output = Output::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned));
+        let outputs = self.outputs(version);
         self.judge_by(|tuner, slot| {
-            let (latent, label) = tuner.replay.get(slot)?;
-            Self::scatter(&tuner.pack, latent, int8(tuner.scratch));
-            let values = tuner.int8_tail(version);
-            let right = argmax(values) == usize::from(label);
-            Some((output.loss(values, usize::from(label)), right))
+            tuner.run_int8(slot, version)?;
+            let (values, target) = (tuner.last_output(), tuner.target(slot));
+            Some((outputs.loss(values, target), tuner.is_right(slot, outputs.answer(values))))
         })
     }
 
@@ -110,10 +108,11 @@ impl Tuner<'_> {
     /// Loss of the current f32 weights on the sample in a slot, and whether they are right.
     pub(super) fn judge_slot(&mut self, slot: usize) -> Option<(f32, bool)> {
         let features = self.scratch.get_mut(..self.tail.features())?;
-        let label = load(&self.replay, slot, &self.pack, features);
+        let target = load(&self.replay, slot, &self.pack, features);
         let weights = settled(self.run.as_ref(), self.weights, self.gradient);
-        let loss = self.tail.loss(weights, Target { label, smoothing: 0.0 }, self.scratch);
-        Some((loss, argmax(self.tail.output(self.scratch)) == label))
+        let loss = self.tail.loss(weights, target, self.scratch);
+        let answer = self.tail.objective().answer(self.tail.output(self.scratch));
+        Some((loss, self.is_right(slot, answer)))
     }
 
     /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if on the held-out
@@ -167,47 +166,11 @@ impl Tuner<'_> {
         if self.held_out == 0 { self.replay.len() } else { self.held_out }
     }
 
-    /// The slot of one of them.
+    /// The slot of one of them; `None` of an anomaly.
     pub(super) fn judging_slot(&self, index: usize) -> Option<usize> {
         match self.held_out {
-            0 => Some(index),
+            0 => Some(index).filter(|&slot| !self.is_anomaly(slot)),
             _ => self.order.get(self.trained.saturating_add(index)).map(|&slot| slot.into()),
-        }
-    }
-}
-
-/// What the int8 output stands for.
-pub(crate) enum Output {
-    Probabilities(Affine),
-    Logits(Affine),
-}
-
-impl Output {
-    /// Of the network as packed, or with a tuned tail.
-    pub fn of(pack: &Pack, tuned: Option<&TunedTail>) -> Self {
-        let last = pack.operator_count().saturating_sub(1);
-        if pack.operator(last).kind == operator::SOFTMAX {
-            return Self::Probabilities(pack.output().affine);
-        }
-        let own = tuned.and_then(|tuned| tuned.layers(pack).last()).filter(|tuned| tuned.layer.index == last);
-        Self::Logits(own.map_or(pack.output().affine, |tuned| tuned.output))
-    }
-
-    /// Cross-entropy of `label`.
-    pub fn loss(&self, values: &[i8], label: usize) -> f32 {
-        let Some(&own) = values.get(label) else { return f32::NAN };
-        match self {
-            Self::Probabilities(affine) => {
-                let p = affine.scale * (i32::from(own) - affine.zero_point) as f32;
-                // Its inverse is at least about 1, where the logarithm is good with every feature.
-                crate::math::ln(1.0 / p.max(0.5 * affine.scale))
-            }
-            Self::Logits(affine) => {
-                let largest = values.iter().copied().max().unwrap_or(own);
-                let below = |q: i8| affine.scale * (i32::from(q) - i32::from(largest)) as f32;
-                let sum: f32 = values.iter().fold(0.0, |sum, &q| sum + crate::math::exp(below(q)));
-                crate::math::ln(sum) - below(own)
-            }
         }
     }
 }

@@ -18,6 +18,7 @@ impl Tuner<'_> {
     ///
     /// # Errors
     /// [`TunerError::NotTuned`] before [`Self::requantize`]; [`TunerError::Store`].
+    #[inline(never)] // what the future takes is the callee's
     pub fn commit<F: NorFlash>(&self, store: &Store, flash: &mut F) -> Result<Record, TunerError> {
         now(self.committed(store, &mut Blocking(flash)))
     }
@@ -59,6 +60,7 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::Store`], with the tuner as it was, for a store that does not fit the flash. What is wrong
     /// with a slot is no error, but a reason in the [`Recovery`].
+    #[inline(never)] // what the future takes is the callee's
     pub fn restore<F: NorFlash>(&mut self, store: &Store, flash: &mut F) -> Result<Recovery, TunerError> {
         now(self.restored(store, &mut Blocking(flash)))
     }
@@ -88,6 +90,7 @@ impl Tuner<'_> {
     /// # Errors
     /// [`StoreError::NothingToRollBack`] and others in [`TunerError::Store`]. After [`StoreError::Flash`] flash and
     /// tuner may differ: [`Self::restore`] puts that right.
+    #[inline(never)] // what the future takes is the callee's
     pub fn roll_back<F: NorFlash>(&mut self, store: &Store, flash: &mut F) -> Result<Recovery, TunerError> {
         now(self.rolled_back(store, &mut Blocking(flash)))
     }
@@ -106,6 +109,7 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::Store`]. After [`StoreError::Flash`] flash and tuner may differ: [`Self::restore`] puts that
     /// right.
+    #[inline(never)] // what the future takes is the callee's
     pub fn factory_reset_stored<F: NorFlash>(
         &mut self,
         store: &Store,

@@ -43,6 +43,34 @@ pub enum TunerError {
         /// The highest label allowed.
         last: usize,
     },
+    /// A label for [`crate::tail::Loss::SquaredError`], which takes target values.
+    #[error("the tail's loss is a squared error: observe a target, or the sample as its own")]
+    WantsTarget,
+    /// Target values for a loss that takes labels.
+    #[error("the tail's loss takes labels, not target values")]
+    WantsLabel,
+    /// A target that is not as long as the output.
+    #[error("target has {found} values, the network gives {expected}")]
+    TargetLength {
+        /// Elements of the network's output.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// A target value that is NaN or infinite.
+    #[error("target value {index} is not a finite number")]
+    TargetValue {
+        /// Its place, from 0.
+        index: usize,
+    },
+    /// [`super::Tuner::auc`] where normal or anomalous samples are missing, or of a loss that knows none.
+    #[error(
+        "normal and anomalous samples are needed, and a loss of anomalies: squared error, or one yes-or-no output"
+    )]
+    OneKind,
+    /// What can only be asked between runs.
+    #[error("a tuning run is under way; step until it is finished first")]
+    Running,
     /// No sample was observed.
     #[error("there is no labelled sample to tune on; observe some first")]
     NoSamples,

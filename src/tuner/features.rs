@@ -1,13 +1,28 @@
 //! A stored latent as the tail's f32 features.
 
+use super::observe::target_affine;
 use crate::pack::Pack;
 use crate::replay::Replay;
+use crate::tail::{Kept, Loss, Target};
 
-/// Writes a latent as the tail's features; returns the label.
-pub(super) fn load(replay: &Replay, slot: usize, pack: &Pack, features: &mut [f32]) -> usize {
-    let Some((latent, label)) = replay.get(slot) else { return 0 };
-    write_features(pack, latent, features);
-    usize::from(label)
+/// Writes a latent as the tail's features; returns what its output is compared with.
+pub(super) fn load<'r>(replay: &'r Replay, slot: usize, pack: &Pack, features: &mut [f32]) -> Target<'r> {
+    if let Some((latent, _)) = replay.get(slot) {
+        write_features(pack, latent, features);
+    }
+    target(replay, slot, pack)
+}
+
+/// What the output of a sample is compared with.
+pub(super) fn target<'r>(replay: &'r Replay, slot: usize, pack: &Pack) -> Target<'r> {
+    let label = replay.label(slot).unwrap_or(0);
+    match pack.loss() {
+        Loss::SquaredError => {
+            let affine = target_affine(pack, label & Kept::ITSELF != 0);
+            Target::Values { values: replay.target(slot), affine }
+        }
+        _ => usize::from(label).into(),
+    }
 }
 
 /// `unit * (q - zero_point)` of every element. The unit is the tensor's scale, and a chain's that of the pack.

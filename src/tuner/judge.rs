@@ -1,9 +1,10 @@
 //! The tuner's answers: requantization, classification, scores, and means over the replay.
 
+use super::features::target;
 use super::{Evaluation, Score, Tuner, TunerError, Version, int8, load, settled, write_features};
 use crate::optim::{BiasTreatment, Geometry, sam};
 use crate::requant::{self, Range, TunedLayer};
-use crate::tail::{MAX_LAYERS, PackedTail, Tail, Target, Workspace, argmax};
+use crate::tail::{Kept, Loss, MAX_LAYERS, PackedTail, Tail, Target, Workspace};
 use crate::trunk;
 
 impl Tuner<'_> {
@@ -80,6 +81,19 @@ impl Tuner<'_> {
         self.pack.output().of(arena)
     }
 
+    /// Runs an int8 tail on a sample in the replay, for [`Self::last_output`].
+    pub(super) fn run_int8(&mut self, slot: usize, version: Version) -> Option<()> {
+        let (latent, _) = self.replay.get(slot)?;
+        Self::scatter(&self.pack, latent, int8(self.scratch));
+        self.int8_tail(version);
+        Some(())
+    }
+
+    /// What the int8 tail that ran last gave.
+    pub(super) fn last_output(&self) -> &[i8] {
+        self.pack.output().of(bytemuck::try_cast_slice(self.scratch).unwrap_or(&[]))
+    }
+
     pub(super) fn check_tuned(&self, version: Version) -> Result<(), TunerError> {
         if version == Version::Tuned && self.tuned.is_empty() { Err(TunerError::NotTuned) } else { Ok(()) }
     }
@@ -92,13 +106,26 @@ impl Tuner<'_> {
     /// The int8 trunk and the current f32 tail on a sample with its label.
     ///
     /// # Errors
-    /// [`TunerError::InputLength`], [`TunerError::Label`].
+    /// [`TunerError::InputLength`], [`TunerError::Label`], [`TunerError::WantsTarget`].
     pub fn score(&mut self, input: &[i8], label: usize) -> Result<Score, TunerError> {
         self.label(label)?;
+        self.score_against(input, label.into())
+    }
+
+    /// The same against target values, quantized as for [`Self::observe_target`], or against the sample itself.
+    ///
+    /// # Errors
+    /// As [`Self::observe_target`].
+    pub fn score_target(&mut self, input: &[i8], target: Option<&[i8]>) -> Result<Score, TunerError> {
+        let target = self.check_target(input, target)?;
+        self.score_against(input, target)
+    }
+
+    fn score_against(&mut self, input: &[i8], target: Target) -> Result<Score, TunerError> {
         self.latent(input)?;
         if self.tail.chain().is_none() {
             write_features(&self.pack, self.latent, features(&self.tail, self.scratch));
-            return Ok(self.scored(label));
+            return Ok(self.scored(target));
         }
         let length = self.tail.features();
         let feature = self.pack.feature();
@@ -116,30 +143,46 @@ impl Tuner<'_> {
                 *value = self.pack.feature_unit() * (i32::from(q) - feature.affine.zero_point) as f32;
             }
         }
-        Ok(self.scored(label))
+        Ok(self.scored(target))
     }
 
     /// The current f32 tail on a latent with its label.
     ///
     /// # Errors
-    /// [`TunerError::InputLength`], [`TunerError::Label`].
+    /// [`TunerError::InputLength`], [`TunerError::Label`], [`TunerError::WantsTarget`].
     pub fn score_latent(&mut self, latent: &[i8], label: usize) -> Result<Score, TunerError> {
         self.label(label)?;
         self.check_latent(latent)?;
         write_features(&self.pack, latent, features(&self.tail, self.scratch));
-        Ok(self.scored(label))
+        Ok(self.scored(label.into()))
     }
 
     /// The tail on the features that are in the workspace.
-    fn scored(&mut self, label: usize) -> Score {
-        let target = Target { label, smoothing: 0.0 };
+    fn scored(&mut self, target: Target) -> Score {
         let weights = settled(self.run.as_ref(), self.weights, self.gradient);
         let loss = self.tail.loss(weights, target, self.scratch);
-        Score { loss, class: argmax(self.tail.output(self.scratch)) }
+        Score { loss, class: self.tail.objective().answer(self.tail.output(self.scratch)) }
     }
 
-    /// Loss, accuracy and sharpness of the current f32 weights over the replay. The sharpness of a tail that is no
-    /// chain takes a gradient buffer: it is NaN on a tuner that was made for SGD, and in the midst
+    /// What the output of a sample in the replay is compared with.
+    pub(super) fn target(&self, slot: usize) -> Target<'_> {
+        target(&self.replay, slot, &self.pack)
+    }
+
+    /// Whether this is the label of a sample in the replay; never where labels are no answers.
+    pub(super) fn is_right(&self, slot: usize, answer: usize) -> bool {
+        let own = self.replay.label(slot).is_some_and(|label| usize::from(label) == answer);
+        own && self.tail.objective().has_answers()
+    }
+
+    /// Whether a sample in the replay is an anomaly, which trains and judges nothing.
+    pub(super) fn is_anomaly(&self, slot: usize) -> bool {
+        let known = self.replay.label(slot).is_some_and(|label| label & Kept::ANOMALOUS != 0);
+        known && self.tail.objective() == Loss::SquaredError
+    }
+
+    /// Loss, accuracy and sharpness of the current f32 weights over the replay, anomalies left out. The sharpness of a
+    /// tail that is no chain takes a gradient buffer: it is NaN on a tuner that was made for SGD, and in the midst
     /// of a step that needs the buffer itself.
     ///
     /// # Errors
@@ -157,39 +200,45 @@ impl Tuner<'_> {
         rho: f32,
         mut between: impl FnMut(),
     ) -> Result<Evaluation, TunerError> {
-        let count = self.replay.len();
-        if count == 0 {
-            return Err(TunerError::NoSamples);
-        }
+        let mut count = 0u32;
         let mut sums = Evaluation { loss: 0.0, accuracy: 0.0, sharpness: 0.0 };
-        for slot in 0..count {
+        let objective = self.tail.objective();
+        for slot in 0..self.replay.len() {
             between();
-            let label = load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
-            let target = Target { label, smoothing: 0.0 };
+            if self.is_anomaly(slot) {
+                continue;
+            }
+            count += 1;
+            let target = load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
             let weights = settled(self.run.as_ref(), self.weights, self.gradient);
             let loss = self.tail.loss(weights, target, self.scratch);
             sums.loss += loss;
-            if argmax(self.tail.output(self.scratch)) == label {
+            let answer = objective.answer(self.tail.output(self.scratch));
+            if self.is_right(slot, answer) {
                 sums.accuracy += 1.0;
             }
-            sums.sharpness += self.rise(target, rho, slot).map_or(0.0, |risen| risen - loss);
+            sums.sharpness += self.rise(rho, slot).map_or(0.0, |risen| risen - loss);
+        }
+        if count == 0 {
+            return Err(TunerError::NoSamples);
         }
         let mean = 1.0 / count as f32;
         Ok(Evaluation {
             loss: sums.loss * mean,
-            accuracy: sums.accuracy * mean,
+            accuracy: if objective.has_answers() { sums.accuracy * mean } else { f32::NAN },
             sharpness: sums.sharpness * mean,
         })
     }
 
     /// After the loss of the sample in the workspace: its loss at its own worst step of length `rho`.
-    fn rise(&mut self, target: Target, rho: f32, slot: usize) -> Option<f32> {
+    fn rise(&mut self, rho: f32, slot: usize) -> Option<f32> {
         let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
         if let Some(chain) = self.tail.chain() {
             let mut workspace = Workspace::new(chain, self.scratch)?;
             let weights = settled(self.run.as_ref(), self.weights, self.gradient);
             let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
             let c = geometry.step_length(rho, norm)?;
+            let target = target(&self.replay, slot, &self.pack);
             return Some(chain.perturbed_pass(weights, &geometry, c, target, &mut workspace));
         }
         if self.gradient.len() < self.tail.parameters() || self.gradient_is_lent() {
@@ -201,7 +250,7 @@ impl Tuner<'_> {
         let c = geometry.step_length(rho, norm)?;
         sam::perturb(self.weights, self.gradient, c, &geometry, self.tail.segments());
         // The backward pass may have used the features' place.
-        load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
+        let target = load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
         let risen = self.tail.loss(self.weights, target, self.scratch);
         sam::restore(self.weights, self.gradient);
         Some(risen)

@@ -1,15 +1,17 @@
 //! Ties it together: observe, step, requantize, classify. No arithmetic of its own.
 
 pub(crate) mod accept;
+mod anomalies;
 #[cfg(feature = "async")]
 mod awaited;
 mod best;
 mod commit;
-mod draws;
 mod error;
 mod features;
 mod judge;
+mod observe;
 pub(crate) mod order;
+pub(crate) mod outputs;
 mod run;
 mod suspects;
 pub(crate) mod trace;
@@ -44,9 +46,9 @@ pub enum Version {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Score {
-    /// Cross-entropy of the label.
+    /// Loss against the label or the target.
     pub loss: f32,
-    /// Class with the largest logit.
+    /// The answer: the class with the largest logit, or the bits of the outputs above 0; 0 of real values.
     pub class: usize,
 }
 
@@ -54,9 +56,9 @@ pub struct Score {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Evaluation {
-    /// Mean cross-entropy.
+    /// Mean loss.
     pub loss: f32,
-    /// Share of samples whose label has the largest logit.
+    /// Share of samples whose label is the answer; NaN of a squared error.
     pub accuracy: f32,
     /// Mean rise of a sample's loss at its own worst step of length rho (SAM's geometry, m = 1).
     pub sharpness: f32,
@@ -64,7 +66,7 @@ pub struct Evaluation {
 
 /// A pretrained network, its trainable tail and the samples to tune it on, in one caller-owned arena.
 ///
-/// The order of calls: [`observe`](Self::observe) labelled samples, [`start`](Self::start) a run,
+/// The order of calls: [`observe`](Self::observe) labelled samples (or targets, as the pack's loss has it), [`start`](Self::start) a run,
 /// [`step`](Self::step) until it is finished ([`poll`](Self::poll), where others must be served in between), [`accept`](Self::accept), which takes the tuned tail if it is the
 /// better one, or [`requantize`](Self::requantize), which takes it in any case, then [`classify`](Self::classify). Each does bounded work; nothing waits, nothing allocates.
 #[derive(Debug)]
@@ -152,6 +154,7 @@ impl<'a> Tuner<'a> {
             Policy::Oldest => Replay::new(latents, labels, length),
             Policy::Balanced => Replay::balanced(latents, labels, length, class_counts, recipe.seed),
         };
+        let replay = replay.with_targets(sizes.target_length()).of_loss(sizes.loss);
         let mut tuner = Self {
             pack,
             tail,
@@ -289,30 +292,6 @@ impl<'a> Tuner<'a> {
             copy(feature.of_mut(arena), own);
             rest = behind;
         }
-    }
-
-    /// Runs the trunk on a labelled sample and keeps its latent; when the replay is full, a sample gives way as
-    /// [`Recipe::replay_policy`] has it, with [`Policy::Balanced`] sometimes this very one.
-    ///
-    /// # Errors
-    /// [`TunerError::InputLength`], [`TunerError::Label`].
-    pub fn observe(&mut self, input: &[i8], label: usize) -> Result<(), TunerError> {
-        let label = self.label(label)?;
-        self.latent(input)?;
-        self.macs += self.pack.trunk_macs();
-        if self.tail.chain().is_some() {
-            let slot = self.replay.push(self.pack.feature().of(int8(self.scratch)), label);
-            self.forget_loss(slot);
-        } else {
-            let slot = self.replay.push(self.latent, label);
-            self.forget_loss(slot);
-        }
-        Ok(())
-    }
-
-    fn label(&self, label: usize) -> Result<u16, TunerError> {
-        let last = self.tail.classes().saturating_sub(1);
-        u16::try_from(label).ok().filter(|&l| usize::from(l) <= last).ok_or(TunerError::Label { label, last })
     }
 }
 

@@ -1,9 +1,9 @@
 //! Which samples a run trains on, which it holds out, and in what order it takes the former.
 
-use rand_core::Rng;
+use crate::random::Random;
 
 /// Writes the order of one epoch over `count` samples: a Fisher-Yates shuffle of 0, 1, 2, ... Returns how many.
-pub(crate) fn shuffle(order: &mut [u16], count: usize, random: &mut impl Rng) -> usize {
+pub(crate) fn shuffle(order: &mut [u16], count: usize, random: &mut Random) -> usize {
     let count = count.min(order.len());
     for (slot, index) in order.iter_mut().zip(0..count) {
         // Below 65,536: a replay holds no more.
@@ -13,7 +13,7 @@ pub(crate) fn shuffle(order: &mut [u16], count: usize, random: &mut impl Rng) ->
 }
 
 /// The same of the first `count` entries as they are.
-pub(crate) fn shuffle_again(order: &mut [u16], count: usize, random: &mut impl Rng) -> usize {
+pub(crate) fn shuffle_again(order: &mut [u16], count: usize, random: &mut Random) -> usize {
     let count = count.min(order.len());
     for i in (1..count).rev() {
         // Multiply-shift bounding (Lemire 2019, without rejection: the bias is below 2^-16 here).
@@ -38,18 +38,20 @@ fn is_held_out(rank: usize, share: f32) -> bool {
 }
 
 /// Splits the slots of `labels` in two: those to train on, class after class, at the front of `order`, the held-out
-/// ones behind them. Returns how many are to be trained on.
+/// ones behind them. Labels that are no class are on neither side. Returns how many are to be trained on, and how many
+/// are held out: none where `share` is 0.
 pub(crate) fn split(
     order: &mut [u16],
     labels: impl Iterator<Item = u16> + Clone,
     classes: usize,
     share: f32,
-) -> usize {
-    let (mut front, mut back) = (0, labels.clone().count().min(order.len()));
+) -> (usize, usize) {
+    let all = labels.clone().filter(|&label| usize::from(label) < classes).count().min(order.len());
+    let (mut front, mut back) = (0, all);
     for class in 0..classes {
         let own = labels.clone().zip(0u16..).filter(|&(label, _)| usize::from(label) == class);
         for (rank, (_, slot)) in own.enumerate() {
-            let place = if is_held_out(rank, share) {
+            let place = if share > 0.0 && is_held_out(rank, share) {
                 back = back.saturating_sub(1);
                 back
             } else {
@@ -61,20 +63,19 @@ pub(crate) fn split(
             }
         }
     }
-    front
+    (front, all.saturating_sub(front))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand_core::SeedableRng;
-    use rand_pcg::Pcg32;
     use std::{collections::BTreeSet, vec, vec::Vec};
 
     fn held_out(labels: &[u16], classes: usize, share: f32) -> (Vec<u16>, Vec<u16>) {
         let mut order = vec![u16::MAX; labels.len()];
-        let trained = split(&mut order, labels.iter().copied(), classes, share);
+        let (trained, held_out) = split(&mut order, labels.iter().copied(), classes, share);
         let mut held = order.split_off(trained);
+        held.truncate(held_out);
         held.sort_unstable();
         (order, held)
     }
@@ -88,11 +89,16 @@ mod tests {
         assert_eq!(trained, [0, 1, 4, 6, 8, 9, 11, 3, 5, 7]);
         assert_eq!(held_out(&labels, 3, 0.5).1, [2, 6, 9, 11]); // ranks 2, 4, 6, 8
         assert_eq!(held_out(&labels, 3, 1e-6).1, [2]);
+        // Nothing of what is no class, nothing of a share of nothing.
+        let (mut order, two) =
+            ([u16::MAX; 12], |share| move |order: &mut [u16]| split(order, labels.iter().copied(), 2, share));
+        assert_eq!((two(0.2)(&mut order), order[9], order[10]), ((9, 2), 10, 2));
+        assert_eq!((two(0.0)(&mut order), order[10]), ((11, 0), 5));
     }
 
     #[test]
     fn both_sides_are_all_samples_in_the_share_asked_for_and_stay_where_they_are() {
-        let mut random = Pcg32::seed_from_u64(4);
+        let mut random = Random::new(4);
         for _ in 0..400 {
             let classes = 1 + (random.next_u32() % 9) as usize;
             let count = 1 + (random.next_u32() % 300) as usize;

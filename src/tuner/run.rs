@@ -1,11 +1,11 @@
 //! A tuning run, slice by slice.
 
-use super::draws::Draws;
 use super::{Judgement, Tuner, TunerError, load, order};
 use crate::memory::MemoryPlan;
 use crate::optim::Recipe;
+use crate::random::Random;
 use crate::step::{self, Buffers, Minibatch, Phase, Step};
-use crate::tail::Tail;
+use crate::tail::{Loss, Tail};
 use serde::{Deserialize, Serialize};
 
 /// What [`Tuner::step`] did.
@@ -66,7 +66,7 @@ pub enum Work {
 /// What a run has under way; with its buffers all there is to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Run {
-    pub random: Draws,
+    pub random: Random,
     pub epoch: u16,
     /// Samples of this epoch done.
     pub position: usize,
@@ -114,23 +114,26 @@ impl Tuner<'_> {
     pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
         recipe.check()?;
         let fits = self.fitting(&recipe)?;
-        if self.replay.is_empty() {
+        let loss = self.tail.objective();
+        let anomalies = (0..self.replay.len()).filter(|&slot| self.is_anomaly(slot)).count();
+        if self.replay.len() <= anomalies {
             return Err(TunerError::NoSamples);
         }
         self.abandon();
         self.recipe = fits;
         self.velocity.fill(0.0);
         (self.trained, self.held_out) = (self.replay.len(), 0);
-        if recipe.held_out > 0.0 {
-            let classes = self.tail.classes();
-            self.trained = order::split(self.order, self.replay.labels(), classes, recipe.held_out);
-            self.held_out = self.replay.len() - self.trained;
+        if recipe.held_out > 0.0 || loss == Loss::SquaredError {
+            let groups = self.replay.labels().map(move |label| loss.group(label));
+            // Of a squared error the last group are anomalies.
+            let count = if loss == Loss::SquaredError { 1 } else { loss.groups(self.tail.classes()) };
+            (self.trained, self.held_out) = order::split(self.order, groups, count, recipe.held_out);
         }
         (self.best, self.losses_of) = (None, 0);
         let steps_an_epoch = self.trained.div_ceil(usize::from(recipe.minibatch).max(1));
         let (epoch, loss, rise, learning_rate) = (0, 0.0, 0.0, 0.0);
         self.run = Some(Run {
-            random: Draws::new(recipe.seed),
+            random: Random::new(recipe.seed),
             epoch,
             position: 0,
             samples: 0,
@@ -236,9 +239,10 @@ impl Tuner<'_> {
         let Recipe { minibatch, schedule, learning_rate, .. } = self.recipe;
         let Some(run) = &mut self.run else { return Step::new(0.0, 0) };
         if run.position == 0 {
-            run.samples = match self.held_out {
-                0 => order::shuffle(self.order, self.replay.len(), &mut run.random),
-                _ => order::shuffle_again(self.order, self.trained, &mut run.random),
+            let divided = self.held_out > 0 || self.tail.objective() == Loss::SquaredError;
+            run.samples = match divided {
+                false => order::shuffle(self.order, self.replay.len(), &mut run.random),
+                true => order::shuffle_again(self.order, self.trained, &mut run.random),
             };
         }
         run.report.learning_rate = schedule.rate(learning_rate, run.step, run.steps);

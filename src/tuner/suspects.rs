@@ -16,24 +16,25 @@ pub struct Suspect {
     pub slot: usize,
     /// Its label.
     pub label: u16,
-    /// Its mean cross-entropy after the run's epochs, in nats.
+    /// Its mean loss after the run's epochs, in nats.
     pub loss: f32,
 }
 
 impl Tuner<'_> {
-    /// Mean cross-entropy of the sample in `slot` over the epochs of the current or last run with
+    /// Mean loss of the sample in `slot` over the epochs of the current or last run with
     /// [`crate::Recipe::sample_losses`]; `None` for a sample that came later, or without such a run.
     pub fn mean_loss(&self, slot: usize) -> Option<f32> {
         let known = self.losses_of > 0 && slot < self.replay.len();
         self.losses.get(slot).copied().filter(|loss| known && !loss.is_nan())
     }
 
-    /// The samples whose mean loss over a run with [`crate::Recipe::sample_losses`] is above `ln K` of K classes: to
+    /// The samples whose mean loss over a run with [`crate::Recipe::sample_losses`] is above `ln K` of K classes, or
+    /// `K ln 2` of K yes-or-no questions (of a squared error there are none): to
     /// their labels the tail gave less (in the geometric mean over the epochs) than a guess that knows nothing would
     /// have given, though it was trained on most of them, this very label among them. A run that is so long that it learns
     /// wrong labels by heart, or so short that it learns nothing, finds fewer of them, or finds others.
     pub fn suspects(&self) -> impl Iterator<Item = Suspect> + '_ {
-        let extreme = crate::math::ln(self.tail.classes().max(1) as f32);
+        let extreme = self.tail.objective().of_a_guess(self.tail.classes());
         self.replay.labels().enumerate().filter_map(move |(slot, label)| {
             let loss = self.mean_loss(slot).filter(|&loss| loss > extreme)?;
             Some(Suspect { slot, label, loss })

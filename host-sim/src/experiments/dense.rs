@@ -35,6 +35,7 @@ pub fn network(input: Affine, widths: &[usize]) -> Network {
         outputs: vec![border(last)],
         tensors,
         greedy_arena_bytes: 0,
+        loss: None,
     };
     for index in 0..last {
         let (inputs, outputs) = (widths[index], widths[index + 1]);

@@ -10,6 +10,7 @@ mod trains;
 mod write;
 
 use crate::graph::Graph;
+use flatmin::tail::Loss;
 pub use network::{Activations, Border, Network, Step};
 pub use plan::{Patched, Plan, patches, plan};
 pub use tail::TailPlan;
@@ -45,14 +46,23 @@ pub enum PackerError {
         /// Trainable layers that the network ends in.
         found: usize,
     },
-    /// Nothing to train behind an activation: the loss differentiates bare logits.
+    /// Nothing to train behind an activation: the loss differentiates bare outputs.
     #[error(
         "cannot train a tail that ends in operator {index}: it has an activation or cannot be trained, and the loss \
-         wants bare logits; export the network without it"
+         wants bare outputs; export the network without it, or train with --loss mse"
     )]
     LastActivation {
         /// The operator's place in the file.
         index: usize,
+    },
+    /// More outputs than a label has bits.
+    #[error(
+        "cannot train {found} outputs with binary cross-entropy: a label has {} bits",
+        Loss::MOST_QUESTIONS
+    )]
+    Questions {
+        /// Outputs of the network.
+        found: usize,
     },
     /// Every layer of the tail is frozen.
     #[error("cannot train nothing: name a layer to train, weights or biases")]
@@ -113,6 +123,11 @@ impl PackFile {
 /// [`PackerError::LastActivation`] or [`PackerError::Layers`].
 pub fn check_layers(network: &Network, layers: usize) -> Result<(), PackerError> {
     let found = network.trainable_layers();
+    let outputs = network.outputs.first().map_or(0, |output| network.tensors[output.tensor].len());
+    let questions = network.loss() == Loss::BinaryCrossEntropy && outputs > Loss::MOST_QUESTIONS;
+    if layers > 0 && questions {
+        return Err(PackerError::Questions { found: outputs });
+    }
     match network.last_activation() {
         _ if layers <= found => Ok(()),
         Some(index) => Err(PackerError::LastActivation { index }),

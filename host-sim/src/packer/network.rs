@@ -4,6 +4,7 @@ use crate::graph::{Element, Tensor};
 use flatmin::Affine;
 use flatmin::pack::Function;
 use flatmin::pack::format::operator as code;
+use flatmin::tail::Loss;
 
 /// An activation, or a constant that is used like one.
 #[derive(Debug, Clone)]
@@ -176,6 +177,10 @@ impl Border {
     }
 }
 
+fn is_logistic(step: &Step) -> bool {
+    step.kind == code::LOOKUP && step.function == Some(Function::Logistic)
+}
+
 /// A network of the runtime's operators.
 #[derive(Debug, Clone)]
 pub struct Network {
@@ -190,18 +195,36 @@ pub struct Network {
     /// Size of the arena that a greedy planner by size gives to the file's operators in the file's order, no
     /// place shared, as TensorFlow Lite Micro's does: what the plan is compared with.
     pub greedy_arena_bytes: usize,
+    /// What a tail is to be trained with, whatever the network ends in; `None`: what that says.
+    pub loss: Option<Loss>,
 }
 
 impl Network {
-    /// Whether the last operator is a softmax.
-    pub fn ends_in_softmax(&self) -> bool {
-        self.steps.last().is_some_and(|s| s.kind == code::SOFTMAX)
+    /// What a tail is trained with: what was asked for, else binary cross-entropy where the network ends in a logistic
+    /// function, else cross-entropy.
+    pub fn loss(&self) -> Loss {
+        let logistic = self.steps.last().is_some_and(is_logistic);
+        self.loss.unwrap_or(if logistic { Loss::BinaryCrossEntropy } else { Loss::CrossEntropy })
     }
 
-    /// The last layer's place in the file, if an activation keeps it from being trained: the loss wants bare logits.
+    /// The operator at the end that belongs to the loss: a softmax or a logistic function.
+    pub fn head(&self) -> Option<&Step> {
+        self.steps.last().filter(|step| match self.loss() {
+            Loss::CrossEntropy => step.kind == code::SOFTMAX,
+            Loss::BinaryCrossEntropy => is_logistic(step),
+            Loss::SquaredError => false,
+        })
+    }
+
+    /// The last layer's place in the file, if an activation keeps it from being trained: the loss wants bare outputs.
+    /// A squared error is taken of whatever has a backward pass.
     pub fn last_activation(&self) -> Option<usize> {
-        let last = self.steps.iter().rev().nth(usize::from(self.ends_in_softmax()))?;
-        (last.function != Some(Function::Identity)).then_some(last.index)
+        let last = self.steps.iter().rev().nth(usize::from(self.head().is_some()))?;
+        let fits = match self.loss() {
+            Loss::SquaredError => last.function.is_some() && last.kind != code::SOFTMAX,
+            _ => last.function == Some(Function::Identity),
+        };
+        (!fits).then_some(last.index)
     }
 
     /// Index of the first operator of a tail of `layers` layers with weights; as many as there are if there are
@@ -220,7 +243,7 @@ impl Network {
         if self.last_activation().is_some() {
             return 0;
         }
-        let behind = usize::from(self.ends_in_softmax());
+        let behind = usize::from(self.head().is_some());
         let trainable = |step: &&Step| step.function.is_some() && step.kind != code::SOFTMAX;
         let tail = self.steps.iter().rev().skip(behind).take_while(trainable);
         tail.filter(|step| step.has_weights()).count().min(flatmin::tail::MAX_LAYERS)
@@ -228,16 +251,18 @@ impl Network {
 
     /// How many fully connected layers, one behind the other, the network ends in.
     pub fn chain_layers(&self) -> usize {
-        let behind = usize::from(self.ends_in_softmax());
+        let head = self.head().is_some();
         let Some(output) = self.outputs.first() else { return 0 };
         let mut expected = output.tensor;
         let mut count = 0;
         for (place, step) in self.steps.iter().rev().enumerate() {
             let rows = self.tensors[step.output].len() / self.tensors[step.output].shape[3].max(1);
             let fused = [Some(Function::Identity), Some(Function::Relu), Some(Function::Relu6)];
+            // The loss is taken of bare outputs.
+            let fused = if place == usize::from(head) { &fused[..1] } else { &fused };
             let dense = step.kind == code::FULLY_CONNECTED && fused.contains(&step.function) && rows == 1;
-            let softmax = place == 0 && behind == 1 && rows == 1;
-            if !(softmax || dense) || step.output != expected {
+            let head = place == 0 && head && rows == 1;
+            if !(head || dense) || step.output != expected {
                 break;
             }
             expected = step.input;

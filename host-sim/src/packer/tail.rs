@@ -160,7 +160,7 @@ struct Graph<'a> {
 
 impl<'a> Graph<'a> {
     fn new(network: &'a Network, plan: &TailPlan, cut: usize) -> Self {
-        let end = network.steps.len() - usize::from(network.ends_in_softmax());
+        let end = network.steps.len() - usize::from(network.head().is_some());
         let steps: Vec<&Step> = network.steps[cut..end].iter().collect();
         let mut graph = Self { network, steps, tail: Tail { cut, ..Tail::default() }, depends: Vec::new() };
         graph.features();
@@ -285,7 +285,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Trained layers whose int8 output may be quantized anew: all that read it are trained layers.
+    /// Trained layers whose int8 output may be quantized anew: all that read it are trained layers. The last one's, if no
+    /// table is behind it.
     fn refits(&mut self) {
         let trained = node::TRAINS_WEIGHTS | node::TRAINS_BIASES | node::TRAINS_SCALES;
         let last = self.tail.nodes.len() - 1;
@@ -295,7 +296,8 @@ impl<'a> Graph<'a> {
                 let reads = [other.input, other.second].contains(&Some(output));
                 !reads || other.flags & trained != 0
             };
-            let read = place == last || self.tail.nodes.iter().any(|o| o.input == Some(output));
+            let free = self.network.head().is_none_or(|head| head.kind != code::LOOKUP);
+            let read = place == last && free || self.tail.nodes.iter().any(|o| o.input == Some(output));
             if self.tail.nodes[place].flags & trained != 0 && read && self.tail.nodes.iter().all(settled) {
                 self.tail.nodes[place].flags |= node::REFIT;
             }

@@ -160,11 +160,11 @@ fn layers() {
     misused("tune --train some", &["'some' for '--train", "must be all, biases, scales, nothing"]);
     misused("tune --layers 0", &["'--layers <LAYERS>'", "0 is not in 1.."]);
 
-    // The loss differentiates bare logits; the schema's 1, 2 and 3 are ReLU, ReLU_N1_TO_1 and ReLU6.
+    // The loss differentiates bare outputs; the schema's 1, 2 and 3 are ReLU, ReLU_N1_TO_1 and ReLU6.
     folder.write("x.npy", npy("|i1", "(2, 4, 4, 2)", &[0; 64]));
     for activation in [1, 2, 3] {
         folder.write("active.tflite", small_model(activation));
-        let expected = ["active.tflite: ", "operator 2: ", "activation", "bare logits"];
+        let expected = ["active.tflite: ", "operator 2: ", "activation", "bare outputs"];
         refused(&folder, "pack active.tflite --layers 1 -o out.pack", &expected);
         refused(&folder, "pack active.tflite -o out.pack", &expected);
         refused(&folder, "tune active.tflite --data x.npy y.npy", &expected);

@@ -73,7 +73,7 @@ fn check(name: &str, network: &Network, plan: &TailPlan) -> usize {
         .collect();
     let mut workspace = vec![f32::NAN; tail.workspace_floats()];
     workspace[..units.len()].copy_from_slice(&units);
-    let target = Target { label: LABEL, smoothing: 0.0 };
+    let target = Target::from(LABEL);
     let loss = f64::from(tail.loss(&parameters, target, &mut workspace));
     let logits = tail.output(&workspace).to_vec();
     let mut gradient = vec![0.0; parameters.len()];

@@ -4,7 +4,7 @@ use super::super::format::{header, node, operator};
 use super::super::{Activation, Chosen, Function, Pack, PackError, TailNode, TailValue, dense_rows};
 use super::{MAX_ELEMENTS, check};
 use crate::pack::bytes::u16_at;
-use crate::tail::{MAX_CHAIN_LAYERS, MAX_LAYERS, TailShape, is_weighted, shape};
+use crate::tail::{Loss, MAX_CHAIN_LAYERS, MAX_LAYERS, TailShape, is_weighted, shape};
 use core::ops::Range;
 
 /// The tail's structure; the header's summary of it is [`check_summary`]'s.
@@ -22,7 +22,16 @@ pub(super) fn check_tail(pack: &Pack) -> Result<(), PackError> {
     }
 }
 
-/// A chain of fully connected operators from the feature to the output, a softmax at most behind.
+/// The kind of operator that may stand at the end of a tail with this loss, and belong to it.
+fn head_kind(loss: Loss) -> Option<u16> {
+    match loss {
+        Loss::CrossEntropy => Some(operator::SOFTMAX),
+        Loss::BinaryCrossEntropy => Some(operator::LOOKUP),
+        Loss::SquaredError => None,
+    }
+}
+
+/// A chain of fully connected operators from the feature to the output, behind it at most what belongs to the loss.
 fn check_chain(pack: &Pack) -> Result<(), PackError> {
     let mut current = u16_at(pack.bytes, header::FEATURE_TENSOR);
     for index in pack.trunk_operators()..pack.operator_count() {
@@ -30,7 +39,7 @@ fn check_chain(pack: &Pack) -> Result<(), PackError> {
         let trainable = op.kind == operator::FULLY_CONNECTED
             && Activation::from_code(op.activation).is_some()
             && dense_rows(&pack.tensor(op.output)) == 1;
-        let last = op.kind == operator::SOFTMAX && index + 1 == pack.operator_count();
+        let last = Some(op.kind) == head_kind(pack.loss()) && index + 1 == pack.operator_count();
         if !(trainable || last) || op.input != current {
             return Err(PackError::Operator {
                 index,
@@ -42,10 +51,10 @@ fn check_chain(pack: &Pack) -> Result<(), PackError> {
     if current != u16_at(pack.bytes, header::OUTPUT_TENSOR) {
         return Err(PackError::Header("the tail does not end in the output"));
     }
-    // The loss differentiates the logits, so that nothing may stand between the last layer and softmax.
+    // The loss differentiates bare outputs, so that nothing else may stand behind the last layer.
     let last = pack.trained_layers().last();
     if last.is_some_and(|layer| layer.function != Function::Identity) {
-        return Err(PackError::Header("the last layer has an activation; the loss wants bare logits"));
+        return Err(PackError::Header("the last layer has an activation; the loss wants bare outputs"));
     }
     Ok(())
 }
@@ -53,9 +62,10 @@ fn check_chain(pack: &Pack) -> Result<(), PackError> {
 /// Nodes over values: every array inside the workspace, every node's arrays apart from one another.
 pub(crate) fn check_nodes(pack: &Pack) -> Result<(), PackError> {
     let last = pack.operator(pack.operator_count() - 1);
-    let softmax = last.kind == operator::SOFTMAX;
     let operators = pack.operator_count() - pack.trunk_operators();
-    if pack.node_count() != operators - u16::from(softmax) {
+    let head = pack.head().is_some();
+    let known = !head || head_kind(pack.loss()) == Some(last.kind);
+    if !known || pack.node_count() != operators - u16::from(head) {
         return Err(PackError::Header("not a node for every operator of the tail"));
     }
     let mut start = 0;
@@ -82,12 +92,12 @@ pub(crate) fn check_nodes(pack: &Pack) -> Result<(), PackError> {
     let Some(end) = pack.nodes().next_back() else {
         return Err(PackError::Header("a tail of softmax alone"));
     };
-    let logits = if softmax { last.input } else { u16_at(pack.bytes, header::OUTPUT_TENSOR) };
-    check(pack.tensor(logits).len() == end.output.tensor.len(), "the tail does not end in the output")
-        .and(check(
-            end.function == Function::Identity,
-            "the last operator has an activation; the loss wants bare logits",
-        ))
+    let outputs = if head { last.input } else { u16_at(pack.bytes, header::OUTPUT_TENSOR) };
+    let bare = end.function == Function::Identity || pack.loss() == Loss::SquaredError;
+    let rescaled = end.is(node::REFIT) && head && last.kind == operator::LOOKUP;
+    check(pack.tensor(outputs).len() == end.output.tensor.len(), "the tail does not end in the output")
+        .and(check(bare, "the last operator has an activation; the loss wants bare outputs"))
+        .and(check(!rescaled, "the table behind the last layer is for outputs as packed"))
         .and(check(end.output.delta.is_some(), "the last operator's output has no gradient"))
         .map_err(PackError::Header)
 }
@@ -242,6 +252,9 @@ fn check_meaning(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), 
 /// The header's summary of the tail.
 pub(super) fn check_summary(pack: &Pack) -> Result<(), &'static str> {
     let s = &pack.sizes;
+    check(Loss::from_code(u16_at(pack.bytes, header::LOSS)).is_some(), "unknown loss")?;
+    let questions = s.loss == Loss::BinaryCrossEntropy && s.output_length > Loss::MOST_QUESTIONS;
+    check(s.tail_layers == 0 || !questions, "more than 16 outputs of binary cross-entropy")?;
     let tail = pack.trunk_operators() < pack.operator_count();
     let single = pack.input_count() == 1 && pack.output_count() == 1;
     check(s.tail_layers == 0 || tail && single, "a tail wants one input and one output")?;

@@ -10,7 +10,7 @@ mod pool;
 mod weighted;
 
 use super::kernels::Sink;
-use super::{Tail, Target, softmax_cross_entropy};
+use super::{Loss, Tail, Target};
 use crate::kernels::{Mean, Move};
 use crate::optim::{BiasTreatment, Segment};
 use crate::pack::format::{node, operator};
@@ -306,6 +306,10 @@ impl Tail for GraphTail<'_> {
         self.end().map_or(0, |node| node.output.tensor.len())
     }
 
+    fn objective(&self) -> Loss {
+        self.pack.loss()
+    }
+
     fn workspace_floats(&self) -> usize {
         self.pack.sizes().workspace_floats
     }
@@ -328,7 +332,7 @@ impl Tail for GraphTail<'_> {
         let Some(end) = self.end() else { return f32::NAN };
         let Some(by_logits) = &end.output.delta else { return f32::NAN };
         match arrays(workspace, [&end.output.activation, by_logits]) {
-            Some([logits, delta]) => softmax_cross_entropy(logits, target, delta),
+            Some([outputs, delta]) => self.objective().of(outputs, target, delta),
             None => f32::NAN,
         }
     }

@@ -46,6 +46,7 @@ pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
         inputs: inputs?,
         outputs,
         greedy_arena_bytes: 0,
+        loss: None,
     };
     Ok(network.with_canonical_dense_borders())
 }

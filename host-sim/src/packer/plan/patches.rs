@@ -159,6 +159,7 @@ mod tests {
             inputs: vec![border(0, &shapes[0])],
             outputs: vec![border(2, &shapes[2])],
             greedy_arena_bytes: 0,
+            loss: None,
         };
         // Two output rows with stride 2 read five rows, the lower two but four: 5x5, 5x4, 4x5 and 4x4 pixels in
         // place of 8x8, of four bytes and 36 multiply-adds each.
@@ -179,6 +180,7 @@ mod tests {
             inputs: vec![border(0, &[1, 1, 1, 9])],
             outputs: vec![border(1, &[1, 1, 1, 3])],
             greedy_arena_bytes: 0,
+            loss: None,
         };
         assert_eq!(patches(&network, 2), None);
     }

@@ -1,0 +1,3 @@
+//! A device's sensors on the desktop: the same front ends and applications, fed from recordings.
+
+pub mod keywords;

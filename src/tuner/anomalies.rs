@@ -1,0 +1,77 @@
+//! How well a tail tells anomalies from what is normal.
+
+use super::{Tuner, TunerError, Version};
+use crate::metrics;
+use crate::tail::{Kept, Loss, Tail};
+
+impl Tuner<'_> {
+    /// Area under the ROC curve ([`metrics::auc`]) of an int8 tail, as the device runs it. Of [`Loss::SquaredError`] a
+    /// sample's score is its error: those of [`Self::observe_anomaly`] are to have higher ones than the others. Of
+    /// [`Loss::BinaryCrossEntropy`] with one output it is the output: label 1 is to have the higher. The samples are all
+    /// in the replay; where some are held out, those, and all anomalies. Between runs; scores take the velocity's place,
+    /// which is planned for them.
+    ///
+    /// # Errors
+    /// [`TunerError::Running`], [`TunerError::NotTuned`], [`TunerError::OneKind`] where only normal or only anomalous
+    /// samples are held, or the loss knows no anomalies.
+    pub fn auc(&mut self, version: Version) -> Result<f32, TunerError> {
+        self.check_tuned(version)?;
+        if self.run.is_some() {
+            return Err(TunerError::Running);
+        }
+        let objective = self.tail.objective();
+        let detects = objective == Loss::SquaredError
+            || objective == Loss::BinaryCrossEntropy && self.tail.classes() == 1;
+        if !detects {
+            return Err(TunerError::OneKind);
+        }
+        let outputs = self.outputs(version);
+        let (mut normal, mut anomalous) = (0, 0);
+        for slot in 0..self.replay.len() {
+            let Some(label) = self.replay.label(slot) else { continue };
+            let positive = label & Kept::ANOMALOUS != 0;
+            let elsewhere = self.held_out > 0 && !self.is_held_out(slot);
+            if elsewhere && !(positive && objective == Loss::SquaredError) {
+                continue;
+            }
+            if self.run_int8(slot, version).is_none() {
+                continue;
+            }
+            let values = self.last_output();
+            let score = match objective {
+                Loss::SquaredError => outputs.loss(values, self.target(slot)),
+                _ => values.first().map_or(f32::NAN, |&q| f32::from(q)),
+            };
+            // Normal ones from the front, the others from the back.
+            let count = if positive { &mut anomalous } else { &mut normal };
+            *count += 1;
+            let place = if positive { self.velocity.len().checked_sub(*count) } else { Some(*count - 1) };
+            if let Some(place) = place.and_then(|place| self.velocity.get_mut(place)) {
+                *place = score;
+            }
+        }
+        let front = self.velocity.get(..normal).unwrap_or(&[]);
+        let back = self.velocity.len().checked_sub(anomalous).and_then(|start| self.velocity.get(start..));
+        metrics::auc(back.unwrap_or(&[]), front).ok_or(TunerError::OneKind)
+    }
+
+    fn is_held_out(&self, slot: usize) -> bool {
+        self.held_out().any(|held| held == slot)
+    }
+
+    /// The mean squared error of an int8 tail, as the device runs it, on one sample against `target`, quantized as for
+    /// [`Self::observe_target`], or against itself: an autoencoder's anomaly score.
+    ///
+    /// # Errors
+    /// As [`Self::observe_target`]; [`TunerError::NotTuned`].
+    pub fn error(
+        &mut self,
+        input: &[i8],
+        target: Option<&[i8]>,
+        version: Version,
+    ) -> Result<f32, TunerError> {
+        let target = self.check_target(input, target)?;
+        let outputs = self.outputs(version);
+        Ok(outputs.loss(self.classify(input, version)?, target))
+    }
+}
