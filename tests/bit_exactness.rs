@@ -19,7 +19,7 @@ fn rho_zero_is_sgd() {
     let start = random.parameters(&tail);
     let samples = random.samples(&tail, 40);
     for bias in [BiasTreatment::Unit, BiasTreatment::Elementwise, BiasTreatment::Frozen] {
-        let base = Recipe { bias, ..Recipe::DEFAULT };
+        let base = Recipe { method: Method::Asam, rho: 0.5, bias, ..Recipe::DEFAULT };
         let run = |recipe: Recipe| {
             let mut state = State::new(&start);
             let steps = samples.chunks(8).flat_map(|batch| {

@@ -14,7 +14,7 @@ const PERTURBED: [Method; 2] = [Method::Sam, Method::Asam];
 const SHARING: [(u16, bool); 4] = [(1, false), (1, true), (2, false), (16, false)];
 
 fn base(method: Method) -> Recipe {
-    Recipe { method, ..Recipe::DEFAULT }
+    Recipe { method, rho: 0.5, label_smoothing: 0.0, ..Recipe::DEFAULT }
 }
 
 /// Asserts that three steps of every method are SGD's in every bit, momentum and decay included, and finite.

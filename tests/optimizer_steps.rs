@@ -42,6 +42,7 @@ fn recipe(case: &Value, store_perturbation: bool) -> Recipe {
         weight_decay: single(&case["weight_decay"]),
         schedule: Schedule::Constant,
         bias,
+        label_smoothing: 0.0,
         ..Recipe::DEFAULT
     }
 }

@@ -97,8 +97,8 @@ pub enum Command {
     Device(DeviceArguments),
     /// Begin a further board: a crate that builds and runs, with TO DO where the chip's drivers go
     #[command(
-        after_help = "Example: flatmin new-board nucleo-l476rg --chip STM32L476RGTx --flash 0x08000000:1M \
-        --ram 0x20000000:96K"
+        after_help = "Example: flatmin new-board nucleo-f429zi --chip STM32F429ZITx --flash 0x08000000:2M \
+        --ram 0x20000000:192K"
     )]
     NewBoard {
         /// The crate's name and the board's: small letters, digits, hyphens
@@ -144,6 +144,29 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Search what to train: which layers, and what of them, within a budget of RAM and multiply-adds
+    #[command(after_help = "Examples:\n  flatmin plan --wearer 1 --ram 96K\n  \
+        flatmin plan model.tflite --ram 64K --macs 2000000 --data x.npy y.npy --method sam --report plan.html")]
+    Plan {
+        /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
+        #[arg(requires = "data")]
+        model: Option<PathBuf>,
+        /// All RAM that a firmware may take: bytes, or KiB with a K, MiB with an M
+        #[arg(long, value_parser = parse_bytes)]
+        ram: usize,
+        /// Multiply-adds that a sample's share of a step may take
+        #[arg(long)]
+        macs: Option<u64>,
+        /// Calibration data, as for tune; half of every class has no say and tests
+        #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "model")]
+        data: Vec<PathBuf>,
+        /// The held-out wearer, 1 to 10
+        #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64), conflicts_with = "model")]
+        wearer: u16,
+        /// --layers is how far back to search (default: 8), --method what to train with (default: asam)
+        #[command(flatten)]
+        options: TuneOptions,
+    },
     /// Write the device format, and a Rust file with its constants beside it
     #[command(
         after_help = "Example: flatmin pack model.tflite --layers 3 --train biases,biases,all -o model.pack"
@@ -169,7 +192,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  flatmin bench --board mps2-an386\n  \
         flatmin bench --board mps3-an547 model.tflite --json\n  flatmin bench --board host model.tflite\n  \
         flatmin bench --board mps3-an547 --grid target/operator-grid\n  \
-        flatmin bench --board mps2-an386 --train")]
+        flatmin bench --board mps2-an386 --train\n  flatmin bench --board host --train   (beside PyTorch, if \
+        FLATMIN_PYTHON names a Python that has it)")]
     Bench {
         /// mps2-an386 (Cortex-M4F), mps3-an547 (M55), mps2-an505 (M33), microbit (M0), cortex-m0plus, riscv32, or host
         #[arg(long)]
@@ -272,6 +296,9 @@ pub struct TuneOptions {
     /// Learning rate
     #[arg(long, default_value_t = Recipe::DEFAULT.learning_rate, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub learning_rate: f32,
+    /// Label smoothing, 0 to below 1
+    #[arg(long, default_value_t = Recipe::DEFAULT.label_smoothing, allow_negative_numbers = true, value_parser = parse_smoothing)]
+    pub label_smoothing: f32,
     /// Weight decay
     #[arg(long, default_value_t = Recipe::DEFAULT.weight_decay, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub weight_decay: f32,
@@ -305,9 +332,23 @@ pub struct TuneOptions {
     pub report: Option<PathBuf>,
 }
 
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.strip_suffix('K') {
+        Some(digits) => (digits, 1 << 10),
+        None => text.strip_suffix('M').map_or((text, 1), |digits| (digits, 1 << 20)),
+    };
+    let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.filter(|&bytes| bytes > 0).ok_or_else(|| "must be a number of bytes, such as 65536 or 64K".into())
+}
+
 fn parse_share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to 1".into()) }
+}
+
+fn parse_smoothing(text: &str) -> Result<f32, String> {
+    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to below 1".into()) }
 }
 
 fn parse_held_out(text: &str) -> Result<f32, String> {
@@ -334,12 +375,13 @@ impl TuneOptions {
 
     /// The recipe for a method.
     pub fn recipe(&self, method: Method) -> Recipe {
-        let usual = if method == Method::Sam { 0.05 } else { Recipe::DEFAULT.rho };
+        let usual = if method == Method::Asam { 0.5 } else { Recipe::DEFAULT.rho };
         Recipe {
             method,
             rho: self.rho.unwrap_or(usual),
             sharpness_batch: self.sharpness_batch,
             learning_rate: self.learning_rate,
+            label_smoothing: self.label_smoothing,
             weight_decay: self.weight_decay,
             epochs: self.epochs,
             seed: self.seed,
@@ -362,6 +404,14 @@ impl TuneOptions {
         Ok(())
     }
 
+    /// Refuses what `plan` finds out itself.
+    pub fn without_choice(&self) -> Result<()> {
+        if !self.train.is_empty() {
+            bail!("--train is what `flatmin plan` searches; leave it out");
+        }
+        self.without_acceptance()
+    }
+
     /// Settings as the report lists them; `tail` as resolved for the model.
     pub fn settings(&self, tail: &TailPlan) -> Vec<(String, String)> {
         let mut settings: Vec<(String, String)> = [
@@ -370,6 +420,7 @@ impl TuneOptions {
             ("windows a class", self.windows_per_class.to_string()),
             ("sharpness batch m", self.sharpness_batch.to_string()),
             ("learning rate", self.learning_rate.to_string()),
+            ("label smoothing", self.label_smoothing.to_string()),
             ("weight decay", self.weight_decay.to_string()),
             ("epochs", self.epochs.to_string()),
             ("seed", self.seed.to_string()),

@@ -35,7 +35,8 @@ pub fn run(subject: &Subject, seconds: f64, options: &TuneOptions, page: Option<
     let run = tune(subject, &tail, recipe, || {})?;
     let mut settings = options.settings(&tail);
     settings.retain(|(name, _)| {
-        !["sharpness batch m", "learning rate", "weight decay", "epochs"].contains(&&**name)
+        !["sharpness batch m", "learning rate", "label smoothing", "weight decay", "epochs"]
+            .contains(&&**name)
     });
     settings.push(("recipe".into(), setting.to_string()));
     let title = format!("{}, recipe chosen in {:.0} s", subject.name, search.seconds);

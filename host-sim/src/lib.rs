@@ -19,6 +19,7 @@ pub mod new_board;
 pub mod onnx;
 pub mod output;
 pub mod packer;
+pub mod planning;
 pub mod report;
 pub mod samples;
 pub mod sensors;

@@ -16,6 +16,7 @@ use host_sim::model::Model;
 use host_sim::new_board::NewBoard;
 use host_sim::output::write_file;
 use host_sim::packer::{TailPlan, Trains};
+use host_sim::planning::{self, Budget};
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
 use host_sim::tuning::{Subject, method_name, sized, tune_as};
@@ -133,8 +134,20 @@ fn run(cli: Cli) -> Result<()> {
             let inspection = inspect::inspect(&Model::open(&model)?, &recipe)?;
             if json { print(serde_json::to_string_pretty(&inspection)?) } else { print(inspection) }
         }
+        Some(Command::Plan { model, ram, macs, data, wearer, options }) => {
+            options.without_choice()?;
+            let subject = match model {
+                Some(path) => user_subject(&path, &data, &options)?,
+                None => options.wearer(wearer.into())?,
+            };
+            plan(&subject, Budget { ram_bytes: ram, step_macs: macs }, &options)
+        }
         Some(Command::Pack { model, layers, train, output, json }) => {
             pack(&model, layers, &train, &output, json)
+        }
+        Some(Command::Bench { board, train: true, json, .. }) if board == "host" => {
+            let report = bench::measure_host_training()?;
+            if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
         }
         Some(Command::Bench { board, train: true, json, .. }) => {
             let report = bench::measure_training(&bench::Emulated::named(&board)?)?;
@@ -320,6 +333,30 @@ fn pack(model: &Path, layers: Option<usize>, train: &[Trains], output: &Path, js
         let (output, rust) = (output.display(), rust.display());
         print(format_args!("{output}: {bytes} bytes, {parameters} trainable parameters\n{rust}: constants"))
     }
+}
+
+/// Layers that a plan looks back.
+const PLANNED_LAYERS: u16 = 8;
+
+/// With the default recipe's method unless another is asked for.
+fn plan(subject: &Subject, budget: Budget, options: &TuneOptions) -> Result<()> {
+    let method = options.methods().pop().unwrap_or(Recipe::DEFAULT.method);
+    let depth = options.layers.unwrap_or(PLANNED_LAYERS);
+    let bar = ProgressBar::new(1);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} plans tried, {eta} left")?);
+    let findings = planning::search(subject, options.recipe(method), budget, depth.into(), &bar)?;
+    bar.finish_and_clear();
+    if let Some(page) = &options.report {
+        let table = findings.to_string().replace('&', "&amp;").replace('<', "&lt;");
+        let svg = findings.svg()?;
+        let html = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>flatmin plan</title>\n{svg}\n\
+             <pre>{table}</pre>\n</html>\n"
+        );
+        write_file(page, html.as_bytes()).with_context(|| format!("cannot write {}", page.display()))?;
+        eprintln!("report: {}", page.display());
+    }
+    if options.json { print(serde_json::to_string_pretty(&findings)?) } else { print(findings) }
 }
 
 /// With the default recipe's method unless another is asked for.

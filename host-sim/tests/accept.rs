@@ -6,7 +6,15 @@ use host_sim::tuning::{Labelled, Subject};
 use std::collections::BTreeSet;
 
 const METHODS: [Method; 3] = [Method::Sgd, Method::Sam, Method::Asam];
-const RECIPE: Recipe = Recipe { epochs: 10, held_out: 0.2, ..Recipe::DEFAULT };
+const RECIPE: Recipe = Recipe {
+    method: Method::Asam,
+    rho: 0.5,
+    learning_rate: 0.005,
+    label_smoothing: 0.0,
+    epochs: 10,
+    held_out: 0.2,
+    ..Recipe::DEFAULT
+};
 
 /// Observes `samples` and hands the tuner over, not yet started.
 fn with_tuner<T>(
@@ -261,8 +269,7 @@ fn a_balanced_replay_keeps_the_classes_that_came_first() {
             let subject = Subject::wearer(wearer, 9, 0.0, 1).unwrap();
             let mut by_class = subject.adaptation.clone();
             by_class.sort_by_key(|(_, label)| *label);
-            let recipe =
-                Recipe { replay_policy, replay_capacity: 21, held_out: 0.0, epochs: 30, ..Recipe::DEFAULT };
+            let recipe = Recipe { replay_policy, replay_capacity: 21, held_out: 0.0, epochs: 30, ..RECIPE };
             with_tuner(&subject, recipe, &by_class, |tuner| {
                 run(tuner, recipe);
                 let right = |(input, label): &&Labelled| tuner.score(input, *label).unwrap().class == *label;

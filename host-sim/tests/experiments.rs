@@ -88,6 +88,42 @@ fn sam_ends_where_the_valley_is_flat() {
 }
 
 #[test]
+fn what_is_not_there_is_skipped_loudly_and_the_bundled_task_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::cargo_bin("flatmin").unwrap();
+    command.args(["experiment", "finetune", "--quick", "--json", "--data-folder", "nowhere", "--output"]);
+    let run = command.arg(folder.path()).assert().success();
+    let run =
+        run.stderr(predicates::str::contains("SKIPPED: gas sensors, months later: there is no nowhere"));
+    let result: Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
+    let rows = result["experiments"]["finetune"].as_array().unwrap();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["table"] == "new wearer, exercises"));
+}
+
+#[test]
+fn a_recipe_is_chosen_in_the_time_there_is() {
+    let mut command = Command::cargo_bin("flatmin").unwrap();
+    let output = command
+        .args(["tune", "--auto=0", "--wearer", "3", "--json"])
+        .assert()
+        .success()
+        .get_output()
+        .stdout
+        .clone();
+    let result: Value = serde_json::from_slice(&output).unwrap();
+    assert_eq!(result["auto"]["tried"].as_array().unwrap().len(), 1);
+    assert!(result["auto"]["left"].as_u64().unwrap() > 100);
+    let runs = result["runs"].as_array().unwrap();
+    assert_eq!(
+        (runs.len(), &runs[0]["method"]),
+        (1, &result["auto"]["recipe"]["method"].as_str().unwrap().to_lowercase().into())
+    );
+    let mut command = Command::cargo_bin("flatmin").unwrap();
+    let refused = command.args(["tune", "--auto", "--keep-best"]).assert().failure();
+    refused.stderr(predicates::str::contains("leave out --held-out and --keep-best"));
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("other.jsonl"), "{}\n").unwrap();

@@ -3,7 +3,14 @@
 use flatmin::{Method, Recipe, Tuner, TunerError};
 use host_sim::tuning::Subject;
 
-const RECIPE: Recipe = Recipe { sample_losses: true, ..Recipe::DEFAULT };
+const RECIPE: Recipe = Recipe {
+    method: Method::Asam,
+    rho: 0.5,
+    learning_rate: 0.005,
+    label_smoothing: 0.0,
+    sample_losses: true,
+    ..Recipe::DEFAULT
+};
 
 fn suspects<T>(subject: &Subject, recipe: Recipe, see: impl FnOnce(&mut Tuner) -> T) -> T {
     let file = subject.model.pack(2).unwrap();

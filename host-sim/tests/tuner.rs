@@ -69,7 +69,8 @@ fn samples(pack: &Pack, count: usize) -> Vec<Labelled> {
 }
 
 fn recipe(method: Method) -> Recipe {
-    Recipe { method, epochs: 4, replay_capacity: 32, ..Recipe::DEFAULT }
+    let recipe = Recipe { method, epochs: 4, replay_capacity: 32, ..Recipe::DEFAULT };
+    Recipe { rho: 0.5, learning_rate: 0.005, label_smoothing: 0.0, ..recipe }
 }
 
 fn arena(pack: &Pack, recipe: &Recipe) -> Vec<u128> {

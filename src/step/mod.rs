@@ -108,10 +108,10 @@ pub fn stores_perturbation(tail: &impl Tail, recipe: &Recipe) -> bool {
 /// [`StepError`], with the weights unchanged.
 ///
 /// ```
-/// use flatmin::{Activation, Recipe, step::{self, Buffers}, tail::{TailShape, dense::DenseShape}};
+/// use flatmin::{Activation, Method, Recipe, step::{self, Buffers}, tail::{TailShape, dense::DenseShape}};
 /// let tail = TailShape::new(&[DenseShape { inputs: 2, outputs: 2, activation: Activation::None }])?;
 /// let (mut w, mut v, mut workspace) = ([0.0; 6], [0.0; 6], [0.0; 10]);
-/// let recipe = Recipe { rho: 0.0, weight_decay: 0.0, ..Recipe::DEFAULT };
+/// let recipe = Recipe { method: Method::Sgd, weight_decay: 0.0, label_smoothing: 0.0, ..Recipe::DEFAULT };
 /// let buffers = Buffers { weights: &mut w, velocity: &mut v, gradient: &mut [], workspace: &mut workspace };
 /// let outcome = step::minibatch(&tail, &recipe, 0.1, buffers, 1, |_, features| {
 ///     features.copy_from_slice(&[1.0, 2.0]);

@@ -102,7 +102,7 @@ pub fn kinds(tail: &TailShape) -> impl Iterator<Item = bool> {
 
 /// Plain SAM or ASAM without momentum or decay, to be changed by `..`.
 pub fn plain(method: Method) -> Recipe {
-    Recipe { method, momentum: 0.0, weight_decay: 0.0, ..Recipe::DEFAULT }
+    Recipe { method, momentum: 0.0, weight_decay: 0.0, label_smoothing: 0.0, ..Recipe::DEFAULT }
 }
 
 /// The two ways to take the ascent with m = 1.

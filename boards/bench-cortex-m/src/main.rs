@@ -15,13 +15,18 @@ use panic_semihosting as _;
 use semihosting::{fs::File, io::Read};
 
 static PACK: &[u8] = flatmin::include_pack!(concat!(env!("OUT_DIR"), "/model.pack"));
-static OPERATORS: Operators = if PACK.is_empty() { Operators::NONE } else { Operators::of(PACK) };
-const MEMORY_BYTES: usize = if PACK.is_empty() { kernels_bytes() } else { Sizes::of(PACK).arena_bytes };
+static OPERATORS: Operators = if PACK.is_empty() || TRAINING { Operators::NONE } else { Operators::of(PACK) };
+const MEMORY_BYTES: usize =
+    if PACK.is_empty() || TRAINING { kernels_bytes() } else { Sizes::of(PACK).arena_bytes };
 const _: () = assert!(MEMORY_BYTES <= ram_bytes(), "the model's activations do not fit into the board's RAM");
 
 /// Training instead of inference.
 const TRAINING: bool = option_env!("FLATMIN_TRAIN").is_some();
-const FLOATS_LENGTH: usize = if TRAINING { flatmin_bench::train::MEMORY } else { 0 };
+const FLOATS_LENGTH: usize = match (TRAINING, PACK.is_empty()) {
+    (false, _) => 0,
+    (true, true) => flatmin_bench::train::MEMORY,
+    (true, false) => flatmin_bench::tails::TAILS_MEMORY,
+};
 
 /// What the board can spare, from the build script.
 const fn ram_bytes() -> usize {
@@ -92,7 +97,7 @@ fn main() -> ! {
     let peripherals = Peripherals::take().expect("taken here alone");
     let mut board = CortexM::new(peripherals.SYST);
     let done = if TRAINING {
-        flatmin_bench::train::run_training(&mut board, FLOATS)
+        flatmin_bench::train::run_training(&mut board, PACK, FLOATS)
     } else if PACK.is_empty() {
         flatmin_bench::run_kernels(&mut board, &mut MEMORY.0)
             .and_then(|()| cases(&mut board))

@@ -60,7 +60,7 @@ fn panic(info: &PanicInfo) -> ! {
 fn main() -> ! {
     let memory = &mut MEMORY.init(Aligned([0; MEMORY_BYTES])).0;
     let done = if TRAINING {
-        flatmin_bench::train::run_training(&mut Virt, FLOATS.init([0.0; FLOATS_LENGTH]))
+        flatmin_bench::train::run_training(&mut Virt, &[], FLOATS.init([0.0; FLOATS_LENGTH]))
     } else if PACK.is_empty() {
         flatmin_bench::run_kernels(&mut Virt, memory).and_then(|()| cases()).and_then(|()| grid())
     } else {

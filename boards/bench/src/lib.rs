@@ -9,6 +9,7 @@ mod cases;
 mod grid;
 mod random;
 mod shapes;
+pub mod tails;
 pub mod train;
 
 pub use cases::{CASES, Case, Layer, run_case};

@@ -108,14 +108,14 @@ fn tail() -> Result<TailShape, TailError> {
 }
 
 /// From -limit to limit.
-fn fill_uniform(seed: u32, limit: f32, values: &mut [f32]) {
+pub(crate) fn fill_uniform(seed: u32, limit: f32, values: &mut [f32]) {
     let mut random = Random::new(seed);
     for value in values {
         *value = limit * ((random.next() >> 8) as f32 * (1.0 / 8_388_608.0) - 1.0);
     }
 }
 
-fn crc32(values: &[f32]) -> u32 {
+pub(crate) fn crc32(values: &[f32]) -> u32 {
     let mut crc = 0;
     // The CRC takes bytes; pieces keep the copy small.
     for piece in values.chunks(16) {
@@ -204,7 +204,7 @@ fn run_step(board: &mut impl Board, method: Method, batch: usize, memory: &mut [
         fill_uniform(seed, limit, values);
     }
     let (features, _) = features.as_chunks::<FEATURES>();
-    let recipe = Recipe { method, momentum: 0.9, weight_decay: 0.0, ..Recipe::DEFAULT };
+    let recipe = Recipe { method, momentum: 0.9, weight_decay: 0.0, label_smoothing: 0.0, ..Recipe::DEFAULT };
     let mut done = false;
     let ticks = measured(board, || {
         let buffers =
@@ -225,11 +225,11 @@ fn run_step(board: &mut impl Board, method: Method, batch: usize, memory: &mut [
 }
 
 /// Prints `empty TICKS`, then for everything in [`TRAINING`] `kernel NAME TICKS CRC`, or `skipped NAME` if `memory`
-/// is shorter than [`MEMORY`].
+/// is shorter than [`MEMORY`]; then the tails in `packs`, which may be none.
 ///
 /// # Errors
 /// Those of the line.
-pub fn run_training(board: &mut impl Board, memory: &mut [f32]) -> core::fmt::Result {
+pub fn run_training(board: &mut impl Board, packs: &[u8], memory: &mut [f32]) -> core::fmt::Result {
     let ticks = measured(board, || ());
     writeln!(board, "empty {ticks}")?;
     for training in &TRAINING {
@@ -238,5 +238,6 @@ pub fn run_training(board: &mut impl Board, memory: &mut [f32]) -> core::fmt::Re
             Some((ticks, crc)) => writeln!(board, "kernel {} {ticks} {crc:08x}", training.name)?,
         }
     }
+    crate::tails::run_tails(board, packs, memory)?;
     writeln!(board, "end")
 }

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -109,7 +110,7 @@ pub fn measure(model: &Model) -> Result<HostReport> {
 }
 
 /// Nanoseconds of `work`: the best batch of half a second.
-fn best_of(mut work: impl FnMut()) -> f64 {
+pub(super) fn best_of(mut work: impl FnMut()) -> f64 {
     let (mut best, mut repeats) = (f64::INFINITY, 1u32);
     let end = Instant::now() + Duration::from_millis(500);
     while Instant::now() < end {
@@ -125,7 +126,7 @@ fn best_of(mut work: impl FnMut()) -> f64 {
 }
 
 /// What was measured, or why it was not.
-fn reason<T>(result: Result<T>) -> (Option<T>, Option<String>) {
+pub(super) fn reason<T>(result: Result<T>) -> (Option<T>, Option<String>) {
     match result {
         Ok(times) => (Some(times), None),
         Err(why) => (None, Some(format!("{why:#}"))),
@@ -134,12 +135,18 @@ fn reason<T>(result: Result<T>) -> (Option<T>, Option<String>) {
 
 /// Asks the Python that `FLATMIN_PYTHON` names, or `python3`, to run `script`, which needs `package`, on the model.
 fn ask_python<T: DeserializeOwned>(model: &Model, package: &str, script: &str) -> Result<T> {
-    let python = std::env::var("FLATMIN_PYTHON").unwrap_or_else(|_| "python3".into());
     let path = std::env::temp_dir().join(format!("flatmin-bench-{}.tflite", std::process::id()));
     model.with_file(|bytes| std::fs::write(&path, bytes))??;
-    let output = Command::new(&python).args(["-c", script]).arg(&path).output();
+    let answer = python(package, script, Some(&path));
     // A leftover in the temporary folder harms nobody.
     let _ = std::fs::remove_file(&path);
+    answer
+}
+
+/// Asks it to run `script` with an argument.
+pub(super) fn python<T: DeserializeOwned>(package: &str, script: &str, argument: Option<&Path>) -> Result<T> {
+    let python = std::env::var("FLATMIN_PYTHON").unwrap_or_else(|_| "python3".into());
+    let output = Command::new(&python).args(["-c", script]).args(argument).output();
     let output = output.with_context(|| format!("cannot start {python}"))?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     let last = complaint.lines().last().unwrap_or("no answer");

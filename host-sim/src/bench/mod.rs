@@ -6,13 +6,16 @@ mod code;
 mod cycles;
 mod grid;
 mod host;
+mod host_train;
 mod instructions;
+mod tails;
 mod train;
 
 pub use board::{BOARDS, BoardReport, Emulated, Extras};
 pub use code::CodeSize;
 pub use grid::Grid;
 pub use host::{HostReport, measure as measure_host};
+pub use host_train::{HostTrainReport, measure as measure_host_training};
 pub use train::{TrainReport, measure as measure_training};
 
 use crate::model::Model;

@@ -3,7 +3,7 @@
 
 use super::corpus::Corpus;
 use super::soft_targets;
-use super::start::{self, Start};
+use super::start::{self, Pretraining, Start};
 use super::task::Task;
 use super::trial::{Draw, LatentUnit, Outcome, Setting, Targets, Trial};
 use super::{dense, scale};
@@ -23,11 +23,14 @@ struct Ground {
     factory: f64,
 }
 
+/// Whose corpus, and what its factory was trained with.
+type Origin = (Task, usize, Option<Pretraining>);
+
 /// Subjects prepared when first asked for.
 #[derive(Default)]
 pub struct Bench {
     folder: PathBuf,
-    corpora: Mutex<HashMap<(Task, usize), Arc<Corpus>>>,
+    corpora: Mutex<HashMap<Origin, Arc<Corpus>>>,
     grounds: Mutex<HashMap<Draw, Arc<Ground>>>,
 }
 
@@ -109,17 +112,21 @@ impl Bench {
         let poisoned = || anyhow::anyhow!("another run has failed");
         // Held while it is read: several draws want the same.
         let mut known = self.corpora.lock().map_err(|_| poisoned())?;
-        if let Some(found) = known.get(&(draw.task, draw.subject)) {
+        let key = (draw.task, draw.subject, draw.start.pretraining());
+        if let Some(found) = known.get(&key) {
             return Ok(found.clone());
         }
-        let corpus = Arc::new(Corpus::open(draw.task, draw.subject, &self.folder)?);
-        known.insert((draw.task, draw.subject), corpus.clone());
+        let corpus = Arc::new(Corpus::open(draw.task, draw.subject, draw.start.pretraining(), &self.folder)?);
+        known.insert(key, corpus.clone());
         Ok(corpus)
     }
 
     fn ground(&self, draw: Draw) -> Result<Arc<Ground>> {
         // What shapes the pack; the rest is the draw's own.
-        let start = if matches!(draw.start, Start::Hidden(_)) { draw.start } else { Start::Factory };
+        let start = match draw.start {
+            Start::Hidden(_) | Start::After(_) => draw.start,
+            _ => Start::Factory,
+        };
         let Draw { task, subject, layers, unit, .. } = draw;
         let key = Draw { task, subject, layers, unit, start, ..Draw::WEARERS };
         let known = || self.grounds.lock().map_err(|_| anyhow::anyhow!("another run has failed"));

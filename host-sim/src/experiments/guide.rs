@@ -1,13 +1,22 @@
 //! "Which recipe when": sentences that are filled, and where need be turned round, by the figures.
 
 use super::result::{Findings, Row, difference};
+use super::shipped::{self, SHIPPED};
 use super::statistics::Estimate;
-use super::{cost, last_layer, learning_rate, noisy_labels, rho, sharpness_batch};
+use super::{
+    cost, early_stopping, last_layer, learning_rate, noisy_labels, rho, scratch, sharpness_batch, width,
+};
 
 /// The page's first section; what an experiment that was not run would say is left out.
 pub fn guide(findings: &[Findings], factory: f64) -> String {
     let of = |name: &str| findings.iter().find(|own| own.name == name);
     let mut text = String::from("## Which recipe when\n\n");
+    if let Some(own) = of("shipped") {
+        text += &fixed(own);
+    }
+    if let Some(own) = of("finetune") {
+        text += &elsewhere(own);
+    }
     if let Some(own) = of("noisy-labels") {
         text += &requirement(own);
         text += &tuned(own, factory);
@@ -27,10 +36,123 @@ pub fn guide(findings: &[Findings], factory: f64) -> String {
     if let Some(own) = of("cost") {
         text += &price(own);
     }
+    if let Some(own) = of("early-stopping") {
+        text += &by_method(
+            own,
+            early_stopping::TABLE,
+            "**A fifth held out, and the best epoch by it**, against SGD on all samples to the end",
+        );
+    }
+    if let Some(own) = of("scratch") {
+        for (table, what) in [
+            (scratch::HEAD, "A new head"),
+            (scratch::TWO, "Two new layers"),
+            (scratch::ALL, "A whole new network"),
+        ] {
+            text += &by_method(own, table, &format!("**{what}** from random weights, against SGD on it"));
+        }
+    }
+    if let Some(own) = of("width") {
+        text += &by_method(own, width::TABLE, "**Width**, against SGD on the same tail");
+    }
     if let Some(own) = of("minima") {
+        text += &curvature(own);
         text += &bits(own);
     }
     text + "\n"
+}
+
+/// The default beside what it is to be measured by: the factory's tail, and SGD that somebody tuned.
+fn fixed(own: &Findings) -> String {
+    let mut text = String::from("- **When nobody can tune**: the recipe that ships");
+    if let Some(row) = own.rows.iter().find(|row| row.method == SHIPPED) {
+        text += &format!(" ({})", row.setting);
+    }
+    text += ", against SGD tuned for each condition on other subjects; in brackets the points above the factory's tail:\n";
+    let mut tables: Vec<&str> = own.rows.iter().map(|row| row.table.as_str()).collect();
+    tables.dedup();
+    for table in tables {
+        let cells = own.table(table).filter(|row| row.method == SHIPPED).filter_map(|row| {
+            let factory = own.table(table).find(|other| {
+                (other.method.as_str(), other.noise, &other.variable)
+                    == (shipped::FACTORY, row.noise, &row.variable)
+            })?;
+            let few = if row.variable.is_empty() { "" } else { ", few" };
+            let above = row.value.wearers.mean - factory.value.wearers.mean;
+            Some(format!(
+                "{} % flipped{few} {} ({above:+.1})",
+                row.noise,
+                difference(row.difference.as_ref()?)
+            ))
+        });
+        let cells: Vec<String> = cells.collect();
+        text += &format!("  - {}: {}.\n", table.trim_start_matches("fixed recipes: "), cells.join("; "));
+    }
+    text
+}
+
+/// Whether a method that was tuned is better anywhere than SGD that was tuned.
+fn elsewhere(own: &Findings) -> String {
+    let mut text = String::from(
+        "- **When somebody tunes**, on other data, against SGD tuned as well: differences that stay clear of zero for further subjects",
+    );
+    let (mut clear, mut all) = (Vec::new(), 0);
+    for row in own.rows.iter().filter(|row| row.method != SHIPPED) {
+        let Some(estimate) = &row.difference else { continue };
+        all += 1;
+        if estimate.wearers.excludes_zero() {
+            clear.push(format!(
+                "{} at {}, {} % flipped {}",
+                row.method,
+                row.table,
+                row.noise,
+                difference(estimate)
+            ));
+        }
+    }
+    text += &format!(" are {} of {all}: {}.\n", clear.len(), clear.join("; "));
+    text
+}
+
+/// A line a method.
+fn by_method(own: &Findings, table: &str, title: &str) -> String {
+    let mut methods: Vec<&str> = Vec::new();
+    for row in own.table(table).filter(|row| row.difference.is_some()) {
+        if !methods.contains(&row.method.as_str()) {
+            methods.push(&row.method);
+        }
+    }
+    if methods.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("- {title}:\n");
+    for method in methods {
+        let rows = own.table(table).filter(|row| row.method == method);
+        let cells = rows.filter_map(|row| {
+            let estimate = row.difference.as_ref()?;
+            let place = if row.variable.contains("units") {
+                row.variable.clone()
+            } else {
+                format!("{} % flipped", row.noise)
+            };
+            Some(format!("{place} {} ({})", difference(estimate), verdict(estimate)))
+        });
+        text += &format!("  - {method}: {}.\n", cells.collect::<Vec<_>>().join("; "));
+    }
+    text
+}
+
+fn curvature(own: &Findings) -> String {
+    let cells =
+        ["largest eigenvalue of the Hessian", "trace of the Hessian"].into_iter().flat_map(|measure| {
+            own.table(measure).filter_map(move |row| {
+                Some(format!("{measure}, {} {}", row.method, difference(row.difference.as_ref()?)))
+            })
+        });
+    format!(
+        "- **Curvature**, 20 % flipped, each method tuned, against SGD: {}.\n",
+        cells.collect::<Vec<_>>().join("; ")
+    )
 }
 
 /// What the interval over wearers allows to say.

@@ -10,6 +10,7 @@ pub mod corpus;
 mod cost;
 pub mod dense;
 mod early_stopping;
+mod features;
 pub mod figure;
 mod finetune;
 mod guide;
@@ -24,8 +25,10 @@ mod plane;
 pub mod result;
 mod rho;
 mod scale;
+mod scales;
 mod scratch;
 mod sharpness_batch;
+mod shipped;
 pub mod soft_targets;
 pub mod start;
 pub mod statistics;
@@ -69,7 +72,13 @@ pub enum Experiment {
     Width,
     /// Pretrained networks on other data: speakers, keywords, drifting gas sensors, gestures
     Finetune,
-    /// All of them, and the page EVIDENCE.md
+    /// Recipes fixed for all tasks, the one that ships among them
+    Shipped,
+    /// What carries a rho over: latents' scale, rescaled channels, the same rho in pretraining
+    Scales,
+    /// Features and labels of three experiments for host-sim/evidence/repeat_in_torch.py
+    Features,
+    /// All of them but features, and the page EVIDENCE.md
     Evidence,
 }
 
@@ -97,16 +106,18 @@ pub enum Progress {
     Done(Findings),
 }
 
-const ALL: [Experiment; 12] = [
+const ALL: [Experiment; 14] = [
     Experiment::NoisyLabels,
     Experiment::LearningRate,
     Experiment::EarlyStopping,
     Experiment::Finetune,
+    Experiment::Shipped,
     Experiment::LastLayer,
     Experiment::Scratch,
     Experiment::Width,
     Experiment::SharpnessBatch,
     Experiment::Rho,
+    Experiment::Scales,
     Experiment::Cost,
     Experiment::Minima,
     Experiment::Trajectory,
@@ -136,6 +147,9 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
             Experiment::Scratch => scratch::run(&mut ledger, &protocol)?,
             Experiment::Width => width::run(&mut ledger, &protocol)?,
             Experiment::Finetune => finetune::run(&mut ledger, &protocol, options.seed, &options.data)?,
+            Experiment::Shipped => shipped::run(&mut ledger, &protocol, options.seed, &options.data)?,
+            Experiment::Scales => scales::run(&mut ledger, &protocol, options.seed, &options.data)?,
+            Experiment::Features => features::run(&mut ledger, &protocol, &options.folder)?,
             Experiment::Evidence => continue,
         };
         match progress {
@@ -150,7 +164,10 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
         return Ok(Err(missing));
     }
     if experiment == Experiment::Evidence {
-        let page = page::page(&all, page::factory(&ledger, &protocol, 0)?, options.seed);
+        // Written by host-sim/evidence/repeat_in_torch.py, where it has run.
+        let repetition = fs::read_to_string(options.folder.join("repeat-in-torch.md")).ok();
+        let page =
+            page::page(&all, page::factory(&ledger, &protocol, 0)?, options.seed, repetition.as_deref());
         put(&options.folder.join("EVIDENCE.md"), page.as_bytes())?;
     }
     Ok(Ok(all))

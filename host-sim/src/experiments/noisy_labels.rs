@@ -5,7 +5,7 @@ use super::contenders::{CONTENDERS, Protocol, SGD};
 use super::figure::{Chart, Series};
 use super::ledger::Ledger;
 use super::result::{Figure, Findings, Row, difference, markdown};
-use super::trial::Setting;
+use super::trial::{Setting, Targets};
 use super::{Progress, page};
 use anyhow::Result;
 
@@ -36,7 +36,9 @@ fn comparisons(protocol: &Protocol) -> Vec<Comparison> {
             source: Source::Once(c.settings(quick), noises(&USUAL)),
         })
         .collect();
-    let all = CONTENDERS.iter().flat_map(|c| c.settings(quick)).collect();
+    // What a device can run.
+    let all =
+        CONTENDERS.iter().flat_map(|c| c.settings(quick)).filter(|s| s.targets == Targets::Labels).collect();
     once.push(Entry {
         method: BEST.into(),
         variable: String::new(),

@@ -249,6 +249,7 @@ mod tests {
             method: flatmin::Method::Sgd,
             epochs: 20,
             learning_rate: 0.1,
+            label_smoothing: 0.0,
             minibatch: 16,
             ..Recipe::DEFAULT
         };

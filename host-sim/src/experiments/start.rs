@@ -3,7 +3,7 @@
 use super::trial::Draw;
 use crate::wearers::SplitMix64;
 use anyhow::{Context, Result};
-use flatmin::{Pack, Tuner};
+use flatmin::{Method, Pack, Recipe, Tuner};
 use serde::{Deserialize, Serialize};
 
 /// What a tail is before it is tuned.
@@ -18,12 +18,41 @@ pub enum Start {
     Random,
     /// Two layers drawn anew, with so many hidden units.
     Hidden(u16),
+    /// Pretrained weights of another method.
+    After(Pretraining),
     /// The pretrained function with the hidden channels' scales spread over so many powers of two, which the next
     /// layer undoes.
     Rescaled(u8),
 }
 
+/// What a factory's tail was trained with, where that is done here: [`Start::Factory`] has SGD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Pretraining {
+    /// SAM with m = 1 and rho = 0.1.
+    Sam,
+    /// ASAM with m = 1 and rho = 1.
+    Asam,
+}
+
+impl Pretraining {
+    /// The factory's recipe with this method.
+    pub fn apply(self, recipe: Recipe) -> Recipe {
+        match self {
+            Self::Sam => Recipe { method: Method::Sam, rho: 0.1, ..recipe },
+            Self::Asam => Recipe { method: Method::Asam, rho: 1.0, ..recipe },
+        }
+    }
+}
+
 impl Start {
+    /// How the factory's tail was trained, if not with SGD.
+    pub fn pretraining(self) -> Option<Pretraining> {
+        match self {
+            Self::After(pretraining) => Some(pretraining),
+            _ => None,
+        }
+    }
+
     /// Puts the weights in place, after a factory reset.
     ///
     /// # Errors
@@ -31,7 +60,7 @@ impl Start {
     pub fn begin(self, tuner: &mut Tuner, draw: &Draw) -> Result<()> {
         let layers = tuner.pack().trained_layers().count();
         let first = match self {
-            Self::Factory => return Ok(()),
+            Self::Factory | Self::After(_) => return Ok(()),
             Self::Rescaled(powers) => {
                 let weights = rescaled(tuner, powers);
                 return put(tuner, &weights);

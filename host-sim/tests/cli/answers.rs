@@ -286,3 +286,31 @@ fn a_new_board_is_a_crate_in_a_folder_of_its_name() {
     let no_size = arguments.replace(":256K", "");
     folder.run(&no_size).code(2).stdout(is_empty()).stderr(contains("0x20000000:128K"));
 }
+
+#[test]
+fn plan_finds_what_tune_takes_within_the_budget() {
+    let folder = Folder::new();
+    let found = folder.json("plan --wearer 2 --ram 72K --layers 3 --epochs 2 --method sgd --json");
+    let ram = |own: &Value| own["ram_bytes"].as_u64().unwrap();
+    let all = |name: &str| found[name].as_array().unwrap().clone();
+    assert!(all("measured").iter().all(|own| ram(own) <= 72 << 10), "{found}");
+    // Every way of the last layer fits; of the one before not all of its 12,288 weights.
+    let of = |operator: u64| all("contributions").iter().filter(|own| own["operator"] == operator).count();
+    assert_eq!(of(9), 5);
+    assert!((1..5).contains(&of(8)));
+    let frontier = all("frontier");
+    let loss = |own: &Value| own["loss"].as_f64().unwrap();
+    assert!(frontier.is_sorted_by(|a, b| ram(a) < ram(b) && loss(a) > loss(b)), "{frontier:?}");
+    let least = all("measured").iter().map(loss).fold(f64::MAX, f64::min);
+    assert_eq!(loss(frontier.last().unwrap()), least);
+    // The options are tune's, and the parameters those that tune counts.
+    let best = frontier.last().unwrap();
+    let train: Vec<_> = best["train"].as_array().unwrap().iter().map(|own| own.as_str().unwrap()).collect();
+    let train = if train.is_empty() { String::new() } else { format!("--train {}", train.join(",")) };
+    let tuned = folder
+        .json(&format!("tune --wearer 2 --epochs 1 --method sgd --layers {} {train} --json", best["layers"]));
+    assert_eq!(tuned["runs"][0]["tail_parameters"], best["parameters"]);
+    folder.run("plan --wearer 2 --ram 24K --layers 1 --epochs 1 --report p.html").success();
+    let page = std::fs::read_to_string(folder.path("p.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("the frontier, of"));
+}

@@ -156,6 +156,9 @@ fn layers() {
         "pack m.tflite --layers 2 --train nothing,nothing -o out.pack",
         &["m.tflite: ", "cannot train nothing"],
     );
+    refused(&folder, "plan --ram 1K --layers 1 --epochs 1", &["the cheapest takes ", " bytes of RAM"]);
+    refused(&folder, "plan --ram 64K --train all", &["leave it out"]);
+    misused("plan --ram 64X", &["'64X' for '--ram", "such as 65536 or 64K"]);
     refused(&folder, "tune --layers 1 --train all,all", &["--train names 2 layers, the tail has 1"]);
     misused("tune --train some", &["'some' for '--train", "must be all, biases, scales, nothing"]);
     misused("tune --layers 0", &["'--layers <LAYERS>'", "0 is not in 1.."]);

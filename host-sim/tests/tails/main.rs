@@ -215,6 +215,7 @@ fn tuning_any_depth_lowers_the_loss_and_survives_rounding() {
             let recipe = Recipe {
                 method,
                 rho,
+                label_smoothing: 0.0,
                 learning_rate: 0.01,
                 epochs: 40,
                 minibatch: 4,

@@ -2,6 +2,7 @@
 //! folder has eight.
 
 use super::{Corpus, Standard, factory};
+use crate::experiments::start::Pretraining;
 use crate::tuning::Labelled;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
@@ -14,7 +15,7 @@ const FACTORY: [usize; 2] = [1, 2];
 const LATER: [usize; 6] = [3, 4, 5, 6, 8, 9];
 
 /// A later batch: the first half of each gas adapts, in the order in which it was measured, the rest tests.
-pub fn later_batch(folder: &Path, subject: usize) -> Result<Corpus> {
+pub fn later_batch(folder: &Path, subject: usize, pretraining: Option<Pretraining>) -> Result<Corpus> {
     let mut known = Vec::new();
     for batch in FACTORY {
         known.extend(read(folder, batch)?);
@@ -24,7 +25,7 @@ pub fn later_batch(folder: &Path, subject: usize) -> Result<Corpus> {
     let int8 = |samples: &[(Vec<f64>, usize)]| -> Vec<Labelled> {
         samples.iter().map(|(features, gas)| (standard.int8(features), *gas)).collect()
     };
-    let network = factory(Standard::AFFINE, &[FEATURES, 32, GASES.len()], &int8(&known), 20)?;
+    let network = factory(Standard::AFFINE, &[FEATURES, 32, GASES.len()], &int8(&known), 20, pretraining)?;
     let batch = LATER.get(subject - 1).context("there is no such batch")?;
     let samples = int8(&read(folder, *batch)?);
     let mut totals = [0; GASES.len()];

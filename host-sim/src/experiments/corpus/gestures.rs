@@ -1,6 +1,7 @@
 //! Gestures with a wand: three named users, acceleration on three axes.
 
 use super::{Corpus, Standard, factory};
+use crate::experiments::start::Pretraining;
 use crate::tuning::Labelled;
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -19,14 +20,14 @@ struct Recording {
 }
 
 /// A user whom the factory does not know: the first half of each gesture's recordings adapts, the rest tests.
-pub fn new_user(folder: &Path, subject: usize) -> Result<Corpus> {
+pub fn new_user(folder: &Path, subject: usize, pretraining: Option<Pretraining>) -> Result<Corpus> {
     let recordings = read(folder)?;
     let others = recordings.iter().filter(|r| r.user + 1 != subject);
     let reference: Vec<Vec<f64>> = others.clone().map(|r| r.features.clone()).collect();
     let standard = Standard::of(&reference)?;
     let int8 = |r: &Recording| -> Labelled { (standard.int8(&r.features), r.gesture) };
     let known: Vec<Labelled> = others.map(int8).collect();
-    let network = factory(Standard::AFFINE, &[3 * PLACES, 24, GESTURES.len()], &known, 30)?;
+    let network = factory(Standard::AFFINE, &[3 * PLACES, 24, GESTURES.len()], &known, 30, pretraining)?;
     let (mut pool, mut test) = (Vec::new(), Vec::new());
     for gesture in 0..GESTURES.len() {
         let own: Vec<_> =

@@ -6,7 +6,7 @@ mod images;
 mod speech;
 
 use super::dense;
-use super::start::Start;
+use super::start::{Pretraining, Start};
 use super::task::Task;
 use super::trial::{Draw, LatentUnit};
 use crate::model::Model;
@@ -35,13 +35,13 @@ impl Corpus {
     ///
     /// # Errors
     /// Files that are missing or not what they should be, by name.
-    pub fn open(task: Task, subject: usize, folder: &Path) -> Result<Self> {
+    pub fn open(task: Task, subject: usize, pretraining: Option<Pretraining>, folder: &Path) -> Result<Self> {
         match task {
             Task::Wearers => bail!("the bundled task has no folder"),
-            Task::Digits => speech::new_speaker(folder, subject),
+            Task::Digits => speech::new_speaker(folder, subject, pretraining),
             Task::Keywords => speech::new_keywords(folder, subject),
-            Task::GasDrift => gas::later_batch(folder, subject),
-            Task::Gestures => gestures::new_user(folder, subject),
+            Task::GasDrift => gas::later_batch(folder, subject, pretraining),
+            Task::Gestures => gestures::new_user(folder, subject, pretraining),
             Task::Images => images::compressed(folder, subject),
         }
         .with_context(|| format!("{}, subject {subject}", task.title()))
@@ -72,10 +72,17 @@ impl Corpus {
     }
 }
 
-/// A factory network of fully connected layers, trained on `samples` with SGD.
-fn factory(input: Affine, widths: &[usize], samples: &[Labelled], epochs: u16) -> Result<Network> {
+/// A factory network of fully connected layers, trained on `samples`, with SGD where nothing else is asked for.
+fn factory(
+    input: Affine,
+    widths: &[usize],
+    samples: &[Labelled],
+    epochs: u16,
+    pretraining: Option<Pretraining>,
+) -> Result<Network> {
     let recipe =
         Recipe { method: Method::Sgd, learning_rate: 0.02, epochs, label_smoothing: 0.1, ..Recipe::DEFAULT };
+    let recipe = pretraining.map_or(recipe, |pretraining| pretraining.apply(recipe));
     dense::pretrained(&dense::network(input, widths), samples, recipe)
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Corpus, factory, latents};
 use crate::experiments::dense;
+use crate::experiments::start::Pretraining;
 use crate::experiments::task::Task;
 use crate::model::Model;
 use crate::tuning::Labelled;
@@ -81,10 +82,10 @@ impl Clips {
 }
 
 /// The factory's head knows the other five speakers.
-pub fn new_speaker(folder: &Path, subject: usize) -> Result<Corpus> {
+pub fn new_speaker(folder: &Path, subject: usize, pretraining: Option<Pretraining>) -> Result<Corpus> {
     let clips = clips(folder)?;
     let others = clips.of(|clip| clip.speaker != subject);
-    let network = factory(clips.affine, &[64, HIDDEN, DIGITS], &others, 30)?;
+    let network = factory(clips.affine, &[64, HIDDEN, DIGITS], &others, 30, pretraining)?;
     Ok(Corpus {
         network,
         pool: clips.of(|clip| clip.speaker == subject && clip.take >= TEST_TAKES),

@@ -1,0 +1,129 @@
+//! Nanoseconds of whole training steps on this machine, beside PyTorch's where a Python has it.
+
+use super::host::{best_of, python, reason};
+use anyhow::{Context, Result};
+use flatmin::pack::Activation;
+use flatmin::step::{self, Buffers};
+use flatmin::tail::dense::DenseShape;
+use flatmin::tail::{Tail, TailShape};
+use flatmin::{Method, Recipe};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A step of one minibatch.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepTime {
+    /// Its name; `m1` has an ascent for every sample, `sam` one for the minibatch, as PyTorch's has.
+    pub name: String,
+    /// Best of many, one thread.
+    pub nanoseconds: f64,
+    /// PyTorch's, with the same layers, minibatch and method, one ascent a minibatch; in the same run.
+    pub pytorch_nanoseconds: Option<f64>,
+    /// PyTorch's time divided by ours.
+    pub times_as_fast: Option<f64>,
+}
+
+/// What training takes on this machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HostTrainReport {
+    /// Steps.
+    pub steps: Vec<StepTime>,
+    /// Why there is no PyTorch.
+    pub pytorch_missing: Option<String>,
+}
+
+/// Layers' outputs behind the first number, the inputs; and the minibatch.
+const CASES: [(&str, &[usize], usize); 2] =
+    [("dense_64_32_10_b16", &[64, 32, 10], 16), ("dense_1280_100_b8", &[1280, 100], 8)];
+
+/// Name, which of PyTorch's it stands beside, and recipe.
+fn methods(batch: usize) -> Result<[(&'static str, &'static str, Recipe); 4]> {
+    let plain = Recipe { momentum: 0.9, weight_decay: 0.0, rho: 0.05, ..Recipe::DEFAULT };
+    let sam = Recipe { method: Method::Sam, ..plain };
+    let together = Recipe { sharpness_batch: u16::try_from(batch)?, ..sam };
+    Ok([
+        ("sgd", "sgd", Recipe { method: Method::Sgd, ..plain }),
+        ("sam", "sam", together),
+        ("sam_m1", "sam", sam),
+        ("asam_m1", "sam", Recipe { method: Method::Asam, ..plain }),
+    ])
+}
+
+/// Measures the steps, then asks PyTorch.
+///
+/// # Errors
+/// A step that fails.
+pub fn measure() -> Result<HostTrainReport> {
+    let mut own = Vec::new();
+    for (case, layers, batch) in CASES {
+        for (name, beside, recipe) in methods(batch)? {
+            own.push((format!("{case}_{name}"), format!("{case}_{beside}"), time(layers, batch, &recipe)?));
+        }
+    }
+    let (torch, pytorch_missing): (Option<BTreeMap<String, f64>>, _) =
+        reason(python("torch", include_str!("torch.py"), None));
+    let steps = own.into_iter().map(|(name, beside, nanoseconds)| {
+        let pytorch_nanoseconds = torch.as_ref().and_then(|times| times.get(&beside)).copied();
+        let times_as_fast = pytorch_nanoseconds.map(|theirs| theirs / nanoseconds);
+        StepTime { name, nanoseconds, pytorch_nanoseconds, times_as_fast }
+    });
+    Ok(HostTrainReport { steps: steps.collect(), pytorch_missing })
+}
+
+fn time(layers: &[usize], batch: usize, recipe: &Recipe) -> Result<f64> {
+    let shapes: Vec<DenseShape> = layers
+        .windows(2)
+        .enumerate()
+        .map(|(place, pair)| {
+            let last = place + 2 == layers.len();
+            let activation = if last { Activation::None } else { Activation::Relu };
+            DenseShape { inputs: pair[0], outputs: pair[1], activation }
+        })
+        .collect();
+    let tail = TailShape::new(&shapes)?;
+    let classes = layers.last().copied().context("there are layers")?;
+    let uniform = |seed: u32, limit: f32, length: usize| -> Vec<f32> {
+        let mut bytes = vec![0; length];
+        flatmin_bench::fill(seed, &mut bytes);
+        bytes.into_iter().map(|q: i8| limit * f32::from(q) / 128.0).collect()
+    };
+    let mut weights = uniform(1, 0.1, tail.parameters());
+    let mut velocity = vec![0.0; tail.parameters()];
+    let stored = step::stores_perturbation(&tail, recipe);
+    let mut gradient = vec![0.0; if stored { tail.parameters() } else { 0 }];
+    let mut workspace = vec![0.0; tail.workspace_floats()];
+    let features = uniform(2, 1.0, batch * layers[0]);
+    let mut failed = None;
+    let nanoseconds = best_of(|| {
+        let buffers = Buffers {
+            weights: &mut weights,
+            velocity: &mut velocity,
+            gradient: &mut gradient,
+            workspace: &mut workspace,
+        };
+        let outcome = step::minibatch(&tail, recipe, 0.001, buffers, batch, |sample, own| {
+            own.copy_from_slice(&features[sample * layers[0]..(sample + 1) * layers[0]]);
+            sample % classes
+        });
+        failed = outcome.err().or(failed);
+    });
+    failed.map_or(Ok(nanoseconds), |error| Err(error.into()))
+}
+
+impl fmt::Display for HostTrainReport {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(f, "training steps on this machine, one thread, best of many")?;
+        for own in &self.steps {
+            write!(f, "  {:<28} {:>10.0} ns", own.name, own.nanoseconds)?;
+            if let (Some(theirs), Some(times)) = (own.pytorch_nanoseconds, own.times_as_fast) {
+                write!(f, "; PyTorch {theirs:.0} ns, flatmin is {times:.1} times as fast")?;
+            }
+            writeln!(f)?;
+        }
+        match &self.pytorch_missing {
+            Some(why) => write!(f, "  PyTorch: not measured: {why}"),
+            None => Ok(()),
+        }
+    }
+}
