@@ -96,7 +96,6 @@ fn the_button_keeps_samples_with_the_label_given() {
     button.done();
 
     // The labels: tuning on them gives the weights of the same samples, labelled here.
-    drop(endpoint);
     assert_eq!((device.samples(), truth.samples()), (3, 3));
     for tuner in [&mut device, &mut truth] {
         tuner.start(RECIPE).unwrap();
@@ -314,7 +313,7 @@ impl serial::Write for Uart {
 #[test]
 fn a_uart_is_a_link_without_its_damaged_bytes() {
     let (nothing, noise) = (Err(nb::Error::WouldBlock), Err(nb::Error::Other(ErrorKind::Noise)));
-    let incoming = [nothing.clone(), Ok(1), Ok(2), noise, nothing, Ok(3)].into();
+    let incoming = [nothing, Ok(1), Ok(2), noise, nothing, Ok(3)].into();
     let mut link = Serial::new(Uart { incoming, outgoing: Vec::new(), busy: false });
     let mut bytes = [0; 4];
     assert_eq!(link.read_ready(), Ok(false));
