@@ -63,7 +63,7 @@ pub use quant::{Affine, Multiplier, as_int8};
 pub use requant::TunedLayer;
 pub use trunk::{Operators, infer};
 pub use tuner::{
-    Acceptance, Best, Evaluation, Judgement, Position, Progress, Score, StepReport, Suspect, Tuner,
-    TunerError, Version, Work,
+    Acceptance, Best, Drift, Evaluation, Judgement, Position, Progress, RUN_HEAD_BYTES, RUN_VERSION, Score,
+    StepReport, Suspect, Tuner, TunerError, Version, Watch, Work,
 };
 pub use tunes::Tunes;

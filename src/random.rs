@@ -26,6 +26,12 @@ impl Random {
         Place { seed, words: 0 }.into()
     }
 
+    /// One that takes most bytes where it is kept.
+    #[cfg(test)]
+    pub fn longest() -> Self {
+        Place { seed: u64::MAX, words: u64::MAX }.into()
+    }
+
     /// The next word.
     pub fn next_u32(&mut self) -> u32 {
         self.place.words = self.place.words.wrapping_add(1);

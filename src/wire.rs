@@ -25,10 +25,11 @@ use crate::optim::Recipe;
 use crate::pack::{CRC, Sizes};
 use crate::store::SlotState;
 use crate::store::record::LAYER_BYTES;
+use crate::{Acceptance, Drift, Position, RUN_HEAD_BYTES, Version, Watch};
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// The number with which a session begins.
 pub const OPENING: u32 = 0;
@@ -38,6 +39,9 @@ const LONGEST_WITHOUT_INPUT: usize = 112;
 
 /// Most bytes of a tail in one message.
 pub const TAIL_PART_BYTES: usize = 64;
+
+/// Most classes that are counted in one [`Response::Counts`].
+pub const COUNTS: usize = TAIL_PART_BYTES / 2;
 
 /// Most operators whose checksums are in one [`Response::Checksums`].
 pub const CHECKSUMS: usize = 16;
@@ -69,11 +73,12 @@ pub const fn request_bytes(input_length: usize) -> usize {
 ///     loss: flatmin::tail::Loss::CrossEntropy };
 /// assert_eq!(wire::longest_request_bytes(&sizes), wire::request_bytes(600));
 /// let deep = Sizes { input_length: 9, tail_layers: 32, tail_is_chain: false, ..sizes };
-/// assert_eq!(wire::longest_request_bytes(&deep), wire::request_bytes(8 * 32));
+/// assert_eq!(wire::longest_request_bytes(&deep), wire::request_bytes(flatmin::RUN_HEAD_BYTES));
 /// ```
 pub const fn longest_request_bytes(sizes: &Sizes) -> usize {
     let layers = sizes.tail_layers.saturating_mul(LAYER_BYTES);
-    request_bytes(if layers > sizes.input_length { layers } else { sizes.input_length })
+    let longest = if layers > sizes.input_length { layers } else { sizes.input_length };
+    request_bytes(if RUN_HEAD_BYTES > longest { RUN_HEAD_BYTES } else { longest })
 }
 
 /// What a desktop asks.
@@ -163,6 +168,48 @@ pub enum Request<'a> {
         layers: &'a [u8],
         /// CRC-32 of the description and all that was pushed.
         crc32: u32,
+    },
+    /// One slice of a step: [`crate::Tuner::poll`]. Other requests may come before the next.
+    Poll,
+    /// Take the tuned tail if it is the better one: [`crate::Tuner::accept`].
+    Accept,
+    /// A part of a row of the confusion matrix: [`crate::Tuner::confusion_row`].
+    Confusion {
+        /// Of which tail.
+        version: Version,
+        /// The row.
+        label: u16,
+        /// The first class that is counted.
+        first: u16,
+    },
+    /// Follow the samples' running loss from now on, or no longer: [`crate::Tuner::watch`].
+    Watch(
+        /// What from where on is drift.
+        Option<Watch>,
+    ),
+    /// How has the running loss developed? [`crate::Tuner::drift`].
+    Drift,
+    /// Send a part of the run under way: [`crate::Tuner::save_run`].
+    PullRun {
+        /// Its first byte.
+        offset: u32,
+    },
+    /// Make ready for a saved run: [`crate::Tuner::expect_run`].
+    ExpectRun {
+        /// Its first [`RUN_HEAD_BYTES`].
+        head: &'a [u8],
+    },
+    /// Take a part of it: [`crate::Tuner::write_run`].
+    PushRun {
+        /// Its first byte.
+        offset: u32,
+        /// Up to [`TAIL_PART_BYTES`].
+        bytes: &'a [u8],
+    },
+    /// Go on with it: [`crate::Tuner::adopt_run`].
+    AdoptRun {
+        /// Its head again.
+        head: &'a [u8],
     },
 }
 
@@ -292,13 +339,39 @@ pub enum Response<'a> {
         /// CRC-32 of each output, four bytes each, little endian; up to [`CHECKSUMS`].
         crc32s: &'a [u8],
     },
-    /// To [`Request::PullTail`].
+    /// To [`Request::PullTail`] and [`Request::PullRun`].
     Tail {
-        /// Bytes of the whole tail.
+        /// Bytes of all.
         length: u32,
         /// Bytes from the offset on, up to [`TAIL_PART_BYTES`]; none behind the end.
         bytes: &'a [u8],
     },
+    /// To [`Request::Poll`], where the step goes on; else [`Response::Stepped`].
+    Underway {
+        /// Where it stands.
+        position: Position,
+        /// Clock ticks.
+        ticks: u32,
+    },
+    /// To [`Request::Accept`].
+    Accepted {
+        /// What was decided, and why.
+        acceptance: Acceptance,
+        /// Clock ticks.
+        ticks: u32,
+    },
+    /// To [`Request::Confusion`].
+    Counts {
+        /// Classes of the network.
+        classes: u16,
+        /// From the first class that was asked for on, two bytes each, little endian; up to [`COUNTS`].
+        counts: &'a [u8],
+    },
+    /// To [`Request::Drift`]: `None` where nothing is watched.
+    Drift(
+        /// The running means.
+        Option<Drift>,
+    ),
 }
 
 /// Why bytes are not a frame.
@@ -370,8 +443,10 @@ fn checksum(sequence: u32, body: &[u8]) -> u32 {
 mod tests {
     use super::*;
     use crate::optim::{BiasTreatment, Method, Schedule};
+    use crate::step::Phase;
     use crate::store::{Contents, MAX_SLOTS, Record};
     use crate::tail::MAX_LAYERS;
+    use crate::{Judgement, Work};
     use std::{string::String, vec};
 
     fn fits(message: &impl Serialize, bytes: usize) {
@@ -411,6 +486,20 @@ mod tests {
             let layers = vec![0xFF; count * LAYER_BYTES];
             fits(&Request::AdoptTail { layers: &layers, crc32: u32::MAX }, request_bytes(layers.len()));
         }
+        let head = [0xFF; RUN_HEAD_BYTES];
+        fits(&Request::ExpectRun { head: &head }, request_bytes(RUN_HEAD_BYTES));
+        fits(&Request::PushRun { offset: u32::MAX, bytes: &part }, request_bytes(1));
+        let watch = Watch { samples: u16::MAX, rho: 1.0, loss: 1.0, rise: 1.0 };
+        fits(&Request::Watch(Some(watch)), request_bytes(1));
+        let work = Work::Step(Phase::Update);
+        let position = Position { step: u32::MAX, steps: u32::MAX, work, sample: 65_535 };
+        fits(&Response::Underway { position, ticks: u32::MAX }, RESPONSE_BYTES);
+        let most = Judgement { samples: u32::MAX, right: u32::MAX, loss: 1.0 };
+        let acceptance = Acceptance { factory: most, running: most, candidate: most, accepted: true };
+        fits(&Response::Accepted { acceptance, ticks: u32::MAX }, RESPONSE_BYTES);
+        fits(&Response::Counts { classes: u16::MAX, counts: &part }, RESPONSE_BYTES);
+        let drift = Drift { samples: u32::MAX, loss: 1.0, rise: 1.0, drifted: true };
+        fits(&Response::Drift(Some(drift)), RESPONSE_BYTES);
         fits(&Response::Tail { length: u32::MAX, bytes: &part }, RESPONSE_BYTES);
         let crc32s = [0xFF; 4 * CHECKSUMS];
         fits(&Response::Checksums { operators: u16::MAX, crc32s: &crc32s }, RESPONSE_BYTES);

@@ -72,6 +72,9 @@ pub enum Command {
         /// Where to write the tuned .tflite
         #[arg(short, long)]
         output: PathBuf,
+        /// Also write what of the tail differs from the factory's: `flatmin device restore` takes it
+        #[arg(long, value_name = "FILE")]
+        delta: Option<PathBuf>,
         #[command(flatten)]
         options: TuneOptions,
     },
@@ -396,10 +399,12 @@ impl TuneOptions {
         if self.compact { Tail::Compact } else { Tail::Full }
     }
 
-    /// Refuses what only `tune` does.
+    /// Refuses what only `tune`, `emulate` and `device tune` do.
     pub fn without_acceptance(&self) -> Result<()> {
         if self.held_out > 0.0 || self.keep_best {
-            bail!("--held-out and --keep-best are for `flatmin tune` alone; leave them out");
+            bail!(
+                "--held-out and --keep-best are for `flatmin tune`, `emulate` and `device tune`; leave them out"
+            );
         }
         Ok(())
     }

@@ -4,17 +4,19 @@ use crate::arguments::TuneOptions;
 use crate::{log_sink, print, show, user_subject};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, value_parser};
-use flatmin::Recipe;
 use flatmin::wire::Request;
+use flatmin::{Drift, Recipe, Version, Watch};
+use host_sim::delta;
 use host_sim::device::{self, Device, Progress};
 use host_sim::emulate::{Answer, Firmware, Options};
 use host_sim::link::LinkError;
 use host_sim::output::write_file;
+use host_sim::packer::PackFile;
 use host_sim::report::Report;
 use host_sim::tuning::{SHARPNESS_RHO, Subject, method_name, sized, tune};
 use host_sim::wearers::WEARERS;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The device, and what is wanted of it.
@@ -80,6 +82,9 @@ enum Action {
         /// Keep the last method's tail in the device's flash
         #[arg(long)]
         commit: bool,
+        /// Slice by slice; between any two the device classifies and its weights are checked
+        #[arg(long)]
+        sliced: bool,
         #[command(flatten)]
         source: Source,
     },
@@ -99,6 +104,27 @@ enum Action {
         /// How often (default: until interrupted)
         #[arg(long)]
         count: Option<u64>,
+        /// Call it drift where the running loss of the samples observed is above this
+        #[arg(long, default_value_t = f32::INFINITY)]
+        drift_loss: f32,
+        /// Or where the running rise of their loss at a worst step of length 0.05 is
+        #[arg(long, default_value_t = f32::INFINITY)]
+        drift_rise: f32,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Write the run under way into a file, wherever it stands; it stays on the device
+    Pause {
+        /// Where to
+        #[arg(short, long)]
+        output: PathBuf,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Go on with a run from a file, to its end; a device without samples is sent those to tune on
+    Resume {
+        /// What pause wrote
+        input: PathBuf,
         #[command(flatten)]
         source: Source,
     },
@@ -107,12 +133,15 @@ enum Action {
         /// Where to
         #[arg(short, long)]
         output: PathBuf,
+        /// Only what of the int8 tail differs from the factory's; the f32 weights are left out
+        #[arg(long)]
+        delta: bool,
         #[command(flatten)]
         source: Source,
     },
     /// Put a tail from a file in force
     Restore {
-        /// What backup wrote
+        /// What backup or `export --delta` wrote
         input: PathBuf,
         #[command(flatten)]
         source: Source,
@@ -138,13 +167,27 @@ impl Action {
             | Self::FactoryReset(source)
             | Self::Monitor { source, .. }
             | Self::Backup { source, .. }
+            | Self::Pause { source, .. }
+            | Self::Resume { source, .. }
             | Self::Restore { source, .. }
             | Self::Diff { source, .. } => source,
         }
     }
 }
 
+/// What else `tune` is to do.
+#[derive(Debug, Clone, Copy)]
+struct Wishes {
+    commit: bool,
+    sliced: bool,
+}
+
 impl Source {
+    fn pack(&self) -> Result<PackFile> {
+        let subject = self.subject()?;
+        subject.model.pack(self.options.tail(&subject)?)
+    }
+
     fn subject(&self) -> Result<Subject> {
         match &self.model {
             Some(path) => user_subject(path, &self.data, &self.options),
@@ -156,34 +199,49 @@ impl Source {
 /// Carries out one command.
 pub fn run(arguments: &DeviceArguments) -> Result<()> {
     let source = arguments.action.source();
-    source.options.without_acceptance()?;
+    if !matches!(arguments.action, Action::Tune { .. }) {
+        source.options.without_acceptance()?;
+    }
     let json = source.options.json;
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")?);
     let mut device = arguments.connection.open(source, &bar)?;
     match &arguments.action {
         Action::Info(_) => info(&mut device, json),
-        Action::Tune { commit, source } => tune_there(&mut device, source, *commit, &bar),
+        Action::Tune { commit, sliced, source } => {
+            tune_there(&mut device, source, Wishes { commit: *commit, sliced: *sliced }, &bar)
+        }
         Action::Classify(source) => classify(&mut device, &source.subject()?, json),
         Action::Commit(_) => change(&mut device, &Request::Commit, json),
         Action::RollBack(_) => change(&mut device, &Request::RollBack, json),
         Action::FactoryReset(_) => change(&mut device, &Request::FactoryReset, json),
-        Action::Monitor { interval, count, .. } => monitor(&mut device, *interval, *count, json),
-        Action::Backup { output, .. } => {
-            let bytes = device::backup(&mut device, |done, all| show_bytes(&bar, done, all))?;
-            bar.finish_and_clear();
-            write_file(output, &bytes).with_context(|| format!("cannot write {}", output.display()))?;
-            let count = bytes.len();
-            if json {
-                print(serde_json::json!({ "output": output, "bytes": count }))
-            } else {
-                print(format_args!("{}: {count} bytes", output.display()))
-            }
+        Action::Monitor { interval, count, drift_loss, drift_rise, .. } => {
+            let watch = Watch { samples: 32, rho: SHARPNESS_RHO, loss: *drift_loss, rise: *drift_rise };
+            monitor(&mut device, watch, *interval, *count, json)
         }
-        Action::Restore { input, .. } => {
+        Action::Backup { output, delta, source } => {
+            let show = |done, all| show_bytes(&bar, done, all);
+            let bytes = match delta {
+                false => device::backup(&mut device, show)?,
+                true => device::backup_delta(&mut device, &source.pack()?, show)?,
+            };
+            bar.finish_and_clear();
+            keep(output, &bytes, json)
+        }
+        Action::Pause { output, .. } => {
+            let bytes = device::pause(&mut device, |done, all| show_bytes(&bar, done, all))?;
+            bar.finish_and_clear();
+            keep(output, &bytes, json)
+        }
+        Action::Resume { input, source } => resume(&mut device, source, input, &bar),
+        Action::Restore { input, source } => {
             let context = || input.display().to_string();
             let bytes = std::fs::read(input).with_context(context)?;
-            let crc32 = device::restore(&mut device, &bytes, |done, all| show_bytes(&bar, done, all));
+            let show = |done, all| show_bytes(&bar, done, all);
+            let crc32 = match delta::is_delta(&bytes) {
+                false => device::restore(&mut device, &bytes, show),
+                true => device::restore_delta(&mut device, &source.pack()?, &bytes, show),
+            };
             bar.finish_and_clear();
             let crc32 = crc32.with_context(context)?;
             if json {
@@ -194,6 +252,37 @@ pub fn run(arguments: &DeviceArguments) -> Result<()> {
         }
         Action::Diff { sample, source } => diff(&mut device, source, *sample),
     }
+}
+
+fn keep(output: &Path, bytes: &[u8], json: bool) -> Result<()> {
+    write_file(output, bytes).with_context(|| format!("cannot write {}", output.display()))?;
+    let count = bytes.len();
+    if json {
+        print(serde_json::json!({ "output": output, "bytes": count }))
+    } else {
+        print(format_args!("{}: {count} bytes", output.display()))
+    }
+}
+
+fn resume(device: &mut Device, source: &Source, input: &Path, bar: &ProgressBar) -> Result<()> {
+    let context = || input.display().to_string();
+    let bytes = std::fs::read(input).with_context(context)?;
+    if device.identify()?.samples == 0 {
+        for (input, label) in source.subject()?.adaptation {
+            let label = u16::try_from(label)?;
+            device.ask(&Request::Observe { label, input: bytemuck::cast_slice(&input) })?;
+        }
+    }
+    let resumed = device::resume(device, &bytes, |done, all| show_bytes(bar, done, all));
+    bar.finish_and_clear();
+    resumed.with_context(context)?;
+    let steps = device::finish(device)?;
+    device.ask(&Request::Requantize)?;
+    let crc32 = device.identify()?.weights_crc32;
+    if source.options.json {
+        return print(serde_json::json!({ "steps": steps, "weights_crc32": crc32 }));
+    }
+    print(format_args!("{steps} steps to the run's end; in force: weights {crc32:#010x}"))
 }
 
 fn show_bytes(bar: &ProgressBar, done: usize, all: usize) {
@@ -232,9 +321,17 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
             other => bail!("the device answers {other:?} instead of what lies in slot {slot}"),
         }
     }
+    let version = if identity.tuned { Version::Tuned } else { Version::Factory };
+    let confusion = match device::confusion(device, version) {
+        Ok(rows) if identity.samples > 0 => rows,
+        Err(error) if !is_refusal(&error) => return Err(error),
+        // No samples, or no classes.
+        _ => Vec::new(),
+    };
     if json {
         let mut object = serde_json::to_value(&identity)?;
         object["slot_states"] = serde_json::json!(slots);
+        object["confusion"] = serde_json::json!(confusion);
         return print(serde_json::to_string_pretty(&object)?);
     }
     let tail = match (identity.sequence, identity.tuned) {
@@ -252,10 +349,16 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
     if slots.is_empty() {
         print("store      none")?;
     }
-    slots.iter().enumerate().try_for_each(|(slot, state)| print(format_args!("slot {slot}     {state}")))
+    slots.iter().enumerate().try_for_each(|(slot, state)| print(format_args!("slot {slot}     {state}")))?;
+    if !confusion.is_empty() {
+        print("confusion  of the held-out samples, or all: a row a label, a column a class")?;
+    }
+    confusion.iter().try_for_each(|row| {
+        print(row.iter().fold(format!("{:11}", ""), |line, count| format!("{line}{count:5}")))
+    })
 }
 
-fn tune_there(device: &mut Device, source: &Source, commit: bool, bar: &ProgressBar) -> Result<()> {
+fn tune_there(device: &mut Device, source: &Source, wishes: Wishes, bar: &ProgressBar) -> Result<()> {
     let (subject, options) = (source.subject()?, &source.options);
     let tail = options.tail(&subject)?;
     let pack = subject.model.pack(&tail)?;
@@ -266,7 +369,7 @@ fn tune_there(device: &mut Device, source: &Source, commit: bool, bar: &Progress
     let mut runs = Vec::new();
     for method in methods {
         let recipe = options.recipe(method);
-        let measured = device::tune(device, &pack, &subject, recipe, |progress| {
+        let measured = device::tune(device, &pack, &subject, recipe, wishes.sliced, |progress| {
             bar.set_message(match progress {
                 Progress::Observed => "samples sent",
                 Progress::Epoch => "epochs",
@@ -285,7 +388,7 @@ fn tune_there(device: &mut Device, source: &Source, commit: bool, bar: &Progress
         runs.push(measured.run);
     }
     bar.finish_and_clear();
-    if commit {
+    if wishes.commit {
         device.ask(&Request::Commit)?;
     }
     let settings = options.settings(&tail);
@@ -329,10 +432,26 @@ fn change(device: &mut Device, request: &Request, json: bool) -> Result<()> {
     print(format_args!("in force: {tail}, weights {weights_crc32:#010x}"))
 }
 
-fn monitor(device: &mut Device, interval: f64, count: Option<u64>, json: bool) -> Result<()> {
+/// The running means of the samples observed; `None` of a device that has none to give.
+fn drift_of(device: &mut Device) -> Result<Option<Option<Drift>>> {
+    match device.ask(&Request::Drift) {
+        Ok(Answer::Drift(drift)) => Ok(Some(drift)),
+        Ok(other) => bail!("the device answers {other:?} instead of its running means"),
+        Err(error) if is_refusal(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_refusal(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(LinkError::Refused(_)))
+}
+
+fn monitor(device: &mut Device, watch: Watch, interval: f64, count: Option<u64>, json: bool) -> Result<()> {
     let interval = Duration::try_from_secs_f64(interval).context("--interval must be 0 or more")?;
-    let mut lines = Vec::new();
-    let mut number = 0;
+    let (mut lines, mut observed, mut number) = (Vec::new(), Vec::new(), 0);
+    if drift_of(device)?.is_some_and(|drift| drift.is_none()) {
+        device.ask(&Request::Watch(Some(watch)))?;
+    }
     while count.is_none_or(|count| number < count) {
         if number > 0 {
             std::thread::sleep(interval);
@@ -342,23 +461,32 @@ fn monitor(device: &mut Device, interval: f64, count: Option<u64>, json: bool) -
             Ok(Answer::Metrics(metrics)) => Some(metrics),
             Ok(other) => bail!("the device answers {other:?} instead of metrics"),
             // Without samples there is nothing to measure yet.
-            Err(error) if matches!(error.downcast_ref(), Some(LinkError::Refused(_))) => None,
+            Err(error) if is_refusal(&error) => None,
             Err(error) => return Err(error),
         };
+        let drift = drift_of(device)?.flatten().filter(|drift| drift.samples > 0);
+        observed.push(drift);
         match metrics {
             _ if json => lines.push(metrics),
             None => print("no samples yet")?,
             Some(m) => print(format_args!(
-                "{} samples{}: loss {:.4}, accuracy {:.1} %, sharpness {:.4}",
+                "{} samples{}: loss {:.4}, accuracy {:.1} %, sharpness {:.4}{}",
                 m.samples,
                 m.epoch.map_or(String::new(), |epoch| format!(", epoch {epoch}")),
                 m.loss,
                 100.0 * m.accuracy,
-                m.sharpness
+                m.sharpness,
+                drift.map_or(String::new(), |d| format!(
+                    "; {} observed: loss {:.4}, rise {:.4}{}",
+                    d.samples,
+                    d.loss,
+                    d.rise,
+                    if d.drifted { ", drift" } else { "" }
+                ))
             ))?,
         }
     }
-    if json { print(serde_json::json!({ "metrics": lines })) } else { Ok(()) }
+    if json { print(serde_json::json!({ "metrics": lines, "observed": observed })) } else { Ok(()) }
 }
 
 fn diff(device: &mut Device, source: &Source, sample: usize) -> Result<()> {

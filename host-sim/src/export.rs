@@ -1,5 +1,6 @@
 //! A tuned network as a `.tflite` again.
 
+use crate::delta;
 use crate::model::Model;
 use crate::packer::TailPlan;
 use crate::tflite;
@@ -12,6 +13,8 @@ use flatmin::{Recipe, Tuner, Version};
 pub struct Export {
     /// The `.tflite`.
     pub bytes: Vec<u8>,
+    /// The same tail as a [`delta`].
+    pub delta: Vec<u8>,
     /// Samples whose outputs were compared with the device's, all of them equal byte by byte.
     pub checked: usize,
 }
@@ -64,5 +67,7 @@ pub fn export(
             bail!("{}: the exported model answers test sample {sample} differently", subject.name);
         }
     }
-    Ok(Export { bytes, checked: subject.test.len() })
+    let mut payload = vec![0; tuner.tail_bytes()];
+    tuner.read_tail(0, &mut payload)?;
+    Ok(Export { bytes, delta: delta::encode(&file, &payload)?, checked: subject.test.len() })
 }

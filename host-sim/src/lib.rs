@@ -3,6 +3,7 @@
 
 pub mod auto;
 pub mod bench;
+pub mod delta;
 pub mod device;
 pub mod emulate;
 pub mod experiments;

@@ -3,6 +3,7 @@
 
 use flatmin::store::SlotState;
 use flatmin::wire::{self, Request, Response, WireError};
+use flatmin::{Acceptance, Drift, Position};
 use serde::Serialize;
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -81,13 +82,36 @@ pub enum Answer {
         /// CRC-32 of each output, from the operator on that was asked for.
         crc32s: Vec<u32>,
     },
-    /// A part of a tail.
+    /// A part of a tail or a run.
     Tail {
-        /// Bytes of the whole tail.
+        /// Bytes of all.
         length: u32,
         /// From the offset on; none behind the end.
         bytes: Vec<u8>,
     },
+    /// A slice of a step that goes on.
+    Underway {
+        /// Where it stands.
+        position: Position,
+        /// Clock ticks.
+        ticks: u64,
+    },
+    /// Whether the tuned tail was taken.
+    Accepted {
+        /// What was decided, and why.
+        acceptance: Acceptance,
+        /// Clock ticks.
+        ticks: u64,
+    },
+    /// A part of a row of the confusion matrix.
+    Counts {
+        /// Classes of the network.
+        classes: u16,
+        /// From the class on that was asked for.
+        counts: Vec<u16>,
+    },
+    /// The running means of what is watched.
+    Drift(Option<Drift>),
 }
 
 /// Who a device is.
@@ -220,6 +244,7 @@ impl<L: Read + Write> Session<L> {
             | Request::Classify { input }
             | Request::Trace { input, .. } => input.len(),
             Request::AdoptTail { layers, .. } => layers.len(),
+            Request::ExpectRun { head } | Request::AdoptRun { head } => head.len(),
             _ => 0,
         };
         let bytes = wire::request_bytes(carried);
@@ -347,6 +372,13 @@ fn answer(response: Response) -> Result<Answer, LinkError> {
             Answer::Checksums { operators, crc32s: words.iter().map(|&w| u32::from_le_bytes(w)).collect() }
         }
         Response::Tail { length, bytes } => Answer::Tail { length, bytes: bytes.to_vec() },
+        Response::Underway { position, ticks } => Answer::Underway { position, ticks: ticks.into() },
+        Response::Accepted { acceptance, ticks } => Answer::Accepted { acceptance, ticks: ticks.into() },
+        Response::Counts { classes, counts } => {
+            let (counts, _) = counts.as_chunks::<2>();
+            Answer::Counts { classes, counts: counts.iter().map(|&c| u16::from_le_bytes(c)).collect() }
+        }
+        Response::Drift(drift) => Answer::Drift(drift),
         Response::Refused(why) => return Err(LinkError::Refused(why.to_owned())),
         _ => return Err(LinkError::Version),
     })

@@ -79,16 +79,15 @@ fn run(cli: Cli) -> Result<()> {
             let page = options.report.clone();
             tune_all(&[subject], &path.display().to_string(), &options, page.as_deref())
         }
-        Some(Command::Export { model, data, wearer, output, options }) => {
+        Some(Command::Export { model, data, wearer, output, delta, options }) => {
             options.without_acceptance()?;
             let subject = match model {
                 Some(path) => user_subject(&path, &data, &options)?,
                 None => options.wearer(wearer.into())?,
             };
-            export_tuned(&subject, &output, &options)
+            export_tuned(&subject, &output, delta.as_deref(), &options)
         }
         Some(Command::Emulate { board, wearer, log, options }) => {
-            options.without_acceptance()?;
             let subject = options.wearer(wearer.into())?;
             let tail = options.tail(&subject)?;
             let methods = options.methods();
@@ -360,7 +359,7 @@ fn plan(subject: &Subject, budget: Budget, options: &TuneOptions) -> Result<()> 
 }
 
 /// With the default recipe's method unless another is asked for.
-fn export_tuned(subject: &Subject, output: &Path, options: &TuneOptions) -> Result<()> {
+fn export_tuned(subject: &Subject, output: &Path, delta: Option<&Path>, options: &TuneOptions) -> Result<()> {
     let method = options.methods().pop().unwrap_or(Recipe::DEFAULT.method);
     let tail = options.tail(subject)?;
     let bar = ProgressBar::new(u64::from(options.epochs));
@@ -368,10 +367,14 @@ fn export_tuned(subject: &Subject, output: &Path, options: &TuneOptions) -> Resu
     let export = export::export(subject, &tail, options.recipe(method), || bar.inc(1))?;
     bar.finish_and_clear();
     write_file(output, &export.bytes).with_context(|| format!("cannot write {}", output.display()))?;
+    if let Some(path) = delta {
+        write_file(path, &export.delta).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let (bytes, checked, method) = (export.bytes.len(), export.checked, method_name(method));
     if options.json {
         print(serde_json::json!({
             "output": output, "bytes": bytes, "method": method, "layers": tail.layers, "samples_checked": checked,
+            "delta_bytes": export.delta.len(),
         }))
     } else {
         let path = output.display();

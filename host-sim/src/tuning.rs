@@ -7,9 +7,7 @@ use crate::report::{CurvePoint, TuningRun, Verdict};
 use crate::samples::Samples;
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail};
-use flatmin::{
-    Acceptance, Affine, CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, Tunes, Version,
-};
+use flatmin::{Affine, CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, Tunes, Version};
 
 /// The radius at which sharpness is measured, the same for every method.
 pub const SHARPNESS_RHO: f32 = 0.05;
@@ -271,16 +269,7 @@ fn run<'p>(
 /// Takes the tuned tail if the held-out samples say so.
 fn verdict<'p>(tuner: &mut impl Tunes<'p>) -> Result<Verdict> {
     let best_epochs = tuner.full().and_then(|tuner| tuner.best()).map(|best| best.epochs);
-    let Acceptance { factory, candidate, accepted, .. } = tuner.accept()?;
-    Ok(Verdict {
-        accepted,
-        samples: factory.samples,
-        factory_accuracy: factory.accuracy(),
-        factory_loss: factory.loss,
-        tuned_accuracy: candidate.accuracy(),
-        tuned_loss: candidate.loss,
-        best_epochs,
-    })
+    Ok(Verdict::new(&tuner.accept()?, best_epochs))
 }
 
 fn point<'p>(

@@ -2,6 +2,7 @@
 
 mod balanced;
 
+use crate::pack::CRC;
 use crate::tail::Loss;
 pub use balanced::ClassCount;
 use balanced::Reservoir;
@@ -161,6 +162,15 @@ impl<'a> Replay<'a> {
     /// The labels of all samples, slot after slot.
     pub fn labels(&self) -> impl ExactSizeIterator<Item = u16> + Clone + '_ {
         self.labels.get(..self.stored).unwrap_or(&[]).iter().copied()
+    }
+
+    /// CRC-32 of all samples: labels, then latents and their targets, slot after slot.
+    pub fn crc32(&self) -> u32 {
+        let mut digest = CRC.digest();
+        self.labels().for_each(|label| digest.update(&label.to_le_bytes()));
+        let latents = self.latents.get(..self.stored.saturating_mul(self.record_length())).unwrap_or(&[]);
+        digest.update(bytemuck::try_cast_slice(latents).unwrap_or(&[]));
+        digest.finalize()
     }
 
     /// Forgets all samples, and that there ever were any.

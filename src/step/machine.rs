@@ -131,6 +131,13 @@ impl Step {
         }
     }
 
+    /// One that takes most bytes, of minibatches of so many samples.
+    #[cfg(test)]
+    pub fn longest(samples: usize) -> Self {
+        let (group, sample, risen) = (samples, samples, u32::MAX);
+        Self { phase: Phase::Update, group, sample, perturbed: true, risen, ..Self::new(1.0, samples) }
+    }
+
     /// Samples of the minibatch.
     pub fn count(&self) -> usize {
         self.count

@@ -59,7 +59,7 @@ impl Judgement {
 }
 
 /// What [`Tuner::accept`] decided, and why: the int8 tails on the same samples.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Acceptance {
     /// The tail as packed.
@@ -140,13 +140,18 @@ impl Tuner<'_> {
         let accepted = candidate.is_better_than(&running) && !factory.is_better_than(&candidate);
         if !accepted {
             self.tuned.put_back(bytemuck::try_cast_slice(self.velocity).unwrap_or(&[]), outputs);
-            if self.tuned.is_empty() {
-                requant::dequantize(&self.pack, self.weights);
-            } else {
-                self.tuned.dequantize(&self.pack, self.weights);
-            }
+            self.dequantize();
         }
         Ok(Acceptance { factory, running, candidate, accepted })
+    }
+
+    /// Makes the f32 weights those of the int8 tail in force.
+    pub(super) fn dequantize(&mut self) {
+        if self.tuned.is_empty() {
+            requant::dequantize(&self.pack, self.weights);
+        } else {
+            self.tuned.dequantize(&self.pack, self.weights);
+        }
     }
 
     /// Sums loss and hits of the samples that judge, in slot order where all do.
@@ -187,7 +192,10 @@ impl TunedTail<'_> {
         for (place, &byte) in place.iter_mut().zip(words.iter().chain(weights)) {
             *place = byte;
         }
-        self.outputs().collect()
+        let mut outputs = Outputs::new();
+        // Cannot be full: it is as long as theirs.
+        self.outputs().for_each(|output| _ = outputs.push(output));
+        outputs
     }
 
     /// The way back.

@@ -3,9 +3,10 @@
 use super::run::Stage;
 use super::{Judgement, Tuner, TunerError, copy};
 use crate::tail::Tail;
+use serde::{Deserialize, Serialize};
 
 /// The weights that a run with [`crate::Recipe::keep_best`] keeps.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Best {
     /// Epochs after which they were seen; 0 are the weights that the run began with.

@@ -86,8 +86,8 @@ pub enum TunerError {
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Bytes that lie outside of the tail.
-    #[error("bytes {offset} to {end} are not inside the tail's {first} to {length}")]
+    /// Bytes that lie outside of the tail, or of a saved run.
+    #[error("bytes {offset} to {end} are not inside {first} to {length}, where they belong")]
     TailRange {
         /// First byte given.
         offset: usize,
@@ -97,6 +97,30 @@ pub enum TunerError {
         first: usize,
         /// Bytes of the tail.
         length: usize,
+    },
+    /// The bytes are no saved run, or not all of one.
+    #[error("the bytes are not a whole saved run; save it again, or start one")]
+    RunDamaged,
+    /// A run that was saved with something else.
+    #[error("the run was saved with another {what}: {found:#010x}, here it is {expected:#010x}")]
+    RunOfAnother {
+        /// What differs: pack and samples by their CRC-32, or the format's version.
+        what: &'static str,
+        /// Here.
+        expected: u32,
+        /// Of the saved run.
+        found: u32,
+    },
+    /// Classes of a tail whose labels are none.
+    #[error("the tail's loss is not cross-entropy: its labels are no classes")]
+    NoClasses,
+    /// A buffer for counts of classes that is not as long as it must be.
+    #[error("the confusion matrix has {found} places, {expected} are needed")]
+    ConfusionLength {
+        /// Classes times classes.
+        expected: usize,
+        /// Places given.
+        found: usize,
     },
     /// The bytes written do not match the checksum, or are no tail of this pack; the factory tail is in force.
     #[error("the bytes are not the tail that was announced; the factory tail is in force")]

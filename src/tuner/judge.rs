@@ -123,27 +123,38 @@ impl Tuner<'_> {
 
     fn score_against(&mut self, input: &[i8], target: Target) -> Result<Score, TunerError> {
         self.latent(input)?;
+        Ok(if self.latent_to_features() { self.scored(target) } else { Score { loss: f32::NAN, class: 0 } })
+    }
+
+    /// Makes the features of the latent that the trunk gave last, in place of a chain's latent; false where that has no
+    /// room, which a pack excludes.
+    pub(super) fn latent_to_features(&mut self) -> bool {
         if self.tail.chain().is_none() {
             write_features(&self.pack, self.latent, features(&self.tail, self.scratch));
-            return Ok(self.scored(target));
+            return true;
         }
         let length = self.tail.features();
         let feature = self.pack.feature();
         let start = feature.arena_offset;
         let arena = int8(self.scratch);
         if start + length > arena.len() {
-            return Ok(Score { loss: f32::NAN, class: 0 });
+            return false;
         }
         // The features take four times the latent's place: from its end at the front, none is overwritten
         // before it is read.
-        arena.copy_within(start..start + length, 0);
+        for i in 0..length {
+            let q = arena.get(start + i).copied().unwrap_or(0);
+            if let Some(place) = arena.get_mut(i) {
+                *place = q;
+            }
+        }
         for i in (0..length).rev() {
             let q = int8(self.scratch).get(i).copied().unwrap_or(0);
             if let Some(value) = self.scratch.get_mut(i) {
                 *value = self.pack.feature_unit() * (i32::from(q) - feature.affine.zero_point) as f32;
             }
         }
-        Ok(self.scored(target))
+        true
     }
 
     /// The current f32 tail on a latent with its label.
@@ -158,7 +169,7 @@ impl Tuner<'_> {
     }
 
     /// The tail on the features that are in the workspace.
-    fn scored(&mut self, target: Target) -> Score {
+    pub(super) fn scored(&mut self, target: Target) -> Score {
         let weights = settled(self.run.as_ref(), self.weights, self.gradient);
         let loss = self.tail.loss(weights, target, self.scratch);
         Score { loss, class: self.tail.objective().answer(self.tail.output(self.scratch)) }
@@ -217,7 +228,7 @@ impl Tuner<'_> {
             if self.is_right(slot, answer) {
                 sums.accuracy += 1.0;
             }
-            sums.sharpness += self.rise(rho, slot).map_or(0.0, |risen| risen - loss);
+            sums.sharpness += self.rise(rho, Sample::Slot(slot)).map_or(0.0, |risen| risen - loss);
         }
         if count == 0 {
             return Err(TunerError::NoSamples);
@@ -231,14 +242,17 @@ impl Tuner<'_> {
     }
 
     /// After the loss of the sample in the workspace: its loss at its own worst step of length `rho`.
-    fn rise(&mut self, rho: f32, slot: usize) -> Option<f32> {
+    pub(super) fn rise(&mut self, rho: f32, sample: Sample) -> Option<f32> {
         let geometry = Geometry { eta: None, bias: BiasTreatment::Unit };
         if let Some(chain) = self.tail.chain() {
             let mut workspace = Workspace::new(chain, self.scratch)?;
             let weights = settled(self.run.as_ref(), self.weights, self.gradient);
             let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
             let c = geometry.step_length(rho, norm)?;
-            let target = target(&self.replay, slot, &self.pack);
+            let target = match sample {
+                Sample::Slot(slot) => target(&self.replay, slot, &self.pack),
+                Sample::Observed(target) => target,
+            };
             return Some(chain.perturbed_pass(weights, &geometry, c, target, &mut workspace));
         }
         if self.gradient.len() < self.tail.parameters() || self.gradient_is_lent() {
@@ -250,11 +264,27 @@ impl Tuner<'_> {
         let c = geometry.step_length(rho, norm)?;
         sam::perturb(self.weights, self.gradient, c, &geometry, self.tail.segments());
         // The backward pass may have used the features' place.
-        let target = load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
+        let features = features(&self.tail, self.scratch);
+        let target = match sample {
+            Sample::Slot(slot) => load(&self.replay, slot, &self.pack, features),
+            Sample::Observed(target) => {
+                write_features(&self.pack, self.latent, features);
+                target
+            }
+        };
         let risen = self.tail.loss(self.weights, target, self.scratch);
         sam::restore(self.weights, self.gradient);
         Some(risen)
     }
+}
+
+/// A sample that is looked at twice.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sample<'t> {
+    /// One in the replay.
+    Slot(usize),
+    /// The last that the trunk saw, and what it is compared with.
+    Observed(Target<'t>),
 }
 
 /// Where a sample's features go.

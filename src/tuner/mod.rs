@@ -6,12 +6,15 @@ mod anomalies;
 mod awaited;
 mod best;
 mod commit;
+mod confusion;
+mod drift;
 mod error;
 mod features;
 mod judge;
 mod observe;
 pub(crate) mod order;
 pub(crate) mod outputs;
+mod resume;
 mod run;
 mod suspects;
 pub(crate) mod trace;
@@ -26,8 +29,10 @@ use crate::tail::{PackedTail, Tail};
 use crate::trunk;
 pub use accept::{Acceptance, Judgement};
 pub use best::Best;
+pub use drift::{Drift, Watch};
 pub use error::TunerError;
 use features::{load, write_features};
+pub use resume::{RUN_HEAD_BYTES, RUN_VERSION};
 pub use run::{Position, Progress, StepReport, Work};
 use run::{Run, settled};
 pub use suspects::Suspect;
@@ -95,6 +100,8 @@ pub struct Tuner<'a> {
     latent: &'a mut [i8],
     run: Option<Run>,
     macs: u64,
+    /// What is watched, and the running means.
+    watched: Option<(Watch, Drift)>,
 }
 
 /// Cuts a region off the front of `rest`, whose first byte is `at` in the arena.
@@ -176,6 +183,7 @@ impl<'a> Tuner<'a> {
             latent,
             run: None,
             macs: 0,
+            watched: None,
         };
         tuner.factory_reset();
         Ok(tuner)

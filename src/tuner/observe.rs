@@ -78,6 +78,14 @@ impl Tuner<'_> {
         };
         let slot = self.replay.push_with(latent, target.unwrap_or(&[]), label);
         self.forget_loss(slot);
+        match target {
+            None => self.follow(usize::from(label).into()),
+            Some(_) if label & Kept::ANOMALOUS != 0 => {}
+            Some(values) => {
+                let affine = target_affine(&self.pack, label & Kept::ITSELF != 0);
+                self.follow(Target::Values { values, affine });
+            }
+        }
         Ok(())
     }
 

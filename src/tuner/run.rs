@@ -37,7 +37,7 @@ pub enum Progress {
 }
 
 /// Where a run stands: what its next slice works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Position {
     /// Steps done.
@@ -52,7 +52,7 @@ pub struct Position {
 }
 
 /// What a slice is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Work {
     /// A step.

@@ -1,10 +1,10 @@
 //! What each request does.
 
-use crate::Board;
 use crate::fmt::{debug, info, warn};
+use crate::{Board, run};
 use flatmin::store::StoreError;
 use flatmin::wire::{self, Request, Response};
-use flatmin::{Progress, Tuner, TunerError, Version, as_int8};
+use flatmin::{Progress, StepReport, Tuner, TunerError, Version, as_int8};
 
 /// Tuner and board, and what lasts from one request to the next.
 #[derive(Debug)]
@@ -87,7 +87,15 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
                 self.sequence = None;
                 self.done(start)
             }
-            Request::Step => self.step(start)?,
+            Request::Step => {
+                let report = loop {
+                    self.board.feed();
+                    if let Progress::Stepped(report) = self.tuner.poll()? {
+                        break report;
+                    }
+                };
+                self.stepped(&report, start)
+            }
             Request::Judge { label, input } => judge(self.tuner, label, as_int8(input), latent)?,
             Request::Summarize { rho } => Response::Summary {
                 weights_crc32: self.tuner.weights_crc32(),
@@ -130,7 +138,15 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
                 self.tuner.adopt_tail(layers, crc32)?;
                 self.in_force(start)
             }
-            _ => Response::Refused("unknown request"),
+            Request::Poll => self.poll(start)?,
+            Request::Accept => {
+                let acceptance = self.tuner.accept()?;
+                Response::Accepted { acceptance, ticks: self.ticks_since(start) }
+            }
+            other => match run::carry_out(self.tuner, &other, part)? {
+                Some(response) => response,
+                None => self.done(start),
+            },
         })
     }
 
@@ -166,13 +182,14 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
         Response::InForce { sequence: self.sequence, weights_crc32: self.tuner.weights_crc32(), ticks }
     }
 
-    fn step(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
-        let report = loop {
-            self.board.feed();
-            if let Progress::Stepped(report) = self.tuner.poll()? {
-                break report;
-            }
-        };
+    fn poll(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
+        Ok(match self.tuner.poll()? {
+            Progress::Underway(position) => Response::Underway { position, ticks: self.ticks_since(start) },
+            Progress::Stepped(report) => self.stepped(&report, start),
+        })
+    }
+
+    fn stepped(&mut self, report: &StepReport, start: u32) -> Response<'static> {
         let ticks = self.ticks_since(start);
         let (epoch, loss) = (report.epoch, report.loss);
         let (epoch_finished, finished) = (report.epoch_finished, report.finished);
@@ -182,7 +199,7 @@ impl<'a, 'p, B: Board> Application<'a, 'p, B> {
         if finished {
             info!("tuned: weights {=u32:#010x}", self.tuner.weights_crc32());
         }
-        Ok(Response::Stepped { epoch, loss, epoch_finished, finished, ticks })
+        Response::Stepped { epoch, loss, epoch_finished, finished, ticks }
     }
 
     fn classify(&mut self, input: &[i8], start: u32) -> Result<Response<'static>, TunerError> {
@@ -272,6 +289,8 @@ fn refusal(error: TunerError) -> Response<'static> {
         E::Store(_) => "the store's flash failed",
         E::ArenaTooSmall { .. } => "arena too small for this recipe",
         E::TailRange { .. } => "bytes outside of the tail",
+        E::RunDamaged => "not a whole saved run",
+        E::RunOfAnother { .. } => "the run was saved with another pack, other samples or another version",
         E::TailDamaged => "not the tail that was announced; the factory tail is in force",
         _ => "refused",
     })

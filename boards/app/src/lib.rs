@@ -11,6 +11,7 @@ mod endpoint;
 mod fed;
 mod fmt;
 mod ram;
+mod run;
 mod serial;
 
 pub use board::{ActiveLow, Board, Clock, Hardware, NoFlash, NoPin};

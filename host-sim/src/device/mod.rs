@@ -2,11 +2,13 @@
 
 mod line;
 mod run;
+mod saved;
 mod tail;
 mod trace;
 
 pub use run::{Measured, Progress, tune};
-pub use tail::{backup, restore};
+pub use saved::{confusion, finish, pause, resume};
+pub use tail::{backup, backup_delta, restore, restore_delta};
 pub use trace::{Checksum, diff};
 
 use crate::emulate::{Image, LogSink, Machine, Options};

@@ -3,11 +3,11 @@
 use super::Device;
 use crate::link::Answer;
 use crate::packer::PackFile;
-use crate::report::{CurvePoint, TuningRun};
+use crate::report::{CurvePoint, TuningRun, Verdict};
 use crate::tuning::{SHARPNESS_RHO, Subject, accuracy, method_name};
 use anyhow::{Result, bail, ensure};
 use flatmin::wire::Request;
-use flatmin::{MemoryPlan, Method, Recipe};
+use flatmin::{MemoryPlan, Method, Recipe, Work};
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Mean {
 }
 
 /// Tunes `subject` on a device that holds `pack`, from its factory tail: samples that it held are forgotten. The
-/// recipe's replay capacity is the device's.
+/// recipe's replay capacity is the device's. `sliced`: slice by slice, with other work in between.
 ///
 /// # Errors
 /// Another pack, too many samples for the device's arena, and what the device refuses.
@@ -61,6 +61,7 @@ pub fn tune(
     pack: &PackFile,
     subject: &Subject,
     recipe: Recipe,
+    sliced: bool,
     mut progress: impl FnMut(Progress),
 ) -> Result<Measured> {
     let identity = device.identify()?;
@@ -94,9 +95,8 @@ pub fn tune(
     let (mut losses, mut curve, mut step) = (Vec::new(), Vec::new(), Mean::default());
     let minibatch = usize::from(recipe.minibatch);
     loop {
-        let Answer::Stepped { epoch, loss, epoch_finished, finished, ticks: own } =
-            device.ask(&Request::Step)?
-        else {
+        let answer = if sliced { step_in_slices(device, subject)? } else { device.ask(&Request::Step)? };
+        let Answer::Stepped { epoch, loss, epoch_finished, finished, ticks: own } = answer else {
             bail!("the device did not answer with a step");
         };
         ticks += own;
@@ -116,16 +116,26 @@ pub fn tune(
             break;
         }
     }
-    ticks += done(device.ask(&Request::Requantize)?)?;
+    let verdict = if recipe.held_out > 0.0 {
+        let Answer::Accepted { acceptance, ticks: own } = device.ask(&Request::Accept)? else {
+            bail!("the device did not answer whether it takes the tail");
+        };
+        ticks += own;
+        Some(Verdict::new(&acceptance, None))
+    } else {
+        ticks += done(device.ask(&Request::Requantize)?)?;
+        None
+    };
     let classes = subject.classes.len();
     let (mut factory, mut tuned) = (vec![vec![0; classes]; classes], vec![vec![0; classes]; classes]);
     let (mut right_f32, mut loss_sum) = (0usize, 0.0);
     for (input, label) in &subject.test {
         let request = Request::Judge { label: u16::try_from(*label)?, input: bytemuck::cast_slice(input) };
-        let Answer::Judged { factory: f, tuned_f32, tuned_int8: Some(int8), loss } = device.ask(&request)?
-        else {
+        let Answer::Judged { factory: f, tuned_f32, tuned_int8, loss } = device.ask(&request)? else {
             bail!("the device did not answer with a judgement");
         };
+        // Without a tuned tail, after one that was not taken, the factory's is in force.
+        let int8 = tuned_int8.unwrap_or(f);
         factory[*label][usize::from(f)] += 1;
         tuned[*label][usize::from(int8)] += 1;
         right_f32 += usize::from(usize::from(tuned_f32) == *label);
@@ -160,7 +170,7 @@ pub fn tune(
         curve,
         confusion_factory: factory,
         confusion_tuned: tuned,
-        verdict: None,
+        verdict,
     };
     Ok(Measured {
         run,
@@ -170,6 +180,41 @@ pub fn tune(
         trunk_ticks: trunk.get(),
         step_ticks: step.get(),
     })
+}
+
+/// One step, slice by slice. In between the device classifies, and its weights are those before the step.
+fn step_in_slices(device: &mut Device, subject: &Subject) -> Result<Answer> {
+    let before = device.identify()?.weights_crc32;
+    let (mut slices, mut ticks, mut class) = (0, 0, None);
+    loop {
+        let work = match device.ask(&Request::Poll)? {
+            Answer::Underway { position, ticks: own } => {
+                ticks += own;
+                position.work
+            }
+            Answer::Stepped { epoch, loss, epoch_finished, finished, ticks: own } => {
+                return Ok(Answer::Stepped { epoch, loss, epoch_finished, finished, ticks: ticks + own });
+            }
+            other => bail!("the device answers {other:?} instead of a slice of a step"),
+        };
+        slices += 1;
+        let Some((input, _)) = subject.test.first() else { continue };
+        let answer = device.ask(&Request::Classify { input: bytemuck::cast_slice(input) })?;
+        let Answer::Classified { class: found, output, .. } = answer else {
+            bail!("the device answers {answer:?} instead of a class");
+        };
+        ensure!(
+            *class.get_or_insert((found, output)) == (found, output),
+            "after slice {slices} of a step the device classifies by another tail"
+        );
+        let after = device.identify()?.weights_crc32;
+        // An epoch's last step is over before its losses are taken.
+        let over = !matches!(work, Work::Step(_));
+        ensure!(
+            after == before || over,
+            "after slice {slices} of a step the weights are {after:#010x}, before it they were {before:#010x}"
+        );
+    }
 }
 
 fn done(answer: Answer) -> Result<u64> {

@@ -2,8 +2,10 @@
 //! specifies it for words of 4 bytes. It is the difference to the pack alone, and useless without it.
 
 use super::Device;
+use crate::delta;
 use crate::flash::Flash;
 use crate::link::Answer;
+use crate::packer::PackFile;
 use anyhow::{Context, Result, bail, ensure};
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::store::record::LAYER_BYTES;
@@ -24,26 +26,69 @@ fn record_bytes(length: usize) -> usize {
     (record::header::BYTES + length).next_multiple_of(Pages::WRITE_SIZE) + record::TRAILER_BYTES
 }
 
+/// Pulls bytes part by part, up to `most`.
+pub(super) fn pull(
+    device: &mut Device,
+    most: usize,
+    request: impl Fn(u32) -> Request<'static>,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Vec<u8>> {
+    let mut pulled = Vec::new();
+    loop {
+        let Answer::Tail { length, bytes } = device.ask(&request(u32::try_from(pulled.len())?))? else {
+            bail!("the device did not answer with the bytes that were asked for");
+        };
+        pulled.extend_from_slice(&bytes);
+        let length = usize::try_from(length)?.min(most);
+        progress(pulled.len().min(length), length);
+        if pulled.len() >= length {
+            pulled.truncate(length);
+            return Ok(pulled);
+        }
+        ensure!(!bytes.is_empty(), "the device's bytes end at {} of {length}", pulled.len());
+    }
+}
+
+/// Pulls the tuned tail as a [`delta`]; `pack` is the one that the device holds.
+///
+/// # Errors
+/// A device without a tuned tail, or with another pack.
+pub fn backup_delta(
+    device: &mut Device,
+    pack: &PackFile,
+    progress: impl FnMut(usize, usize),
+) -> Result<Vec<u8>> {
+    let (own, found) = (pack.pack().crc32(), device.identify()?.pack_crc32);
+    ensure!(
+        own == found,
+        "the device holds another pack ({found:#010x}) than this model makes ({own:#010x})"
+    );
+    let length = pack.pack().sizes().payload_bytes(Contents::Int8);
+    let tail = pull(device, length, |offset| Request::PullTail { offset }, progress)?;
+    delta::encode(pack, &tail)
+}
+
+/// Pushes the tail of a [`delta`]; the CRC-32 of its weights.
+///
+/// # Errors
+/// A damaged file, one of another pack, and what the device refuses.
+pub fn restore_delta(
+    device: &mut Device,
+    pack: &PackFile,
+    file: &[u8],
+    progress: impl FnMut(usize, usize),
+) -> Result<u32> {
+    let (payload, weights_crc32) = delta::decode(pack, file)?;
+    push(device, &payload, weights_crc32, progress)
+}
+
 /// Pulls the tuned tail; the bytes of its file.
 ///
 /// # Errors
 /// A device without a tuned tail.
-pub fn backup(device: &mut Device, mut progress: impl FnMut(usize, usize)) -> Result<Vec<u8>> {
+pub fn backup(device: &mut Device, progress: impl FnMut(usize, usize)) -> Result<Vec<u8>> {
     let identity = device.identify()?;
-    let mut payload = Vec::new();
-    loop {
-        let request = Request::PullTail { offset: u32::try_from(payload.len())? };
-        let Answer::Tail { length, bytes } = device.ask(&request)? else {
-            bail!("the device did not answer with a part of its tail");
-        };
-        payload.extend_from_slice(&bytes);
-        let length = usize::try_from(length)?;
-        progress(payload.len(), length);
-        if payload.len() >= length {
-            break;
-        }
-        ensure!(!bytes.is_empty(), "the device's tail ends at byte {} of {length}", payload.len());
-    }
+    let payload = pull(device, usize::MAX, |offset| Request::PullTail { offset }, progress)?;
     let bytes = record_bytes(payload.len());
     let (store, mut flash) = pages(bytes);
     let description = Description {
@@ -60,7 +105,7 @@ pub fn backup(device: &mut Device, mut progress: impl FnMut(usize, usize)) -> Re
 ///
 /// # Errors
 /// A damaged file, one of another pack, and what the device refuses.
-pub fn restore(device: &mut Device, file: &[u8], mut progress: impl FnMut(usize, usize)) -> Result<u32> {
+pub fn restore(device: &mut Device, file: &[u8], progress: impl FnMut(usize, usize)) -> Result<u32> {
     let identity = device.identify()?;
     let (store, mut flash) = pages(file.len().max(record_bytes(0)));
     flash.bytes_mut()[..file.len()].copy_from_slice(file);
@@ -74,6 +119,16 @@ pub fn restore(device: &mut Device, file: &[u8], mut progress: impl FnMut(usize,
     );
     let mut payload = vec![0; usize::try_from(found.length)?];
     store.read(&mut flash, &found, &mut [&mut payload])?;
+    push(device, &payload, found.weights_crc32, progress)
+}
+
+/// Pushes a payload with f32 weights.
+fn push(
+    device: &mut Device,
+    payload: &[u8],
+    crc32_of_weights: u32,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<u32> {
     // The description of the layers goes last: with it the tail comes into force.
     let layers = layer_bytes(device)?;
     let (front, rest) = payload.split_at_checked(layers).context("the file's tail is too short")?;
@@ -82,9 +137,9 @@ pub fn restore(device: &mut Device, file: &[u8], mut progress: impl FnMut(usize,
         device.ask(&Request::PushTail { offset: u32::try_from(offset)?, bytes })?;
         progress(offset + bytes.len(), payload.len());
     }
-    let crc32 = flatmin::crc32(&payload);
+    let crc32 = flatmin::crc32(payload);
     match device.ask(&Request::AdoptTail { layers: front, crc32 })? {
-        Answer::InForce { weights_crc32, .. } if weights_crc32 == found.weights_crc32 => Ok(weights_crc32),
+        Answer::InForce { weights_crc32, .. } if weights_crc32 == crc32_of_weights => Ok(weights_crc32),
         other => bail!("the device answers {other:?} instead of the tail that it was given"),
     }
 }

@@ -29,8 +29,9 @@ impl Image {
         let target_folder = root.join("target/firmware");
         std::fs::create_dir_all(&target_folder)?;
         let (capacity, batch) = (recipe.replay_capacity, recipe.sharpness_batch);
+        let best = u16::from(recipe.keep_best);
         // Runs at the same time do not meet in a file unless it is the same.
-        let name = format!("{}-{:08x}-{capacity}-{batch}", board.name, flatmin::crc32(pack));
+        let name = format!("{}-{:08x}-{capacity}-{batch}-{best}", board.name, flatmin::crc32(pack));
         let pack_path = target_folder.join(&name).with_extension("pack");
         if std::fs::read(&pack_path).ok().as_deref() != Some(pack) {
             std::fs::write(&pack_path, pack)?;
@@ -56,6 +57,7 @@ impl Image {
             .env("FLATMIN_PACK", &pack_path)
             .env("FLATMIN_REPLAY_CAPACITY", capacity.to_string())
             .env("FLATMIN_SHARPNESS_BATCH", batch.to_string())
+            .env("FLATMIN_KEEP_BEST", best.to_string())
             .status()
             .context("cannot start cargo")?;
         if !status.success() {

@@ -79,7 +79,7 @@ impl Firmware {
     pub fn tune(&self, subject: &Subject, recipe: Recipe, epoch_done: impl Fn()) -> Result<TuningRun> {
         let recipe = sized(subject, recipe)?;
         let mut device = Device::start(&self.image, self.log.clone())?;
-        let measured = device::tune(&mut device, &self.pack, subject, recipe, |progress| {
+        let measured = device::tune(&mut device, &self.pack, subject, recipe, false, |progress| {
             if progress == Progress::Epoch {
                 epoch_done();
             }

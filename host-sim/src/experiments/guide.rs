@@ -161,7 +161,7 @@ fn verdict(estimate: &Estimate) -> &'static str {
     match (interval.low > 0.0, interval.high < 0.0) {
         (true, _) => "better",
         (_, true) => "worse",
-        _ => "no different that could be told",
+        _ => "no difference that could be told",
     }
 }
 

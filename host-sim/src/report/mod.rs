@@ -24,6 +24,7 @@ mod tables;
 use std::path::Path;
 
 use anyhow::Context;
+use flatmin::Acceptance;
 use serde::Serialize;
 
 pub use summary::{Estimate, MethodSummary, Summary};
@@ -113,6 +114,22 @@ pub struct Verdict {
     /// Epochs after which the run's best weights were seen, where they are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_epochs: Option<u16>,
+}
+
+impl Verdict {
+    /// What a tuner decided.
+    pub fn new(acceptance: &Acceptance, best_epochs: Option<u16>) -> Self {
+        let Acceptance { factory, candidate, accepted, .. } = *acceptance;
+        Self {
+            accepted,
+            samples: factory.samples,
+            factory_accuracy: factory.accuracy(),
+            factory_loss: factory.loss,
+            tuned_accuracy: candidate.accuracy(),
+            tuned_loss: candidate.loss,
+            best_epochs,
+        }
+    }
 }
 
 /// Tuning runs that belong together, and what they have in common.

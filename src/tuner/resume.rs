@@ -1,0 +1,360 @@
+//! A run as bytes, at any slice boundary: saved, and resumed with the same bits.
+//!
+//! Format version 1, little endian throughout:
+//!
+//! | part | bytes | what |
+//! | --- | --- | --- |
+//! | head | [`RUN_HEAD_BYTES`] | fields at the offsets in [`head`] |
+//! | weights | 4 a parameter | f32, `w + e` in the midst of a step that has moved them there |
+//! | velocity | as the arena has it | f32 |
+//! | gradient | 4 a parameter | f32, or `w` where the weights are `w + e`; only where the recipe's ascent is stored |
+//! | best | 4 a parameter | f32; only with [`crate::Recipe::keep_best`] |
+//! | losses | 4 a sample | f32; only with [`crate::Recipe::sample_losses`] |
+//! | order | 2 a sample | u16 |
+//!
+//! The samples are not in it, nor the tuned int8 tail: a store keeps that.
+
+use super::commit::as_bytes;
+use super::run::Run;
+use super::{Best, Tuner, TunerError};
+use crate::optim::Recipe;
+use crate::pack::CRC;
+use crate::pack::bytes::{u16_at, u32_at};
+use crate::step;
+use serde::{Deserialize, Serialize};
+
+/// Version of this format.
+pub const RUN_VERSION: u16 = 1;
+
+/// Bytes in front of a run's buffers.
+pub const RUN_HEAD_BYTES: usize = 256;
+
+/// Offsets of the head's fields.
+mod head {
+    /// u16, [`super::RUN_VERSION`].
+    pub const VERSION: usize = 0;
+    /// u32, CRC-32 of the pack: [`crate::Pack::crc32`].
+    pub const PACK_CRC: usize = 2;
+    /// u32, CRC-32 of the samples: labels (u16), then latents, slot after slot.
+    pub const SAMPLES_CRC: usize = 6;
+    /// u32, CRC-32 of all behind the head.
+    pub const BODY_CRC: usize = 10;
+    /// u32, bytes behind the head.
+    pub const BODY_LENGTH: usize = 14;
+    /// Recipe, position and sums, in postcard's encoding; zeros behind it.
+    pub const STATE: usize = 18;
+    /// u32, CRC-32 of the head's bytes before it.
+    pub const CRC: usize = super::RUN_HEAD_BYTES - 4;
+}
+
+/// All of a run that is not a buffer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct State {
+    recipe: Recipe,
+    run: Run,
+    best: Option<Best>,
+    losses_of: u16,
+    trained: usize,
+    held_out: usize,
+    macs: u64,
+}
+
+type Head = [u8; RUN_HEAD_BYTES];
+
+fn put(head: &mut Head, at: usize, field: &[u8]) {
+    head.iter_mut().skip(at).zip(field).for_each(|(place, &byte)| *place = byte);
+}
+
+/// A head's fields, if it is whole.
+struct Fields {
+    pack_crc32: u32,
+    samples_crc32: u32,
+    body_crc32: u32,
+    body_length: usize,
+    state: State,
+}
+
+impl Fields {
+    fn read(bytes: &[u8]) -> Result<Self, TunerError> {
+        let bytes: &Head = bytes.first_chunk().ok_or(TunerError::RunDamaged)?;
+        let covered = bytes.get(..head::CRC).unwrap_or(&[]);
+        if CRC.checksum(covered) != u32_at(bytes, head::CRC) {
+            return Err(TunerError::RunDamaged);
+        }
+        let version = u16_at(bytes, head::VERSION);
+        if version != RUN_VERSION {
+            let (expected, found) = (RUN_VERSION.into(), version.into());
+            return Err(TunerError::RunOfAnother { what: "format version", expected, found });
+        }
+        let state = covered.get(head::STATE..).unwrap_or(&[]);
+        Ok(Self {
+            pack_crc32: u32_at(bytes, head::PACK_CRC),
+            samples_crc32: u32_at(bytes, head::SAMPLES_CRC),
+            body_crc32: u32_at(bytes, head::BODY_CRC),
+            body_length: usize::try_from(u32_at(bytes, head::BODY_LENGTH)).unwrap_or(usize::MAX),
+            state: postcard::from_bytes(state).map_err(|_| TunerError::RunDamaged)?,
+        })
+    }
+}
+
+/// A run's buffers, of which some are empty.
+type Parts<'s> = [&'s [u8]; 6];
+
+fn checksum(parts: &Parts) -> u32 {
+    let mut digest = CRC.digest();
+    parts.iter().for_each(|part| digest.update(part));
+    digest.finalize()
+}
+
+impl Tuner<'_> {
+    /// Bytes of the run under way, as [`Self::save_run`] writes it; 0 without one.
+    pub fn run_bytes(&self) -> usize {
+        let body: usize = self.run_parts().iter().map(|part| part.len()).sum();
+        if self.run.is_some() { RUN_HEAD_BYTES.saturating_add(body) } else { 0 }
+    }
+
+    /// Copies the run's bytes from `offset` on into `into`, as many as there are and fit, and returns how many:
+    /// [`Self::run_bytes`] at once, or part by part without a slice in between. A fresh tuner with the same pack, recipe
+    /// and samples ends, after [`Self::resume_run`], with the bits of a run that was never interrupted. The
+    /// tuned int8 tail is not in it: [`Self::commit`] keeps that.
+    ///
+    /// # Errors
+    /// [`TunerError::NotRunning`].
+    pub fn save_run(&self, offset: usize, into: &mut [u8]) -> Result<usize, TunerError> {
+        let run = self.run.as_ref().ok_or(TunerError::NotRunning)?;
+        // The head takes a pass over all of it.
+        let head = if offset < RUN_HEAD_BYTES { self.run_head(run)? } else { [0; RUN_HEAD_BYTES] };
+        let (mut skip, mut written) = (offset, 0);
+        for part in core::iter::once(head.as_slice()).chain(self.run_parts()) {
+            let from = part.get(skip.min(part.len())..).unwrap_or(&[]);
+            skip = skip.saturating_sub(part.len());
+            let places = into.get_mut(written..).unwrap_or(&mut []);
+            written += from.len().min(places.len());
+            places.iter_mut().zip(from).for_each(|(place, &byte)| *place = byte);
+        }
+        Ok(written)
+    }
+
+    /// Goes on with a run that [`Self::save_run`] saved, in place of one under way. The samples must be those that it
+    /// was saved with, in the same slots: [`Self::observe`] them in the same order first. Where a tuned tail was in
+    /// force, [`Self::restore`] that before, too.
+    ///
+    /// # Errors
+    /// [`TunerError::RunDamaged`], [`TunerError::RunOfAnother`], [`TunerError::ArenaTooSmall`]: with the tuner as it
+    /// was.
+    pub fn resume_run(&mut self, bytes: &[u8]) -> Result<(), TunerError> {
+        let fields = Fields::read(bytes)?;
+        let body = bytes.get(RUN_HEAD_BYTES..).unwrap_or(&[]);
+        if body.len() != fields.body_length || CRC.checksum(body) != fields.body_crc32 {
+            return Err(TunerError::RunDamaged);
+        }
+        self.expect_run(bytes)?;
+        self.write_run(RUN_HEAD_BYTES, body)?;
+        self.adopt_run(bytes)
+    }
+
+    /// Makes ready for a saved run that comes part by part: takes its head, the first [`RUN_HEAD_BYTES`], and returns
+    /// the bytes of all. A run under way is abandoned. Until [`Self::adopt_run`] the f32 weights are neither here nor
+    /// there; int8 tails are not touched.
+    ///
+    /// # Errors
+    /// [`TunerError::RunDamaged`], [`TunerError::RunOfAnother`], [`TunerError::ArenaTooSmall`]: with the tuner as it
+    /// was.
+    pub fn expect_run(&mut self, head: &[u8]) -> Result<usize, TunerError> {
+        let fields = self.resumable(head)?;
+        let recipe = self.fitting(&fields.state.recipe)?;
+        let before = core::mem::replace(&mut self.recipe, recipe);
+        let length: usize = self.run_parts().iter().map(|part| part.len()).sum();
+        if length != fields.body_length {
+            self.recipe = before;
+            let (needed, found) = (fields.body_length, length);
+            return Err(TunerError::ArenaTooSmall { needed, found });
+        }
+        self.abandon();
+        self.best = None;
+        Ok(RUN_HEAD_BYTES.saturating_add(length))
+    }
+
+    /// Takes bytes of the run that is expected, from `offset` on, which is behind the head.
+    ///
+    /// # Errors
+    /// [`TunerError::TailRange`].
+    pub fn write_run(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TunerError> {
+        let body: usize = self.run_parts().iter().map(|part| part.len()).sum();
+        let (first, length) = (RUN_HEAD_BYTES, RUN_HEAD_BYTES.saturating_add(body));
+        let end = offset.saturating_add(bytes.len());
+        if offset < first || end > length {
+            return Err(TunerError::TailRange { offset, end, first, length });
+        }
+        self.abandon();
+        let (mut skip, mut bytes) = (offset - first, bytes);
+        for part in self.run_parts_mut() {
+            let length = part.len();
+            let places = part.get_mut(skip.min(length)..).unwrap_or(&mut []);
+            skip = skip.saturating_sub(length);
+            let (own, behind) = bytes.split_at(places.len().min(bytes.len()));
+            places.iter_mut().zip(own).for_each(|(place, &byte)| *place = byte);
+            bytes = behind;
+        }
+        Ok(())
+    }
+
+    /// Goes on with the run that was expected and written; `head` is its head again.
+    ///
+    /// # Errors
+    /// [`TunerError::RunDamaged`], where the bytes are not those announced: the f32 weights are then those of the int8
+    /// tail in force. [`TunerError::RunOfAnother`].
+    pub fn adopt_run(&mut self, head: &[u8]) -> Result<(), TunerError> {
+        let fields = self.resumable(head)?;
+        let State { recipe, run, best, losses_of, trained, held_out, macs } = fields.state;
+        self.abandon();
+        let expected = self.fitting(&recipe)? == self.recipe;
+        let slots = self.order.get(..self.replay.len()).unwrap_or(&[]);
+        // Slots beyond the samples would not be a run's.
+        let sound = run.samples <= slots.len() && trained.saturating_add(held_out) <= slots.len();
+        if !expected || !sound || checksum(&self.run_parts()) != fields.body_crc32 {
+            self.dequantize();
+            return Err(TunerError::RunDamaged);
+        }
+        (self.best, self.losses_of, self.macs) = (best, losses_of, macs);
+        (self.trained, self.held_out) = (trained, held_out);
+        self.run = Some(run);
+        Ok(())
+    }
+
+    /// The fields of a head that belongs to this pack and these samples.
+    fn resumable(&self, head: &[u8]) -> Result<Fields, TunerError> {
+        let fields = Fields::read(head)?;
+        for (what, expected, found) in [
+            ("pack", self.pack.crc32(), fields.pack_crc32),
+            ("replay's samples", self.replay.crc32(), fields.samples_crc32),
+        ] {
+            if expected != found {
+                return Err(TunerError::RunOfAnother { what, expected, found });
+            }
+        }
+        fields.state.recipe.check()?;
+        Ok(fields)
+    }
+
+    fn run_head(&self, run: &Run) -> Result<Head, TunerError> {
+        let mut bytes = [0; RUN_HEAD_BYTES];
+        let parts = self.run_parts();
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let state = State {
+            recipe: self.recipe,
+            run: run.clone(),
+            best: self.best,
+            losses_of: self.losses_of,
+            trained: self.trained,
+            held_out: self.held_out,
+            macs: self.macs,
+        };
+        let place = bytes.get_mut(head::STATE..head::CRC).unwrap_or(&mut []);
+        // It always fits: see the test.
+        postcard::to_slice(&state, place).map_err(|_| TunerError::RunDamaged)?;
+        put(&mut bytes, head::VERSION, &RUN_VERSION.to_le_bytes());
+        put(&mut bytes, head::PACK_CRC, &self.pack.crc32().to_le_bytes());
+        put(&mut bytes, head::SAMPLES_CRC, &self.replay.crc32().to_le_bytes());
+        put(&mut bytes, head::BODY_CRC, &checksum(&parts).to_le_bytes());
+        put(&mut bytes, head::BODY_LENGTH, &u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+        let crc = CRC.checksum(bytes.get(..head::CRC).unwrap_or(&[]));
+        put(&mut bytes, head::CRC, &crc.to_le_bytes());
+        Ok(bytes)
+    }
+
+    /// Which of the optional buffers the recipe's run has: gradient, best weights, losses.
+    fn run_has(&self) -> [bool; 3] {
+        let Recipe { keep_best, sample_losses, .. } = self.recipe;
+        [step::stores_perturbation(&self.tail, &self.recipe), keep_best, sample_losses]
+    }
+
+    /// The crate builds for little-endian targets alone: memory is what the format says.
+    fn run_parts(&self) -> Parts<'_> {
+        let [gradient, best, losses] = self.run_has();
+        let samples = self.replay.len();
+        let floats = |wanted: bool, buffer| {
+            if wanted { bytemuck::try_cast_slice::<f32, u8>(buffer).unwrap_or(&[]) } else { &[] }
+        };
+        [
+            floats(true, self.weights),
+            floats(true, self.velocity),
+            floats(gradient, self.gradient),
+            floats(best, self.best_weights),
+            floats(losses, self.losses.get(..samples).unwrap_or(&[])),
+            bytemuck::try_cast_slice(self.order.get(..samples).unwrap_or(&[])).unwrap_or(&[]),
+        ]
+    }
+
+    fn run_parts_mut(&mut self) -> [&mut [u8]; 6] {
+        let [gradient, best, losses] = self.run_has();
+        let samples = self.replay.len();
+        [
+            as_bytes(self.weights),
+            as_bytes(self.velocity),
+            if gradient { as_bytes(self.gradient) } else { &mut [] },
+            if best { as_bytes(self.best_weights) } else { &mut [] },
+            as_bytes(self.losses.get_mut(..if losses { samples } else { 0 }).unwrap_or(&mut [])),
+            as_bytes(self.order.get_mut(..samples).unwrap_or(&mut [])),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+    use crate::step::Step;
+    use crate::tuner::run::{Stage, StepReport};
+    use crate::{Judgement, Method, Schedule};
+
+    /// Values that postcard writes longest. A replay holds at most 65,535 samples.
+    #[test]
+    fn the_longest_state_fits() {
+        let most = usize::from(u16::MAX);
+        let recipe = Recipe {
+            method: Method::Asam,
+            schedule: Schedule::Cosine,
+            sharpness_batch: u16::MAX,
+            epochs: u16::MAX,
+            minibatch: u16::MAX,
+            seed: u64::MAX,
+            replay_capacity: u16::MAX,
+            ..Recipe::DEFAULT
+        };
+        let judgement = Judgement { samples: u32::MAX, right: u32::MAX, loss: 1.0 };
+        let report = StepReport {
+            epoch: u16::MAX,
+            loss: 1.0,
+            rise: 1.0,
+            learning_rate: 1.0,
+            epoch_finished: true,
+            finished: true,
+        };
+        for stage in [Stage::Step(Step::longest(most)), Stage::Judge(u16::MAX, most, judgement)] {
+            let run = Run {
+                random: Random::longest(),
+                epoch: u16::MAX,
+                position: most,
+                samples: most,
+                step: u32::MAX,
+                steps: u32::MAX,
+                stage,
+                report,
+            };
+            let state = State {
+                recipe,
+                run,
+                best: Some(Best { epochs: u16::MAX, judgement }),
+                losses_of: u16::MAX,
+                trained: most,
+                held_out: most,
+                macs: u64::MAX,
+            };
+            let mut place = [0; head::CRC - head::STATE];
+            let length = postcard::to_slice(&state, &mut place).unwrap().len();
+            // Room for what recipes may get.
+            assert!(length + 24 < place.len(), "{length} of {} bytes", place.len());
+        }
+    }
+}
