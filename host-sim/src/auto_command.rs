@@ -1,6 +1,6 @@
 //! `flatmin tune --auto`: the search's progress and what it prints.
 
-use crate::arguments::TuneOptions;
+use crate::tune_options::TuneOptions;
 use crate::{json, print};
 use anyhow::{Context, Result, bail};
 use host_sim::auto::{Score, Search, candidates, search};

@@ -1,20 +1,20 @@
 //! The command line of `flatmin`.
 
+mod adaptation;
 mod arguments;
 mod auto_command;
 mod device_command;
 mod sensors_command;
+mod tune_options;
 
 use anyhow::{Context, Result, bail};
-use arguments::{Cli, Command, LossArgument, TuneOptions};
+use arguments::{Cli, Command};
 use clap::Parser;
-use flatmin::tail::Loss;
 use flatmin::{Method, Recipe};
 use host_sim::emulate::{Firmware, LogSink};
 use host_sim::experiments;
 use host_sim::inference::{self, Values};
 use host_sim::model::Model;
-use host_sim::objective;
 use host_sim::output::write_file;
 use host_sim::packer::{TailPlan, Trains};
 use host_sim::planning::{self, Budget};
@@ -28,6 +28,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
+use tune_options::{LossArgument, TuneOptions};
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -59,33 +60,19 @@ fn run(cli: Cli) -> Result<()> {
             let page = options.report.clone().or(page);
             tune_all(&subjects, "Held-out wearers, bundled model", &options, page.as_deref())
         }
-        Some(Command::Tune { model, data, wearer, auto: Some(seconds), options }) => {
-            let subject = match model {
-                Some(path) => user_subject(&path, &data, &options)?,
-                None => options.wearer(wearer.into())?,
-            };
+        Some(Command::Tune { model, adaptation, auto: Some(seconds), options }) => {
+            let subject = adaptation.subject(model.as_deref(), &options)?;
             auto_command::run(&subject, seconds, &options, options.report.as_deref())
         }
-        Some(Command::Tune { model: None, wearer, options, .. }) => {
-            let page = options.report.clone();
-            tune_all(
-                &[options.wearer(wearer.into())?],
-                "A held-out wearer, bundled model",
-                &options,
-                page.as_deref(),
-            )
+        Some(Command::Tune { model, adaptation, options, .. }) => {
+            let subject = adaptation.subject(model.as_deref(), &options)?;
+            let bundled = "A held-out wearer, bundled model".to_owned();
+            let title = model.map_or(bundled, |path| path.display().to_string());
+            tune_all(&[subject], &title, &options, options.report.as_deref())
         }
-        Some(Command::Tune { model: Some(path), data, options, .. }) => {
-            let subject = user_subject(&path, &data, &options)?;
-            let page = options.report.clone();
-            tune_all(&[subject], &path.display().to_string(), &options, page.as_deref())
-        }
-        Some(Command::Export { model, data, wearer, output, delta, options }) => {
+        Some(Command::Export { model, adaptation, output, delta, options }) => {
             options.without_acceptance()?;
-            let subject = match model {
-                Some(path) => user_subject(&path, &data, &options)?,
-                None => options.wearer(wearer.into())?,
-            };
+            let subject = adaptation.subject(model.as_deref(), &options)?;
             export_tuned(&subject, &output, delta.as_deref(), &options)
         }
         Some(Command::Emulate { board, wearer, log, options }) => {
@@ -119,12 +106,9 @@ fn run(cli: Cli) -> Result<()> {
             let inspection = inspect::inspect(&Model::open(&model)?, &recipe)?;
             if json { print(serde_json::to_string_pretty(&inspection)?) } else { print(inspection) }
         }
-        Some(Command::Plan { model, ram, macs, data, wearer, options }) => {
+        Some(Command::Plan { model, ram, macs, adaptation, options }) => {
             options.without_choice()?;
-            let subject = match model {
-                Some(path) => user_subject(&path, &data, &options)?,
-                None => options.wearer(wearer.into())?,
-            };
+            let subject = adaptation.subject(model.as_deref(), &options)?;
             plan(&subject, Budget { ram_bytes: ram, step_macs: macs }, &options)
         }
         Some(Command::Pack { model, layers, train, loss, output, json }) => {
@@ -184,39 +168,6 @@ fn log_sink(path: Option<&Path>, bar: &ProgressBar) -> Result<LogSink> {
             let _ = writeln!(file, "{line}");
         }
     }))
-}
-
-fn user_subject(path: &Path, data: &[PathBuf], options: &TuneOptions) -> Result<Subject> {
-    let model = Model::open(path)?.with_loss(options.loss.map(LossArgument::loss));
-    // What the model lacks comes before what the data lacks.
-    model.tail_plan(options.layers.map(usize::from), &options.train)?;
-    let shape = sample_shape(&model);
-    let loss = model.network.loss();
-    let [inputs, outputs] = [model.input_shape(), model.output_shape()].map(|s| s.iter().product::<usize>());
-    anyhow::ensure!(
-        loss != Loss::SquaredError || inputs == outputs,
-        "{}: gives {outputs} values for {inputs}; with --loss mse samples are their own targets",
-        path.display()
-    );
-    let classes = objective::labels(loss, outputs)?;
-    let samples = match data {
-        [x, y] => Samples::from_npy(x, y, &shape, classes)?,
-        [x] if loss == Loss::SquaredError && x.extension().is_some_and(|extension| extension == "npy") => {
-            Samples::inputs_from_npy(x, &shape)?
-        }
-        [x] if x.extension().is_some_and(|extension| extension == "npy") => {
-            bail!("{}: labels are needed, too: --data X.npy Y.npy (or --loss mse)", x.display())
-        }
-        [csv] => Samples::from_csv(csv, &shape, classes)?,
-        // Clap sees to it.
-        _ => bail!("{}: --data X.npy Y.npy or --data windows.csv is needed to tune it", path.display()),
-    };
-    Subject::user(model, &samples, options.label_noise, options.seed)
-}
-
-/// Shape of one sample: the input's without the batch.
-fn sample_shape(model: &Model) -> Vec<usize> {
-    model.network.inputs.first().map_or(Vec::new(), |border| border.sample_shape().to_vec())
 }
 
 fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Option<&Path>) -> Result<()> {

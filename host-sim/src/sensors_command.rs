@@ -1,6 +1,6 @@
 //! `flatmin sensors`: the sensors' applications, fed from recordings.
 
-use crate::arguments::TuneOptions;
+use crate::tune_options::TuneOptions;
 use crate::{json, print, show, tuned};
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, value_parser};

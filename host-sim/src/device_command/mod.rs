@@ -1,199 +1,29 @@
 //! `flatmin device`: what a device on a line is asked, and what is shown of its answers.
 
-use crate::arguments::TuneOptions;
-use crate::{log_sink, print, show, user_subject};
+mod arguments;
+
+use crate::{print, show};
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, Subcommand, value_parser};
+pub use arguments::DeviceArguments;
+use arguments::{Action, Source};
 use flatmin::wire::Request;
-use flatmin::{Drift, Recipe, Version, Watch};
+use flatmin::{Drift, Version, Watch};
 use host_sim::delta;
 use host_sim::device::{self, Device, Progress};
-use host_sim::emulate::{Answer, Firmware, Options};
+use host_sim::emulate::Answer;
 use host_sim::link::LinkError;
 use host_sim::output::write_file;
-use host_sim::packer::PackFile;
 use host_sim::report::Report;
-use host_sim::tuning::{SHARPNESS_RHO, Subject, method_name, sized, tune};
-use host_sim::wearers::WEARERS;
+use host_sim::tuning::{SHARPNESS_RHO, Subject, method_name, tune};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-
-/// The device, and what is wanted of it.
-#[derive(Debug, Args)]
-#[command(subcommand_required = true)]
-pub struct DeviceArguments {
-    #[command(flatten)]
-    connection: Connection,
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(Debug, Args)]
-struct Connection {
-    #[command(flatten)]
-    place: Place,
-    /// Baud rate of --port
-    #[arg(long, default_value_t = 115_200, global = true)]
-    baud: u32,
-    /// With --qemu: a file with the contents of the board's flash, made where there is none
-    #[arg(long, value_name = "FILE", requires = "qemu")]
-    flash: Option<PathBuf>,
-    /// With --qemu: write the firmware's log here (default: standard error)
-    #[arg(long, value_name = "FILE", requires = "qemu")]
-    log: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct Place {
-    /// A serial port, for instance /dev/ttyACM0
-    #[arg(long)]
-    port: Option<String>,
-    /// A device behind a socket
-    #[arg(long, value_name = "HOST:PORT")]
-    tcp: Option<String>,
-    /// Build the firmware around the model and start it in QEMU
-    #[arg(long, value_name = "BOARD")]
-    qemu: Option<String>,
-}
-
-#[derive(Debug, Clone, Args)]
-struct Source {
-    /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
-    #[arg(long, requires = "data")]
-    model: Option<PathBuf>,
-    /// As for tune
-    #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "model")]
-    data: Vec<PathBuf>,
-    /// The held-out wearer, 1 to 10
-    #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64), conflicts_with = "model")]
-    wearer: u16,
-    #[command(flatten)]
-    options: TuneOptions,
-}
-
-#[derive(Debug, Subcommand)]
-enum Action {
-    /// Board, pack, samples, the tail in force, and what lies in the store's slots
-    Info(Source),
-    /// Send the samples, tune there, and check that the weights are the simulation's
-    Tune {
-        /// Keep the last method's tail in the device's flash
-        #[arg(long)]
-        commit: bool,
-        /// Slice by slice; between any two the device classifies and its weights are checked
-        #[arg(long)]
-        sliced: bool,
-        #[command(flatten)]
-        source: Source,
-    },
-    /// Classify test samples with the tail in force
-    Classify(Source),
-    /// Keep the tuned tail in the device's flash
-    Commit(Source),
-    /// Take the last commit back
-    RollBack(Source),
-    /// Back to the factory tail, in flash, too
-    FactoryReset(Source),
-    /// Loss, accuracy and sharpness over the samples that the device keeps, again and again
-    Monitor {
-        /// Seconds from one to the next
-        #[arg(long, default_value_t = 1.0)]
-        interval: f64,
-        /// How often (default: until interrupted)
-        #[arg(long)]
-        count: Option<u64>,
-        /// Call it drift where the running loss of the samples observed is above this
-        #[arg(long, default_value_t = f32::INFINITY)]
-        drift_loss: f32,
-        /// Or where the running rise of their loss at a worst step of length 0.05 is
-        #[arg(long, default_value_t = f32::INFINITY)]
-        drift_rise: f32,
-        #[command(flatten)]
-        source: Source,
-    },
-    /// Write the run under way into a file, wherever it stands; it stays on the device
-    Pause {
-        /// Where to
-        #[arg(short, long)]
-        output: PathBuf,
-        #[command(flatten)]
-        source: Source,
-    },
-    /// Go on with a run from a file, to its end; a device without samples is sent those to tune on
-    Resume {
-        /// What pause wrote
-        input: PathBuf,
-        #[command(flatten)]
-        source: Source,
-    },
-    /// Write the tuned tail into a file
-    Backup {
-        /// Where to
-        #[arg(short, long)]
-        output: PathBuf,
-        /// Only what of the int8 tail differs from the factory's; the f32 weights are left out
-        #[arg(long)]
-        delta: bool,
-        #[command(flatten)]
-        source: Source,
-    },
-    /// Put a tail from a file in force
-    Restore {
-        /// What backup or `export --delta` wrote
-        input: PathBuf,
-        #[command(flatten)]
-        source: Source,
-    },
-    /// Where device and simulation part, operator by operator
-    Diff {
-        /// Which of the test samples
-        #[arg(long, default_value_t = 0)]
-        sample: usize,
-        #[command(flatten)]
-        source: Source,
-    },
-}
-
-impl Action {
-    fn source(&self) -> &Source {
-        match self {
-            Self::Info(source)
-            | Self::Tune { source, .. }
-            | Self::Classify(source)
-            | Self::Commit(source)
-            | Self::RollBack(source)
-            | Self::FactoryReset(source)
-            | Self::Monitor { source, .. }
-            | Self::Backup { source, .. }
-            | Self::Pause { source, .. }
-            | Self::Resume { source, .. }
-            | Self::Restore { source, .. }
-            | Self::Diff { source, .. } => source,
-        }
-    }
-}
 
 /// What else `tune` is to do.
 #[derive(Debug, Clone, Copy)]
 struct Wishes {
     commit: bool,
     sliced: bool,
-}
-
-impl Source {
-    fn pack(&self) -> Result<PackFile> {
-        let subject = self.subject()?;
-        subject.model.pack(self.options.tail(&subject)?)
-    }
-
-    fn subject(&self) -> Result<Subject> {
-        match &self.model {
-            Some(path) => user_subject(path, &self.data, &self.options),
-            None => self.options.wearer(self.wearer.into()),
-        }
-    }
 }
 
 /// Carries out one command.
@@ -289,27 +119,6 @@ fn show_bytes(bar: &ProgressBar, done: usize, all: usize) {
     bar.set_message("bytes");
     bar.set_length(all as u64);
     bar.set_position(done as u64);
-}
-
-impl Connection {
-    fn open(&self, source: &Source, bar: &ProgressBar) -> Result<Device> {
-        match &self.place {
-            Place { port: Some(port), .. } => Device::serial(port, self.baud),
-            Place { tcp: Some(address), .. } => Device::tcp(address),
-            Place { qemu: Some(board), .. } => {
-                let subject = source.subject()?;
-                let options = &source.options;
-                let method = options.methods().pop().unwrap_or(Recipe::DEFAULT.method);
-                let recipe = sized(&subject, options.recipe(method))?;
-                let sink = log_sink(self.log.as_deref(), bar)?;
-                let tail = options.tail(&subject)?;
-                let firmware = Firmware::build(board, &subject.model, &tail, &recipe, sink.clone())?;
-                let started = Options { flash: self.flash.as_deref(), count_instructions: false };
-                Device::emulated(firmware.image(), started, sink)
-            }
-            _ => bail!("no device: give --port, --tcp or --qemu"),
-        }
-    }
 }
 
 fn info(device: &mut Device, json: bool) -> Result<()> {
