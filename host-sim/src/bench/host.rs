@@ -146,7 +146,8 @@ fn ask_python<T: DeserializeOwned>(model: &Model, package: &str, script: &str) -
 /// Asks it to run `script` with an argument.
 pub(super) fn python<T: DeserializeOwned>(package: &str, script: &str, argument: Option<&Path>) -> Result<T> {
     let python = std::env::var("FLATMIN_PYTHON").unwrap_or_else(|_| "python3".into());
-    let output = Command::new(&python).args(["-c", script]).args(argument).output();
+    let script = format!("{}\n{script}", include_str!("timing.py"));
+    let output = Command::new(&python).args(["-c", &script]).args(argument).output();
     let output = output.with_context(|| format!("cannot start {python}"))?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     let last = complaint.lines().last().unwrap_or("no answer");
