@@ -6,6 +6,7 @@ use super::{Desktop, Emulated, Line, parse};
 use anyhow::{Context, Result, bail, ensure};
 use flatmin_bench::tails::TAILS_MEMORY;
 use flatmin_bench::train::{TRAINING, run_training};
+use rayon::prelude::*;
 use serde::Serialize;
 use std::fmt;
 use std::io::BufReader;
@@ -92,8 +93,11 @@ pub fn measure(board: &Emulated) -> Result<TrainReport> {
     let single = TRAINING.iter().map(|own| (own.name.to_owned(), own.shape.to_owned(), own.macs()));
     let work: Vec<_> = single.chain(tails::work(bytemuck::cast_slice(&packs))?).collect();
     let mut rows: Vec<Row> = Vec::new();
-    for &target_cpu in cores {
-        let costs = measure_build(board, target_cpu, bytemuck::cast_slice(&packs), &expected)?;
+    // Tracing takes minutes, most of them QEMU's on one thread.
+    let builds: Vec<_> = (cores.par_iter())
+        .map(|core| measure_build(board, core, bytemuck::cast_slice(&packs), &expected))
+        .collect::<Result<_>>()?;
+    for (&target_cpu, costs) in cores.iter().zip(builds) {
         for (index, ((name, shape, macs), (instructions, cycles))) in work.iter().zip(costs).enumerate() {
             let figures = Figures { target_cpu, instructions, m4_cycles_estimate: cycles };
             match rows.get_mut(index) {
