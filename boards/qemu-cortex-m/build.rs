@@ -69,7 +69,8 @@ fn main() {
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
     let name = env::var("FLATMIN_BOARD").unwrap_or_else(|_| "mps2-an386".into());
     let machine = MACHINES.iter().find(|machine| machine.name == name);
-    let Machine { flash, ram, uart, nrf51, hertz, .. } = machine.unwrap_or_else(|| panic!("FLATMIN_BOARD={name}"));
+    let Machine { flash, ram, uart, nrf51, hertz, .. } =
+        machine.unwrap_or_else(|| panic!("FLATMIN_BOARD={name}"));
     let memory = format!("MEMORY\n{{\n  FLASH : ORIGIN = {flash}\n  RAM : ORIGIN = {ram}\n}}\n");
     fs::write(out.join("memory.x"), memory).expect("OUT_DIR can be written");
     let constants = format!("(\"{name}\", {uart:#x}, {hertz})");
