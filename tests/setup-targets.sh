@@ -38,7 +38,7 @@ build_core() {
   rm -rf "$B"
 }
 
-if rustup run "$NAME" rustc -vV 2>/dev/null | grep -q "^release: $VER"; then
+if [[ $(rustup run "$NAME" rustc -vV 2>/dev/null) == *"release: $VER"* ]]; then
   missing=
   for t in $TARGETS; do ls "$TC/$NAME/lib/rustlib/$t/lib/"libcore-*.rlib >/dev/null 2>&1 || missing+="$t "; done
   [ -z "$missing" ] || build_core $missing
