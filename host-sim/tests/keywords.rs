@@ -128,7 +128,13 @@ fn a_new_speaker_is_understood_better_after_tuning() {
     let listed = list.lines().map(|line| line.split(',').collect::<Vec<_>>());
     let listed = listed.filter(|row| row[4] == "893705bb" && row[3] == row[5]).count();
     assert_eq!(right, listed, "the benchmark's own predictions");
-    let recipe = flatmin::Recipe { learning_rate: 0.2, ..flatmin::Recipe::DEFAULT };
+    let recipe = flatmin::Recipe {
+        method: flatmin::Method::Asam,
+        rho: 0.5,
+        learning_rate: 0.2,
+        label_smoothing: 0.0,
+        ..flatmin::Recipe::DEFAULT
+    };
     let run = host_sim::tuning::tune(&subject, 1, recipe, || ()).unwrap();
     let [before, after] = [run.factory_accuracy, run.accuracy_int8];
     println!("factory {before:.3}, tuned {after:.3} of {} clips", subject.test.len());

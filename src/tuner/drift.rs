@@ -29,7 +29,8 @@ pub struct Drift {
     pub samples: u32,
     /// Of `L(w)`, the sample's loss.
     pub loss: f32,
-    /// Of `L(w + e) - L(w)`, `e` the sample's own worst step of length rho. NaN where [`Tuner::evaluate`]'s sharpness is.
+    /// Of `L(w + e) - L(w)`, `e` the sample's own worst step of length rho. Samples for which it cannot be had, where
+    /// [`Tuner::evaluate`]'s sharpness is NaN, leave it as it is.
     pub rise: f32,
     /// One of them is above its threshold.
     pub drifted: bool,
@@ -42,16 +43,18 @@ impl Drift {
         self.samples = self.samples.saturating_add(1);
         let share = self.samples.min(watch.samples.max(1).into()) as f32;
         self.loss += (loss - self.loss) / share;
-        self.rise += (rise - self.rise) / share;
-        // A loss that is no number is drift; a rise that cannot be had is none.
-        self.drifted = loss.is_nan() || self.loss > watch.loss || self.rise > watch.rise;
+        if !rise.is_nan() {
+            self.rise += (rise - self.rise) / share;
+        }
+        // A loss that is no number is drift, and stays it.
+        self.drifted = self.loss.is_nan() || self.loss > watch.loss || self.rise > watch.rise;
         self
     }
 }
 
 impl Tuner<'_> {
-    /// Follows, or with `None` no longer, how the samples given to [`Self::observe`] and its kin, anomalies apart, do before they are trained on.
-    /// Each then takes a forward pass of the tail more, and a pass at `w + e`. What to do about drift is the caller's
+    /// Follows, or with `None` no longer, how the samples given to [`Self::observe`] and its kin, anomalies apart, do
+    /// before they are trained on. Each then takes a forward pass of the tail more, and a pass at `w + e`. What to do about drift is the caller's
     /// choice: tune, or back to the factory tail.
     ///
     /// ```no_run
@@ -99,7 +102,10 @@ mod tests {
         assert_eq!(second, Drift { samples: 2, loss: 2.0, rise: 1.0, drifted: false });
         let third = second.with(&watch, 6.0, 1.0);
         assert_eq!(third, Drift { samples: 3, loss: 4.0, rise: 1.0, drifted: true });
-        assert!(Drift::NONE.with(&watch, f32::NAN, 0.0).drifted);
-        assert!(!Drift::NONE.with(&watch, 0.0, f32::NAN).drifted);
+        let lost = Drift::NONE.with(&watch, f32::NAN, 0.0);
+        assert!(lost.drifted && lost.with(&watch, 1.0, 0.0).drifted);
+        let without = first.with(&watch, 1.0, f32::NAN);
+        assert_eq!(without, Drift { samples: 2, ..first });
+        assert!(!without.drifted && without.with(&watch, 1.0, 4.0).drifted);
     }
 }
