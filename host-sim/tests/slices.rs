@@ -193,6 +193,22 @@ fn a_run_of_something_else_and_damaged_bytes_are_refused_and_change_nothing() {
     other.factory_reset();
     assert_eq!(changed, other.weights_crc32());
 
+    // Half written, it is used for nothing, and nothing comes of what nobody expects.
+    let part = &bytes[flatmin::RUN_HEAD_BYTES..][..40];
+    assert_eq!(other.write_run(flatmin::RUN_HEAD_BYTES, part), Err(TunerError::NotRunning));
+    assert_eq!(other.adopt_run(&bytes), Err(TunerError::NotRunning));
+    other.expect_run(&bytes).unwrap();
+    other.write_run(flatmin::RUN_HEAD_BYTES, part).unwrap();
+    assert_eq!(other.requantize(), Err(TunerError::RunExpected));
+    assert_eq!(other.accept().unwrap_err(), TunerError::RunExpected);
+    other.start(recipe).unwrap();
+    assert_eq!(changed, other.weights_crc32());
+    // A damaged head leaves no half-written weights either.
+    other.expect_run(&bytes).unwrap();
+    other.write_run(flatmin::RUN_HEAD_BYTES, part).unwrap();
+    assert_eq!(other.adopt_run(&bytes[..9]), Err(TunerError::RunDamaged));
+    assert_eq!(changed, other.weights_crc32());
+
     other.observe(&data[0].0, data[0].1).unwrap();
     let refused = other.resume_run(&bytes).unwrap_err();
     assert!(matches!(refused, TunerError::RunOfAnother { what: "replay's samples", .. }), "{refused}");

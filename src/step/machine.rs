@@ -138,6 +138,16 @@ impl Step {
         Self { phase: Phase::Update, group, sample, perturbed: true, risen, ..Self::new(1.0, samples) }
     }
 
+    /// Whether a step of `recipe` can stand so; `stored`, whether its ascent is written into the weights.
+    pub fn is_sound(&self, recipe: &Recipe, stored: bool) -> bool {
+        let ascends = matches!(self.phase, Phase::Ascent | Phase::Perturb | Phase::Restore) || self.perturbed;
+        let ordered = self.group <= self.sample && self.sample <= self.count;
+        ordered
+            && self.count <= recipe.minibatch.into()
+            && (stored || !ascends)
+            && self.learning_rate.is_finite()
+    }
+
     /// Samples of the minibatch.
     pub fn count(&self) -> usize {
         self.count

@@ -130,6 +130,7 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn accept(&mut self) -> Result<Acceptance, TunerError> {
+        self.check_weights()?;
         let factory = self.judge(Version::Factory)?;
         let running = if self.tuned.is_empty() { factory } else { self.judge(Version::Tuned)? };
         self.end_run();
@@ -173,10 +174,11 @@ impl Tuner<'_> {
 
     /// The slot of one of them; `None` of an anomaly.
     pub(super) fn judging_slot(&self, index: usize) -> Option<usize> {
-        match self.held_out {
-            0 => Some(index).filter(|&slot| !self.is_anomaly(slot)),
+        let slot = match self.held_out {
+            0 => Some(index),
             _ => self.order.get(self.trained.saturating_add(index)).map(|&slot| slot.into()),
-        }
+        };
+        slot.filter(|&slot| !self.is_anomaly(slot))
     }
 }
 

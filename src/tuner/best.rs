@@ -30,7 +30,7 @@ impl Tuner<'_> {
         mut sum: Judgement,
     ) -> Result<Stage, TunerError> {
         sum.add(self.judging_slot(index).and_then(|slot| self.judge_slot(slot)));
-        self.macs += self.tail.forward_macs();
+        self.macs = self.macs.saturating_add(self.tail.forward_macs());
         let next = index.saturating_add(1);
         if next < self.judging() {
             return Ok(Stage::Judge(epochs, next, sum));

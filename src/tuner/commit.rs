@@ -22,6 +22,7 @@ impl Tuner<'_> {
         if self.tuned.is_empty() {
             return Err(TunerError::NotTuned);
         }
+        self.check_weights()?;
         let (layers, layer_bytes) = self.layer_bytes();
         let sizes = self.pack.sizes();
         let full = store.fits::<F>(sizes.payload_bytes(Contents::Int8AndF32));

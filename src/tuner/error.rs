@@ -98,6 +98,9 @@ pub enum TunerError {
         /// Bytes of the tail.
         length: usize,
     },
+    /// A saved run is expected, and not yet adopted: the f32 weights are neither here nor there.
+    #[error("a saved run is expected; write and adopt it, or start another")]
+    RunExpected,
     /// The bytes are no saved run, or not all of one.
     #[error("the bytes are not a whole saved run; save it again, or start one")]
     RunDamaged,

@@ -14,6 +14,7 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn requantize(&mut self) -> Result<(), TunerError> {
+        self.check_weights()?;
         if self.replay.is_empty() {
             return Err(TunerError::NoSamples);
         }
@@ -32,7 +33,8 @@ impl Tuner<'_> {
                 PackedTail::Graph(graph) => graph.forward(weights, self.scratch, &mut see),
             }
         }
-        self.macs += self.tail.forward_macs() * self.replay.len() as u64;
+        let macs = self.tail.forward_macs().saturating_mul(self.replay.len() as u64);
+        self.macs = self.macs.saturating_add(macs);
         self.tuned.quantize(&self.pack, weights, &ranges);
         Ok(())
     }

@@ -98,6 +98,8 @@ pub struct Tuner<'a> {
     latent: &'a mut [i8],
     run: Option<Run>,
     macs: u64,
+    /// Between [`Self::expect_run`] and [`Self::adopt_run`].
+    expects_run: bool,
     /// What is watched, and the running means.
     watched: Option<(Watch, Drift)>,
 }
@@ -181,6 +183,7 @@ impl<'a> Tuner<'a> {
             latent,
             run: None,
             macs: 0,
+            expects_run: false,
             watched: None,
         };
         tuner.factory_reset();
@@ -191,7 +194,7 @@ impl<'a> Tuner<'a> {
     pub fn factory_reset(&mut self) {
         requant::dequantize(&self.pack, self.weights);
         self.tuned.clear();
-        (self.run, self.best) = (None, None);
+        (self.run, self.best, self.expects_run) = (None, None, false);
         self.macs = 0;
     }
 

@@ -71,7 +71,7 @@ impl Tuner<'_> {
 
     fn keep(&mut self, input: &[i8], target: Option<&[i8]>, label: u16) -> Result<(), TunerError> {
         self.latent(input)?;
-        self.macs += self.pack.trunk_macs();
+        self.macs = self.macs.saturating_add(self.pack.trunk_macs());
         let latent = match self.tail.chain() {
             Some(_) => self.pack.feature().of(super::int8(self.scratch)),
             None => &*self.latent,

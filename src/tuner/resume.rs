@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | head | [`RUN_HEAD_BYTES`] | fields at the offsets in [`head`] |
 //! | weights | 4 a parameter | f32, `w + e` in the midst of a step that has moved them there |
-//! | velocity | as the arena has it | f32 |
+//! | velocity | 4 for each of [`crate::Recipe::velocity_floats`] | f32, Adam's moments behind it |
 //! | gradient | 4 a parameter | f32, or `w` where the weights are `w + e`; only where the recipe's ascent is stored |
 //! | best | 4 a parameter | f32; only with [`crate::Recipe::keep_best`] |
 //! | losses | 4 a sample | f32; only with [`crate::Recipe::sample_losses`] |
@@ -21,6 +21,7 @@ use crate::optim::Recipe;
 use crate::pack::CRC;
 use crate::pack::bytes::{u16_at, u32_at};
 use crate::step;
+use crate::tail::Tail;
 use serde::{Deserialize, Serialize};
 
 /// Version of this format.
@@ -35,7 +36,7 @@ mod head {
     pub const VERSION: usize = 0;
     /// u32, CRC-32 of the pack: [`crate::Pack::crc32`].
     pub const PACK_CRC: usize = 2;
-    /// u32, CRC-32 of the samples: labels (u16), then latents, slot after slot.
+    /// u32, CRC-32 of the samples: labels (u16), then latents and targets, slot after slot.
     pub const SAMPLES_CRC: usize = 6;
     /// u32, CRC-32 of all behind the head.
     pub const BODY_CRC: usize = 10;
@@ -148,9 +149,10 @@ impl Tuner<'_> {
         if body.len() != fields.body_length || CRC.checksum(body) != fields.body_crc32 {
             return Err(TunerError::RunDamaged);
         }
-        self.expect_run(bytes)?;
+        self.check_run(&fields)?;
+        self.expect(&fields)?;
         self.write_run(RUN_HEAD_BYTES, body)?;
-        self.adopt_run(bytes)
+        self.adopt(fields)
     }
 
     /// Makes ready for a saved run that comes part by part: takes its head, the first [`RUN_HEAD_BYTES`], and returns
@@ -161,7 +163,12 @@ impl Tuner<'_> {
     /// [`TunerError::RunDamaged`], [`TunerError::RunOfAnother`], [`TunerError::ArenaTooSmall`]: with the tuner as it
     /// was.
     pub fn expect_run(&mut self, head: &[u8]) -> Result<usize, TunerError> {
-        let fields = self.resumable(head)?;
+        let fields = Fields::read(head)?;
+        self.check_run(&fields)?;
+        self.expect(&fields)
+    }
+
+    fn expect(&mut self, fields: &Fields) -> Result<usize, TunerError> {
         let recipe = self.fitting(&fields.state.recipe)?;
         let before = core::mem::replace(&mut self.recipe, recipe);
         let length: usize = self.run_parts().iter().map(|part| part.len()).sum();
@@ -171,22 +178,27 @@ impl Tuner<'_> {
             return Err(TunerError::ArenaTooSmall { needed, found });
         }
         self.abandon();
-        self.best = None;
+        // What a run that never comes would leave behind is nobody's.
+        (self.best, self.losses_of) = (None, 0);
+        (self.trained, self.held_out) = (self.replay.len(), 0);
+        self.expects_run = true;
         Ok(RUN_HEAD_BYTES.saturating_add(length))
     }
 
     /// Takes bytes of the run that is expected, from `offset` on, which is behind the head.
     ///
     /// # Errors
-    /// [`TunerError::TailRange`].
+    /// [`TunerError::NotRunning`] before [`Self::expect_run`], [`TunerError::TailRange`].
     pub fn write_run(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TunerError> {
+        if !self.expects_run {
+            return Err(TunerError::NotRunning);
+        }
         let body: usize = self.run_parts().iter().map(|part| part.len()).sum();
         let (first, length) = (RUN_HEAD_BYTES, RUN_HEAD_BYTES.saturating_add(body));
         let end = offset.saturating_add(bytes.len());
         if offset < first || end > length {
             return Err(TunerError::TailRange { offset, end, first, length });
         }
-        self.abandon();
         let (mut skip, mut bytes) = (offset - first, bytes);
         for part in self.run_parts_mut() {
             let length = part.len();
@@ -202,29 +214,37 @@ impl Tuner<'_> {
     /// Goes on with the run that was expected and written; `head` is its head again.
     ///
     /// # Errors
-    /// [`TunerError::RunDamaged`], where the bytes are not those announced: the f32 weights are then those of the int8
-    /// tail in force. [`TunerError::RunOfAnother`].
+    /// [`TunerError::NotRunning`] before [`Self::expect_run`]. [`TunerError::RunDamaged`], where the bytes are not those
+    /// announced, [`TunerError::RunOfAnother`]: the f32 weights are then those of the int8 tail in force.
     pub fn adopt_run(&mut self, head: &[u8]) -> Result<(), TunerError> {
-        let fields = self.resumable(head)?;
+        if !self.expects_run {
+            return Err(TunerError::NotRunning);
+        }
+        let checked = Fields::read(head).and_then(|fields| self.check_run(&fields).map(|()| fields));
+        let adopted = checked.and_then(|fields| self.adopt(fields));
+        adopted.inspect_err(|_| self.abandon())
+    }
+
+    fn adopt(&mut self, fields: Fields) -> Result<(), TunerError> {
         let State { recipe, run, best, losses_of, trained, held_out, macs } = fields.state;
-        self.abandon();
         let expected = self.fitting(&recipe)? == self.recipe;
-        let slots = self.order.get(..self.replay.len()).unwrap_or(&[]);
-        // Slots beyond the samples would not be a run's.
-        let sound = run.samples <= slots.len() && trained.saturating_add(held_out) <= slots.len();
-        if !expected || !sound || checksum(&self.run_parts()) != fields.body_crc32 {
-            self.dequantize();
+        // Before the first epoch's shuffle nothing is in order yet.
+        let ordered = if held_out == 0 { run.samples } else { trained.saturating_add(held_out) };
+        let slots = self.order.get(..ordered).unwrap_or(&[]);
+        let known = slots.iter().all(|&slot| usize::from(slot) < self.replay.len());
+        if !expected || !known || checksum(&self.run_parts()) != fields.body_crc32 {
+            self.abandon();
             return Err(TunerError::RunDamaged);
         }
+        self.expects_run = false;
         (self.best, self.losses_of, self.macs) = (best, losses_of, macs);
         (self.trained, self.held_out) = (trained, held_out);
         self.run = Some(run);
         Ok(())
     }
 
-    /// The fields of a head that belongs to this pack and these samples.
-    fn resumable(&self, head: &[u8]) -> Result<Fields, TunerError> {
-        let fields = Fields::read(head)?;
+    /// Whether a head belongs to this pack and these samples, and says what a run's can.
+    fn check_run(&self, fields: &Fields) -> Result<(), TunerError> {
         for (what, expected, found) in [
             ("pack", self.pack.crc32(), fields.pack_crc32),
             ("replay's samples", self.replay.crc32(), fields.samples_crc32),
@@ -233,8 +253,25 @@ impl Tuner<'_> {
                 return Err(TunerError::RunOfAnother { what, expected, found });
             }
         }
-        fields.state.recipe.check()?;
-        Ok(fields)
+        let State { recipe, run, trained, held_out, macs, .. } = &fields.state;
+        recipe.check()?;
+        let held = self.replay.len();
+        let (of_epoch, judging) = if *held_out == 0 { (held, held) } else { (*trained, *held_out) };
+        let stored = step::stores_perturbation(&self.tail, recipe);
+        let sound = trained.saturating_add(*held_out) <= held
+            && run.is_sound(recipe, stored, [of_epoch, judging, held])
+            && *macs < u64::MAX / 2;
+        if sound { Ok(()) } else { Err(TunerError::RunDamaged) }
+    }
+
+    /// Refuses what reads the f32 weights while a saved run is expected.
+    pub(super) fn check_weights(&self) -> Result<(), TunerError> {
+        if self.expects_run { Err(TunerError::RunExpected) } else { Ok(()) }
+    }
+
+    /// Floats of the velocity that are the run's.
+    fn velocity_floats(&self) -> usize {
+        self.recipe.velocity_floats(self.tail.parameters()).min(self.velocity.len())
     }
 
     fn run_head(&self, run: &Run) -> Result<Head, TunerError> {
@@ -278,7 +315,7 @@ impl Tuner<'_> {
         };
         [
             floats(true, self.weights),
-            floats(true, self.velocity),
+            floats(true, self.velocity.get(..self.velocity_floats()).unwrap_or(&[])),
             floats(gradient, self.gradient),
             floats(best, self.best_weights),
             floats(losses, self.losses.get(..samples).unwrap_or(&[])),
@@ -288,10 +325,10 @@ impl Tuner<'_> {
 
     fn run_parts_mut(&mut self) -> [&mut [u8]; 6] {
         let [gradient, best, losses] = self.run_has();
-        let samples = self.replay.len();
+        let (samples, velocity) = (self.replay.len(), self.velocity_floats());
         [
             as_bytes(self.weights),
-            as_bytes(self.velocity),
+            as_bytes(self.velocity.get_mut(..velocity).unwrap_or(&mut [])),
             if gradient { as_bytes(self.gradient) } else { &mut [] },
             if best { as_bytes(self.best_weights) } else { &mut [] },
             as_bytes(self.losses.get_mut(..if losses { samples } else { 0 }).unwrap_or(&mut [])),

@@ -92,6 +92,22 @@ pub(super) enum Stage {
 }
 
 impl Run {
+    /// Whether a run of `recipe` can stand so: `stored`, whether ascents are written into the weights; `trained`, the
+    /// samples that it may go through in an epoch; `judging`, those that judge; of `held` in all.
+    pub fn is_sound(&self, recipe: &Recipe, stored: bool, [trained, judging, held]: [usize; 3]) -> bool {
+        let left = self.samples.saturating_sub(self.position);
+        let stage = match &self.stage {
+            Stage::Between => true,
+            Stage::Step(step) => step.is_sound(recipe, stored) && step.count() <= left,
+            Stage::Losses(slot) => recipe.sample_losses && *slot <= held,
+            Stage::Judge(_, index, sum) => {
+                let judged = usize::try_from(sum.samples).is_ok_and(|samples| samples <= *index);
+                recipe.keep_best && *index <= judging && judged && sum.right <= sum.samples
+            }
+        };
+        stage && self.position <= self.samples && self.samples <= trained
+    }
+
     fn step_under_way(&self) -> Option<&Step> {
         match &self.stage {
             Stage::Step(step) => Some(step),
@@ -268,7 +284,7 @@ impl Tuner<'_> {
             load(replay, slots.get(i).map_or(0, |&slot| slot.into()), pack, features)
         });
         let Some(outcome) = step.advance(&mut batch)? else { return Ok(Stage::Step(step)) };
-        self.macs += batch.sample_macs() * step.count() as u64;
+        self.macs = self.macs.saturating_add(batch.sample_macs().saturating_mul(step.count() as u64));
         run.step = run.step.saturating_add(1);
         run.position = run.position.saturating_add(step.count());
         let (epoch, epoch_finished) = (run.epoch, run.position >= run.samples);
@@ -293,8 +309,12 @@ impl Tuner<'_> {
         }
     }
 
-    /// Ends the run, if there is one, with the weights of its last whole step.
+    /// Ends the run, if there is one, with the weights of its last whole step; where a saved one is expected, with
+    /// those of the int8 tail in force.
     pub(super) fn abandon(&mut self) {
+        if core::mem::take(&mut self.expects_run) {
+            self.dequantize();
+        }
         if let Some(Run { stage: Stage::Step(mut step), .. }) = self.run.take() {
             step.restore(self.weights, self.gradient);
         }

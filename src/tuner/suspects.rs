@@ -52,7 +52,7 @@ impl Tuner<'_> {
             // A sample that came during the run keeps its NaN.
             *mean = if epochs <= 1 { loss } else { *mean + (loss - *mean) / f32::from(epochs) };
         }
-        self.macs += self.tail.forward_macs();
+        self.macs = self.macs.saturating_add(self.tail.forward_macs());
         let next = slot.saturating_add(1);
         if next < self.replay.len() {
             return Stage::Losses(next);

@@ -302,6 +302,7 @@ fn refusal(error: TunerError) -> Response<'static> {
         E::Store(_) => "the store's flash failed",
         E::ArenaTooSmall { .. } => "arena too small for this recipe",
         E::TailRange { .. } => "bytes outside of the tail",
+        E::RunExpected => "a saved run is expected",
         E::RunDamaged => "not a whole saved run",
         E::RunOfAnother { .. } => "the run was saved with another pack, other samples or another version",
         E::TailDamaged => "not the tail that was announced; the factory tail is in force",
