@@ -26,7 +26,7 @@ fn exact(logits: &[f32], label: usize) -> (f64, Vec<f64>) {
 /// Loss and softmax as the tail computes them.
 fn approximate(logits: &[f32], label: usize) -> (f64, Vec<f64>) {
     let mut d = vec![0.0; logits.len()];
-    let loss = softmax_cross_entropy(logits, label, &mut d);
+    let loss = softmax_cross_entropy(logits, label, 0.0, &mut d);
     let probability = |(class, &d): (usize, &f32)| f64::from(d) + f64::from(u8::from(class == label));
     (loss.into(), d.iter().enumerate().map(probability).collect())
 }
@@ -38,7 +38,7 @@ fn exp_is_within_its_stated_error() {
     for step in 0..=700_000 {
         let x = step as f32 * 1e-4;
         let mut d = [0.0; 2];
-        softmax_cross_entropy(&[0.0, -x], 0, &mut d);
+        softmax_cross_entropy(&[0.0, -x], 0, 0.0, &mut d);
         let share = f64::from(d[1]);
         let found = share / (1.0 - share);
         let error = found / (-f64::from(x)).exp() - 1.0;
@@ -50,7 +50,7 @@ fn exp_is_within_its_stated_error() {
     // Further down: 0, or nearly.
     for x in [-75.0, -80.0, -81.0, -100.0, -1e4, -1e30, f32::MIN] {
         let mut d = [0.0; 2];
-        softmax_cross_entropy(&[0.0, x], 0, &mut d);
+        softmax_cross_entropy(&[0.0, x], 0, 0.0, &mut d);
         assert!((0.0..1e-30).contains(&d[1]), "e^{x}: {}", d[1]);
     }
 }

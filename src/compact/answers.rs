@@ -4,7 +4,7 @@ use super::pass::Workspace;
 use super::tuner::{CompactTuner, int8, load};
 use super::weights::Int8Layer;
 use crate::optim::{BiasTreatment, Geometry};
-use crate::requant::{Range, TunedLayer, fold, widen};
+use crate::requant::{Range, TunedLayer, fold, packed_scales, widen};
 use crate::tail::{MAX_LAYERS, argmax};
 use crate::trunk;
 use crate::tuner::outputs::Outputs;
@@ -202,6 +202,7 @@ impl CompactTuner<'_> {
                 weights: tuned.weights,
                 biases: tuned.biases,
                 scales: tuned.scales,
+                packed_scales: packed_scales(&self.pack, &tuned.layer),
                 input_scale: tuned.input.scale,
                 fold: fold(&self.pack, &tuned.layer),
             };

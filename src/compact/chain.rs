@@ -26,8 +26,12 @@ pub(super) struct Layer {
     pub unit: f32,
     /// Real value of a step of its weights' velocity.
     pub velocity_unit: f32,
+    /// Highest output: of ReLU6 6, in steps.
+    ceiling: i16,
     first_weight: usize,
     first_output: usize,
+    /// Rows of weights and of biases in front of it.
+    first_row: usize,
 }
 
 impl Layer {
@@ -58,7 +62,7 @@ impl Layer {
         all.get_mut(start..start + self.inputs).unwrap_or(&mut [])
     }
 
-    /// Every output's row, with its number.
+    /// Every output's row.
     pub fn rows<'a, T>(&self, all: &'a [T]) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
         let own = all.get(self.first_weight..self.first_weight + self.inputs * self.outputs);
         own.unwrap_or(&[]).chunks_exact(self.inputs.max(1))
@@ -67,18 +71,14 @@ impl Layer {
     /// A number of output `o`, or with [`Self::outputs`] of the biases, that no other layer has.
     pub fn purpose(&self, o: usize) -> u32 {
         // Only to tell rows apart.
-        ((self.first_output + o) as u32).wrapping_mul(MAX_CHAIN_LAYERS as u32)
+        (self.first_row + o) as u32
     }
 
     /// Its output's place among those of the layer's sums: the activation, clamped, of 16 bits.
     pub fn activate(&self, sum: i32) -> i16 {
         let steps = (sum >> SUM_BITS).saturating_add((sum >> (SUM_BITS - 1)) & 1);
-        let [low, high] = match self.activation {
-            Activation::None => [i16::MIN.into(), i16::MAX.into()],
-            Activation::Relu => [0, i16::MAX.into()],
-            Activation::Relu6 => [0, self.six().into()],
-        };
-        steps.clamp(low, high) as i16
+        let floor = if self.activation == Activation::None { i16::MIN } else { 0 };
+        steps.max(floor.into()).min(self.ceiling.into()) as i16
     }
 
     /// The real output of a sum.
@@ -94,13 +94,8 @@ impl Layer {
         match self.activation {
             Activation::None => false,
             Activation::Relu => sum <= 0,
-            Activation::Relu6 => sum <= 0 || output >= self.six(),
+            Activation::Relu6 => sum <= 0 || output >= self.ceiling,
         }
-    }
-
-    /// 6 in steps of the output. A float cast saturates.
-    fn six(&self) -> i16 {
-        crate::math::round(6.0 / (self.unit * (1u32 << SUM_BITS) as f32)) as i16
     }
 }
 
@@ -135,6 +130,11 @@ impl Chain {
             } else {
                 activation_unit / (1u32 << SUM_BITS) as f32
             };
+            let ceiling = match shape.activation {
+                // A float cast saturates.
+                Activation::Relu6 => crate::math::round(6.0 / (unit * (1u32 << SUM_BITS) as f32)) as i16,
+                _ => i16::MAX,
+            };
             // There are no more of them than the shape has.
             let _ = chain.layers.push(Layer {
                 inputs: shape.inputs,
@@ -144,8 +144,10 @@ impl Chain {
                 input_range,
                 unit,
                 velocity_unit: 1.0,
+                ceiling,
                 first_weight,
                 first_output,
+                first_row: first_output + place,
             });
             (input_unit, input_range) = (activation_unit, 255.0 * (1u32 << ACTIVATION_BITS) as f32);
             first_weight += shape.inputs * shape.outputs;

@@ -1,6 +1,6 @@
 //! Gradients, ascents and steps against f64, from the formulas as the papers write them: with `w + e` written out.
 
-use super::chain::Chain;
+use super::chain::{Chain, Layer};
 use super::pass::{Workspace, workspace_words};
 use super::weights::{Int8Layer, Velocity, Weights};
 use crate::optim::{BiasTreatment, Method, Recipe};
@@ -163,6 +163,7 @@ impl Tail {
                 weights: &weights,
                 biases: &biases,
                 scales: &scales,
+                packed_scales: &scales,
                 input_scale: layer.input_unit,
                 fold: 1.0,
             };
@@ -298,4 +299,36 @@ fn gradients_and_losses_are_those_of_double_precision_with_every_method() {
     }
     assert!(compared > 70, "{compared} samples");
     std::println!("gradients within {worst:.2e} in relative norm, losses within {worst_loss:.2e}");
+}
+
+/// Requantizing may give a dead channel a scale by its bias, at which all of its weights are 0.
+#[test]
+fn a_dead_channel_stays_dead_when_a_tuned_tail_is_loaded() {
+    let mut random = Random(3);
+    let mut tail = Tail::generated(&[4, 3], Activation::None, Some(1), &mut random);
+    assert_eq!(tail.weights().dead().collect::<Vec<_>>(), [1]);
+    let layer = *tail.chain.layers().next().unwrap();
+    let from = Int8Layer {
+        weights: &[5, -7, 1, 100, 0, 0, 0, 0, 3, 3, -127, 9],
+        biases: &[0, 1 << 20, 0],
+        scales: &[0.01, 1.4e-7, 0.02],
+        packed_scales: &[0.01, 1e-10, 0.02],
+        input_scale: 0.02,
+        fold: 1.0,
+    };
+    tail.weights().load(&layer, &from);
+    assert_eq!(tail.weights().dead().collect::<Vec<_>>(), [1]);
+}
+
+/// Else two rows would be rounded by the same random numbers.
+#[test]
+fn no_two_rows_have_the_same_purpose() {
+    let mut random = Random(4);
+    let tail = Tail::generated(&[3, 5, 1, 4], Activation::Relu, None, &mut random);
+    let of = |layer: &Layer| (0..=layer.outputs).map(|o| layer.purpose(o)).collect::<Vec<_>>();
+    let mut purposes: Vec<u32> = tail.chain.layers().flat_map(of).collect();
+    let count = purposes.len();
+    purposes.sort_unstable();
+    purposes.dedup();
+    assert_eq!(purposes.len(), count);
 }

@@ -40,6 +40,8 @@ pub(super) struct Int8Layer<'l> {
     pub biases: &'l [i32],
     /// One an output, or a single one for all.
     pub scales: &'l [f32],
+    /// Those that the pack has, which say what is dead.
+    pub packed_scales: &'l [f32],
     pub input_scale: f32,
     /// Factor from real to stored weights.
     pub fold: f32,
@@ -49,12 +51,13 @@ impl Weights<'_> {
     /// Loads a layer, each row at the largest power of two of its scale at which its largest weight can still double.
     pub fn load(&mut self, layer: &Layer, from: &Int8Layer) {
         let usual = from.scales.iter().fold(0.0f32, |most, &scale| most.max(scale));
+        let of = |scales: &[f32], o: usize| scales.get(o).or(scales.first()).copied().unwrap_or(0.0);
         for o in 0..layer.outputs {
-            let scale = from.scales.get(o).or(from.scales.first()).copied().unwrap_or(0.0);
+            let scale = of(from.scales, o);
             let row = from.weights.get(o * layer.inputs..(o + 1) * layer.inputs).unwrap_or(&[]);
             let largest = row.iter().fold(0u32, |most, q| most.max(q.unsigned_abs().into()));
             // Of a row of zeros nothing can be told but its neighbours' scale.
-            let (own, dead) = if largest == 0 { (usual, false) } else { (scale, scale < DEAD_SCALE) };
+            let own = if largest == 0 { usual } else { scale };
             // From 7, for 128, to 14.
             let bits = LOADED_BITS - if largest == 0 { 7 } else { largest.next_power_of_two().ilog2() };
             let step = own * from.fold * 256.0 / (1u32 << bits) as f32;
@@ -63,7 +66,7 @@ impl Weights<'_> {
                 (*high, *low) = split(i32::from(q) << bits);
             }
             if let Some(place) = layer.of_mut(self.scales).get_mut(o) {
-                *place = if dead { -step } else { step };
+                *place = if of(from.packed_scales, o) < DEAD_SCALE { -step } else { step };
             }
             if let (Some(place), Some(&bias)) = (layer.of_mut(self.biases).get_mut(o), from.biases.get(o)) {
                 // In double precision: the specification's biases have up to 32 bits. A float cast saturates.
@@ -82,6 +85,7 @@ impl Weights<'_> {
                 weights: pack.int8(constants.weights, packed.weights()),
                 biases: pack.int32(constants.biases, packed.outputs),
                 scales: packed_scales(pack, &packed),
+                packed_scales: packed_scales(pack, &packed),
                 input_scale: packed.input.scale,
                 fold: fold(pack, &packed),
             };
