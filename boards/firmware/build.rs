@@ -1,7 +1,7 @@
 //! Puts the pack and the recipe where the firmware finds them.
 //!
-//! `FLATMIN_PACK` names a pack; `FLATMIN_REPLAY_CAPACITY`, `FLATMIN_SHARPNESS_BATCH` and `FLATMIN_KEEP_BEST` (0 or 1)
-//! are the recipe's fields that decide the arena's size (defaults: those of `Recipe::DEFAULT`). `FLATMIN_COMPACT` takes the
+//! `FLATMIN_PACK` names a pack; `FLATMIN_REPLAY_CAPACITY`, `FLATMIN_SHARPNESS_BATCH`, `FLATMIN_KEEP_BEST` and
+//! `FLATMIN_ADAM` (0 or 1) are the recipe's fields that decide the arena's size (defaults: those of `Recipe::DEFAULT`). `FLATMIN_COMPACT` takes the
 //! compact tuner.
 
 use std::{env, fs, path::PathBuf};
@@ -11,7 +11,7 @@ fn main() {
     let pack = env::var("FLATMIN_PACK").unwrap_or_else(|_| "../app/model.pack".into());
     fs::copy(&pack, out.join("model.pack"))
         .unwrap_or_else(|e| panic!("{pack}: {e}; make one with `flatmin pack`"));
-    let fields = ["replay_capacity", "sharpness_batch", "keep_best"].map(field).concat();
+    let fields = ["replay_capacity", "sharpness_batch", "keep_best", "adam"].map(field).concat();
     let recipe = format!("Recipe {{ {fields}..Recipe::DEFAULT }}");
     fs::write(out.join("recipe.rs"), recipe).expect("OUT_DIR can be written");
     println!("cargo:rustc-check-cfg=cfg(compact)");
@@ -29,5 +29,10 @@ fn field(name: &str) -> String {
     println!("cargo:rerun-if-env-changed={variable}");
     let Ok(text) = env::var(&variable) else { return String::new() };
     let number: u16 = text.parse().unwrap_or_else(|e| panic!("{variable}={text}: {e}"));
-    if name == "keep_best" { format!("{name}: {}, ", number > 0) } else { format!("{name}: {number}, ") }
+    match name {
+        "keep_best" => format!("{name}: {}, ", number > 0),
+        "adam" if number > 0 => "optimizer: flatmin::Optimizer::Adam, ".into(),
+        "adam" => String::new(),
+        _ => format!("{name}: {number}, "),
+    }
 }

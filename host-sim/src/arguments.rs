@@ -73,7 +73,7 @@ pub enum Command {
     /// Build the firmware, run it in QEMU with the same data and seed, and compare it with the desktop
     #[command(after_help = "Example: flatmin emulate --board mps2-an386 --method sam --json")]
     Emulate {
-        /// QEMU's name of the board
+        /// A board of README's table that runs in QEMU; mps2-an386-m0plus is a Cortex-M0+ there
         #[arg(long, default_value = "mps2-an386")]
         board: String,
         /// The held-out wearer, 1 to 10
@@ -125,7 +125,7 @@ pub enum Command {
         macs: Option<u64>,
         #[command(flatten)]
         adaptation: Adaptation,
-        /// --layers is how far back to search (default: 8), --method what to train with (default: asam)
+        /// --layers is how far back to search (default: 8), --method what to train with (default: sam)
         #[command(flatten)]
         options: TuneOptions,
     },

@@ -3,9 +3,10 @@
 use crate::tune_options::TuneOptions;
 use crate::{json, print};
 use anyhow::{Context, Result, bail};
+use flatmin::tail::Loss;
 use host_sim::auto::{Score, Search, candidates, search};
 use host_sim::report::Report;
-use host_sim::tuning::{Subject, tune};
+use host_sim::tuning::{Subject, method_name, tune};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 use std::time::Duration;
@@ -18,9 +19,19 @@ pub fn run(subject: &Subject, seconds: f64, options: &TuneOptions, page: Option<
     if options.held_out > 0.0 || options.keep_best {
         bail!("--auto judges by splits of its own: leave out --held-out and --keep-best");
     }
+    options.without_recipe()?;
+    if subject.model.network.loss() == Loss::SquaredError {
+        bail!("--auto compares accuracies, and a squared error has none");
+    }
     let tail = options.tail(subject)?;
-    let method = options.method.map(|_| options.methods()).and_then(|methods| methods.first().copied());
+    let method = options.one_method();
     let candidates = candidates(method, options.seed);
+    if let (Some(method), true) = (method, candidates.is_empty()) {
+        bail!(
+            "--auto has no recipes of {}: leave out --method, or take sgd, sam or asam",
+            method_name(method)
+        );
+    }
     let bar = ProgressBar::new(1_000);
     bar.set_style(ProgressStyle::with_template(
         "choosing: {bar:40} {percent} % of the time, {elapsed} gone",

@@ -1,6 +1,5 @@
 //! A tuned network as a `.tflite` again.
 
-use crate::delta;
 use crate::model::Model;
 use crate::objective;
 use crate::packer::TailPlan;
@@ -14,8 +13,8 @@ use flatmin::{Recipe, Tuner, Version};
 pub struct Export {
     /// The `.tflite`.
     pub bytes: Vec<u8>,
-    /// The same tail as a [`delta`].
-    pub delta: Vec<u8>,
+    /// The tuned tail, as [`Tuner::read_tail`] gives it.
+    pub tail: Vec<u8>,
     /// Samples whose outputs were compared with the device's, all of them equal byte by byte.
     pub checked: usize,
 }
@@ -68,7 +67,7 @@ pub fn export(
             bail!("{}: the exported model answers test sample {sample} differently", subject.name);
         }
     }
-    let mut payload = vec![0; tuner.tail_bytes()];
-    tuner.read_tail(0, &mut payload)?;
-    Ok(Export { bytes, delta: delta::encode(&file, &payload)?, checked: subject.test.len() })
+    let mut tail = vec![0; tuner.tail_bytes()];
+    tuner.read_tail(0, &mut tail)?;
+    Ok(Export { bytes, tail, checked: subject.test.len() })
 }

@@ -21,7 +21,7 @@ use host_sim::planning::{self, Budget};
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
 use host_sim::tuning::{Subject, method_name, sized, tune_as};
-use host_sim::{bench, export, inspect, wearers};
+use host_sim::{bench, delta, export, inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::io::{self, Write};
@@ -72,6 +72,7 @@ fn run(cli: Cli) -> Result<()> {
         }
         Some(Command::Export { model, adaptation, output, delta, options }) => {
             options.without_acceptance()?;
+            options.without_compact()?;
             let subject = adaptation.subject(model.as_deref(), &options)?;
             export_tuned(&subject, &output, delta.as_deref(), &options)
         }
@@ -286,7 +287,7 @@ const PLANNED_LAYERS: u16 = 8;
 
 /// With the default recipe's method unless another is asked for.
 fn plan(subject: &Subject, budget: Budget, options: &TuneOptions) -> Result<()> {
-    let method = options.methods().pop().unwrap_or(Recipe::DEFAULT.method);
+    let method = options.one_method().unwrap_or(Recipe::DEFAULT.method);
     let depth = options.layers.unwrap_or(PLANNED_LAYERS);
     let bar = ProgressBar::new(1);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} plans tried, {eta} left")?);
@@ -307,21 +308,27 @@ fn plan(subject: &Subject, budget: Budget, options: &TuneOptions) -> Result<()> 
 
 /// With the default recipe's method unless another is asked for.
 fn export_tuned(subject: &Subject, output: &Path, delta: Option<&Path>, options: &TuneOptions) -> Result<()> {
-    let method = options.methods().pop().unwrap_or(Recipe::DEFAULT.method);
+    let method = options.one_method().unwrap_or(Recipe::DEFAULT.method);
     let tail = options.tail(subject)?;
     let bar = ProgressBar::new(u64::from(options.epochs));
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
     let export = export::export(subject, &tail, options.recipe(method), || bar.inc(1))?;
     bar.finish_and_clear();
     write_file(output, &export.bytes).with_context(|| format!("cannot write {}", output.display()))?;
-    if let Some(path) = delta {
-        write_file(path, &export.delta).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    let delta_bytes = match delta {
+        Some(path) => {
+            let file = subject.model.pack(&tail)?;
+            let bytes = delta::encode(&file, &export.tail)?;
+            write_file(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+            Some(bytes.len())
+        }
+        None => None,
+    };
     let (bytes, checked, method) = (export.bytes.len(), export.checked, method_name(method));
     if options.json {
         print(serde_json::json!({
             "output": output, "bytes": bytes, "method": method, "layers": tail.layers, "samples_checked": checked,
-            "delta_bytes": export.delta.len(),
+            "delta": delta, "delta_bytes": delta_bytes,
         }))
     } else {
         let path = output.display();

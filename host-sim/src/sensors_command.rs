@@ -57,6 +57,7 @@ pub fn run(arguments: SensorsArguments) -> Result<()> {
     match arguments.sensor {
         Sensor::Motion { wearer, options } => motion(wearer.into(), &options),
         Sensor::Keywords { model, wavs, speaker, classes, options } => {
+            ensure!(options.loss.is_none(), "words are classes: leave out --loss");
             let model = Model::open(&model)?;
             let clips = keywords::clips(&wavs, &classes, speaker.as_deref())?;
             let subject = keywords::subject(model, &clips, &classes, options.label_noise, options.seed)?;
@@ -82,6 +83,8 @@ pub fn run(arguments: SensorsArguments) -> Result<()> {
 
 fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
     ensure!(options.report.is_none(), "--report is for `flatmin tune`; leave it out");
+    ensure!(options.loss.is_none(), "exercises are classes: leave out --loss");
+    options.without_compact()?;
     let worn = Wearer::new(wearer, options.windows_per_class.into(), options.label_noise, options.seed)?;
     let tail = worn.model.tail_plan(options.layers.map(usize::from), &options.train)?;
     let methods = options.methods();

@@ -102,13 +102,14 @@ pub struct TuneOptions {
     #[arg(long, default_value_t = Recipe::DEFAULT.epochs, value_parser = value_parser!(u16).range(1..))]
     pub epochs: u16,
     /// Share of each class's samples to hold out, 0 to 0.5: the tuned tail is taken only if it is better on them than
-    /// the factory's (tune alone)
+    /// the factory's
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_held_out)]
     pub held_out: f32,
-    /// End with the best weights seen after an epoch (tune alone)
+    /// End with the best weights seen after an epoch
     #[arg(long)]
     pub keep_best: bool,
-    /// Train in few bytes and in integers: fully connected layers alone
+    /// Train in few bytes and in integers: fully connected layers and softmax alone, without Adam, SAM-ON, shared
+    /// ascents and --keep-best (tune and emulate)
     #[arg(long)]
     pub compact: bool,
     /// Share of adaptation labels to flip, 0 to 1
@@ -190,6 +191,11 @@ impl TuneOptions {
         }
     }
 
+    /// The one method to run, if one was named.
+    pub fn one_method(&self) -> Option<Method> {
+        self.method.map(MethodArgument::method)
+    }
+
     /// The tuner to train with.
     pub fn tuner(&self) -> Tail {
         if self.compact { Tail::Compact } else { Tail::Full }
@@ -205,11 +211,32 @@ impl TuneOptions {
         Ok(())
     }
 
+    /// Refuses what only `tune`, `emulate` and the bundled wearers do.
+    pub fn without_compact(&self) -> Result<()> {
+        if self.compact {
+            bail!("--compact is for `flatmin tune` and `emulate`; leave it out");
+        }
+        Ok(())
+    }
+
+    /// Refuses what the search of `tune --auto` chooses itself.
+    pub fn without_recipe(&self) -> Result<()> {
+        let usual = Recipe { ..Recipe::DEFAULT };
+        let asked = Recipe { method: usual.method, seed: usual.seed, ..self.recipe(usual.method) };
+        if asked != usual {
+            bail!(
+                "--auto chooses the recipe: leave out its options but --method, --layers, --train and --seed"
+            );
+        }
+        self.without_compact()
+    }
+
     /// Refuses what `plan` finds out itself.
     pub fn without_choice(&self) -> Result<()> {
         if !self.train.is_empty() {
             bail!("--train is what `flatmin plan` searches; leave it out");
         }
+        self.without_compact()?;
         self.without_acceptance()
     }
 

@@ -117,9 +117,10 @@ pub(crate) fn tuner_arena(file: &PackFile, recipe: &Recipe) -> Vec<u128> {
     vec![0; file.pack().sizes().train_bytes(recipe).div_ceil(16)]
 }
 
-fn largest(output: &[i8]) -> usize {
-    // The first among equals, as on the device.
-    (0..output.len()).rev().max_by_key(|&class| output[class]).unwrap_or(0)
+/// The label that an int8 output stands for; of classes the first among equals, as on the device.
+pub(crate) fn answer<'p>(tuner: &mut impl Tunes<'p>, output: &[i8], version: Version) -> usize {
+    let largest = || (0..output.len()).rev().max_by_key(|&class| output[class]).unwrap_or(0);
+    tuner.full().map_or_else(largest, |full| full.answer(output, version))
 }
 
 /// The recipe with a replay for all of the subject's samples.
@@ -319,8 +320,7 @@ fn confusion<'p>(
     let mut counts = vec![vec![0; classes]; classes];
     for (latent, label) in latents {
         let output = tuner.classify_latent(latent, version)?.to_vec();
-        let answer = tuner.full().map_or_else(|| largest(&output), |full| full.answer(&output, version));
-        counts[*label][answer] += 1;
+        counts[*label][answer(tuner, &output, version)] += 1;
     }
     Ok(counts)
 }

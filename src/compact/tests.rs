@@ -184,7 +184,7 @@ impl Tail {
 
     /// The int8 weights, with which the integer passes compute, in f64.
     fn wide(&self) -> Vec<Layer64> {
-        let layer = |layer: &super::chain::Layer| {
+        let layer = |layer: &Layer| {
             let scales = layer.of(&self.scales);
             let row = |(row, &scale): (&[i8], &f32)| {
                 row.iter().map(|&q| f64::from(scale.abs()) * f64::from(q)).collect()

@@ -37,17 +37,17 @@ pub struct HostTrainReport {
 const CASES: [(&str, &[usize], usize); 2] =
     [("dense_64_32_10_b16", &[64, 32, 10], 16), ("dense_1280_100_b8", &[1280, 100], 8)];
 
-/// Name, which of PyTorch's it stands beside, and recipe.
-fn methods(batch: usize) -> Result<[(&'static str, &'static str, Recipe); 4]> {
+/// Name, which of PyTorch's it stands beside, if any, and recipe.
+fn methods(batch: usize) -> Result<[(&'static str, Option<&'static str>, Recipe); 4]> {
     let plain =
         Recipe { momentum: 0.9, weight_decay: 0.0, label_smoothing: 0.0, rho: 0.05, ..Recipe::DEFAULT };
     let sam = Recipe { method: Method::Sam, ..plain };
     let together = Recipe { sharpness_batch: u16::try_from(batch)?, ..sam };
     Ok([
-        ("sgd", "sgd", Recipe { method: Method::Sgd, ..plain }),
-        ("sam", "sam", together),
-        ("sam_m1", "sam", sam),
-        ("asam_m1", "sam", Recipe { method: Method::Asam, ..plain }),
+        ("sgd", Some("sgd"), Recipe { method: Method::Sgd, ..plain }),
+        ("sam", Some("sam"), together),
+        ("sam_m1", Some("sam"), sam),
+        ("asam_m1", None, Recipe { method: Method::Asam, ..plain }),
     ])
 }
 
@@ -59,13 +59,14 @@ pub fn measure() -> Result<HostTrainReport> {
     let mut own = Vec::new();
     for (case, layers, batch) in CASES {
         for (name, beside, recipe) in methods(batch)? {
-            own.push((format!("{case}_{name}"), format!("{case}_{beside}"), time(layers, batch, &recipe)?));
+            let beside = beside.map(|beside| format!("{case}_{beside}"));
+            own.push((format!("{case}_{name}"), beside, time(layers, batch, &recipe)?));
         }
     }
     let (torch, pytorch_missing): (Option<BTreeMap<String, f64>>, _) =
         reason(python("torch", include_str!("torch.py"), None));
     let steps = own.into_iter().map(|(name, beside, nanoseconds)| {
-        let pytorch_nanoseconds = torch.as_ref().and_then(|times| times.get(&beside)).copied();
+        let pytorch_nanoseconds = torch.as_ref().and_then(|times| times.get(&beside?)).copied();
         let times_as_fast = pytorch_nanoseconds.map(|theirs| theirs / nanoseconds);
         StepTime { name, nanoseconds, pytorch_nanoseconds, times_as_fast }
     });

@@ -5,7 +5,8 @@ use crate::log_sink;
 use crate::tune_options::TuneOptions;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use flatmin::Recipe;
+use flatmin::Method;
+use flatmin::tail::Loss;
 use host_sim::device::Device;
 use host_sim::emulate::{Firmware, Options};
 use host_sim::packer::PackFile;
@@ -94,12 +95,12 @@ pub(super) enum Action {
         /// How often (default: until interrupted)
         #[arg(long)]
         count: Option<u64>,
-        /// Call it drift where the running loss of the samples observed is above this
-        #[arg(long, default_value_t = f32::INFINITY)]
-        drift_loss: f32,
+        /// Call it drift where the running loss of the samples observed from now on is above this
+        #[arg(long)]
+        drift_loss: Option<f32>,
         /// Or where the running rise of their loss at a worst step of length 0.05 is
-        #[arg(long, default_value_t = f32::INFINITY)]
-        drift_rise: f32,
+        #[arg(long)]
+        drift_rise: Option<f32>,
         #[command(flatten)]
         source: Source,
     },
@@ -111,7 +112,8 @@ pub(super) enum Action {
         #[command(flatten)]
         source: Source,
     },
-    /// Go on with a run from a file, to its end; a device without samples is sent those to tune on
+    /// Go on with a run from a file, to its end; a device without samples is sent those to tune on. Of a run that holds
+    /// samples out give --held-out again: its tail is then taken only if it is the better one
     Resume {
         /// What pause wrote
         input: PathBuf,
@@ -172,7 +174,12 @@ impl Source {
     }
 
     pub(super) fn subject(&self) -> Result<Subject> {
-        self.adaptation.subject(self.model.as_deref(), &self.options)
+        self.options.without_compact()?;
+        let subject = self.adaptation.subject(self.model.as_deref(), &self.options)?;
+        if subject.model.network.loss() == Loss::SquaredError {
+            bail!("{}: flatmin device sends labels, and a squared error wants targets", subject.model.name);
+        }
+        Ok(subject)
     }
 }
 
@@ -184,8 +191,8 @@ impl Connection {
             Place { qemu: Some(board), .. } => {
                 let subject = source.subject()?;
                 let options = &source.options;
-                let method = options.methods().pop().unwrap_or(Recipe::DEFAULT.method);
-                let recipe = sized(&subject, options.recipe(method))?;
+                // Of a chain, the arena's size is the same for all methods, else ASAM takes most.
+                let recipe = sized(&subject, options.recipe(Method::Asam))?;
                 let sink = log_sink(self.log.as_deref(), bar)?;
                 let tail = options.tail(&subject)?;
                 let firmware = Firmware::build(board, &subject.model, &tail, &recipe, sink.clone())?;

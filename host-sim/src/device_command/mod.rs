@@ -29,7 +29,7 @@ struct Wishes {
 /// Carries out one command.
 pub fn run(arguments: &DeviceArguments) -> Result<()> {
     let source = arguments.action.source();
-    if !matches!(arguments.action, Action::Tune { .. }) {
+    if !matches!(arguments.action, Action::Tune { .. } | Action::Resume { .. }) {
         source.options.without_acceptance()?;
     }
     let json = source.options.json;
@@ -46,8 +46,14 @@ pub fn run(arguments: &DeviceArguments) -> Result<()> {
         Action::RollBack(_) => change(&mut device, &Request::RollBack, json),
         Action::FactoryReset(_) => change(&mut device, &Request::FactoryReset, json),
         Action::Monitor { interval, count, drift_loss, drift_rise, .. } => {
-            let watch = Watch { samples: 32, rho: SHARPNESS_RHO, loss: *drift_loss, rise: *drift_rise };
-            monitor(&mut device, watch, *interval, *count, json)
+            let [loss, rise] = [drift_loss, drift_rise].map(|limit| limit.unwrap_or(f32::INFINITY));
+            // Other limits begin the means anew.
+            let anew = drift_loss.is_some() || drift_rise.is_some();
+            if anew || drift_of(&mut device)?.is_some_and(|drift| drift.is_none()) {
+                let watch = Watch { samples: 32, rho: SHARPNESS_RHO, loss, rise };
+                device.ask(&Request::Watch(Some(watch)))?;
+            }
+            monitor(&mut device, *interval, *count, json)
         }
         Action::Backup { output, delta, source } => {
             let show = |done, all| show_bytes(&bar, done, all);
@@ -107,12 +113,23 @@ fn resume(device: &mut Device, source: &Source, input: &Path, bar: &ProgressBar)
     bar.finish_and_clear();
     resumed.with_context(context)?;
     let steps = device::finish(device)?;
-    device.ask(&Request::Requantize)?;
+    let accepted = match source.options.held_out > 0.0 {
+        true => match device.ask(&Request::Accept)? {
+            Answer::Accepted { acceptance, .. } => Some(acceptance.accepted),
+            other => bail!("the device answers {other:?} instead of whether it takes the tail"),
+        },
+        false => device.ask(&Request::Requantize).map(|_| None)?,
+    };
     let crc32 = device.identify()?.weights_crc32;
     if source.options.json {
-        return print(serde_json::json!({ "steps": steps, "weights_crc32": crc32 }));
+        return print(serde_json::json!({ "steps": steps, "weights_crc32": crc32, "accepted": accepted }));
     }
-    print(format_args!("{steps} steps to the run's end; in force: weights {crc32:#010x}"))
+    let verdict = match accepted {
+        None => "",
+        Some(true) => ", better on what was held out",
+        Some(false) => ", not better on what was held out: the tail before it",
+    };
+    print(format_args!("{steps} steps to the run's end{verdict}; in force: weights {crc32:#010x}"))
 }
 
 fn show_bytes(bar: &ProgressBar, done: usize, all: usize) {
@@ -255,12 +272,9 @@ fn is_refusal(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(LinkError::Refused(_)))
 }
 
-fn monitor(device: &mut Device, watch: Watch, interval: f64, count: Option<u64>, json: bool) -> Result<()> {
+fn monitor(device: &mut Device, interval: f64, count: Option<u64>, json: bool) -> Result<()> {
     let interval = Duration::try_from_secs_f64(interval).context("--interval must be 0 or more")?;
     let (mut lines, mut observed, mut number) = (Vec::new(), Vec::new(), 0);
-    if drift_of(device)?.is_some_and(|drift| drift.is_none()) {
-        device.ask(&Request::Watch(Some(watch)))?;
-    }
     while count.is_none_or(|count| number < count) {
         if number > 0 {
             std::thread::sleep(interval);

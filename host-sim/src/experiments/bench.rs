@@ -8,7 +8,7 @@ use super::task::Task;
 use super::trial::{Draw, LatentUnit, Outcome, Setting, Targets, Trial};
 use super::{dense, scale};
 use crate::packer::PackFile;
-use crate::tuning::{Labelled, SHARPNESS_RHO, Subject, tuner_arena};
+use crate::tuning::{Labelled, SHARPNESS_RHO, Subject, answer, tuner_arena};
 use anyhow::{Context, Result, bail};
 use flatmin::tail::TailShape;
 use flatmin::{Method, Optimizer, Recipe, Tuner, Version};
@@ -203,13 +203,12 @@ fn latents(file: &PackFile, inputs: &[Labelled]) -> Result<Vec<Labelled>> {
     inputs.iter().map(|(input, label)| Ok((tuner.latent(input)?.to_vec(), *label))).collect()
 }
 
-/// Share of the int8 network's right answers; the first among equal outputs answers.
+/// Share of the int8 network's right answers.
 pub fn accuracy(tuner: &mut Tuner, latents: &[Labelled], version: Version) -> Result<f64> {
     let mut right = 0;
     for (latent, label) in latents {
-        let output = tuner.classify_latent(latent, version)?;
-        let answer = (0..output.len()).rev().max_by_key(|&class| output[class]);
-        right += usize::from(answer == Some(*label));
+        let output = tuner.classify_latent(latent, version)?.to_vec();
+        right += usize::from(answer(tuner, &output, version) == *label);
     }
     Ok(right as f64 / latents.len().max(1) as f64)
 }

@@ -14,6 +14,7 @@ use crate::tuning::{Labelled, Subject};
 use anyhow::{Context, Result, bail};
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use flatmin::Recipe;
+use flatmin::tail::Loss;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::fmt;
@@ -112,6 +113,9 @@ pub fn search(
     bar: &ProgressBar,
 ) -> Result<Findings> {
     let network = &subject.model.network;
+    if network.loss() == Loss::SquaredError {
+        bail!("{}: plans are compared by their accuracy, and a squared error has none", subject.model.name);
+    }
     let depth = depth.min(network.trainable_layers());
     crate::packer::check_layers(network, depth.max(1)).with_context(|| subject.model.name.clone())?;
     let (tuning, held_out) = split(&subject.adaptation, subject.classes.len())?;

@@ -2,7 +2,7 @@
 
 use super::{Budget, Measured};
 use crate::packer::{PackFile, TailPlan};
-use crate::tuning::{Labelled, Subject, tuner_arena};
+use crate::tuning::{Labelled, Subject, answer, tuner_arena};
 use anyhow::{Context, Result};
 use flatmin::tail::{PackedTail, Tail};
 use flatmin::{Recipe, Tuner, Version, step};
@@ -154,9 +154,8 @@ impl Trials<'_> {
     fn right(&self, tuner: &mut Tuner, version: Version) -> Result<f64> {
         let mut right = 0.0;
         for (input, label) in &self.subject.test {
-            let output = tuner.classify(input, version)?;
-            let largest = (0..output.len()).rev().max_by_key(|&class| output[class]);
-            right += f64::from(u8::from(largest == Some(*label)));
+            let output = tuner.classify(input, version)?.to_vec();
+            right += f64::from(u8::from(answer(tuner, &output, version) == *label));
         }
         Ok(right / self.subject.test.len().max(1) as f64)
     }
