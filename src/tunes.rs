@@ -37,12 +37,21 @@ pub trait Tunes<'p> {
     fn start(&mut self, recipe: Recipe) -> Result<(), TunerError>;
     fn step(&mut self) -> Result<StepReport, TunerError>;
     fn poll(&mut self) -> Result<Progress, TunerError>;
-    fn requantize(&mut self) -> Result<(), TunerError>;
-    fn accept(&mut self) -> Result<Acceptance, TunerError>;
+    fn requantize_between(&mut self, between: impl FnMut()) -> Result<(), TunerError>;
+    fn requantize(&mut self) -> Result<(), TunerError> {
+        self.requantize_between(|| ())
+    }
+    fn accept_between(&mut self, between: impl FnMut()) -> Result<Acceptance, TunerError>;
+    fn accept(&mut self) -> Result<Acceptance, TunerError> {
+        self.accept_between(|| ())
+    }
     fn classify(&mut self, input: &[i8], version: Version) -> Result<&[i8], TunerError>;
     fn classify_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError>;
     fn score_latent(&mut self, latent: &[i8], label: usize) -> Result<Score, TunerError>;
-    fn evaluate(&mut self, rho: f32) -> Result<Evaluation, TunerError>;
+    fn evaluate_between(&mut self, rho: f32, between: impl FnMut()) -> Result<Evaluation, TunerError>;
+    fn evaluate(&mut self, rho: f32) -> Result<Evaluation, TunerError> {
+        self.evaluate_between(rho, || ())
+    }
     fn trace(&mut self, input: &[i8], see: impl FnMut(usize, u32)) -> Result<(), TunerError>;
 }
 
@@ -98,11 +107,11 @@ macro_rules! tunes {
             fn poll(&mut self) -> Result<Progress, TunerError> {
                 self.poll()
             }
-            fn requantize(&mut self) -> Result<(), TunerError> {
-                self.requantize()
+            fn requantize_between(&mut self, between: impl FnMut()) -> Result<(), TunerError> {
+                self.requantize_between(between)
             }
-            fn accept(&mut self) -> Result<Acceptance, TunerError> {
-                self.accept()
+            fn accept_between(&mut self, between: impl FnMut()) -> Result<Acceptance, TunerError> {
+                self.accept_between(between)
             }
             fn classify(&mut self, input: &[i8], version: Version) -> Result<&[i8], TunerError> {
                 self.classify(input, version)
@@ -113,8 +122,12 @@ macro_rules! tunes {
             fn score_latent(&mut self, latent: &[i8], label: usize) -> Result<Score, TunerError> {
                 self.score_latent(latent, label)
             }
-            fn evaluate(&mut self, rho: f32) -> Result<Evaluation, TunerError> {
-                self.evaluate(rho)
+            fn evaluate_between(
+                &mut self,
+                rho: f32,
+                between: impl FnMut(),
+            ) -> Result<Evaluation, TunerError> {
+                self.evaluate_between(rho, between)
             }
             fn trace(&mut self, input: &[i8], see: impl FnMut(usize, u32)) -> Result<(), TunerError> {
                 self.trace(input, see)

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand, value_parser};
 use flatmin::Recipe;
 use host_sim::experiments::Experiment;
 use host_sim::experiments::ledger::Shard;
+use host_sim::new_board::Memory;
 use host_sim::packer::Trains;
 use host_sim::wearers::WEARERS;
 use std::path::PathBuf;
@@ -90,6 +91,36 @@ pub enum Command {
         flatmin device --qemu riscv32-virt --flash pflash.bin tune --commit --wearer 3\n  \
         flatmin device --tcp localhost:4000 backup -o tail.bin")]
     Device(DeviceArguments),
+    /// Begin a further board: a crate that builds and runs, with TO DO where the chip's drivers go
+    #[command(
+        after_help = "Example: flatmin new-board nucleo-f429zi --chip STM32F429ZITx --flash 0x08000000:2M \
+        --ram 0x20000000:192K"
+    )]
+    NewBoard {
+        /// The crate's name and the board's: small letters, digits, hyphens
+        name: String,
+        /// The chip, as probe-rs calls it
+        #[arg(long)]
+        chip: String,
+        /// The chip's flash, as far as the firmware may have it: address and size
+        #[arg(long, value_name = "ADDRESS:SIZE")]
+        flash: Memory,
+        /// The chip's RAM, in one piece
+        #[arg(long, value_name = "ADDRESS:SIZE")]
+        ram: Memory,
+        /// rustc's target (default: that of the chip, if it is known)
+        #[arg(long)]
+        target: Option<String>,
+        /// The model, as `flatmin pack` wrote it (default: the bundled one, two layers of which take 131 KiB)
+        #[arg(long)]
+        pack: Option<PathBuf>,
+        /// Make it in this folder (default: this checkout's boards)
+        #[arg(long)]
+        folder: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Run the sensors' applications on recordings, as the device does on what it measures
     #[command(after_help = "Examples:\n  flatmin sensors motion --wearer 3\n  \
         flatmin sensors keywords kws_ref_model.tflite --wavs clips --speaker 893705bb")]

@@ -5,7 +5,7 @@
 //! ([`Flash::write_once`]), a page wears out ([`Flash::endurance`]), bits flip ([`Flash::flip`]), and the power goes
 //! in the middle of operation N ([`Flash::cut_at`]), leaving a word half written or a page half erased
 //! ([`Partial`]), which then may not be readable at all, as on chips whose flash has an error-correcting code
-//! ([`Flash::torn_words_unreadable`]).
+//! ([`Flash::torn_words_unreadable`]). It is a driver of both kinds, for `embedded-storage` and `embedded-storage-async`.
 //!
 //! ```
 //! use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
@@ -24,6 +24,8 @@
 //! assert_eq!(bytes, [0, 0, 0, 0, 255, 255, 255, 255]);
 //! # Ok::<(), FlashError>(())
 //! ```
+
+mod awaited;
 
 use embedded_storage::nor_flash::{
     ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,

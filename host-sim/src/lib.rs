@@ -16,6 +16,7 @@ pub mod inspect;
 pub mod link;
 pub mod mapped;
 pub mod model;
+pub mod new_board;
 pub mod objective;
 pub mod onnx;
 pub mod output;

@@ -15,6 +15,7 @@ use host_sim::emulate::{Firmware, LogSink};
 use host_sim::experiments;
 use host_sim::inference::{self, Values};
 use host_sim::model::Model;
+use host_sim::new_board::NewBoard;
 use host_sim::output::write_file;
 use host_sim::packer::{TailPlan, Trains};
 use host_sim::planning::{self, Budget};
@@ -101,6 +102,21 @@ fn run(cli: Cli) -> Result<()> {
             )
         }
         Some(Command::Device(arguments)) => device_command::run(&arguments),
+        Some(Command::NewBoard { name, chip, flash, ram, target, pack, folder, json }) => {
+            let board = NewBoard::new(&name, &chip, target.as_deref(), [flash, ram], pack.as_deref())?;
+            let written = board.write(folder.as_deref())?;
+            let (target, capacity) = (board.target(), board.capacity());
+            if json {
+                let object =
+                    serde_json::json!({ "folder": written, "target": target, "replay_capacity": capacity });
+                return print(object);
+            }
+            print(format_args!(
+                "{}: {target}, room for {capacity} samples; what is left says TO DO\n\
+                 there, `cargo run --release` builds and flashes it",
+                written.display()
+            ))
+        }
         Some(Command::Sensors(arguments)) => sensors_command::run(arguments),
         Some(Command::Inspect { model, replay_capacity, sharpness_batch, json }) => {
             let recipe = Recipe { replay_capacity, sharpness_batch, ..Recipe::DEFAULT };

@@ -6,6 +6,8 @@ use flatmin::{Method, Pack, Recipe, Tuner, TunerError, Version};
 use host_sim::flash::{Flash, Partial};
 use host_sim::model::Model;
 use host_sim::wearers::{Recordings, model_bytes};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 type Nor = Flash<4, 4096>;
 type Labelled = (Vec<i8>, usize);
@@ -117,6 +119,58 @@ fn after_a_reboot_the_bits_are_the_same_and_tuning_goes_on_with_the_same_bits() 
     after.restore(&store, &mut flash).unwrap();
     assert_eq!(before.weights_crc32(), after.weights_crc32());
     assert!(flash.bytes().iter().all(|&byte| byte == 0xFF), "nothing of the wearer is left");
+}
+
+/// Polls that often at most; `None` if that was not enough.
+fn poll<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    (0..polls).find_map(|_| match future.as_mut().poll(&mut context) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    })
+}
+
+/// A driver that is awaited: the same record, and after it the same bits. A restore that is given up leaves the factory
+/// tail, wherever it was.
+#[test]
+fn an_awaited_driver_keeps_and_restores_the_same_tail() {
+    let packed = packed(1);
+    let pack = Pack::new(bytemuck::cast_slice(&packed)).unwrap();
+    let data = samples(&pack, 8);
+    let (store, mut blocking) = flash_of(&pack, Contents::Int8AndF32);
+    assert_eq!(pack.sizes().slot_bytes_async::<Nor>(Contents::Int8AndF32), store.slot_bytes());
+    let mut awaited = blocking.clone();
+    let (mut first_arena, mut second_arena) = (arena(&pack), arena(&pack));
+    let mut before = tuner(&pack, &mut first_arena);
+    let mut after = tuner(&pack, &mut second_arena);
+    let factory = after.weights().to_vec();
+    observe(&mut before, &data);
+    run(&mut before, 1);
+    let record = before.commit(&store, &mut blocking).unwrap();
+    assert_eq!(poll(before.commit_async(&store, &mut awaited), usize::MAX), Some(Ok(record)));
+    assert_eq!(awaited.bytes(), blocking.bytes());
+    let found = poll(after.restore_async(&store, &mut awaited), usize::MAX).unwrap().unwrap();
+    assert_eq!(found.in_force(), Some(record));
+    assert_eq!(after.weights(), before.weights());
+    assert_eq!(answers(&mut after, &data), answers(&mut before, &data));
+    let mut given_up = 0;
+    for polls in 0.. {
+        after.factory_reset();
+        if poll(after.restore_async(&store, &mut awaited), polls).is_some() {
+            break;
+        }
+        assert_eq!(after.weights(), factory, "{polls}");
+        assert_eq!(after.classify(&data[0].0, Version::Tuned).err(), Some(TunerError::NotTuned));
+        given_up += 1;
+    }
+    // Every chunk of 128 bytes is read twice: at recovery, and into the tuner.
+    assert!(given_up > 2 * record.length as usize / 128, "{given_up}");
+    let back = poll(after.roll_back_async(&store, &mut awaited), usize::MAX).unwrap().unwrap();
+    assert_eq!((back.in_force(), after.weights()), (None, &*factory));
+    poll(before.factory_reset_stored_async(&store, &mut awaited), usize::MAX).unwrap().unwrap();
+    assert_eq!(before.weights(), factory);
+    assert!(awaited.bytes().iter().all(|&byte| byte == 0xFF));
 }
 
 /// Where a slot has no room for the f32 weights, the int8 tail is kept, and tuning goes on from what it stands for:

@@ -18,12 +18,21 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn requantize(&mut self) -> Result<(), TunerError> {
+        self.requantize_between(|| ())
+    }
+
+    /// [`Self::requantize`], with a call of `between` before every sample: there a watchdog is fed.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn requantize_between(&mut self, mut between: impl FnMut()) -> Result<(), TunerError> {
         if self.replay.is_empty() {
             return Err(TunerError::NoSamples);
         }
         let mut ranges = [Range::EMPTY; MAX_LAYERS];
         let Self { chain, weights, replay, pack, scratch, .. } = self;
         for slot in 0..replay.len() {
+            between();
             let Some(mut workspace) = Workspace::new(chain, scratch) else { break };
             let Some((latent, _)) = replay.get(slot) else { continue };
             load(pack, latent, workspace.features);
@@ -114,6 +123,18 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn evaluate(&mut self, rho: f32) -> Result<Evaluation, TunerError> {
+        self.evaluate_between(rho, || ())
+    }
+
+    /// [`Self::evaluate`], with a call of `between` before every sample: there a watchdog is fed.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn evaluate_between(
+        &mut self,
+        rho: f32,
+        mut between: impl FnMut(),
+    ) -> Result<Evaluation, TunerError> {
         let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
         let Self { chain, weights, replay, pack, scratch, .. } = self;
         if replay.is_empty() {
@@ -121,6 +142,7 @@ impl CompactTuner<'_> {
         }
         let mut sums = Evaluation { loss: 0.0, accuracy: 0.0, sharpness: 0.0 };
         for slot in 0..replay.len() {
+            between();
             let Some((latent, label)) = replay.get(slot) else { continue };
             let label = usize::from(label);
             let Some(mut workspace) = Workspace::new(chain, scratch) else { break };
@@ -150,12 +172,21 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`], [`TunerError::NotTuned`].
     pub fn judge(&mut self, version: Version) -> Result<Judgement, TunerError> {
+        self.judge_between(version, &mut || ())
+    }
+
+    fn judge_between(
+        &mut self,
+        version: Version,
+        between: &mut impl FnMut(),
+    ) -> Result<Judgement, TunerError> {
         self.check_tuned(version)?;
         let output = Outputs::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned));
         let all = self.held_out == 0;
         let count = if all { self.replay.len() } else { self.held_out };
         let mut sum = Judgement::NONE;
         for index in 0..count {
+            between();
             let held_out = || self.order.get(self.trained + index).map(|&slot| usize::from(slot));
             let slot = if all { Some(index) } else { held_out() };
             let Some((latent, label)) = slot.and_then(|slot| self.replay.get(slot)) else { continue };
@@ -174,14 +205,25 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn accept(&mut self) -> Result<Acceptance, TunerError> {
-        let factory = self.judge(Version::Factory)?;
-        let running = if self.tuned.is_empty() { factory } else { self.judge(Version::Tuned)? };
+        self.accept_between(|| ())
+    }
+
+    /// [`Self::accept`], with a call of `between` before every sample of each pass: there a watchdog is fed.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn accept_between(&mut self, mut between: impl FnMut()) -> Result<Acceptance, TunerError> {
+        let factory = self.judge_between(Version::Factory, &mut between)?;
+        let running = match self.tuned.is_empty() {
+            true => factory,
+            false => self.judge_between(Version::Tuned, &mut between)?,
+        };
         self.run = None;
         // Between runs nothing lives in the velocity, which is planned to be large enough.
         let place = bytemuck::try_cast_slice_mut(self.velocity.weights).unwrap_or(&mut []);
         let outputs = self.tuned.back_up(place);
-        self.requantize()?;
-        let candidate = self.judge(Version::Tuned)?;
+        self.requantize_between(&mut between)?;
+        let candidate = self.judge_between(Version::Tuned, &mut between)?;
         let accepted = candidate.is_better_than(&running) && !factory.is_better_than(&candidate);
         if !accepted {
             let place = bytemuck::try_cast_slice(self.velocity.weights).unwrap_or(&[]);

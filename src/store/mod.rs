@@ -26,6 +26,9 @@
 //! fixed for a whole build. Neither keeps the tail before the last, to roll back to, nor can it promise what a
 //! single CRC over a record does: that three flipped bits, anywhere, are found.
 
+mod access;
+#[cfg(feature = "async")]
+mod awaited;
 pub mod record;
 mod recovery;
 mod stream;
@@ -33,9 +36,12 @@ mod stream;
 pub use record::Contents;
 pub use recovery::{Record, Recovery, SlotState};
 
+#[cfg(feature = "async")]
+pub(crate) use access::Awaited;
+pub(crate) use access::{Access, Blocking, now};
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 use record::{COMMIT, CRC, Header, TRAILER_BYTES, body_bytes, header, record_bytes};
-use stream::{Writer, failed};
+use stream::Writer;
 
 /// Most slots that a store may have.
 pub const MAX_SLOTS: usize = 16;
@@ -173,24 +179,28 @@ impl Store {
 
     /// Whether a record with a payload of `length` bytes fits into a slot.
     pub const fn fits<F: NorFlash>(&self, length: usize) -> bool {
-        record_bytes::<F>(length as u64) <= self.slot_bytes as u64
+        self.fits_in::<Blocking<F>>(length)
     }
 
-    fn check<F: NorFlash>(&self, flash: &F) -> Result<(), StoreError> {
+    pub(crate) const fn fits_in<A: Access>(&self, length: usize) -> bool {
+        record_bytes(length as u64, A::UNIT) <= self.slot_bytes as u64
+    }
+
+    fn check<A: Access>(&self, flash: &A) -> Result<(), StoreError> {
         if !(2..=MAX_SLOTS).contains(&self.slots) {
             return Err(StoreError::Slots { found: self.slots });
         }
         for (what, found) in [("a start", self.start), ("a slot", self.slot_bytes)] {
-            let whole = u32::try_from(F::ERASE_SIZE).is_ok_and(|page| page > 0 && found.is_multiple_of(page));
+            let whole = u32::try_from(A::PAGE).is_ok_and(|page| page > 0 && found.is_multiple_of(page));
             if !whole {
-                return Err(StoreError::Alignment { what, found, page_bytes: F::ERASE_SIZE });
+                return Err(StoreError::Alignment { what, found, page_bytes: A::PAGE });
             }
         }
         let (end, capacity) = (self.end(), flash.capacity());
         if end > capacity as u64 || end > u64::from(u32::MAX) {
             return Err(StoreError::BeyondFlash { end, capacity });
         }
-        let needed = record_bytes::<F>(0);
+        let needed = record_bytes(0, A::UNIT);
         if needed > u64::from(self.slot_bytes) {
             return Err(StoreError::SlotTooSmall { needed, found: self.slot_bytes });
         }
@@ -203,9 +213,9 @@ impl Store {
         self.start.saturating_add(self.slot_bytes.saturating_mul(slot))
     }
 
-    fn erase<F: NorFlash>(&self, flash: &mut F, slot: usize, bytes: u32) -> Result<(), StoreError> {
+    async fn erase(&self, flash: &mut impl Access, slot: usize, bytes: u32) -> Result<(), StoreError> {
         let start = self.slot_start(slot);
-        flash.erase(start, start.saturating_add(bytes)).map_err(|error| failed(Operation::Erase, error))
+        flash.erase(start, start.saturating_add(bytes)).await
     }
 
     /// Puts a payload, given in parts, in force. Takes a slot without a whole record, else the oldest. Should that
@@ -213,15 +223,25 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
+    #[inline(never)] // what the future takes is the callee's
     pub fn commit<F: NorFlash>(
         &self,
         flash: &mut F,
         description: &Description,
         payload: &[&[u8]],
     ) -> Result<Record, StoreError> {
-        let recovery = self.recover(flash, description.pack_crc32)?;
+        now(self.committed(&mut Blocking(flash), description, payload))
+    }
+
+    pub(crate) async fn committed<A: Access>(
+        &self,
+        flash: &mut A,
+        description: &Description,
+        payload: &[&[u8]],
+    ) -> Result<Record, StoreError> {
+        let recovery = self.recovered(flash, description.pack_crc32).await?;
         let length = payload.iter().fold(0u64, |sum, part| sum.saturating_add(part.len() as u64));
-        let needed = record_bytes::<F>(length);
+        let needed = record_bytes(length, A::UNIT);
         let too_small = StoreError::SlotTooSmall { needed, found: self.slot_bytes };
         let length = u32::try_from(length).map_err(|_| too_small)?;
         if needed > u64::from(self.slot_bytes) {
@@ -233,7 +253,8 @@ impl Store {
         while let Some(slot) = recovery.target(&tried) {
             let (contents, weights_crc32) = (description.contents, description.weights_crc32);
             let record = Record { slot, sequence, contents, length, weights_crc32 };
-            outcome = self.write(flash, &record, description.pack_crc32, payload).map(|()| record);
+            let written = self.write(flash, &record, description.pack_crc32, payload).await;
+            outcome = written.map(|()| record);
             if outcome.is_ok() {
                 break;
             }
@@ -246,19 +267,19 @@ impl Store {
         outcome
     }
 
-    fn write<F: NorFlash>(
+    async fn write<A: Access>(
         &self,
-        flash: &mut F,
+        flash: &mut A,
         record: &Record,
         pack_crc32: u32,
         payload: &[&[u8]],
     ) -> Result<(), StoreError> {
         let start = self.slot_start(record.slot);
         // Both fit into the slot: the caller has checked.
-        let body = u32::try_from(body_bytes::<F>(record.length.into())).unwrap_or(0);
-        let whole = u32::try_from(record_bytes::<F>(record.length.into())).unwrap_or(0);
-        let page = u32::try_from(F::ERASE_SIZE).unwrap_or(1).max(1);
-        self.erase(flash, record.slot, whole.next_multiple_of(page))?;
+        let body = u32::try_from(body_bytes(record.length.into(), A::UNIT)).unwrap_or(0);
+        let whole = u32::try_from(record_bytes(record.length.into(), A::UNIT)).unwrap_or(0);
+        let page = u32::try_from(A::PAGE).unwrap_or(1).max(1);
+        self.erase(flash, record.slot, whole.next_multiple_of(page)).await?;
         let header = Header {
             contents: record.contents,
             sequence: record.sequence,
@@ -267,13 +288,13 @@ impl Store {
             weights_crc32: record.weights_crc32,
         };
         let mut writer = Writer::new(flash, start);
-        writer.push(&header.write())?;
+        writer.push(&header.write()).await?;
         for part in payload {
-            writer.push(part)?;
+            writer.push(part).await?;
         }
-        let crc = writer.finish()?;
+        let crc = writer.finish().await?;
         let mut digest = CRC.digest();
-        stream::scan(flash, start, body, |bytes| digest.update(bytes))?;
+        stream::scan(flash, start, body, |bytes| digest.update(bytes)).await?;
         if digest.finalize() != crc {
             return Err(StoreError::WornOut { slot: record.slot });
         }
@@ -282,9 +303,9 @@ impl Store {
         first.copy_from_slice(&crc.to_le_bytes());
         second.copy_from_slice(&COMMIT.to_le_bytes());
         let mut writer = Writer::new(flash, start.saturating_add(body));
-        writer.push(&trailer)?;
-        writer.finish()?;
-        match self.inspect(flash, record.slot, pack_crc32) {
+        writer.push(&trailer).await?;
+        writer.finish().await?;
+        match self.inspect(flash, record.slot, pack_crc32).await {
             SlotState::Whole(found) if found == *record => Ok(()),
             _ => Err(StoreError::WornOut { slot: record.slot }),
         }
@@ -294,9 +315,19 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Damaged`], with anything in the parts; [`StoreError::PayloadLength`].
+    #[inline(never)] // what the future takes is the callee's
     pub fn read<F: NorFlash>(
         &self,
         flash: &mut F,
+        record: &Record,
+        parts: &mut [&mut [u8]],
+    ) -> Result<(), StoreError> {
+        now(self.read_into(&mut Blocking(flash), record, parts))
+    }
+
+    pub(crate) async fn read_into<A: Access>(
+        &self,
+        flash: &mut A,
         record: &Record,
         parts: &mut [&mut [u8]],
     ) -> Result<(), StoreError> {
@@ -305,13 +336,13 @@ impl Store {
         if u32::try_from(found) != Ok(record.length) {
             return Err(StoreError::PayloadLength { expected: record.length, found });
         }
-        let whole = record_bytes::<F>(record.length.into());
+        let whole = record_bytes(record.length.into(), A::UNIT);
         if whole > u64::from(self.slot_bytes) || record.slot >= self.slots {
             return Err(StoreError::Damaged { slot: record.slot });
         }
         let start = self.slot_start(record.slot);
         // Both fit into the slot, so into 32 bits.
-        let body = usize::try_from(body_bytes::<F>(record.length.into())).unwrap_or(0);
+        let body = usize::try_from(body_bytes(record.length.into(), A::UNIT)).unwrap_or(0);
         let mut digest = CRC.digest();
         let mut places = parts.iter_mut().flat_map(|part| part.iter_mut());
         let mut at = 0;
@@ -330,7 +361,8 @@ impl Store {
             }
             let checked = body.saturating_sub(at - bytes.len());
             digest.update(bytes.get(..checked).unwrap_or(bytes));
-        })?;
+        })
+        .await?;
         let crc = u32::from_le_bytes([trailer[0], trailer[1], trailer[2], trailer[3]]);
         let commit = u32::from_le_bytes([trailer[4], trailer[5], trailer[6], trailer[7]]);
         if digest.finalize() == crc && commit == COMMIT {
@@ -345,10 +377,20 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NothingToRollBack`] if the factory tail is in force.
+    #[inline(never)] // what the future takes is the callee's
     pub fn roll_back<F: NorFlash>(&self, flash: &mut F, pack_crc32: u32) -> Result<Recovery, StoreError> {
-        let in_force = self.recover(flash, pack_crc32)?.in_force().ok_or(StoreError::NothingToRollBack)?;
-        self.erase(flash, in_force.slot, self.slot_bytes)?;
-        let recovery = self.recover(flash, pack_crc32)?;
+        now(self.rolled_back(&mut Blocking(flash), pack_crc32))
+    }
+
+    pub(crate) async fn rolled_back(
+        &self,
+        flash: &mut impl Access,
+        pack_crc32: u32,
+    ) -> Result<Recovery, StoreError> {
+        let found = self.recovered(flash, pack_crc32).await?;
+        let in_force = found.in_force().ok_or(StoreError::NothingToRollBack)?;
+        self.erase(flash, in_force.slot, self.slot_bytes).await?;
+        let recovery = self.recovered(flash, pack_crc32).await?;
         if recovery.in_force().is_some_and(|record| record.slot == in_force.slot) {
             return Err(StoreError::WornOut { slot: in_force.slot });
         }
@@ -359,12 +401,17 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
+    #[inline(never)] // what the future takes is the callee's
     pub fn factory_reset<F: NorFlash>(&self, flash: &mut F, pack_crc32: u32) -> Result<(), StoreError> {
-        let in_force = self.recover(flash, pack_crc32)?.in_force().map(|record| record.slot);
+        now(self.reset(&mut Blocking(flash), pack_crc32))
+    }
+
+    pub(crate) async fn reset(&self, flash: &mut impl Access, pack_crc32: u32) -> Result<(), StoreError> {
+        let in_force = self.recovered(flash, pack_crc32).await?.in_force().map(|record| record.slot);
         for slot in (0..self.slots).filter(|&slot| Some(slot) != in_force).chain(in_force) {
-            self.erase(flash, slot, self.slot_bytes)?;
+            self.erase(flash, slot, self.slot_bytes).await?;
         }
-        match self.recover(flash, pack_crc32)?.in_force() {
+        match self.recovered(flash, pack_crc32).await?.in_force() {
             Some(record) => Err(StoreError::WornOut { slot: record.slot }),
             None => Ok(()),
         }

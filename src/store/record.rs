@@ -17,6 +17,9 @@
 //! decides which bytes the other covers. That one is CRC-32/ISO-HDLC: a CRC-32C behind the bytes that it covers would
 //! leave the same remainder for every header, and so hide the header from the record's.
 
+#[cfg(feature = "async")]
+use super::access::Awaited;
+use super::access::{Access, Blocking};
 use crate::memory::TUNED_WORDS;
 use crate::pack::bytes::{u16_at, u32_at};
 use crate::pack::{Sizes, crc32};
@@ -134,26 +137,34 @@ impl Sizes {
     /// assert_eq!(MODEL.slot_bytes::<Flash>(Contents::Int8), 16_384);
     /// ```
     pub const fn slot_bytes<F: NorFlash>(&self, contents: Contents) -> u32 {
-        let record = record_bytes::<F>(self.payload_bytes(contents) as u64);
-        let page = F::ERASE_SIZE as u64;
+        self.slot_bytes_in::<Blocking<F>>(contents)
+    }
+
+    /// [`Self::slot_bytes`] of a flash that is awaited.
+    #[cfg(feature = "async")]
+    pub const fn slot_bytes_async<F: embedded_storage_async::nor_flash::NorFlash>(
+        &self,
+        contents: Contents,
+    ) -> u32 {
+        self.slot_bytes_in::<Awaited<F>>(contents)
+    }
+
+    const fn slot_bytes_in<A: Access>(&self, contents: Contents) -> u32 {
+        let record = record_bytes(self.payload_bytes(contents) as u64, A::UNIT);
+        let page = A::PAGE as u64;
         let bytes = record.div_ceil(page) * page;
         if bytes > u32::MAX as u64 { u32::MAX } else { bytes as u32 }
     }
 }
 
-/// What words are written and read in; see the module's head.
-pub(super) const fn unit<F: NorFlash>() -> usize {
-    if F::WRITE_SIZE > F::READ_SIZE { F::WRITE_SIZE } else { F::READ_SIZE }
-}
-
-/// Bytes in front of the trailer. In 64 bits, which no u32 overflows.
-pub(super) const fn body_bytes<F: NorFlash>(payload: u64) -> u64 {
-    payload.saturating_add(header::BYTES as u64).div_ceil(unit::<F>() as u64) * unit::<F>() as u64
+/// Bytes in front of the trailer. In 64 bits, which no u32 overflows. `unit` is [`Access::UNIT`].
+pub(super) const fn body_bytes(payload: u64, unit: usize) -> u64 {
+    payload.saturating_add(header::BYTES as u64).div_ceil(unit as u64) * unit as u64
 }
 
 /// Bytes of a whole record.
-pub(super) const fn record_bytes<F: NorFlash>(payload: u64) -> u64 {
-    body_bytes::<F>(payload) + TRAILER_BYTES.next_multiple_of(unit::<F>()) as u64
+pub(super) const fn record_bytes(payload: u64, unit: usize) -> u64 {
+    body_bytes(payload, unit) + TRAILER_BYTES.next_multiple_of(unit) as u64
 }
 
 /// A header's fields.

@@ -1,9 +1,8 @@
 //! What lies in the slots, and which of it is in force.
 
-use super::record::{
-    COMMIT, CRC, Contents, Head, Header, TRAILER_BYTES, body_bytes, header, record_bytes, unit,
-};
-use super::{MAX_SLOTS, Store, stream};
+use super::access::{Access, Blocking, now};
+use super::record::{COMMIT, CRC, Contents, Head, Header, TRAILER_BYTES, body_bytes, header, record_bytes};
+use super::{MAX_SLOTS, Store, StoreError, stream};
 use crate::pack::bytes::u32_at;
 use embedded_storage::nor_flash::NorFlash;
 
@@ -152,38 +151,44 @@ impl Store {
     /// Looks at every slot, reads and checks all of it. Writes nothing.
     ///
     /// # Errors
-    /// [`StoreError`](super::StoreError) for slots that do not fit the flash. What is wrong with a slot is no error,
+    /// [`StoreError`] for slots that do not fit the flash. What is wrong with a slot is no error,
     /// but a [`SlotState`].
-    pub fn recover<F: NorFlash>(
+    #[inline(never)] // what the future takes is the callee's
+    pub fn recover<F: NorFlash>(&self, flash: &mut F, pack_crc32: u32) -> Result<Recovery, StoreError> {
+        now(self.recovered(&mut Blocking(flash), pack_crc32))
+    }
+
+    pub(crate) async fn recovered(
         &self,
-        flash: &mut F,
+        flash: &mut impl Access,
         pack_crc32: u32,
-    ) -> Result<Recovery, super::StoreError> {
+    ) -> Result<Recovery, StoreError> {
         self.check(flash)?;
         let mut recovery = Recovery { states: [SlotState::Blank; MAX_SLOTS], slots: self.slots() };
         for (slot, state) in recovery.states.iter_mut().enumerate().take(self.slots()) {
-            *state = self.inspect(flash, slot, pack_crc32);
+            *state = self.inspect(flash, slot, pack_crc32).await;
         }
         Ok(recovery)
     }
 
     /// What lies in a slot.
-    pub(super) fn inspect<F: NorFlash>(&self, flash: &mut F, slot: usize, pack_crc32: u32) -> SlotState {
-        self.inspect_or_fail(flash, slot, pack_crc32).unwrap_or(SlotState::Unreadable)
+    pub(super) async fn inspect(&self, flash: &mut impl Access, slot: usize, pack_crc32: u32) -> SlotState {
+        self.inspect_or_fail(flash, slot, pack_crc32).await.unwrap_or(SlotState::Unreadable)
     }
 
-    fn inspect_or_fail<F: NorFlash>(
+    async fn inspect_or_fail<A: Access>(
         &self,
-        flash: &mut F,
+        flash: &mut A,
         slot: usize,
         pack_crc32: u32,
-    ) -> Result<SlotState, super::StoreError> {
+    ) -> Result<SlotState, StoreError> {
         let start = self.slot_start(slot);
         let mut head = Head::Blank;
-        let head_bytes = header::BYTES.next_multiple_of(unit::<F>());
+        let head_bytes = header::BYTES.next_multiple_of(A::UNIT);
         stream::scan(flash, start, u32::try_from(head_bytes).unwrap_or(0), |bytes| {
             head = Header::read(bytes.get(..header::BYTES).unwrap_or(&[]));
-        })?;
+        })
+        .await?;
         let header = match head {
             Head::Blank => return Ok(SlotState::Blank),
             Head::Foreign => return Ok(SlotState::Foreign),
@@ -197,23 +202,19 @@ impl Store {
             Head::Header(header) => header,
         };
         let sequence = header.sequence;
-        if record_bytes::<F>(header.length.into()) > u64::from(self.slot_bytes()) {
+        if record_bytes(header.length.into(), A::UNIT) > u64::from(self.slot_bytes()) {
             return Ok(SlotState::Damaged { sequence });
         }
         // Fits into the slot, so into 32 bits.
-        let body = u32::try_from(body_bytes::<F>(header.length.into())).unwrap_or(0);
+        let body = u32::try_from(body_bytes(header.length.into(), A::UNIT)).unwrap_or(0);
         let mut digest = CRC.digest();
-        stream::scan(flash, start, body, |bytes| digest.update(bytes))?;
+        stream::scan(flash, start, body, |bytes| digest.update(bytes)).await?;
         let (mut crc, mut commit) = (0, 0);
-        let trailer_bytes = TRAILER_BYTES.next_multiple_of(unit::<F>());
-        stream::scan(
-            flash,
-            start.saturating_add(body),
-            u32::try_from(trailer_bytes).unwrap_or(0),
-            |bytes| {
-                (crc, commit) = (u32_at(bytes, 0), u32_at(bytes, 4));
-            },
-        )?;
+        let trailer_bytes = TRAILER_BYTES.next_multiple_of(A::UNIT);
+        stream::scan(flash, start.saturating_add(body), u32::try_from(trailer_bytes).unwrap_or(0), |bytes| {
+            (crc, commit) = (u32_at(bytes, 0), u32_at(bytes, 4));
+        })
+        .await?;
         Ok(if commit != COMMIT {
             SlotState::Uncommitted { sequence }
         } else if digest.finalize() != crc {

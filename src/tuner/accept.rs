@@ -88,9 +88,18 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`], [`TunerError::NotTuned`].
     pub fn judge(&mut self, version: Version) -> Result<Judgement, TunerError> {
+        self.judge_between(version, &mut || ())
+    }
+
+    fn judge_between(
+        &mut self,
+        version: Version,
+        between: &mut impl FnMut(),
+    ) -> Result<Judgement, TunerError> {
         self.check_tuned(version)?;
         let outputs = self.outputs(version);
         self.judge_by(|tuner, slot| {
+            between();
             tuner.run_int8(slot, version)?;
             let (values, target) = (tuner.last_output(), tuner.target(slot));
             Some((outputs.loss(values, target), tuner.is_right(slot, outputs.answer(values))))
@@ -130,14 +139,25 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn accept(&mut self) -> Result<Acceptance, TunerError> {
+        self.accept_between(|| ())
+    }
+
+    /// [`Self::accept`], with a call of `between` before every sample of each pass: there a watchdog is fed.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn accept_between(&mut self, mut between: impl FnMut()) -> Result<Acceptance, TunerError> {
         self.check_weights()?;
-        let factory = self.judge(Version::Factory)?;
-        let running = if self.tuned.is_empty() { factory } else { self.judge(Version::Tuned)? };
+        let factory = self.judge_between(Version::Factory, &mut between)?;
+        let running = match self.tuned.is_empty() {
+            true => factory,
+            false => self.judge_between(Version::Tuned, &mut between)?,
+        };
         self.end_run();
         // Between runs nothing lives in the velocity, which is planned to be large enough.
         let outputs = self.tuned.back_up(bytemuck::try_cast_slice_mut(self.velocity).unwrap_or(&mut []));
-        self.requantize()?;
-        let candidate = self.judge(Version::Tuned)?;
+        self.requantize_between(&mut between)?;
+        let candidate = self.judge_between(Version::Tuned, &mut between)?;
         let accepted = candidate.is_better_than(&running) && !factory.is_better_than(&candidate);
         if !accepted {
             self.tuned.put_back(bytemuck::try_cast_slice(self.velocity).unwrap_or(&[]), outputs);

@@ -3,7 +3,7 @@
 use super::{Tuner, TunerError};
 use crate::quant::Affine;
 use crate::store::record::LAYER_BYTES;
-use crate::store::{Contents, Description, Record, Recovery, Store, StoreError};
+use crate::store::{Access, Blocking, Contents, Description, Record, Recovery, Store, StoreError, now};
 use crate::tail::MAX_LAYERS;
 use embedded_storage::nor_flash::NorFlash;
 
@@ -18,14 +18,23 @@ impl Tuner<'_> {
     ///
     /// # Errors
     /// [`TunerError::NotTuned`] before [`Self::requantize`]; [`TunerError::Store`].
+    #[inline(never)] // what the future takes is the callee's
     pub fn commit<F: NorFlash>(&self, store: &Store, flash: &mut F) -> Result<Record, TunerError> {
+        now(self.committed(store, &mut Blocking(flash)))
+    }
+
+    pub(super) async fn committed<A: Access>(
+        &self,
+        store: &Store,
+        flash: &mut A,
+    ) -> Result<Record, TunerError> {
         if self.tuned.is_empty() {
             return Err(TunerError::NotTuned);
         }
         self.check_weights()?;
         let (layers, layer_bytes) = self.layer_bytes();
         let sizes = self.pack.sizes();
-        let full = store.fits::<F>(sizes.payload_bytes(Contents::Int8AndF32));
+        let full = store.fits_in::<A>(sizes.payload_bytes(Contents::Int8AndF32));
         let contents = if full { Contents::Int8AndF32 } else { Contents::Int8 };
         let description =
             Description { pack_crc32: self.pack.crc32(), contents, weights_crc32: self.weights_crc32() };
@@ -38,7 +47,7 @@ impl Tuner<'_> {
             bytemuck::try_cast_slice(weights).unwrap_or(&[]),
             bytemuck::try_cast_slice(f32_weights).unwrap_or(&[]),
         ];
-        let record = store.commit(flash, &description, &payload)?;
+        let record = store.committed(flash, &description, &payload).await?;
         crate::fmt::info!("committed tail {} to slot {}", record.sequence, record.slot);
         Ok(record)
     }
@@ -52,16 +61,26 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::Store`], with the tuner as it was, for a store that does not fit the flash. What is wrong
     /// with a slot is no error, but a reason in the [`Recovery`].
+    #[inline(never)] // what the future takes is the callee's
     pub fn restore<F: NorFlash>(&mut self, store: &Store, flash: &mut F) -> Result<Recovery, TunerError> {
-        let mut recovery = store.recover(flash, self.pack.crc32())?;
+        now(self.restored(store, &mut Blocking(flash)))
+    }
+
+    pub(super) async fn restored(
+        &mut self,
+        store: &Store,
+        flash: &mut impl Access,
+    ) -> Result<Recovery, TunerError> {
+        let mut recovery = store.recovered(flash, self.pack.crc32()).await?;
         self.factory_reset();
         while let Some(record) = recovery.in_force() {
-            if self.load(store, flash, &record).is_ok() {
+            let mut loading = Loading { tuner: self, whole: false };
+            loading.whole = loading.tuner.load(store, flash, &record).await.is_ok();
+            if loading.whole {
                 crate::fmt::info!("tail {} of slot {} in force", record.sequence, record.slot);
                 return Ok(recovery);
             }
             recovery.reject(&record);
-            self.factory_reset();
         }
         crate::fmt::info!("factory tail in force");
         Ok(recovery)
@@ -72,9 +91,18 @@ impl Tuner<'_> {
     /// # Errors
     /// [`StoreError::NothingToRollBack`] and others in [`TunerError::Store`]. After [`StoreError::Flash`] flash and
     /// tuner may differ: [`Self::restore`] puts that right.
+    #[inline(never)] // what the future takes is the callee's
     pub fn roll_back<F: NorFlash>(&mut self, store: &Store, flash: &mut F) -> Result<Recovery, TunerError> {
-        store.roll_back(flash, self.pack.crc32())?;
-        self.restore(store, flash)
+        now(self.rolled_back(store, &mut Blocking(flash)))
+    }
+
+    pub(super) async fn rolled_back(
+        &mut self,
+        store: &Store,
+        flash: &mut impl Access,
+    ) -> Result<Recovery, TunerError> {
+        store.rolled_back(flash, self.pack.crc32()).await?;
+        self.restored(store, flash).await
     }
 
     /// [`Self::factory_reset`] that outlasts a power cut: erases the store, too.
@@ -82,27 +110,41 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::Store`]. After [`StoreError::Flash`] flash and tuner may differ: [`Self::restore`] puts that
     /// right.
+    #[inline(never)] // what the future takes is the callee's
     pub fn factory_reset_stored<F: NorFlash>(
         &mut self,
         store: &Store,
         flash: &mut F,
     ) -> Result<(), TunerError> {
-        store.factory_reset(flash, self.pack.crc32())?;
+        now(self.reset_stored(store, &mut Blocking(flash)))
+    }
+
+    pub(super) async fn reset_stored(
+        &mut self,
+        store: &Store,
+        flash: &mut impl Access,
+    ) -> Result<(), TunerError> {
+        store.reset(flash, self.pack.crc32()).await?;
         self.factory_reset();
         Ok(())
     }
 
-    fn load<F: NorFlash>(&mut self, store: &Store, flash: &mut F, record: &Record) -> Result<(), StoreError> {
+    async fn load(
+        &mut self,
+        store: &Store,
+        flash: &mut impl Access,
+        record: &Record,
+    ) -> Result<(), StoreError> {
         let mut layers: Layers = [0; MAX_LAYERS * LAYER_BYTES];
         let layer_bytes = self.pack.sizes().tail_layers * LAYER_BYTES;
         let own_layers = layers.get_mut(..layer_bytes).unwrap_or(&mut []);
         let (words, weights) = self.tuned.parts_mut();
         let (words, weights) = (as_bytes(words), as_bytes(weights));
         match record.contents {
-            Contents::Int8 => store.read(flash, record, &mut [own_layers, words, weights])?,
+            Contents::Int8 => store.read_into(flash, record, &mut [own_layers, words, weights]).await?,
             Contents::Int8AndF32 => {
                 let f32_weights = as_bytes(self.weights);
-                store.read(flash, record, &mut [own_layers, words, weights, f32_weights])?;
+                store.read_into(flash, record, &mut [own_layers, words, weights, f32_weights]).await?;
             }
         }
         if !self.adopt_layers(&layers) {
@@ -135,6 +177,21 @@ impl Tuner<'_> {
             zero_point: i32::from_le_bytes([e, f, g, h]),
         });
         self.tuned.adopt(&self.pack, outputs)
+    }
+}
+
+/// A tail on its way into the tuner: what is not whole in the end gives way to the factory tail, even where an awaited
+/// driver is given up in the middle.
+struct Loading<'t, 'p> {
+    tuner: &'t mut Tuner<'p>,
+    whole: bool,
+}
+
+impl Drop for Loading<'_, '_> {
+    fn drop(&mut self) {
+        if !self.whole {
+            self.tuner.factory_reset();
+        }
     }
 }
 

@@ -14,6 +14,14 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn requantize(&mut self) -> Result<(), TunerError> {
+        self.requantize_between(|| ())
+    }
+
+    /// [`Self::requantize`], with a call of `between` before every sample: there a watchdog is fed.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn requantize_between(&mut self, mut between: impl FnMut()) -> Result<(), TunerError> {
         self.check_weights()?;
         if self.replay.is_empty() {
             return Err(TunerError::NoSamples);
@@ -22,6 +30,7 @@ impl Tuner<'_> {
         let weights = settled(self.run.as_ref(), self.weights, self.gradient);
         let mut see = |layer, low, high| requant::widen(&mut ranges, layer, low, high);
         for slot in 0..self.replay.len() {
+            between();
             load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
             match &self.tail {
                 PackedTail::Chain(chain) => {
@@ -192,10 +201,23 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn evaluate(&mut self, rho: f32) -> Result<Evaluation, TunerError> {
+        self.evaluate_between(rho, || ())
+    }
+
+    /// [`Self::evaluate`], with a call of `between` before every sample: there a watchdog is fed.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn evaluate_between(
+        &mut self,
+        rho: f32,
+        mut between: impl FnMut(),
+    ) -> Result<Evaluation, TunerError> {
         let mut count = 0u32;
         let mut sums = Evaluation { loss: 0.0, accuracy: 0.0, sharpness: 0.0 };
         let objective = self.tail.objective();
         for slot in 0..self.replay.len() {
+            between();
             if self.is_anomaly(slot) {
                 continue;
             }

@@ -2,6 +2,8 @@
 
 pub(crate) mod accept;
 mod anomalies;
+#[cfg(feature = "async")]
+mod awaited;
 mod best;
 mod commit;
 mod confusion;

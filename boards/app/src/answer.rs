@@ -13,7 +13,7 @@ pub(crate) struct Application<'a, T, B> {
     tuner: &'a mut T,
     board: &'a mut B,
     /// Number of the record that came into force last.
-    sequence: Option<u32>,
+    pub sequence: Option<u32>,
     /// What the button stands for.
     label: Option<u16>,
 }
@@ -32,10 +32,18 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
         self.tuner
     }
 
+    pub fn feed(&mut self) {
+        self.board.feed();
+    }
+
+    pub fn between<R>(&mut self, work: impl FnOnce(&mut T, &mut B, Option<u16>) -> R) -> R {
+        work(self.tuner, self.board, self.label)
+    }
+
     /// Puts the newest whole record in force, else the factory tail.
     fn restore(&mut self) {
-        let (Some((store, flash)), Some(tuner)) = (self.board.store(), self.tuner.full()) else { return };
-        self.sequence = match tuner.restore(&store, flash) {
+        let (Some((store, mut flash)), Some(tuner)) = (self.board.store(), self.tuner.full()) else { return };
+        self.sequence = match tuner.restore(&store, &mut flash) {
             Ok(recovery) => {
                 for (slot, state) in (0u8..).zip(recovery.slots()) {
                     info!("slot {=u8}: {}", slot, state);
@@ -85,7 +93,7 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
                 self.done(start)
             }
             Request::Requantize => {
-                self.tuner.requantize()?;
+                self.tuner.requantize_between(|| self.board.feed())?;
                 self.done(start)
             }
             Request::Forget => {
@@ -95,14 +103,19 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
                 self.done(start)
             }
             Request::Step => {
-                let report = self.tuner.step()?;
+                let report = loop {
+                    self.board.feed();
+                    if let Progress::Stepped(report) = self.tuner.poll()? {
+                        break report;
+                    }
+                };
                 self.stepped(&report, start)
             }
             Request::Judge { label, input } => judge(self.tuner, label, as_int8(input), latent)?,
             Request::Summarize { rho } => Response::Summary {
                 weights_crc32: self.tuner.weights_crc32(),
                 macs: self.tuner.macs(),
-                sharpness: self.tuner.evaluate(rho)?.sharpness,
+                sharpness: self.tuner.evaluate_between(rho, || self.board.feed())?.sharpness,
                 stack_bytes: self.board.stack_bytes(),
             },
             Request::Label(label) => {
@@ -111,7 +124,7 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
             }
             Request::Classify { input } => self.classify(as_int8(input), start)?,
             Request::Measure { rho } => {
-                let means = self.tuner.evaluate(rho)?;
+                let means = self.tuner.evaluate_between(rho, || self.board.feed())?;
                 Response::Metrics {
                     samples: short(self.tuner.samples()),
                     epoch: self.tuner.epoch(),
@@ -120,26 +133,10 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
                     sharpness: means.sharpness,
                 }
             }
-            Request::Commit => match (self.board.store(), self.tuner.full()) {
-                (Some((store, flash)), Some(tuner)) => {
-                    self.sequence = Some(tuner.commit(&store, flash)?.sequence);
-                    self.in_force(start)
-                }
-                (None, _) => NO_STORE,
-                _ => COMPACT,
-            },
+            Request::Commit => self.commit(start)?,
             Request::RollBack => self.roll_back(start)?,
             Request::FactoryReset => self.factory_reset(start)?,
-            Request::Slot(slot) => match self.board.store() {
-                Some((store, flash)) => {
-                    let found = store.recover(flash, self.tuner.pack().crc32())?;
-                    match found.slots().get(usize::from(slot)) {
-                        Some(state) => Response::Slot(*state),
-                        None => Response::Refused("the store has no such slot"),
-                    }
-                }
-                None => NO_STORE,
-            },
+            Request::Slot(slot) => self.slot(slot.into())?,
             Request::Trace { first, input } => trace(self.tuner, first.into(), as_int8(input), part)?,
             Request::PullTail { offset } => {
                 let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
@@ -161,7 +158,7 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
             }
             Request::Poll => self.poll(start)?,
             Request::Accept => {
-                let acceptance = self.tuner.accept()?;
+                let acceptance = self.tuner.accept_between(|| self.board.feed())?;
                 Response::Accepted { acceptance, ticks: self.ticks_since(start) }
             }
             other => {
@@ -241,27 +238,45 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
         Ok(Response::Classified { class, output, tuned, kept, ticks: self.ticks_since(start) })
     }
 
-    fn roll_back(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
-        let Some((store, flash)) = self.board.store() else { return Ok(NO_STORE) };
+    fn commit(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
+        let Some((store, mut flash)) = self.board.store() else { return Ok(NO_STORE) };
         let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
-        match tuner.roll_back(&store, flash) {
-            Ok(recovery) => self.sequence = recovery.in_force().map(|record| record.sequence),
-            Err(error) => return Err(self.after(error)),
-        }
+        let record = tuner.commit(&store, &mut flash)?;
+        drop(flash);
+        self.sequence = Some(record.sequence);
+        Ok(self.in_force(start))
+    }
+
+    fn roll_back(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
+        let Some((store, mut flash)) = self.board.store() else { return Ok(NO_STORE) };
+        let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
+        let outcome = tuner.roll_back(&store, &mut flash);
+        drop(flash);
+        let recovery = outcome.map_err(|error| self.after(error))?;
+        self.sequence = recovery.in_force().map(|record| record.sequence);
         Ok(self.in_force(start))
     }
 
     fn factory_reset(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
-        match (self.board.store(), self.tuner.full()) {
-            (Some((store, flash)), Some(tuner)) => {
-                if let Err(error) = tuner.factory_reset_stored(&store, flash) {
-                    return Err(self.after(error));
-                }
+        let outcome = match (self.board.store(), self.tuner.full()) {
+            (Some((store, mut flash)), Some(tuner)) => tuner.factory_reset_stored(&store, &mut flash),
+            _ => {
+                self.tuner.factory_reset();
+                Ok(())
             }
-            _ => self.tuner.factory_reset(),
-        }
+        };
+        outcome.map_err(|error| self.after(error))?;
         self.sequence = None;
         Ok(self.in_force(start))
+    }
+
+    fn slot(&mut self, slot: usize) -> Result<Response<'static>, TunerError> {
+        let Some((store, mut flash)) = self.board.store() else { return Ok(NO_STORE) };
+        let found = store.recover(&mut flash, self.tuner.pack().crc32())?;
+        Ok(found
+            .slots()
+            .get(slot)
+            .map_or(Response::Refused("the store has no such slot"), |state| Response::Slot(*state)))
     }
 
     /// After a failure in the middle of a change the store decides what is in force.

@@ -1,5 +1,6 @@
 //! What the application wants of a board, and what it makes do without.
 
+use crate::fed::Fed;
 use core::convert::Infallible;
 use embedded_hal::digital::{ErrorType, InputPin, OutputPin};
 use embedded_storage::nor_flash::{self, NorFlash, ReadNorFlash};
@@ -7,9 +8,6 @@ use flatmin::store::Store;
 
 /// What a board gives beside its link. [`Hardware`] makes one of the parts that a chip's crates give.
 pub trait Board {
-    /// Where the store lies; [`NoFlash`] without one.
-    type Flash: NorFlash;
-
     /// The board's name, for people; up to 32 bytes.
     fn name(&self) -> &'static str;
     /// A free-running clock; differences of neighbouring readings are meaningful.
@@ -20,10 +18,13 @@ pub trait Board {
     fn stack_bytes(&mut self) -> u32 {
         0
     }
-    /// Where tuned tails are kept.
-    fn store(&mut self) -> Option<(Store, &mut Self::Flash)> {
-        None
+    /// Where tuned tails are kept. The flash feeds the watchdog, too: erasing takes long.
+    fn store(&mut self) -> Option<(Store, impl NorFlash)> {
+        None::<(Store, NoFlash)>
     }
+    /// Feeds the watchdog. Called while a byte is waited for and between slices of work, the longest of which are one
+    /// sample through the trunk, one of a step, and one page that is erased.
+    fn feed(&mut self) {}
     /// Work begins or has ended: for a status LED.
     fn busy(&mut self, _busy: bool) {}
     /// Whether the button for labels is pressed.
@@ -59,50 +60,55 @@ pub trait Clock {
 /// assert_eq!(board.ticks(), 1);
 /// ```
 #[derive(Debug)]
-pub struct Hardware<C, F = NoFlash, L = NoPin, B = NoPin> {
+pub struct Hardware<C, F = NoFlash, L = NoPin, B = NoPin, W = fn()> {
     name: &'static str,
     clock: C,
     stack: fn() -> u32,
     store: Option<(Store, F)>,
     led: L,
     button: B,
+    feed: W,
 }
 
 impl<C: Clock> Hardware<C> {
     /// A board with a clock and nothing else.
     pub fn new(name: &'static str, clock: C) -> Self {
-        Self { name, clock, stack: || 0, store: None, led: NoPin, button: NoPin }
+        Self { name, clock, stack: || 0, store: None, led: NoPin, button: NoPin, feed: || () }
     }
 }
 
-impl<C, F, L, B> Hardware<C, F, L, B> {
+impl<C, F, L, B, W> Hardware<C, F, L, B, W> {
     /// With what tells the largest stack so far, in bytes.
     pub fn with_stack(self, stack: fn() -> u32) -> Self {
         Self { stack, ..self }
     }
 
     /// With flash that keeps tuned tails, where `store` says.
-    pub fn with_store<G: NorFlash>(self, store: Store, flash: G) -> Hardware<C, G, L, B> {
-        let Self { name, clock, stack, led, button, .. } = self;
-        Hardware { name, clock, stack, store: Some((store, flash)), led, button }
+    pub fn with_store<G: NorFlash>(self, store: Store, flash: G) -> Hardware<C, G, L, B, W> {
+        let Self { name, clock, stack, led, button, feed, .. } = self;
+        Hardware { name, clock, stack, store: Some((store, flash)), led, button, feed }
     }
 
     /// With a status LED that is lit by a high pin while there is work; see [`ActiveLow`].
-    pub fn with_led<M: OutputPin>(self, led: M) -> Hardware<C, F, M, B> {
-        let Self { name, clock, stack, store, button, .. } = self;
-        Hardware { name, clock, stack, store, led, button }
+    pub fn with_led<M: OutputPin>(self, led: M) -> Hardware<C, F, M, B, W> {
+        let Self { name, clock, stack, store, button, feed, .. } = self;
+        Hardware { name, clock, stack, store, led, button, feed }
     }
 
     /// With a button that makes its pin high; see [`ActiveLow`].
-    pub fn with_button<M: InputPin>(self, button: M) -> Hardware<C, F, L, M> {
-        let Self { name, clock, stack, store, led, .. } = self;
-        Hardware { name, clock, stack, store, led, button }
+    pub fn with_button<M: InputPin>(self, button: M) -> Hardware<C, F, L, M, W> {
+        let Self { name, clock, stack, store, led, feed, .. } = self;
+        Hardware { name, clock, stack, store, led, button, feed }
+    }
+
+    /// With what feeds a watchdog; see [`Board::feed`].
+    pub fn with_watchdog<V: FnMut()>(self, feed: V) -> Hardware<C, F, L, B, V> {
+        let Self { name, clock, stack, store, led, button, .. } = self;
+        Hardware { name, clock, stack, store, led, button, feed }
     }
 }
 
-impl<C: Clock, F: NorFlash, L: OutputPin, B: InputPin> Board for Hardware<C, F, L, B> {
-    type Flash = F;
-
+impl<C: Clock, F: NorFlash, L: OutputPin, B: InputPin, W: FnMut()> Board for Hardware<C, F, L, B, W> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -119,8 +125,13 @@ impl<C: Clock, F: NorFlash, L: OutputPin, B: InputPin> Board for Hardware<C, F, 
         (self.stack)()
     }
 
-    fn store(&mut self) -> Option<(Store, &mut F)> {
-        self.store.as_mut().map(|(store, flash)| (*store, flash))
+    fn store(&mut self) -> Option<(Store, impl NorFlash)> {
+        let feed = &mut self.feed;
+        self.store.as_mut().map(|(store, flash)| (*store, Fed { flash, feed }))
+    }
+
+    fn feed(&mut self) {
+        (self.feed)();
     }
 
     fn busy(&mut self, busy: bool) {

@@ -3,11 +3,23 @@
 use crate::answer::Application;
 use crate::fmt::warn;
 use crate::{Board, Buffers};
+use embedded_io::{Read, ReadReady, Write};
 use flatmin::Tunes;
 use flatmin::wire::{self, Request, Response, TAIL_PART_BYTES, WireError};
 
 /// Bytes of a framed [`Response::Damaged`].
 const DAMAGED_BYTES: usize = 16;
+
+/// What there was on the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attended {
+    /// Nothing.
+    Silence,
+    /// A byte.
+    Byte,
+    /// Its end.
+    Ended,
+}
 
 /// Keeps the rules of [`wire`].
 #[derive(Debug)]
@@ -32,6 +44,41 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Endpoint<'a, T, B> {
     /// The tuner behind it.
     pub fn tuner(&self) -> &T {
         self.application.tuner()
+    }
+
+    /// Feeds the board's watchdog.
+    pub fn feed(&mut self) {
+        self.application.feed();
+    }
+
+    /// What has come into force without a request: a record of the store, or a tail that is kept nowhere.
+    pub fn in_force(&mut self, sequence: Option<u32>) {
+        self.application.sequence = sequence;
+    }
+
+    /// Lets `work` be done between two bytes, with the label that came over the link last.
+    pub fn between<R>(&mut self, work: impl FnOnce(&mut T, &mut B, Option<u16>) -> R) -> R {
+        self.application.between(work)
+    }
+
+    /// Takes a byte from the link if one is there, and answers if it was a request's last. Feeds the board's watchdog.
+    ///
+    /// # Errors
+    /// Those of the link.
+    pub fn attend<L: Read + ReadReady + Write>(&mut self, link: &mut L) -> Result<Attended, L::Error> {
+        self.feed();
+        if !link.read_ready()? {
+            return Ok(Attended::Silence);
+        }
+        let mut byte = [0];
+        if link.read(&mut byte)? == 0 {
+            return Ok(Attended::Ended);
+        }
+        if let Some(frame) = self.take(byte[0]) {
+            link.write_all(frame)?;
+            link.flush()?;
+        }
+        Ok(Attended::Byte)
     }
 
     /// Takes a byte from the line; returns what is to be sent, if anything.

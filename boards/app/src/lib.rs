@@ -9,26 +9,30 @@
 mod answer;
 mod board;
 mod endpoint;
+mod fed;
 mod fmt;
 #[cfg(feature = "motion")]
 pub mod motion;
 mod ram;
 mod run;
+mod serial;
 mod targets;
 
 pub use board::{ActiveLow, Board, Clock, Hardware, NoFlash, NoPin};
-pub use endpoint::Endpoint;
+pub use endpoint::{Attended, Endpoint};
 pub use ram::{ArenaPlan, Buffers, COMPACT_STACK_BYTES, FIXED_BYTES, RamBudget, STACK_BYTES, link_bytes};
+pub use serial::Serial;
 
-use embedded_io::{Read, Write};
+use embedded_io::{Read, ReadReady, Write};
 use flatmin::Tunes;
 
-/// Restores what the board's store holds, then answers requests until the link ends.
+/// Restores what the board's store holds, then answers requests until the link ends. While a byte is waited for, the
+/// board's watchdog is fed.
 ///
 /// # Errors
 /// Those of the link.
 #[inline(never)] // else on top of what making the tuner takes
-pub fn serve<'p, L: Read + Write>(
+pub fn serve<'p, L: Read + ReadReady + Write>(
     tuner: &mut impl Tunes<'p>,
     link: &mut L,
     board: &mut impl Board,
@@ -36,14 +40,6 @@ pub fn serve<'p, L: Read + Write>(
 ) -> Result<(), L::Error> {
     fmt::info!("ready: pack {=u32:#010x}, arena of {} bytes", tuner.pack().crc32(), tuner.arena_bytes());
     let mut endpoint = Endpoint::new(tuner, board, buffers);
-    loop {
-        let mut byte = [0];
-        if link.read(&mut byte)? == 0 {
-            return Ok(());
-        }
-        if let Some(frame) = endpoint.take(byte[0]) {
-            link.write_all(frame)?;
-            link.flush()?;
-        }
-    }
+    while endpoint.attend(link)? != Attended::Ended {}
+    Ok(())
 }

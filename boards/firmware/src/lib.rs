@@ -13,7 +13,7 @@ pub mod motion;
 #[allow(unsafe_code)] // the linker's symbols
 pub mod stack;
 
-use embedded_io::{Read, Write};
+use embedded_io::{Error, ErrorKind, Read, ReadReady, Write};
 use embedded_storage::nor_flash::NorFlash;
 #[cfg(compact)]
 use flatmin::CompactTuner as OwnTuner;
@@ -39,19 +39,23 @@ const ARENA_BYTES: usize =
 static ARENA: ConstStaticCell<Arena<ARENA_BYTES>> = ConstStaticCell::new(Arena::new());
 static LINK: ConstStaticCell<[u8; link_bytes(&SIZES)]> = ConstStaticCell::new([0; link_bytes(&SIZES)]);
 
-/// Why [`run`] has returned.
+/// Why an application has returned.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Stopped<E> {
+pub enum Stopped {
     /// The pack that the firmware was built with is damaged.
     #[error("the pack: {0}")]
     Pack(PackError),
     /// The pack cannot be trained.
     #[error("the tuner: {0}")]
     Tuner(TunerError),
+    /// The motion sensor does not answer.
+    #[cfg(feature = "motion")]
+    #[error("the sensor: {0}")]
+    Sensor(flatmin_app::motion::ImuError),
     /// The link reported an error.
     #[error("the link: {0}")]
-    Link(E),
+    Link(ErrorKind),
     /// The link has ended.
     #[error("the link has ended")]
     Ended,
@@ -66,7 +70,13 @@ pub const fn slot_bytes<F: NorFlash>() -> u32 {
 }
 
 /// Runs the application over `link` for as long as that lasts.
-pub fn run<L: Read + Write>(link: &mut L, board: &mut impl Board) -> Stopped<L::Error> {
+pub fn run<L: Read + ReadReady + Write>(link: &mut L, board: &mut impl Board) -> Stopped {
+    run_with(|tuner, buffers| ended(flatmin_app::serve(tuner, link, board, buffers)))
+}
+
+/// Hands the tuner and the link's buffers to an application.
+#[inline(always)] // a frame of its own would lie on a small board's stack
+fn run_with(application: impl FnOnce(&mut OwnTuner<'static>, Buffers<'static>) -> Stopped) -> Stopped {
     let pack = match Pack::with_operators(PACK, &OPERATORS) {
         Ok(pack) => pack,
         Err(error) => return Stopped::Pack(error),
@@ -78,9 +88,12 @@ pub fn run<L: Read + Write>(link: &mut L, board: &mut impl Board) -> Stopped<L::
         Ok(tuner) => tuner,
         Err(error) => return Stopped::Tuner(*error),
     };
-    let Some(buffers) = Buffers::new(&SIZES, memory) else { return Stopped::Twice };
-    match flatmin_app::serve(tuner, link, board, buffers) {
-        Ok(()) => Stopped::Ended,
-        Err(error) => Stopped::Link(error),
+    match Buffers::new(&SIZES, memory) {
+        Some(buffers) => application(tuner, buffers),
+        None => Stopped::Twice,
     }
+}
+
+fn ended<E: Error>(outcome: Result<(), E>) -> Stopped {
+    outcome.map_or_else(|error| Stopped::Link(error.kind()), |()| Stopped::Ended)
 }

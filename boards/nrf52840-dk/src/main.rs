@@ -1,65 +1,62 @@
 //! flatmin on Nordic's nRF52840-DK: UARTE0 on P0.06 and P0.08, which the board's debugger makes a USB serial port, with
 //! 115,200 baud; LED 1, button 1; tuned tails in the upper half of the flash; logs through RTT. 64 MHz.
+//!
+//! With the feature `motion` an LSM6DSO or LSM6DSOX is at TWIM1, SDA on P0.26 and SCL on P0.27, 400 kHz, SDO low: button 1 or
+//! the link labels, LED 1 is lit while a labelled window is read and while the device tunes itself.
 
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
 
+mod link;
+
 use cortex_m_rt::entry;
 #[cfg(feature = "defmt")]
 use defmt_rtt as _;
-use embassy_futures::block_on;
-use embassy_nrf::buffered_uarte::{BufferedUarte, Error, InterruptHandler};
+use embassy_nrf::buffered_uarte::{BufferedUarte, InterruptHandler};
 use embassy_nrf::config::{Config, HfclkSource};
 use embassy_nrf::gpio::{Input, Level, Output, OutputDrive, Pull};
 use embassy_nrf::nvmc::Nvmc;
+#[cfg(feature = "motion")]
+use embassy_nrf::twim::{self, Twim};
 use embassy_nrf::uarte::{self, Baudrate};
+use embassy_nrf::wdt::{self, HaltConfig, Watchdog};
 use embassy_nrf::{bind_interrupts, peripherals};
-use embedded_io::{ErrorType, Read, Write};
 use flatmin::store::Store;
 use flatmin_app::{ActiveLow, Hardware};
-use flatmin_firmware::{run, slot_bytes, stack};
+#[cfg(feature = "motion")]
+use flatmin_firmware::motion::run_motion;
+#[cfg(not(feature = "motion"))]
+use flatmin_firmware::run;
+use flatmin_firmware::{slot_bytes, stack};
 use flatmin_systick::SysTick;
+use link::Link;
 use panic_probe as _;
 use static_cell::ConstStaticCell;
 
 bind_interrupts!(struct Interrupts {
     UARTE0 => InterruptHandler<peripherals::UARTE0>;
 });
+#[cfg(feature = "motion")]
+bind_interrupts!(struct BusInterrupts {
+    TWISPI1 => twim::InterruptHandler<peripherals::TWISPI1>;
+});
 
 const STORE: Store = Store::new(512 << 10, slot_bytes::<Nvmc>(), 2);
+
+/// The watchdog's period in ticks of 32,768 Hz: 4 s.
+const WATCHDOG_TICKS: u32 = 4 << 15;
 
 /// What comes while a request is carried out.
 static INCOMING: ConstStaticCell<[u8; 64]> = ConstStaticCell::new([0; 64]);
 static OUTGOING: ConstStaticCell<[u8; 64]> = ConstStaticCell::new([0; 64]);
+/// What is written to the sensor, where DMA reaches it.
+#[cfg(feature = "motion")]
+static TO_SENSOR: ConstStaticCell<[u8; 16]> = ConstStaticCell::new([0; 16]);
 
-/// The HAL's UART, waited for.
-struct Link(BufferedUarte<'static>);
-
-impl ErrorType for Link {
-    type Error = Error;
-}
-
-impl Read for Link {
-    fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Error> {
-        loop {
-            // Bytes that came too fast are a damaged frame: the desktop sends it again.
-            if let Ok(count) = block_on(self.0.read(bytes)) {
-                return Ok(count);
-            }
-        }
-    }
-}
-
-impl Write for Link {
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
-        block_on(self.0.write(bytes))
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        block_on(self.0.flush())
-    }
-}
+/// The sensor's address with SDO low.
+#[cfg(feature = "motion")]
+const SENSOR: u8 = 0x6A;
 
 #[entry]
 fn main() -> ! {
@@ -83,14 +80,30 @@ fn main() -> ! {
             INCOMING.take(),
             OUTGOING.take(),
         );
+        let mut period = wdt::Config::default();
+        period.timeout_ticks = WATCHDOG_TICKS;
+        period.action_during_debug_halt = HaltConfig::Pause;
+        // It refuses while one of another period runs, which a reset of the debugger does not stop: that is not fed, and
+        // ends with a reset that stops it.
+        let mut watchdog = Watchdog::try_new::<_, 1>(chip.WDT, period).ok().map(|(_, [handle])| handle);
         let mut board = Hardware::new("nrf52840-dk", SysTick::new(core.SYST, 64_000_000))
             .with_stack(stack::high_water_bytes)
             .with_store(STORE, Nvmc::new(chip.NVMC))
             .with_led(ActiveLow(Output::new(chip.P0_13, Level::High, OutputDrive::Standard)))
-            .with_button(ActiveLow(Input::new(chip.P0_11, Pull::Up)));
+            .with_button(ActiveLow(Input::new(chip.P0_11, Pull::Up)))
+            .with_watchdog(|| watchdog.iter_mut().for_each(|handle| handle.pet()));
+        #[cfg(not(feature = "motion"))]
         let _why = run(&mut Link(uart), &mut board);
+        #[cfg(feature = "motion")]
+        let _why = {
+            let mut settings = twim::Config::default();
+            settings.frequency = twim::Frequency::K400;
+            let (sda, scl) = (chip.P0_26, chip.P0_27);
+            let bus = Twim::new(chip.TWISPI1, BusInterrupts, sda, scl, settings, TO_SENSOR.take());
+            run_motion(bus, SENSOR, &mut Link(uart), &mut board)
+        };
         #[cfg(feature = "defmt")]
-        defmt::error!("cannot go on: {}", defmt::Debug2Format(&_why));
+        defmt::error!("cannot go on: {}", _why);
     }
     loop {
         cortex_m::asm::wfi();

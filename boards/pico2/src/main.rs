@@ -12,10 +12,11 @@ use embassy_rp::clocks::clk_sys_freq;
 use embassy_rp::flash::{Blocking, Flash};
 use embassy_rp::gpio::{Input, Level, Output, Pull};
 use embassy_rp::peripherals::FLASH;
-use embassy_rp::uart::{self, Config, Error, Uart};
-use embedded_io::{ErrorType, Read, Write};
+use embassy_rp::uart::{Config, Uart};
+use embassy_rp::watchdog::Watchdog;
+use embassy_time::Duration;
 use flatmin::store::Store;
-use flatmin_app::{ActiveLow, Hardware};
+use flatmin_app::{ActiveLow, Hardware, Serial};
 use flatmin_firmware::{run, slot_bytes, stack};
 use flatmin_systick::SysTick;
 use panic_probe as _;
@@ -26,31 +27,7 @@ type Memory = Flash<'static, FLASH, Blocking, FLASH_BYTES>;
 
 const STORE: Store = Store::new(2 << 20, slot_bytes::<Memory>(), 2);
 
-/// The HAL's UART, byte by byte; its FIFO holds 32.
-struct Link(Uart<'static, uart::Blocking>);
-
-impl ErrorType for Link {
-    type Error = Error;
-}
-
-impl Read for Link {
-    fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Error> {
-        let Some(first) = bytes.first_mut() else { return Ok(0) };
-        // A byte that came too late or with noise is a damaged frame: the desktop sends it again.
-        while self.0.blocking_read(core::slice::from_mut(first)).is_err() {}
-        Ok(1)
-    }
-}
-
-impl Write for Link {
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
-        self.0.blocking_write(bytes).map(|()| bytes.len())
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        self.0.blocking_flush()
-    }
-}
+const WATCHDOG: Duration = Duration::from_secs(4);
 
 #[entry]
 fn main() -> ! {
@@ -58,14 +35,18 @@ fn main() -> ! {
     if let Some(core) = cortex_m::Peripherals::take() {
         // 115,200 baud, 8 bits, no parity, one stop bit.
         let uart = Uart::new_blocking(chip.UART0, chip.PIN_0, chip.PIN_1, Config::default());
+        let mut watchdog = Watchdog::new(chip.WATCHDOG);
+        watchdog.pause_on_debug(true);
+        watchdog.start(WATCHDOG);
         let mut board = Hardware::new("pico2", SysTick::new(core.SYST, clk_sys_freq()))
             .with_stack(stack::high_water_bytes)
             .with_store(STORE, Memory::new_blocking(chip.FLASH))
             .with_led(Output::new(chip.PIN_25, Level::Low))
-            .with_button(ActiveLow(Input::new(chip.PIN_15, Pull::Up)));
-        let _why = run(&mut Link(uart), &mut board);
+            .with_button(ActiveLow(Input::new(chip.PIN_15, Pull::Up)))
+            .with_watchdog(|| watchdog.feed(WATCHDOG));
+        let _why = run(&mut Serial::new(uart), &mut board);
         #[cfg(feature = "defmt")]
-        defmt::error!("cannot go on: {}", defmt::Debug2Format(&_why));
+        defmt::error!("cannot go on: {}", _why);
     }
     loop {
         cortex_m::asm::wfi();

@@ -1,7 +1,6 @@
 //! Panics and faults end the emulator at once, with a failure, rather than hang: panic-probe logs the panic and
 //! raises a hard fault.
 
-use core::convert::Infallible;
 use cortex_m_rt::{ExceptionFrame, exception};
 use flatmin_firmware::Stopped;
 #[cfg(not(feature = "no-panic"))]
@@ -18,7 +17,7 @@ unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
 }
 
 /// Logs why the firmware cannot go on, and ends the emulator with a failure.
-pub fn stop(why: Stopped<Infallible>) -> ! {
+pub fn stop(why: Stopped) -> ! {
     #[cfg(feature = "defmt")]
     defmt::error!("cannot go on: {}", why);
     #[cfg(not(feature = "defmt"))]

@@ -2,7 +2,7 @@
 
 use core::convert::Infallible;
 use core::ptr::{read_volatile, write_volatile};
-use embedded_io::{ErrorType, Read, Write};
+use embedded_io::{ErrorType, Read, ReadReady, Write};
 
 /// Registers of the UART, one word each: data, state, control, interrupts, divider.
 pub struct Uart(*mut u32);
@@ -27,6 +27,12 @@ impl Uart {
 
 impl ErrorType for Uart {
     type Error = Infallible;
+}
+
+impl ReadReady for Uart {
+    fn read_ready(&mut self) -> Result<bool, Infallible> {
+        Ok(self.state() & 2 != 0)
+    }
 }
 
 impl Read for Uart {

@@ -1,6 +1,5 @@
 //! Panics and faults end the emulator at once, with a failure, rather than hang.
 
-use core::convert::Infallible;
 use core::panic::PanicInfo;
 use flatmin_firmware::Stopped;
 
@@ -22,7 +21,7 @@ extern "C" fn ExceptionHandler(_: &riscv_rt::TrapFrame) -> ! {
 }
 
 /// Logs why the firmware cannot go on, and ends the emulator with a failure.
-pub fn stop(why: Stopped<Infallible>) -> ! {
+pub fn stop(why: Stopped) -> ! {
     #[cfg(feature = "defmt")]
     defmt::error!("cannot go on: {}", why);
     #[cfg(not(feature = "defmt"))]

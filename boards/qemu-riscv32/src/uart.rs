@@ -2,7 +2,7 @@
 
 use core::convert::Infallible;
 use core::ptr::{read_volatile, write_volatile};
-use embedded_io::{ErrorType, Read, Write};
+use embedded_io::{ErrorType, Read, ReadReady, Write};
 
 pub struct Uart;
 
@@ -18,6 +18,12 @@ fn status() -> u8 {
 
 impl ErrorType for Uart {
     type Error = Infallible;
+}
+
+impl ReadReady for Uart {
+    fn read_ready(&mut self) -> Result<bool, Infallible> {
+        Ok(status() & RECEIVED != 0)
+    }
 }
 
 impl Read for Uart {

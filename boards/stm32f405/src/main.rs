@@ -12,51 +12,24 @@ mod sectors;
 use cortex_m_rt::entry;
 #[cfg(feature = "defmt")]
 use defmt_rtt as _;
-use embedded_hal_nb::serial::{Read as _, Write as _};
-use embedded_io::{ErrorKind, ErrorType, Read, Write};
 use flatmin::store::Store;
-use flatmin_app::Hardware;
+use flatmin_app::{Hardware, Serial};
 use flatmin_firmware::{run, slot_bytes, stack};
 use flatmin_systick::SysTick;
 use panic_probe as _;
 use sectors::Sectors;
 use stm32f4xx_hal::flash::{FlashExt, LockedFlash};
-use stm32f4xx_hal::pac::{self, USART2};
+use stm32f4xx_hal::pac;
 use stm32f4xx_hal::prelude::*;
 use stm32f4xx_hal::rcc::Config;
-use stm32f4xx_hal::serial::Serial;
+use stm32f4xx_hal::serial;
+use stm32f4xx_hal::watchdog::IndependentWatchdog;
 
 /// Sectors 10 and 11, a slot each.
 const STORE: Store = Store::new(0x000C_0000, slot_bytes::<Sectors>(), 2);
 
-/// The HAL's USART, byte by byte.
-struct Link(Serial<USART2>);
-
-impl ErrorType for Link {
-    type Error = ErrorKind;
-}
-
-impl Read for Link {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind> {
-        let Some(first) = buffer.first_mut() else { return Ok(0) };
-        // A byte that came too late or with noise is a damaged frame: the desktop sends it again.
-        while let Err(nb::Error::WouldBlock | nb::Error::Other(_)) = self.0.read().map(|byte| *first = byte) {
-        }
-        Ok(1)
-    }
-}
-
-impl Write for Link {
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
-        let Some(&first) = bytes.first() else { return Ok(0) };
-        nb::block!(self.0.write(first)).map_err(|_| ErrorKind::Other)?;
-        Ok(1)
-    }
-
-    fn flush(&mut self) -> Result<(), ErrorKind> {
-        nb::block!(self.0.flush()).map_err(|_| ErrorKind::Other)
-    }
-}
+/// Between two feeds lies at most one sector of flash: one of 128 KiB takes up to 4 s to erase.
+const WATCHDOG_MS: u32 = 8_000;
 
 #[entry]
 fn main() -> ! {
@@ -65,15 +38,18 @@ fn main() -> ! {
         let clock = SysTick::new(core.SYST, rcc.clocks.hclk().raw());
         let pins = chip.GPIOA.split(&mut rcc);
         let led = chip.GPIOC.split(&mut rcc).pc12.into_push_pull_output();
+        let mut watchdog = IndependentWatchdog::new(chip.IWDG);
         let mut flash = LockedFlash::new(chip.FLASH);
+        watchdog.start(WATCHDOG_MS.millis());
         let mut board = Hardware::new("stm32f405", clock)
             .with_stack(stack::high_water_bytes)
             .with_store(STORE, Sectors(flash.unlocked()))
-            .with_led(led);
-        if let Ok(serial) = Serial::new(chip.USART2, (pins.pa2, pins.pa3), 115_200.bps(), &mut rcc) {
-            let _why = run(&mut Link(serial), &mut board);
+            .with_led(led)
+            .with_watchdog(|| watchdog.feed());
+        if let Ok(uart) = serial::Serial::new(chip.USART2, (pins.pa2, pins.pa3), 115_200.bps(), &mut rcc) {
+            let _why = run(&mut Serial::new(uart), &mut board);
             #[cfg(feature = "defmt")]
-            defmt::error!("cannot go on: {}", defmt::Debug2Format(&_why));
+            defmt::error!("cannot go on: {}", _why);
         }
     }
     loop {

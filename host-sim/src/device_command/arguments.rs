@@ -81,6 +81,13 @@ pub(super) enum Action {
     },
     /// Classify test samples with the tail in force
     Classify(Source),
+    /// What the device sees from now on: it keeps windows with this label, or those that its button is pressed for
+    Label {
+        /// The class, from 0 (default: none any more)
+        class: Option<u16>,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Keep the tuned tail in the device's flash
     Commit(Source),
     /// Take the last commit back
@@ -153,6 +160,7 @@ impl Action {
         match self {
             Self::Info(source)
             | Self::Tune { source, .. }
+            | Self::Label { source, .. }
             | Self::Classify(source)
             | Self::Commit(source)
             | Self::RollBack(source)

@@ -42,6 +42,7 @@ pub fn run(arguments: &DeviceArguments) -> Result<()> {
             tune_there(&mut device, source, Wishes { commit: *commit, sliced: *sliced }, &bar)
         }
         Action::Classify(source) => classify(&mut device, &source.subject()?, json),
+        Action::Label { class, .. } => label(&mut device, *class, json),
         Action::Commit(_) => change(&mut device, &Request::Commit, json),
         Action::RollBack(_) => change(&mut device, &Request::RollBack, json),
         Action::FactoryReset(_) => change(&mut device, &Request::FactoryReset, json),
@@ -87,6 +88,15 @@ pub fn run(arguments: &DeviceArguments) -> Result<()> {
             }
         }
         Action::Diff { sample, source } => diff(&mut device, source, *sample),
+    }
+}
+
+fn label(device: &mut Device, class: Option<u16>, json: bool) -> Result<()> {
+    device.ask(&Request::Label(class))?;
+    match class {
+        _ if json => print(serde_json::json!({ "label": class })),
+        Some(class) => print(format_args!("what the device sees from now on is of class {class}")),
+        None => print("no label any more"),
     }
 }
 

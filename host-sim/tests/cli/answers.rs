@@ -196,7 +196,7 @@ fn run_answers_the_golden_bytes() {
 fn every_help_has_an_example() {
     let folder = Folder::new();
     folder.run("--help").success().stdout(contains("Example: flatmin ")).stderr(is_empty());
-    for command in ["tune", "export", "emulate", "inspect", "pack", "run"] {
+    for command in ["tune", "export", "emulate", "new-board", "inspect", "pack", "run"] {
         let usage = format!("Usage: flatmin {command}");
         let example = format!("flatmin {command} ");
         let assert = folder.run(&format!("{command} --help")).success();
@@ -266,6 +266,25 @@ fn a_tuned_tail_that_is_not_better_leaves_the_factory_in_force() {
     let refused = folder.run("export --held-out 0.2 -o tuned.tflite");
     refused.failure().stderr(contains("--held-out and --keep-best are for `flatmin tune`, `emulate` and"));
     folder.run("tune --held-out 0.6").failure().stderr(contains("must be from 0 to 0.5"));
+}
+
+#[test]
+fn a_new_board_is_a_crate_in_a_folder_of_its_name() {
+    let folder = Folder::new();
+    let arguments =
+        "new-board mine --chip nRF52840_xxAA --flash 0x0:1M --ram 0x20000000:256K --folder . --json";
+    let object = folder.json(arguments);
+    assert_eq!(
+        (&object["target"], &object["replay_capacity"]),
+        (&"thumbv7em-none-eabihf".into(), &128.into())
+    );
+    assert_eq!(folder.files(), ["mine"]);
+    for file in ["Cargo.toml", "build.rs", "memory.x", ".cargo/config.toml", "Embed.toml", "src/main.rs"] {
+        assert!(folder.path("mine").join(file).is_file(), "{file}");
+    }
+    folder.run(arguments).code(1).stdout(is_empty()).stderr(contains("mine is there already"));
+    let no_size = arguments.replace(":256K", "");
+    folder.run(&no_size).code(2).stdout(is_empty()).stderr(contains("0x20000000:128K"));
 }
 
 #[test]

@@ -9,9 +9,10 @@ mod imu;
 
 pub use imu::{CHANNELS, Imu, ImuError};
 
-use crate::Board;
 use crate::fmt::{info, warn};
+use crate::{Attended, Board, Buffers, Endpoint};
 use embedded_hal::i2c::I2c;
+use embedded_io::{Read, ReadReady, Write};
 use flatmin::{Affine, Progress, Recipe, TunerError, Tunes, Version};
 
 /// Frames a second, those of the recordings that the bundled model was trained on.
@@ -228,9 +229,9 @@ impl<'w, I: I2c> Motion<'w, I> {
     /// Takes the tuned tail if it is the better one, and keeps it in flash.
     fn take<'p>(&mut self, tuner: &mut impl Tunes<'p>, board: &mut impl Board) -> Result<Event, TunerError> {
         let accepted = if self.plan.recipe.held_out > 0.0 {
-            tuner.accept()?.accepted
+            tuner.accept_between(|| board.feed())?.accepted
         } else {
-            tuner.requantize()?;
+            tuner.requantize_between(|| board.feed())?;
             true
         };
         let weights_crc32 = tuner.weights_crc32();
@@ -250,17 +251,31 @@ impl<'w, I: I2c> Motion<'w, I> {
     }
 }
 
-/// Puts in force what the board's store holds, then polls for ever.
-pub fn adapt<'p, I: I2c>(tuner: &mut impl Tunes<'p>, motion: &mut Motion<I>, board: &mut impl Board) -> ! {
-    if let Some(tuner) = tuner.full()
-        && let Some((store, mut flash)) = board.store()
-        && let Err(error) = tuner.restore(&store, &mut flash)
-    {
-        warn!("the store cannot be used, factory tail in force: {}", error);
-        tuner.factory_reset();
-    }
+/// Puts in force what the board's store holds, then polls, and answers requests of the link in between: a label that comes
+/// over it is what is seen from then on. Returns when the link ends.
+///
+/// # Errors
+/// Those of the link.
+pub fn adapt<'p, L: Read + ReadReady + Write>(
+    tuner: &mut impl Tunes<'p>,
+    motion: &mut Motion<impl I2c>,
+    link: &mut L,
+    board: &mut impl Board,
+    buffers: Buffers,
+) -> Result<(), L::Error> {
+    let mut endpoint = Endpoint::new(tuner, board, buffers);
     loop {
-        match motion.poll(tuner, board) {
+        match endpoint.attend(link)? {
+            Attended::Ended => return Ok(()),
+            Attended::Byte => continue,
+            Attended::Silence => {}
+        }
+        let polled = endpoint.between(|tuner, board, label| {
+            motion.give(label);
+            motion.poll(tuner, board)
+        });
+        match polled {
+            Ok(Event::Tuned { accepted: true, sequence, .. }) => endpoint.in_force(sequence),
             Ok(Event::Gap(Some(error))) => warn!("the sensor: {}", error),
             Ok(_) => {}
             Err(error) => warn!("the tuner: {}", error),

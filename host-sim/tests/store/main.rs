@@ -1,152 +1,14 @@
 //! The store under power cuts at every operation, torn in every way that the flash model knows, and under bit rot.
 //! Payloads are a few hundred bytes, so that no operation is left out; `tests/store_tuner.rs` runs real tails.
 
-use embedded_storage::nor_flash::NorFlash;
+mod awaited;
+mod cases;
+
+use cases::*;
 use flatmin::store::{Contents, Description, Recovery, SlotState, Store, StoreError, record};
 use host_sim::flash::{Flash, Partial};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
-
-const PACK: u32 = 0x1234_5678;
-const OTHER_PACK: u32 = 0x9abc_def0;
-
-type Tail = Option<Vec<u8>>;
-
-/// A payload of its own for every number, of changing length; the values that flash treats in its own way are among
-/// its bytes.
-fn payload(number: u32) -> Vec<u8> {
-    let mut random = Pcg32::seed_from_u64(number.into());
-    let length = [301, 160, 222, 90][number as usize % 4];
-    (0..length)
-        .map(|_| match random.next_u32() % 4 {
-            0 => 0xFF,
-            1 => 0,
-            _ => random.next_u32() as u8,
-        })
-        .collect()
-}
-
-fn commit_of<F: NorFlash>(store: &Store, flash: &mut F, pack: u32, number: u32) -> Result<(), StoreError> {
-    let payload = payload(number);
-    let (front, back) = payload.split_at(payload.len() / 3);
-    let description = Description { pack_crc32: pack, contents: Contents::Int8, weights_crc32: number };
-    let record = store.commit(flash, &description, &[front, &[], back])?;
-    assert_eq!((record.length as usize, record.weights_crc32), (payload.len(), number));
-    Ok(())
-}
-
-fn commit<F: NorFlash>(store: &Store, flash: &mut F, number: u32) -> Result<(), StoreError> {
-    commit_of(store, flash, PACK, number)
-}
-
-/// What a boot finds; `None` is the factory tail.
-fn boot<F: NorFlash>(store: &Store, flash: &mut F) -> Tail {
-    let record = store.recover(flash, PACK).unwrap().in_force()?;
-    let mut payload = vec![0; record.length as usize];
-    store.read(flash, &record, &mut [&mut payload]).unwrap();
-    Some(payload)
-}
-
-/// One change to a store in a state, and the tails in force before and after.
-struct Case<const W: usize, const E: usize, const R: usize> {
-    name: &'static str,
-    flash: Flash<W, E, R>,
-    act: fn(&Store, &mut Flash<W, E, R>) -> Result<(), StoreError>,
-    old: Tail,
-    new: Tail,
-}
-
-/// Sets a u32 of the header of the record in a slot, and the CRCs, as the format's description says.
-fn patch<const W: usize, const E: usize, const R: usize>(
-    flash: &mut Flash<W, E, R>,
-    start: usize,
-    field: usize,
-    to: u32,
-) {
-    use record::header;
-    let crc32c = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
-    let unit = W.max(R);
-    let bytes = &mut flash.bytes_mut()[start..];
-    bytes[field..field + 4].copy_from_slice(&to.to_le_bytes());
-    let crc = flatmin::crc32(&bytes[..header::CRC]);
-    bytes[header::CRC..header::CRC + 4].copy_from_slice(&crc.to_le_bytes());
-    if field == header::LENGTH {
-        return;
-    }
-    let length = u32::from_le_bytes(bytes[header::LENGTH..header::LENGTH + 4].try_into().unwrap());
-    let body = (header::BYTES + length as usize).next_multiple_of(unit);
-    let crc = crc32c.checksum(&bytes[..body]);
-    assert_eq!(bytes[body + 4..body + 8], record::COMMIT.to_le_bytes());
-    bytes[body..body + 4].copy_from_slice(&crc.to_le_bytes());
-}
-
-fn cases<const W: usize, const E: usize, const R: usize>(
-    store: &Store,
-    blank: &Flash<W, E, R>,
-) -> Vec<Case<W, E, R>> {
-    let after = |numbers: &[u32]| {
-        let mut flash = blank.clone();
-        numbers.iter().for_each(|&number| commit(store, &mut flash, number).unwrap());
-        flash
-    };
-    let tail = |number| Some(payload(number));
-    let next: fn(&Store, &mut Flash<W, E, R>) -> _ = |store, flash| commit(store, flash, 9);
-    let roll_back: fn(&Store, &mut Flash<W, E, R>) -> _ =
-        |store, flash| store.roll_back(flash, PACK).map(drop);
-    let reset: fn(&Store, &mut Flash<W, E, R>) -> _ = |store, flash| store.factory_reset(flash, PACK);
-
-    let mut garbage = blank.clone();
-    Pcg32::seed_from_u64(1).fill_bytes(garbage.bytes_mut());
-    let mut zeros = blank.clone();
-    zeros.bytes_mut().fill(0);
-    let mut foreign = blank.clone();
-    (0..store.slots()).for_each(|n| commit_of(store, &mut foreign, OTHER_PACK, n as u32).unwrap());
-    let mut rolled_back = after(&[1, 2]);
-    store.roll_back(&mut rolled_back, PACK).unwrap();
-    let mut wrapping = after(&[1, 2]);
-    let slot_bytes = store.slot_bytes() as usize;
-    let start = wrapping.bytes().len() - slot_bytes * store.slots();
-    patch(&mut wrapping, start, record::header::SEQUENCE, u32::MAX - 1);
-    patch(&mut wrapping, start + slot_bytes, record::header::SEQUENCE, u32::MAX);
-
-    let case = |name, flash, act, old, new| Case { name, flash, act, old, new };
-    vec![
-        case("first commit", blank.clone(), next, None, tail(9)),
-        case("first commit over garbage", garbage, next, None, tail(9)),
-        case("first commit over zeros", zeros, next, None, tail(9)),
-        case("first commit over another pack's", foreign, next, None, tail(9)),
-        case("second commit", after(&[1]), next, tail(1), tail(9)),
-        case("third commit", after(&[1, 2]), next, tail(2), tail(9)),
-        case("fourth commit", after(&[3, 1, 2]), next, tail(2), tail(9)),
-        case("commit after a roll back", rolled_back, next, tail(1), tail(9)),
-        case("commit at the wrap-around", wrapping.clone(), next, tail(2), tail(9)),
-        case("roll back", after(&[1, 2]), roll_back, tail(2), tail(1)),
-        case("roll back to the factory tail", after(&[1]), roll_back, tail(1), None),
-        case("roll back at the wrap-around", wrapping, roll_back, tail(2), tail(1)),
-        case("factory reset", after(&[1, 2, 3]), reset, tail(3), None),
-        case("factory reset after one commit", after(&[1]), reset, tail(1), None),
-    ]
-}
-
-const PARTIALS: [Partial; 9] = [
-    Partial::Clean,
-    Partial::Prefix(40),
-    Partial::Prefix(128),
-    Partial::Prefix(230),
-    Partial::Suffix(128),
-    Partial::Random(0),
-    Partial::Random(1),
-    Partial::Random(2),
-    Partial::Random(3),
-];
-
-/// A seed of its own for every cut.
-fn mixed(partial: Partial, n: u64) -> Partial {
-    match partial {
-        Partial::Random(seed) => Partial::Random(n << 8 | seed),
-        other => other,
-    }
-}
 
 /// Cuts every case at every operation; returns the number of cuts.
 fn cut_everywhere<const W: usize, const E: usize, const R: usize>(
@@ -154,11 +16,11 @@ fn cut_everywhere<const W: usize, const E: usize, const R: usize>(
     blank: Flash<W, E, R>,
 ) -> u64 {
     let mut cuts = 0;
-    for Case { name, flash, act, old, new } in cases(&store, &blank) {
+    for Case { name, flash, change, old, new } in cases(&store, &blank) {
         let mut whole = flash.clone();
         assert_eq!(boot(&store, &mut whole), old, "{name}");
         assert_eq!(whole.operations(), flash.operations(), "a boot writes nothing");
-        act(&store, &mut whole).unwrap();
+        change.act(&store, &mut whole).unwrap();
         assert_eq!(boot(&store, &mut whole), new, "{name}");
         let operations = whole.operations() - flash.operations();
         assert!(operations > 0, "{name}");
@@ -166,7 +28,7 @@ fn cut_everywhere<const W: usize, const E: usize, const R: usize>(
             let what = || format!("{name}: words of {W}, pages of {E}, cut at {n}, {partial:?}");
             let mut flash = flash.clone();
             flash.cut_at(n, partial);
-            assert!(act(&store, &mut flash).is_err(), "{}", what());
+            assert!(change.act(&store, &mut flash).is_err(), "{}", what());
             assert!(flash.power_on(), "{}", what());
             let left = boot(&store, &mut flash);
             assert!(left == old || left == new, "{}: {:?}", what(), store.recover(&mut flash, PACK));
@@ -181,13 +43,6 @@ fn cut_everywhere<const W: usize, const E: usize, const R: usize>(
         }
     }
     cuts
-}
-
-fn pages<const W: usize, const E: usize, const R: usize>(slots: usize) -> (Store, Flash<W, E, R>) {
-    let slot_pages = 512usize.div_ceil(E);
-    // The store does not start where the flash does.
-    let flash = Flash::new(1 + slots * slot_pages).write_once();
-    (Store::new(E as u32, (slot_pages * E) as u32, slots), flash)
 }
 
 fn cut<const W: usize, const E: usize, const R: usize>(slots: usize) -> u64 {
@@ -223,11 +78,11 @@ fn two_cuts_one_after_the_other() {
     let mut cuts = 0;
     let partials = [Partial::Clean, Partial::Prefix(128), Partial::Random(7)];
     for blank in [blank.clone(), blank.torn_words_unreadable()] {
-        for Case { name, flash, act, old, new } in cases(&store, &blank) {
+        for Case { name, flash, change, old, new } in cases(&store, &blank) {
             for (n, partial) in (0..).flat_map(|n| partials.map(|partial| (n, mixed(partial, n)))) {
                 let mut once = flash.clone();
                 once.cut_at(n, partial);
-                if act(&store, &mut once).is_ok() {
+                if change.act(&store, &mut once).is_ok() {
                     break;
                 }
                 once.power_on();
