@@ -1,11 +1,12 @@
 //! What `flatmin bench` runs on a board and on the desktop alike: four kernel shapes, a model's operators one by
-//! one, generated layers, single-operator models that the desktop hands over, and training. Every result leaves as a
+//! one, generated layers and a microphone's front end, single-operator models that the desktop hands over, and training. Every result leaves as a
 //! CRC-32, which the desktop compares with its own.
 
 #![no_std]
 #![deny(unsafe_code, missing_docs)]
 
 mod cases;
+mod front_end;
 mod grid;
 mod random;
 mod shapes;
@@ -13,6 +14,7 @@ pub mod tails;
 pub mod train;
 
 pub use cases::{CASES, Case, Layer, run_case};
+pub use front_end::run_front_end;
 pub use grid::{GRID_ARENA_BYTES, GRID_PACK_BYTES, GridMemory, Source, run_grid};
 pub use random::fill;
 pub use shapes::{KERNELS, Kernel};
@@ -99,7 +101,7 @@ pub fn run_model(board: &mut impl Board, pack: &Pack, arena: &mut [i8]) -> core:
     writeln!(board, "end")
 }
 
-/// Prints `case INDEX CRC` for every generated case.
+/// Prints `case INDEX CRC` for every generated case, then what [`run_front_end`] does.
 ///
 /// # Errors
 /// Those of the line.
@@ -107,5 +109,6 @@ pub fn run_cases(board: &mut impl Board) -> core::fmt::Result {
     for index in 0..CASES {
         writeln!(board, "case {index} {:08x}", run_case(index))?;
     }
+    run_front_end(board)?;
     writeln!(board, "end")
 }

@@ -6,7 +6,8 @@
 
 use super::instructions::{self, Expectation};
 use super::{
-    CodeSize, Grid, Line, Reference, case_references, kernel_references, operator_references, parse,
+    CodeSize, Grid, Line, Reference, case_references, front_end_references, kernel_references,
+    operator_references, parse,
 };
 use crate::emulate::toolchain;
 use crate::model::Model;
@@ -174,8 +175,19 @@ pub struct BoardReport {
     pub code: CodeSize,
     /// Generated cases whose outputs equalled the desktop's.
     pub cases_equal: Option<usize>,
+    /// Instructions of the microphone's front end, whose features equalled the desktop's.
+    pub front_end: Option<FrontEnd>,
     /// Single-operator models whose outputs equalled LiteRT's.
     pub grid_equal: Option<usize>,
+}
+
+/// Instructions of the microphone's front end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct FrontEnd {
+    /// Of 20 ms of sound.
+    pub hop: u64,
+    /// Of the features of the last second.
+    pub features: u64,
 }
 
 /// What a board runs beside the four shapes.
@@ -317,10 +329,37 @@ impl Emulated {
         }
         ensure!(kernels.len() == expected, "{} ran {} of {expected} kernels", self.name, kernels.len());
         let cases_equal = if extras.cases { Some(check_cases(&lines)?) } else { None };
+        let front_end = if extras.cases { Some(self.check_front_end(&lines, empty)?) } else { None };
         let grid_equal = extras.grid.map(|grid| grid.check(&lines)).transpose()?;
         ensure!(lines.last() == Some(&Line::End), "{} did not finish", self.name);
         let (board, core) = (self.name.into(), self.core.into());
-        Ok(BoardReport { board, core, kernels, code: CodeSize::of(&executable)?, cases_equal, grid_equal })
+        Ok(BoardReport {
+            board,
+            core,
+            kernels,
+            code: CodeSize::of(&executable)?,
+            cases_equal,
+            front_end,
+            grid_equal,
+        })
+    }
+
+    fn check_front_end(&self, lines: &[Line], empty: u64) -> Result<FrontEnd> {
+        let mut counts = Vec::new();
+        for (part, expected) in front_end_references()? {
+            let of_part = |line: &Line| match line {
+                Line::FrontEnd(name, ticks, crc32) if *name == part => Some((*ticks, crc32.clone())),
+                _ => None,
+            };
+            let (ticks, found) = lines
+                .iter()
+                .find_map(of_part)
+                .with_context(|| format!("the front end's {part} did not run"))?;
+            ensure!(found == expected, "the front end's {part}: CRC-32 {found}, the desktop's {expected}");
+            counts.push(self.instructions_in(ticks.saturating_sub(empty)));
+        }
+        let &[hop, features] = counts.as_slice() else { bail!("the front end has another number of parts") };
+        Ok(FrontEnd { hop, features })
     }
 
     fn row(&self, reference: Reference, found: Option<(u64, &String)>, cmsis_nn: Option<u64>) -> Result<Row> {
@@ -426,6 +465,14 @@ impl fmt::Display for BoardReport {
         }
         let CodeSize { firmware, flatmin } = self.code;
         write!(f, "\ncode: {firmware} bytes in the firmware, {flatmin} of them flatmin's")?;
+        if let Some(FrontEnd { hop, features }) = self.front_end {
+            let second = 50 * hop + features;
+            write!(
+                f,
+                "\nmicrophone's front end: {hop} instructions a hop of 20 ms, {features} for a second's features, "
+            )?;
+            write!(f, "{second} in all if asked once a second; features equal the desktop's")?;
+        }
         if let Some(models) = self.grid_equal {
             write!(f, "\n{models} single-operator models: every output byte equals LiteRT's")?;
         }

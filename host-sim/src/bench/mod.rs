@@ -60,6 +60,8 @@ enum Line {
     Skipped(String),
     /// A generated case: CRC-32 of its output.
     Case(String),
+    /// A part of the front end: its name, ticks, CRC-32 of the features, 0 before there are any.
+    FrontEnd(String, u64, String),
     /// A model of the grid: its place, its output's place, CRC-32 of all samples of that output.
     Grid(usize, usize, String),
     /// All is done.
@@ -75,6 +77,9 @@ fn parse(output: &str) -> Result<Vec<Line>> {
             }
             ["skipped", name] => Line::Skipped((*name).to_owned()),
             ["case", _, crc] => Line::Case((*crc).to_owned()),
+            ["front-end", part, ticks, crc] => {
+                Line::FrontEnd((*part).to_owned(), ticks.parse().ok()?, (*crc).to_owned())
+            }
             ["grid", model, output, crc] => {
                 Line::Grid(model.parse().ok()?, output.parse().ok()?, (*crc).to_owned())
             }
@@ -130,6 +135,17 @@ fn operator_references(model: &Model, file: &PackFile) -> Result<Vec<Reference>>
 /// What the desktop computes for the generated cases.
 fn case_references() -> Vec<String> {
     (0..flatmin_bench::CASES).map(|index| format!("{:08x}", flatmin_bench::run_case(index))).collect()
+}
+
+/// What the desktop computes for the front end: name and CRC-32 of each part.
+fn front_end_references() -> Result<Vec<(String, String)>> {
+    let mut desktop = Desktop::default();
+    flatmin_bench::run_front_end(&mut desktop)?;
+    let parts = parse(&desktop.0)?.into_iter().filter_map(|line| match line {
+        Line::FrontEnd(part, _, crc32) => Some((part, crc32)),
+        _ => None,
+    });
+    Ok(parts.collect())
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ fn measurements(output: &str) -> Result<Vec<(String, u64, String)>> {
             Line::Empty(ticks) => empty = ticks,
             Line::Measured(name, ticks, crc) => measured.push((name, ticks.saturating_sub(empty), crc)),
             Line::Skipped(name) => bail!("{name} does not fit into the board"),
-            Line::Case(_) | Line::Grid(..) | Line::End => {}
+            Line::Case(_) | Line::FrontEnd(..) | Line::Grid(..) | Line::End => {}
         }
     }
     Ok(measured)
