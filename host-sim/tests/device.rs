@@ -1,6 +1,8 @@
 //! `flatmin device` as users run it, against riscv32 `virt` in QEMU behind a socket: tune, keep, pull the plug, go on.
 //!
-//! Without QEMU the test is skipped, loudly, unless `FLATMIN_REQUIRE_QEMU` is set.
+//! Part of the slow tests.
+
+mod skipping;
 
 use assert_cmd::Command;
 use flatmin::Recipe;
@@ -68,9 +70,8 @@ impl Machine {
 
 #[test]
 fn a_device_is_tuned_kept_pulled_and_compared_over_its_line() {
-    if std::process::Command::new("qemu-system-riscv32").arg("--version").output().is_err() {
-        assert!(std::env::var_os("FLATMIN_REQUIRE_QEMU").is_none(), "qemu-system-riscv32 is not installed");
-        return eprintln!("SKIPPED: qemu-system-riscv32 is not installed");
+    if !skipping::emulating("qemu-system-riscv32") {
+        return;
     }
     let subject = Subject::wearer(2, 9, 0.0, 1).unwrap();
     let recipe = sized(&subject, Recipe::DEFAULT).unwrap();

@@ -1,6 +1,8 @@
 //! A tuned network back in the file it came from. That LiteRT answers as the device does is tested by
 //! `tests/compare-litert.sh`; here: nothing else of the file changes, and what has no room is refused.
 
+mod skipping;
+
 use flatmin::{Method, Recipe};
 use host_sim::export::export;
 use host_sim::graph::Graph;
@@ -9,6 +11,7 @@ use host_sim::packer::{TailPlan, Trains};
 use host_sim::tflite;
 use host_sim::tuning::Subject;
 use host_sim::wearers::model_bytes;
+use skipping::shared;
 
 const WEARER: usize = 3;
 
@@ -120,12 +123,8 @@ fn layers_without_room_are_refused() {
 /// The command's own check is that the exported file answers as the tuned device does, on every test sample.
 #[test]
 fn an_autoencoder_is_exported_with_the_scale_of_its_new_output() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/models/mlperf-tiny/anomaly_detection/ad01_int8.tflite");
-    let Ok(model) = Model::open(&path) else {
-        eprintln!("SKIPPED: no model at {}", path.display());
-        return;
-    };
+    let Some(path) = shared("models/mlperf-tiny/anomaly_detection/ad01_int8.tflite") else { return };
+    let model = Model::open(&path).unwrap();
     let model = model.with_loss(Some(flatmin::tail::Loss::SquaredError));
     let sample = |seed: usize| (0..640).map(|i| ((i * (seed + 3)) % 97) as i8 - 20).collect::<Vec<i8>>();
     let (adaptation, test) = (

@@ -1,7 +1,8 @@
 //! The firmware on an emulated board: the desktop's bits, the announced RAM, no allocator, panics that are heard.
 //!
-//! Needs QEMU and the bare-metal target; without QEMU the tests are skipped, loudly, unless
-//! `FLATMIN_REQUIRE_QEMU` is set, as `tests/run` does.
+//! Part of the slow tests: needs QEMU and the bare-metal targets.
+
+mod skipping;
 
 use flatmin::wire::Request;
 use flatmin::{Method, Recipe};
@@ -10,21 +11,12 @@ use host_sim::emulate::{BOARDS, Board, Device, Firmware, Image, LogSink};
 use host_sim::inspect::inspect;
 use host_sim::report::TuningRun;
 use host_sim::tuning::{Subject, Tail, sized, tune, tune_as};
-use std::process::Command;
+use skipping::emulating;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const BOARD: &str = "mps2-an386";
 const LAYERS: usize = 2;
-
-fn qemu_is_missing() -> bool {
-    let found = Command::new("qemu-system-arm").arg("--version").output().is_ok();
-    assert!(found || std::env::var_os("FLATMIN_REQUIRE_QEMU").is_none(), "qemu-system-arm is not installed");
-    if !found {
-        eprintln!("SKIPPED: qemu-system-arm is not installed");
-    }
-    !found
-}
 
 /// A log in memory.
 fn recorder() -> (LogSink, Arc<Mutex<Vec<String>>>) {
@@ -59,7 +51,7 @@ fn result(run: &TuningRun) -> impl PartialEq + std::fmt::Debug {
 
 #[test]
 fn tuning_on_the_board_is_the_desktops_and_within_the_announced_ram() {
-    if qemu_is_missing() {
+    if !emulating("qemu-system-arm") {
         return;
     }
     let subject = subject();
@@ -123,7 +115,7 @@ fn tuning_on_the_board_is_the_desktops_and_within_the_announced_ram() {
 /// Every board: the desktop's bits through its own UART, within the RAM that is announced.
 #[test]
 fn every_board_ends_with_the_desktops_weights() {
-    if qemu_is_missing() {
+    if !emulating("qemu-system-arm") {
         return;
     }
     let mut subject = subject();
@@ -149,7 +141,7 @@ fn every_board_ends_with_the_desktops_weights() {
 /// The compact tail: the desktop's bits with and without FPU, on the microbit in 16 KiB.
 #[test]
 fn a_compact_tail_ends_with_the_desktops_weights_on_every_core() {
-    if qemu_is_missing() {
+    if !emulating("qemu-system-arm") {
         return;
     }
     let subject = subject();
@@ -172,7 +164,7 @@ fn a_compact_tail_ends_with_the_desktops_weights_on_every_core() {
 
 #[test]
 fn no_allocator_is_linked() {
-    if qemu_is_missing() {
+    if !emulating("qemu-system-arm") {
         return;
     }
     let subject = subject();
@@ -190,7 +182,7 @@ fn no_allocator_is_linked() {
 
 #[test]
 fn a_panic_in_the_firmware_is_heard_at_once() {
-    if qemu_is_missing() {
+    if !emulating("qemu-system-arm") {
         return;
     }
     let mut pack = subject().model.pack(LAYERS).unwrap().bytes().to_vec();
@@ -208,7 +200,7 @@ fn a_panic_in_the_firmware_is_heard_at_once() {
 
 #[test]
 fn what_the_device_refuses_is_named_and_logged() {
-    if qemu_is_missing() {
+    if !emulating("qemu-system-arm") {
         return;
     }
     let model = subject().model;

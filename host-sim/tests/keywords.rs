@@ -1,9 +1,12 @@
 //! Keywords from wav files: the front end's features against the benchmark's own, and what is refused of a folder.
 
+mod skipping;
+
 use flatmin::mfcc::{FEATURES, Mfcc};
 use flatmin::{Affine, Version};
 use host_sim::model::Model;
 use host_sim::sensors::keywords::{WORDS, clips, pcm, subject};
+use skipping::{shared, slowly};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -68,11 +71,7 @@ fn what_cannot_be_heard_is_refused_with_what_to_do() {
 
 /// Where the benchmark's features and the recordings that they were made of lie.
 fn speech_commands() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/kws_speech_commands");
-    if !folder.exists() {
-        println!("SKIPPED: no {} here", folder.display());
-    }
-    folder.exists().then_some(folder)
+    shared("data/kws_speech_commands").filter(|_| slowly("hundreds of recordings"))
 }
 
 /// The features that TensorFlow made of 617 recordings for the benchmark.

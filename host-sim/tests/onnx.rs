@@ -4,6 +4,8 @@
 #[path = "onnx/interpreter.rs"]
 mod interpreter;
 
+mod skipping;
+
 use host_sim::graph::{Element, Graph, Kind, Padding, Tensor, Window};
 use host_sim::inference::{self, Values};
 use host_sim::model::Model;
@@ -187,7 +189,7 @@ fn the_command_runs_in_the_files_layout() {
 /// byte.
 #[test]
 fn twins_in_both_formats() {
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/models");
+    let Some(models) = skipping::shared("models") else { return };
     let twins = [
         ("anomaly_detection/ad01_int8", "ad01_int8"),
         ("keyword_spotting/kws_ref_model", "kws_ref_model"),
@@ -198,7 +200,7 @@ fn twins_in_both_formats() {
         let tflite = models.join(format!("mlperf-tiny/{tflite}.tflite"));
         let onnx = models.join(format!("mlperf-tiny-onnx-qdq/{onnx}.qdq.onnx"));
         if !onnx.exists() || !tflite.exists() {
-            eprintln!("SKIPPED: {} or {} is not there", onnx.display(), tflite.display());
+            skipping::skipped(&format!("no {} or no {}", onnx.display(), tflite.display()));
             continue;
         }
         let expected = host_sim::tflite::read(&std::fs::read(&tflite).unwrap()).unwrap();

@@ -1,8 +1,9 @@
 //! QEMU killed in the middle of commits, roll backs and factory resets on riscv32 `virt`, whose pflash is a file: what the
 //! next boot finds is the tail before or the tail after, whole, and the next commit works.
 //!
-//! `FLATMIN_KILLS` says how often (default 10). Without QEMU the test is skipped, loudly, unless `FLATMIN_REQUIRE_QEMU`
-//! is set.
+//! Part of the slow tests. `FLATMIN_KILLS` says how often (default 10).
+
+mod skipping;
 
 use flatmin::Recipe;
 use flatmin::store::SlotState;
@@ -14,7 +15,6 @@ use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 /// What a tail makes of the samples that are asked: classes and losses.
@@ -86,9 +86,8 @@ fn whole(device: &mut Device) -> Vec<u32> {
 
 #[test]
 fn a_killed_emulator_boots_with_the_old_tail_or_the_new() {
-    if Command::new("qemu-system-riscv32").arg("--version").output().is_err() {
-        assert!(std::env::var_os("FLATMIN_REQUIRE_QEMU").is_none(), "qemu-system-riscv32 is not installed");
-        return eprintln!("SKIPPED: qemu-system-riscv32 is not installed");
+    if !skipping::emulating("qemu-system-riscv32") {
+        return;
     }
     let kills = std::env::var("FLATMIN_KILLS").map_or(10, |text| text.parse().unwrap());
     let subject = Subject::wearer(1, 9, 0.0, 1).unwrap();

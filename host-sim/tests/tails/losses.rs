@@ -1,13 +1,13 @@
 //! Losses beside cross-entropy: gradients against the f64 reference, and whole runs.
 
 use super::{arena, check, input, kitchen_sink};
+use crate::skipping::shared;
 use flatmin::replay::Policy;
 use flatmin::tail::Loss;
 use flatmin::{Affine, Method, Recipe, Tuner, TunerError, Version, metrics};
 use host_sim::graph::{Activation, Unary};
 use host_sim::model::Model;
 use host_sim::packer::{Network, PackFile, TailPlan, Trains, lower, pack, pack_tail};
-use std::path::Path;
 
 fn autoencoder() -> Network {
     let mut network = lower(&kitchen_sink::autoencoder(3, 12, None)).unwrap();
@@ -63,12 +63,8 @@ fn gradients_of_binary_cross_entropy_are_those_of_the_reference() {
 /// MLPerf Tiny's anomaly detection.
 #[test]
 fn tails_of_a_published_autoencoder() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/models/mlperf-tiny/anomaly_detection/ad01_int8.tflite");
-    let Ok(model) = Model::open(&path) else {
-        eprintln!("SKIPPED: no model at {}", path.display());
-        return;
-    };
+    let Some(path) = shared("models/mlperf-tiny/anomaly_detection/ad01_int8.tflite") else { return };
+    let model = Model::open(&path).unwrap();
     let model = model.with_loss(Some(Loss::SquaredError));
     for layers in [1, 2, 3, 5] {
         check(&model.name, &model.network, &TailPlan::of(layers));

@@ -5,6 +5,8 @@ mod kitchen_sink;
 mod losses;
 mod over_the_link;
 mod reference;
+#[path = "../skipping/mod.rs"]
+mod skipping;
 
 use flatmin::pack::format::operator::DEPTHWISE_CONV_2D;
 use flatmin::tail::{Loss, PackedTail, Tail, Target};
@@ -13,7 +15,7 @@ use host_sim::model::Model;
 use host_sim::packer::{Network, TailPlan, Trains, lower, pack_tail};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
-use std::path::Path;
+use skipping::shared;
 
 const LABEL: usize = 1;
 
@@ -282,11 +284,7 @@ fn tuning_any_depth_lowers_the_loss_and_survives_rounding() {
 
 #[test]
 fn tails_of_published_networks() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/models/mlperf-tiny");
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: no MLPerf Tiny networks at {}", folder.display());
-        return;
-    }
+    let Some(folder) = shared("models/mlperf-tiny") else { return };
     let mut seen = 0;
     let mut paths = vec![folder];
     while let Some(path) = paths.pop() {
