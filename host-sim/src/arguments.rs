@@ -4,13 +4,12 @@ use crate::adaptation::Adaptation;
 use crate::device_command::DeviceArguments;
 use crate::sensors_command::SensorsArguments;
 use crate::tune_options::{LossArgument, TuneOptions};
-use clap::{Parser, Subcommand, value_parser};
+use clap::{Parser, Subcommand};
 use flatmin::Recipe;
 use host_sim::experiments::Experiment;
 use host_sim::experiments::ledger::Shard;
 use host_sim::new_board::Memory;
 use host_sim::packer::Trains;
-use host_sim::wearers::WEARERS;
 use std::path::PathBuf;
 
 /// Fine-tunes the last layers of int8 networks with SAM and ASAM, by the code that runs on the microcontroller.
@@ -72,17 +71,20 @@ pub enum Command {
         options: TuneOptions,
     },
     /// Build the firmware, run it in QEMU with the same data and seed, and compare it with the desktop
-    #[command(after_help = "Example: flatmin emulate --board mps2-an386 --method sam --json")]
+    #[command(after_help = "Examples:\n  flatmin emulate --board mps2-an386 --method sam --json\n  \
+        flatmin emulate model.tflite --data x.npy y.npy --layers 1 --method asam")]
     Emulate {
         /// A board of README's table that runs in QEMU; mps2-an386-m0plus is a Cortex-M0+ there
         #[arg(long, default_value = "mps2-an386")]
         board: String,
-        /// The held-out wearer, 1 to 10
-        #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64))]
-        wearer: u16,
+        /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
+        #[arg(requires = "data")]
+        model: Option<PathBuf>,
         /// Write the firmware's log here (default: standard error)
         #[arg(long)]
         log: Option<PathBuf>,
+        #[command(flatten)]
+        adaptation: Adaptation,
         #[command(flatten)]
         options: TuneOptions,
     },

@@ -6,7 +6,6 @@ use crate::tune_options::TuneOptions;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use flatmin::Method;
-use flatmin::tail::Loss;
 use host_sim::device::Device;
 use host_sim::emulate::{Firmware, Options};
 use host_sim::packer::PackFile;
@@ -183,11 +182,7 @@ impl Source {
 
     pub(super) fn subject(&self) -> Result<Subject> {
         self.options.without_compact()?;
-        let subject = self.adaptation.subject(self.model.as_deref(), &self.options)?;
-        if subject.model.network.loss() == Loss::SquaredError {
-            bail!("{}: flatmin device sends labels, and a squared error wants targets", subject.model.name);
-        }
-        Ok(subject)
+        self.adaptation.subject_with_labels(self.model.as_deref(), &self.options)
     }
 }
 
