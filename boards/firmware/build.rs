@@ -1,8 +1,8 @@
 //! Puts the pack and the recipe where the firmware finds them.
 //!
-//! `FLATMIN_PACK` names a pack; `FLATMIN_REPLAY_CAPACITY`, `FLATMIN_SHARPNESS_BATCH`, `FLATMIN_KEEP_BEST` and
-//! `FLATMIN_ADAM` (0 or 1) are the recipe's fields that decide the arena's size (defaults: those of `Recipe::DEFAULT`). `FLATMIN_COMPACT` takes the
-//! compact tuner.
+//! `FLATMIN_PACK` names a pack; `FLATMIN_REPLAY_CAPACITY`, `FLATMIN_SHARPNESS_BATCH`, `FLATMIN_KEEP_BEST`, `FLATMIN_ADAM` and
+//! `FLATMIN_SGD` (0 or 1) are the recipe's fields that decide the arena's size (defaults: those of `Recipe::DEFAULT`); with
+//! `FLATMIN_SGD` there is no room for the ascent of a tail that is no chain. `FLATMIN_COMPACT` takes the compact tuner.
 
 use std::{env, fs, path::PathBuf};
 
@@ -11,7 +11,7 @@ fn main() {
     let pack = env::var("FLATMIN_PACK").unwrap_or_else(|_| "../app/model.pack".into());
     fs::copy(&pack, out.join("model.pack"))
         .unwrap_or_else(|e| panic!("{pack}: {e}; make one with `flatmin pack`"));
-    let fields = ["replay_capacity", "sharpness_batch", "keep_best", "adam"].map(field).concat();
+    let fields = ["replay_capacity", "sharpness_batch", "keep_best", "adam", "sgd"].map(field).concat();
     let recipe = format!("Recipe {{ {fields}..Recipe::DEFAULT }}");
     fs::write(out.join("recipe.rs"), recipe).expect("OUT_DIR can be written");
     println!("cargo:rustc-check-cfg=cfg(compact)");
@@ -32,7 +32,8 @@ fn field(name: &str) -> String {
     match name {
         "keep_best" => format!("{name}: {}, ", number > 0),
         "adam" if number > 0 => "optimizer: flatmin::Optimizer::Adam, ".into(),
-        "adam" => String::new(),
+        "sgd" if number > 0 => "method: flatmin::Method::Sgd, ".into(),
+        "adam" | "sgd" => String::new(),
         _ => format!("{name}: {number}, "),
     }
 }

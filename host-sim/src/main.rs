@@ -84,8 +84,11 @@ fn run(cli: Cli) -> Result<()> {
             let bar = ProgressBar::new(methods.len() as u64 * u64::from(options.epochs));
             bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
             let sink = log_sink(log.as_deref(), &bar)?;
-            // One firmware for all methods: of a chain, the arena's size is the same for all, else ASAM takes most.
-            let recipe = sized(&subject, options.recipe(Method::Asam))?;
+            // One firmware for all methods, with the arena of the one that takes most: of a chain, of any of them.
+            let sizes = subject.model.pack(&tail)?.pack().sizes();
+            let recipes = methods.iter().map(|&method| options.recipe(method));
+            let largest = recipes.max_by_key(|recipe| sizes.train_bytes(recipe));
+            let recipe = sized(&subject, largest.context("one method at least is asked for")?)?;
             let firmware = Firmware::build_as(options.tuner(), &board, &subject.model, &tail, &recipe, sink)?;
             let runs = (methods.par_iter())
                 .map(|&m| {

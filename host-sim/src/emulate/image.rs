@@ -3,7 +3,7 @@
 use super::Board;
 use crate::tuning::Tail;
 use anyhow::{Context, Result, bail};
-use flatmin::{Optimizer, Recipe};
+use flatmin::{Method, Optimizer, Recipe};
 use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -40,10 +40,11 @@ impl Image {
         let (capacity, batch) = (recipe.replay_capacity, recipe.sharpness_batch);
         let best = u16::from(recipe.keep_best);
         let adam = u16::from(recipe.optimizer == Optimizer::Adam);
+        let sgd = u16::from(recipe.method == Method::Sgd);
         // Runs at the same time do not meet in a file unless it is the same.
         let kind = if tail == Tail::Compact { "-compact" } else { "" };
         let crc32 = flatmin::crc32(pack);
-        let name = format!("{}-{crc32:08x}-{capacity}-{batch}-{best}-{adam}{kind}", board.name);
+        let name = format!("{}-{crc32:08x}-{capacity}-{batch}-{best}-{adam}-{sgd}{kind}", board.name);
         let pack_path = target_folder.join(&name).with_extension("pack");
         if std::fs::read(&pack_path).ok().as_deref() != Some(pack) {
             std::fs::write(&pack_path, pack)?;
@@ -76,6 +77,7 @@ impl Image {
             .env("FLATMIN_SHARPNESS_BATCH", batch.to_string())
             .env("FLATMIN_KEEP_BEST", best.to_string())
             .env("FLATMIN_ADAM", adam.to_string())
+            .env("FLATMIN_SGD", sgd.to_string())
             .status()
             .context("cannot start cargo")?;
         if !status.success() {
