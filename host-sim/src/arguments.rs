@@ -131,7 +131,8 @@ pub enum Command {
     },
     /// Write the device format, and a Rust file with its constants beside it
     #[command(
-        after_help = "Example: flatmin pack model.tflite --layers 3 --train biases,biases,all -o model.pack"
+        after_help = "Examples:\n  flatmin pack model.tflite --layers 3 --train biases,biases,all -o model.pack\n  \
+            flatmin pack model.tflite --layers 1 --spare-classes 2 -o model.pack"
     )]
     Pack {
         /// A full-integer int8 .tflite or QDQ .onnx
@@ -147,6 +148,9 @@ pub enum Command {
         /// function, else cross-entropy)
         #[arg(long)]
         loss: Option<LossArgument>,
+        /// Spare outputs behind the known classes, for classes that are added on the device
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        spare_classes: usize,
         /// Where to write the pack; the Rust file gets the same name with .rs
         #[arg(short, long)]
         output: PathBuf,

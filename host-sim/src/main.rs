@@ -112,8 +112,9 @@ fn run(cli: Cli) -> Result<()> {
             let subject = adaptation.subject(model.as_deref(), &options)?;
             plan(&subject, Budget { ram_bytes: ram, step_macs: macs }, &options)
         }
-        Some(Command::Pack { model, layers, train, loss, output, json }) => {
+        Some(Command::Pack { model, layers, train, loss, spare_classes, output, json }) => {
             let model = Model::open(&model)?.with_loss(loss.map(LossArgument::loss));
+            let model = model.with_spare_classes(spare_classes)?;
             pack(&model, layers, &train, &output, json)
         }
         Some(Command::Bench { board, train: true, json, .. }) if board == "host" => {
@@ -273,6 +274,7 @@ fn pack(model: &Model, layers: Option<usize>, train: &[Trains], output: &Path, j
         let object = serde_json::json!({
             "pack": output, "rust": rust, "bytes": file.bytes().len(), "crc32": file.pack().crc32(),
             "tail_parameters": sizes.tail_parameters, "feature_length": sizes.feature_length,
+            "classes": file.pack().known_classes(), "spare_classes": file.pack().spare_classes(),
         });
         print(object)
     } else {

@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 mod anomalies;
 mod best;
+mod classes;
 mod commit;
 mod confusion;
 mod drift;
@@ -193,6 +194,7 @@ impl<'a> Tuner<'a> {
     /// Back to the factory weights; the samples stay. A run under way is abandoned.
     pub fn factory_reset(&mut self) {
         requant::dequantize(&self.pack, self.weights);
+        self.count_classes();
         self.tuned.clear();
         (self.run, self.best, self.expects_run) = (None, None, false);
         self.macs = 0;
