@@ -21,7 +21,7 @@ use host_sim::planning::{self, Budget};
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
 use host_sim::tuning::{Subject, method_name, sized, tune_as};
-use host_sim::{bench, delta, export, inspect, wearers};
+use host_sim::{adding, bench, delta, export, inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::io::{self, Write};
@@ -69,6 +69,17 @@ fn run(cli: Cli) -> Result<()> {
             let bundled = "A held-out wearer, bundled model".to_owned();
             let title = model.map_or(bundled, |path| path.display().to_string());
             tune_all(&[subject], &title, &options, options.report.as_deref())
+        }
+        Some(Command::AddClass { model, adaptation, leave_out, options }) => {
+            options.without_acceptance()?;
+            options.without_compact()?;
+            if options.report.is_some() {
+                bail!("add-class writes no report: leave out --report");
+            }
+            let subject = adaptation.subject(model.as_deref(), &options)?.leaving_out(leave_out)?;
+            let recipes: Vec<Recipe> = options.methods().into_iter().map(|m| options.recipe(m)).collect();
+            let addition = adding::add(&subject, &options.tail(&subject)?, &recipes)?;
+            if options.json { print(serde_json::to_string_pretty(&addition)?) } else { print(addition) }
         }
         Some(Command::Export { model, adaptation, output, delta, options }) => {
             options.without_acceptance()?;
