@@ -105,6 +105,16 @@ impl<'a> TunedTail<'a> {
         self.outputs.clear();
     }
 
+    /// Outputs that are classes: see [`Pack::classes_of`].
+    pub fn classes(&self, pack: &Pack) -> usize {
+        match (pack.spare_classes(), places(pack).last()) {
+            (1.., Some(Place { layer, weights, .. })) => {
+                pack.classes_of(self.weights.get(weights).unwrap_or(&[]), layer.outputs)
+            }
+            _ => pack.known_classes(),
+        }
+    }
+
     /// What a layer's input is quantized with.
     fn input(&self, layer: &TrainedLayer) -> Affine {
         layer.source.and_then(|source| self.outputs.get(source)).copied().unwrap_or(layer.input)
@@ -113,6 +123,8 @@ impl<'a> TunedTail<'a> {
     /// Quantizes `parameters`; `ranges` are the trained layers' outputs as seen at these parameters.
     pub fn quantize(&mut self, pack: &Pack, parameters: &[f32], ranges: &[Range]) {
         self.outputs.clear();
+        let last = places(pack).last().filter(|_| pack.spare_classes() > 0);
+        let place_of_last = last.map(|place| place.layer.index);
         for (place, range) in places(pack).zip(ranges) {
             let layer = &place.layer;
             let input = self.input(layer);
@@ -127,6 +139,10 @@ impl<'a> TunedTail<'a> {
                 packed_scales: packed_scales(pack, layer),
                 packed_weights: pack.int8(layer.operator.constants.weights, layer.weights()),
                 chosen: pack.chosen_channels(layer),
+                classes: match place_of_last {
+                    Some(last) if last == layer.index => pack.classes_of(w, layer.outputs),
+                    _ => layer.outputs,
+                },
             };
             let words = self.words.get_mut(place.words).unwrap_or(&mut []);
             let weights = self.weights.get_mut(place.weights).unwrap_or(&mut []);
@@ -241,7 +257,11 @@ impl<'a> TunedTail<'a> {
                 {
                     let (input, output) = (pack.tensor(op.input), pack.tensor(op.output));
                     let (x, y) = input_and_output(arena, &input, &output);
-                    kernels::softmax(x, output.channels, &Softmax::new(affine.scale, op.beta), y);
+                    let of = Softmax::new(affine.scale, op.beta);
+                    match pack.spare_classes() {
+                        0 => kernels::softmax(x, output.channels, &of, y),
+                        _ => kernels::softmax_of_classes(x, self.classes(pack), &of, y),
+                    }
                 }
                 _ => trunk::run_operator(pack, &op, arena),
             }
@@ -330,6 +350,8 @@ struct LayerQuantizer<'l> {
     packed_weights: &'l [i8],
     /// The outputs whose weights are trained, if not all of them are.
     chosen: &'l [u16],
+    /// Outputs that are classes; those behind them are spare.
+    classes: usize,
 }
 
 /// The weights of output `o`.
@@ -354,9 +376,14 @@ impl LayerQuantizer<'_> {
         let (shifts, scales) = rest.split_at_mut(outputs.min(rest.len()));
         let trained = self.layer.trains_weights;
         let every = b.iter().enumerate().map(|(o, &b)| self.own_scale(w, o, b));
-        let whole = every.fold(0.0, f32::max);
+        let whole = every.take(self.classes).fold(0.0, f32::max);
         let outputs = biases.iter_mut().zip(mantissas).zip(shifts).zip(scales);
         for ((o, &b), (((bias, mantissa), shift), scale_bits)) in b.iter().enumerate().zip(outputs) {
+            if o >= self.classes {
+                (*bias, *mantissa, *shift, *scale_bits) = self.spare(whole);
+                self.round(w, o, whole, weights);
+                continue;
+            }
             let scale = match (trained || self.layer.trains_scales, self.layer.operator.per_channel) {
                 (true, true) => self.own_scale(w, o, b),
                 (true, false) => whole,
@@ -372,6 +399,17 @@ impl LayerQuantizer<'_> {
             (*mantissa, *shift) = (multiplier.mantissa, multiplier.shift);
             *scale_bits = scale.to_bits().cast_signed();
         }
+    }
+
+    /// Bias, mantissa, shift and scale of a spare row, whose weights are zeros: one step below the lowest output, whatever
+    /// the input.
+    fn spare(&self, scale: f32) -> (i32, i32, i32, i32) {
+        let unit = f64::from(self.input.scale) * f64::from(scale);
+        let below = f64::from(-129 - self.output.zero_point) * f64::from(self.output.scale);
+        let multiplier = Multiplier::of_scales(self.input.scale, scale, self.output.scale);
+        // In the 30 bits of every other bias.
+        let bias = math::round_double((below / unit).max(-f64::from(1 << 30))) as i32;
+        (bias, multiplier.mantissa, multiplier.shift, scale.to_bits().cast_signed())
     }
 
     fn packed_scale(&self, o: usize) -> f32 {

@@ -52,6 +52,21 @@ pub enum Command {
         #[command(flatten)]
         options: TuneOptions,
     },
+    /// Leave a class out of the last layer, add it again from samples, and tell what became of the others
+    #[command(after_help = "Examples:\n  flatmin add-class --wearer 1 --leave-out 6\n  \
+        flatmin add-class model.tflite --data x.npy y.npy --leave-out 3 --layers 1 --method sam --json")]
+    AddClass {
+        /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
+        #[arg(requires = "data")]
+        model: Option<PathBuf>,
+        #[command(flatten)]
+        adaptation: Adaptation,
+        /// The class, from 0; it becomes the last one
+        #[arg(long, value_name = "CLASS")]
+        leave_out: usize,
+        #[command(flatten)]
+        options: TuneOptions,
+    },
     /// Tune, and write the tuned layers back into the .tflite: it answers as the tuned device does
     #[command(after_help = "Examples:\n  flatmin export --wearer 3 --method asam -o tuned.tflite\n  \
         flatmin export model.tflite --data x.npy y.npy --method sam -o tuned.tflite")]
@@ -164,7 +179,8 @@ pub enum Command {
     },
     /// Write the device format, and a Rust file with its constants beside it
     #[command(
-        after_help = "Example: flatmin pack model.tflite --layers 3 --train biases,biases,all -o model.pack"
+        after_help = "Examples:\n  flatmin pack model.tflite --layers 3 --train biases,biases,all -o model.pack\n  \
+            flatmin pack model.tflite --layers 1 --spare-classes 2 -o model.pack"
     )]
     Pack {
         /// A full-integer int8 .tflite or QDQ .onnx
@@ -180,6 +196,9 @@ pub enum Command {
         /// function, else cross-entropy)
         #[arg(long)]
         loss: Option<LossArgument>,
+        /// Spare outputs behind the known classes, for classes that are added on the device
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        spare_classes: usize,
         /// Where to write the pack; the Rust file gets the same name with .rs
         #[arg(short, long)]
         output: PathBuf,

@@ -1,6 +1,7 @@
 //! flatmin on the desktop: reads models and data, packs, tunes and emulates with the very code that the device
 //! runs.
 
+pub mod adding;
 pub mod auto;
 pub mod bench;
 pub mod delta;

@@ -22,7 +22,7 @@ use host_sim::planning::{self, Budget};
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
 use host_sim::tuning::{Subject, method_name, sized, tune_as};
-use host_sim::{bench, delta, export, inspect, wearers};
+use host_sim::{adding, bench, delta, export, inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::io::{self, Write};
@@ -70,6 +70,17 @@ fn run(cli: Cli) -> Result<()> {
             let bundled = "A held-out wearer, bundled model".to_owned();
             let title = model.map_or(bundled, |path| path.display().to_string());
             tune_all(&[subject], &title, &options, options.report.as_deref())
+        }
+        Some(Command::AddClass { model, adaptation, leave_out, options }) => {
+            options.without_acceptance()?;
+            options.without_compact()?;
+            if options.report.is_some() {
+                bail!("add-class writes no report: leave out --report");
+            }
+            let subject = adaptation.subject(model.as_deref(), &options)?.leaving_out(leave_out)?;
+            let recipes: Vec<Recipe> = options.methods().into_iter().map(|m| options.recipe(m)).collect();
+            let addition = adding::add(&subject, &options.tail(&subject)?, &recipes)?;
+            if options.json { print(serde_json::to_string_pretty(&addition)?) } else { print(addition) }
         }
         Some(Command::Export { model, adaptation, output, delta, options }) => {
             options.without_acceptance()?;
@@ -131,8 +142,9 @@ fn run(cli: Cli) -> Result<()> {
             let subject = adaptation.subject(model.as_deref(), &options)?;
             plan(&subject, Budget { ram_bytes: ram, step_macs: macs }, &options)
         }
-        Some(Command::Pack { model, layers, train, loss, output, json }) => {
+        Some(Command::Pack { model, layers, train, loss, spare_classes, output, json }) => {
             let model = Model::open(&model)?.with_loss(loss.map(LossArgument::loss));
+            let model = model.with_spare_classes(spare_classes)?;
             pack(&model, layers, &train, &output, json)
         }
         Some(Command::Bench { board, train: true, json, .. }) if board == "host" => {
@@ -292,6 +304,7 @@ fn pack(model: &Model, layers: Option<usize>, train: &[Trains], output: &Path, j
         let object = serde_json::json!({
             "pack": output, "rust": rust, "bytes": file.bytes().len(), "crc32": file.pack().crc32(),
             "tail_parameters": sizes.tail_parameters, "feature_length": sizes.feature_length,
+            "classes": file.pack().known_classes(), "spare_classes": file.pack().spare_classes(),
         });
         print(object)
     } else {

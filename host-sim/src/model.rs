@@ -125,6 +125,15 @@ impl Model {
         self
     }
 
+    /// The same with so many spare classes behind those that it knows, for [`flatmin::Tuner::add_class`].
+    ///
+    /// # Errors
+    /// A network that does not end in a dense classifier; the message names the model.
+    pub fn with_spare_classes(mut self, spare: usize) -> Result<Self> {
+        self.network = self.network.with_spare_classes(spare).with_context(|| self.name.clone())?;
+        Ok(self)
+    }
+
     /// How many layers to train: as many as asked for; where nothing was asked, the last two fully connected
     /// layers, or one.
     ///

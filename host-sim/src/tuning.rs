@@ -56,6 +56,26 @@ impl Subject {
         Ok(Self { name, model, classes, adaptation, test })
     }
 
+    /// The subject with a class that its last layer knows nothing of: its row is left out, and one spare class is there
+    /// for it, behind the others. The layers in front have learnt with it.
+    ///
+    /// # Errors
+    /// No such class, or a model that does not end in a dense classifier.
+    pub fn leaving_out(mut self, class: usize) -> Result<Self> {
+        let network = self.model.network.clone().without_class(class).with_context(|| self.name.clone())?;
+        self.model.network = network.with_spare_classes(1).with_context(|| self.name.clone())?;
+        let name = self.classes.remove(class);
+        self.classes.push(name);
+        let last = self.classes.len() - 1;
+        for (_, label) in self.adaptation.iter_mut().chain(&mut self.test) {
+            *label = match *label {
+                own if own == class => last,
+                other => other - usize::from(other > class),
+            };
+        }
+        Ok(self)
+    }
+
     /// The user's model and data: of each class the first half of the samples adapts, the second half tests.
     ///
     /// # Errors

@@ -113,6 +113,9 @@ impl Chain {
         if !pack.tail_is_chain() {
             return Err(TailError::NoChain);
         }
+        if pack.spare_classes() > 0 {
+            return Err(TailError::SpareClasses);
+        }
         let scales = pack.trained_layers().map(|layer| layer.output.scale);
         Ok(Self::new(TailShape::of(pack)?, pack.feature_unit(), scales))
     }

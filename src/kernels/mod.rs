@@ -27,6 +27,7 @@ pub use mean::{Mean, mean};
 pub use movement::{Move, copy_box, resize_nearest};
 pub use pool::{average_pool2d, max_pool2d};
 pub(crate) use softmax::exp_of_negative;
+pub(crate) use softmax::softmax_of_classes;
 pub use softmax::{Softmax, softmax};
 
 use crate::pack::Window;

@@ -59,6 +59,13 @@ pub fn softmax(input: &[i8], channels: usize, softmax: &Softmax, output: &mut [i
     }
 }
 
+/// [`softmax`] of one group, of whose channels the first `classes` are classes; the others, spare, get a probability of 0.
+pub(crate) fn softmax_of_classes(input: &[i8], classes: usize, of: &Softmax, output: &mut [i8]) {
+    let (y, spare) = output.split_at_mut(classes.min(output.len()));
+    spare.fill(-128);
+    softmax(input.get(..y.len()).unwrap_or(&[]), y.len(), of, y);
+}
+
 /// Left shift by `bits`, saturating.
 fn shift_left(x: i32, bits: u32) -> i32 {
     (i64::from(x) << bits).clamp(i32::MIN.into(), i32::MAX.into()) as i32

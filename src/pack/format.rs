@@ -98,6 +98,9 @@ pub mod header {
     pub const FEATURE_COUNT: usize = 100;
     /// u16, code of the tail's `Loss`: 0 cross-entropy, 1 binary cross-entropy, 2 mean squared error.
     pub const LOSS: usize = 102;
+    /// u16, how many of the last layer's outputs, at its end, are spare: rows of zeros that are no class before one is
+    /// added on the device. 0 for most packs.
+    pub const SPARE_CLASSES: usize = 104;
 }
 
 /// Offsets of a tensor record's fields.

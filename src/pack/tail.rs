@@ -142,6 +142,27 @@ impl<'a> Pack<'a> {
         self.sizes.loss
     }
 
+    /// Outputs at the end that are spare: no class, until [`crate::Tuner::add_class`] makes one of the first of them.
+    pub fn spare_classes(&self) -> usize {
+        u16_at(self.bytes, header::SPARE_CLASSES).into()
+    }
+
+    /// Outputs that are classes as packed.
+    pub fn known_classes(&self) -> usize {
+        self.sizes.output_length.saturating_sub(self.spare_classes())
+    }
+
+    /// Outputs of a tail that are classes: the packed ones, and of the spare ones those that were added. A row of the
+    /// last layer that is zero in every weight is spare, in f32 and in int8 alike: nothing else has to be kept to know
+    /// which of them were added.
+    pub(crate) fn classes_of<T: PartialEq + Default>(&self, weights: &[T], outputs: usize) -> usize {
+        let zero = T::default();
+        let rows = weights.chunks_exact((weights.len() / outputs.max(1)).max(1));
+        let spare = rows.take(outputs).skip(outputs.saturating_sub(self.spare_classes()));
+        let added = spare.take_while(|row| row.iter().any(|weight| *weight != zero)).count();
+        self.known_classes().saturating_add(added)
+    }
+
     /// The operator at the tail's end that belongs to the loss: a softmax of cross-entropy, the lookup of a logistic
     /// function of binary cross-entropy. It is no part of the f32 tail.
     pub(crate) fn head(&self) -> Option<OperatorRecord> {

@@ -52,6 +52,8 @@ pub struct TailShape {
     parameters: usize,
     outputs: usize,
     objective: Loss,
+    /// Outputs of the last layer that are spare.
+    spare: usize,
 }
 
 impl TailShape {
@@ -60,7 +62,8 @@ impl TailShape {
     /// # Errors
     /// See [`TailError`].
     pub fn new(shapes: &[DenseShape]) -> Result<Self, TailError> {
-        let mut tail = Self { layers: Vec::new(), parameters: 0, outputs: 0, objective: Loss::CrossEntropy };
+        let objective = Loss::CrossEntropy;
+        let mut tail = Self { layers: Vec::new(), parameters: 0, outputs: 0, objective, spare: 0 };
         for (index, &shape) in shapes.iter().enumerate() {
             let before = tail.layers.last().map_or(shape.inputs, |l| l.shape.outputs);
             if before != shape.inputs {
@@ -101,7 +104,7 @@ impl TailShape {
             let shape = DenseShape { inputs: layer.taps, outputs: layer.outputs, activation };
             shapes.push(shape).map_err(|_| TailError::TooDeep)?;
         }
-        Self::new(&shapes).map(|tail| tail.with_loss(pack.loss()))
+        Self::new(&shapes).map(|tail| Self { spare: pack.spare_classes(), ..tail.with_loss(pack.loss()) })
     }
 
     /// Weights and biases of all layers.
@@ -119,9 +122,15 @@ impl TailShape {
         self.layers.first().map_or(0, |l| l.shape.inputs)
     }
 
-    /// Length of the tail's output.
+    /// Length of the tail's output, spare classes left out.
     pub fn classes(&self) -> usize {
-        self.layers.last().map_or(0, |l| l.shape.outputs)
+        self.layers.last().map_or(0, |l| l.shape.outputs.saturating_sub(self.spare))
+    }
+
+    /// The loss of the last layer's outputs, and its gradient by them.
+    fn loss_of(&self, last: &Layer, pass: &mut Pass, target: Target) -> f32 {
+        let (outputs, deltas) = (last.outputs(pass.outputs), last.outputs_mut(pass.deltas));
+        self.objective.of_classes(self.classes(), outputs, target, deltas)
     }
 
     /// The layers' shapes, first to last.
@@ -173,8 +182,7 @@ impl TailShape {
         self.forward(parameters, workspace);
         let pass = &mut workspace.first;
         let Some(last) = self.layers.last() else { return f32::NAN };
-        let loss =
-            self.objective.of(last.outputs(pass.outputs), target.into(), last.outputs_mut(pass.deltas));
+        let loss = self.loss_of(last, pass, target.into());
         self.hand_down(pass, |layer, delta, d_input| {
             dense::backward_input(&layer.shape, layer.parameters(parameters), delta, d_input);
         });
@@ -273,8 +281,7 @@ impl TailShape {
             (input, rest) = (z, behind);
         }
         let Some(last) = self.layers.last() else { return f32::NAN };
-        let (outputs, deltas) = (last.outputs(second.outputs), last.outputs_mut(second.deltas));
-        let loss = self.objective.of(outputs, target.into(), deltas);
+        let loss = self.loss_of(last, second, target.into());
         let first: &Pass = first;
         self.hand_down(second, |layer, delta, d_input| {
             let below = layer.outputs - layer.shape.inputs;
@@ -344,10 +351,13 @@ impl TailShape {
         self.layers.iter().map(|l| l.shape.weights() as u64).sum()
     }
 
-    /// Calls `see(layer, lowest, highest)` with the range of every layer's output after [`Self::forward`].
+    /// Calls `see(layer, lowest, highest)` with the range of every layer's output after [`Self::forward`], spare
+    /// classes left out.
     pub fn for_each_range(&self, workspace: &Workspace, mut see: impl FnMut(usize, f32, f32)) {
         for (index, layer) in self.layers.iter().enumerate() {
             let outputs = layer.outputs(workspace.first.outputs);
+            let spare = if index + 1 == self.layers.len() { self.spare } else { 0 };
+            let outputs = outputs.get(..outputs.len().saturating_sub(spare)).unwrap_or(&[]);
             let low = outputs.iter().fold(f32::INFINITY, |m, &x| m.min(x));
             let high = outputs.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
             see(index, low, high);
@@ -401,8 +411,19 @@ impl Tail for TailShape {
     }
 
     fn output<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
-        let end = Self::features(self) + self.outputs;
-        workspace.get(end - Self::classes(self)..end).unwrap_or(&[])
+        let end = Self::features(self) + self.outputs - self.spare.min(self.outputs);
+        workspace.get(end.saturating_sub(Self::classes(self))..end).unwrap_or(&[])
+    }
+
+    fn last_input<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
+        let Some(last) = self.layers.last() else { return &[] };
+        // The outputs of the layer before lie in front of its own, those of the first behind the features.
+        let end = Self::features(self) + last.outputs;
+        workspace.get(end.saturating_sub(last.shape.inputs)..end).unwrap_or(&[])
+    }
+
+    fn set_classes(&mut self, classes: usize) {
+        self.spare = self.layers.last().map_or(0, |l| l.shape.outputs.saturating_sub(classes));
     }
 
     fn forward_macs(&self) -> u64 {
@@ -450,7 +471,8 @@ impl<'a> Workspace<'a> {
         })
     }
 
-    /// The tail's output after [`TailShape::forward`] or a first pass; `classes` as the tail has.
+    /// The tail's output after [`TailShape::forward`] or a first pass; `classes` as the tail has, which must
+    /// have no spare ones.
     pub fn logits(&self, classes: usize) -> &[f32] {
         let outputs: &[f32] = self.first.outputs;
         outputs.get(outputs.len().saturating_sub(classes)..).unwrap_or(&[])

@@ -8,6 +8,7 @@
 mod chain;
 pub mod dense;
 mod graph;
+pub(crate) mod imprint;
 pub mod kernels;
 mod loss;
 
@@ -47,6 +48,9 @@ pub enum TailError {
         "the compact tail takes fully connected layers alone, all trained; pack fewer layers, or use `Tuner`"
     )]
     NoChain,
+    /// Spare classes, which a compact tail cannot add.
+    #[error("the compact tail cannot add classes; pack without spare ones, or use `Tuner`")]
+    SpareClasses,
     /// A layer's input is not as long as the output before it.
     #[error("layer {layer} takes {found} inputs, the layer before gives {expected}")]
     Mismatch {
@@ -65,7 +69,7 @@ pub trait Tail {
     fn parameters(&self) -> usize;
     /// Floats of one sample's features, which begin the workspace.
     fn features(&self) -> usize;
-    /// Length of the output.
+    /// Length of the output, spare classes left out.
     fn classes(&self) -> usize;
     /// What [`Self::loss`] is.
     fn objective(&self) -> Loss;
@@ -87,6 +91,10 @@ pub trait Tail {
     );
     /// The output after [`Self::loss`].
     fn output<'w>(&self, workspace: &'w [f32]) -> &'w [f32];
+    /// What the last layer read in [`Self::loss`].
+    fn last_input<'w>(&self, workspace: &'w [f32]) -> &'w [f32];
+    /// Makes so many outputs classes; those behind them are spare.
+    fn set_classes(&mut self, classes: usize);
     /// Multiply-adds of one forward pass.
     fn forward_macs(&self) -> u64;
     /// Multiply-adds of one backward pass.
@@ -184,6 +192,14 @@ impl Tail for PackedTail<'_> {
 
     fn output<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
         either!(self, tail => tail.output(workspace))
+    }
+
+    fn last_input<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
+        either!(self, tail => tail.last_input(workspace))
+    }
+
+    fn set_classes(&mut self, classes: usize) {
+        either!(self, tail => tail.set_classes(classes));
     }
 
     fn forward_macs(&self) -> u64 {

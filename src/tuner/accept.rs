@@ -127,7 +127,7 @@ impl Tuner<'_> {
     /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if on the held-out
     /// samples it is strictly better than the tail in force ([`Judgement::is_better_than`]), and not worse than the
     /// factory's. Otherwise the tail in force stays, bit for bit, and the f32 weights go back to what it dequantizes
-    /// to, so that a further run starts from it.
+    /// to, so that a further run starts from it: a class that it does not know is spare again, and its samples wait.
     ///
     /// A run under way ends. Takes a forward pass of every sample, for the ranges of [`Self::requantize`], and up to
     /// three of the held-out ones. The ranges are of all samples: no label has a say in them. Without held-out
@@ -173,6 +173,7 @@ impl Tuner<'_> {
         } else {
             self.tuned.dequantize(&self.pack, self.weights);
         }
+        self.count_classes();
     }
 
     /// Sums loss and hits of the samples that judge, in slot order where all do.
@@ -192,13 +193,13 @@ impl Tuner<'_> {
         if self.held_out == 0 { self.replay.len() } else { self.held_out }
     }
 
-    /// The slot of one of them; `None` of an anomaly.
+    /// The slot of one of them; `None` of one that is left out.
     pub(super) fn judging_slot(&self, index: usize) -> Option<usize> {
         let slot = match self.held_out {
             0 => Some(index),
             _ => self.order.get(self.trained.saturating_add(index)).map(|&slot| slot.into()),
         };
-        slot.filter(|&slot| !self.is_anomaly(slot))
+        slot.filter(|&slot| !self.is_left_out(slot))
     }
 }
 

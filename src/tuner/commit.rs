@@ -153,6 +153,7 @@ impl Tuner<'_> {
         if record.contents == Contents::Int8 {
             self.tuned.dequantize(&self.pack, self.weights);
         }
+        self.count_classes();
         Ok(())
     }
 

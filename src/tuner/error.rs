@@ -117,6 +117,24 @@ pub enum TunerError {
     /// Classes of a tail whose labels are none.
     #[error("the tail's loss is not cross-entropy: its labels are no classes")]
     NoClasses,
+    /// [`super::Tuner::add_class`] of a pack whose spare classes are all added, or that has none.
+    #[error("no spare class is left of {spare}; pack with more: `flatmin pack --spare-classes`")]
+    NoSpareClass {
+        /// Spare classes of the pack.
+        spare: usize,
+    },
+    /// [`super::Tuner::add_class`] without samples of the class.
+    #[error("no sample is labelled {label}, the class to add; observe some first")]
+    NoSamplesOfClass {
+        /// The label that the class is to have.
+        label: usize,
+    },
+    /// [`super::Tuner::add_class`] of samples whose mean feature gives no direction: not finite, or that of the others.
+    #[error("the mean feature of the samples labelled {label} is no number, or that of all other samples")]
+    ClassFeatures {
+        /// The label that the class was to have.
+        label: usize,
+    },
     /// A buffer for counts of classes that is not as long as it must be.
     #[error("the confusion matrix has {found} places, {expected} are needed")]
     ConfusionLength {

@@ -188,15 +188,18 @@ impl Tuner<'_> {
         own && self.tail.objective().has_answers()
     }
 
-    /// Whether a sample in the replay is an anomaly, which trains and judges nothing.
-    pub(super) fn is_anomaly(&self, slot: usize) -> bool {
-        let known = self.replay.label(slot).is_some_and(|label| label & Kept::ANOMALOUS != 0);
-        known && self.tail.objective() == Loss::SquaredError
+    /// Whether a sample in the replay is an anomaly, or waits for its class to be added: it trains and judges nothing.
+    pub(super) fn is_left_out(&self, slot: usize) -> bool {
+        self.replay.label(slot).is_some_and(|label| match self.tail.objective() {
+            Loss::SquaredError => label & Kept::ANOMALOUS != 0,
+            Loss::CrossEntropy => usize::from(label) >= self.tail.classes(),
+            Loss::BinaryCrossEntropy => false,
+        })
     }
 
-    /// Loss, accuracy and sharpness of the current f32 weights over the replay, anomalies left out. The sharpness of a
-    /// tail that is no chain takes a gradient buffer: it is NaN on a tuner that was made for SGD, and in the midst
-    /// of a step that needs the buffer itself.
+    /// Loss, accuracy and sharpness of the current f32 weights over the replay, anomalies and samples of classes that are
+    /// not yet added left out. The sharpness of a tail that is no chain takes a gradient buffer: it is NaN on a tuner that was
+    /// made for SGD, and in the midst of a step that needs the buffer itself.
     ///
     /// # Errors
     /// [`TunerError::NoSamples`].
@@ -218,7 +221,7 @@ impl Tuner<'_> {
         let objective = self.tail.objective();
         for slot in 0..self.replay.len() {
             between();
-            if self.is_anomaly(slot) {
+            if self.is_left_out(slot) {
                 continue;
             }
             count += 1;

@@ -5,6 +5,7 @@ mod anomalies;
 #[cfg(feature = "async")]
 mod awaited;
 mod best;
+mod classes;
 mod commit;
 mod confusion;
 mod drift;
@@ -195,6 +196,7 @@ impl<'a> Tuner<'a> {
     /// Back to the factory weights; the samples stay. A run under way is abandoned.
     pub fn factory_reset(&mut self) {
         requant::dequantize(&self.pack, self.weights);
+        self.count_classes();
         self.tuned.clear();
         (self.run, self.best, self.expects_run) = (None, None, false);
         self.macs = 0;

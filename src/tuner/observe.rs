@@ -8,12 +8,14 @@ use crate::tail::{Kept, Loss, Tail, Target};
 impl Tuner<'_> {
     /// Runs the trunk on a labelled sample and keeps its latent; when the replay is full, a sample gives way as
     /// [`crate::Recipe::replay_policy`] has it, with [`crate::replay::Policy::Balanced`] sometimes this very one. A
-    /// label is what the tail's [`Loss`] says.
+    /// label is what the tail's [`Loss`] says; where a spare class is left, it may also be a spare output's: such samples
+    /// wait for [`Self::add_class`].
     ///
     /// # Errors
-    /// [`TunerError::InputLength`], [`TunerError::Label`]; [`TunerError::WantsTarget`] of [`Loss::SquaredError`].
+    /// [`TunerError::InputLength`], [`TunerError::Label`]; [`TunerError::Running`] of one that would wait, since it might
+    /// take the place of a sample that is trained on; [`TunerError::WantsTarget`] of [`Loss::SquaredError`].
     pub fn observe(&mut self, input: &[i8], label: usize) -> Result<(), TunerError> {
-        let label = self.label(label)?;
+        let label = self.observed_label(label)?;
         self.keep(input, None, label)
     }
 
@@ -79,6 +81,8 @@ impl Tuner<'_> {
         let slot = self.replay.push_with(latent, target.unwrap_or(&[]), label);
         self.forget_loss(slot);
         match target {
+            None if usize::from(label) >= self.tail.classes()
+                && self.tail.objective() == Loss::CrossEntropy => {}
             None => self.follow(usize::from(label).into()),
             Some(_) if label & Kept::ANOMALOUS != 0 => {}
             Some(values) => {

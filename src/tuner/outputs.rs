@@ -13,6 +13,8 @@ pub(crate) struct Outputs {
     affine: Affine,
     /// They are probabilities: a softmax's or a logistic function's.
     probabilities: bool,
+    /// Outputs behind these are spare classes.
+    classes: usize,
 }
 
 impl Tuner<'_> {
@@ -39,19 +41,21 @@ impl Outputs {
         let last = pack.operator_count().saturating_sub(1);
         let own = tuned.and_then(|tuned| tuned.layers(pack).last()).filter(|tuned| tuned.layer.index == last);
         let affine = own.map_or(pack.output().affine, |tuned| tuned.output);
-        Self { loss: pack.loss(), affine, probabilities: pack.head().is_some() }
+        let classes = tuned.map_or(pack.known_classes(), |tuned| tuned.classes(pack));
+        Self { loss: pack.loss(), affine, probabilities: pack.head().is_some(), classes }
     }
 
     pub fn answer(&self, values: &[i8]) -> usize {
         let half = if self.probabilities { 0.5 } else { 0.0 };
         match self.loss {
-            Loss::CrossEntropy => argmax(values),
+            Loss::CrossEntropy => argmax(values.get(..self.classes).unwrap_or(values)),
             Loss::BinaryCrossEntropy => bits(values.iter().map(|&q| self.affine.dequantize(q) > half)),
             Loss::SquaredError => 0,
         }
     }
 
-    /// The loss, no probability taken for smaller than half a step.
+    /// The loss, no probability taken for smaller than half a step. That of a label that the tail does not know yet is
+    /// the loss at its spare output.
     pub fn loss(&self, values: &[i8], target: Target) -> f32 {
         match target {
             Target::Label { label, .. } if self.loss == Loss::BinaryCrossEntropy => {
@@ -78,7 +82,8 @@ impl Outputs {
         }
         let largest = values.iter().copied().max().unwrap_or(own);
         let below = |q: i8| self.affine.scale * (i32::from(q) - i32::from(largest)) as f32;
-        let sum: f32 = values.iter().fold(0.0, |sum, &q| sum + math::exp(below(q)));
+        let classes = values.get(..self.classes).unwrap_or(values);
+        let sum: f32 = classes.iter().fold(0.0, |sum, &q| sum + math::exp(below(q)));
         math::ln(sum) - below(own)
     }
 

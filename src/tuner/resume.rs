@@ -240,6 +240,7 @@ impl Tuner<'_> {
         (self.best, self.losses_of, self.macs) = (best, losses_of, macs);
         (self.trained, self.held_out) = (trained, held_out);
         self.run = Some(run);
+        self.count_classes();
         Ok(())
     }
 

@@ -131,15 +131,15 @@ impl Tuner<'_> {
         recipe.check()?;
         let fits = self.fitting(&recipe)?;
         let loss = self.tail.objective();
-        let anomalies = (0..self.replay.len()).filter(|&slot| self.is_anomaly(slot)).count();
-        if self.replay.len() <= anomalies {
+        let left_out = (0..self.replay.len()).filter(|&slot| self.is_left_out(slot)).count();
+        if self.replay.len() <= left_out {
             return Err(TunerError::NoSamples);
         }
         self.abandon();
         self.recipe = fits;
         self.velocity.fill(0.0);
         (self.trained, self.held_out) = (self.replay.len(), 0);
-        if recipe.held_out > 0.0 || loss == Loss::SquaredError {
+        if recipe.held_out > 0.0 || self.leaves_out() {
             let groups = self.replay.labels().map(move |label| loss.group(label));
             // Of a squared error the last group are anomalies.
             let count = if loss == Loss::SquaredError { 1 } else { loss.groups(self.tail.classes()) };
@@ -255,9 +255,9 @@ impl Tuner<'_> {
     /// The next step, before its first slice.
     fn begin(&mut self) -> Step {
         let recipe = self.recipe;
+        let divided = self.held_out > 0 || self.leaves_out();
         let Some(run) = &mut self.run else { return Step::new(0.0, 0) };
         if run.position == 0 {
-            let divided = self.held_out > 0 || self.tail.objective() == Loss::SquaredError;
             run.samples = match divided {
                 false => order::shuffle(self.order, self.replay.len(), &mut run.random),
                 true => order::shuffle_again(self.order, self.trained, &mut run.random),

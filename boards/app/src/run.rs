@@ -33,7 +33,7 @@ pub(crate) fn carry_out<'r>(
         }
         Request::Drift => Response::Drift(tuner.drift()),
         Request::Confusion { version, label, first } => {
-            let classes = tuner.pack().sizes().output_length;
+            let classes = tuner.classes();
             let mut counts = [0; COUNTS];
             let count = classes.saturating_sub(first.into()).min(counts.len());
             tuner.confusion_row(

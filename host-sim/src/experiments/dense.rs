@@ -36,6 +36,7 @@ pub fn network(input: Affine, widths: &[usize]) -> Network {
         tensors,
         greedy_arena_bytes: 0,
         loss: None,
+        spare_classes: 0,
     };
     for index in 0..last {
         let (inputs, outputs) = (widths[index], widths[index + 1]);

@@ -4,6 +4,7 @@
 mod lower;
 mod network;
 mod plan;
+mod spare;
 mod tables;
 mod tail;
 mod trains;
@@ -67,6 +68,12 @@ pub enum PackerError {
     /// Every layer of the tail is frozen.
     #[error("cannot train nothing: name a layer to train, weights or biases")]
     NothingTrained,
+    /// Spare classes for what is no dense classifier that is trained whole.
+    #[error("cannot reserve spare classes: {what}")]
+    Spare {
+        /// What is in the way.
+        what: &'static str,
+    },
     /// A share of the channels of a layer that has none to spare.
     #[error(
         "operator {index}: a depthwise convolution has few weights a channel; train all, its scales or its biases"
@@ -162,6 +169,9 @@ pub fn pack_tail(network: &Network, model_crc32: u32, plan: &TailPlan) -> Result
     check_layers(network, plan.layers)?;
     if plan.layers > 0 && (0..plan.layers).all(|layer| plan.trains(layer) == Trains::Nothing) {
         return Err(PackerError::NothingTrained);
+    }
+    if network.spare_classes > 0 {
+        spare::check(network, plan)?;
     }
     let weighted = network.steps[network.cut(plan.layers)..].iter().filter(|step| step.has_weights());
     for (layer, step) in weighted.enumerate() {

@@ -197,6 +197,8 @@ pub struct Network {
     pub greedy_arena_bytes: usize,
     /// What a tail is to be trained with, whatever the network ends in; `None`: what that says.
     pub loss: Option<Loss>,
+    /// Outputs at the end that are spare: see [`Network::with_spare_classes`].
+    pub spare_classes: usize,
 }
 
 impl Network {

@@ -41,6 +41,7 @@ pub fn write(network: &Network, model_crc: u32, tail: &TailPlan) -> Vec<u8> {
     out.u32(header::WORKSPACE_FLOATS, tail.workspace_floats);
     out.f32(header::FEATURE_UNIT, feature_unit);
     out.u16(header::LOSS, network.loss().code().into());
+    out.u16(header::SPARE_CLASSES, network.spare_classes);
 
     let tensors = out.reserve(network.tensors.len() * tensor::BYTES);
     out.u32(header::TENSORS, tensors);

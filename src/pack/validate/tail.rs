@@ -249,12 +249,31 @@ fn check_meaning(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), 
     Ok(())
 }
 
+/// Spare classes are rows of zeros at the end of a dense classifier that is trained whole.
+fn check_spares(pack: &Pack) -> Result<(), &'static str> {
+    if pack.spare_classes() == 0 {
+        return Ok(());
+    }
+    let last = pack.trained_layers().last().ok_or("spare classes without a tail")?;
+    let behind = usize::from(pack.head().is_some()) + usize::from(last.index) + 1;
+    let dense = last.operator.kind == operator::FULLY_CONNECTED && pack.loss() == Loss::CrossEntropy;
+    let whole = last.trains_weights && last.trains_biases && last.chosen.is_none() && last.refit;
+    let ends = behind == usize::from(pack.operator_count()) && last.outputs == pack.sizes.output_length;
+    check(dense && whole && ends, "spare classes of what is no dense classifier that is trained whole")?;
+    check(pack.known_classes() > 0, "spare classes beside no class")?;
+    let weights = pack.int8(last.operator.constants.weights, last.weights());
+    check(pack.classes_of(weights, last.outputs) == pack.known_classes(), "a spare class has weights")?;
+    let rows = weights.chunks_exact(last.taps.max(1)).skip(pack.known_classes());
+    check(rows.flatten().all(|&weight| weight == 0), "a spare class has weights")
+}
+
 /// The header's summary of the tail.
 pub(super) fn check_summary(pack: &Pack) -> Result<(), &'static str> {
     let s = &pack.sizes;
     check(Loss::from_code(u16_at(pack.bytes, header::LOSS)).is_some(), "unknown loss")?;
     let questions = s.loss == Loss::BinaryCrossEntropy && s.output_length > Loss::MOST_QUESTIONS;
     check(s.tail_layers == 0 || !questions, "more than 16 outputs of binary cross-entropy")?;
+    check_spares(pack)?;
     let tail = pack.trunk_operators() < pack.operator_count();
     let single = pack.input_count() == 1 && pack.output_count() == 1;
     check(s.tail_layers == 0 || tail && single, "a tail wants one input and one output")?;

@@ -28,21 +28,33 @@ pub(crate) use weighted::shape;
 #[derive(Debug, Clone, Copy)]
 pub struct GraphTail<'p> {
     pack: Pack<'p>,
+    classes: usize,
 }
 
 impl<'p> GraphTail<'p> {
     /// The tail of `pack`; `None` if it is a chain, for which [`super::TailShape`] is there.
     pub fn of(pack: &Pack<'p>) -> Option<Self> {
-        (!pack.tail_is_chain()).then_some(Self { pack: *pack })
+        (!pack.tail_is_chain()).then_some(Self { pack: *pack, classes: pack.known_classes() })
     }
 
     /// All nodes at `parameters`, for the features at the front of `workspace`. Calls `see(layer, lowest, highest)`
-    /// with the range of every trained layer's output.
+    /// with the range of every trained layer's output, spare classes left out.
     pub fn forward(&self, parameters: &[f32], workspace: &mut [f32], mut see: impl FnMut(usize, f32, f32)) {
         // Validation lets no pack through whose tail has no code.
-        if let Some(code) = self.pack.operators().graph() {
-            (code.forward)(&self.pack, parameters, workspace, &mut see);
+        let Some(code) = self.pack.operators().graph() else { return };
+        if self.pack.spare_classes() == 0 {
+            return (code.forward)(&self.pack, parameters, workspace, &mut see);
         }
+        let last = self.pack.sizes().tail_layers.saturating_sub(1);
+        let mut see_before = |layer, low, high| {
+            if layer != last {
+                see(layer, low, high);
+            }
+        };
+        (code.forward)(&self.pack, parameters, workspace, &mut see_before);
+        let output = self.output(workspace);
+        let low = output.iter().fold(f32::INFINITY, |m, &x| m.min(x));
+        see(last, low, output.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x)));
     }
 
     fn forward_all(&self, parameters: &[f32], workspace: &mut [f32], see: &mut dyn FnMut(usize, f32, f32)) {
@@ -252,7 +264,7 @@ pub(crate) fn forward_nodes(
     workspace: &mut [f32],
     see: &mut dyn FnMut(usize, f32, f32),
 ) {
-    GraphTail { pack: *pack }.forward_all(parameters, workspace, see);
+    GraphTail { pack: *pack, classes: pack.known_classes() }.forward_all(parameters, workspace, see);
 }
 
 /// The backward pass, likewise.
@@ -265,7 +277,8 @@ pub(crate) fn backward_nodes(
     gradient: &mut [f32],
 ) {
     for node in pack.nodes().rev() {
-        GraphTail { pack: *pack }.backward_node(&node, parameters, scale, bias, workspace, gradient);
+        let tail = GraphTail { pack: *pack, classes: pack.known_classes() };
+        tail.backward_node(&node, parameters, scale, bias, workspace, gradient);
     }
 }
 
@@ -303,7 +316,7 @@ impl Tail for GraphTail<'_> {
     }
 
     fn classes(&self) -> usize {
-        self.end().map_or(0, |node| node.output.tensor.len())
+        self.classes
     }
 
     fn objective(&self) -> Loss {
@@ -332,7 +345,7 @@ impl Tail for GraphTail<'_> {
         let Some(end) = self.end() else { return f32::NAN };
         let Some(by_logits) = &end.output.delta else { return f32::NAN };
         match arrays(workspace, [&end.output.activation, by_logits]) {
-            Some([outputs, delta]) => self.objective().of(outputs, target, delta),
+            Some([outputs, delta]) => self.objective().of_classes(self.classes, outputs, target, delta),
             None => f32::NAN,
         }
     }
@@ -351,7 +364,17 @@ impl Tail for GraphTail<'_> {
     }
 
     fn output<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
-        self.end().and_then(|node| workspace.get(node.output.activation)).unwrap_or(&[])
+        let output = self.end().and_then(|node| workspace.get(node.output.activation)).unwrap_or(&[]);
+        output.get(..self.classes).unwrap_or(output)
+    }
+
+    fn last_input<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
+        let input = self.end().and_then(|node| node.input);
+        input.and_then(|input| workspace.get(input.activation)).unwrap_or(&[])
+    }
+
+    fn set_classes(&mut self, classes: usize) {
+        self.classes = classes;
     }
 
     fn forward_macs(&self) -> u64 {

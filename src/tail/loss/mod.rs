@@ -71,6 +71,19 @@ impl Loss {
         }
     }
 
+    /// The same of the first `classes` outputs: those behind them are spare, their gradient is 0.
+    pub(crate) fn of_classes(
+        self,
+        classes: usize,
+        outputs: &[f32],
+        target: Target,
+        d_outputs: &mut [f32],
+    ) -> f32 {
+        let (d_classes, d_spare) = d_outputs.split_at_mut(classes.min(d_outputs.len()));
+        d_spare.fill(0.0);
+        self.of(outputs.get(..classes).unwrap_or(outputs), target, d_classes)
+    }
+
     /// The label that bare outputs stand for: the class, the bits of the outputs above 0; 0 of real values.
     pub(crate) fn answer(self, outputs: &[f32]) -> usize {
         match self {

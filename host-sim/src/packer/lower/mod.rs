@@ -47,6 +47,7 @@ pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
         outputs,
         greedy_arena_bytes: 0,
         loss: None,
+        spare_classes: 0,
     };
     Ok(network.with_canonical_dense_borders())
 }

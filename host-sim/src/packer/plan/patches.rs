@@ -160,6 +160,7 @@ mod tests {
             outputs: vec![border(2, &shapes[2])],
             greedy_arena_bytes: 0,
             loss: None,
+            spare_classes: 0,
         };
         // Two output rows with stride 2 read five rows, the lower two but four: 5x5, 5x4, 4x5 and 4x4 pixels in
         // place of 8x8, of four bytes and 36 multiply-adds each.
@@ -181,6 +182,7 @@ mod tests {
             outputs: vec![border(1, &[1, 1, 1, 3])],
             greedy_arena_bytes: 0,
             loss: None,
+            spare_classes: 0,
         };
         assert_eq!(patches(&network, 2), None);
     }

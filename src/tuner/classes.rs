@@ -1,0 +1,151 @@
+//! Classes that are added on the device, to the spare outputs of a pack.
+
+use super::{Tuner, TunerError, load};
+use crate::tail::{Loss, Tail, imprint};
+
+/// Where the last layer's parameters lie among all.
+struct LastLayer {
+    weights: usize,
+    biases: usize,
+    taps: usize,
+}
+
+impl Tuner<'_> {
+    /// Classes that the current weights know: the packed ones, and those that were added.
+    pub fn classes(&self) -> usize {
+        self.tail.classes()
+    }
+
+    /// Spare classes that [`Self::add_class`] has left.
+    pub fn spare_classes(&self) -> usize {
+        match self.tail.objective() {
+            Loss::CrossEntropy => self.pack.sizes().output_length.saturating_sub(self.tail.classes()),
+            _ => 0,
+        }
+    }
+
+    /// Makes a class of the first spare output, and returns its label, which is [`Self::classes`] before the call. Its
+    /// first weights come from the mean feature of the samples in the replay with this label, of which
+    /// [`Self::observe`] takes any number; a handful is enough. From then on they are trained on and judge with all
+    /// others; the samples of the old classes in the replay ([`crate::replay::Policy::Balanced`]) keep those alive.
+    /// int8 tails know the class from the next [`Self::requantize`] or [`Self::accept`] on.
+    ///
+    /// The row is imprinted (Qi, Brown and Lowe, CVPR 2018, section 3.2): `w = mean_k w_k + r d / ||d||`, where `d` is
+    /// the mean feature of the new class less that of all other samples in the replay, and `r` the mean length of the
+    /// known rows `w_k`; the bias lets the class begin midway between the mean margins, over the best known class, of
+    /// its samples and of all others. Takes two forward passes of every sample.
+    ///
+    /// A row of zeros is what makes an output spare, so that a tail in flash, a saved run and a delta carry the number of
+    /// classes without a field of their own.
+    ///
+    /// # Errors
+    /// [`TunerError::Running`] in the midst of a run; [`TunerError::NoSpareClass`], [`TunerError::NoSamplesOfClass`],
+    /// [`TunerError::ClassFeatures`]; with the tuner as it was.
+    ///
+    /// ```no_run
+    /// # fn add(tuner: &mut flatmin::Tuner, gestures: &[&[i8]]) -> Result<(), flatmin::TunerError> {
+    /// let label = tuner.classes();
+    /// for gesture in gestures {
+    ///     tuner.observe(gesture, label)?; // waits
+    /// }
+    /// assert_eq!(tuner.add_class()?, label);
+    /// tuner.start(*tuner.recipe())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn add_class(&mut self) -> Result<usize, TunerError> {
+        self.check_weights()?;
+        if self.run.is_some() {
+            return Err(TunerError::Running);
+        }
+        let label = self.tail.classes();
+        let Some(layer) = self.last_layer().filter(|_| self.spare_classes() > 0) else {
+            return Err(TunerError::NoSpareClass { spare: self.pack.spare_classes() });
+        };
+        let held = self.replay.len();
+        let own = self.replay.labels().filter(|&other| usize::from(other) == label).count();
+        if own == 0 {
+            return Err(TunerError::NoSamplesOfClass { label });
+        }
+        let row = layer.weights + label * layer.taps..layer.weights + (label + 1) * layer.taps;
+        // The row of a spare class is zeros: the difference of the means is gathered in its place.
+        for slot in 0..held {
+            let is_own = self.forward(slot, label);
+            let share = if is_own { 1.0 / own as f32 } else { -1.0 / (held - own) as f32 };
+            let x = self.tail.last_input(self.scratch);
+            // The features may lie anywhere in the scratch, the row never.
+            imprint::gather(self.weights.get_mut(row.clone()).unwrap_or(&mut []), share, x);
+        }
+        let (known, behind) = self.weights.split_at_mut(row.start.min(self.weights.len()));
+        let direction = behind.get_mut(..layer.taps).unwrap_or(&mut []);
+        let mut found = imprint::imprint(known.get(layer.weights..).unwrap_or(&[]), direction);
+        let mut margins = [0.0f32; 2];
+        for slot in 0..held {
+            let is_own = self.forward(slot, label);
+            let (x, logits) = (self.tail.last_input(self.scratch), self.tail.output(self.scratch));
+            let margin = imprint::margin(self.weights.get(row.clone()).unwrap_or(&[]), x, logits);
+            margins[usize::from(!is_own)] += margin;
+        }
+        let others = (held > own).then(|| margins[1] / (held - own) as f32);
+        let biases = self.weights.get(layer.biases..layer.biases + label).unwrap_or(&[]);
+        let bias = imprint::bias(margins[0] / own as f32, others, biases);
+        found &= bias.is_finite();
+        if !found {
+            self.weights.get_mut(row).unwrap_or(&mut []).fill(0.0);
+            return Err(TunerError::ClassFeatures { label });
+        }
+        if let Some(place) = self.weights.get_mut(layer.biases + label) {
+            *place = bias;
+        }
+        self.macs = self.macs.saturating_add(self.tail.forward_macs().saturating_mul(2 * held as u64));
+        self.tail.set_classes(label + 1);
+        // Held-out samples of before say nothing about the new class: those of the next run do.
+        (self.trained, self.held_out) = (0, 0);
+        crate::fmt::info!("class {} added", label);
+        Ok(label)
+    }
+
+    /// The f32 tail on a sample in the replay; whether it has this label.
+    fn forward(&mut self, slot: usize, label: usize) -> bool {
+        let features = self.scratch.get_mut(..self.tail.features()).unwrap_or(&mut []);
+        load(&self.replay, slot, &self.pack, features);
+        self.tail.loss(self.weights, 0.into(), self.scratch);
+        self.replay.label(slot).is_some_and(|other| usize::from(other) == label)
+    }
+
+    fn last_layer(&self) -> Option<LastLayer> {
+        let layer = self.pack.trained_layers().last()?;
+        let biases = layer.parameters + layer.trained_weights();
+        Some(LastLayer { weights: layer.parameters, biases, taps: layer.taps })
+    }
+
+    /// Reads from the weights which outputs are classes.
+    pub(super) fn count_classes(&mut self) {
+        if let Some(layer) = self.last_layer().filter(|_| self.pack.spare_classes() > 0) {
+            let weights = self.weights.get(layer.weights..layer.biases).unwrap_or(&[]);
+            let classes = self.pack.classes_of(weights, self.pack.sizes().output_length);
+            self.tail.set_classes(classes);
+        }
+    }
+
+    /// Whether some samples may be neither trained on nor judge.
+    pub(super) fn leaves_out(&self) -> bool {
+        self.tail.objective() == Loss::SquaredError || self.spare_classes() > 0
+    }
+
+    /// A label to observe: one that the tail has, or one of a spare class, whose samples wait.
+    pub(super) fn observed_label(&self, label: usize) -> Result<u16, TunerError> {
+        let (classes, outputs) = (self.tail.classes(), self.tail.classes() + self.spare_classes());
+        if !(classes..outputs).contains(&label) {
+            let last = outputs.saturating_sub(1);
+            return self.label(label).map_err(|error| match error {
+                TunerError::Label { .. } if outputs > classes => TunerError::Label { label, last },
+                error => error,
+            });
+        }
+        if self.run.is_some() {
+            return Err(TunerError::Running);
+        }
+        u16::try_from(label).map_err(|_| TunerError::Label { label, last: u16::MAX.into() })
+    }
+}
