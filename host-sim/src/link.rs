@@ -121,6 +121,8 @@ pub enum Answer {
     },
     /// The running means of what is watched.
     Drift(Option<Drift>),
+    /// The label of a class that was added.
+    ClassAdded(u16),
 }
 
 /// Who a device is.
@@ -394,6 +396,7 @@ fn answer(response: Response) -> Result<Answer, LinkError> {
             Answer::Counts { classes, counts: counts.iter().map(|&c| u16::from_le_bytes(c)).collect() }
         }
         Response::Drift(drift) => Answer::Drift(drift),
+        Response::ClassAdded { label, .. } => Answer::ClassAdded(label),
         Response::Refused(why) => return Err(LinkError::Refused(why.to_owned())),
         _ => return Err(LinkError::Version),
     })

@@ -2,7 +2,9 @@
 
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::store::{Contents, Store};
+use flatmin::wire::{self, Request, Response};
 use flatmin::{CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, TunerError, Version};
+use flatmin_app::{Buffers, Clock, Endpoint, Hardware, link_bytes};
 use host_sim::flash::Flash;
 use host_sim::model::Model;
 use host_sim::packer::{PackFile, TailPlan, Trains};
@@ -328,4 +330,49 @@ fn what_has_no_place_for_spare_classes_is_refused() {
     convolution.network.steps.truncate(1);
     convolution.network.outputs[0].tensor = convolution.network.steps[0].output;
     says(convolution.with_spare_classes(1).and_then(|model| model.pack(1)), "fully connected");
+}
+
+/// Over the link: samples wait, the class is added, and what is refused says what to do.
+#[test]
+fn a_device_adds_a_class_when_it_is_told_to() {
+    struct Still;
+    impl Clock for Still {
+        fn ticks(&mut self) -> u32 {
+            0
+        }
+        fn hertz(&self) -> u32 {
+            1
+        }
+    }
+    let (subject, recipe) = (subject(), recipe(Method::Sam));
+    let file = subject.model.pack(TailPlan::of(1)).unwrap();
+    let expected = with_tuner(&file, recipe, |tuner| {
+        observe(tuner, &subject, |_| true);
+        tuner.add_class().unwrap();
+        tuner.weights_crc32()
+    });
+    with_tuner(&file, recipe, |tuner| {
+        let sizes = file.pack().sizes();
+        let mut memory = vec![0; link_bytes(&sizes)];
+        let mut board = Hardware::new("bare", Still);
+        let mut endpoint = Endpoint::new(tuner, &mut board, Buffers::new(&sizes, &mut memory).unwrap());
+        let mut number = 0;
+        let mut ask = |request: &Request| {
+            let (mut body, mut frame, mut answer) = ([0; 2048], [0; 2048], Vec::new());
+            for &byte in wire::encode(number, request, &mut body, &mut frame).unwrap().iter() {
+                answer.extend_from_slice(endpoint.take(byte).unwrap_or(&[]));
+            }
+            number += 1;
+            let (_, response) = wire::decode::<Response>(&mut answer).unwrap();
+            format!("{response:?}")
+        };
+        ask(&Request::Identify);
+        assert!(ask(&Request::AddClass).contains("observe some first"));
+        for (input, label) in &subject.adaptation {
+            ask(&Request::Observe { label: *label as u16, input: bytemuck::cast_slice(input) });
+        }
+        assert_eq!(ask(&Request::AddClass), "ClassAdded { label: 6, ticks: 0 }");
+        assert!(ask(&Request::Identify).contains(&format!("weights_crc32: {expected}")));
+        assert!(ask(&Request::AddClass).contains("pack with more"));
+    });
 }

@@ -151,6 +151,8 @@ pub enum Request<'a> {
         /// Its values.
         input: &'a [u8],
     },
+    /// Make a class of the first spare output: [`crate::Tuner::add_class`].
+    AddClass,
 }
 
 /// What a device answers. `ticks` are those of the device's clock that the work took.
@@ -320,5 +322,12 @@ pub enum Response<'a> {
         tuned_f32: f32,
         /// Tuned tail, int8.
         tuned_int8: Option<f32>,
+    },
+    /// To [`Request::AddClass`].
+    ClassAdded {
+        /// Its label.
+        label: u16,
+        /// Clock ticks.
+        ticks: u32,
     },
 }

@@ -157,6 +157,13 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
                 self.in_force(start)
             }
             Request::Poll => self.poll(start)?,
+            Request::AddClass => match self.tuner.full() {
+                Some(tuner) => {
+                    let label = short(tuner.add_class()?);
+                    Response::ClassAdded { label, ticks: self.ticks_since(start) }
+                }
+                None => COMPACT,
+            },
             Request::Accept => {
                 let acceptance = self.tuner.accept_between(|| self.board.feed())?;
                 Response::Accepted { acceptance, ticks: self.ticks_since(start) }
@@ -305,6 +312,9 @@ fn refusal(error: TunerError) -> Response<'static> {
         E::WantsTarget => "this tail's loss takes targets, not labels",
         E::WantsLabel => "this tail's loss takes labels, not targets",
         E::TargetLength { .. } => "target of the wrong length",
+        E::NoSpareClass { .. } => "no spare class is left: pack with more",
+        E::NoSamplesOfClass { .. } => "no sample of the class to add: observe some first",
+        E::ClassFeatures { .. } => "the samples of the class to add are like all others",
         E::Running => "a tuning run is under way",
         E::NoSamples => "no samples to tune on",
         E::NotRunning => "no tuning run under way",

@@ -87,6 +87,8 @@ pub(super) enum Action {
         #[command(flatten)]
         source: Source,
     },
+    /// Make a class of a spare output (`pack --spare-classes`), of the samples that wait for it
+    AddClass(Source),
     /// Keep the tuned tail in the device's flash
     Commit(Source),
     /// Take the last commit back
@@ -161,6 +163,7 @@ impl Action {
             | Self::Tune { source, .. }
             | Self::Label { source, .. }
             | Self::Classify(source)
+            | Self::AddClass(source)
             | Self::Commit(source)
             | Self::RollBack(source)
             | Self::FactoryReset(source)

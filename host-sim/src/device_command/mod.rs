@@ -43,6 +43,7 @@ pub fn run(arguments: &DeviceArguments) -> Result<()> {
         }
         Action::Classify(source) => classify(&mut device, &source.subject()?, json),
         Action::Label { class, .. } => label(&mut device, *class, json),
+        Action::AddClass(_) => add_class(&mut device, json),
         Action::Commit(_) => change(&mut device, &Request::Commit, json),
         Action::RollBack(_) => change(&mut device, &Request::RollBack, json),
         Action::FactoryReset(_) => change(&mut device, &Request::FactoryReset, json),
@@ -98,6 +99,16 @@ fn label(device: &mut Device, class: Option<u16>, json: bool) -> Result<()> {
         Some(class) => print(format_args!("what the device sees from now on is of class {class}")),
         None => print("no label any more"),
     }
+}
+
+fn add_class(device: &mut Device, json: bool) -> Result<()> {
+    let Answer::ClassAdded(label) = device.ask(&Request::AddClass)? else {
+        bail!("the device did not answer with the class that it added");
+    };
+    if json {
+        return print(serde_json::json!({ "label": label }));
+    }
+    print(format_args!("class {label} added; the next tuning run trains it with the others"))
 }
 
 fn keep(output: &Path, bytes: &[u8], json: bool) -> Result<()> {
