@@ -25,7 +25,9 @@ fn main() {
     let most = if board == "microbit" { 12 << 10 } else { 1 << 20 };
     println!("cargo:rustc-env=FLATMIN_RAM_BYTES={most}");
     println!("cargo:rustc-link-search={}", out.display());
-    for variable in ["FLATMIN_BOARD", "FLATMIN_PACK", "FLATMIN_CASES", "FLATMIN_GRID", "FLATMIN_TRAIN"] {
+    for variable in
+        ["FLATMIN_BOARD", "FLATMIN_PACK", "FLATMIN_CASES", "FLATMIN_GRID", "FLATMIN_TRAIN", "FLATMIN_ONLY"]
+    {
         println!("cargo:rerun-if-env-changed={variable}");
     }
 }

@@ -13,7 +13,7 @@ fn main() {
     fs::write(out.join("model.pack"), pack.unwrap_or_default()).expect("OUT_DIR is writable");
     println!("cargo:rustc-link-search={}", out.display());
     println!("cargo:rerun-if-changed=memory.x");
-    for variable in ["FLATMIN_PACK", "FLATMIN_CASES", "FLATMIN_GRID", "FLATMIN_TRAIN"] {
+    for variable in ["FLATMIN_PACK", "FLATMIN_CASES", "FLATMIN_GRID", "FLATMIN_TRAIN", "FLATMIN_ONLY"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
 }

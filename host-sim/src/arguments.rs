@@ -210,7 +210,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  flatmin bench --board mps2-an386\n  \
         flatmin bench --board mps3-an547 model.tflite --json\n  flatmin bench --board host model.tflite\n  \
         flatmin bench --board mps3-an547 --grid target/operator-grid\n  \
-        flatmin bench --board mps2-an386 --train\n  flatmin bench --board host --train   (beside PyTorch, if \
+        flatmin bench --board mps2-an386 --train --only b16_sgd\n  flatmin bench --board host --train   (beside PyTorch, if \
         FLATMIN_PYTHON names a Python that has it)")]
     Bench {
         /// mps2-an386 (Cortex-M4F), mps3-an547 (M55), mps2-an505 (M33), microbit (M0), cortex-m0plus, riscv32, or host
@@ -228,6 +228,9 @@ pub enum Command {
         /// What training costs instead: passes of trainable layers, and steps of SGD, SAM and ASAM
         #[arg(long, conflicts_with_all = ["model", "cases", "grid"])]
         train: bool,
+        /// With --train: of that, what has a name that this is part of
+        #[arg(long, value_name = "NAME", requires = "train", default_value = "", hide_default_value = true)]
+        only: String,
         /// Print one JSON object
         #[arg(long)]
         json: bool,

@@ -147,15 +147,15 @@ fn run(cli: Cli) -> Result<()> {
             let model = model.with_spare_classes(spare_classes)?;
             pack(&model, layers, &train, &output, json)
         }
-        Some(Command::Bench { board, train: true, json, .. }) if board == "host" => {
-            let report = bench::measure_host_training()?;
+        Some(Command::Bench { board, train: true, only, json, .. }) if board == "host" => {
+            let report = bench::measure_host_training(&only)?;
             if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
         }
-        Some(Command::Bench { board, train: true, json, .. }) => {
-            let report = bench::measure_training(&bench::Emulated::named(&board)?)?;
+        Some(Command::Bench { board, train: true, only, json, .. }) => {
+            let report = bench::measure_training(&bench::Emulated::named(&board)?, &only)?;
             if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
         }
-        Some(Command::Bench { board, model, cases, grid, json, train: false }) => {
+        Some(Command::Bench { board, model, cases, grid, json, train: false, .. }) => {
             run_bench(&board, model.as_deref(), cases, grid.as_deref(), json)
         }
         Some(Command::Experiment { name, quick, json, seed, shard, data_folder, output }) => {

@@ -173,6 +173,31 @@ pub fn products<const N: usize, W: Weight>(sums: &mut [f32; N], a: &[f32], b: &[
     }
 }
 
+/// `z[o] = sum_i w[o * inputs + i] * x[i] + biases[o]`, the sum as [`super::dots`] takes it, for the first outputs:
+/// returns how many they are, and writes none of the others'.
+#[inline(always)]
+pub fn dense(w: &[f32], biases: &[f32], x: &[f32], z: &mut [f32]) -> usize {
+    #[cfg(flatmin_vfp)]
+    return vfp::forward(w, biases, x, z);
+    #[cfg(not(flatmin_vfp))]
+    {
+        let _ = (w, biases, x, z);
+        0
+    }
+}
+
+/// `d[o * inputs + i] += (scale * delta[o]) * x[i]` in the rows where delta is not 0; or false, and nothing is done.
+#[inline(always)]
+pub fn add_rank_one(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32]) -> bool {
+    #[cfg(flatmin_vfp)]
+    return vfp::add_rank_one(d, scale, delta, x);
+    #[cfg(not(flatmin_vfp))]
+    {
+        let _ = (d, scale, delta, x);
+        false
+    }
+}
+
 /// `rows[r][i] += factors[r] * x[i]`.
 #[inline(always)]
 pub fn add_to_rows(mut rows: [&mut [f32]; ROWS], factors: [f32; ROWS], x: &[f32]) {

@@ -52,15 +52,23 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     reduce(a, b, |a, b| a * b)
 }
 
-/// `sum a[i]^2`.
+/// `sum a[i]^2`, as [`dot`] sums it.
 #[inline]
 pub fn norm_squared(a: &[f32]) -> f32 {
-    dot(a, a)
+    #[cfg(flatmin_vfp)]
+    if let Some(sum) = vfp::norm_squared(a) {
+        return sum;
+    }
+    reduce(a, a, |a, b| a * b)
 }
 
 /// `sum (|w[i]| + eta)^2 * g[i]^2`: the squared norm of `T g` with ASAM's T.
 #[inline]
 pub fn scaled_norm_squared(w: &[f32], g: &[f32], eta: f32) -> f32 {
+    #[cfg(flatmin_vfp)]
+    if let Some(sum) = vfp::scaled_norm_squared(w, g, eta) {
+        return sum;
+    }
     reduce(w, g, |w, g| {
         let scaled = (w.abs() + eta) * g;
         scaled * scaled
@@ -124,6 +132,47 @@ pub fn descend(v: &mut [f32], w: &mut [f32], momentum: f32, rate: f32) {
     for (v, w) in v.iter_mut().zip(w) {
         *v *= momentum;
         *w += rate * *v;
+    }
+}
+
+/// `to[i] = from[i]`.
+#[inline]
+pub fn copy(to: &mut [f32], from: &[f32]) {
+    #[cfg(flatmin_vfp)]
+    let (to, from) = behind(vfp::copy(to, from), to, from);
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = from;
+    }
+}
+
+/// `e = c * g[i]`, then `g[i] = w[i]` and `w[i] += e`.
+#[inline]
+pub fn ascend(w: &mut [f32], g: &mut [f32], c: f32) {
+    #[cfg(flatmin_vfp)]
+    let (w, g) = {
+        let done = vfp::ascend(w, g, c);
+        (w.get_mut(done..).unwrap_or(&mut []), g.get_mut(done..).unwrap_or(&mut []))
+    };
+    for (w, g) in w.iter_mut().zip(g) {
+        let e = c * *g;
+        *g = *w;
+        *w += e;
+    }
+}
+
+/// `e = c * (|w[i]| + eta)^2 * g[i]`, then `g[i] = w[i]` and `w[i] += e`.
+#[inline]
+pub fn ascend_scaled(w: &mut [f32], g: &mut [f32], c: f32, eta: f32) {
+    #[cfg(flatmin_vfp)]
+    let (w, g) = {
+        let done = vfp::ascend_scaled(w, g, c, eta);
+        (w.get_mut(done..).unwrap_or(&mut []), g.get_mut(done..).unwrap_or(&mut []))
+    };
+    for (w, g) in w.iter_mut().zip(g) {
+        let t = w.abs() + eta;
+        let e = c * ((t * t) * *g);
+        *g = *w;
+        *w += e;
     }
 }
 

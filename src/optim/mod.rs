@@ -44,6 +44,14 @@ impl Geometry {
         }
     }
 
+    /// [`Self::bias_factor`], where it is the same for every bias.
+    pub(crate) fn even_bias_factor(&self) -> Option<f32> {
+        match (self.bias, self.eta) {
+            (BiasTreatment::Elementwise, Some(_)) => None,
+            _ => Some(self.bias_factor(0.0)),
+        }
+    }
+
     /// `rho / ||T g||`, or `None` where the step is undefined or would not be felt: rho 0, a norm that is not
     /// finite, or one so small that its square underflows though the gradient is not zero.
     pub fn step_length(&self, rho: f32, norm_squared: f32) -> Option<f32> {

@@ -5,7 +5,7 @@
 //! way back is a copy: `w + e - e` would not be `w` in floating point.
 
 use super::{BiasTreatment, Geometry, Segment, take, take_mut};
-use crate::lanes::{norm_squared, scaled_norm_squared};
+use crate::lanes::{ascend, ascend_scaled, copy, norm_squared, scaled_norm_squared};
 
 /// `||T g||^2` over all segments; frozen biases count nothing.
 pub fn ascent_norm_squared(
@@ -50,27 +50,22 @@ pub fn perturb(
     let (mut w, mut g) = (w, g);
     for segment in segments {
         let (w, g) = (take_mut(&mut w, segment.length), take_mut(&mut g, segment.length));
-        let pairs = w.iter_mut().zip(g);
-        let step = |w: &mut f32, g: &mut f32, factor: f32| {
-            let e = c * (factor * *g);
-            *g = *w;
-            *w += e;
-        };
         match (segment.is_bias, geometry.eta) {
-            (true, _) => pairs.for_each(|(w, g)| step(w, g, geometry.bias_factor(*w))),
-            (false, _) if !geometry.weights => pairs.for_each(|(w, g)| *g = *w),
-            (false, None) => pairs.for_each(|(w, g)| step(w, g, 1.0)),
-            (false, Some(eta)) => pairs.for_each(|(w, g)| {
-                let t = w.abs() + eta;
-                step(w, g, t * t);
-            }),
+            (true, _) => {
+                for (w, g) in w.iter_mut().zip(g) {
+                    let e = c * (geometry.bias_factor(*w) * *g);
+                    *g = *w;
+                    *w += e;
+                }
+            }
+            (false, _) if !geometry.weights => copy(g, w),
+            (false, None) => ascend(w, g, c),
+            (false, Some(eta)) => ascend_scaled(w, g, c, eta),
         }
     }
 }
 
 /// Puts the weights back, bit for bit, from the backup that [`perturb`] left.
 pub fn restore(w: &mut [f32], backup: &[f32]) {
-    for (w, &b) in w.iter_mut().zip(backup) {
-        *w = b;
-    }
+    copy(w, backup);
 }

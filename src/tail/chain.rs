@@ -165,7 +165,7 @@ impl TailShape {
             dense::forward(&layer.shape, layer.parameters(parameters), input, y);
             if index == 0 {
                 // The perturbed pass starts from this layer's z: see `dense::shift_first_layer`.
-                layer.outputs_mut(second.outputs).iter_mut().zip(&*y).for_each(|(to, from)| *to = *from);
+                crate::lanes::copy(layer.outputs_mut(second.outputs), y);
             }
             dense::activate(layer.shape.activation, y);
             (input, rest) = (y, behind);

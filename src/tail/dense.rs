@@ -6,7 +6,7 @@
 //!
 //! `parameters` is always the layer's own: weights `[outputs, inputs]` row-major, then `outputs` biases.
 
-use crate::lanes::block::{ROWS, add_to_rows, combine, combine_sixteen, descend_along, descend_row};
+use crate::lanes::block::{self, ROWS, add_to_rows, combine, combine_sixteen, descend_along, descend_row};
 use crate::lanes::{add_scaled, descend, dot, dots, mix, norm_squared, scaled_norm_squared, weighted_dot};
 use crate::optim::sgd::Descent;
 use crate::optim::{BiasTreatment, Geometry};
@@ -53,26 +53,27 @@ pub struct FirstPass<'a> {
 
 /// `z = W a + b`.
 pub fn forward(shape: &DenseShape, parameters: &[f32], a: &[f32], z: &mut [f32]) {
-    let (_, biases) = shape.split(parameters);
-    for_each_four(shape, parameters, z, |first, rows, z| {
-        let biases = biases.get(first..).unwrap_or(&[]);
+    let (weights, biases) = parameters.split_at(shape.weights().min(parameters.len()));
+    let done = block::dense(weights, biases, a, z);
+    let weights = weights.get(done * shape.inputs..).unwrap_or(&[]);
+    let (biases, z) = (biases.get(done..).unwrap_or(&[]), z.get_mut(done..).unwrap_or(&mut []));
+    for_each_four(shape, weights, biases, z, |rows, biases, z| {
         for ((z, sum), &b) in z.iter_mut().zip(dots(rows, a)).zip(biases) {
             *z = sum + b;
         }
     });
 }
 
-/// Calls `each(first output, its row and the three behind it, their z)`; behind the last row it stands again.
+/// Calls `each(rows, their biases, their z)` for every four; behind the last row it stands again.
 #[inline(always)]
 fn for_each_four(
     shape: &DenseShape,
-    parameters: &[f32],
+    mut weights: &[f32],
+    biases: &[f32],
     z: &mut [f32],
-    mut each: impl FnMut(usize, [&[f32]; ROWS], &mut [f32]),
+    mut each: impl FnMut([&[f32]; ROWS], &[f32], &mut [f32]),
 ) {
-    let (mut weights, biases) = parameters.split_at(shape.weights().min(parameters.len()));
-    let count = z.len().min(biases.len());
-    for (block, z) in z.get_mut(..count).unwrap_or(&mut []).chunks_mut(ROWS).enumerate() {
+    for (biases, z) in biases.chunks(ROWS).zip(z.chunks_mut(ROWS)) {
         let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
         let mut last: &[f32] = &[];
         for (r, row) in rows.iter_mut().enumerate() {
@@ -81,22 +82,23 @@ fn for_each_four(
             }
             *row = last;
         }
-        each(block * ROWS, rows, z);
+        each(rows, biases, z);
     }
 }
 
 /// `z = activation(z)`. Comparisons rather than `max`: NaN must pass through to the loss, where it is noticed.
 pub fn activate(activation: Activation, z: &mut [f32]) {
-    let ceiling = match activation {
-        Activation::None => return,
-        Activation::Relu => f32::INFINITY,
-        Activation::Relu6 => 6.0,
-    };
-    for z in z {
-        if *z < 0.0 {
-            *z = 0.0;
-        } else if *z > ceiling {
-            *z = ceiling;
+    match activation {
+        Activation::None => {}
+        Activation::Relu => z.iter_mut().for_each(|z| *z = if *z < 0.0 { 0.0 } else { *z }),
+        Activation::Relu6 => {
+            for z in z {
+                if *z < 0.0 {
+                    *z = 0.0;
+                } else if *z > 6.0 {
+                    *z = 6.0;
+                }
+            }
         }
     }
 }
@@ -105,11 +107,12 @@ pub fn activate(activation: Activation, z: &mut [f32]) {
 pub fn mask(activation: Activation, y: &[f32], delta: &mut [f32]) {
     let ceiling = match activation {
         Activation::None => return,
-        Activation::Relu => f32::INFINITY,
-        Activation::Relu6 => 6.0,
+        Activation::Relu => f32::INFINITY.to_bits(),
+        Activation::Relu6 => 6f32.to_bits(),
     };
     for (d, &y) in delta.iter_mut().zip(y) {
-        if y <= 0.0 || y >= ceiling {
+        // Bits of positive floats are ordered as they are; a comparison of integers takes fewer instructions.
+        if y.to_bits().wrapping_sub(1) >= ceiling - 1 && !y.is_nan() {
             *d = 0.0;
         }
     }
@@ -125,6 +128,12 @@ pub fn accumulate(
     d: &mut [f32],
 ) {
     let (d_weights, d_biases) = d.split_at_mut(shape.weights().min(d.len()));
+    if bias != BiasTreatment::Frozen {
+        add_scaled(d_biases, scale, delta);
+    }
+    if block::add_rank_one(d_weights, scale, delta, a) {
+        return;
+    }
     // Four rows share every value of `a` that is loaded.
     let (mut rows, mut factors, mut held) = ([(); ROWS].map(|()| [].as_mut_slice()), [0.0; ROWS], 0);
     for (row, &delta) in d_weights.chunks_exact_mut(shape.inputs.max(1)).zip(delta) {
@@ -142,9 +151,6 @@ pub fn accumulate(
     }
     for (row, factor) in rows.into_iter().zip(factors).take(held) {
         add_scaled(row, factor, a);
-    }
-    if bias != BiasTreatment::Frozen {
-        add_scaled(d_biases, scale, delta);
     }
 }
 
@@ -242,8 +248,13 @@ pub fn sample_norm_squared(
     } else {
         sum += norm_squared(first.delta) * norm_squared(first.a);
     }
-    for (&b, &d) in biases.iter().zip(first.delta) {
-        sum += geometry.bias_factor(b) * (d * d);
+    match geometry.even_bias_factor() {
+        Some(factor) => first.delta.iter().for_each(|&d| sum += factor * (d * d)),
+        None => {
+            for (&b, &d) in biases.iter().zip(first.delta) {
+                sum += geometry.bias_factor(b) * (d * d);
+            }
+        }
     }
     sum
 }
@@ -261,6 +272,11 @@ pub fn shift_first_layer(
 ) {
     let (_, biases) = shape.split(parameters);
     let norm = if geometry.weights && geometry.eta.is_none() { norm_squared(first.a) } else { 0.0 };
+    if let (None, Some(factor)) = (geometry.eta, geometry.even_bias_factor()) {
+        // The same for all outputs.
+        let reach = norm + factor;
+        return z.iter_mut().zip(first.delta).for_each(|(z, &delta)| *z += (c * delta) * reach);
+    }
     for (((z, &energy), &b), &delta) in z.iter_mut().zip(energies).zip(biases).zip(first.delta) {
         let energy = if geometry.weights && geometry.eta.is_some() { energy } else { norm };
         *z += (c * delta) * (energy + geometry.bias_factor(b));

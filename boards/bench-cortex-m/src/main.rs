@@ -22,6 +22,11 @@ const _: () = assert!(MEMORY_BYTES <= ram_bytes(), "the model's activations do n
 
 /// Training instead of inference.
 const TRAINING: bool = option_env!("FLATMIN_TRAIN").is_some();
+/// What of it.
+const ONLY: &str = match option_env!("FLATMIN_ONLY") {
+    Some(only) => only,
+    None => "",
+};
 const FLOATS_LENGTH: usize = match (TRAINING, PACK.is_empty()) {
     (false, _) => 0,
     (true, true) => flatmin_bench::train::MEMORY,
@@ -97,7 +102,7 @@ fn main() -> ! {
     let peripherals = Peripherals::take().expect("taken here alone");
     let mut board = CortexM::new(peripherals.SYST);
     let done = if TRAINING {
-        flatmin_bench::train::run_training(&mut board, PACK, FLOATS)
+        flatmin_bench::train::run_training(&mut board, PACK, FLOATS, ONLY)
     } else if PACK.is_empty() {
         flatmin_bench::run_kernels(&mut board, &mut MEMORY.0)
             .and_then(|()| cases(&mut board))

@@ -18,6 +18,11 @@ const MEMORY_BYTES: usize = if PACK.is_empty() { 16_000 } else { Sizes::of(PACK)
 
 /// Training instead of inference.
 const TRAINING: bool = option_env!("FLATMIN_TRAIN").is_some();
+/// What of it.
+const ONLY: &str = match option_env!("FLATMIN_ONLY") {
+    Some(only) => only,
+    None => "",
+};
 const FLOATS_LENGTH: usize = if TRAINING { flatmin_bench::train::MEMORY } else { 0 };
 
 static FLOATS: StaticCell<[f32; FLOATS_LENGTH]> = StaticCell::new();
@@ -60,7 +65,7 @@ fn panic(info: &PanicInfo) -> ! {
 fn main() -> ! {
     let memory = &mut MEMORY.init(Aligned([0; MEMORY_BYTES])).0;
     let done = if TRAINING {
-        flatmin_bench::train::run_training(&mut Virt, &[], FLOATS.init([0.0; FLOATS_LENGTH]))
+        flatmin_bench::train::run_training(&mut Virt, &[], FLOATS.init([0.0; FLOATS_LENGTH]), ONLY)
     } else if PACK.is_empty() {
         flatmin_bench::run_kernels(&mut Virt, memory).and_then(|()| cases()).and_then(|()| grid())
     } else {

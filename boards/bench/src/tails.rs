@@ -4,14 +4,17 @@ use crate::train::{crc32, fill_uniform};
 use crate::{Board, measured};
 use flatmin::pack::format::{ALIGNMENT, header};
 use flatmin::step::{self, Buffers};
-use flatmin::tail::{PackedTail, Tail};
-use flatmin::{Method, Pack, Recipe};
+use flatmin::tail::{Loss, PackedTail, Tail, Target};
+use flatmin::{Affine, Method, Pack, Recipe};
 
 /// In this order, of every tail.
 pub const METHODS: [Method; 3] = [Method::Sgd, Method::Sam, Method::Asam];
 
 /// Floats that [`run_tails`] takes: of the largest tail three times the parameters, and the workspace.
 pub const TAILS_MEMORY: usize = 230_000;
+
+/// Most outputs of a tail that is trained against real values.
+const MOST_VALUES: usize = 640;
 
 /// The packs that lie one behind the other, each at the next boundary.
 pub fn packs(bytes: &[u8]) -> impl Iterator<Item = Pack<'_>> {
@@ -41,6 +44,15 @@ fn run(board: &mut impl Board, pack: &Pack, method: Method, memory: &mut [f32]) 
     for (seed, limit, values) in [(31, 0.1, &mut *weights), (32, 0.01, &mut *velocity)] {
         fill_uniform(seed, limit, values);
     }
+    let mut values = [0; MOST_VALUES];
+    crate::fill(34, &mut values);
+    let target = match tail.objective() {
+        Loss::SquaredError => Target::Values {
+            values: values.get(..tail.classes())?,
+            affine: Affine { scale: 0.01, zero_point: 0 },
+        },
+        _ => Target::from(1),
+    };
     let mut done = false;
     let ticks = measured(board, || {
         let buffers = Buffers {
@@ -51,7 +63,7 @@ fn run(board: &mut impl Board, pack: &Pack, method: Method, memory: &mut [f32]) 
         };
         let outcome = step::minibatch(&tail, &recipe, 0.01, buffers, 1, |_, features| {
             fill_uniform(33, 1.0, features);
-            1
+            target
         });
         done = outcome.is_ok();
     });

@@ -248,14 +248,20 @@ fn run_step(
 }
 
 /// Prints `empty TICKS`, then for everything in [`TRAINING`] `kernel NAME TICKS CRC`, or `skipped NAME` if `memory`
-/// is shorter than [`MEMORY`]; then the tails in `packs`, which may be none.
+/// is shorter than [`MEMORY`]; then the tails in `packs`, which may be none. Only of names that contain `only`; the
+/// tails have none here.
 ///
 /// # Errors
 /// Those of the line.
-pub fn run_training(board: &mut impl Board, packs: &[u8], memory: &mut [f32]) -> core::fmt::Result {
+pub fn run_training(
+    board: &mut impl Board,
+    packs: &[u8],
+    memory: &mut [f32],
+    only: &str,
+) -> core::fmt::Result {
     let ticks = measured(board, || ());
     writeln!(board, "empty {ticks}")?;
-    for training in &TRAINING {
+    for training in TRAINING.iter().filter(|training| training.name.contains(only)) {
         match training.run(board, memory) {
             None => writeln!(board, "skipped {}", training.name)?,
             Some((ticks, crc)) => writeln!(board, "kernel {} {ticks} {crc:08x}", training.name)?,

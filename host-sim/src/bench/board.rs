@@ -262,6 +262,7 @@ impl Emulated {
             "FLATMIN_CASES",
             "FLATMIN_GRID",
             "FLATMIN_TRAIN",
+            "FLATMIN_ONLY",
         ] {
             cargo.env_remove(variable);
         }

@@ -1,7 +1,7 @@
 //! Nanoseconds of whole training steps on this machine, beside PyTorch's where a Python has it.
 
 use super::host::{best_of, python, reason};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flatmin::pack::Activation;
 use flatmin::step::{self, Buffers};
 use flatmin::tail::dense::DenseShape;
@@ -51,18 +51,22 @@ fn methods(batch: usize) -> Result<[(&'static str, Option<&'static str>, Recipe)
     ])
 }
 
-/// Measures the steps, then asks PyTorch.
+/// Measures the steps of names that contain `only`, then asks PyTorch.
 ///
 /// # Errors
-/// A step that fails.
-pub fn measure() -> Result<HostTrainReport> {
+/// A step that fails, or no such name.
+pub fn measure(only: &str) -> Result<HostTrainReport> {
     let mut own = Vec::new();
     for (case, layers, batch) in CASES {
         for (name, beside, recipe) in methods(batch)? {
-            let beside = beside.map(|beside| format!("{case}_{beside}"));
-            own.push((format!("{case}_{name}"), beside, time(layers, batch, &recipe)?));
+            let (name, beside) = (format!("{case}_{name}"), beside.map(|beside| format!("{case}_{beside}")));
+            if name.contains(only) {
+                let nanoseconds = time(layers, batch, &recipe)?;
+                own.push((name, beside, nanoseconds));
+            }
         }
     }
+    ensure!(!own.is_empty(), "no step's name contains `{only}`");
     let (torch, pytorch_missing): (Option<BTreeMap<String, f64>>, _) =
         reason(python("torch", include_str!("torch.py"), None));
     let steps = own.into_iter().map(|(name, beside, nanoseconds)| {

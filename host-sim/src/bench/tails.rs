@@ -1,10 +1,11 @@
 //! The last layers of published networks, by their layers' shapes and with random weights, as packs.
 
 use crate::graph::{Activation, Element, Graph, Kind, Operator, Padding, Quantization, Tensor, Window};
-use crate::packer::{TailPlan, lower, pack_tail};
+use crate::packer::{Network, TailPlan, lower, pack_tail};
 use crate::tuning::method_name;
 use anyhow::{Result, ensure};
-use flatmin::tail::{PackedTail, Tail};
+use flatmin::Method;
+use flatmin::tail::{Loss, PackedTail, Tail};
 use flatmin_bench::tails::{METHODS, recipe};
 
 /// A network's end: behind features of `height` x `width` x `channels` a depthwise 3x3 and a pointwise convolution as
@@ -16,8 +17,24 @@ struct End {
     layers: usize,
 }
 
+impl End {
+    fn row(&self, method: Method) -> String {
+        format!("train_{}_last{}_b1_{}", self.name, self.layers, method_name(method))
+    }
+
+    /// An autoencoder is trained to repeat its input.
+    fn loss(&self) -> Loss {
+        if self.name == "autoencoder" { Loss::SquaredError } else { Loss::CrossEntropy }
+    }
+}
+
 const fn end(name: &'static str, extents: [usize; 3], classes: usize, layers: usize) -> End {
     End { name, extents, classes, layers }
+}
+
+/// Those with a method of whose name `only` is a part.
+fn chosen(only: &str) -> impl Iterator<Item = &'static End> {
+    ENDS.iter().filter(move |end| METHODS.iter().any(|&method| end.row(method).contains(only)))
 }
 
 /// MLPerf Tiny's: keyword spotting, visual wake words, image classification, anomaly detection.
@@ -94,10 +111,11 @@ fn graph(end: &End) -> Graph {
 }
 
 /// The tails one behind the other, in 16-byte words: each begins at a boundary.
-pub(super) fn packs() -> Result<Vec<u128>> {
+pub(super) fn packs(only: &str) -> Result<Vec<u128>> {
     let mut words = Vec::new();
-    for end in &ENDS {
-        let file = pack_tail(&lower(&graph(end))?, 0, &TailPlan::of(end.layers))?;
+    for end in chosen(only) {
+        let network = Network { loss: Some(end.loss()), ..lower(&graph(end))? };
+        let file = pack_tail(&network, 0, &TailPlan::of(end.layers))?;
         for chunk in file.bytes().chunks(16) {
             let mut word = [0; 16];
             word[..chunk.len()].copy_from_slice(chunk);
@@ -108,20 +126,19 @@ pub(super) fn packs() -> Result<Vec<u128>> {
 }
 
 /// Name, shape and multiply-adds of what is run of them, in its order.
-pub(super) fn work(packs: &[u8]) -> Result<Vec<(String, String, u64)>> {
+pub(super) fn work(packs: &[u8], only: &str) -> Result<Vec<(String, String, u64)>> {
     let mut all = Vec::new();
-    for (pack, end) in flatmin_bench::tails::packs(packs).zip(&ENDS) {
+    for (pack, end) in flatmin_bench::tails::packs(packs).zip(chosen(only)) {
         let tail = PackedTail::of(&pack)?;
         for method in METHODS {
             let recipe = recipe(method);
             let stored = flatmin::step::stores_perturbation(&tail, &recipe);
-            let name = format!("train_{}_last{}_b1_{}", end.name, end.layers, method_name(method));
             let [height, width, channels] = end.extents;
             let shape = format!("{height}x{width}x{channels} -> {}, 1 sample", end.classes);
-            all.push((name, shape, tail.step_macs(recipe.geometry().as_ref(), stored)));
+            all.push((end.row(method), shape, tail.step_macs(recipe.geometry().as_ref(), stored)));
         }
     }
-    let expected = if packs.is_empty() { 0 } else { ENDS.len() * METHODS.len() };
+    let expected = if packs.is_empty() { 0 } else { chosen(only).count() * METHODS.len() };
     ensure!(all.len() == expected, "{} of {expected} tails were packed", all.len());
     Ok(all)
 }

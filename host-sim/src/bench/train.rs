@@ -76,26 +76,28 @@ pub struct TrainReport {
     pub kernels: Vec<Row>,
 }
 
-/// Builds, runs and compares.
+/// Builds, runs and compares what has a name that contains `only`: of a tail all methods run, though.
 ///
 /// # Errors
-/// QEMU missing, or a result that is not the desktop's.
-pub fn measure(board: &Emulated) -> Result<TrainReport> {
+/// No such name, QEMU missing, or a result that is not the desktop's.
+pub fn measure(board: &Emulated, only: &str) -> Result<TrainReport> {
     ensure!(board.holds_cases, "{} has too little RAM for training's layers", board.name);
     let mut desktop = Desktop::default();
     let is_m4 = board.name == "mps2-an386";
     // Of the others, not all have the RAM.
-    let packs = if is_m4 { tails::packs()? } else { Vec::new() };
-    run_training(&mut desktop, bytemuck::cast_slice(&packs), &mut vec![0.0; TAILS_MEMORY])?;
+    let packs = if is_m4 { tails::packs(only)? } else { Vec::new() };
+    run_training(&mut desktop, bytemuck::cast_slice(&packs), &mut vec![0.0; TAILS_MEMORY], only)?;
     let expected = measurements(&desktop.0)?;
     // On the M4F the compiler chooses other instructions if it is told the core.
     let cores: &[&'static str] = if is_m4 { &["", "cortex-m4"] } else { &[board.cpu] };
-    let single = TRAINING.iter().map(|own| (own.name.to_owned(), own.shape.to_owned(), own.macs()));
-    let work: Vec<_> = single.chain(tails::work(bytemuck::cast_slice(&packs))?).collect();
+    let single = TRAINING.iter().filter(|own| own.name.contains(only));
+    let single = single.map(|own| (own.name.to_owned(), own.shape.to_owned(), own.macs()));
+    let work: Vec<_> = single.chain(tails::work(bytemuck::cast_slice(&packs), only)?).collect();
+    ensure!(!work.is_empty(), "no training's name on {} contains `{only}`", board.name);
     let mut rows: Vec<Row> = Vec::new();
     // Tracing takes minutes, most of them QEMU's on one thread.
     let builds: Vec<_> = (cores.par_iter())
-        .map(|core| measure_build(board, core, bytemuck::cast_slice(&packs), &expected))
+        .map(|core| measure_build(board, core, bytemuck::cast_slice(&packs), only, &expected))
         .collect::<Result<_>>()?;
     for (&target_cpu, costs) in cores.iter().zip(builds) {
         for (index, ((name, shape, macs), (instructions, cycles))) in work.iter().zip(costs).enumerate() {
@@ -120,11 +122,13 @@ pub fn measure(board: &Emulated) -> Result<TrainReport> {
         }
     }
     if is_m4 {
-        for (row, peer) in rows.iter_mut().zip(PEERS) {
-            row.peer_instructions = peer;
-            row.ratio = peer.map(|peer| row.instructions as f64 / peer as f64);
+        for row in &mut rows {
+            let peer = TRAINING.iter().zip(PEERS).find(|(own, _)| own.name == row.name);
+            row.peer_instructions = peer.and_then(|(_, peer)| peer);
+            row.ratio = row.peer_instructions.map(|peer| row.instructions as f64 / peer as f64);
         }
     }
+    rows.retain(|row| row.name.contains(only));
     Ok(TrainReport { board: board.name.into(), core: board.core.into(), kernels: rows })
 }
 
@@ -133,12 +137,13 @@ fn measure_build(
     board: &Emulated,
     target_cpu: &str,
     packs: &[u8],
+    only: &str,
     expected: &[(String, u64, String)],
 ) -> Result<Vec<(u64, Option<u64>)>> {
     let folder =
         format!("{}-train-{}", board.name, if target_cpu.is_empty() { "generic" } else { target_cpu });
     let executable = board.compile(&folder, target_cpu, |cargo, target_folder| {
-        cargo.env("FLATMIN_TRAIN", "1");
+        cargo.env("FLATMIN_TRAIN", "1").env("FLATMIN_ONLY", only);
         if !packs.is_empty() {
             let path = target_folder.join("tails.pack");
             std::fs::write(&path, packs)?;

@@ -47,14 +47,6 @@ macro_rules! vfp {
     };
 }
 
-mod descent;
-mod grid;
-mod pixels;
-
-pub use descent::{descend, descend_along, descend_row};
-pub use grid::{outer, products};
-pub use pixels::{four_pixels, matrix};
-
 /// Whether `values` has `count` floats from place `first` on.
 #[inline(always)]
 fn reaches(values: &[f32], first: usize, count: usize) -> bool {
@@ -84,6 +76,38 @@ macro_rules! dots_loop {
         )
     };
 }
+
+/// The sums of four rows' lanes, which [`dots_loop`] left, by [`super::sum_of`]'s tree: in s0 to s3.
+macro_rules! lane_sums {
+    () => {
+        concat!(
+            "vadd.f32 s0, s0, s2\n",
+            "vadd.f32 s1, s1, s3\n",
+            "vadd.f32 s4, s4, s6\n",
+            "vadd.f32 s5, s5, s7\n",
+            "vadd.f32 s8, s8, s10\n",
+            "vadd.f32 s9, s9, s11\n",
+            "vadd.f32 s12, s12, s14\n",
+            "vadd.f32 s13, s13, s15\n",
+            "vadd.f32 s0, s0, s1\n",
+            "vadd.f32 s1, s4, s5\n",
+            "vadd.f32 s2, s8, s9\n",
+            "vadd.f32 s3, s12, s13\n",
+        )
+    };
+}
+
+mod ascent;
+mod dense;
+mod descent;
+mod grid;
+mod pixels;
+
+pub use ascent::{ascend, ascend_scaled, copy, norm_squared, scaled_norm_squared};
+pub use dense::{add_rank_one, forward};
+pub use descent::{descend, descend_along, descend_row};
+pub use grid::{outer, products};
+pub use pixels::{four_pixels, matrix};
 
 /// `sums[r][i mod LANES] += rows[r][i] * x[i]` for as many values as come in eights; returns how many.
 #[inline(always)]
@@ -125,9 +149,7 @@ pub fn dots_of(rows: [&[f32]; ROWS], x: &[f32]) -> Option<[f32; ROWS]> {
         vfp!(
             "vldmia {sums}, {{s0-s15}}",
             dots_loop!(),
-            "vadd.f32 s0, s0, s2", "vadd.f32 s1, s1, s3", "vadd.f32 s4, s4, s6", "vadd.f32 s5, s5, s7",
-            "vadd.f32 s8, s8, s10", "vadd.f32 s9, s9, s11", "vadd.f32 s12, s12, s14", "vadd.f32 s13, s13, s15",
-            "vadd.f32 s0, s0, s1", "vadd.f32 s1, s4, s5", "vadd.f32 s2, s8, s9", "vadd.f32 s3, s12, s13",
+            lane_sums!(),
             "vstmia {results}, {{s0-s3}}",
             sums = in(reg) sums,
             results = in(reg) results.as_mut_ptr(),
@@ -219,44 +241,54 @@ pub fn dot(a: &[f32], b: &[f32]) -> Option<f32> {
 #[inline(always)]
 pub fn add_to_rows(rows: &mut [&mut [f32]; ROWS], factors: &[f32; ROWS], x: &[f32]) -> usize {
     let length = rows.iter().fold(x.len(), |least, row| least.min(row.len()));
-    let blocks = length / STRIDE;
-    if blocks > 0 {
-        let [a, b, c, d] = rows.each_mut().map(|row| row.as_mut_ptr());
-        // SAFETY: every row and x have at least `8 * blocks` values, `blocks` is not 0, and there are four factors.
-        unsafe {
-            vfp!(
-                "vldmia {factors}, {{s28-s31}}",
-                "2:",
-                "vldmia {x}!, {{s16-s23}}",
-                "vldmia {a}, {{s0-s7}}",
-                multiply_add!(0 += 16 * 28 in 8, 1 += 17 * 28 in 9, 2 += 18 * 28 in 10, 3 += 19 * 28 in 11,
-                    4 += 20 * 28 in 12, 5 += 21 * 28 in 13, 6 += 22 * 28 in 14, 7 += 23 * 28 in 15),
-                "vstmia {a}!, {{s0-s7}}",
-                "vldmia {b}, {{s0-s7}}",
-                multiply_add!(0 += 16 * 29 in 8, 1 += 17 * 29 in 9, 2 += 18 * 29 in 10, 3 += 19 * 29 in 11,
-                    4 += 20 * 29 in 12, 5 += 21 * 29 in 13, 6 += 22 * 29 in 14, 7 += 23 * 29 in 15),
-                "vstmia {b}!, {{s0-s7}}",
-                "vldmia {c}, {{s0-s7}}",
-                multiply_add!(0 += 16 * 30 in 8, 1 += 17 * 30 in 9, 2 += 18 * 30 in 10, 3 += 19 * 30 in 11,
-                    4 += 20 * 30 in 12, 5 += 21 * 30 in 13, 6 += 22 * 30 in 14, 7 += 23 * 30 in 15),
-                "vstmia {c}!, {{s0-s7}}",
-                "vldmia {d}, {{s0-s7}}",
-                multiply_add!(0 += 16 * 31 in 8, 1 += 17 * 31 in 9, 2 += 18 * 31 in 10, 3 += 19 * 31 in 11,
-                    4 += 20 * 31 in 12, 5 += 21 * 31 in 13, 6 += 22 * 31 in 14, 7 += 23 * 31 in 15),
-                "vstmia {d}!, {{s0-s7}}",
-                "subs {blocks}, {blocks}, #1",
-                "bne 2b",
-                factors = in(reg) factors.as_ptr(),
-                x = inout(reg) x.as_ptr() => _,
-                a = inout(reg) a => _,
-                b = inout(reg) b => _,
-                c = inout(reg) c => _,
-                d = inout(reg) d => _,
-                blocks = inout(reg) blocks => _,
-            );
-        }
+    let whole = x.get(..length / STRIDE * STRIDE).unwrap_or(&[]);
+    if !whole.is_empty() {
+        // SAFETY: every row has at least as many values as `whole`, a positive multiple of 8.
+        unsafe { add_to_four(rows.each_mut().map(|row| row.as_mut_ptr()), factors, whole) };
     }
-    blocks * STRIDE
+    whole.len()
+}
+
+/// `rows[r][i] += factors[r] * x[i]`.
+///
+/// # Safety
+/// x has 8 values or a multiple of that, and every row as many, which are not those of x.
+#[inline(always)]
+unsafe fn add_to_four([a, b, c, d]: [*mut f32; ROWS], factors: &[f32; ROWS], x: &[f32]) {
+    let blocks = x.len() / STRIDE;
+    // SAFETY: the caller's; and there are four factors.
+    unsafe {
+        vfp!(
+            "vldmia {factors}, {{s28-s31}}",
+            "2:",
+            "vldmia {x}!, {{s16-s23}}",
+            "vldmia {a}, {{s0-s7}}",
+            multiply_add!(0 += 16 * 28 in 8, 1 += 17 * 28 in 9, 2 += 18 * 28 in 10, 3 += 19 * 28 in 11,
+                4 += 20 * 28 in 12, 5 += 21 * 28 in 13, 6 += 22 * 28 in 14, 7 += 23 * 28 in 15),
+            "vstmia {a}!, {{s0-s7}}",
+            "vldmia {b}, {{s0-s7}}",
+            multiply_add!(0 += 16 * 29 in 8, 1 += 17 * 29 in 9, 2 += 18 * 29 in 10, 3 += 19 * 29 in 11,
+                4 += 20 * 29 in 12, 5 += 21 * 29 in 13, 6 += 22 * 29 in 14, 7 += 23 * 29 in 15),
+            "vstmia {b}!, {{s0-s7}}",
+            "vldmia {c}, {{s0-s7}}",
+            multiply_add!(0 += 16 * 30 in 8, 1 += 17 * 30 in 9, 2 += 18 * 30 in 10, 3 += 19 * 30 in 11,
+                4 += 20 * 30 in 12, 5 += 21 * 30 in 13, 6 += 22 * 30 in 14, 7 += 23 * 30 in 15),
+            "vstmia {c}!, {{s0-s7}}",
+            "vldmia {d}, {{s0-s7}}",
+            multiply_add!(0 += 16 * 31 in 8, 1 += 17 * 31 in 9, 2 += 18 * 31 in 10, 3 += 19 * 31 in 11,
+                4 += 20 * 31 in 12, 5 += 21 * 31 in 13, 6 += 22 * 31 in 14, 7 += 23 * 31 in 15),
+            "vstmia {d}!, {{s0-s7}}",
+            "subs {blocks}, {blocks}, #1",
+            "bne 2b",
+            factors = in(reg) factors.as_ptr(),
+            x = inout(reg) x.as_ptr() => _,
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            c = inout(reg) c => _,
+            d = inout(reg) d => _,
+            blocks = inout(reg) blocks => _,
+        );
+    }
 }
 
 /// `y[i] += factor * x[i]` for as many values as come in eights; returns how many.

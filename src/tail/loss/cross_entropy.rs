@@ -25,12 +25,13 @@ pub fn softmax_cross_entropy(logits: &[f32], label: usize, smoothing: f32, d_log
         *d = math::exp(z - largest);
         sum += *d;
     }
-    for (class, d) in d_logits.iter_mut().enumerate() {
-        *d /= sum;
-        if class == label {
-            *d -= 1.0 - smoothing;
-        }
-        *d -= even;
+    d_logits.iter_mut().for_each(|d| *d /= sum);
+    if let Some(d) = d_logits.get_mut(label) {
+        *d -= 1.0 - smoothing;
+    }
+    // Taking off nothing changes nothing.
+    if even != 0.0 {
+        d_logits.iter_mut().for_each(|d| *d -= even);
     }
     let wanted = logits.get(label).copied().unwrap_or(f32::NAN) - largest;
     if smoothing == 0.0 {
