@@ -17,7 +17,7 @@ const EPOCHS: u16 = 30;
 const NOISE: u32 = 20;
 const METHODS: [Contender; 3] = [SGD, sam("SAM, m = 1", 1), asam("ASAM, m = 1", 1)];
 /// Draws a subject of the bundled task.
-const DRAWS: usize = 4;
+const DRAWS: usize = 2;
 /// The tables' names.
 pub const UNITS: &str = "the latents' scale";
 /// Channels that were rescaled.
