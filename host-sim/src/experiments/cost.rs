@@ -85,7 +85,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
     protocol.selection.truncate(1);
     protocol.evaluation.truncate(DRAWS);
     let protocol = &protocol;
-    let budgets = if protocol.quick { vec![5, 20] } else { BUDGETS.to_vec() };
+    let budgets = if protocol.quick { vec![5] } else { BUDGETS.to_vec() };
     let Some(prices) = prices(ledger, protocol, &METHODS)? else {
         return Ok(Progress::Missing(METHODS.len()));
     };

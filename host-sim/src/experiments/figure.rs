@@ -147,6 +147,9 @@ impl Chart {
 
 /// 1, 2 and 5 times powers of ten, for a logarithmic axis.
 fn round_numbers(low: f64, high: f64) -> Vec<f64> {
+    if low <= 0.0 {
+        return Vec::new();
+    }
     let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let all = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)));
     all.filter(|tick| (low..=high).contains(tick)).collect()
@@ -157,5 +160,36 @@ fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values
         .filter(|value| value.is_finite())
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
-    if low < high { (low, high) } else { (0.0, 1.0) }
+    match (low < high, low > 0.0 && low.is_finite()) {
+        (true, _) => (low, high),
+        // A single place, also of a logarithmic axis.
+        (_, true) => (0.5 * low, 2.0 * low),
+        _ => (0.0, 1.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logarithmic_axis_names_round_numbers() {
+        assert_eq!(round_numbers(0.4, 60.0), [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0]);
+        assert!(round_numbers(0.0, 60.0).is_empty());
+        let (low, high) = bounds([16.0].into_iter());
+        assert!(0.0 < low && low < 16.0 && 16.0 < high);
+    }
+
+    #[test]
+    fn one_point_and_none_are_drawn_too() {
+        let at = |mean| Interval { mean, low: mean, high: mean };
+        for points in [vec![], vec![(16.0, at(1.0))], vec![(16.0, at(-1.0)), (64.0, at(2.0))]] {
+            for logarithmic in [false, true] {
+                let series = vec![Series { name: "SAM".into(), points: points.clone() }];
+                let (title, x, y) = ("t".into(), "x".into(), "y".into());
+                let svg = Chart { title, x, y, logarithmic, series }.svg().unwrap();
+                assert_eq!(svg.matches("<circle").count(), points.len(), "{logarithmic}");
+            }
+        }
+    }
 }

@@ -160,7 +160,24 @@ fn fixed(own: &Findings, _: f64) -> String {
     text += &format!(
         "- **What its ascent adds**: next to SGD with the same step and smoothing it is {low:+.2} to {high:+.2} points by condition, on the same draws.\n"
     );
-    text += "- Where it is worse than tuned SGD, its step is too small for the change: `flatmin tune --auto` looks for a larger one, where there are labels to choose by.\n\n";
+    let worse = shipped(false).filter(|row| row.difference.is_some_and(|d| d.wearers.high < 0.0));
+    let steps: Vec<String> = worse
+        .filter_map(|row| {
+            let tuned = own.rows.iter().find(|other| {
+                (&other.table, other.noise, &other.variable) == (&row.table, row.noise, &row.variable)
+                    && !other.setting.is_empty()
+                    && other.baseline.is_empty()
+            })?;
+            Some(format!("{}: {}", whose(row), tuned.setting))
+        })
+        .collect();
+    if !steps.is_empty() {
+        text += &format!(
+            "- **Where it is worse**, tuned SGD took another step. {}. `flatmin tune --auto` looks for such a step, where there are labels to choose by.\n",
+            steps.join("; ")
+        );
+    }
+    text.push('\n');
     text
 }
 
@@ -356,12 +373,16 @@ fn carried(own: &Findings, _: f64) -> String {
         "**Channels rescaled** by powers of two, the same function, against SGD under the same condition",
         variable,
     );
+    let failed = own.table(scales::BOTH).any(|row| row.value.wearers.mean < scales::NEAR_CHANCE);
     text += &by_method(
         own,
         scales::BOTH,
         "**One rho in pretraining and fine-tuning**, a new speaker's digits, against SGD from the same start",
         variable,
     );
+    if failed {
+        text += "  - Where all stand at chance (the tables say where), pretraining with that rho had failed, and nothing is learnt of fine-tuning.\n";
+    }
     text + "\n"
 }
 

@@ -172,8 +172,13 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
     if experiment == Experiment::Evidence {
         // Written by host-sim/evidence/repeat_in_torch.py, where it has run.
         let repetition = fs::read_to_string(options.folder.join("evidence/repeat-in-torch.md")).ok();
-        let page =
-            page::page(&all, page::factory(&ledger, &protocol, 0)?, options.seed, repetition.as_deref());
+        let page = page::page(
+            &all,
+            &protocol,
+            page::factory(&ledger, &protocol, 0)?,
+            options.seed,
+            repetition.as_deref(),
+        );
         put(&options.folder.join("EVIDENCE.md"), page.as_bytes())?;
     }
     Ok(Ok(all))

@@ -58,7 +58,13 @@ pub fn table(findings: &Findings, table: &str) -> String {
 }
 
 /// The whole page.
-pub fn page(findings: &[Findings], factory: f64, seed: u64, repetition: Option<&str>) -> String {
+pub fn page(
+    findings: &[Findings],
+    settled: &Protocol,
+    factory: f64,
+    seed: u64,
+    repetition: Option<&str>,
+) -> String {
     let mut text = format!(
         "# Evidence: what SAM and ASAM do for a device that fine-tunes\n\n\
         Made by one command, text, tables and figures:\n\n```text\ncargo run --release -p host-sim -- experiment evidence --seed {seed} --data-folder FOLDER --output host-sim\n```\n\n\
@@ -68,7 +74,7 @@ pub fn page(findings: &[Findings], factory: f64, seed: u64, repetition: Option<&
         PyTorch.\n\n"
     );
     text += &guide(findings, factory);
-    text += PROTOCOL;
+    text += &protocol(settled);
     for own in findings {
         text += &own.section;
     }
@@ -80,11 +86,14 @@ const MISSING: &str = "## Not measured here\n\n\
     LookSAM's buffer (the ascents that are left out are the base optimizer's steps here). Other corruptions of images than JPEG. Nothing here ran on \
     hardware.\n";
 
-const PROTOCOL: &str = "## Protocol\n\n\
+/// How everything is measured.
+fn protocol(protocol: &Protocol) -> String {
+    format!(
+        "## Protocol\n\n\
     - 9 labelled windows a class of the held-out wearer (63 in all) from the first half of each recording; tested on \
-      the second half. 10 draws (windows, flipped labels, order of samples) for each of ten wearers: 100 runs a \
+      the second half. {draws} draws (windows, flipped labels, order of samples) for each of ten wearers: {runs} runs a \
       condition, the same draws for every method.\n\
-    - Hyperparameters of wearer w are chosen by the other nine wearers, on two other seeds, by the accuracy of their \
+    - Hyperparameters of wearer w are chosen by the other nine wearers, on {seeds} other seeds, by the accuracy of their \
       requantized networks. No test window of w, and none of the reported draws, has a say. (The factory networks of \
       the other nine were pretrained with recordings of w among others; they choose three numbers only.)\n\
     - 12 trials a method: 6 learning rates (0.0005 to 0.02), each with 2 of 4 strengths of its regularizer (SGD: weight decay; \
@@ -102,4 +111,9 @@ const PROTOCOL: &str = "## Protocol\n\n\
       learning rate was once picked on test results: \"The recipe that ships, on fresh draws\" is the answer to that.\n\
     - No early stopping where nothing else is said: a device has no labels to spare for it. Epochs are a hyperparameter.\n\
     - Other tasks: 6 speakers, 6 batches of gas samples, 3 users; 60 draws in all, choices on two further draws of the other subjects. \
-      Intervals over 3 or 6 subjects are coarse. Sweeps take half of the draws, and 20 at least.\n\n";
+      Intervals over 3 or 6 subjects are coarse. Sweeps take half of the draws, or fewer where they say so; 20 at least.\n\n",
+        draws = protocol.evaluation.len(),
+        runs = protocol.evaluation.len() * protocol.subjects.len(),
+        seeds = protocol.selection.len(),
+    )
+}
