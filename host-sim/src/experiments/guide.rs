@@ -15,10 +15,11 @@ pub fn guide(findings: &[Findings], factory: f64) -> String {
         "## Which recipe when\n\nEvery sentence is filled in, and where need be turned round, by the tables further down. Differences are in points of \
         accuracy, with the 95 % interval for a further subject; 'better' and 'worse' stand where it leaves out zero.\n\n",
     );
-    let parts: [(&str, &str, Part); 13] = [
+    let parts: [(&str, &str, Part); 14] = [
         ("When nobody can tune", "shipped", fixed),
         ("What was asked of the default", "noisy-labels", requirement),
         ("When somebody tunes", "finetune", elsewhere),
+        ("", "images", images),
         ("", "noisy-labels", tuned),
         ("Step size, and what to tune", "learning-rate", untuned),
         ("", "early-stopping", early),
@@ -45,7 +46,8 @@ pub fn guide(findings: &[Findings], factory: f64) -> String {
 
 type Part = fn(&Findings, f64) -> String;
 
-/// What the interval over subjects allows to say, of several rows: where better, where worse, and where neither.
+/// What the interval over subjects allows to say, of several rows: where better, where worse, and of the others how far
+/// they are apart.
 fn judged<'a>(rows: impl Iterator<Item = &'a Row>, place: impl Fn(&Row) -> String) -> String {
     let (mut better, mut worse, mut open) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
@@ -54,13 +56,20 @@ fn judged<'a>(rows: impl Iterator<Item = &'a Row>, place: impl Fn(&Row) -> Strin
         match (estimate.wearers.low > 0.0, estimate.wearers.high < 0.0) {
             (true, _) => better.push(told()),
             (_, true) => worse.push(told()),
-            _ => open.push(format!("{} ({:+.2})", place(row), estimate.wearers.mean)),
+            _ => open.push(estimate.wearers.mean),
         }
     }
-    let parts =
-        [("**better** at ", better), ("**worse** at ", worse), ("no difference to be told at ", open)];
-    let told = parts.iter().filter(|(_, places)| !places.is_empty());
-    told.map(|(what, places)| format!("{what}{}", places.join(", "))).collect::<Vec<_>>().join("; ")
+    let clear = [("**better** at ", better), ("**worse** at ", worse)];
+    let told = clear.iter().filter(|(_, places)| !places.is_empty());
+    let mut parts: Vec<String> = told.map(|(what, places)| format!("{what}{}", places.join(", "))).collect();
+    let (low, high) = ends(open.iter().copied());
+    let range = if open.len() == 1 { format!("{low:+.2}") } else { format!("{low:+.2} to {high:+.2}") };
+    match (open.is_empty(), parts.is_empty()) {
+        (true, _) => {}
+        (_, true) => parts.push(format!("no difference to be told ({range})")),
+        _ => parts.push(format!("elsewhere none to be told ({range})")),
+    }
+    parts.join("; ")
 }
 
 fn flipped(row: &Row) -> String {
@@ -173,7 +182,7 @@ fn fixed(own: &Findings, _: f64) -> String {
         .collect();
     if !steps.is_empty() {
         text += &format!(
-            "- **Where it is worse**, tuned SGD took another step. {}. `flatmin tune --auto` looks for such a step, where there are labels to choose by.\n",
+            "- **Where it is worse**, tuned SGD took: {}. `flatmin tune --auto` looks for such settings, where there are labels to choose by.\n",
             steps.join("; ")
         );
     }
@@ -310,7 +319,7 @@ fn untuned(own: &Findings, factory: f64) -> String {
             difference(most)
         );
     }
-    for rate in [0.0005f32, 0.005, 0.02] {
+    for rate in [0.0005f32, 0.02] {
         let cells: Vec<String> = methods(own, learning_rate::TABLE)
             .into_iter()
             .map(|method| {
@@ -384,6 +393,16 @@ fn carried(own: &Findings, _: f64) -> String {
         text += "  - Where all stand at chance (the tables say where), pretraining with that rho had failed, and nothing is learnt of fine-tuning.\n";
     }
     text + "\n"
+}
+
+/// A convolutional tail.
+fn images(own: &Findings, _: f64) -> String {
+    by_method(
+        own,
+        super::images::TABLE,
+        "**JPEG images, ResNet-8**, right labels, against SGD tuned likewise",
+        flipped,
+    )
 }
 
 fn last(own: &Findings, _: f64) -> String {
