@@ -181,7 +181,9 @@ def main():
             failed |= not agree
             lines.append(f"| {case['name']} | {method['name']} | {texts[0]} | {texts[1]} | {'yes' if agree else 'NO'} |")
             print(lines[-1], flush=True)
-    (folder / "repeat-in-torch.md").write_text("\n".join(lines) + "\n\n")
+    section = folder / "evidence" / "repeat-in-torch.md"
+    section.parent.mkdir(exist_ok=True)
+    section.write_text("\n".join(lines) + "\n\n")
     sys.exit(failed)
 
 

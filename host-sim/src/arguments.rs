@@ -235,8 +235,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Measure what SAM and ASAM do for the bundled task, and write tables and figures
+    /// Measure what SAM and ASAM do for a device that fine-tunes, and write tables and figures
     #[command(after_help = "Examples:\n  flatmin experiment noisy-labels --output results\n  \
+        flatmin experiment finetune --data-folder data\n  \
         flatmin experiment noisy-labels --shard 2/8 --output results   (again when all shards are done: choices \
         come before results)")]
     Experiment {

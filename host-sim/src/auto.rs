@@ -75,7 +75,7 @@ impl Search {
 
 /// The recipes to choose among: those that the experiments compare, of `method` alone if there is one.
 pub fn candidates(method: Option<Method>, seed: u64) -> Vec<Setting> {
-    let all = CONTENDERS.iter().flat_map(|contender| contender.settings(false));
+    let all = CONTENDERS.iter().flat_map(|contender| contender.grid());
     let device = all.filter(|s| s.targets == Targets::Labels && method.is_none_or(|m| s.method == m));
     let mut candidates: Vec<Setting> = device.collect();
     SplitMix64::new(seed).shuffle(&mut candidates);

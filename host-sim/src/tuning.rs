@@ -111,11 +111,7 @@ impl Subject {
 }
 
 pub(crate) fn add_noise(samples: &mut [Labelled], classes: usize, share: f64, seed: u64) {
-    let mut labels: Vec<usize> = samples.iter().map(|(_, label)| *label).collect();
-    flip_labels(&mut labels, classes, share, seed);
-    for ((_, label), flipped) in samples.iter_mut().zip(labels) {
-        *label = flipped;
-    }
+    flip_labels(samples.iter_mut().map(|(_, label)| label), classes, share, seed);
 }
 
 pub(crate) fn input_affine(model: &Model) -> Result<Affine> {

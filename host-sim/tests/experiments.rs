@@ -88,6 +88,37 @@ fn sam_ends_where_the_valley_is_flat() {
 }
 
 #[test]
+fn optimizers_are_compared_at_the_same_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let result = experiment("cost", folder.path());
+    let rows = result["experiments"]["cost"].as_array().unwrap();
+    let macs = |row: &Value| row["macs"].as_f64().unwrap();
+    let sgd = rows.iter().find(|row| row["method"] == "SGD").unwrap();
+    for wanted in ["AdamW", "SAM-ON, m = 1", "SAM, m = 16, every 4th step", "SAM, m = 1, warm-up"] {
+        assert!(rows.iter().any(|row| row["method"] == wanted), "{wanted}");
+    }
+    for row in rows {
+        // Half an epoch of two, of the dearest, is what rounding may leave.
+        assert!((macs(row) / macs(sgd) - 1.0).abs() < 0.25, "{row}");
+        // Epochs are those that the budget pays for.
+        let epochs: f64 = (row["setting"].as_str().unwrap().split(", "))
+            .find_map(|part| part.strip_suffix(" epochs")?.parse().ok())
+            .unwrap();
+        assert!(if row["method"] == "SAM, m = 16" { epochs < 4.0 } else { epochs >= 3.0 }, "{row}");
+    }
+}
+
+#[test]
+fn images_are_skipped_loudly_in_the_page_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::cargo_bin("flatmin").unwrap();
+    command.args(["experiment", "images", "--quick", "--data-folder", "nowhere", "--output"]);
+    let run = command.arg(folder.path()).assert().success();
+    let run = run.stderr(predicates::str::contains("SKIPPED: JPEG images, ResNet-8"));
+    run.stdout(predicates::str::contains("**SKIPPED: JPEG images, ResNet-8**"));
+}
+
+#[test]
 fn what_is_not_there_is_skipped_loudly_and_the_bundled_task_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::cargo_bin("flatmin").unwrap();

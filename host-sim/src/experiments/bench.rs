@@ -84,8 +84,9 @@ impl Bench {
             replay_capacity: capacity,
             sharpness_batch: if gradient_buffer { 2 } else { 1 },
             keep_best: true,
-            // Room for every optimizer.
+            // Room for every optimizer and method.
             optimizer: Optimizer::Adam,
+            method: Method::Asam,
             ..Recipe::DEFAULT
         };
         let mut words = tuner_arena(&ground.file, &recipe);
@@ -95,6 +96,14 @@ impl Bench {
         }
         let Ground { test, factory, .. } = &*ground;
         work(&mut Stand { tuner, test, samples: &samples, factory: *factory, capacity })
+    }
+
+    /// Accuracy of the int8 network before tuning.
+    ///
+    /// # Errors
+    /// What the runtime refuses.
+    pub fn factory(&self, draw: Draw) -> Result<f64> {
+        Ok(self.ground(draw)?.factory)
     }
 
     /// The draw's labelled inputs of the network in [`Ground`].

@@ -14,6 +14,9 @@ const RATES_FROM_SCRATCH: [f32; 6] = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1];
 /// Epochs, one or the other by turns: learning rate times epochs is what counts, and each is tried with every
 /// strength.
 const EPOCHS: [u16; 2] = [10, 30];
+/// Strengths that each learning rate is tried with, by index: one in few epochs and one in many; each strength with three
+/// rates, and not all of them in as many epochs.
+const TRIED: [[usize; 2]; 6] = [[0, 1], [2, 3], [1, 2], [0, 3], [2, 3], [0, 1]];
 /// Weight decay where it is not what is tuned.
 const WEIGHT_DECAY: f32 = 1e-3;
 
@@ -25,6 +28,8 @@ pub struct Contender {
     method: Method,
     optimizer: Optimizer,
     sharpness_batch: u16,
+    ascent_every: u16,
+    warm_up: f32,
     regularizer: Regularizer,
     strengths: [f32; 4],
     /// Label smoothing beside the regularizer.
@@ -47,6 +52,8 @@ pub const SGD: Contender = Contender {
     method: Method::Sgd,
     optimizer: Optimizer::Sgd,
     sharpness_batch: 1,
+    ascent_every: 1,
+    warm_up: 0.0,
     regularizer: Regularizer::WeightDecay,
     strengths: [1e-3, 1e-2, 3e-2, 1e-1],
     smoothing: 0.0,
@@ -57,6 +64,8 @@ pub const SMOOTHED: Contender = Contender {
     method: Method::Sgd,
     optimizer: Optimizer::Sgd,
     sharpness_batch: 1,
+    ascent_every: 1,
+    warm_up: 0.0,
     regularizer: Regularizer::LabelSmoothing,
     strengths: [0.05, 0.1, 0.2, 0.4],
     smoothing: 0.0,
@@ -70,6 +79,8 @@ pub const fn sam(name: &'static str, sharpness_batch: u16) -> Contender {
         method: Method::Sam,
         optimizer: Optimizer::Sgd,
         sharpness_batch,
+        ascent_every: 1,
+        warm_up: 0.0,
         regularizer: Regularizer::Rho,
         strengths,
         smoothing: 0.0,
@@ -84,6 +95,8 @@ pub const fn asam(name: &'static str, sharpness_batch: u16) -> Contender {
         method: Method::Asam,
         optimizer: Optimizer::Sgd,
         sharpness_batch,
+        ascent_every: 1,
+        warm_up: 0.0,
         regularizer: Regularizer::Rho,
         strengths,
         smoothing: 0.0,
@@ -97,6 +110,23 @@ pub const fn sam_on(name: &'static str, sharpness_batch: u16) -> Contender {
 
 /// AdamW with moments in 8 bits, at a fifth of the others' learning rates.
 pub const ADAM: Contender = Contender { name: "AdamW", optimizer: Optimizer::Adam, ..SGD };
+
+impl Contender {
+    /// The same, ascending every so many steps alone (LookSAM's saving, without its buffer).
+    pub const fn every(self, name: &'static str, ascent_every: u16) -> Self {
+        Self { name, ascent_every, ..self }
+    }
+
+    /// The same, its learning rate rising over this share of the steps.
+    pub const fn warmed(self, name: &'static str, warm_up: f32) -> Self {
+        Self { name, warm_up, ..self }
+    }
+
+    /// The same around AdamW.
+    pub const fn around_adam(self, name: &'static str) -> Self {
+        Self { name, optimizer: Optimizer::Adam, ..self }
+    }
+}
 
 /// Those of `noisy-labels`, baselines first.
 pub const CONTENDERS: [Contender; 11] = [
@@ -127,27 +157,43 @@ const MIXUP: Contender =
     Contender { name: "SGD, mixup", regularizer: Regularizer::Mixup, strengths: [0.1, 0.2, 0.4, 1.0], ..SGD };
 
 impl Contender {
-    /// The trials that the choice is made among: every learning rate with every strength.
+    /// The trials that the choice is made among: those of [`Self::grid`] that [`TRIED`] names.
     pub fn settings(&self, quick: bool) -> Vec<Setting> {
-        self.settings_among(LEARNING_RATES, EPOCHS, quick)
+        self.settings_among(LEARNING_RATES, EPOCHS, Self::tried(quick))
     }
 
     /// The same, for tails that have a longer way to go.
     pub fn settings_from_scratch(&self, quick: bool) -> Vec<Setting> {
-        self.settings_among(RATES_FROM_SCRATCH, EPOCHS.map(|epochs| 2 * epochs), quick)
+        self.settings_among(RATES_FROM_SCRATCH, EPOCHS.map(|epochs| 2 * epochs), Self::tried(quick))
     }
 
-    fn settings_among(&self, rates: [f32; 6], epochs: [u16; 2], quick: bool) -> Vec<Setting> {
+    /// Every learning rate with every strength, in few epochs or in many by turns.
+    pub fn grid(&self) -> Vec<Setting> {
+        self.settings_among(LEARNING_RATES, EPOCHS, |_, _| true)
+    }
+
+    /// Whether a learning rate and a strength are tried together.
+    fn tried(quick: bool) -> impl Fn(usize, usize) -> bool {
+        move |rate, strength| match quick {
+            true => strength == 2 && rate % 2 == 1,
+            false => TRIED[rate].contains(&strength),
+        }
+    }
+
+    fn settings_among(
+        &self,
+        rates: [f32; 6],
+        epochs: [u16; 2],
+        tried: impl Fn(usize, usize) -> bool,
+    ) -> Vec<Setting> {
         let mut settings = Vec::new();
         for (i, learning_rate) in rates.into_iter().enumerate() {
             for (j, strength) in self.strengths.into_iter().enumerate() {
-                let own = (i + j) % 2;
-                if quick && (j != 2 || own != 1) {
-                    continue;
+                if tried(i, j) {
+                    let learning_rate = self.rate(learning_rate);
+                    let plain = Setting { learning_rate, epochs: epochs[(i + j) % 2], ..self.plain() };
+                    settings.push(self.with_strength(plain, strength));
                 }
-                let learning_rate = self.rate(learning_rate);
-                let plain = Setting { learning_rate, epochs: epochs[own], ..self.plain() };
-                settings.push(self.with_strength(plain, strength));
             }
         }
         settings
@@ -191,6 +237,8 @@ impl Contender {
             method: self.method,
             optimizer: self.optimizer,
             sharpness_batch: self.sharpness_batch,
+            ascent_every: self.ascent_every,
+            warm_up: self.warm_up,
             rho: 0.0,
             label_smoothing: self.smoothing,
             weight_decay: WEIGHT_DECAY,
@@ -220,13 +268,13 @@ impl Protocol {
         Self::of(Draw::WEARERS, seed, quick)
     }
 
-    /// Of another task, or of another tail: 200 evaluation draws, or about as many.
+    /// Of another task, or of another tail: 100 evaluation draws of the bundled task, 60 of the others.
     pub fn of(base: Draw, seed: u64, quick: bool) -> Self {
         let first = seed.saturating_mul(1_000);
         let all = base.task.subjects();
         let (subjects, selection, evaluation) = match quick {
             true => (all.min(3), 1, 2),
-            false if base.task == Task::Wearers => (all, 3, 20),
+            false if base.task == Task::Wearers => (all, 2, 10),
             false => (all, 2, 60 / all as u64),
         };
         Self {
@@ -312,18 +360,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_rate_and_every_strength_is_tried_in_few_epochs_and_in_many() {
+        let settings = SMOOTHED.settings(false);
+        let epochs = |chosen: &dyn Fn(&Setting) -> bool| {
+            let mut all: Vec<u16> = settings.iter().filter(|s| chosen(s)).map(|s| s.epochs).collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        };
+        for rate in LEARNING_RATES {
+            assert_eq!(epochs(&|s| s.learning_rate == rate), EPOCHS, "{rate}");
+        }
+        for strength in SMOOTHED.strengths {
+            assert_eq!(epochs(&|s| s.label_smoothing == strength), EPOCHS, "{strength}");
+            assert_eq!(settings.iter().filter(|s| s.label_smoothing == strength).count(), 3, "{strength}");
+        }
+    }
+
+    #[test]
     fn every_contender_gets_as_many_trials_and_no_seed_both_chooses_and_judges() {
         for contender in CONTENDERS {
-            assert_eq!(contender.settings(false).len(), 24, "{}", contender.name);
+            assert_eq!(contender.grid().len(), 24, "{}", contender.name);
+            assert_eq!(contender.settings(false).len(), 12, "{}", contender.name);
             assert_eq!(contender.settings(true).len(), 3, "{}", contender.name);
-            for setting in contender.settings(false) {
+            for setting in contender.grid() {
                 assert!(setting.recipe(1, 63).check().is_ok(), "{setting}");
             }
         }
         for seed in [0, 1, 7] {
             let protocol = Protocol::new(seed, false);
             assert!(protocol.evaluation.iter().all(|seed| !protocol.selection.contains(seed)));
-            assert_eq!(protocol.draws(&protocol.evaluation, 20).len(), 200);
+            assert_eq!(protocol.draws(&protocol.evaluation, 20).len(), 100);
         }
     }
 }

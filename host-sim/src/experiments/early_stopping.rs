@@ -44,10 +44,11 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
     findings.section = format!(
         "## Early stopping\n\nThe second protocol: {} % of every class's samples are not trained on; the run ends with the epoch that answers most of them \
         rightly (`Recipe::held_out`, `keep_best`). Their labels are flipped like the others': a device knows no better. Tuned as above but on one draw a \
-        wearer, 10 draws a \
+        wearer, {draws} draws a \
         wearer. Accuracy in percent and difference to SGD that trains on all samples to the end.\n\n{}",
         100.0 * HELD_OUT,
-        page::table(&findings, TABLE)
+        page::table(&findings, TABLE),
+        draws = protocol.evaluation.len()
     );
     Ok(Progress::Done(findings))
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 
 /// Okabe and Ito's colours that are dark enough for lines.
-const COLOURS: [RGBColor; 7] = [
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0x6B, 0x74, 0x80),
     RGBColor(0x00, 0x72, 0xB2),
     RGBColor(0xD5, 0x5E, 0x00),
@@ -13,6 +13,7 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0x00, 0x9E, 0x73),
     RGBColor(0xB8, 0x4F, 0x8E),
     RGBColor(0x33, 0x22, 0x88),
+    RGBColor(0x8C, 0x56, 0x4B),
 ];
 const TEXT: RGBColor = RGBColor(0x1B, 0x1F, 0x24);
 const GRID: RGBColor = RGBColor(0xDF, 0xE3, 0xE8);
@@ -46,9 +47,11 @@ pub struct Chart {
     pub series: Vec<Series>,
 }
 
+/// From one series to the next, in widths of the plot.
+const SHIFT: f64 = 0.006;
 /// Room for the legend, in pixels.
-const LEGEND: u32 = 190;
-const SIZE: (u32, u32) = (760, 380);
+const LEGEND: u32 = 230;
+const SIZE: (u32, u32) = (860, 400);
 
 impl Chart {
     /// As SVG.
@@ -57,7 +60,9 @@ impl Chart {
     /// Those of plotters.
     pub fn svg(&self) -> Result<String> {
         let points = || self.series.iter().flat_map(|s| &s.points);
-        let (x_low, x_high) = bounds(points().map(|(x, _)| *x));
+        let last = self.series.len().saturating_sub(1);
+        let ends = points().flat_map(|(x, _)| [self.beside(*x, 0), self.beside(*x, last)]);
+        let (x_low, x_high) = bounds(ends);
         let (y_low, y_high) = bounds(points().flat_map(|(_, y)| [y.low, y.high]));
         let air = 0.05 * (y_high - y_low).max(1e-9);
         let y = y_low - air..y_high + air;
@@ -67,7 +72,8 @@ impl Chart {
             canvas.fill(&WHITE)?;
             let (plot, legend) = canvas.split_horizontally(SIZE.0 - LEGEND);
             if self.logarithmic {
-                self.lines(&plot, (x_low..x_high).log_scale(), y)?;
+                let ticks = round_numbers(x_low, x_high);
+                self.lines(&plot, (x_low..x_high).log_scale().with_key_points(ticks), y)?;
             } else {
                 self.lines(&plot, x_low..x_high, y)?;
             }
@@ -84,6 +90,17 @@ impl Chart {
             canvas.present()?;
         }
         Ok(svg)
+    }
+
+    /// A little beside `x`, by turns to the left and to the right, so that bars of several series do not hide each
+    /// other.
+    fn beside(&self, x: f64, index: usize) -> f64 {
+        let (low, high) = bounds(self.series.iter().flat_map(|s| &s.points).map(|(x, _)| *x));
+        let aside = SHIFT * (index as f64 - 0.5 * (self.series.len() as f64 - 1.0));
+        match self.logarithmic {
+            true => x * (high / low).powf(aside),
+            false => x + aside * (high - low),
+        }
     }
 
     fn lines<X>(
@@ -108,6 +125,7 @@ impl Chart {
             .bold_line_style(GRID)
             .x_labels(8)
             .y_labels(7)
+            .x_label_formatter(&|x| format!("{}", (x * 1e6).round() / 1e6))
             .x_desc(&self.x)
             .y_desc(&self.y)
             .label_style(("sans-serif", 14).into_font().color(&TEXT))
@@ -115,18 +133,26 @@ impl Chart {
             .draw()?;
         for (index, series) in self.series.iter().enumerate() {
             let colour = colour(index);
-            chart.draw_series(LineSeries::new(
-                series.points.iter().map(|(x, y)| (*x, y.mean)),
-                colour.stroke_width(2),
-            ))?;
-            for (x, y) in &series.points {
-                let bar = vec![(*x, y.low), (*x, y.high)];
-                chart.draw_series(std::iter::once(PathElement::new(bar, colour.mix(0.5).stroke_width(1))))?;
-                chart.draw_series(std::iter::once(Circle::new((*x, y.mean), 3, colour.filled())))?;
+            let points = || series.points.iter().map(|(x, y)| (self.beside(*x, index), y));
+            chart.draw_series(LineSeries::new(points().map(|(x, y)| (x, y.mean)), colour.stroke_width(2)))?;
+            for (x, y) in points() {
+                let bar = vec![(x, y.low), (x, y.high)];
+                chart.draw_series(std::iter::once(PathElement::new(bar, colour.mix(0.6).stroke_width(1))))?;
+                chart.draw_series(std::iter::once(Circle::new((x, y.mean), 3, colour.filled())))?;
             }
         }
         Ok(())
     }
+}
+
+/// 1, 2 and 5 times powers of ten, for a logarithmic axis.
+fn round_numbers(low: f64, high: f64) -> Vec<f64> {
+    if low <= 0.0 {
+        return Vec::new();
+    }
+    let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let all = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)));
+    all.filter(|tick| (low..=high).contains(tick)).collect()
 }
 
 /// Lowest and highest, never the same.
@@ -134,5 +160,36 @@ fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values
         .filter(|value| value.is_finite())
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
-    if low < high { (low, high) } else { (0.0, 1.0) }
+    match (low < high, low > 0.0 && low.is_finite()) {
+        (true, _) => (low, high),
+        // A single place, also of a logarithmic axis.
+        (_, true) => (0.5 * low, 2.0 * low),
+        _ => (0.0, 1.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logarithmic_axis_names_round_numbers() {
+        assert_eq!(round_numbers(0.4, 60.0), [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0]);
+        assert!(round_numbers(0.0, 60.0).is_empty());
+        let (low, high) = bounds([16.0].into_iter());
+        assert!(0.0 < low && low < 16.0 && 16.0 < high);
+    }
+
+    #[test]
+    fn one_point_and_none_are_drawn_too() {
+        let at = |mean| Interval { mean, low: mean, high: mean };
+        for points in [vec![], vec![(16.0, at(1.0))], vec![(16.0, at(-1.0)), (64.0, at(2.0))]] {
+            for logarithmic in [false, true] {
+                let series = vec![Series { name: "SAM".into(), points: points.clone() }];
+                let (title, x, y) = ("t".into(), "x".into(), "y".into());
+                let svg = Chart { title, x, y, logarithmic, series }.svg().unwrap();
+                assert_eq!(svg.matches("<circle").count(), points.len(), "{logarithmic}");
+            }
+        }
+    }
 }

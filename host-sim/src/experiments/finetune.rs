@@ -7,6 +7,8 @@ use super::corpus;
 use super::ledger::Ledger;
 use super::page;
 use super::result::{Findings, Row};
+use super::shipped::SHIPPED;
+use super::start::Start;
 use super::task::Task;
 use super::trial::{Draw, Setting};
 use anyhow::Result;
@@ -14,14 +16,46 @@ use std::path::Path;
 
 const METHODS: [Contender; 5] =
     [SGD, SMOOTHED, sam("SAM, m = 1", 1), asam("ASAM, m = 1", 1), asam("ASAM, m = 16", 16)];
-/// The recipe that ships.
-pub const SHIPPED: &str = "Recipe::DEFAULT";
 
 /// A data set under one condition.
 struct Case {
     name: &'static str,
     base: Draw,
     noises: &'static [u32],
+}
+
+impl Case {
+    fn entries(&self, quick: bool) -> Vec<Entry> {
+        let settings = |contender: &Contender| match self.base.start {
+            Start::Factory => contender.settings(quick),
+            _ => contender.settings_from_scratch(quick),
+        };
+        let entry = |contender: &Contender| Entry {
+            method: contender.name.into(),
+            variable: String::new(),
+            source: Source::ForNoise(settings(contender)),
+        };
+        let shipped = Entry {
+            method: SHIPPED.into(),
+            variable: String::new(),
+            source: Source::Fixed(Setting::DEFAULT),
+        };
+        METHODS.iter().map(entry).chain(std::iter::once(shipped)).collect()
+    }
+
+    /// What the table is of.
+    fn note(&self, own: &Protocol, factory: f64) -> String {
+        let known = match self.base.start {
+            Start::Factory => format!(" Factory: {:.1} %.", 100.0 * factory),
+            _ => String::new(),
+        };
+        format!(
+            "{} held-out subjects, {} draws, {} samples a class or as many as there are.{known}",
+            own.subjects.len(),
+            own.subjects.len() * own.evaluation.len(),
+            self.base.per_class
+        )
+    }
 }
 
 /// The tables' names are those of the cases.
@@ -45,48 +79,23 @@ fn cases() -> Vec<Case> {
 pub fn run(ledger: &mut Ledger, protocol: &Protocol, seed: u64, folder: &Path) -> Result<Progress> {
     let (mut rows, mut missing): (Vec<Row>, _) = (Vec::new(), 0);
     let (mut tables, mut skipped) = (Vec::new(), Vec::new());
-    for Case { name, base, noises } in cases() {
-        if let Some(path) = base.task.missing(folder) {
+    for case in cases() {
+        let (name, quick) = (case.name, protocol.quick);
+        if let Some(path) = case.base.task.missing(folder) {
             eprintln!("SKIPPED: {name}: there is no {}; name its folder with --data-folder", path.display());
-            skipped.push(name);
+            skipped.push((name, path));
             continue;
         }
-        let quick = protocol.quick;
-        let own = Protocol::of(base, seed, quick);
-        let scratch = base.start != super::start::Start::Factory;
-        let settings = |contender: &Contender| match scratch {
-            true => contender.settings_from_scratch(quick),
-            false => contender.settings(quick),
-        };
-        let entry = |contender: &Contender| Entry {
-            method: contender.name.into(),
-            variable: String::new(),
-            source: Source::ForNoise(settings(contender)),
-        };
-        let mut entries: Vec<Entry> = METHODS.iter().map(entry).collect();
-        entries.push(Entry {
-            method: SHIPPED.into(),
-            variable: String::new(),
-            source: Source::Fixed(Setting::DEFAULT),
-        });
-        let noises = if quick { vec![noises[noises.len() - 1]] } else { noises.to_vec() };
-        let comparison = Comparison { table: name, entries, noises, baseline: 0 };
+        let own = Protocol::of(case.base, seed, quick);
+        let noises = if quick { vec![case.noises[case.noises.len() - 1]] } else { case.noises.to_vec() };
+        let comparison = Comparison { table: name, entries: case.entries(quick), noises, baseline: 0 };
         match table(&comparison, &own, ledger)? {
             Ok(found) => rows.extend(found),
             Err(runs) => missing += runs,
         }
         if missing == 0 {
             let factory = page::factory(ledger, &own, comparison.noises[0])?;
-            let draws = own.subjects.len() * own.evaluation.len();
-            let known = if scratch { String::new() } else { format!(" Factory: {:.1} %.", 100.0 * factory) };
-            tables.push((
-                name,
-                format!(
-                    "{} held-out subjects, {draws} draws, {} samples a class or as many as there are.{known}",
-                    own.subjects.len(),
-                    base.per_class
-                ),
-            ));
+            tables.push((name, case.note(&own, factory)));
         }
     }
     if missing > 0 {
@@ -106,8 +115,8 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol, seed: u64, folder: &Path) -
             page::table(&findings, name)
         );
     }
-    for name in skipped {
-        findings.section += &format!("SKIPPED for want of its data: {name}.\n\n");
+    for (name, path) in skipped {
+        findings.section += &page::skipped(name, &path);
     }
     Ok(Progress::Done(findings))
 }

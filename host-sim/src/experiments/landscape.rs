@@ -184,7 +184,8 @@ pub fn flipped(tail: &TailShape, weights: &[f32], probability: f64, seed: u64) -
     })
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+/// Of vectors of the same length.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 

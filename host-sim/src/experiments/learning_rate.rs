@@ -64,9 +64,10 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
     findings.section = format!(
         "## When nobody tunes\n\nA device cannot tune: it has no labels to spare, and no time. Here every method runs \
         {EPOCHS} epochs at every learning rate, with a middle strength of its regularizer: smoothing 0.2, rho 0.1 for \
-        SAM and 1 for ASAM. Nothing is chosen; 10 draws a wearer. Accuracy in percent and difference to SGD at the same learning rate.\n\n\
+        SAM and 1 for ASAM. Nothing is chosen; {draws} draws a wearer. Accuracy in percent and difference to SGD at the same learning rate.\n\n\
         {figures}{}",
-        page::table(&findings, TABLE)
+        page::table(&findings, TABLE),
+        draws = protocol.evaluation.len()
     );
     Ok(Progress::Done(findings))
 }

@@ -176,6 +176,14 @@ impl Ledger {
         Ok(())
     }
 
+    /// Accuracy of the int8 network that the draw's subject starts from.
+    ///
+    /// # Errors
+    /// What the runtime refuses.
+    pub fn factory(&self, draw: Draw) -> Result<f64> {
+        self.bench.factory(draw)
+    }
+
     /// The result of a trial.
     ///
     /// # Errors

@@ -19,12 +19,18 @@ const NOISE: u32 = 20;
 /// Where along a direction: in units of the filter's own norm.
 const PLACES: [f32; 9] = [-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0];
 const DIRECTIONS: usize = 8;
+/// Draws a wearer.
+const DRAWS: usize = 2;
 /// Radius of the worst case, in the parameters' own units.
 const RADIUS: f32 = 0.3;
 const WEIGHT_NOISES: [f32; 3] = [0.2, 0.4, 0.8];
 const BITS: [u32; 4] = [8, 6, 4, 3];
 /// Of the bits of 8-bit weights.
 const FLIPS: [f64; 2] = [0.001, 0.01];
+/// The tables' names of curvatures.
+pub const EIGENVALUE: &str = "largest eigenvalue of the Hessian";
+/// Sum of all eigenvalues.
+pub const TRACE: &str = "trace of the Hessian";
 /// Methods of `noisy-labels` that are looked at, with [`super::contenders::SGD`] first.
 const METHODS: [usize; 4] = [0, 1, 2, 4];
 
@@ -75,8 +81,8 @@ fn names() -> Vec<String> {
         PLACES.iter().map(|place| format!("rise of the loss at {place} of a random direction")).collect();
     names.push("adaptation loss, as labelled".into());
     names.push(format!("rise of the loss, worst case within {RADIUS}"));
-    names.push("largest eigenvalue of the Hessian".into());
-    names.push("trace of the Hessian".into());
+    names.push(EIGENVALUE.into());
+    names.push(TRACE.into());
     names.push("accuracy, f32 weights".into());
     names.extend(WEIGHT_NOISES.iter().map(|n| format!("accuracy, weights moved by {} %", n * 100.0)));
     names.extend(BITS.iter().map(|bits| format!("accuracy, {bits} bits a weight")));
@@ -97,7 +103,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
         // What follows takes seconds: it is for the run that merges.
         return Ok(Progress::Missing(missing.max(1)));
     }
-    let seeds: Vec<u64> = protocol.evaluation.iter().copied().take(5).collect();
+    let seeds: Vec<u64> = protocol.evaluation.iter().copied().take(DRAWS).collect();
     let mut jobs: Vec<(usize, Draw, Setting)> = Vec::new();
     for (method, contender) in contenders.iter().enumerate() {
         for &subject in &protocol.subjects {

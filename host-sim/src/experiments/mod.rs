@@ -14,6 +14,7 @@ mod features;
 pub mod figure;
 mod finetune;
 mod guide;
+mod images;
 mod landscape;
 mod last_layer;
 mod learning_rate;
@@ -32,6 +33,7 @@ mod shipped;
 pub mod soft_targets;
 pub mod start;
 pub mod statistics;
+mod surface;
 pub mod task;
 mod trajectory;
 pub mod trial;
@@ -72,6 +74,8 @@ pub enum Experiment {
     Width,
     /// Pretrained networks on other data: speakers, keywords, drifting gas sensors, gestures
     Finetune,
+    /// The last layers of ResNet-8 on images that JPEG has touched; minutes for a few runs
+    Images,
     /// Recipes fixed for all tasks, the one that ships among them
     Shipped,
     /// What carries a rho over: latents' scale, rescaled channels, the same rho in pretraining
@@ -106,11 +110,12 @@ pub enum Progress {
     Done(Findings),
 }
 
-const ALL: [Experiment; 14] = [
+const ALL: [Experiment; 15] = [
     Experiment::NoisyLabels,
     Experiment::LearningRate,
     Experiment::EarlyStopping,
     Experiment::Finetune,
+    Experiment::Images,
     Experiment::Shipped,
     Experiment::LastLayer,
     Experiment::Scratch,
@@ -147,6 +152,7 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
             Experiment::Scratch => scratch::run(&mut ledger, &protocol)?,
             Experiment::Width => width::run(&mut ledger, &protocol)?,
             Experiment::Finetune => finetune::run(&mut ledger, &protocol, options.seed, &options.data)?,
+            Experiment::Images => images::run(&mut ledger, &protocol, options.seed, &options.data)?,
             Experiment::Shipped => shipped::run(&mut ledger, &protocol, options.seed, &options.data)?,
             Experiment::Scales => scales::run(&mut ledger, &protocol, options.seed, &options.data)?,
             Experiment::Features => features::run(&mut ledger, &protocol, &options.folder)?,
@@ -165,9 +171,14 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
     }
     if experiment == Experiment::Evidence {
         // Written by host-sim/evidence/repeat_in_torch.py, where it has run.
-        let repetition = fs::read_to_string(options.folder.join("repeat-in-torch.md")).ok();
-        let page =
-            page::page(&all, page::factory(&ledger, &protocol, 0)?, options.seed, repetition.as_deref());
+        let repetition = fs::read_to_string(options.folder.join("evidence/repeat-in-torch.md")).ok();
+        let page = page::page(
+            &all,
+            &protocol,
+            page::factory(&ledger, &protocol, 0)?,
+            options.seed,
+            repetition.as_deref(),
+        );
         put(&options.folder.join("EVIDENCE.md"), page.as_bytes())?;
     }
     Ok(Ok(all))

@@ -22,6 +22,11 @@ pub const ONE_RECIPE: &str = "one recipe for 0, 20 and 40 %";
 pub const ONE_AGAINST_TUNED: &str = "one recipe against SGD tuned for the share";
 /// The method of the row whose recipe is chosen among all trials of all methods.
 pub const BEST: &str = "best of all methods";
+/// Which contenders share a figure.
+const FIGURES: [(&str, &str, &[usize]); 2] = [
+    ("noisy-labels", "SGD, SAM, ASAM", &[0, 1, 2, 3, 4, 5]),
+    ("noisy-labels-others", "remedies of other kinds", &[0, 1, 6, 7, 8, 9, 10]),
+];
 /// Against label smoothing.
 pub const AGAINST_SMOOTHING: &str = "against label smoothing";
 
@@ -75,29 +80,33 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
     }
     let mut findings = Findings { name: "noisy-labels", rows, section: String::new(), figures: Vec::new() };
     let noises = &comparisons[0].noises;
-    let series = CONTENDERS.iter().map(|contender| Series {
-        name: contender.name.to_owned(),
-        points: (noises.iter())
-            .filter_map(|&noise| {
-                Some((f64::from(noise), findings.row(PER_NOISE, contender.name, noise)?.value.draws))
-            })
-            .collect(),
-    });
     let factory = page::factory(ledger, protocol, 0)?;
+    for (name, title, members) in FIGURES {
+        let svg = chart(&findings, title, members, noises, factory).svg()?;
+        findings.figures.push(Figure { name: name.into(), svg });
+    }
+    findings.section = section(&findings, factory, noises);
+    Ok(Progress::Done(findings))
+}
+
+fn chart(findings: &Findings, title: &str, members: &[usize], noises: &[u32], factory: f64) -> Chart {
+    let series = members.iter().map(|&index| {
+        let name = CONTENDERS[index].name;
+        let point =
+            |&noise: &u32| Some((f64::from(noise), findings.row(PER_NOISE, name, noise)?.value.draws));
+        Series { name: name.to_owned(), points: noises.iter().filter_map(point).collect() }
+    });
     let flat = Series {
-        name: "factory".into(),
+        name: "factory, not tuned".into(),
         points: noises.iter().map(|&noise| (f64::from(noise), page::exact(100.0 * factory))).collect(),
     };
-    let chart = Chart {
-        title: "Accuracy after tuning, requantized to int8".into(),
+    Chart {
+        title: format!("Accuracy of the tuned int8 network: {title}"),
         x: "flipped labels, %".into(),
         y: "test accuracy, %".into(),
         logarithmic: false,
         series: std::iter::once(flat).chain(series).collect(),
-    };
-    findings.figures.push(Figure { name: "noisy-labels".into(), svg: chart.svg()? });
-    findings.section = section(&findings, factory, noises);
-    Ok(Progress::Done(findings))
+    }
 }
 
 fn section(findings: &Findings, factory: f64, noises: &[u32]) -> String {
@@ -105,7 +114,8 @@ fn section(findings: &Findings, factory: f64, noises: &[u32]) -> String {
     text += "A share of the 63 adaptation labels (9 windows a class) is flipped to another class at random; test labels \
         are right. The last two dense layers are tuned. Accuracy of the requantized int8 network in percent; its 95 % \
         interval over draws of these wearers is drawn, that over wearers is in the CSV.\n\n\
-        ![Accuracy against the share of flipped labels](evidence/noisy-labels.svg)\n\n";
+        ![Accuracy against the share of flipped labels](evidence/noisy-labels.svg)\n\n\
+        ![The same for smoothing beside SAM, mixup and bootstrap](evidence/noisy-labels-others.svg)\n\n";
     let mut header = vec!["method".to_owned()];
     header.extend(noises.iter().map(|noise| format!("{noise} % flipped")));
     let mut rows = vec![

@@ -2,7 +2,7 @@
 
 use super::bench::{Bench, Stand};
 use super::figure::colour;
-use super::landscape::Landscape;
+use super::landscape::{Landscape, dot};
 use super::trial::{Draw, Setting, Trial};
 use anyhow::Result;
 use flatmin::tail::TailShape;
@@ -23,7 +23,6 @@ impl Plane {
     fn through(points: [&[f32]; 3]) -> Self {
         let wide = points.map(|point| point.iter().map(|&w| f64::from(w)).collect::<Vec<f64>>());
         let minus = |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let unit = |v: Vec<f64>| -> Vec<f64> {
             let norm = dot(&v, &v).sqrt().max(1e-12);
             v.into_iter().map(|x| x / norm).collect()
@@ -98,7 +97,13 @@ fn drawn(stand: &mut Stand, draw: Draw, solutions: [(&str, Setting); 2]) -> Resu
             .x_label_area_size(40)
             .y_label_area_size(60)
             .build_cartesian_2d(across.clone(), up.clone())?;
-        chart.configure_mesh().disable_mesh().label_style(("sans-serif", 14)).draw()?;
+        chart
+            .configure_mesh()
+            .disable_mesh()
+            .label_style(("sans-serif", 14))
+            .x_desc(format!("from the start towards {}, distance", solutions[0].0))
+            .y_desc("across")
+            .draw()?;
         // Twelve shades show level lines.
         let shade = |loss: f64| {
             let share = ((loss - lowest) / (highest - lowest).max(1e-9)).sqrt();

@@ -56,7 +56,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
         Findings { name: "sharpness-batch", rows, section: String::new(), figures: Vec::new() };
     findings.figures.push(Figure { name: "sharpness-batch".into(), svg: chart.svg()? });
     findings.section = format!(
-        "## Samples that share an ascent\n\nEach m tuned for itself, 24 trials each. Accuracy in percent and \
+        "## Samples that share an ascent\n\nEach m tuned for itself, 12 trials each. Accuracy in percent and \
         difference to SGD. Bars in the figure: 95 % over draws of these wearers.\n\n\
         ![Difference to SGD by m](evidence/sharpness-batch.svg)\n\n{}",
         page::table(&findings, TABLE)

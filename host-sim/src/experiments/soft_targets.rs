@@ -139,7 +139,7 @@ pub fn train(
                 let (_, slope) = loss(pass.logits(), &target, targets);
                 pass.backward(weights, slope, 1.0 / batch.len() as f32, &mut velocity);
             }
-            sgd::descend(weights, &velocity, recipe.schedule.rate(recipe.learning_rate, step, steps));
+            sgd::descend(weights, &velocity, recipe.rate(step, steps));
             step += 1;
         }
     }
@@ -249,6 +249,7 @@ mod tests {
             method: flatmin::Method::Sgd,
             epochs: 20,
             learning_rate: 0.1,
+            warm_up: 0.25,
             label_smoothing: 0.0,
             minibatch: 16,
             ..Recipe::DEFAULT
@@ -264,7 +265,7 @@ mod tests {
                 gradient: &mut [],
                 workspace: &mut workspace,
             };
-            let rate = recipe.schedule.rate(recipe.learning_rate, step, 20);
+            let rate = recipe.rate(step, 20);
             flatmin::step::minibatch(&tail, &recipe, rate, buffers, 16, |i, features| {
                 features.copy_from_slice(&samples[i].0);
                 samples[i].1

@@ -5,6 +5,7 @@ use super::Progress;
 use super::figure::colour;
 use super::result::{Figure, Findings, Row, markdown};
 use super::statistics::Estimate;
+use super::surface::{self, Way};
 use anyhow::Result;
 use flatmin::BiasTreatment;
 use flatmin::optim::{Geometry, Segment, sam, sgd};
@@ -99,10 +100,20 @@ pub fn run() -> Result<Progress> {
         "## Where the ways end\n\nL = (1 + 5 x^2) y^2 / 2 is zero all along y = 0; the curvature across that valley is \
         1 + 5 x^2: 12.25 under the start, 1 at its flattest. Gradient descent (learning rate {LEARNING_RATE}, no momentum) \
         stops where it meets the valley; SAM goes on along it to the flat end. Orange: the ascent of some steps.\n\n\
-        ![Ways of SGD and SAM](evidence/trajectory.svg)\n\n{}",
+        ![Ways of SGD and SAM](evidence/trajectory.svg)\n\n![The same on the surface](evidence/trajectory-surface.svg)\n\n{}",
         markdown(&header, &cells)
     );
-    let figures = vec![Figure { name: "trajectory".into(), svg: figure()? }];
+    let ways = [(0.0, 1), (0.2, 4)].map(|(rho, colour)| Way {
+        name: name(rho),
+        points: path(rho, 600).iter().map(|step| (f64::from(step.at[0]), f64::from(step.at[1]))).collect(),
+        colour,
+    });
+    let loss = |x: f64, y: f64| 0.5 * (1.0 + 5.0 * x * x) * y * y;
+    let surface = surface::figure("The same on the surface of the loss", loss, &ways)?;
+    let figures = vec![
+        Figure { name: "trajectory".into(), svg: figure()? },
+        Figure { name: "trajectory-surface".into(), svg: surface },
+    ];
     Ok(Progress::Done(Findings { name: "trajectory", rows, section, figures }))
 }
 

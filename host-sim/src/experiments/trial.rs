@@ -30,12 +30,18 @@ pub struct Setting {
     pub optimizer: Optimizer,
     /// Samples that share one ascent.
     pub sharpness_batch: u16,
+    /// Steps from one that ascends to the next.
+    #[serde(default = "every_step")]
+    pub ascent_every: u16,
     /// Radius of the ascent; 0 for SGD.
     pub rho: f32,
     /// Label smoothing.
     pub label_smoothing: f32,
     /// Step size.
     pub learning_rate: f32,
+    /// Share of the steps over which it rises.
+    #[serde(default)]
+    pub warm_up: f32,
     /// Weight decay.
     pub weight_decay: f32,
     /// Passes over the windows.
@@ -52,15 +58,21 @@ fn sgd() -> Optimizer {
     Optimizer::Sgd
 }
 
+fn every_step() -> u16 {
+    1
+}
+
 impl Setting {
     /// What the shipped recipe says.
     pub const DEFAULT: Self = Self {
         method: Recipe::DEFAULT.method,
         optimizer: Recipe::DEFAULT.optimizer,
         sharpness_batch: Recipe::DEFAULT.sharpness_batch,
+        ascent_every: Recipe::DEFAULT.ascent_every,
         rho: Recipe::DEFAULT.rho,
         label_smoothing: Recipe::DEFAULT.label_smoothing,
         learning_rate: Recipe::DEFAULT.learning_rate,
+        warm_up: Recipe::DEFAULT.warm_up,
         weight_decay: Recipe::DEFAULT.weight_decay,
         epochs: Recipe::DEFAULT.epochs,
         targets: Targets::Labels,
@@ -72,9 +84,11 @@ impl Setting {
         method: Method::Asam,
         optimizer: Optimizer::Sgd,
         sharpness_batch: 1,
+        ascent_every: 1,
         rho: 0.5,
         label_smoothing: 0.0,
         learning_rate: 0.005,
+        warm_up: 0.0,
         weight_decay: 1e-3,
         epochs: 30,
         targets: Targets::Labels,
@@ -87,9 +101,11 @@ impl Setting {
             method: self.method,
             optimizer: self.optimizer,
             sharpness_batch: self.sharpness_batch,
+            ascent_every: self.ascent_every,
             rho: self.rho,
             label_smoothing: self.label_smoothing,
             learning_rate: self.learning_rate,
+            warm_up: self.warm_up,
             weight_decay: self.weight_decay,
             epochs: self.epochs,
             held_out: self.held_out,
@@ -113,7 +129,13 @@ impl std::fmt::Display for Setting {
         if self.method != Method::Sgd {
             write!(f, "m {}, ", self.sharpness_batch)?;
         }
+        if self.ascent_every > 1 {
+            write!(f, "ascent every {} steps, ", self.ascent_every)?;
+        }
         write!(f, "lr {}, {} epochs", self.learning_rate, self.epochs)?;
+        if self.warm_up > 0.0 {
+            write!(f, ", warm-up {} %", 100.0 * self.warm_up)?;
+        }
         if self.rho > 0.0 {
             write!(f, ", rho {}", self.rho)?;
         }
@@ -201,10 +223,19 @@ impl Trial {
     pub fn key(&self) -> String {
         let Draw { task, subject, seed, noise, layers, start, per_class, unit } = self.draw;
         let s = &self.setting;
-        // Trials of SGD have the keys that they had when there was no other.
-        let optimizer = if s.optimizer == Optimizer::Sgd { "" } else { " Adam" };
+        // What came later is named where it is used alone: older results keep their keys.
+        let mut later = String::new();
+        if s.optimizer != Optimizer::Sgd {
+            later += " Adam";
+        }
+        if s.ascent_every != 1 {
+            later += &format!(" every {}", s.ascent_every);
+        }
+        if s.warm_up != 0.0 {
+            later += &format!(" warm {}", s.warm_up);
+        }
         format!(
-            "{task:?} {subject} {seed} {noise} {layers} {start:?} {per_class} {unit:?} {:?} {} {} {} {} {} {} {:?} {}{optimizer}",
+            "{task:?} {subject} {seed} {noise} {layers} {start:?} {per_class} {unit:?} {:?} {} {} {} {} {} {} {:?} {}{later}",
             s.method,
             s.sharpness_batch,
             s.rho,
@@ -248,6 +279,13 @@ mod tests {
         assert_eq!(back.key(), trial.key());
         let old = r#"{"wearer":3,"seed":1002,"noise":20,"layers":2}"#;
         assert_eq!(serde_json::from_str::<Draw>(old).unwrap(), trial.draw);
-        assert_ne!(Trial { setting: Setting { epochs: 7, ..setting }, ..trial }.key(), trial.key());
+        for other in [
+            Setting { epochs: 7, ..setting },
+            Setting { ascent_every: 4, ..setting },
+            Setting { warm_up: 0.1, ..setting },
+            Setting { optimizer: Optimizer::Adam, ..setting },
+        ] {
+            assert_ne!(Trial { setting: other, ..trial }.key(), trial.key(), "{other}");
+        }
     }
 }

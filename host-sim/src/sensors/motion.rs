@@ -42,9 +42,8 @@ impl Wearer {
             model_bytes(number).with_context(|| format!("there is no wearer {number}; 1 to 10 are"))?;
         let recordings = Recordings::bundled()?;
         let mut adaptation = recordings.adaptation(number, windows_per_class, seed)?;
-        let mut labels: Vec<usize> = adaptation.iter().map(|window| window.label).collect();
-        flip_labels(&mut labels, EXERCISES.len(), label_noise, seed);
-        adaptation.iter_mut().zip(labels).for_each(|(window, label)| window.label = label);
+        let labels = adaptation.iter_mut().map(|window| &mut window.label);
+        flip_labels(labels, EXERCISES.len(), label_noise, seed);
         let model = Model::bundled(format!("wearer {number}"), bytes)?;
         Ok(Self { number, model, adaptation, test: recordings.test(number)? })
     }

@@ -81,20 +81,27 @@ impl<'a> Recordings<'a> {
     }
 }
 
-/// Gives `round(share * n)` of the `n` labels another class, drawn uniformly from the `classes - 1` others.
+/// Gives `round(share * n)` of the `n` labels another class, drawn uniformly from the `classes - 1` others. Labels are
+/// taken where they lie, in samples or in an array.
 ///
 /// Which labels is drawn without replacement, from [`SplitMix64`] seeded with `seed`. A share outside 0 to 1 is
 /// taken as the nearer of the two; with fewer than two classes nothing changes.
-pub fn flip_labels(labels: &mut [usize], classes: usize, share: f64, seed: u64) {
+pub fn flip_labels<'l>(
+    labels: impl IntoIterator<Item = &'l mut usize>,
+    classes: usize,
+    share: f64,
+    seed: u64,
+) {
     if classes < 2 {
         return;
     }
+    let mut labels: Vec<&mut usize> = labels.into_iter().collect();
     let mut random = SplitMix64::new(seed);
     let mut order: Vec<usize> = (0..labels.len()).collect();
     random.shuffle(&mut order);
     let flips = (share.clamp(0.0, 1.0) * labels.len() as f64).round() as usize;
     for index in order.into_iter().take(flips) {
         let drawn = random.below(classes - 1);
-        labels[index] = drawn + usize::from(drawn >= labels[index]);
+        *labels[index] = drawn + usize::from(drawn >= *labels[index]);
     }
 }

@@ -11,8 +11,8 @@ use super::task::Task;
 use super::trial::{Draw, LatentUnit};
 use crate::model::Model;
 use crate::packer::{Network, PackFile, TailPlan, pack_tail};
-use crate::tuning::Labelled;
-use crate::wearers::{SplitMix64, flip_labels};
+use crate::tuning::{Labelled, add_noise};
+use crate::wearers::SplitMix64;
 use anyhow::{Context, Result, bail};
 use flatmin::{Affine, Method, Recipe, Tuner};
 use std::path::Path;
@@ -65,9 +65,7 @@ impl Corpus {
         let rounds =
             (0..draw.per_class).flat_map(|round| classes.iter().filter_map(move |own| own.get(round)));
         let mut drawn: Vec<Labelled> = rounds.map(|sample| (*sample).clone()).collect();
-        let mut labels: Vec<usize> = drawn.iter().map(|(_, label)| *label).collect();
-        flip_labels(&mut labels, self.classes, f64::from(draw.noise) / 100.0, draw.seed);
-        drawn.iter_mut().zip(labels).for_each(|((_, label), flipped)| *label = flipped);
+        add_noise(&mut drawn, self.classes, f64::from(draw.noise) / 100.0, draw.seed);
         drawn
     }
 }
