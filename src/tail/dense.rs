@@ -93,11 +93,7 @@ pub fn activate(activation: Activation, z: &mut [f32]) {
         Activation::Relu => z.iter_mut().for_each(|z| *z = if *z < 0.0 { 0.0 } else { *z }),
         Activation::Relu6 => {
             for z in z {
-                if *z < 0.0 {
-                    *z = 0.0;
-                } else if *z > 6.0 {
-                    *z = 6.0;
-                }
+                *z = z.clamp(0.0, 6.0);
             }
         }
     }
