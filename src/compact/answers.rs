@@ -1,15 +1,15 @@
 //! The compact tuner's answers: requantization, classification, scores, judgement, and means over the replay.
 
 use super::pass::Workspace;
-use super::tuner::{CompactTuner, int8, load};
+use super::tuner::{CompactTuner, load};
 use super::weights::Int8Layer;
 use crate::optim::{BiasTreatment, Geometry};
 use crate::requant::{Range, TunedLayer, fold, packed_scales, widen};
 use crate::tail::{MAX_LAYERS, argmax};
-use crate::trunk;
+use crate::tuner::int8::check_latent;
 use crate::tuner::outputs::Outputs;
 use crate::tuner::trace::trace;
-use crate::tuner::{Acceptance, Evaluation, Judgement, Score, TunerError, Version, copy};
+use crate::tuner::{Acceptance, Evaluation, Judgement, Score, TunerError, Version, as_int8, copy};
 
 impl CompactTuner<'_> {
     /// Quantizes the current weights to int8, with the activation ranges that the replay's samples cause at them. From
@@ -53,7 +53,7 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
     pub fn classify(&mut self, input: &[i8], version: Version) -> Result<&[i8], TunerError> {
-        self.check_tuned(version)?;
+        self.tuned.check(version)?;
         self.latent(input)?;
         Ok(self.int8_tail(version))
     }
@@ -63,9 +63,9 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
     pub fn classify_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError> {
-        self.check_tuned(version)?;
-        self.check_latent(latent)?;
-        copy(self.pack.feature().of_mut(int8(self.scratch)), latent);
+        self.tuned.check(version)?;
+        check_latent(self.chain.shape.features(), latent)?;
+        copy(self.pack.feature().of_mut(as_int8(self.scratch)), latent);
         Ok(self.int8_tail(version))
     }
 
@@ -74,7 +74,7 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::InputLength`].
     pub fn trace(&mut self, input: &[i8], see: impl FnMut(usize, u32)) -> Result<(), TunerError> {
-        trace(&self.pack, int8(self.scratch), input, see)
+        trace(&self.pack, as_int8(self.scratch), input, see)
     }
 
     /// The tuned int8 layers that [`Version::Tuned`] runs, first to last; none before [`Self::requantize`].
@@ -83,21 +83,7 @@ impl CompactTuner<'_> {
     }
 
     fn int8_tail(&mut self, version: Version) -> &[i8] {
-        let arena = int8(self.scratch);
-        match version {
-            Version::Factory => trunk::run_factory_tail(&self.pack, arena),
-            Version::Tuned => self.tuned.run(&self.pack, arena),
-        }
-        self.pack.output().of(arena)
-    }
-
-    fn check_tuned(&self, version: Version) -> Result<(), TunerError> {
-        if version == Version::Tuned && self.tuned.is_empty() { Err(TunerError::NotTuned) } else { Ok(()) }
-    }
-
-    fn check_latent(&self, latent: &[i8]) -> Result<(), TunerError> {
-        let (expected, found) = (self.chain.shape.features(), latent.len());
-        if expected == found { Ok(()) } else { Err(TunerError::InputLength { expected, found }) }
+        self.tuned.answer(&self.pack, as_int8(self.scratch), version)
     }
 
     /// The current weights on a latent with its label, in the arithmetic of the training.
@@ -106,7 +92,7 @@ impl CompactTuner<'_> {
     /// [`TunerError::InputLength`], [`TunerError::Label`].
     pub fn score_latent(&mut self, latent: &[i8], label: usize) -> Result<Score, TunerError> {
         self.label(label)?;
-        self.check_latent(latent)?;
+        check_latent(self.chain.shape.features(), latent)?;
         let Self { chain, weights, pack, scratch, .. } = self;
         // Planned for the chain.
         let Some(mut workspace) = Workspace::new(chain, scratch) else {
@@ -180,17 +166,14 @@ impl CompactTuner<'_> {
         version: Version,
         between: &mut impl FnMut(),
     ) -> Result<Judgement, TunerError> {
-        self.check_tuned(version)?;
+        self.tuned.check(version)?;
         let output = Outputs::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned));
-        let all = self.held_out == 0;
-        let count = if all { self.replay.len() } else { self.held_out };
         let mut sum = Judgement::NONE;
-        for index in 0..count {
+        for index in 0..self.division.judging(self.replay.len()) {
             between();
-            let held_out = || self.order.get(self.trained + index).map(|&slot| usize::from(slot));
-            let slot = if all { Some(index) } else { held_out() };
+            let slot = self.division.judging_slot(index);
             let Some((latent, label)) = slot.and_then(|slot| self.replay.get(slot)) else { continue };
-            copy(self.pack.feature().of_mut(int8(self.scratch)), latent);
+            copy(self.pack.feature().of_mut(as_int8(self.scratch)), latent);
             let values = self.int8_tail(version);
             let right = argmax(values) == usize::from(label);
             sum.add(Some((output.loss(values, usize::from(label).into()), right)));
@@ -224,8 +207,8 @@ impl CompactTuner<'_> {
         let outputs = self.tuned.back_up(place);
         self.requantize_between(&mut between)?;
         let candidate = self.judge_between(Version::Tuned, &mut between)?;
-        let accepted = candidate.is_better_than(&running) && !factory.is_better_than(&candidate);
-        if !accepted {
+        let acceptance = Acceptance::decide(factory, running, candidate);
+        if !acceptance.accepted {
             let place = bytemuck::try_cast_slice(self.velocity.weights).unwrap_or(&[]);
             self.tuned.put_back(place, outputs);
             if self.tuned.is_empty() {
@@ -234,7 +217,7 @@ impl CompactTuner<'_> {
                 self.load_tuned();
             }
         }
-        Ok(Acceptance { factory, running, candidate, accepted })
+        Ok(acceptance)
     }
 
     /// Loads the weights of the tuned tail.

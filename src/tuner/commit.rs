@@ -1,14 +1,10 @@
 //! The tuned tail into flash and back.
 
+use super::parts::bytes_mut;
+use super::payload::Layers;
 use super::{Tuner, TunerError};
-use crate::quant::Affine;
-use crate::store::record::LAYER_BYTES;
 use crate::store::{Access, Blocking, Contents, Description, Record, Recovery, Store, StoreError, now};
-use crate::tail::MAX_LAYERS;
 use embedded_storage::nor_flash::NorFlash;
-
-/// The layers' output quantization, as a payload begins.
-pub(super) type Layers = [u8; MAX_LAYERS * LAYER_BYTES];
 
 impl Tuner<'_> {
     /// Keeps the tuned tail in flash: what [`Self::requantize`] made last and, where a slot is large enough
@@ -32,7 +28,7 @@ impl Tuner<'_> {
             return Err(TunerError::NotTuned);
         }
         self.check_weights()?;
-        let (layers, layer_bytes) = self.layer_bytes();
+        let layers = self.tuned.layer_bytes(&self.pack);
         let sizes = self.pack.sizes();
         let full = store.fits_in::<A>(sizes.payload_bytes(Contents::Int8AndF32));
         let contents = if full { Contents::Int8AndF32 } else { Contents::Int8 };
@@ -42,7 +38,7 @@ impl Tuner<'_> {
         let (words, weights) = self.tuned.parts();
         let f32_weights = if full { self.weights() } else { &[] };
         let payload = [
-            layers.get(..layer_bytes).unwrap_or(&[]),
+            layers.as_bytes(),
             bytemuck::try_cast_slice(words).unwrap_or(&[]),
             bytemuck::try_cast_slice(weights).unwrap_or(&[]),
             bytemuck::try_cast_slice(f32_weights).unwrap_or(&[]),
@@ -135,48 +131,23 @@ impl Tuner<'_> {
         flash: &mut impl Access,
         record: &Record,
     ) -> Result<(), StoreError> {
-        let mut layers: Layers = [0; MAX_LAYERS * LAYER_BYTES];
-        let layer_bytes = self.pack.sizes().tail_layers * LAYER_BYTES;
-        let own_layers = layers.get_mut(..layer_bytes).unwrap_or(&mut []);
-        let (words, weights) = self.tuned.parts_mut();
-        let (words, weights) = (as_bytes(words), as_bytes(weights));
+        let mut layers = Layers::empty(&self.pack);
+        let own_layers = layers.as_bytes_mut();
+        let [words, weights] = self.tuned.int8_parts_mut();
         match record.contents {
             Contents::Int8 => store.read_into(flash, record, &mut [own_layers, words, weights]).await?,
             Contents::Int8AndF32 => {
-                let f32_weights = as_bytes(self.weights);
+                let f32_weights = bytes_mut(self.weights);
                 store.read_into(flash, record, &mut [own_layers, words, weights, f32_weights]).await?;
             }
         }
-        if !self.adopt_layers(&layers) {
+        if !self.tuned.adopt_layers(&self.pack, layers.as_bytes()) {
             return Err(StoreError::Damaged { slot: record.slot });
         }
         if record.contents == Contents::Int8 {
             self.tuned.dequantize(&self.pack, self.weights);
         }
         Ok(())
-    }
-
-    /// The front of a payload, and how many bytes of it there are.
-    pub(super) fn layer_bytes(&self) -> (Layers, usize) {
-        let mut layers: Layers = [0; MAX_LAYERS * LAYER_BYTES];
-        let fields = layers.as_chunks_mut::<4>().0.iter_mut();
-        let outputs = self.tuned.outputs();
-        let layer_bytes = outputs.len() * LAYER_BYTES;
-        let words = outputs.flat_map(|output| [output.scale.to_bits(), output.zero_point.cast_unsigned()]);
-        for (field, word) in fields.zip(words) {
-            *field = word.to_le_bytes();
-        }
-        (layers, layer_bytes)
-    }
-
-    /// Puts what lies in the tuned tail's buffers in force; false, and nothing in force, where it is no tail of this
-    /// pack.
-    pub(super) fn adopt_layers(&mut self, layers: &[u8]) -> bool {
-        let outputs = layers.as_chunks::<LAYER_BYTES>().0.iter().map(|&[a, b, c, d, e, f, g, h]| Affine {
-            scale: f32::from_le_bytes([a, b, c, d]),
-            zero_point: i32::from_le_bytes([e, f, g, h]),
-        });
-        self.tuned.adopt(&self.pack, outputs)
     }
 }
 
@@ -193,8 +164,4 @@ impl Drop for Loading<'_, '_> {
             self.tuner.factory_reset();
         }
     }
-}
-
-pub(super) fn as_bytes<T: bytemuck::Pod>(values: &mut [T]) -> &mut [u8] {
-    bytemuck::try_cast_slice_mut(values).unwrap_or(&mut [])
 }

@@ -33,7 +33,7 @@ impl Tuner<'_> {
         first: usize,
         into: &mut [u16],
     ) -> Result<(), TunerError> {
-        self.check_tuned(version)?;
+        self.tuned.check(version)?;
         let label = self.label(label)?;
         if self.tail.objective() != Loss::CrossEntropy {
             return Err(TunerError::NoClasses);

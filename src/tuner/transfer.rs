@@ -1,10 +1,10 @@
 //! The tuned tail as bytes, part by part: for a link whose messages are small.
 
-use super::commit::as_bytes;
+use super::parts::{self, bytes, bytes_mut};
+use super::payload::Pushed;
 use super::{Tuner, TunerError};
-use crate::pack::CRC;
+use crate::requant::TunedTail;
 use crate::store::Contents;
-use crate::store::record::LAYER_BYTES;
 
 impl Tuner<'_> {
     /// Bytes of the tuned tail: a payload of [`Contents::Int8AndF32`].
@@ -20,26 +20,8 @@ impl Tuner<'_> {
         if self.tuned.is_empty() {
             return Err(TunerError::NotTuned);
         }
-        let (layers, layer_bytes) = self.layer_bytes();
-        let mut places = into.iter_mut();
-        let mut skip = offset;
-        let (mut written, mut ended) = (0, false);
-        for part in self.tail_parts(layers.get(..layer_bytes).unwrap_or(&[])) {
-            let rest = part.get(skip.min(part.len())..).unwrap_or(&[]);
-            skip = skip.saturating_sub(part.len());
-            for &byte in rest {
-                let Some(place) = places.next() else {
-                    ended = true;
-                    break;
-                };
-                *place = byte;
-                written += 1;
-            }
-            if ended {
-                break;
-            }
-        }
-        Ok(written)
+        let layers = self.tuned.layer_bytes(&self.pack);
+        Ok(parts::read(self.tail_parts(layers.as_bytes()), offset, into))
     }
 
     /// Overwrites the tail's bytes from `offset` on, behind the description of its layers. The run under way is
@@ -48,54 +30,36 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::TailRange`].
     pub fn write_tail(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TunerError> {
-        let (first, length) = (self.pack.sizes().tail_layers * LAYER_BYTES, self.tail_bytes());
-        let end = offset.saturating_add(bytes.len());
-        if offset < first || end > length {
-            return Err(TunerError::TailRange { offset, end, first, length });
-        }
+        let first = TunedTail::check_push(&self.pack, offset, bytes, self.tail_bytes())?;
         self.abandon();
-        self.tuned.clear();
-        let (words, weights) = self.tuned.parts_mut();
-        let mut start = first;
-        for part in [as_bytes(words), as_bytes(weights), as_bytes(self.weights)] {
-            let own = start..start.saturating_add(part.len());
-            let from = offset.clamp(own.start, own.end);
-            let to = end.clamp(own.start, own.end);
-            let places = part.get_mut(from - own.start..).unwrap_or(&mut []);
-            let given = bytes.get(from.saturating_sub(offset)..to.saturating_sub(offset)).unwrap_or(&[]);
-            for (place, &byte) in places.iter_mut().zip(given) {
-                *place = byte;
-            }
-            start = own.end;
-        }
+        let [words, weights] = self.tuned.int8_parts_mut();
+        parts::write([words, weights, bytes_mut(self.weights)], offset - first, bytes);
         Ok(())
     }
 
     /// Puts the tail in force that [`Self::write_tail`] was given: `layers` is the description in front of it,
-    /// `crc32` the [`crate::crc32`] of both.
+    /// `crc32` the [`crate::crc32`] of both. Where it is that of the int8 tail alone ([`Contents::Int8`]), the f32 weights
+    /// become what that dequantizes to: they need not have been written.
     ///
     /// # Errors
     /// [`TunerError::TailDamaged`].
     pub fn adopt_tail(&mut self, layers: &[u8], crc32: u32) -> Result<(), TunerError> {
-        let mut digest = CRC.digest();
-        self.tail_parts(layers).into_iter().for_each(|part| digest.update(part));
-        let whole = layers.len() == self.pack.sizes().tail_layers * LAYER_BYTES && digest.finalize() == crc32;
         self.abandon();
-        if whole && self.adopt_layers(layers) {
-            return Ok(());
+        let pushed = self.tuned.pushed(&self.pack, layers, &[bytes(self.weights)], crc32);
+        match pushed.filter(|_| self.tuned.adopt_layers(&self.pack, layers)) {
+            Some(Pushed::Int8) => self.dequantize(),
+            Some(Pushed::Whole) => {}
+            None => {
+                self.factory_reset();
+                return Err(TunerError::TailDamaged);
+            }
         }
-        self.factory_reset();
-        Err(TunerError::TailDamaged)
+        Ok(())
     }
 
-    /// The payload's parts. The crate builds for little-endian targets alone: memory is what the format says.
+    /// The payload's parts.
     fn tail_parts<'s>(&'s self, layers: &'s [u8]) -> [&'s [u8]; 4] {
-        let (words, weights) = self.tuned.parts();
-        [
-            layers,
-            bytemuck::try_cast_slice(words).unwrap_or(&[]),
-            bytemuck::try_cast_slice(weights).unwrap_or(&[]),
-            bytemuck::try_cast_slice(self.weights()).unwrap_or(&[]),
-        ]
+        let [words, weights] = self.tuned.int8_parts();
+        [layers, words, weights, bytes(self.weights())]
     }
 }
