@@ -2,9 +2,7 @@
 
 use super::pass::Workspace;
 use super::tuner::{CompactTuner, load};
-use super::weights::Int8Layer;
-use crate::optim::{BiasTreatment, Geometry};
-use crate::requant::{Range, TunedLayer, fold, packed_scales, widen};
+use crate::requant::{Range, TunedLayer, widen};
 use crate::tail::{MAX_LAYERS, argmax};
 use crate::tuner::int8::check_latent;
 use crate::tuner::outputs::Outputs;
@@ -86,6 +84,34 @@ impl CompactTuner<'_> {
         self.tuned.answer(&self.pack, as_int8(self.scratch), version)
     }
 
+    /// Classes of the network.
+    pub(crate) fn classes(&self) -> usize {
+        self.chain.shape.classes()
+    }
+
+    /// Samples that judge.
+    pub(crate) fn judging(&self) -> usize {
+        self.division.judging(self.replay.len())
+    }
+
+    /// The slot of one of them.
+    pub(crate) fn judging_slot(&self, index: usize) -> Option<usize> {
+        self.division.judging_slot(index)
+    }
+
+    /// Runs an int8 tail on a sample in the replay, for [`Self::last_output`]; returns its label.
+    pub(crate) fn run_int8(&mut self, slot: usize, version: Version) -> Option<u16> {
+        let (latent, label) = self.replay.get(slot)?;
+        copy(self.pack.feature().of_mut(as_int8(self.scratch)), latent);
+        self.int8_tail(version);
+        Some(label)
+    }
+
+    /// What the int8 tail that ran last gave.
+    pub(crate) fn last_output(&self) -> &[i8] {
+        self.pack.output().of(bytemuck::try_cast_slice(self.scratch).unwrap_or(&[]))
+    }
+
     /// The current weights on a latent with its label, in the arithmetic of the training.
     ///
     /// # Errors
@@ -99,8 +125,7 @@ impl CompactTuner<'_> {
             return Ok(Score { loss: f32::NAN, class: 0 });
         };
         load(pack, latent, workspace.features);
-        let loss = chain.first_pass(weights, label, &mut workspace).sum();
-        let class = chain.layers().next_back().map_or(0, |last| argmax(last.of(workspace.sums)));
+        let (loss, class) = chain.loss_and_answer(weights, label, &mut workspace);
         Ok(Score { loss, class })
     }
 
@@ -121,7 +146,6 @@ impl CompactTuner<'_> {
         rho: f32,
         mut between: impl FnMut(),
     ) -> Result<Evaluation, TunerError> {
-        let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
         let Self { chain, weights, replay, pack, scratch, .. } = self;
         if replay.is_empty() {
             return Err(TunerError::NoSamples);
@@ -133,16 +157,10 @@ impl CompactTuner<'_> {
             let label = usize::from(label);
             let Some(mut workspace) = Workspace::new(chain, scratch) else { break };
             load(pack, latent, workspace.features);
-            let loss = chain.first_pass(weights, label, &mut workspace).sum();
+            let (loss, answer) = chain.loss_and_answer(weights, label, &mut workspace);
             sums.loss += loss;
-            if chain.layers().next_back().is_some_and(|last| argmax(last.of(workspace.sums)) == label) {
-                sums.accuracy += 1.0;
-            }
-            let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
-            if let Some(c) = geometry.step_length(rho, norm) {
-                sums.sharpness +=
-                    chain.perturbed_pass(weights, &geometry, c, label, &mut workspace).sum() - loss;
-            }
+            sums.accuracy += f32::from(u8::from(answer == label));
+            sums.sharpness += chain.rise(weights, rho, label, loss, &mut workspace);
         }
         let mean = 1.0 / replay.len() as f32;
         Ok(Evaluation {
@@ -169,14 +187,12 @@ impl CompactTuner<'_> {
         self.tuned.check(version)?;
         let output = Outputs::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned));
         let mut sum = Judgement::NONE;
-        for index in 0..self.division.judging(self.replay.len()) {
+        for index in 0..self.judging() {
             between();
-            let slot = self.division.judging_slot(index);
-            let Some((latent, label)) = slot.and_then(|slot| self.replay.get(slot)) else { continue };
-            copy(self.pack.feature().of_mut(as_int8(self.scratch)), latent);
-            let values = self.int8_tail(version);
-            let right = argmax(values) == usize::from(label);
-            sum.add(Some((output.loss(values, usize::from(label).into()), right)));
+            let slot = self.judging_slot(index);
+            let Some(label) = slot.and_then(|slot| self.run_int8(slot, version)) else { continue };
+            let (values, label) = (self.last_output(), usize::from(label));
+            sum.add(Some((output.loss(values, label.into()), argmax(values) == label)));
         }
         sum.mean().ok_or(TunerError::NoSamples)
     }
@@ -218,20 +234,5 @@ impl CompactTuner<'_> {
             }
         }
         Ok(acceptance)
-    }
-
-    /// Loads the weights of the tuned tail.
-    fn load_tuned(&mut self) {
-        for (layer, tuned) in self.chain.layers().zip(self.tuned.layers(&self.pack)) {
-            let from = Int8Layer {
-                weights: tuned.weights,
-                biases: tuned.biases,
-                scales: tuned.scales,
-                packed_scales: packed_scales(&self.pack, &tuned.layer),
-                input_scale: tuned.input.scale,
-                fold: fold(&self.pack, &tuned.layer),
-            };
-            self.weights.load(layer, &from);
-        }
     }
 }

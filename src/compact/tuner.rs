@@ -6,7 +6,7 @@ use super::plan::CompactPlan;
 use super::softmax::{Losses, SmoothLabel};
 use super::weights::{Velocity, Weights};
 use crate::optim::{BiasTreatment, Method, Optimizer, Recipe, RecipeError};
-use crate::pack::{CRC, Pack};
+use crate::pack::Pack;
 use crate::replay::Replay;
 use crate::requant::TunedTail;
 use crate::step::Phase;
@@ -14,7 +14,8 @@ use crate::tail::{Loss, TailError};
 use crate::tuner::course::Course;
 use crate::tuner::cutter::Cutter;
 use crate::tuner::order::Division;
-use crate::tuner::{Position, Progress, StepReport, TunerError, Work, as_int8, int8};
+use crate::tuner::parts::checksum;
+use crate::tuner::{Drift, Position, Progress, StepReport, TunerError, Watch, Work, as_int8, int8};
 
 /// What a run has under way.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,12 +67,14 @@ pub struct CompactTuner<'a> {
     pub(super) arena_bytes: usize,
     pub(super) weights: Weights<'a>,
     pub(super) velocity: Velocity<'a>,
-    pub(super) tuned: TunedTail<'a>,
-    pub(super) replay: Replay<'a>,
+    pub(crate) tuned: TunedTail<'a>,
+    pub(crate) replay: Replay<'a>,
     pub(super) division: Division<'a>,
     pub(super) scratch: &'a mut [i32],
     pub(super) run: Option<Run>,
     pub(super) macs: u64,
+    /// What is watched, and the running means.
+    pub(crate) watched: Option<(Watch, Drift)>,
 }
 
 /// Refuses what the compact tail leaves out.
@@ -131,6 +134,7 @@ impl<'a> CompactTuner<'a> {
             scratch,
             run: None,
             macs: 0,
+            watched: None,
         })
     }
 
@@ -198,9 +202,7 @@ impl<'a> CompactTuner<'a> {
     /// CRC-32 of the parameters' bytes (weights, residuals, biases, scales): the same on every target after the same
     /// calls, with or without FPU.
     pub fn weights_crc32(&self) -> u32 {
-        let mut digest = CRC.digest();
-        self.weights.for_each_part(|part| digest.update(part));
-        digest.finalize()
+        checksum(&self.weights.parts())
     }
 
     /// Multiply-adds since the factory reset, as [`crate::Tuner::macs`] counts them.
@@ -228,10 +230,11 @@ impl<'a> CompactTuner<'a> {
         self.latent(input)?;
         self.macs += self.pack.trunk_macs();
         self.replay.push(self.pack.feature().of(as_int8(self.scratch)), label);
+        self.follow(label.into());
         Ok(())
     }
 
-    pub(super) fn label(&self, label: usize) -> Result<u16, TunerError> {
+    pub(crate) fn label(&self, label: usize) -> Result<u16, TunerError> {
         let last = self.chain.shape.classes().saturating_sub(1);
         u16::try_from(label).ok().filter(|&l| usize::from(l) <= last).ok_or(TunerError::Label { label, last })
     }

@@ -78,6 +78,11 @@ impl Tuner<'_> {
         self.tuned.answer(&self.pack, as_int8(self.scratch), version)
     }
 
+    /// Classes, where outputs are classes.
+    pub(super) fn classes(&self) -> usize {
+        self.tail.classes()
+    }
+
     /// Runs an int8 tail on a sample in the replay, for [`Self::last_output`].
     pub(super) fn run_int8(&mut self, slot: usize, version: Version) -> Option<()> {
         let (latent, _) = self.replay.get(slot)?;

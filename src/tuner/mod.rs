@@ -21,6 +21,7 @@ pub(crate) mod parts;
 pub(crate) mod payload;
 mod resume;
 mod run;
+pub(crate) mod stored;
 mod suspects;
 pub(crate) mod trace;
 mod transfer;

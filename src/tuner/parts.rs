@@ -43,7 +43,7 @@ pub(crate) fn check_range(
 }
 
 /// Overwrites the bytes of the parts from `offset` on.
-pub(crate) fn write<const N: usize>(parts: [&mut [u8]; N], offset: usize, bytes: &[u8]) {
+pub(crate) fn write<'s>(parts: impl IntoIterator<Item = &'s mut [u8]>, offset: usize, bytes: &[u8]) {
     let (mut skip, mut bytes) = (offset, bytes);
     for part in parts {
         let length = part.len();

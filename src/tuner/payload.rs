@@ -1,15 +1,13 @@
 //! The int8 tail as a payload's front, for a tuner of whichever kind: what a store keeps and a link carries.
 
-use super::TunerError;
-use super::parts::{bytes, bytes_mut, check_range};
+use super::parts::{bytes, bytes_mut};
 use crate::pack::Pack;
 use crate::quant::Affine;
 use crate::requant::TunedTail;
 use crate::store::record::LAYER_BYTES;
 use crate::tail::MAX_LAYERS;
 
-/// The layers' output quantization, as a payload begins, and how many bytes of it there are.
-#[derive(Debug)]
+/// The layers' output quantization, as a payload begins.
 pub(crate) struct Layers {
     bytes: [u8; MAX_LAYERS * LAYER_BYTES],
     length: usize,
@@ -28,15 +26,6 @@ impl Layers {
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
         self.bytes.get_mut(..self.length).unwrap_or(&mut [])
     }
-}
-
-/// What [`TunedTail::pushed`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pushed {
-    /// The int8 tail alone: the weights are to be made of it.
-    Int8,
-    /// The weights behind it, too.
-    Whole,
 }
 
 impl TunedTail<'_> {
@@ -72,39 +61,5 @@ impl TunedTail<'_> {
     pub(crate) fn int8_parts_mut(&mut self) -> [&mut [u8]; 2] {
         let (words, weights) = self.parts_mut();
         [bytes_mut(words), bytes_mut(weights)]
-    }
-
-    /// Refuses bytes at `offset` that are not of a payload of `length` bytes, behind the description of its layers, whose
-    /// length is returned.
-    pub(crate) fn check_push(
-        pack: &Pack,
-        offset: usize,
-        bytes: &[u8],
-        length: usize,
-    ) -> Result<usize, TunerError> {
-        let first = pack.sizes().tail_layers * LAYER_BYTES;
-        check_range(offset, bytes, first, length).map(|()| first)
-    }
-
-    /// Whether what was pushed makes a tail with these layers: with the `weights` behind it, if `crc32` covers them, or
-    /// without.
-    pub(crate) fn pushed<const N: usize>(
-        &self,
-        pack: &Pack,
-        layers: &[u8],
-        weights: &[&[u8]; N],
-        crc32: u32,
-    ) -> Option<Pushed> {
-        if layers.len() != pack.sizes().tail_layers * LAYER_BYTES {
-            return None;
-        }
-        let [words, int8] = self.int8_parts();
-        let mut digest = crate::pack::CRC.digest();
-        [layers, words, int8].iter().for_each(|part| digest.update(part));
-        if digest.clone().finalize() == crc32 {
-            return Some(Pushed::Int8);
-        }
-        weights.iter().for_each(|part| digest.update(part));
-        (digest.finalize() == crc32).then_some(Pushed::Whole)
     }
 }
