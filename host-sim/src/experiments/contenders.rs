@@ -157,7 +157,7 @@ const MIXUP: Contender =
     Contender { name: "SGD, mixup", regularizer: Regularizer::Mixup, strengths: [0.1, 0.2, 0.4, 1.0], ..SGD };
 
 impl Contender {
-    /// The trials that the choice is made among: those of [`Self::grid`] that [`TRIED`] names.
+    /// The trials that the choice is made among: those of [`Self::grid`] that `TRIED` names.
     pub fn settings(&self, quick: bool) -> Vec<Setting> {
         self.settings_among(LEARNING_RATES, EPOCHS, Self::tried(quick))
     }
