@@ -18,6 +18,24 @@ pub struct Region {
     pub bytes: usize,
 }
 
+impl Region {
+    /// The next one behind it, of so many bytes, on a boundary of `alignment`.
+    pub(crate) const fn after(self, bytes: usize, alignment: usize) -> Self {
+        let end = self.offset.saturating_add(self.bytes);
+        Self { offset: end.saturating_add(alignment - 1) / alignment * alignment, bytes }
+    }
+
+    /// Size of the arena whose last region it is.
+    pub(crate) const fn end_of_arena(self) -> usize {
+        self.after(0, ALIGNMENT).offset
+    }
+
+    /// Its bytes and those that alignment adds in front of the next.
+    pub(crate) fn upto(self, next: usize) -> usize {
+        next - self.offset
+    }
+}
+
 /// The arena's plan: a `const fn` of a pack's sizes and a recipe. The trunk's activations and the tail's
 /// workspace are never alive together and share [`MemoryPlan::scratch`].
 ///
@@ -69,15 +87,11 @@ impl MemoryPlan {
     /// Plans an arena.
     pub const fn new(sizes: &Sizes, recipe: &Recipe) -> Self {
         const fn after(region: Region, bytes: usize) -> Region {
-            let end = region.offset.saturating_add(region.bytes);
-            Region { offset: end.saturating_add(ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, bytes }
+            region.after(bytes, ALIGNMENT)
         }
         let parameters = sizes.tail_parameters.saturating_mul(4);
         let capacity = recipe.replay_capacity as usize;
-        let workspace = sizes.workspace_floats.saturating_mul(4);
-        let scratch_bytes = if workspace > sizes.arena_bytes { workspace } else { sizes.arena_bytes };
-        let tuned = sizes.tail_outputs.saturating_mul(4 * TUNED_WORDS).saturating_add(sizes.tail_weights);
-
+        let tuned = sizes.tuned_bytes();
         let record = sizes.feature_length.saturating_add(sizes.target_length());
 
         let weights = Region { offset: 0, bytes: parameters };
@@ -89,16 +103,10 @@ impl MemoryPlan {
         let tuned_tail = after(best, tuned);
         let replay = after(tuned_tail, record.saturating_mul(capacity));
         let labels = after(replay, capacity * 2);
-        let counts = match recipe.replay_policy {
-            Policy::Oldest => 0,
-            Policy::Balanced => {
-                sizes.loss.groups(sizes.output_length).saturating_mul(size_of::<ClassCount>())
-            }
-        };
-        let class_counts = after(labels, counts);
+        let class_counts = after(labels, sizes.class_count_bytes(recipe));
         let losses = after(class_counts, if recipe.sample_losses { capacity * 4 } else { 0 });
         let order = after(losses, capacity * 2);
-        let scratch = after(order, scratch_bytes.saturating_add(3) / 4 * 4);
+        let scratch = after(order, sizes.scratch_bytes(sizes.workspace_floats));
         // Several features lie apart in the scratch memory.
         let latent = after(scratch, if sizes.tail_is_chain { 0 } else { sizes.feature_length });
         Self {
@@ -119,24 +127,22 @@ impl MemoryPlan {
 
     /// Size of the arena.
     pub const fn total_bytes(&self) -> usize {
-        let end = self.latent.offset.saturating_add(self.latent.bytes);
-        end.saturating_add(ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
+        self.latent.end_of_arena()
     }
 
     /// The arena's bytes by purpose; what alignment adds counts to the region before it, so that the bytes add
     /// up to [`Self::total_bytes`].
     pub fn by_purpose(&self) -> [(&'static str, usize); 9] {
-        let upto = |region: Region, next: usize| next - region.offset;
         [
-            ("weights f32", upto(self.weights, self.velocity.offset)),
-            ("velocity f32", upto(self.velocity, self.gradient.offset)),
-            ("gradient f32", upto(self.gradient, self.best.offset)),
-            ("best weights f32", upto(self.best, self.tuned_tail.offset)),
-            ("tuned tail int8", upto(self.tuned_tail, self.replay.offset)),
-            ("replay latents int8", upto(self.replay, self.labels.offset)),
-            ("labels", upto(self.labels, self.order.offset)),
-            ("sample order", upto(self.order, self.scratch.offset)),
-            ("activations and workspace", upto(self.scratch, self.total_bytes())),
+            ("weights f32", self.weights.upto(self.velocity.offset)),
+            ("velocity f32", self.velocity.upto(self.gradient.offset)),
+            ("gradient f32", self.gradient.upto(self.best.offset)),
+            ("best weights f32", self.best.upto(self.tuned_tail.offset)),
+            ("tuned tail int8", self.tuned_tail.upto(self.replay.offset)),
+            ("replay latents int8", self.replay.upto(self.labels.offset)),
+            ("labels", self.labels.upto(self.order.offset)),
+            ("sample order", self.order.upto(self.scratch.offset)),
+            ("activations and workspace", self.scratch.upto(self.total_bytes())),
         ]
     }
 }
@@ -146,6 +152,24 @@ impl Sizes {
     /// no say in it, so that it can be changed on a running device; of any other tail, SGD alone is spared.
     pub const fn needs_gradient_buffer(&self, recipe: &Recipe) -> bool {
         recipe.needs_gradient_buffer() || !self.tail_is_chain && !matches!(recipe.method, Method::Sgd)
+    }
+
+    /// Bytes of a tuned int8 tail.
+    pub(crate) const fn tuned_bytes(&self) -> usize {
+        self.tail_outputs.saturating_mul(4 * TUNED_WORDS).saturating_add(self.tail_weights)
+    }
+
+    /// Bytes of what a replay knows of the classes.
+    pub(crate) const fn class_count_bytes(&self, recipe: &Recipe) -> usize {
+        match recipe.replay_policy {
+            Policy::Oldest => 0,
+            Policy::Balanced => self.loss.groups(self.output_length).saturating_mul(size_of::<ClassCount>()),
+        }
+    }
+
+    /// Bytes that the trunk's activations and a workspace of so many words share.
+    pub(crate) const fn scratch_bytes(&self, workspace: usize) -> usize {
+        largest([workspace.saturating_mul(4), self.arena_bytes, 0]).saturating_add(3) / 4 * 4
     }
 
     /// Bytes of the arena that tuning with this recipe takes.

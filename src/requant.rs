@@ -120,8 +120,23 @@ impl<'a> TunedTail<'a> {
         layer.source.and_then(|source| self.outputs.get(source)).copied().unwrap_or(layer.input)
     }
 
-    /// Quantizes `parameters`; `ranges` are the trained layers' outputs as seen at these parameters.
+    /// Quantizes f32 `parameters`; `ranges` are the trained layers' outputs as seen at these parameters.
     pub fn quantize(&mut self, pack: &Pack, parameters: &[f32], ranges: &[Range]) {
+        self.quantize_rows(pack, ranges, |layer| {
+            let own = parameters.get(layer.parameters..).unwrap_or(&[]);
+            let (w, b) = own.split_at(layer.trained_weights().min(own.len()));
+            let biases = b.get(..layer.outputs).unwrap_or(&[]);
+            F32Rows { layer: *layer, unfold: unfold(pack, layer), weights: w, biases }
+        });
+    }
+
+    /// The same of the rows that `of` gives for one layer after the other.
+    pub fn quantize_rows<R: Rows>(
+        &mut self,
+        pack: &Pack,
+        ranges: &[Range],
+        mut of: impl FnMut(&TrainedLayer) -> R,
+    ) {
         self.outputs.clear();
         let last = places(pack).last().filter(|_| pack.spare_classes() > 0);
         let place_of_last = last.map(|place| place.layer.index);
@@ -129,24 +144,27 @@ impl<'a> TunedTail<'a> {
             let layer = &place.layer;
             let input = self.input(layer);
             let output = if layer.refit { Affine::covering(range.low, range.high) } else { layer.output };
-            let own = parameters.get(layer.parameters..).unwrap_or(&[]);
-            let (w, b) = own.split_at(layer.trained_weights().min(own.len()));
+            let rows = of(layer);
+            let classes = match place_of_last {
+                Some(last) if last == layer.index => {
+                    let spare = pack.known_classes()..layer.outputs;
+                    pack.known_classes() + spare.take_while(|&o| rows.largest(o) > 0.0).count()
+                }
+                _ => layer.outputs,
+            };
             let quantizer = LayerQuantizer {
                 layer,
+                rows,
                 input,
                 output,
-                unfold: unfold(pack, layer),
                 packed_scales: packed_scales(pack, layer),
                 packed_weights: pack.int8(layer.operator.constants.weights, layer.weights()),
                 chosen: pack.chosen_channels(layer),
-                classes: match place_of_last {
-                    Some(last) if last == layer.index => pack.classes_of(w, layer.outputs),
-                    _ => layer.outputs,
-                },
+                classes,
             };
             let words = self.words.get_mut(place.words).unwrap_or(&mut []);
             let weights = self.weights.get_mut(place.weights).unwrap_or(&mut []);
-            quantizer.run(w, b.get(..layer.outputs).unwrap_or(&[]), weights, words);
+            quantizer.run(weights, words);
             // Cannot be full: a tail has at most MAX_LAYERS.
             let _ = self.outputs.push(output);
         }
@@ -339,12 +357,50 @@ fn sane_words(words: &[i32], outputs: usize) -> bool {
         && all(|scale| sane_scale(f32::from_bits(scale.cast_unsigned())))
 }
 
-struct LayerQuantizer<'l> {
-    layer: &'l TrainedLayer,
-    input: Affine,
-    output: Affine,
+/// The trained parameters of one layer, in real numbers, of whichever format.
+pub(crate) trait Rows {
+    /// One an output.
+    fn biases(&self) -> impl ExactSizeIterator<Item = f32>;
+    /// The largest magnitude in row `place` of the trained weights.
+    fn largest(&self, place: usize) -> f32;
+    /// The weights of that row.
+    fn row(&self, place: usize) -> impl Iterator<Item = f32>;
+    /// What output `o`'s scale was trained to, in packed scales: of layers of which that is all that is trained.
+    fn gain(&self, o: usize) -> f32;
+}
+
+/// Parameters of the f32 tail.
+struct F32Rows<'l> {
+    layer: TrainedLayer,
     /// Factor from stored to real weights.
     unfold: f32,
+    weights: &'l [f32],
+    biases: &'l [f32],
+}
+
+impl Rows for F32Rows<'_> {
+    fn biases(&self) -> impl ExactSizeIterator<Item = f32> {
+        self.biases.iter().copied()
+    }
+
+    fn largest(&self, place: usize) -> f32 {
+        row(&self.layer, self.weights, place).fold(0.0f32, |m, w| m.max(w.abs())) * self.unfold
+    }
+
+    fn row(&self, place: usize) -> impl Iterator<Item = f32> {
+        row(&self.layer, self.weights, place).map(|w| w * self.unfold)
+    }
+
+    fn gain(&self, o: usize) -> f32 {
+        gain_factor(self.weights.get(o).or(self.weights.first()).copied().unwrap_or(1.0))
+    }
+}
+
+struct LayerQuantizer<'l, R> {
+    layer: &'l TrainedLayer,
+    rows: R,
+    input: Affine,
+    output: Affine,
     /// The weights' scales as packed: what frozen weights keep.
     packed_scales: &'l [f32],
     packed_weights: &'l [i8],
@@ -368,29 +424,29 @@ fn row_mut<'w, T>(layer: &TrainedLayer, weights: &'w mut [T], o: usize) -> impl 
     weights.get_mut(start..).unwrap_or(&mut []).iter_mut().step_by(step).take(layer.taps)
 }
 
-impl LayerQuantizer<'_> {
-    fn run(&self, w: &[f32], b: &[f32], weights: &mut [i8], words: &mut [i32]) {
-        let outputs = b.len();
+impl<R: Rows> LayerQuantizer<'_, R> {
+    fn run(&self, weights: &mut [i8], words: &mut [i32]) {
+        let outputs = self.rows.biases().len();
         let (biases, rest) = words.split_at_mut(outputs.min(words.len()));
         let (mantissas, rest) = rest.split_at_mut(outputs.min(rest.len()));
         let (shifts, scales) = rest.split_at_mut(outputs.min(rest.len()));
         let trained = self.layer.trains_weights;
-        let every = b.iter().enumerate().map(|(o, &b)| self.own_scale(w, o, b));
+        let every = self.rows.biases().enumerate().map(|(o, b)| self.own_scale(o, b));
         let whole = every.take(self.classes).fold(0.0, f32::max);
         let outputs = biases.iter_mut().zip(mantissas).zip(shifts).zip(scales);
-        for ((o, &b), (((bias, mantissa), shift), scale_bits)) in b.iter().enumerate().zip(outputs) {
+        for ((o, b), (((bias, mantissa), shift), scale_bits)) in self.rows.biases().enumerate().zip(outputs) {
             if o >= self.classes {
                 (*bias, *mantissa, *shift, *scale_bits) = self.spare(whole);
-                self.round(w, o, whole, weights);
+                self.round(o, whole, weights);
                 continue;
             }
             let scale = match (trained || self.layer.trains_scales, self.layer.operator.per_channel) {
-                (true, true) => self.own_scale(w, o, b),
+                (true, true) => self.own_scale(o, b),
                 (true, false) => whole,
                 (false, _) => self.packed_scale(o),
             };
             if trained {
-                self.round(w, o, scale, weights);
+                self.round(o, scale, weights);
             }
             let unit = f64::from(self.input.scale) * f64::from(scale);
             // A float cast saturates; `scale` keeps the bias of trained weights far from that.
@@ -425,24 +481,23 @@ impl LayerQuantizer<'_> {
     }
 
     /// The scale of output `o` as training leaves it.
-    fn own_scale(&self, w: &[f32], o: usize, bias: f32) -> f32 {
+    fn own_scale(&self, o: usize, bias: f32) -> f32 {
         if self.layer.trains_scales {
-            let gain = w.get(o).or(w.first()).copied().unwrap_or(1.0);
-            return (self.packed_scale(o) * gain_factor(gain)).max(self.least_scale(bias));
+            return (self.packed_scale(o) * self.rows.gain(o)).max(self.least_scale(bias));
         }
         match self.place(o) {
-            Some(place) => self.scale(w, place, bias),
+            Some(place) => self.scale(place, bias),
             None => self.packed_scale(o),
         }
     }
 
     /// Writes the weights of output `o`.
-    fn round(&self, w: &[f32], o: usize, scale: f32, weights: &mut [i8]) {
+    fn round(&self, o: usize, scale: f32, weights: &mut [i8]) {
         // Symmetric: -128 is not used, as the specification asks of weights.
         let quantize = |w: f32| Affine { scale, zero_point: 0 }.quantize(w).max(-127);
         let to = row_mut(self.layer, weights, o);
         if let Some(place) = self.place(o) {
-            return to.zip(row(self.layer, w, place)).for_each(|(q, &w)| *q = quantize(w * self.unfold));
+            return to.zip(self.rows.row(place)).for_each(|(q, w)| *q = quantize(w));
         }
         // One scale for all may have grown.
         let packed = self.packed_scale(o);
@@ -457,9 +512,8 @@ impl LayerQuantizer<'_> {
     }
 
     /// The smallest scale that holds row `place` of the trained weights in 7 bits and its bias in 30.
-    fn scale(&self, w: &[f32], place: usize, bias: f32) -> f32 {
-        let largest = row(self.layer, w, place).fold(0.0f32, |m, w| m.max(w.abs())) * self.unfold;
-        let scale = (largest / 127.0).max(self.least_scale(bias));
+    fn scale(&self, place: usize, bias: f32) -> f32 {
+        let scale = (self.rows.largest(place) / 127.0).max(self.least_scale(bias));
         if scale.is_normal() { scale } else { f32::MIN_POSITIVE.max(1e-30) }
     }
 }

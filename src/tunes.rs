@@ -2,7 +2,13 @@
 
 use crate::optim::Recipe;
 use crate::pack::Pack;
-use crate::{Acceptance, CompactTuner, Evaluation, Progress, Score, StepReport, Tuner, TunerError, Version};
+use crate::store::{Contents, Record, Recovery, Store};
+use crate::tuner::stored::Stored;
+use crate::{
+    Acceptance, CompactTuner, Drift, Evaluation, Progress, Score, StepReport, Tuner, TunerError, Version,
+    Watch,
+};
+use embedded_storage::nor_flash::NorFlash;
 
 /// The calls that [`Tuner`] and [`CompactTuner`] have in common; each is documented there.
 ///
@@ -20,12 +26,13 @@ use crate::{Acceptance, CompactTuner, Evaluation, Progress, Score, StepReport, T
 /// ```
 #[allow(missing_docs)] // They say what the tuners' own say.
 pub trait Tunes<'p> {
-    /// The tuner with f32 weights, if it is that one: it alone keeps tails in flash and hands them out.
+    /// The tuner with f32 weights, if it is that one: it alone takes targets.
     fn full(&mut self) -> Option<&mut Tuner<'p>>;
     fn pack(&self) -> &Pack<'p>;
     fn arena_bytes(&self) -> usize;
     fn samples(&self) -> usize;
     fn capacity(&self) -> usize;
+    fn classes(&self) -> usize;
     fn epoch(&self) -> Option<u16>;
     fn is_tuned(&self) -> bool;
     fn weights_crc32(&self) -> u32;
@@ -53,6 +60,25 @@ pub trait Tunes<'p> {
         self.evaluate_between(rho, || ())
     }
     fn trace(&mut self, input: &[i8], see: impl FnMut(usize, u32)) -> Result<(), TunerError>;
+    /// What a payload of its tail with the weights is.
+    fn contents(&self) -> Contents;
+    fn commit<F: NorFlash>(&self, store: &Store, flash: &mut F) -> Result<Record, TunerError>;
+    fn restore<F: NorFlash>(&mut self, store: &Store, flash: &mut F) -> Result<Recovery, TunerError>;
+    fn roll_back<F: NorFlash>(&mut self, store: &Store, flash: &mut F) -> Result<Recovery, TunerError>;
+    fn factory_reset_stored<F: NorFlash>(&mut self, store: &Store, flash: &mut F) -> Result<(), TunerError>;
+    fn tail_bytes(&self) -> usize;
+    fn read_tail(&self, offset: usize, into: &mut [u8]) -> Result<usize, TunerError>;
+    fn write_tail(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TunerError>;
+    fn adopt_tail(&mut self, layers: &[u8], crc32: u32) -> Result<(), TunerError>;
+    fn watch(&mut self, watch: Option<Watch>);
+    fn drift(&self) -> Option<Drift>;
+    fn confusion_row(
+        &mut self,
+        version: Version,
+        label: usize,
+        first: usize,
+        into: &mut [u16],
+    ) -> Result<(), TunerError>;
 }
 
 /// Hands every call on to the tuner's own.
@@ -73,6 +99,9 @@ macro_rules! tunes {
             }
             fn capacity(&self) -> usize {
                 self.capacity()
+            }
+            fn classes(&self) -> usize {
+                self.classes()
             }
             fn epoch(&self) -> Option<u16> {
                 self.epoch()
@@ -131,6 +160,60 @@ macro_rules! tunes {
             }
             fn trace(&mut self, input: &[i8], see: impl FnMut(usize, u32)) -> Result<(), TunerError> {
                 self.trace(input, see)
+            }
+            fn contents(&self) -> Contents {
+                Self::WHOLE
+            }
+            fn commit<F: NorFlash>(&self, store: &Store, flash: &mut F) -> Result<Record, TunerError> {
+                self.commit(store, flash)
+            }
+            fn restore<F: NorFlash>(
+                &mut self,
+                store: &Store,
+                flash: &mut F,
+            ) -> Result<Recovery, TunerError> {
+                self.restore(store, flash)
+            }
+            fn roll_back<F: NorFlash>(
+                &mut self,
+                store: &Store,
+                flash: &mut F,
+            ) -> Result<Recovery, TunerError> {
+                self.roll_back(store, flash)
+            }
+            fn factory_reset_stored<F: NorFlash>(
+                &mut self,
+                store: &Store,
+                flash: &mut F,
+            ) -> Result<(), TunerError> {
+                self.factory_reset_stored(store, flash)
+            }
+            fn tail_bytes(&self) -> usize {
+                self.tail_bytes()
+            }
+            fn read_tail(&self, offset: usize, into: &mut [u8]) -> Result<usize, TunerError> {
+                self.read_tail(offset, into)
+            }
+            fn write_tail(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TunerError> {
+                self.write_tail(offset, bytes)
+            }
+            fn adopt_tail(&mut self, layers: &[u8], crc32: u32) -> Result<(), TunerError> {
+                self.adopt_tail(layers, crc32)
+            }
+            fn watch(&mut self, watch: Option<Watch>) {
+                self.watch(watch);
+            }
+            fn drift(&self) -> Option<Drift> {
+                self.drift()
+            }
+            fn confusion_row(
+                &mut self,
+                version: Version,
+                label: usize,
+                first: usize,
+                into: &mut [u16],
+            ) -> Result<(), TunerError> {
+                self.confusion_row(version, label, first, into)
             }
         }
     };

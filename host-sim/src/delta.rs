@@ -12,16 +12,16 @@
 //!
 //! Numbers are little endian. The payload is that of [`Contents::Int8`]: quantization of the layers, biases,
 //! multipliers, int8 weights. The reference is the payload that the factory weights make on a sample of zeros, which
-//! the pack alone decides. The f32 weights are not in it: tuning goes on from the dequantized ones.
+//! the pack alone decides. The weights beside them are not in it: tuning goes on from
+//! those that the int8 tail stands for, f32 or compact.
 
-use crate::flash::Flash;
 use crate::packer::PackFile;
-use crate::tuning::tuner_arena;
+use crate::tuning::{Tail, tuner_arena};
 use anyhow::{Context, Result, bail, ensure};
-use embedded_storage::nor_flash::NorFlash;
-use flatmin::store::{Contents, Description, Store};
+use flatmin::store::Contents;
+use flatmin::store::record::LAYER_BYTES;
 use flatmin::tail::Loss;
-use flatmin::{Recipe, Tuner, crc32};
+use flatmin::{CompactTuner, Recipe, Tuner, Tunes, crc32};
 
 /// First bytes of every delta.
 pub const MAGIC: [u8; 8] = *b"flatdelt";
@@ -31,8 +31,6 @@ const HEAD_BYTES: usize = 22;
 
 /// Most bytes that a payload may have: a damaged file must not fill the memory.
 const LARGEST: usize = 1 << 26;
-
-type Pages = Flash<4, 4096>;
 
 fn payload_bytes(pack: &PackFile) -> usize {
     pack.pack().sizes().payload_bytes(Contents::Int8)
@@ -87,12 +85,11 @@ pub fn encode(pack: &PackFile, tail: &[u8]) -> Result<Vec<u8>> {
     Ok(file)
 }
 
-/// The whole tail of a delta, as [`flatmin::Tuner::read_tail`] gives it once the delta is in force, and the CRC-32 of
-/// its weights.
+/// The int8 tail of a delta: the payload of [`Contents::Int8`].
 ///
 /// # Errors
 /// A damaged file, one of another version, or of another pack than this.
-pub fn decode(pack: &PackFile, file: &[u8]) -> Result<(Vec<u8>, u32)> {
+pub fn decode_int8(pack: &PackFile, file: &[u8]) -> Result<Vec<u8>> {
     ensure!(is_delta(file), "not a delta: it does not begin with \"flatdelt\"");
     let split = file.split_last_chunk::<4>();
     let (covered, crc) = split.filter(|(covered, _)| covered.len() >= HEAD_BYTES).context("cut short")?;
@@ -118,14 +115,41 @@ pub fn decode(pack: &PackFile, file: &[u8]) -> Result<(Vec<u8>, u32)> {
     let payload: Vec<u8> =
         differences.iter().zip(factory).map(|(own, factory)| own.wrapping_add(factory)).collect();
     ensure!(crc32(&payload) == word(18), "damaged: the tail's checksum does not match");
-    // A store's record of the same payload, which a tuner restores with all its checks.
-    let slot = Pages::ERASE_SIZE as u32 * u32::try_from(payload.len().div_ceil(Pages::ERASE_SIZE) + 1)?;
-    let (store, mut flash) = (Store::new(0, slot, 2), Pages::new(2 * slot as usize / Pages::ERASE_SIZE));
-    let description = Description { pack_crc32: own, contents: Contents::Int8, weights_crc32: 0 };
-    store.commit(&mut flash, &description, &[&payload])?;
+    Ok(payload)
+}
+
+/// Puts an int8 tail in force.
+fn adopt<'p>(pack: &PackFile, tuner: &mut impl Tunes<'p>, payload: &[u8]) -> Result<()> {
+    let (layers, rest) = payload
+        .split_at_checked(pack.pack().sizes().tail_layers * LAYER_BYTES)
+        .context("the tail is too short for this pack")?;
+    tuner.write_tail(layers.len(), rest)?;
+    tuner.adopt_tail(layers, crc32(payload)).context("no tail of this pack")
+}
+
+/// The CRC-32 of the weights that a tuner has once an int8 tail was given to it.
+///
+/// # Errors
+/// What is no tail of this pack.
+pub fn weights_crc32(pack: &PackFile, payload: &[u8], kind: Tail) -> Result<u32> {
+    if kind == Tail::Full {
+        return with_tuner(pack, |tuner| adopt(pack, tuner, payload).map(|()| tuner.weights_crc32()));
+    }
+    let recipe = Recipe { replay_capacity: 1, ..Recipe::DEFAULT };
+    let mut words = vec![0u128; pack.pack().sizes().compact_bytes(&recipe).div_ceil(16)];
+    let mut tuner = CompactTuner::new(pack.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
+    adopt(pack, &mut tuner, payload).map(|()| tuner.weights_crc32())
+}
+
+/// The whole tail of a delta, as [`flatmin::Tuner::read_tail`] gives it once the delta is in force, and the CRC-32 of
+/// its weights.
+///
+/// # Errors
+/// Those of [`decode_int8`].
+pub fn decode(pack: &PackFile, file: &[u8]) -> Result<(Vec<u8>, u32)> {
+    let payload = decode_int8(pack, file)?;
     with_tuner(pack, |tuner| {
-        let recovery = tuner.restore(&store, &mut flash)?;
-        ensure!(recovery.in_force().is_some(), "no tail of this pack");
+        adopt(pack, tuner, &payload)?;
         Ok((read_tail(tuner, tuner.tail_bytes())?, tuner.weights_crc32()))
     })
 }

@@ -1,7 +1,7 @@
 //! The desktop's end of the link to a device: asks, waits, asks again where bytes were lost, and gives every request
 //! to the device once. The rules are those of [`flatmin::wire`].
 
-use flatmin::store::SlotState;
+use flatmin::store::{Contents, SlotState};
 use flatmin::wire::{self, Request, Response, WireError};
 use flatmin::{Acceptance, Drift, Position};
 use serde::Serialize;
@@ -150,6 +150,8 @@ pub struct Identity {
     pub slots: u8,
     /// Ticks a second of the board's clock.
     pub hertz: u32,
+    /// What its tail holds beside int8: f32 weights, or those of a compact tail.
+    pub contents: Contents,
 }
 
 /// How the samples that a device keeps are doing.
@@ -348,6 +350,7 @@ fn answer(response: Response) -> Result<Answer, LinkError> {
             slots,
             hertz,
             board,
+            contents,
         } => Answer::Identity(Identity {
             board: board.to_owned(),
             pack_crc32,
@@ -360,6 +363,7 @@ fn answer(response: Response) -> Result<Answer, LinkError> {
             sequence,
             slots,
             hertz,
+            contents,
         }),
         Response::Done { ticks } => Answer::Done(ticks.into()),
         Response::Stepped { epoch, loss, epoch_finished, finished, ticks } => {

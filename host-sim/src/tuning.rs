@@ -8,6 +8,7 @@ use crate::report::{CurvePoint, TuningRun, Verdict};
 use crate::samples::Samples;
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail};
+use flatmin::store::Contents;
 use flatmin::tail::Loss;
 use flatmin::{Affine, CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, Tunes, Version};
 
@@ -159,6 +160,11 @@ pub enum Tail {
 }
 
 impl Tail {
+    /// Of the tuner that makes tails with these contents.
+    pub fn of(contents: Contents) -> Self {
+        if contents == Contents::Int8AndCompact { Self::Compact } else { Self::Full }
+    }
+
     /// The arena's bytes by purpose.
     pub fn memory(self, sizes: &flatmin::Sizes, recipe: &Recipe) -> Vec<(String, usize)> {
         let own =

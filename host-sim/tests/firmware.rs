@@ -4,10 +4,12 @@
 
 mod skipping;
 
+use flatmin::store::Contents;
 use flatmin::wire::Request;
 use flatmin::{Method, Recipe};
 use flatmin_app::STACK_BYTES;
-use host_sim::emulate::{BOARDS, Board, Device, Firmware, Image, LogSink};
+use host_sim::device;
+use host_sim::emulate::{Answer, BOARDS, Board, Device, Firmware, Image, LogSink, Options};
 use host_sim::inspect::inspect;
 use host_sim::report::TuningRun;
 use host_sim::tuning::{Subject, Tail, sized, tune, tune_as};
@@ -160,6 +162,62 @@ fn a_compact_tail_ends_with_the_desktops_weights_on_every_core() {
         assert!(linked + stack <= announced, "{board}: {linked} + {stack} of {announced} bytes");
         assert!(board != "microbit" || announced <= 16 << 10);
     }
+}
+
+/// A compact device's tail: over a power cut, and through a file or a delta into a device that has lost it.
+#[test]
+fn a_compact_tail_outlasts_a_power_cut_and_travels() {
+    if !emulating("qemu-system-arm") {
+        return;
+    }
+    let (subject, recipe) = (subject(), Recipe { epochs: 1, ..recipe(Method::Asam) });
+    let sized = sized(&subject, recipe).unwrap();
+    let (model, sink) = (&subject.model, recorder().0);
+    let firmware = Firmware::build_as(Tail::Compact, "riscv32-virt", model, 1, &sized, sink).unwrap();
+    let (pack, folder) = (subject.model.pack(1).unwrap(), tempfile::tempdir().unwrap());
+    let flash = folder.path().join("pflash.bin");
+    let boot = || {
+        let options = Options { flash: Some(&flash), count_instructions: false };
+        Device::emulated(firmware.image(), options, recorder().0).unwrap()
+    };
+    let mut device = boot();
+    let factory = device.identify().unwrap();
+    assert_eq!((factory.contents, factory.tuned), (Contents::Int8AndCompact, false));
+    let tuned = device::tune(&mut device, &pack, &subject, recipe, false, |_| {}).unwrap().run.weights_crc32;
+    let desktop = tune_as(Tail::Compact, &subject, 1, recipe, || {}).unwrap();
+    assert_eq!(tuned, desktop.weights_crc32);
+    device.ask(&Request::Commit).unwrap();
+    drop(device);
+    let mut device = boot();
+    let identity = device.identify().unwrap();
+    assert_eq!((identity.weights_crc32, identity.tuned, identity.sequence), (tuned, true, Some(1)));
+
+    let file = device::backup(&mut device, |_, _| {}).unwrap();
+    let delta = device::backup_delta(&mut device, &pack, |_, _| {}).unwrap();
+    println!("file of {} bytes, delta of {}", file.len(), delta.len());
+    assert!(delta.len() * 3 < file.len());
+    let classes = |device: &mut Device| {
+        let samples = subject.test.iter().step_by(5);
+        let asked = samples.map(|(input, _)| {
+            match device.ask(&Request::Classify { input: bytemuck::cast_slice(input) }).unwrap() {
+                Answer::Classified { class, output, tuned, .. } => (class, output, tuned),
+                other => panic!("{other:?}"),
+            }
+        });
+        asked.collect::<Vec<_>>()
+    };
+    let expected = classes(&mut device);
+    device.ask(&Request::FactoryReset).unwrap();
+    assert_eq!(device.identify().unwrap().weights_crc32, factory.weights_crc32);
+    assert_eq!(device::restore(&mut device, &file, |_, _| {}).unwrap(), tuned);
+    assert_eq!(classes(&mut device), expected);
+    device.ask(&Request::FactoryReset).unwrap();
+    // Its weights are those that the int8 tail stands for, as the desktop has them.
+    device::restore_delta(&mut device, &pack, &delta, |_, _| {}).unwrap();
+    assert_eq!(classes(&mut device), expected);
+    device.ask(&Request::Commit).unwrap();
+    device.ask(&Request::RollBack).unwrap();
+    assert_eq!(device.identify().unwrap().weights_crc32, factory.weights_crc32);
 }
 
 #[test]

@@ -169,6 +169,7 @@ fn a_thousandth_of_damaged_bytes_costs_repeats_and_nothing_else() {
             sequence: None,
             slots: 0,
             hertz: 1,
+            contents: Contents::Int8AndF32,
         })
     };
     let judged: Vec<Answer> = data

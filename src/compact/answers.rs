@@ -1,15 +1,13 @@
 //! The compact tuner's answers: requantization, classification, scores, judgement, and means over the replay.
 
 use super::pass::Workspace;
-use super::tuner::{CompactTuner, int8, load};
-use super::weights::Int8Layer;
-use crate::optim::{BiasTreatment, Geometry};
-use crate::requant::{Range, TunedLayer, fold, packed_scales, widen};
+use super::tuner::{CompactTuner, load};
+use crate::requant::{Range, TunedLayer, widen};
 use crate::tail::{MAX_LAYERS, argmax};
-use crate::trunk;
+use crate::tuner::int8::check_latent;
 use crate::tuner::outputs::Outputs;
 use crate::tuner::trace::trace;
-use crate::tuner::{Acceptance, Evaluation, Judgement, Score, TunerError, Version, copy};
+use crate::tuner::{Acceptance, Evaluation, Judgement, Score, TunerError, Version, as_int8, copy};
 
 impl CompactTuner<'_> {
     /// Quantizes the current weights to int8, with the activation ranges that the replay's samples cause at them. From
@@ -53,7 +51,7 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
     pub fn classify(&mut self, input: &[i8], version: Version) -> Result<&[i8], TunerError> {
-        self.check_tuned(version)?;
+        self.tuned.check(version)?;
         self.latent(input)?;
         Ok(self.int8_tail(version))
     }
@@ -63,9 +61,9 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
     pub fn classify_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError> {
-        self.check_tuned(version)?;
-        self.check_latent(latent)?;
-        copy(self.pack.feature().of_mut(int8(self.scratch)), latent);
+        self.tuned.check(version)?;
+        check_latent(self.chain.shape.features(), latent)?;
+        copy(self.pack.feature().of_mut(as_int8(self.scratch)), latent);
         Ok(self.int8_tail(version))
     }
 
@@ -74,7 +72,7 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::InputLength`].
     pub fn trace(&mut self, input: &[i8], see: impl FnMut(usize, u32)) -> Result<(), TunerError> {
-        trace(&self.pack, int8(self.scratch), input, see)
+        trace(&self.pack, as_int8(self.scratch), input, see)
     }
 
     /// The tuned int8 layers that [`Version::Tuned`] runs, first to last; none before [`Self::requantize`].
@@ -83,21 +81,35 @@ impl CompactTuner<'_> {
     }
 
     fn int8_tail(&mut self, version: Version) -> &[i8] {
-        let arena = int8(self.scratch);
-        match version {
-            Version::Factory => trunk::run_factory_tail(&self.pack, arena),
-            Version::Tuned => self.tuned.run(&self.pack, arena),
-        }
-        self.pack.output().of(arena)
+        self.tuned.answer(&self.pack, as_int8(self.scratch), version)
     }
 
-    fn check_tuned(&self, version: Version) -> Result<(), TunerError> {
-        if version == Version::Tuned && self.tuned.is_empty() { Err(TunerError::NotTuned) } else { Ok(()) }
+    /// Classes of the network.
+    pub fn classes(&self) -> usize {
+        self.chain.shape.classes()
     }
 
-    fn check_latent(&self, latent: &[i8]) -> Result<(), TunerError> {
-        let (expected, found) = (self.chain.shape.features(), latent.len());
-        if expected == found { Ok(()) } else { Err(TunerError::InputLength { expected, found }) }
+    /// Samples that judge.
+    pub(crate) fn judging(&self) -> usize {
+        self.division.judging(self.replay.len())
+    }
+
+    /// The slot of one of them.
+    pub(crate) fn judging_slot(&self, index: usize) -> Option<usize> {
+        self.division.judging_slot(index)
+    }
+
+    /// Runs an int8 tail on a sample in the replay, for [`Self::last_output`]; returns its label.
+    pub(crate) fn run_int8(&mut self, slot: usize, version: Version) -> Option<u16> {
+        let (latent, label) = self.replay.get(slot)?;
+        copy(self.pack.feature().of_mut(as_int8(self.scratch)), latent);
+        self.int8_tail(version);
+        Some(label)
+    }
+
+    /// What the int8 tail that ran last gave.
+    pub(crate) fn last_output(&self) -> &[i8] {
+        self.pack.output().of(bytemuck::try_cast_slice(self.scratch).unwrap_or(&[]))
     }
 
     /// The current weights on a latent with its label, in the arithmetic of the training.
@@ -106,15 +118,14 @@ impl CompactTuner<'_> {
     /// [`TunerError::InputLength`], [`TunerError::Label`].
     pub fn score_latent(&mut self, latent: &[i8], label: usize) -> Result<Score, TunerError> {
         self.label(label)?;
-        self.check_latent(latent)?;
+        check_latent(self.chain.shape.features(), latent)?;
         let Self { chain, weights, pack, scratch, .. } = self;
         // Planned for the chain.
         let Some(mut workspace) = Workspace::new(chain, scratch) else {
             return Ok(Score { loss: f32::NAN, class: 0 });
         };
         load(pack, latent, workspace.features);
-        let loss = chain.first_pass(weights, label, &mut workspace).sum();
-        let class = chain.layers().next_back().map_or(0, |last| argmax(last.of(workspace.sums)));
+        let (loss, class) = chain.loss_and_answer(weights, label, &mut workspace);
         Ok(Score { loss, class })
     }
 
@@ -135,7 +146,6 @@ impl CompactTuner<'_> {
         rho: f32,
         mut between: impl FnMut(),
     ) -> Result<Evaluation, TunerError> {
-        let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
         let Self { chain, weights, replay, pack, scratch, .. } = self;
         if replay.is_empty() {
             return Err(TunerError::NoSamples);
@@ -147,16 +157,10 @@ impl CompactTuner<'_> {
             let label = usize::from(label);
             let Some(mut workspace) = Workspace::new(chain, scratch) else { break };
             load(pack, latent, workspace.features);
-            let loss = chain.first_pass(weights, label, &mut workspace).sum();
+            let (loss, answer) = chain.loss_and_answer(weights, label, &mut workspace);
             sums.loss += loss;
-            if chain.layers().next_back().is_some_and(|last| argmax(last.of(workspace.sums)) == label) {
-                sums.accuracy += 1.0;
-            }
-            let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
-            if let Some(c) = geometry.step_length(rho, norm) {
-                sums.sharpness +=
-                    chain.perturbed_pass(weights, &geometry, c, label, &mut workspace).sum() - loss;
-            }
+            sums.accuracy += f32::from(u8::from(answer == label));
+            sums.sharpness += chain.rise(weights, rho, label, loss, &mut workspace);
         }
         let mean = 1.0 / replay.len() as f32;
         Ok(Evaluation {
@@ -180,20 +184,15 @@ impl CompactTuner<'_> {
         version: Version,
         between: &mut impl FnMut(),
     ) -> Result<Judgement, TunerError> {
-        self.check_tuned(version)?;
+        self.tuned.check(version)?;
         let output = Outputs::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned));
-        let all = self.held_out == 0;
-        let count = if all { self.replay.len() } else { self.held_out };
         let mut sum = Judgement::NONE;
-        for index in 0..count {
+        for index in 0..self.judging() {
             between();
-            let held_out = || self.order.get(self.trained + index).map(|&slot| usize::from(slot));
-            let slot = if all { Some(index) } else { held_out() };
-            let Some((latent, label)) = slot.and_then(|slot| self.replay.get(slot)) else { continue };
-            copy(self.pack.feature().of_mut(int8(self.scratch)), latent);
-            let values = self.int8_tail(version);
-            let right = argmax(values) == usize::from(label);
-            sum.add(Some((output.loss(values, usize::from(label).into()), right)));
+            let slot = self.judging_slot(index);
+            let Some(label) = slot.and_then(|slot| self.run_int8(slot, version)) else { continue };
+            let (values, label) = (self.last_output(), usize::from(label));
+            sum.add(Some((output.loss(values, label.into()), argmax(values) == label)));
         }
         sum.mean().ok_or(TunerError::NoSamples)
     }
@@ -224,8 +223,8 @@ impl CompactTuner<'_> {
         let outputs = self.tuned.back_up(place);
         self.requantize_between(&mut between)?;
         let candidate = self.judge_between(Version::Tuned, &mut between)?;
-        let accepted = candidate.is_better_than(&running) && !factory.is_better_than(&candidate);
-        if !accepted {
+        let acceptance = Acceptance::decide(factory, running, candidate);
+        if !acceptance.accepted {
             let place = bytemuck::try_cast_slice(self.velocity.weights).unwrap_or(&[]);
             self.tuned.put_back(place, outputs);
             if self.tuned.is_empty() {
@@ -234,21 +233,6 @@ impl CompactTuner<'_> {
                 self.load_tuned();
             }
         }
-        Ok(Acceptance { factory, running, candidate, accepted })
-    }
-
-    /// Loads the weights of the tuned tail.
-    fn load_tuned(&mut self) {
-        for (layer, tuned) in self.chain.layers().zip(self.tuned.layers(&self.pack)) {
-            let from = Int8Layer {
-                weights: tuned.weights,
-                biases: tuned.biases,
-                scales: tuned.scales,
-                packed_scales: packed_scales(&self.pack, &tuned.layer),
-                input_scale: tuned.input.scale,
-                fold: fold(&self.pack, &tuned.layer),
-            };
-            self.weights.load(layer, &from);
-        }
+        Ok(acceptance)
     }
 }

@@ -43,17 +43,19 @@
 //! names them.
 //!
 //! # Left out
-//! Adam, SAM-ON, m above 1, stored perturbations, element-wise T of biases, the best epoch's weights, samples' losses,
-//! and the store: [`crate::Tuner`] has them.
+//! Adam, SAM-ON, m above 1, stored perturbations, element-wise T of biases, the best epoch's weights and samples' losses:
+//! [`crate::Tuner`] has them.
 
 mod answers;
 mod chain;
+mod drift;
 mod number;
 mod pass;
 mod plan;
 mod requantize;
 mod rows;
 mod softmax;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod tuner;

@@ -10,7 +10,7 @@ use super::rows;
 use super::softmax::{Losses, SmoothLabel, softmax_cross_entropy};
 use super::weights::{BIAS_VELOCITY_BITS, Velocity, Weights};
 use crate::optim::{BiasTreatment, Geometry};
-use crate::tail::MAX_CHAIN_LAYERS;
+use crate::tail::{MAX_CHAIN_LAYERS, argmax};
 
 /// Real values of the steps of every layer's deltas.
 type Units = [f32; MAX_CHAIN_LAYERS];
@@ -121,6 +121,33 @@ fn shift_for(outputs: usize, bits: u32) -> u32 {
 }
 
 impl Chain {
+    /// Loss of the sample in the workspace at `w`, and the class that its logits say.
+    pub fn loss_and_answer(
+        &self,
+        weights: &Weights,
+        label: usize,
+        workspace: &mut Workspace,
+    ) -> (f32, usize) {
+        let loss = self.first_pass(weights, label, workspace).sum();
+        (loss, self.layers().next_back().map_or(0, |last| argmax(last.of(workspace.sums))))
+    }
+
+    /// After that: how much the loss rises at the sample's own worst step of length `rho`.
+    pub fn rise(
+        &self,
+        weights: &Weights,
+        rho: f32,
+        label: usize,
+        loss: f32,
+        workspace: &mut Workspace,
+    ) -> f32 {
+        let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
+        let norm = self.ascent_norm_squared(weights, &geometry, workspace);
+        geometry
+            .step_length(rho, norm)
+            .map_or(0.0, |c| self.perturbed_pass(weights, &geometry, c, label, workspace).sum() - loss)
+    }
+
     /// The network's function: sums and outputs of all layers at `w`, for the features in the workspace.
     pub fn forward(&self, weights: &Weights, workspace: &mut Workspace) {
         let Workspace { features, first, sums, .. } = workspace;

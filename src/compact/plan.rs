@@ -1,10 +1,9 @@
 //! Who gets which bytes of a compact tuner's arena.
 
 use super::pass::workspace_words;
-use crate::memory::{ALIGNMENT, Region, TUNED_WORDS};
+use crate::memory::Region;
 use crate::optim::Recipe;
 use crate::pack::Sizes;
-use crate::replay::{ClassCount, Policy};
 
 /// The arena's plan: a `const fn` of a pack's sizes and a recipe. Method and hyperparameters have no say in it.
 ///
@@ -39,7 +38,7 @@ pub struct CompactPlan {
     pub replay: Region,
     /// u16 labels.
     pub labels: Region,
-    /// What a balanced replay knows of the classes: only for [`Policy::Balanced`].
+    /// What a balanced replay knows of the classes: only for [`crate::replay::Policy::Balanced`].
     pub class_counts: Region,
     /// u16 order of samples in an epoch.
     pub order: Region,
@@ -51,15 +50,12 @@ impl CompactPlan {
     /// Plans an arena for a tail that is a chain of fully connected layers.
     pub const fn new(sizes: &Sizes, recipe: &Recipe) -> Self {
         const fn after(region: Region, bytes: usize) -> Region {
-            let end = region.offset.saturating_add(region.bytes);
             // Words are the largest element; the arena alone is aligned beyond that.
-            Region { offset: end.saturating_add(3) / 4 * 4, bytes }
+            region.after(bytes, 4)
         }
         let outputs = sizes.tail_outputs.saturating_mul(4);
         let capacity = recipe.replay_capacity as usize;
-        let workspace = workspace_words(sizes.feature_length, sizes.tail_outputs).saturating_mul(4);
-        let scratch_bytes = if workspace > sizes.arena_bytes { workspace } else { sizes.arena_bytes };
-        let tuned = outputs.saturating_mul(TUNED_WORDS).saturating_add(sizes.tail_weights);
+        let tuned = sizes.tuned_bytes();
         let halves = sizes.tail_weights.saturating_mul(2);
 
         let biases = Region { offset: 0, bytes: outputs };
@@ -71,13 +67,10 @@ impl CompactPlan {
         let tuned_tail = after(velocity, tuned);
         let replay = after(tuned_tail, sizes.feature_length.saturating_mul(capacity));
         let labels = after(replay, capacity * 2);
-        let counts = match recipe.replay_policy {
-            Policy::Oldest => 0,
-            Policy::Balanced => sizes.output_length.saturating_mul(size_of::<ClassCount>()),
-        };
-        let class_counts = after(labels, counts);
+        let class_counts = after(labels, sizes.class_count_bytes(recipe));
         let order = after(class_counts, capacity * 2);
-        let scratch = after(order, scratch_bytes.saturating_add(3) / 4 * 4);
+        let workspace = workspace_words(sizes.feature_length, sizes.tail_outputs);
+        let scratch = after(order, sizes.scratch_bytes(workspace));
         Self {
             biases,
             bias_velocity,
@@ -96,8 +89,7 @@ impl CompactPlan {
 
     /// Size of the arena.
     pub const fn total_bytes(&self) -> usize {
-        let end = self.scratch.offset.saturating_add(self.scratch.bytes);
-        end.saturating_add(ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
+        self.scratch.end_of_arena()
     }
 
     /// Bytes that grow with the parameters: weights, residuals, velocity, and the tuned tail.
@@ -108,16 +100,15 @@ impl CompactPlan {
     /// The arena's bytes by purpose; what alignment adds counts to the region before it, so that the bytes add up to
     /// [`Self::total_bytes`].
     pub fn by_purpose(&self) -> [(&'static str, usize); 8] {
-        let upto = |region: Region, next: usize| next - region.offset;
         [
-            ("biases and scales", upto(self.biases, self.weights.offset)),
-            ("weights int8 and residuals", upto(self.weights, self.velocity.offset)),
-            ("velocity int16", upto(self.velocity, self.tuned_tail.offset)),
-            ("tuned tail int8", upto(self.tuned_tail, self.replay.offset)),
-            ("replay latents int8", upto(self.replay, self.labels.offset)),
-            ("labels", upto(self.labels, self.order.offset)),
-            ("sample order", upto(self.order, self.scratch.offset)),
-            ("activations and workspace", upto(self.scratch, self.total_bytes())),
+            ("biases and scales", self.biases.upto(self.weights.offset)),
+            ("weights int8 and residuals", self.weights.upto(self.velocity.offset)),
+            ("velocity int16", self.velocity.upto(self.tuned_tail.offset)),
+            ("tuned tail int8", self.tuned_tail.upto(self.replay.offset)),
+            ("replay latents int8", self.replay.upto(self.labels.offset)),
+            ("labels", self.labels.upto(self.order.offset)),
+            ("sample order", self.order.upto(self.scratch.offset)),
+            ("activations and workspace", self.scratch.upto(self.total_bytes())),
         ]
     }
 }

@@ -5,28 +5,22 @@ use super::pass::Workspace;
 use super::plan::CompactPlan;
 use super::softmax::{Losses, SmoothLabel};
 use super::weights::{Velocity, Weights};
-use crate::memory::{ALIGNMENT, Region, TUNED_WORDS};
 use crate::optim::{BiasTreatment, Method, Optimizer, Recipe, RecipeError};
-use crate::pack::{CRC, Pack};
-use crate::random::Random;
-use crate::replay::{Policy, Replay};
+use crate::pack::Pack;
+use crate::replay::Replay;
 use crate::requant::TunedTail;
 use crate::step::Phase;
 use crate::tail::{Loss, TailError};
-use crate::trunk;
-use crate::tuner::{Position, Progress, StepReport, TunerError, Work, copy, order, region};
+use crate::tuner::course::Course;
+use crate::tuner::cutter::Cutter;
+use crate::tuner::order::Division;
+use crate::tuner::parts::checksum;
+use crate::tuner::{Drift, Position, Progress, StepReport, TunerError, Watch, Work, as_int8, int8};
 
 /// What a run has under way.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Run {
-    random: Random,
-    pub epoch: u16,
-    /// Samples of this epoch done, but for those of the step under way.
-    position: usize,
-    /// Samples in this epoch.
-    samples: usize,
-    step: u32,
-    steps: u32,
+    course: Course,
     /// Seed of the next pass over the parameters.
     dither: u32,
     phase: Phase,
@@ -73,20 +67,14 @@ pub struct CompactTuner<'a> {
     pub(super) arena_bytes: usize,
     pub(super) weights: Weights<'a>,
     pub(super) velocity: Velocity<'a>,
-    pub(super) tuned: TunedTail<'a>,
-    pub(super) replay: Replay<'a>,
-    /// In a run that holds samples out: `trained` slots to train on, then `held_out` slots to judge with.
-    pub(super) order: &'a mut [u16],
-    pub(super) trained: usize,
-    pub(super) held_out: usize,
+    pub(crate) tuned: TunedTail<'a>,
+    pub(crate) replay: Replay<'a>,
+    pub(super) division: Division<'a>,
     pub(super) scratch: &'a mut [i32],
     pub(super) run: Option<Run>,
     pub(super) macs: u64,
-}
-
-/// A shared view of scratch memory as int8.
-pub(super) fn int8(scratch: &mut [i32]) -> &mut [i8] {
-    bytemuck::try_cast_slice_mut(scratch).unwrap_or(&mut [])
+    /// What is watched, and the running means.
+    pub(crate) watched: Option<(Watch, Drift)>,
 }
 
 /// Refuses what the compact tail leaves out.
@@ -122,37 +110,15 @@ impl<'a> CompactTuner<'a> {
         let chain = Chain::of(&pack)?;
         let sizes = pack.sizes();
         let plan = CompactPlan::new(&sizes, &recipe);
-        let too_small = TunerError::ArenaTooSmall { needed: plan.total_bytes(), found: arena.len() };
         let arena_bytes = arena.len();
-        if arena_bytes < plan.total_bytes() {
-            return Err(too_small);
-        }
-        if arena.as_ptr().align_offset(ALIGNMENT) != 0 {
-            return Err(TunerError::ArenaMisaligned);
-        }
-        let (mut rest, mut at) = (arena, 0);
-        let mut words = |part| region::<i32>(&mut rest, &mut at, part).ok_or(too_small);
-        let (biases, bias_velocity) = (words(plan.biases)?, words(plan.bias_velocity)?);
-        let scales = region(&mut rest, &mut at, plan.scales).ok_or(too_small)?;
-        let high = region(&mut rest, &mut at, plan.weights).ok_or(too_small)?;
-        let low = region(&mut rest, &mut at, plan.residuals).ok_or(too_small)?;
-        let velocity = region(&mut rest, &mut at, plan.velocity).ok_or(too_small)?;
-        let words_region =
-            Region { offset: plan.tuned_tail.offset, bytes: sizes.tail_outputs * TUNED_WORDS * 4 };
-        let weights_region =
-            Region { offset: words_region.offset + words_region.bytes, bytes: sizes.tail_weights };
-        let tuned_words = region(&mut rest, &mut at, words_region).ok_or(too_small)?;
-        let tuned_weights = region(&mut rest, &mut at, weights_region).ok_or(too_small)?;
-        let latents = region(&mut rest, &mut at, plan.replay).ok_or(too_small)?;
-        let labels = region(&mut rest, &mut at, plan.labels).ok_or(too_small)?;
-        let class_counts = region(&mut rest, &mut at, plan.class_counts).ok_or(too_small)?;
-        let order = region(&mut rest, &mut at, plan.order).ok_or(too_small)?;
-        let scratch = region(&mut rest, &mut at, plan.scratch).ok_or(too_small)?;
-        let length = sizes.feature_length;
-        let replay = match recipe.replay_policy {
-            Policy::Oldest => Replay::new(latents, labels, length),
-            Policy::Balanced => Replay::balanced(latents, labels, length, class_counts, recipe.seed),
-        };
+        let mut cutter = Cutter::new(arena, plan.total_bytes())?;
+        let (biases, bias_velocity) = (cutter.take(plan.biases)?, cutter.take(plan.bias_velocity)?);
+        let scales = cutter.take(plan.scales)?;
+        let (high, low) = (cutter.take(plan.weights)?, cutter.take(plan.residuals)?);
+        let velocity = cutter.take(plan.velocity)?;
+        let tuned = cutter.tuned_tail(plan.tuned_tail, &sizes)?;
+        let replay = cutter.replay([plan.replay, plan.labels, plan.class_counts], &sizes, &recipe)?;
+        let (order, scratch) = (cutter.take(plan.order)?, cutter.take(plan.scratch)?);
         let mut weights = Weights { high, low, biases, scales };
         weights.load_packed(&chain, &pack);
         Ok(Self {
@@ -162,14 +128,13 @@ impl<'a> CompactTuner<'a> {
             arena_bytes,
             weights,
             velocity: Velocity { weights: velocity, biases: bias_velocity },
-            tuned: TunedTail::new(tuned_words, tuned_weights),
+            tuned,
             replay,
-            order,
-            trained: 0,
-            held_out: 0,
+            division: Division::new(order),
             scratch,
             run: None,
             macs: 0,
+            watched: None,
         })
     }
 
@@ -189,7 +154,7 @@ impl<'a> CompactTuner<'a> {
     /// Forgets the samples.
     pub fn forget(&mut self) {
         self.replay.clear();
-        (self.trained, self.held_out) = (0, 0);
+        self.division.keep_whole(0);
         self.run = None;
     }
 
@@ -220,7 +185,7 @@ impl<'a> CompactTuner<'a> {
 
     /// Epoch of the run under way, from 0.
     pub fn epoch(&self) -> Option<u16> {
-        self.run.as_ref().map(|run| run.epoch)
+        self.run.as_ref().map(|run| run.course.epoch)
     }
 
     /// Whether there is a tuned tail to classify with.
@@ -237,9 +202,7 @@ impl<'a> CompactTuner<'a> {
     /// CRC-32 of the parameters' bytes (weights, residuals, biases, scales): the same on every target after the same
     /// calls, with or without FPU.
     pub fn weights_crc32(&self) -> u32 {
-        let mut digest = CRC.digest();
-        self.weights.for_each_part(|part| digest.update(part));
-        digest.finalize()
+        checksum(&self.weights.parts())
     }
 
     /// Multiply-adds since the factory reset, as [`crate::Tuner::macs`] counts them.
@@ -252,13 +215,8 @@ impl<'a> CompactTuner<'a> {
     /// # Errors
     /// [`TunerError::InputLength`].
     pub fn latent(&mut self, input: &[i8]) -> Result<&[i8], TunerError> {
-        let expected = self.pack.sizes().input_length;
-        if input.len() != expected {
-            return Err(TunerError::InputLength { expected, found: input.len() });
-        }
-        let arena = int8(self.scratch);
-        copy(self.pack.input().of_mut(arena), input);
-        trunk::run_trunk(&self.pack, arena);
+        let arena = as_int8(self.scratch);
+        int8::run_trunk(&self.pack, arena, input)?;
         Ok(self.pack.feature().of(arena))
     }
 
@@ -271,11 +229,12 @@ impl<'a> CompactTuner<'a> {
         let label = self.label(label)?;
         self.latent(input)?;
         self.macs += self.pack.trunk_macs();
-        self.replay.push(self.pack.feature().of(int8(self.scratch)), label);
+        self.replay.push(self.pack.feature().of(as_int8(self.scratch)), label);
+        self.follow(label.into());
         Ok(())
     }
 
-    pub(super) fn label(&self, label: usize) -> Result<u16, TunerError> {
+    pub(crate) fn label(&self, label: usize) -> Result<u16, TunerError> {
         let last = self.chain.shape.classes().saturating_sub(1);
         u16::try_from(label).ok().filter(|&l| usize::from(l) <= last).ok_or(TunerError::Label { label, last })
     }
@@ -293,20 +252,12 @@ impl<'a> CompactTuner<'a> {
         self.recipe = Recipe { replay_capacity, replay_policy, ..recipe };
         self.velocity.clear();
         self.chain.fit_velocity(self.weights.scales);
-        (self.trained, self.held_out) = (self.replay.len(), 0);
+        self.division.keep_whole(self.replay.len());
         if recipe.held_out > 0.0 {
-            let classes = self.chain.shape.classes();
-            (self.trained, self.held_out) =
-                order::split(self.order, self.replay.labels(), classes, recipe.held_out);
+            self.division.split(self.replay.labels(), self.chain.shape.classes(), recipe.held_out);
         }
-        let steps_an_epoch = self.trained.div_ceil(usize::from(recipe.minibatch).max(1));
         self.run = Some(Run {
-            random: Random::new(recipe.seed),
-            epoch: 0,
-            position: 0,
-            samples: 0,
-            step: 0,
-            steps: u32::try_from(steps_an_epoch).unwrap_or(u32::MAX).saturating_mul(u32::from(recipe.epochs)),
+            course: Course::new(&recipe, self.division.trained),
             // Both halves of the seed.
             dither: (recipe.seed ^ (recipe.seed >> 32)) as u32,
             phase: Phase::Prepare,
@@ -315,7 +266,7 @@ impl<'a> CompactTuner<'a> {
             learning_rate: 0.0,
             losses: StepLosses::NONE,
         });
-        crate::fmt::info!("tuning on {} samples, {} epochs", self.trained, recipe.epochs);
+        crate::fmt::info!("tuning on {} samples, {} epochs", self.division.trained, recipe.epochs);
         Ok(())
     }
 
@@ -338,18 +289,12 @@ impl<'a> CompactTuner<'a> {
     /// # Errors
     /// [`TunerError::NotRunning`].
     pub fn poll(&mut self) -> Result<Progress, TunerError> {
-        let Self { chain, recipe, weights, velocity, order, held_out, trained, replay, .. } = self;
+        let Self { chain, recipe, weights, velocity, division, replay, .. } = self;
         let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
         match run.phase {
             Phase::Prepare => {
-                if run.position == 0 {
-                    run.samples = match *held_out {
-                        0 => order::shuffle(order, replay.len(), &mut run.random),
-                        _ => order::shuffle_again(order, *trained, &mut run.random),
-                    };
-                }
-                run.learning_rate = recipe.rate(run.step, run.steps);
-                run.count = run.samples.saturating_sub(run.position).min(recipe.minibatch.into());
+                let held = (division.held_out == 0).then_some(replay.len());
+                (run.learning_rate, run.count) = run.course.begin(recipe, division, held);
                 (run.done, run.losses) = (0, StepLosses::NONE);
                 let seed = run.pass();
                 weights.prepare(chain, velocity, recipe, seed);
@@ -368,15 +313,14 @@ impl<'a> CompactTuner<'a> {
     /// Where the run under way stands.
     pub fn position(&self) -> Option<Position> {
         let run = self.run.as_ref()?;
-        let Run { step, steps, phase, done, .. } = *run;
-        Some(Position { step, steps, work: Work::Step(phase), sample: done })
+        Some(run.course.at(Work::Step(run.phase), run.done))
     }
 
     /// The next sample of the step: its gradient, at `w` or at `w + e`, goes into the velocity.
     fn sample(&mut self) {
-        let Self { chain, recipe, weights, velocity, replay, order, scratch, pack, .. } = self;
+        let Self { chain, recipe, weights, velocity, replay, division, scratch, pack, .. } = self;
         let Some(run) = &mut self.run else { return };
-        let slot = order.get(run.position + run.done).map_or(0, |&slot| slot.into());
+        let slot = run.course.slots(division).get(run.done).map_or(0, |&slot| slot.into());
         run.done += 1;
         if run.done >= run.count {
             run.phase = Phase::Update;
@@ -389,7 +333,7 @@ impl<'a> CompactTuner<'a> {
         let loss = chain.first_pass(weights, label, &mut workspace);
         run.losses.all.add(loss);
         // rho = 0 is the base optimizer, in every bit.
-        let step = recipe.at(run.step).geometry().filter(|_| recipe.rho > 0.0).and_then(|geometry| {
+        let step = recipe.at(run.course.step).geometry().filter(|_| recipe.rho > 0.0).and_then(|geometry| {
             let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
             Some((geometry, geometry.step_length(recipe.rho, norm)?))
         });
@@ -405,28 +349,18 @@ impl<'a> CompactTuner<'a> {
     /// Ends a step.
     fn stepped(&mut self) -> StepReport {
         let recipe = &self.recipe;
-        let (loss, rise, learning_rate) = (0.0, 0.0, 0.0);
-        let none = StepReport { epoch: 0, loss, rise, learning_rate, epoch_finished: false, finished: false };
-        let Some(run) = &mut self.run else { return none };
-        let geometry = recipe.at(run.step).geometry().filter(|_| recipe.rho > 0.0);
+        let Some(run) = &mut self.run else { return StepReport::NONE };
+        let geometry = recipe.at(run.course.step).geometry().filter(|_| recipe.rho > 0.0);
         self.macs += self.chain.shape.step_macs(geometry.as_ref(), false) * run.count as u64;
-        let epoch = run.epoch;
         run.phase = Phase::Prepare;
-        run.step = run.step.saturating_add(1);
-        run.position += run.count;
-        let epoch_finished = run.position >= run.samples;
-        if epoch_finished {
-            (run.position, run.epoch) = (0, epoch.saturating_add(1));
-        }
-        let finished = epoch_finished && run.epoch >= recipe.epochs;
         let StepLosses { all, before, after, perturbed } = run.losses.clone();
         let loss = all.sum() / run.count.max(1) as f32;
         let rise = (after.sum() - before.sum()) / perturbed.max(1) as f32;
-        let learning_rate = run.learning_rate;
-        if finished {
+        let report = run.course.advance(recipe, run.count, [loss, rise, run.learning_rate]);
+        if report.finished {
             self.run = None;
         }
-        StepReport { epoch, loss, rise, learning_rate, epoch_finished, finished }
+        report
     }
 }
 

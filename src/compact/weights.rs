@@ -6,6 +6,7 @@ use super::rows::{self, split};
 use crate::optim::{BiasTreatment, Recipe};
 use crate::pack::Pack;
 use crate::requant::{fold, packed_scales};
+use crate::tuner::parts::bytes;
 
 /// Scales of int8 weights below this are those of dead channels: their weights stay as they are.
 pub(super) const DEAD_SCALE: f32 = 1e-6;
@@ -146,13 +147,14 @@ impl Weights<'_> {
         }
     }
 
-    /// Feeds the bytes of all parameters to `take`, in the order of the buffers.
-    pub fn for_each_part(&self, mut take: impl FnMut(&[u8])) {
-        // The crate builds for little-endian targets alone: memory is what the format says.
-        take(bytemuck::try_cast_slice(self.high).unwrap_or(&[]));
-        take(bytemuck::try_cast_slice(self.low).unwrap_or(&[]));
-        take(bytemuck::try_cast_slice(self.biases).unwrap_or(&[]));
-        take(bytemuck::try_cast_slice(self.scales).unwrap_or(&[]));
+    /// The bytes of all parameters: weights, residuals, biases, scales.
+    pub fn parts(&self) -> [&[u8]; 4] {
+        [bytes(self.high), bytes(self.low), bytes(self.biases), bytes(self.scales)]
+    }
+
+    /// Whether they are such as are ever written: no weight of -128 steps, no scale of NaN or infinity.
+    pub fn are_sound(&self) -> bool {
+        self.high.iter().all(|&q| q > i8::MIN) && self.scales.iter().all(|scale| scale.is_finite())
     }
 
     /// Outputs whose channels are dead, counted through all layers.

@@ -132,7 +132,11 @@ impl Mfcc {
 
     /// Forgets what was heard and takes the first second of a clip; silence follows a shorter one.
     pub fn clip(&mut self, samples: &[i16]) {
-        *self = Self::new();
+        // In place: a new one would take its size of stack.
+        self.bands.iter_mut().for_each(|bands| bands.fill(0.0));
+        self.maxima.fill(0);
+        self.last.fill(0);
+        (self.frame, self.hop) = (0, 0);
         let mut hops = samples.chunks(HOP);
         for _ in 0..HOPS {
             let mut hop = [0; HOP];

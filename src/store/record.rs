@@ -20,7 +20,6 @@
 #[cfg(feature = "async")]
 use super::access::Awaited;
 use super::access::{Access, Blocking};
-use crate::memory::TUNED_WORDS;
 use crate::pack::bytes::{u16_at, u32_at};
 use crate::pack::{Sizes, crc32};
 use embedded_storage::nor_flash::NorFlash;
@@ -50,7 +49,7 @@ pub mod header {
     pub const PACK_CRC: usize = 16;
     /// u32, bytes of the payload.
     pub const LENGTH: usize = 20;
-    /// u32, [`crate::Tuner::weights_crc32`] when the record was made.
+    /// u32, the tuner's `weights_crc32` when the record was made.
     pub const WEIGHTS_CRC: usize = 24;
     /// u32, CRC-32/ISO-HDLC of the header's bytes before it.
     pub const CRC: usize = 28;
@@ -66,14 +65,17 @@ pub(super) static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 ///
 /// The payload: for every layer the output's scale (f32) and zero point (i32); for every layer biases, mantissas,
 /// shifts (i32) and scales (f32), each as long as the layer's output; the layers' int8 weights; with
-/// [`Self::Int8AndF32`] the f32 parameters, as [`crate::Tuner::weights`] lays them out.
+/// [`Self::Int8AndF32`] the f32 parameters, as [`crate::Tuner::weights`] lays them out; with [`Self::Int8AndCompact`] the
+/// parameters of [`crate::compact`], each for all layers: weights (i8), residuals (i8), biases (i32), scales (f32).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Contents {
     /// The int8 tail: classifies with the same bits. Tuning goes on from its dequantized weights.
     Int8,
-    /// The int8 tail and the f32 weights: tuning, too, goes on with the same bits.
+    /// The int8 tail and the f32 weights: tuning by a [`crate::Tuner`], too, goes on with the same bits.
     Int8AndF32,
+    /// The int8 tail and the 16-bit weights: tuning by a [`crate::CompactTuner`], too, goes on with the same bits.
+    Int8AndCompact,
 }
 
 impl Contents {
@@ -81,6 +83,7 @@ impl Contents {
         match self {
             Self::Int8 => 1,
             Self::Int8AndF32 => 3,
+            Self::Int8AndCompact => 5,
         }
     }
 
@@ -88,6 +91,7 @@ impl Contents {
         match code {
             1 => Some(Self::Int8),
             3 => Some(Self::Int8AndF32),
+            5 => Some(Self::Int8AndCompact),
             _ => None,
         }
     }
@@ -99,12 +103,18 @@ pub const LAYER_BYTES: usize = 8;
 impl Sizes {
     /// Bytes of a record's payload; see [`Contents`].
     pub const fn payload_bytes(&self, contents: Contents) -> usize {
-        let words = self.tail_outputs.saturating_mul(4 * TUNED_WORDS);
         let layers = self.tail_layers.saturating_mul(LAYER_BYTES);
-        let int8 = layers.saturating_add(words).saturating_add(self.tail_weights);
+        layers.saturating_add(self.tuned_bytes()).saturating_add(self.weight_bytes(contents))
+    }
+
+    /// Bytes of it behind the int8 tail.
+    pub(crate) const fn weight_bytes(&self, contents: Contents) -> usize {
         match contents {
-            Contents::Int8 => int8,
-            Contents::Int8AndF32 => int8.saturating_add(self.tail_parameters.saturating_mul(4)),
+            Contents::Int8 => 0,
+            Contents::Int8AndF32 => self.tail_parameters.saturating_mul(4),
+            Contents::Int8AndCompact => {
+                self.tail_weights.saturating_mul(2).saturating_add(self.tail_outputs.saturating_mul(8))
+            }
         }
     }
 

@@ -72,12 +72,20 @@ pub struct Acceptance {
     pub accepted: bool,
 }
 
+impl Acceptance {
+    /// A candidate is taken if it is strictly better than the running tail, and not worse than the factory's.
+    pub(crate) fn decide(factory: Judgement, running: Judgement, candidate: Judgement) -> Self {
+        let accepted = candidate.is_better_than(&running) && !factory.is_better_than(&candidate);
+        Self { factory, running, candidate, accepted }
+    }
+}
+
 impl Tuner<'_> {
     /// Slots of the samples that are held out since the last [`Self::start`], in no order; none where
     /// [`crate::Recipe::held_out`] is 0.
     pub fn held_out(&self) -> impl Iterator<Item = usize> + '_ {
-        let held_out = self.order.get(self.trained..self.trained + self.held_out).unwrap_or(&[]);
-        held_out.iter().map(|&slot| usize::from(slot)).filter(|&slot| slot < self.replay.len())
+        let slots = self.division.held_out().iter().map(|&slot| usize::from(slot));
+        slots.filter(|&slot| slot < self.replay.len())
     }
 
     /// An int8 tail, as the device runs it, on the held-out samples, or on all in the replay where none is held out:
@@ -96,7 +104,7 @@ impl Tuner<'_> {
         version: Version,
         between: &mut impl FnMut(),
     ) -> Result<Judgement, TunerError> {
-        self.check_tuned(version)?;
+        self.tuned.check(version)?;
         let outputs = self.outputs(version);
         self.judge_by(|tuner, slot| {
             between();
@@ -158,12 +166,12 @@ impl Tuner<'_> {
         let outputs = self.tuned.back_up(bytemuck::try_cast_slice_mut(self.velocity).unwrap_or(&mut []));
         self.requantize_between(&mut between)?;
         let candidate = self.judge_between(Version::Tuned, &mut between)?;
-        let accepted = candidate.is_better_than(&running) && !factory.is_better_than(&candidate);
-        if !accepted {
+        let acceptance = Acceptance::decide(factory, running, candidate);
+        if !acceptance.accepted {
             self.tuned.put_back(bytemuck::try_cast_slice(self.velocity).unwrap_or(&[]), outputs);
             self.dequantize();
         }
-        Ok(Acceptance { factory, running, candidate, accepted })
+        Ok(acceptance)
     }
 
     /// Makes the f32 weights those of the int8 tail in force.
@@ -190,16 +198,12 @@ impl Tuner<'_> {
 
     /// Samples that judge.
     pub(super) fn judging(&self) -> usize {
-        if self.held_out == 0 { self.replay.len() } else { self.held_out }
+        self.division.judging(self.replay.len())
     }
 
     /// The slot of one of them; `None` of one that is left out.
     pub(super) fn judging_slot(&self, index: usize) -> Option<usize> {
-        let slot = match self.held_out {
-            0 => Some(index),
-            _ => self.order.get(self.trained.saturating_add(index)).map(|&slot| slot.into()),
-        };
-        slot.filter(|&slot| !self.is_left_out(slot))
+        self.division.judging_slot(index).filter(|&slot| !self.is_left_out(slot))
     }
 }
 

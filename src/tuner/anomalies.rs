@@ -15,7 +15,7 @@ impl Tuner<'_> {
     /// [`TunerError::Running`], [`TunerError::NotTuned`], [`TunerError::OneKind`] where only normal or only anomalous
     /// samples are held, or the loss knows no anomalies.
     pub fn auc(&mut self, version: Version) -> Result<f32, TunerError> {
-        self.check_tuned(version)?;
+        self.tuned.check(version)?;
         if self.run.is_some() {
             return Err(TunerError::Running);
         }
@@ -27,13 +27,17 @@ impl Tuner<'_> {
         }
         let outputs = self.outputs(version);
         let (mut normal, mut anomalous) = (0, 0);
-        for slot in 0..self.replay.len() {
+        let judging = self.judging();
+        // Anomalies are on neither side of a division.
+        let apart = if self.division.held_out > 0 { self.replay.len() } else { 0 };
+        for index in 0..judging.saturating_add(apart) {
+            let slot = match index.checked_sub(judging) {
+                None => self.division.judging_slot(index),
+                Some(slot) => Some(slot).filter(|&slot| self.is_left_out(slot)),
+            };
+            let Some(slot) = slot else { continue };
             let Some(label) = self.replay.label(slot) else { continue };
             let positive = label & Kept::ANOMALOUS != 0;
-            let elsewhere = self.held_out > 0 && !self.is_held_out(slot);
-            if elsewhere && !(positive && objective == Loss::SquaredError) {
-                continue;
-            }
             if self.run_int8(slot, version).is_none() {
                 continue;
             }
@@ -53,10 +57,6 @@ impl Tuner<'_> {
         let front = self.velocity.get(..normal).unwrap_or(&[]);
         let back = self.velocity.len().checked_sub(anomalous).and_then(|start| self.velocity.get(start..));
         metrics::auc(back.unwrap_or(&[]), front).ok_or(TunerError::OneKind)
-    }
-
-    fn is_held_out(&self, slot: usize) -> bool {
-        self.held_out().any(|held| held == slot)
     }
 
     /// The mean squared error of an int8 tail, as the device runs it, on one sample against `target`, quantized as for

@@ -100,7 +100,7 @@ impl Tuner<'_> {
         self.macs = self.macs.saturating_add(self.tail.forward_macs().saturating_mul(2 * held as u64));
         self.tail.set_classes(label + 1);
         // Held-out samples of before say nothing about the new class: those of the next run do.
-        (self.trained, self.held_out) = (0, 0);
+        self.division.keep_whole(0);
         crate::fmt::info!("class {} added", label);
         Ok(label)
     }

@@ -1,11 +1,11 @@
 //! The tuner's answers: requantization, classification, scores, and means over the replay.
 
 use super::features::target;
-use super::{Evaluation, Score, Tuner, TunerError, Version, int8, load, settled, write_features};
+use super::int8::check_latent;
+use super::{Evaluation, Score, Tuner, TunerError, Version, as_int8, load, settled, write_features};
 use crate::optim::{BiasTreatment, Geometry, sam};
 use crate::requant::{self, Range, TunedLayer};
 use crate::tail::{Kept, Loss, MAX_LAYERS, PackedTail, Tail, Target, Workspace};
-use crate::trunk;
 
 impl Tuner<'_> {
     /// Quantizes the current weights to int8, with the activation ranges that the replay's samples cause at
@@ -53,7 +53,7 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
     pub fn classify(&mut self, input: &[i8], version: Version) -> Result<&[i8], TunerError> {
-        self.check_tuned(version)?;
+        self.tuned.check(version)?;
         self.latent(input)?;
         Ok(self.int8_tail(version))
     }
@@ -63,9 +63,9 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
     pub fn classify_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError> {
-        self.check_tuned(version)?;
-        self.check_latent(latent)?;
-        Self::scatter(&self.pack, latent, int8(self.scratch));
+        self.tuned.check(version)?;
+        check_latent(self.tail.features(), latent)?;
+        Self::scatter(&self.pack, latent, as_int8(self.scratch));
         Ok(self.int8_tail(version))
     }
 
@@ -75,18 +75,13 @@ impl Tuner<'_> {
     }
 
     pub(super) fn int8_tail(&mut self, version: Version) -> &[i8] {
-        let arena = int8(self.scratch);
-        match version {
-            Version::Factory => trunk::run_factory_tail(&self.pack, arena),
-            Version::Tuned => self.tuned.run(&self.pack, arena),
-        }
-        self.pack.output().of(arena)
+        self.tuned.answer(&self.pack, as_int8(self.scratch), version)
     }
 
     /// Runs an int8 tail on a sample in the replay, for [`Self::last_output`].
     pub(super) fn run_int8(&mut self, slot: usize, version: Version) -> Option<()> {
         let (latent, _) = self.replay.get(slot)?;
-        Self::scatter(&self.pack, latent, int8(self.scratch));
+        Self::scatter(&self.pack, latent, as_int8(self.scratch));
         self.int8_tail(version);
         Some(())
     }
@@ -94,15 +89,6 @@ impl Tuner<'_> {
     /// What the int8 tail that ran last gave.
     pub(super) fn last_output(&self) -> &[i8] {
         self.pack.output().of(bytemuck::try_cast_slice(self.scratch).unwrap_or(&[]))
-    }
-
-    pub(super) fn check_tuned(&self, version: Version) -> Result<(), TunerError> {
-        if version == Version::Tuned && self.tuned.is_empty() { Err(TunerError::NotTuned) } else { Ok(()) }
-    }
-
-    fn check_latent(&self, latent: &[i8]) -> Result<(), TunerError> {
-        let (expected, found) = (self.tail.features(), latent.len());
-        if expected == found { Ok(()) } else { Err(TunerError::InputLength { expected, found }) }
     }
 
     /// The int8 trunk and the current f32 tail on a sample with its label.
@@ -138,7 +124,7 @@ impl Tuner<'_> {
         let length = self.tail.features();
         let feature = self.pack.feature();
         let start = feature.arena_offset;
-        let arena = int8(self.scratch);
+        let arena = as_int8(self.scratch);
         if start + length > arena.len() {
             return false;
         }
@@ -151,7 +137,7 @@ impl Tuner<'_> {
             }
         }
         for i in (0..length).rev() {
-            let q = int8(self.scratch).get(i).copied().unwrap_or(0);
+            let q = as_int8(self.scratch).get(i).copied().unwrap_or(0);
             if let Some(value) = self.scratch.get_mut(i) {
                 *value = self.pack.feature_unit() * (i32::from(q) - feature.affine.zero_point) as f32;
             }
@@ -165,7 +151,7 @@ impl Tuner<'_> {
     /// [`TunerError::InputLength`], [`TunerError::Label`], [`TunerError::WantsTarget`].
     pub fn score_latent(&mut self, latent: &[i8], label: usize) -> Result<Score, TunerError> {
         self.label(label)?;
-        self.check_latent(latent)?;
+        check_latent(self.tail.features(), latent)?;
         write_features(&self.pack, latent, features(&self.tail, self.scratch));
         Ok(self.scored(label.into()))
     }

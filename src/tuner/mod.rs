@@ -8,31 +8,38 @@ mod best;
 mod classes;
 mod commit;
 mod confusion;
+pub(crate) mod course;
+pub(crate) mod cutter;
 mod drift;
 mod error;
 mod features;
+pub(crate) mod int8;
 mod judge;
 mod observe;
 pub(crate) mod order;
 pub(crate) mod outputs;
+pub(crate) mod parts;
+pub(crate) mod payload;
 mod resume;
 mod run;
+pub(crate) mod stored;
 mod suspects;
 pub(crate) mod trace;
 mod transfer;
 
-use crate::memory::{ALIGNMENT, MemoryPlan, Region, TUNED_WORDS};
+use crate::memory::MemoryPlan;
 use crate::optim::Recipe;
 use crate::pack::{CRC, Pack};
-use crate::replay::{Policy, Replay};
+use crate::replay::Replay;
 use crate::requant::{self, TunedTail};
 use crate::tail::{PackedTail, Tail};
-use crate::trunk;
 pub use accept::{Acceptance, Judgement};
 pub use best::Best;
+use cutter::Cutter;
 pub use drift::{Drift, Watch};
 pub use error::TunerError;
 use features::{load, write_features};
+use order::Division;
 pub use resume::{RUN_HEAD_BYTES, RUN_VERSION};
 pub use run::{Position, Progress, StepReport, Work};
 use run::{Run, settled};
@@ -92,10 +99,7 @@ pub struct Tuner<'a> {
     /// Mean losses of the samples after `losses_of` epochs; empty unless the arena was planned for them.
     losses: &'a mut [f32],
     losses_of: u16,
-    /// In a run that holds samples out: `trained` slots to train on, then `held_out` slots to judge with.
-    order: &'a mut [u16],
-    trained: usize,
-    held_out: usize,
+    division: Division<'a>,
     scratch: &'a mut [f32],
     /// The features of one sample, gathered; empty where they lie in one place.
     latent: &'a mut [i8],
@@ -107,21 +111,8 @@ pub struct Tuner<'a> {
     watched: Option<(Watch, Drift)>,
 }
 
-/// Cuts a region off the front of `rest`, whose first byte is `at` in the arena.
-pub(crate) fn region<'a, T: bytemuck::Pod>(
-    rest: &mut &'a mut [u8],
-    at: &mut usize,
-    region: Region,
-) -> Option<&'a mut [T]> {
-    let (_, behind) = core::mem::take(rest).split_at_mut_checked(region.offset - *at)?;
-    let (own, behind) = behind.split_at_mut_checked(region.bytes)?;
-    *rest = behind;
-    *at = region.offset + region.bytes;
-    bytemuck::try_cast_slice_mut(own).ok()
-}
-
-/// A shared view of scratch memory as int8.
-fn int8(scratch: &mut [f32]) -> &mut [i8] {
+/// A shared view of scratch memory, of whichever words, as int8.
+pub(crate) fn as_int8<T: bytemuck::Pod>(scratch: &mut [T]) -> &mut [i8] {
     bytemuck::try_cast_slice_mut(scratch).unwrap_or(&mut [])
 }
 
@@ -135,36 +126,14 @@ impl<'a> Tuner<'a> {
         let tail = PackedTail::of(&pack)?;
         let sizes = pack.sizes();
         let plan = MemoryPlan::new(&sizes, &recipe);
-        let too_small = TunerError::ArenaTooSmall { needed: plan.total_bytes(), found: arena.len() };
         let arena_bytes = arena.len();
-        if arena_bytes < plan.total_bytes() {
-            return Err(too_small);
-        }
-        if arena.as_ptr().align_offset(ALIGNMENT) != 0 {
-            return Err(TunerError::ArenaMisaligned);
-        }
-        let (mut rest, mut at) = (arena, 0);
-        let mut take = |part| region::<f32>(&mut rest, &mut at, part).ok_or(too_small);
-        let (weights, velocity, gradient) = (take(plan.weights)?, take(plan.velocity)?, take(plan.gradient)?);
-        let best_weights = take(plan.best)?;
-        let words = sizes.tail_outputs * TUNED_WORDS;
-        let words_region = Region { offset: plan.tuned_tail.offset, bytes: words * 4 };
-        let weights_region = Region { offset: words_region.offset + words * 4, bytes: sizes.tail_weights };
-        let tuned_words = region(&mut rest, &mut at, words_region).ok_or(too_small)?;
-        let tuned_weights = region(&mut rest, &mut at, weights_region).ok_or(too_small)?;
-        let latents = region(&mut rest, &mut at, plan.replay).ok_or(too_small)?;
-        let labels = region(&mut rest, &mut at, plan.labels).ok_or(too_small)?;
-        let class_counts = region(&mut rest, &mut at, plan.class_counts).ok_or(too_small)?;
-        let losses = region(&mut rest, &mut at, plan.losses).ok_or(too_small)?;
-        let order = region(&mut rest, &mut at, plan.order).ok_or(too_small)?;
-        let scratch = region(&mut rest, &mut at, plan.scratch).ok_or(too_small)?;
-        let latent = region(&mut rest, &mut at, plan.latent).ok_or(too_small)?;
-        let length = sizes.feature_length;
-        let replay = match recipe.replay_policy {
-            Policy::Oldest => Replay::new(latents, labels, length),
-            Policy::Balanced => Replay::balanced(latents, labels, length, class_counts, recipe.seed),
-        };
-        let replay = replay.with_targets(sizes.target_length()).of_loss(sizes.loss);
+        let mut cutter = Cutter::new(arena, plan.total_bytes())?;
+        let (weights, velocity) = (cutter.take(plan.weights)?, cutter.take(plan.velocity)?);
+        let (gradient, best_weights) = (cutter.take(plan.gradient)?, cutter.take(plan.best)?);
+        let tuned = cutter.tuned_tail(plan.tuned_tail, &sizes)?;
+        let replay = cutter.replay([plan.replay, plan.labels, plan.class_counts], &sizes, &recipe)?;
+        let (losses, order) = (cutter.take(plan.losses)?, cutter.take(plan.order)?);
+        let (scratch, latent) = (cutter.take(plan.scratch)?, cutter.take(plan.latent)?);
         let mut tuner = Self {
             pack,
             tail,
@@ -175,13 +144,11 @@ impl<'a> Tuner<'a> {
             gradient,
             best_weights,
             best: None,
-            tuned: TunedTail::new(tuned_words, tuned_weights),
+            tuned,
             replay,
             losses,
             losses_of: 0,
-            order,
-            trained: 0,
-            held_out: 0,
+            division: Division::new(order),
             scratch,
             latent,
             run: None,
@@ -205,7 +172,8 @@ impl<'a> Tuner<'a> {
     /// Forgets the samples.
     pub fn forget(&mut self) {
         self.replay.clear();
-        (self.trained, self.held_out, self.losses_of) = (0, 0, 0);
+        self.division.keep_whole(0);
+        self.losses_of = 0;
         self.abandon();
         self.best = None;
     }
@@ -237,7 +205,7 @@ impl<'a> Tuner<'a> {
 
     /// Epoch of the run under way, from 0.
     pub fn epoch(&self) -> Option<u16> {
-        self.run.as_ref().map(|run| run.epoch)
+        self.run.as_ref().map(|run| run.course.epoch)
     }
 
     /// Whether there is a tuned tail to classify with.
@@ -271,19 +239,13 @@ impl<'a> Tuner<'a> {
     /// # Errors
     /// [`TunerError::InputLength`].
     pub fn latent(&mut self, input: &[i8]) -> Result<&[i8], TunerError> {
-        let expected = self.pack.sizes().input_length;
-        if input.len() != expected {
-            return Err(TunerError::InputLength { expected, found: input.len() });
-        }
-        let arena = int8(self.scratch);
-        copy(self.pack.input().of_mut(arena), input);
-        trunk::run_trunk(&self.pack, arena);
+        int8::run_trunk(&self.pack, as_int8(self.scratch), input)?;
         Ok(self.gather())
     }
 
     /// The features of the sample that the trunk saw last, one behind the other.
     fn gather(&mut self) -> &[i8] {
-        let arena = int8(self.scratch);
+        let arena = as_int8(self.scratch);
         if self.tail.chain().is_some() {
             return self.pack.feature().of(arena);
         }

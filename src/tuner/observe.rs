@@ -75,7 +75,7 @@ impl Tuner<'_> {
         self.latent(input)?;
         self.macs = self.macs.saturating_add(self.pack.trunk_macs());
         let latent = match self.tail.chain() {
-            Some(_) => self.pack.feature().of(super::int8(self.scratch)),
+            Some(_) => self.pack.feature().of(super::as_int8(self.scratch)),
             None => &*self.latent,
         };
         let slot = self.replay.push_with(latent, target.unwrap_or(&[]), label);

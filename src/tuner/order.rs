@@ -3,7 +3,7 @@
 use crate::random::Random;
 
 /// Writes the order of one epoch over `count` samples: a Fisher-Yates shuffle of 0, 1, 2, ... Returns how many.
-pub(crate) fn shuffle(order: &mut [u16], count: usize, random: &mut Random) -> usize {
+fn shuffle(order: &mut [u16], count: usize, random: &mut Random) -> usize {
     let count = count.min(order.len());
     for (slot, index) in order.iter_mut().zip(0..count) {
         // Below 65,536: a replay holds no more.
@@ -13,7 +13,7 @@ pub(crate) fn shuffle(order: &mut [u16], count: usize, random: &mut Random) -> u
 }
 
 /// The same of the first `count` entries as they are.
-pub(crate) fn shuffle_again(order: &mut [u16], count: usize, random: &mut Random) -> usize {
+fn shuffle_again(order: &mut [u16], count: usize, random: &mut Random) -> usize {
     let count = count.min(order.len());
     for i in (1..count).rev() {
         // Multiply-shift bounding (Lemire 2019, without rejection: the bias is below 2^-16 here).
@@ -40,7 +40,7 @@ fn is_held_out(rank: usize, share: f32) -> bool {
 /// Splits the slots of `labels` in two: those to train on, class after class, at the front of `order`, the held-out
 /// ones behind them. Labels that are no class are on neither side. Returns how many are to be trained on, and how many
 /// are held out: none where `share` is 0.
-pub(crate) fn split(
+fn split(
     order: &mut [u16],
     labels: impl Iterator<Item = u16> + Clone,
     classes: usize,
@@ -64,6 +64,58 @@ pub(crate) fn split(
         }
     }
     (front, all.saturating_sub(front))
+}
+
+/// The replay's slots as a run takes them: `trained` to train on, in an epoch's order, then `held_out` to judge with.
+/// Where none is held out, all that are in the replay judge.
+#[derive(Debug)]
+pub(crate) struct Division<'a> {
+    pub order: &'a mut [u16],
+    pub trained: usize,
+    pub held_out: usize,
+}
+
+impl<'a> Division<'a> {
+    /// Of no samples.
+    pub fn new(order: &'a mut [u16]) -> Self {
+        Self { order, trained: 0, held_out: 0 }
+    }
+
+    /// Trains on all of `held` samples.
+    pub fn keep_whole(&mut self, held: usize) {
+        (self.trained, self.held_out) = (held, 0);
+    }
+
+    /// Holds a share of every class out: [`split`].
+    pub fn split(&mut self, labels: impl Iterator<Item = u16> + Clone, classes: usize, share: f32) {
+        (self.trained, self.held_out) = split(self.order, labels, classes, share);
+    }
+
+    /// An epoch's order: of all `held` samples, or with `None` of those to train on. Returns how many.
+    pub fn shuffle(&mut self, held: Option<usize>, random: &mut Random) -> usize {
+        match held {
+            Some(held) => shuffle(self.order, held, random),
+            None => shuffle_again(self.order, self.trained, random),
+        }
+    }
+
+    /// The slots that are held out.
+    pub fn held_out(&self) -> &[u16] {
+        self.order.get(self.trained..self.trained.saturating_add(self.held_out)).unwrap_or(&[])
+    }
+
+    /// How many of `held` samples judge.
+    pub fn judging(&self, held: usize) -> usize {
+        if self.held_out == 0 { held } else { self.held_out }
+    }
+
+    /// The slot of one of them.
+    pub fn judging_slot(&self, index: usize) -> Option<usize> {
+        match self.held_out {
+            0 => Some(index),
+            _ => self.held_out().get(index).map(|&slot| slot.into()),
+        }
+    }
 }
 
 #[cfg(test)]

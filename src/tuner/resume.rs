@@ -14,7 +14,7 @@
 //!
 //! The samples are not in it, nor the tuned int8 tail: a store keeps that.
 
-use super::commit::as_bytes;
+use super::parts::{self, bytes, bytes_mut, checksum};
 use super::run::Run;
 use super::{Best, Tuner, TunerError};
 use crate::optim::Recipe;
@@ -101,16 +101,10 @@ impl Fields {
 /// A run's buffers, of which some are empty.
 type Parts<'s> = [&'s [u8]; 6];
 
-fn checksum(parts: &Parts) -> u32 {
-    let mut digest = CRC.digest();
-    parts.iter().for_each(|part| digest.update(part));
-    digest.finalize()
-}
-
 impl Tuner<'_> {
     /// Bytes of the run under way, as [`Self::save_run`] writes it; 0 without one.
     pub fn run_bytes(&self) -> usize {
-        let body: usize = self.run_parts().iter().map(|part| part.len()).sum();
+        let body = parts::length(&self.run_parts());
         if self.run.is_some() { RUN_HEAD_BYTES.saturating_add(body) } else { 0 }
     }
 
@@ -125,15 +119,7 @@ impl Tuner<'_> {
         let run = self.run.as_ref().ok_or(TunerError::NotRunning)?;
         // The head takes a pass over all of it.
         let head = if offset < RUN_HEAD_BYTES { self.run_head(run)? } else { [0; RUN_HEAD_BYTES] };
-        let (mut skip, mut written) = (offset, 0);
-        for part in core::iter::once(head.as_slice()).chain(self.run_parts()) {
-            let from = part.get(skip.min(part.len())..).unwrap_or(&[]);
-            skip = skip.saturating_sub(part.len());
-            let places = into.get_mut(written..).unwrap_or(&mut []);
-            written += from.len().min(places.len());
-            places.iter_mut().zip(from).for_each(|(place, &byte)| *place = byte);
-        }
-        Ok(written)
+        Ok(parts::read(core::iter::once(head.as_slice()).chain(self.run_parts()), offset, into))
     }
 
     /// Goes on with a run that [`Self::save_run`] saved, in place of one under way. The samples must be those that it
@@ -171,7 +157,7 @@ impl Tuner<'_> {
     fn expect(&mut self, fields: &Fields) -> Result<usize, TunerError> {
         let recipe = self.fitting(&fields.state.recipe)?;
         let before = core::mem::replace(&mut self.recipe, recipe);
-        let length: usize = self.run_parts().iter().map(|part| part.len()).sum();
+        let length = parts::length(&self.run_parts());
         if length != fields.body_length {
             self.recipe = before;
             let (needed, found) = (fields.body_length, length);
@@ -180,7 +166,7 @@ impl Tuner<'_> {
         self.abandon();
         // What a run that never comes would leave behind is nobody's.
         (self.best, self.losses_of) = (None, 0);
-        (self.trained, self.held_out) = (self.replay.len(), 0);
+        self.division.keep_whole(self.replay.len());
         self.expects_run = true;
         Ok(RUN_HEAD_BYTES.saturating_add(length))
     }
@@ -193,21 +179,9 @@ impl Tuner<'_> {
         if !self.expects_run {
             return Err(TunerError::NotRunning);
         }
-        let body: usize = self.run_parts().iter().map(|part| part.len()).sum();
-        let (first, length) = (RUN_HEAD_BYTES, RUN_HEAD_BYTES.saturating_add(body));
-        let end = offset.saturating_add(bytes.len());
-        if offset < first || end > length {
-            return Err(TunerError::TailRange { offset, end, first, length });
-        }
-        let (mut skip, mut bytes) = (offset - first, bytes);
-        for part in self.run_parts_mut() {
-            let length = part.len();
-            let places = part.get_mut(skip.min(length)..).unwrap_or(&mut []);
-            skip = skip.saturating_sub(length);
-            let (own, behind) = bytes.split_at(places.len().min(bytes.len()));
-            places.iter_mut().zip(own).for_each(|(place, &byte)| *place = byte);
-            bytes = behind;
-        }
+        let body = parts::length(&self.run_parts());
+        parts::check_range(offset, bytes, RUN_HEAD_BYTES, RUN_HEAD_BYTES.saturating_add(body))?;
+        parts::write(self.run_parts_mut(), offset - RUN_HEAD_BYTES, bytes);
         Ok(())
     }
 
@@ -229,8 +203,8 @@ impl Tuner<'_> {
         let State { recipe, run, best, losses_of, trained, held_out, macs } = fields.state;
         let expected = self.fitting(&recipe)? == self.recipe;
         // Before the first epoch's shuffle nothing is in order yet.
-        let ordered = if held_out == 0 { run.samples } else { trained.saturating_add(held_out) };
-        let slots = self.order.get(..ordered).unwrap_or(&[]);
+        let ordered = if held_out == 0 { run.course.samples } else { trained.saturating_add(held_out) };
+        let slots = self.division.order.get(..ordered).unwrap_or(&[]);
         let known = slots.iter().all(|&slot| usize::from(slot) < self.replay.len());
         if !expected || !known || checksum(&self.run_parts()) != fields.body_crc32 {
             self.abandon();
@@ -238,7 +212,7 @@ impl Tuner<'_> {
         }
         self.expects_run = false;
         (self.best, self.losses_of, self.macs) = (best, losses_of, macs);
-        (self.trained, self.held_out) = (trained, held_out);
+        (self.division.trained, self.division.held_out) = (trained, held_out);
         self.run = Some(run);
         self.count_classes();
         Ok(())
@@ -278,14 +252,14 @@ impl Tuner<'_> {
     fn run_head(&self, run: &Run) -> Result<Head, TunerError> {
         let mut bytes = [0; RUN_HEAD_BYTES];
         let parts = self.run_parts();
-        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let length = parts::length(&parts);
         let state = State {
             recipe: self.recipe,
             run: run.clone(),
             best: self.best,
             losses_of: self.losses_of,
-            trained: self.trained,
-            held_out: self.held_out,
+            trained: self.division.trained,
+            held_out: self.division.held_out,
             macs: self.macs,
         };
         let place = bytes.get_mut(head::STATE..head::CRC).unwrap_or(&mut []);
@@ -307,12 +281,11 @@ impl Tuner<'_> {
         [step::stores_perturbation(&self.tail, &self.recipe), keep_best, sample_losses]
     }
 
-    /// The crate builds for little-endian targets alone: memory is what the format says.
     fn run_parts(&self) -> Parts<'_> {
         let [gradient, best, losses] = self.run_has();
         let samples = self.replay.len();
         let floats = |wanted: bool, buffer| {
-            if wanted { bytemuck::try_cast_slice::<f32, u8>(buffer).unwrap_or(&[]) } else { &[] }
+            if wanted { bytes::<f32>(buffer) } else { &[] }
         };
         [
             floats(true, self.weights),
@@ -320,7 +293,7 @@ impl Tuner<'_> {
             floats(gradient, self.gradient),
             floats(best, self.best_weights),
             floats(losses, self.losses.get(..samples).unwrap_or(&[])),
-            bytemuck::try_cast_slice(self.order.get(..samples).unwrap_or(&[])).unwrap_or(&[]),
+            bytes(self.division.order.get(..samples).unwrap_or(&[])),
         ]
     }
 
@@ -328,12 +301,12 @@ impl Tuner<'_> {
         let [gradient, best, losses] = self.run_has();
         let (samples, velocity) = (self.replay.len(), self.velocity_floats());
         [
-            as_bytes(self.weights),
-            as_bytes(self.velocity.get_mut(..velocity).unwrap_or(&mut [])),
-            if gradient { as_bytes(self.gradient) } else { &mut [] },
-            if best { as_bytes(self.best_weights) } else { &mut [] },
-            as_bytes(self.losses.get_mut(..if losses { samples } else { 0 }).unwrap_or(&mut [])),
-            as_bytes(self.order.get_mut(..samples).unwrap_or(&mut [])),
+            bytes_mut(self.weights),
+            bytes_mut(self.velocity.get_mut(..velocity).unwrap_or(&mut [])),
+            if gradient { bytes_mut(self.gradient) } else { &mut [] },
+            if best { bytes_mut(self.best_weights) } else { &mut [] },
+            bytes_mut(self.losses.get_mut(..if losses { samples } else { 0 }).unwrap_or(&mut [])),
+            bytes_mut(self.division.order.get_mut(..samples).unwrap_or(&mut [])),
         ]
     }
 }
@@ -343,6 +316,7 @@ mod tests {
     use super::*;
     use crate::random::Random;
     use crate::step::Step;
+    use crate::tuner::course::Course;
     use crate::tuner::run::{Stage, StepReport};
     use crate::{Judgement, Method, Schedule};
 
@@ -371,16 +345,15 @@ mod tests {
             finished: true,
         };
         for stage in [Stage::Step(Step::longest(most)), Stage::Judge(u16::MAX, most, judgement)] {
-            let run = Run {
+            let course = Course {
                 random: Random::longest(),
                 epoch: u16::MAX,
                 position: most,
                 samples: most,
                 step: u32::MAX,
                 steps: u32::MAX,
-                stage,
-                report,
             };
+            let run = Run { course, stage, report };
             let state = State {
                 recipe,
                 run,

@@ -1,9 +1,9 @@
 //! A tuning run, slice by slice.
 
-use super::{Judgement, Tuner, TunerError, load, order};
+use super::course::Course;
+use super::{Judgement, Tuner, TunerError, load};
 use crate::memory::MemoryPlan;
 use crate::optim::Recipe;
-use crate::random::Random;
 use crate::step::{self, Buffers, Minibatch, Phase, Step};
 use crate::tail::{Loss, Tail};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,12 @@ pub struct StepReport {
     pub epoch_finished: bool,
     /// This step was the last of the run.
     pub finished: bool,
+}
+
+impl StepReport {
+    /// Of no step.
+    pub(crate) const NONE: Self =
+        Self { epoch: 0, loss: 0.0, rise: 0.0, learning_rate: 0.0, epoch_finished: false, finished: false };
 }
 
 /// What [`Tuner::poll`] did.
@@ -66,14 +72,7 @@ pub enum Work {
 /// What a run has under way; with its buffers all there is to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Run {
-    pub random: Random,
-    pub epoch: u16,
-    /// Samples of this epoch done.
-    pub position: usize,
-    /// Samples in this epoch.
-    pub samples: usize,
-    pub step: u32,
-    pub steps: u32,
+    pub course: Course,
     pub stage: Stage,
     /// Of the last step.
     pub report: StepReport,
@@ -95,17 +94,17 @@ impl Run {
     /// Whether a run of `recipe` can stand so: `stored`, whether ascents are written into the weights; `trained`, the
     /// samples that it may go through in an epoch; `judging`, those that judge; of `held` in all.
     pub fn is_sound(&self, recipe: &Recipe, stored: bool, [trained, judging, held]: [usize; 3]) -> bool {
-        let left = self.samples.saturating_sub(self.position);
+        let count = self.step_under_way().map_or(0, Step::count);
         let stage = match &self.stage {
             Stage::Between => true,
-            Stage::Step(step) => step.is_sound(recipe, stored) && step.count() <= left,
+            Stage::Step(step) => step.is_sound(recipe, stored),
             Stage::Losses(slot) => recipe.sample_losses && *slot <= held,
             Stage::Judge(_, index, sum) => {
                 let judged = usize::try_from(sum.samples).is_ok_and(|samples| samples <= *index);
                 recipe.keep_best && *index <= judging && judged && sum.right <= sum.samples
             }
         };
-        stage && self.position <= self.samples && self.samples <= trained
+        stage && self.course.is_sound(trained, count)
     }
 
     fn step_under_way(&self) -> Option<&Step> {
@@ -138,27 +137,20 @@ impl Tuner<'_> {
         self.abandon();
         self.recipe = fits;
         self.velocity.fill(0.0);
-        (self.trained, self.held_out) = (self.replay.len(), 0);
+        self.division.keep_whole(self.replay.len());
         if recipe.held_out > 0.0 || self.leaves_out() {
             let groups = self.replay.labels().map(move |label| loss.group(label));
             // Of a squared error the last group are anomalies.
             let count = if loss == Loss::SquaredError { 1 } else { loss.groups(self.tail.classes()) };
-            (self.trained, self.held_out) = order::split(self.order, groups, count, recipe.held_out);
+            self.division.split(groups, count, recipe.held_out);
         }
         (self.best, self.losses_of) = (None, 0);
-        let steps_an_epoch = self.trained.div_ceil(usize::from(recipe.minibatch).max(1));
-        let (epoch, loss, rise, learning_rate) = (0, 0.0, 0.0, 0.0);
         self.run = Some(Run {
-            random: Random::new(recipe.seed),
-            epoch,
-            position: 0,
-            samples: 0,
-            step: 0,
-            steps: u32::try_from(steps_an_epoch).unwrap_or(u32::MAX).saturating_mul(u32::from(recipe.epochs)),
+            course: Course::new(&recipe, self.division.trained),
             stage: if recipe.keep_best { Stage::Judge(0, 0, Judgement::NONE) } else { Stage::Between },
-            report: StepReport { epoch, loss, rise, learning_rate, epoch_finished: false, finished: false },
+            report: StepReport::NONE,
         });
-        crate::fmt::info!("tuning on {} samples, {} epochs", self.trained, recipe.epochs);
+        crate::fmt::info!("tuning on {} samples, {} epochs", self.division.trained, recipe.epochs);
         Ok(())
     }
 
@@ -188,7 +180,7 @@ impl Tuner<'_> {
             Stage::Losses(slot) => (Work::Losses, slot),
             Stage::Judge(_, index, _) => (Work::Judge, index),
         };
-        Some(Position { step: run.step, steps: run.steps, work, sample })
+        Some(run.course.at(work, sample))
     }
 
     /// One minibatch, and what follows the last one of an epoch: [`Self::poll`] until it is done.
@@ -255,24 +247,19 @@ impl Tuner<'_> {
     /// The next step, before its first slice.
     fn begin(&mut self) -> Step {
         let recipe = self.recipe;
-        let divided = self.held_out > 0 || self.leaves_out();
+        let divided = self.division.held_out > 0 || self.leaves_out();
+        let held = (!divided).then_some(self.replay.len());
         let Some(run) = &mut self.run else { return Step::new(0.0, 0) };
-        if run.position == 0 {
-            run.samples = match divided {
-                false => order::shuffle(self.order, self.replay.len(), &mut run.random),
-                true => order::shuffle_again(self.order, self.trained, &mut run.random),
-            };
-        }
-        run.report.learning_rate = recipe.rate(run.step, run.steps);
-        let left = run.samples.saturating_sub(run.position);
-        Step::new(run.report.learning_rate, left.min(recipe.minibatch.into()))
+        let (learning_rate, count) = run.course.begin(&recipe, &mut self.division, held);
+        run.report.learning_rate = learning_rate;
+        Step::new(learning_rate, count)
     }
 
     /// A slice of a step; what comes next.
     fn slice(&mut self, mut step: Step) -> Result<Stage, TunerError> {
         let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
-        let recipe = &self.recipe.at(run.step);
-        let slots = self.order.get(run.position..run.samples).unwrap_or(&[]);
+        let recipe = &self.recipe.at(run.course.step);
+        let slots = run.course.slots(&self.division);
         let (pack, replay) = (&self.pack, &self.replay);
         let buffers = Buffers {
             weights: self.weights,
@@ -285,16 +272,9 @@ impl Tuner<'_> {
         });
         let Some(outcome) = step.advance(&mut batch)? else { return Ok(Stage::Step(step)) };
         self.macs = self.macs.saturating_add(batch.sample_macs().saturating_mul(step.count() as u64));
-        run.step = run.step.saturating_add(1);
-        run.position = run.position.saturating_add(step.count());
-        let (epoch, epoch_finished) = (run.epoch, run.position >= run.samples);
-        if epoch_finished {
-            (run.position, run.epoch) = (0, epoch.saturating_add(1));
-        }
-        let finished = epoch_finished && run.epoch >= recipe.epochs;
-        let (loss, rise, learning_rate) = (outcome.loss, outcome.rise, run.report.learning_rate);
-        run.report = StepReport { epoch, loss, rise, learning_rate, epoch_finished, finished };
-        Ok(match epoch_finished {
+        let seen = [outcome.loss, outcome.rise, run.report.learning_rate];
+        run.report = run.course.advance(recipe, step.count(), seen);
+        Ok(match run.report.epoch_finished {
             true if recipe.sample_losses => Stage::Losses(0),
             true => self.after_losses(),
             false => Stage::Between,
@@ -304,7 +284,7 @@ impl Tuner<'_> {
     /// What follows when an epoch's losses are taken.
     pub(super) fn after_losses(&self) -> Stage {
         match &self.run {
-            Some(run) if self.recipe.keep_best => Stage::Judge(run.epoch, 0, Judgement::NONE),
+            Some(run) if self.recipe.keep_best => Stage::Judge(run.course.epoch, 0, Judgement::NONE),
             _ => Stage::Between,
         }
     }

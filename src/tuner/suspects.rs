@@ -43,7 +43,7 @@ impl Tuner<'_> {
 
     /// Takes the loss of one sample more, held out or not, into its mean after an epoch; what comes next.
     pub(super) fn take_loss(&mut self, slot: usize) -> Stage {
-        let epochs = self.run.as_ref().map_or(1, |run| run.epoch);
+        let epochs = self.run.as_ref().map_or(1, |run| run.course.epoch);
         if epochs <= 1 && slot == 0 {
             self.losses.fill(f32::NAN);
         }

@@ -1,6 +1,7 @@
 //! One inference, operator by operator: where two builds part.
 
-use super::{Tuner, TunerError, copy, int8};
+use super::int8::enter;
+use super::{Tuner, TunerError, as_int8};
 use crate::pack::{Pack, crc32};
 use crate::trunk;
 
@@ -11,7 +12,7 @@ impl Tuner<'_> {
     /// # Errors
     /// [`TunerError::InputLength`].
     pub fn trace(&mut self, input: &[i8], see: impl FnMut(usize, u32)) -> Result<(), TunerError> {
-        trace(&self.pack, int8(self.scratch), input, see)
+        trace(&self.pack, as_int8(self.scratch), input, see)
     }
 }
 
@@ -22,11 +23,7 @@ pub(crate) fn trace(
     input: &[i8],
     mut see: impl FnMut(usize, u32),
 ) -> Result<(), TunerError> {
-    let expected = pack.sizes().input_length;
-    if input.len() != expected {
-        return Err(TunerError::InputLength { expected, found: input.len() });
-    }
-    copy(pack.input().of_mut(arena), input);
+    enter(pack, arena, input)?;
     for index in 0..pack.operator_count() {
         let operator = pack.operator(index);
         trunk::run_operator(pack, &operator, arena);

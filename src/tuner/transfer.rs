@@ -1,102 +1,85 @@
 //! The tuned tail as bytes, part by part: for a link whose messages are small.
 
-use super::commit::as_bytes;
+use super::parts;
+use super::stored::{Places, Stored};
 use super::{Tuner, TunerError};
+use crate::CompactTuner;
 use crate::pack::CRC;
-use crate::store::Contents;
 use crate::store::record::LAYER_BYTES;
 
-impl Tuner<'_> {
-    /// Bytes of the tuned tail: a payload of [`Contents::Int8AndF32`].
-    pub fn tail_bytes(&self) -> usize {
-        self.pack.sizes().payload_bytes(Contents::Int8AndF32)
-    }
-
-    /// Copies the tuned tail's bytes from `offset` on into `into`; returns how many there were.
-    ///
-    /// # Errors
-    /// [`TunerError::NotTuned`] before [`Self::requantize`].
-    pub fn read_tail(&self, offset: usize, into: &mut [u8]) -> Result<usize, TunerError> {
-        if self.tuned.is_empty() {
-            return Err(TunerError::NotTuned);
-        }
-        let (layers, layer_bytes) = self.layer_bytes();
-        let mut places = into.iter_mut();
-        let mut skip = offset;
-        let (mut written, mut ended) = (0, false);
-        for part in self.tail_parts(layers.get(..layer_bytes).unwrap_or(&[])) {
-            let rest = part.get(skip.min(part.len())..).unwrap_or(&[]);
-            skip = skip.saturating_sub(part.len());
-            for &byte in rest {
-                let Some(place) = places.next() else {
-                    ended = true;
-                    break;
-                };
-                *place = byte;
-                written += 1;
+/// Calls of both tuners.
+macro_rules! transfer_calls {
+    ($tuner:ident) => {
+        impl $tuner<'_> {
+            /// Bytes of the tuned tail: a payload with the weights (see [`Contents`](crate::store::Contents)).
+            pub fn tail_bytes(&self) -> usize {
+                self.pack().sizes().payload_bytes(Self::WHOLE)
             }
-            if ended {
-                break;
+
+            /// Copies the tuned tail's bytes from `offset` on into `into`; returns how many there were.
+            ///
+            /// # Errors
+            /// [`TunerError::NotTuned`] before [`Self::requantize`].
+            pub fn read_tail(&self, offset: usize, into: &mut [u8]) -> Result<usize, TunerError> {
+                read(self, offset, into)
+            }
+
+            /// Overwrites the tail's bytes from `offset` on, behind the description of its layers. The run under way is
+            /// abandoned, and no tuned tail is in force until [`Self::adopt_tail`].
+            ///
+            /// # Errors
+            /// [`TunerError::TailRange`].
+            pub fn write_tail(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TunerError> {
+                write(self, offset, bytes)
+            }
+
+            /// Puts the tail in force that [`Self::write_tail`] was given: `layers` is the description in front of it,
+            /// `crc32` the [`crate::crc32`] of both. Where it is that of the int8 tail alone
+            /// ([`Contents::Int8`](crate::store::Contents::Int8)), the weights become those that it stands for: they need
+            /// not have been written.
+            ///
+            /// # Errors
+            /// [`TunerError::TailDamaged`].
+            pub fn adopt_tail(&mut self, layers: &[u8], crc32: u32) -> Result<(), TunerError> {
+                adopt(self, layers, crc32)
             }
         }
-        Ok(written)
-    }
+    };
+}
 
-    /// Overwrites the tail's bytes from `offset` on, behind the description of its layers. The run under way is
-    /// abandoned, and no tuned tail is in force until [`Self::adopt_tail`].
-    ///
-    /// # Errors
-    /// [`TunerError::TailRange`].
-    pub fn write_tail(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TunerError> {
-        let (first, length) = (self.pack.sizes().tail_layers * LAYER_BYTES, self.tail_bytes());
-        let end = offset.saturating_add(bytes.len());
-        if offset < first || end > length {
-            return Err(TunerError::TailRange { offset, end, first, length });
-        }
-        self.abandon();
-        self.tuned.clear();
-        let (words, weights) = self.tuned.parts_mut();
-        let mut start = first;
-        for part in [as_bytes(words), as_bytes(weights), as_bytes(self.weights)] {
-            let own = start..start.saturating_add(part.len());
-            let from = offset.clamp(own.start, own.end);
-            let to = end.clamp(own.start, own.end);
-            let places = part.get_mut(from - own.start..).unwrap_or(&mut []);
-            let given = bytes.get(from.saturating_sub(offset)..to.saturating_sub(offset)).unwrap_or(&[]);
-            for (place, &byte) in places.iter_mut().zip(given) {
-                *place = byte;
-            }
-            start = own.end;
-        }
-        Ok(())
-    }
+transfer_calls!(Tuner);
+transfer_calls!(CompactTuner);
 
-    /// Puts the tail in force that [`Self::write_tail`] was given: `layers` is the description in front of it,
-    /// `crc32` the [`crate::crc32`] of both.
-    ///
-    /// # Errors
-    /// [`TunerError::TailDamaged`].
-    pub fn adopt_tail(&mut self, layers: &[u8], crc32: u32) -> Result<(), TunerError> {
-        let mut digest = CRC.digest();
-        self.tail_parts(layers).into_iter().for_each(|part| digest.update(part));
-        let whole = layers.len() == self.pack.sizes().tail_layers * LAYER_BYTES && digest.finalize() == crc32;
-        self.abandon();
-        if whole && self.adopt_layers(layers) {
-            self.count_classes();
-            return Ok(());
-        }
-        self.factory_reset();
-        Err(TunerError::TailDamaged)
+fn read<T: Stored>(tuner: &T, offset: usize, into: &mut [u8]) -> Result<usize, TunerError> {
+    if tuner.tuned().is_empty() {
+        return Err(TunerError::NotTuned);
     }
+    let layers = tuner.tuned().layer_bytes(tuner.pack());
+    let int8 = core::iter::once(layers.as_bytes()).chain(tuner.tuned().int8_parts());
+    Ok(parts::read(int8.chain(tuner.weight_parts()), offset, into))
+}
 
-    /// The payload's parts. The crate builds for little-endian targets alone: memory is what the format says.
-    fn tail_parts<'s>(&'s self, layers: &'s [u8]) -> [&'s [u8]; 4] {
-        let (words, weights) = self.tuned.parts();
-        [
-            layers,
-            bytemuck::try_cast_slice(words).unwrap_or(&[]),
-            bytemuck::try_cast_slice(weights).unwrap_or(&[]),
-            bytemuck::try_cast_slice(self.weights()).unwrap_or(&[]),
-        ]
+fn write<T: Stored>(tuner: &mut T, offset: usize, bytes: &[u8]) -> Result<(), TunerError> {
+    let sizes = tuner.pack().sizes();
+    let first = sizes.tail_layers * LAYER_BYTES;
+    parts::check_range(offset, bytes, first, sizes.payload_bytes(T::WHOLE))?;
+    tuner.abandon();
+    let Places { int8, weights } = tuner.places(T::WHOLE);
+    parts::write(int8.into_iter().chain(weights), offset - first, bytes);
+    Ok(())
+}
+
+fn adopt<T: Stored>(tuner: &mut T, layers: &[u8], crc32: u32) -> Result<(), TunerError> {
+    tuner.abandon();
+    let mut digest = CRC.digest();
+    core::iter::once(layers).chain(tuner.tuned().int8_parts()).for_each(|part| digest.update(part));
+    let int8_alone = digest.clone().finalize() == crc32;
+    tuner.weight_parts().iter().for_each(|part| digest.update(part));
+    let whole = digest.finalize() == crc32;
+    let described = layers.len() == tuner.pack().sizes().tail_layers * LAYER_BYTES;
+    if described && (int8_alone || whole) && tuner.adopt(layers, !int8_alone) {
+        return Ok(());
     }
+    tuner.reset();
+    Err(TunerError::TailDamaged)
 }

@@ -1,7 +1,7 @@
 //! What a desktop asks, and what a device answers.
 
 use crate::optim::Recipe;
-use crate::store::SlotState;
+use crate::store::{Contents, SlotState};
 use crate::{Acceptance, Drift, Position, Version, Watch};
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +90,7 @@ pub enum Request<'a> {
     AdoptTail {
         /// The description of its layers, in one piece: [`LAYER_BYTES`](crate::store::record::LAYER_BYTES) for each that is trained.
         layers: &'a [u8],
-        /// CRC-32 of the description and all that was pushed.
+        /// CRC-32 of the description and all that was pushed, or of the int8 tail, where no weights were pushed.
         crc32: u32,
     },
     /// One slice of a step: [`crate::Tuner::poll`]. Other requests may come before the next.
@@ -186,6 +186,8 @@ pub enum Response<'a> {
         hertz: u32,
         /// The board's name, up to 32 bytes.
         board: &'a str,
+        /// What [`Request::PullTail`] gives.
+        contents: Contents,
     },
     /// Done.
     Done {

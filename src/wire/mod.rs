@@ -30,7 +30,7 @@ pub use messages::{Request, Response};
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// The number with which a session begins.
 pub const OPENING: u32 = 0;
@@ -237,6 +237,7 @@ mod tests {
                 slots: u8::MAX,
                 hertz: u32::MAX,
                 board: why.get(..32).unwrap_or(""),
+                contents: Contents::Int8AndCompact,
             },
             RESPONSE_BYTES,
         );

@@ -19,7 +19,7 @@ pub(crate) struct Application<'a, T, B> {
 }
 
 const NO_STORE: Response = Response::Refused("this board has no store");
-const COMPACT: Response = Response::Refused("not with a compact tail");
+pub(crate) const COMPACT: Response = Response::Refused("not with a compact tail");
 
 impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
     pub fn new(tuner: &'a mut T, board: &'a mut B) -> Self {
@@ -42,8 +42,8 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
 
     /// Puts the newest whole record in force, else the factory tail.
     fn restore(&mut self) {
-        let (Some((store, mut flash)), Some(tuner)) = (self.board.store(), self.tuner.full()) else { return };
-        self.sequence = match tuner.restore(&store, &mut flash) {
+        let Some((store, mut flash)) = self.board.store() else { return };
+        self.sequence = match self.tuner.restore(&store, &mut flash) {
             Ok(recovery) => {
                 for (slot, state) in (0u8..).zip(recovery.slots()) {
                     info!("slot {=u8}: {}", slot, state);
@@ -52,7 +52,7 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
             }
             Err(error) => {
                 warn!("the store cannot be used, factory tail in force: {}", error);
-                tuner.factory_reset();
+                self.tuner.factory_reset();
                 None
             }
         };
@@ -139,21 +139,18 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
             Request::Slot(slot) => self.slot(slot.into())?,
             Request::Trace { first, input } => trace(self.tuner, first.into(), as_int8(input), part)?,
             Request::PullTail { offset } => {
-                let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
-                let count = tuner.read_tail(size(offset), part)?;
-                let length = tuner.tail_bytes() as u32;
+                let count = self.tuner.read_tail(size(offset), part)?;
+                let length = self.tuner.tail_bytes() as u32;
                 Response::Tail { length, bytes: part.get(..count).unwrap_or(&[]) }
             }
             Request::PushTail { offset, bytes } => {
-                let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
-                tuner.write_tail(size(offset), bytes)?;
+                self.tuner.write_tail(size(offset), bytes)?;
                 self.sequence = None;
                 self.done(start)
             }
             Request::AdoptTail { layers, crc32 } => {
-                let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
                 self.sequence = None;
-                tuner.adopt_tail(layers, crc32)?;
+                self.tuner.adopt_tail(layers, crc32)?;
                 self.in_force(start)
             }
             Request::Poll => self.poll(start)?,
@@ -168,13 +165,10 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
                 let acceptance = self.tuner.accept_between(|| self.board.feed())?;
                 Response::Accepted { acceptance, ticks: self.ticks_since(start) }
             }
-            other => {
-                let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
-                match run::carry_out(tuner, &other, part)? {
-                    Some(response) => response,
-                    None => self.done(start),
-                }
-            }
+            other => match run::carry_out(self.tuner, &other, part)? {
+                Some(response) => response,
+                None => self.done(start),
+            },
         })
     }
 
@@ -194,6 +188,7 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
             slots: u8::try_from(slots).unwrap_or(u8::MAX),
             hertz: self.board.hertz(),
             board: self.board.name(),
+            contents: self.tuner.contents(),
         }
     }
 
@@ -247,8 +242,7 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
 
     fn commit(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
         let Some((store, mut flash)) = self.board.store() else { return Ok(NO_STORE) };
-        let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
-        let record = tuner.commit(&store, &mut flash)?;
+        let record = self.tuner.commit(&store, &mut flash)?;
         drop(flash);
         self.sequence = Some(record.sequence);
         Ok(self.in_force(start))
@@ -256,8 +250,7 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
 
     fn roll_back(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
         let Some((store, mut flash)) = self.board.store() else { return Ok(NO_STORE) };
-        let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
-        let outcome = tuner.roll_back(&store, &mut flash);
+        let outcome = self.tuner.roll_back(&store, &mut flash);
         drop(flash);
         let recovery = outcome.map_err(|error| self.after(error))?;
         self.sequence = recovery.in_force().map(|record| record.sequence);
@@ -265,9 +258,9 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
     }
 
     fn factory_reset(&mut self, start: u32) -> Result<Response<'static>, TunerError> {
-        let outcome = match (self.board.store(), self.tuner.full()) {
-            (Some((store, mut flash)), Some(tuner)) => tuner.factory_reset_stored(&store, &mut flash),
-            _ => {
+        let outcome = match self.board.store() {
+            Some((store, mut flash)) => self.tuner.factory_reset_stored(&store, &mut flash),
+            None => {
                 self.tuner.factory_reset();
                 Ok(())
             }

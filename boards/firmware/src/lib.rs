@@ -66,7 +66,8 @@ pub enum Stopped {
 
 /// Bytes of a slot that keeps the whole of the model's tail, for the board's `Store`.
 pub const fn slot_bytes<F: NorFlash>() -> u32 {
-    SIZES.slot_bytes::<F>(Contents::Int8AndF32)
+    let contents = if cfg!(compact) { Contents::Int8AndCompact } else { Contents::Int8AndF32 };
+    SIZES.slot_bytes::<F>(contents)
 }
 
 /// Runs the application over `link` for as long as that lasts.

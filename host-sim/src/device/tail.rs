@@ -6,6 +6,7 @@ use crate::delta;
 use crate::flash::Flash;
 use crate::link::Answer;
 use crate::packer::PackFile;
+use crate::tuning::Tail;
 use anyhow::{Context, Result, bail, ensure};
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::store::record::LAYER_BYTES;
@@ -78,7 +79,8 @@ pub fn restore_delta(
     file: &[u8],
     progress: impl FnMut(usize, usize),
 ) -> Result<u32> {
-    let (payload, weights_crc32) = delta::decode(pack, file)?;
+    let payload = delta::decode_int8(pack, file)?;
+    let weights_crc32 = delta::weights_crc32(pack, &payload, Tail::of(device.identify()?.contents))?;
     push(device, &payload, weights_crc32, progress)
 }
 
@@ -93,7 +95,7 @@ pub fn backup(device: &mut Device, progress: impl FnMut(usize, usize)) -> Result
     let (store, mut flash) = pages(bytes);
     let description = Description {
         pack_crc32: identity.pack_crc32,
-        contents: Contents::Int8AndF32,
+        contents: identity.contents,
         weights_crc32: identity.weights_crc32,
     };
     let record = store.commit(&mut flash, &description, &[&payload])?;
@@ -114,15 +116,25 @@ pub fn restore(device: &mut Device, file: &[u8], progress: impl FnMut(usize, usi
         bail!("no tail for this device: {}", recovery.slots()[0]);
     };
     ensure!(
-        found.contents == Contents::Int8AndF32,
-        "the file has no f32 weights: only what `flatmin device backup` writes can be restored"
+        found.contents == identity.contents,
+        "the file holds {}, the device's tail is {}: move a delta, of `flatmin device backup --delta`",
+        described(found.contents),
+        described(identity.contents)
     );
     let mut payload = vec![0; usize::try_from(found.length)?];
     store.read(&mut flash, &found, &mut [&mut payload])?;
     push(device, &payload, found.weights_crc32, progress)
 }
 
-/// Pushes a payload with f32 weights.
+fn described(contents: Contents) -> &'static str {
+    match contents {
+        Contents::Int8 => "an int8 tail alone",
+        Contents::Int8AndF32 => "a tail with f32 weights",
+        Contents::Int8AndCompact => "a compact tail",
+    }
+}
+
+/// Pushes a payload, with weights or without.
 fn push(
     device: &mut Device,
     payload: &[u8],

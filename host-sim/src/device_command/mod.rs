@@ -11,10 +11,10 @@ use flatmin::{Drift, Version, Watch};
 use host_sim::delta;
 use host_sim::device::{self, Device, Progress};
 use host_sim::emulate::Answer;
-use host_sim::link::LinkError;
+use host_sim::link::{Identity, LinkError};
 use host_sim::output::write_file;
 use host_sim::report::Report;
-use host_sim::tuning::{SHARPNESS_RHO, Subject, method_name, tune};
+use host_sim::tuning::{SHARPNESS_RHO, Subject, Tail, method_name, tune_as};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 use std::time::Duration;
@@ -212,7 +212,7 @@ fn tune_there(device: &mut Device, source: &Source, wishes: Wishes, bar: &Progre
     let methods = options.methods();
     let each = subject.adaptation.len() + usize::from(options.epochs) + subject.test.len();
     bar.set_length((methods.len() * each) as u64);
-    let board = device.identify()?.board;
+    let Identity { board, contents, .. } = device.identify()?;
     let mut runs = Vec::new();
     for method in methods {
         let recipe = options.recipe(method);
@@ -224,7 +224,7 @@ fn tune_there(device: &mut Device, source: &Source, wishes: Wishes, bar: &Progre
             });
             bar.inc(1);
         })?;
-        let simulated = tune(&subject, &tail, recipe, || {})?;
+        let simulated = tune_as(Tail::of(contents), &subject, &tail, recipe, || {})?;
         let (found, expected) = (measured.run.weights_crc32, simulated.weights_crc32);
         ensure!(
             found == expected,

@@ -236,10 +236,7 @@ impl<'w, I: I2c> Motion<'w, I> {
         };
         let weights_crc32 = tuner.weights_crc32();
         let mut sequence = None;
-        if accepted
-            && let Some(tuner) = tuner.full()
-            && let Some((store, mut flash)) = board.store()
-        {
+        if accepted && let Some((store, mut flash)) = board.store() {
             // The tail is in force all the same.
             match tuner.commit(&store, &mut flash) {
                 Ok(record) => sequence = Some(record.sequence),
