@@ -34,7 +34,13 @@ cargo build --quiet --release -p host-sim
 flatmin=${CARGO_TARGET_DIR:-target}/release/flatmin
 # A tuned network, written back as a .tflite: LiteRT must answer as the device does.
 "$flatmin" export --wearer 3 --label-noise 0.2 --output target/tuned.tflite
-arguments+=(--random target/tuned.tflite)
+# And one with a class more than the model had.
+"$python" -c 'import numpy
+draws = numpy.random.default_rng(1)
+numpy.save("target/x.npy", draws.integers(-128, 128, (64, 100, 6), dtype=numpy.int8))
+numpy.save("target/y.npy", numpy.arange(64) % 8)'
+"$flatmin" export host-sim/models/wearer03.tflite --data target/x.npy target/y.npy --spare-classes 1 --output target/grown.tflite
+arguments+=(--random target/tuned.tflite target/grown.tflite)
 tiny=$shared/models/mlperf-tiny
 images=("$tiny/image_classification/pretrainedResnet_quant.tflite" "$shared/data/cifar10/test5k_jpeg75.bin")
 if [ -r "${images[0]}" ] && [ -r "${images[1]}" ]; then

@@ -35,6 +35,11 @@ if [ -r "$tiny/keyword_spotting/kws_ref_model.tflite" ]; then
 else
   echo "SKIPPED: MLPerf Tiny's networks beside tflite-micro: no models in $shared"
 fi
+if [ -r target/grown.tflite ]; then
+  models+=(target/grown.tflite)
+else
+  echo "SKIPPED: a network with an added class beside tflite-micro: tests/compare-litert.sh makes it"
+fi
 cargo build --quiet --release -p host-sim
 flatmin=${CARGO_TARGET_DIR:-target}/release/flatmin
 "$python" host-sim/tests/compare_with_tflm.py "$flatmin" "${models[@]}" --inputs "${INPUTS:-50}"

@@ -43,6 +43,7 @@ impl Adaptation {
 
 fn user_subject(path: &Path, data: &[PathBuf], options: &TuneOptions) -> Result<Subject> {
     let model = Model::open(path)?.with_loss(options.loss.map(LossArgument::loss));
+    let model = model.with_spare_classes(options.spare_classes.into())?;
     // What the model lacks comes before what the data lacks.
     model.tail_plan(options.layers.map(usize::from), &options.train)?;
     let shape = sample_shape(&model);

@@ -1,12 +1,12 @@
 //! A tuned network as a `.tflite` again.
 
 use crate::model::Model;
-use crate::objective;
 use crate::packer::TailPlan;
 use crate::tflite;
-use crate::tuning::{Subject, sized, tuner_arena};
+use crate::tuning::{Subject, observe_all, sized, tuner_arena};
 use anyhow::{Context, Result, bail};
-use flatmin::{Recipe, Tuner, Version};
+use flatmin::{Recipe, TunedLayer, Tuner, Version};
+use std::borrow::Cow;
 
 /// An exported network.
 #[derive(Debug)]
@@ -37,9 +37,7 @@ pub fn export(
     let file = subject.model.pack(tail)?;
     let mut words = tuner_arena(&file, &recipe);
     let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
-    for (input, label) in &subject.adaptation {
-        objective::observe(&mut tuner, input, *label)?;
-    }
+    observe_all(&mut tuner, subject)?;
     tuner.start(recipe)?;
     loop {
         let report = tuner.step()?;
@@ -55,19 +53,43 @@ pub fn export(
     // Operators lie in the pack as in the network.
     let places: Vec<usize> =
         tuner.tuned_layers().map(|tuned| network.steps[usize::from(tuned.layer.index)].index).collect();
-    let replaced =
-        subject.model.with_file(|bytes| tflite::replace_layers(bytes, &places, tuner.tuned_layers()))?;
+    let (known, classes) = (tuner.pack().known_classes(), tuner.classes());
+    let replaced = subject.model.with_file(|bytes| {
+        let grown = match places.last() {
+            Some(&last) if classes > known => Cow::from(tflite::grow_classifier(bytes, last, classes)?),
+            _ => Cow::from(bytes),
+        };
+        tflite::replace_layers(&grown, &places, added(&tuner))
+    })?;
     let bytes = replaced.with_context(|| subject.model.name.clone())?;
 
     let exported = Model::parse("the exported model".into(), &bytes)?;
     let pack = exported.pack(0)?;
     let mut arena = vec![0; pack.pack().sizes().arena_bytes];
     for (sample, (input, _)) in subject.test.iter().enumerate() {
-        if tuner.classify(input, Version::Tuned)? != flatmin::infer(&pack.pack(), input, &mut arena) {
+        let exported = flatmin::infer(&pack.pack(), input, &mut arena);
+        // The device's further outputs are spare still.
+        let own = tuner.classify(input, Version::Tuned)?;
+        if own.get(..exported.len()) != Some(exported) {
             bail!("{}: the exported model answers test sample {sample} differently", subject.name);
         }
     }
     let mut tail = vec![0; tuner.tail_bytes()];
     tuner.read_tail(0, &mut tail)?;
     Ok(Export { bytes, tail, checked: subject.test.len() })
+}
+
+/// The tuned layers, the last one's rows those of classes alone: what is spare is no part of the exported network.
+fn added<'t>(tuner: &'t Tuner) -> impl Iterator<Item = TunedLayer<'t>> {
+    let classes = tuner.classes();
+    let last = tuner.tuned_layers().count().saturating_sub(1);
+    let spare = tuner.pack().spare_classes() > 0;
+    tuner.tuned_layers().enumerate().map(move |(place, layer)| {
+        if !spare || place != last {
+            return layer;
+        }
+        let weights = &layer.weights[..classes * layer.layer.taps];
+        let scales = &layer.scales[..classes.min(layer.scales.len())];
+        TunedLayer { weights, biases: &layer.biases[..classes], scales, ..layer }
+    })
 }

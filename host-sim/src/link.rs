@@ -121,8 +121,13 @@ pub enum Answer {
     },
     /// The running means of what is watched.
     Drift(Option<Drift>),
-    /// The label of a class that was added.
-    ClassAdded(u16),
+    /// A class was added.
+    ClassAdded {
+        /// Its label.
+        label: u16,
+        /// What it took.
+        ticks: u64,
+    },
 }
 
 /// Who a device is.
@@ -400,7 +405,7 @@ fn answer(response: Response) -> Result<Answer, LinkError> {
             Answer::Counts { classes, counts: counts.iter().map(|&c| u16::from_le_bytes(c)).collect() }
         }
         Response::Drift(drift) => Answer::Drift(drift),
-        Response::ClassAdded { label, .. } => Answer::ClassAdded(label),
+        Response::ClassAdded { label, ticks } => Answer::ClassAdded { label, ticks: ticks.into() },
         Response::Refused(why) => return Err(LinkError::Refused(why.to_owned())),
         _ => return Err(LinkError::Version),
     })

@@ -74,6 +74,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::AddClass { model, adaptation, leave_out, options }) => {
             options.without_acceptance()?;
             options.without_compact()?;
+            options.without_spare_classes()?;
             if options.report.is_some() {
                 bail!("add-class writes no report: leave out --report");
             }

@@ -85,6 +85,7 @@ fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
     ensure!(options.report.is_none(), "--report is for `flatmin tune`; leave it out");
     ensure!(options.loss.is_none(), "exercises are classes: leave out --loss");
     options.without_compact()?;
+    options.without_spare_classes()?;
     let worn = Wearer::new(wearer, options.windows_per_class.into(), options.label_noise, options.seed)?;
     let tail = worn.model.tail_plan(options.layers.map(usize::from), &options.train)?;
     let methods = options.methods();

@@ -77,6 +77,10 @@ pub struct TuneOptions {
     /// anomalies, 1
     #[arg(long)]
     pub loss: Option<LossArgument>,
+    /// Outputs for classes that the model lacks, behind its own: labels of the data may go so far. Classes with samples
+    /// are added before the run (tune, export, emulate and device)
+    #[arg(long, default_value_t = 0, value_name = "N", conflicts_with = "compact")]
+    pub spare_classes: u16,
     /// Radius of the ascent, 0 or more (default: 0.05 for SAM and SAM-ON, 0.5 for ASAM)
     #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub rho: Option<f32>,
@@ -219,6 +223,14 @@ impl TuneOptions {
         Ok(())
     }
 
+    /// Refuses what only `tune`, `export`, `emulate` and `device` do.
+    pub fn without_spare_classes(&self) -> Result<()> {
+        if self.spare_classes > 0 {
+            bail!("--spare-classes is for `flatmin tune`, `export`, `emulate` and `device`; leave it out");
+        }
+        Ok(())
+    }
+
     /// Refuses what the search of `tune --auto` chooses itself.
     pub fn without_recipe(&self) -> Result<()> {
         let usual = Recipe { ..Recipe::DEFAULT };
@@ -228,7 +240,8 @@ impl TuneOptions {
                 "--auto chooses the recipe: leave out its options but --method, --layers, --train and --seed"
             );
         }
-        self.without_compact()
+        self.without_compact()?;
+        self.without_spare_classes()
     }
 
     /// Refuses what `plan` finds out itself.
@@ -237,6 +250,7 @@ impl TuneOptions {
             bail!("--train is what `flatmin plan` searches; leave it out");
         }
         self.without_compact()?;
+        self.without_spare_classes()?;
         self.without_acceptance()
     }
 
@@ -270,6 +284,9 @@ impl TuneOptions {
         if self.held_out > 0.0 {
             settings.push(("held out".into(), format!("{} %", self.held_out * 100.0)));
         }
+        if self.spare_classes > 0 {
+            settings.push(("spare classes".into(), self.spare_classes.to_string()));
+        }
         if self.keep_best {
             settings.push(("ends with".into(), "the best epoch's weights".into()));
         }
@@ -280,6 +297,11 @@ impl TuneOptions {
     pub fn wearer(&self, wearer: usize) -> Result<Subject> {
         if self.loss.is_some_and(|loss| loss.loss() != Loss::CrossEntropy) {
             bail!("the bundled task has classes: --loss is for a model of your own");
+        }
+        if self.spare_classes > 0 {
+            bail!(
+                "the bundled task has no further class: --spare-classes is for data of your own, `flatmin add-class` for a trial"
+            );
         }
         Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise, self.seed)
     }

@@ -104,11 +104,45 @@ impl Subject {
             );
         }
         if model.network.loss() != Loss::SquaredError {
-            add_noise(&mut adaptation, count, label_noise, seed);
+            let known = count - model.network.spare_classes;
+            let labelled = totals.iter().rposition(|&total| total > 0).map_or(0, |last| last + 1);
+            add_noise(&mut adaptation, labelled.max(known), label_noise, seed);
         }
         let classes = (0..count).map(|c| c.to_string()).collect();
         Ok(Self { name: model.name.clone(), model, classes, adaptation, test })
     }
+
+    /// How many classes there are samples of that the model has spare outputs for: those to add before a run.
+    ///
+    /// # Errors
+    /// A class without samples in front of one with some.
+    pub fn added_classes(&self) -> Result<usize> {
+        let known = self.classes.len() - self.model.network.spare_classes.min(self.classes.len());
+        let has_samples = |class: &usize| self.adaptation.iter().any(|(_, label)| label == class);
+        let added = (known..self.classes.len()).take_while(has_samples).count();
+        let missing = known + added;
+        if let Some(class) = (missing..self.classes.len()).find(has_samples) {
+            bail!(
+                "{}: there are samples of class {class}, but fewer than two of class {missing}: classes are added in order",
+                self.name
+            );
+        }
+        Ok(added)
+    }
+}
+
+/// Keeps the subject's samples, and adds the classes that its model lacks.
+///
+/// # Errors
+/// What the tuner refuses.
+pub(crate) fn observe_all<'p>(tuner: &mut impl Tunes<'p>, subject: &Subject) -> Result<()> {
+    for (input, label) in &subject.adaptation {
+        objective::observe(tuner, input, *label)?;
+    }
+    for _ in 0..subject.added_classes()? {
+        tuner.full().context("the compact tail cannot add classes")?.add_class()?;
+    }
+    Ok(())
 }
 
 pub(crate) fn add_noise(samples: &mut [Labelled], classes: usize, share: f64, seed: u64) {
@@ -116,7 +150,8 @@ pub(crate) fn add_noise(samples: &mut [Labelled], classes: usize, share: f64, se
 }
 
 pub(crate) fn input_affine(model: &Model) -> Result<Affine> {
-    Ok(model.pack(0)?.pack().input().affine)
+    let input = model.network.inputs.first().context("the network has no input")?;
+    Ok(model.network.tensors[input.tensor].affine)
 }
 
 /// The method's name in tables and JSON.
@@ -243,9 +278,7 @@ fn run<'p>(
         copies.then(|| objective::errors(tuner, &subject.test, Version::Factory)).transpose()?;
     let latents = if copies { Vec::new() } else { latents };
     let confusion_factory = confusion(tuner, &latents, subject.classes.len(), Version::Factory)?;
-    for (input, label) in &subject.adaptation {
-        objective::observe(tuner, input, *label).with_context(context)?;
-    }
+    observe_all(tuner, subject).with_context(context)?;
     let before = tuner.evaluate(SHARPNESS_RHO)?;
     let mut curve = vec![point(0, before.loss, tuner, &latents)?];
     tuner.start(recipe).with_context(context)?;

@@ -1,14 +1,18 @@
 //! Spare classes: silent until one is added, and a class that is added is learnt while the others are kept.
 
+mod skipping;
+
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::store::{Contents, Store};
 use flatmin::wire::{self, Request, Response};
 use flatmin::{CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, TunerError, Version};
 use flatmin_app::{Buffers, Clock, Endpoint, Hardware, link_bytes};
+use host_sim::device;
+use host_sim::emulate::{Device, Firmware, LogSink};
 use host_sim::flash::Flash;
 use host_sim::model::Model;
 use host_sim::packer::{PackFile, TailPlan, Trains};
-use host_sim::tuning::Subject;
+use host_sim::tuning::{Subject, sized, tune};
 use host_sim::wearers::model_bytes;
 
 const NEW: usize = 6;
@@ -44,7 +48,7 @@ fn observe(tuner: &mut Tuner, subject: &Subject, wanted: impl Fn(usize) -> bool)
     }
 }
 
-fn tune(tuner: &mut Tuner, recipe: Recipe) {
+fn finish(tuner: &mut Tuner, recipe: Recipe) {
     tuner.start(recipe).unwrap();
     while !tuner.step().unwrap().finished {}
 }
@@ -102,7 +106,7 @@ fn tuning_goes_on_as_without_spare_classes() {
         let run = |file: &PackFile| {
             with_tuner(file, recipe, |tuner| {
                 observe(tuner, &subject, |_| true);
-                tune(tuner, recipe);
+                finish(tuner, recipe);
                 let evaluation = tuner.evaluate(0.05).unwrap();
                 tuner.requantize().unwrap();
                 let judged = tuner.judge(Version::Tuned).unwrap();
@@ -199,7 +203,7 @@ fn a_new_class_is_learnt_while_the_others_are_kept() {
                 assert_eq!((tuner.classes(), tuner.spare_classes()), (7, 0));
                 tuner.requantize().unwrap();
                 let imprinted = accuracies(tuner, &subject);
-                tune(tuner, recipe);
+                finish(tuner, recipe);
                 tuner.requantize().unwrap();
                 let tuned = accuracies(tuner, &subject);
                 assert!(imprinted[1] > 0.5 && imprinted[0] > factory[0] - 0.15, "{imprinted:?}");
@@ -220,7 +224,7 @@ fn with_added<R>(subject: &Subject, file: &PackFile, run: impl FnOnce(&mut Tuner
     with_tuner(file, recipe, |tuner| {
         observe(tuner, subject, |_| true);
         tuner.add_class().unwrap();
-        tune(tuner, recipe);
+        finish(tuner, recipe);
         tuner.requantize().unwrap();
         run(tuner)
     })
@@ -375,4 +379,23 @@ fn a_device_adds_a_class_when_it_is_told_to() {
         assert!(ask(&Request::Identify).contains(&format!("weights_crc32: {expected}")));
         assert!(ask(&Request::AddClass).contains("pack with more"));
     });
+}
+
+/// The firmware around a pack with a spare class has the code for it.
+#[test]
+fn a_board_adds_the_class_and_tunes_to_the_desktops_bits() {
+    if !skipping::emulating("qemu-system-arm") {
+        return;
+    }
+    let mut subject = subject();
+    subject.test.truncate(8);
+    let recipe = sized(&subject, recipe(Method::Asam)).unwrap();
+    let desktop = tune(&subject, 1, recipe, || ()).unwrap();
+    let log = || LogSink::new(|_| ());
+    let firmware = Firmware::build("mps2-an386", &subject.model, 1, &recipe, log()).unwrap();
+    let mut device = Device::start(firmware.image(), log()).unwrap();
+    let pack = subject.model.pack(1).unwrap();
+    let run = device::tune(&mut device, &pack, &subject, recipe, false, |_| ()).unwrap().run;
+    assert_eq!(run.weights_crc32, desktop.weights_crc32);
+    assert_eq!(run.confusion_tuned, desktop.confusion_tuned);
 }

@@ -10,6 +10,7 @@ use crate::pack::bytes::{size_at, u16_at};
 use crate::pack::format::{header, operator as code};
 use crate::pack::{OperatorRecord, Pack, PackError, TensorRecord, dense_rows};
 use crate::quant::Multiplier;
+use crate::{Tuner, TunerError};
 use core::cell::Cell;
 
 type Kernel = fn(&Pack, &OperatorRecord, &mut [i8]);
@@ -34,11 +35,26 @@ static GRAPH_CODE: GraphCode = GraphCode {
     backward: crate::tail::backward_nodes,
 };
 
-/// The kernels that a pack is run with.
+/// The code that adds classes on the device: a firmware around a pack without spare ones does without.
+#[derive(Debug)]
+pub(crate) struct SpareCode {
+    pub check: fn(&Pack) -> Result<(), &'static str>,
+    pub add: fn(&mut Tuner) -> Result<usize, TunerError>,
+    pub count: fn(&mut Tuner),
+}
+
+static SPARE_CODE: SpareCode = SpareCode {
+    check: crate::pack::check_spares,
+    add: crate::tuner::classes::add,
+    count: crate::tuner::classes::count,
+};
+
+/// The kernels that a pack is run with, and the further code that it needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Operators {
     kernels: [Option<Kernel>; code::KINDS],
     graph: Option<&'static GraphCode>,
+    spare: Option<&'static SpareCode>,
 }
 
 impl Operators {
@@ -50,11 +66,11 @@ impl Operators {
             kernels[kind] = kernel_of(kind as u16);
             kind += 1;
         }
-        Self { kernels, graph: Some(&GRAPH_CODE) }
+        Self { kernels, graph: Some(&GRAPH_CODE), spare: Some(&SPARE_CODE) }
     };
 
     /// None, for a firmware without a pack.
-    pub const NONE: Self = Self { kernels: [None; code::KINDS], graph: None };
+    pub const NONE: Self = Self { kernels: [None; code::KINDS], graph: None, spare: None };
 
     /// Those that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
     pub const fn of(pack: &[u8]) -> Self {
@@ -70,11 +86,16 @@ impl Operators {
             index += 1;
         }
         let graph = if u16_at(pack, header::NODE_COUNT) > 0 { Some(&GRAPH_CODE) } else { None };
-        Self { kernels, graph }
+        let spare = if u16_at(pack, header::SPARE_CLASSES) > 0 { Some(&SPARE_CODE) } else { None };
+        Self { kernels, graph, spare }
     }
 
     pub(crate) fn graph(&self) -> Option<&'static GraphCode> {
         self.graph
+    }
+
+    pub(crate) fn spare(&self) -> Option<&'static SpareCode> {
+        self.spare
     }
 
     pub(crate) fn kernel(&self, kind: u16) -> Option<Kernel> {

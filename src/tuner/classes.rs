@@ -54,6 +54,11 @@ impl Tuner<'_> {
     /// # }
     /// ```
     pub fn add_class(&mut self) -> Result<usize, TunerError> {
+        let code = self.pack.operators().spare().ok_or(TunerError::NoSpareClass { spare: 0 })?;
+        (code.add)(self)
+    }
+
+    fn imprint_class(&mut self) -> Result<usize, TunerError> {
         self.check_weights()?;
         if self.run.is_some() {
             return Err(TunerError::Running);
@@ -121,10 +126,8 @@ impl Tuner<'_> {
 
     /// Reads from the weights which outputs are classes.
     pub(super) fn count_classes(&mut self) {
-        if let Some(layer) = self.last_layer().filter(|_| self.pack.spare_classes() > 0) {
-            let weights = self.weights.get(layer.weights..layer.biases).unwrap_or(&[]);
-            let classes = self.pack.classes_of(weights, self.pack.sizes().output_length);
-            self.tail.set_classes(classes);
+        if let Some(code) = self.pack.operators().spare() {
+            (code.count)(self);
         }
     }
 
@@ -147,5 +150,19 @@ impl Tuner<'_> {
             return Err(TunerError::Running);
         }
         u16::try_from(label).map_err(|_| TunerError::Label { label, last: u16::MAX.into() })
+    }
+}
+
+/// [`Tuner::add_class`], of packs with spare ones.
+pub(crate) fn add(tuner: &mut Tuner) -> Result<usize, TunerError> {
+    tuner.imprint_class()
+}
+
+/// [`Tuner::count_classes`], of packs with spare ones.
+pub(crate) fn count(tuner: &mut Tuner) {
+    if let Some(layer) = tuner.last_layer().filter(|_| tuner.pack.spare_classes() > 0) {
+        let weights = tuner.weights.get(layer.weights..layer.biases).unwrap_or(&[]);
+        let classes = tuner.pack.classes_of(weights, tuner.pack.sizes().output_length);
+        tuner.tail.set_classes(classes);
     }
 }

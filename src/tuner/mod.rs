@@ -5,7 +5,7 @@ mod anomalies;
 #[cfg(feature = "async")]
 mod awaited;
 mod best;
-mod classes;
+pub(crate) mod classes;
 mod commit;
 mod confusion;
 pub(crate) mod course;

@@ -91,6 +91,12 @@ pub fn tune(
         ticks += own;
         progress(Progress::Observed);
     }
+    for _ in 0..subject.added_classes()? {
+        let Answer::ClassAdded { ticks: own, .. } = device.ask(&Request::AddClass)? else {
+            bail!("the device did not answer that a class was added");
+        };
+        ticks += own;
+    }
     ticks += done(device.ask(&Request::Start(recipe))?)?;
     let (mut losses, mut curve, mut step) = (Vec::new(), Vec::new(), Mean::default());
     let minibatch = usize::from(recipe.minibatch);

@@ -102,7 +102,7 @@ fn label(device: &mut Device, class: Option<u16>, json: bool) -> Result<()> {
 }
 
 fn add_class(device: &mut Device, json: bool) -> Result<()> {
-    let Answer::ClassAdded(label) = device.ask(&Request::AddClass)? else {
+    let Answer::ClassAdded { label, .. } = device.ask(&Request::AddClass)? else {
         bail!("the device did not answer with the class that it added");
     };
     if json {

@@ -22,6 +22,7 @@ pub mod tensor {
     pub const NAME: usize = 3;
     pub const QUANTIZATION: usize = 4;
     pub const SPARSITY: usize = 6;
+    pub const SHAPE_SIGNATURE: usize = 7;
     pub const EXTERNAL_BUFFER: usize = 10;
 }
 

@@ -5,6 +5,7 @@
 
 mod error;
 mod field;
+mod grow;
 mod movement;
 mod names;
 mod operators;
@@ -14,6 +15,7 @@ mod tests;
 mod view;
 
 pub use error::ReadError;
+pub use grow::grow_classifier;
 pub use patch::{PatchError, replace_layers};
 
 use crate::graph::{Element, Graph, Operator, Quantization, Tensor};

@@ -24,6 +24,9 @@ pub enum PatchError {
         /// What is missing or in the way.
         what: String,
     },
+    /// A flatbuffer ends there.
+    #[error("with the added classes the file is larger than 4 GiB")]
+    TooLarge,
 }
 
 /// The bytes of `file` with the layers at `places` replaced by `layers`, first to last.

@@ -198,6 +198,11 @@ impl<'a> Table<'a> {
         self.elements(field, 1)
     }
 
+    /// Where in the file the offset to a vector or a table is stored; `None` if absent.
+    pub fn reference(&self, field: usize) -> Result<Option<usize>, ReadError> {
+        Ok(self.present::<u32>(field)?.map(|(position, _)| position))
+    }
+
     /// Where in the file the elements of a vector lie, `element` bytes each; `None` if absent.
     pub fn place(&self, field: usize, element: usize) -> Result<Option<Range<usize>>, ReadError> {
         let Some(at) = self.target(field)? else {

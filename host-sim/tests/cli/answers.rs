@@ -314,3 +314,43 @@ fn plan_finds_what_tune_takes_within_the_budget() {
     let page = std::fs::read_to_string(folder.path("p.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("the frontier, of"));
 }
+
+/// Windows of an exercise turned upside down are a class that the bundled model has never seen.
+#[test]
+fn labels_behind_the_models_own_are_added_tuned_and_exported() {
+    let folder = Folder::new();
+    folder.write("m.tflite", bundled());
+    let mut rows = String::new();
+    for window in windows() {
+        let mut row = |label: usize, sign: f32| {
+            let cells = window.samples.iter().map(|x| format!(",{}", sign * x)).collect::<String>();
+            rows += &format!("{label}{cells}\n");
+        };
+        row(window.label, 1.0);
+        if window.label == 3 {
+            row(7, -1.0);
+        }
+    }
+    folder.write("x.csv", &rows);
+    let task = "m.tflite --data x.csv --spare-classes 2 --layers 1 --method sam --json";
+    let run = folder.json(&format!("tune {task}"))["runs"][0]["subjects"][0].clone();
+    let row = |confusion: &str, class: usize| {
+        let of =
+            |value: &Value| value.as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect::<Vec<_>>();
+        of(&run[confusion][class])
+    };
+    let tested: u64 = row("confusion_tuned", 7).iter().sum();
+    assert!(tested > 5 && row("confusion_factory", 7)[7] == 0);
+    assert!(row("confusion_tuned", 7)[7] * 10 > tested * 8, "{:?}", row("confusion_tuned", 7));
+    assert_eq!(row("confusion_tuned", 8), [0; 9], "a spare class has no samples");
+    // The command compares the exported network with the tuned device, on every test sample.
+    let object = folder.json(&format!("export {task} -o tuned.tflite"));
+    assert!(object["samples_checked"].as_u64().unwrap() > tested);
+    let original = host_sim::tflite::read(&bundled()).unwrap();
+    let exported = host_sim::tflite::read(&std::fs::read(folder.path("tuned.tflite")).unwrap()).unwrap();
+    let shape = |graph: &host_sim::graph::Graph| graph.tensors[graph.outputs[0]].shape.clone();
+    assert_eq!((shape(&original), shape(&exported)), (vec![1, 7], vec![1, 8]));
+    // It is a model like any other: the added class is its own now.
+    let again = folder.json("tune tuned.tflite --data x.csv --layers 1 --method sgd --epochs 1 --json");
+    assert_eq!(again["runs"][0]["subjects"][0]["confusion_factory"][7][7], row("confusion_tuned", 7)[7]);
+}

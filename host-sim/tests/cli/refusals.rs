@@ -142,6 +142,13 @@ fn tables() {
         folder.write("x.csv", text);
         refused(&folder, "tune m.tflite --data x.csv", &["x.csv: ", expected]);
     }
+    let gap = good.clone() + &good + &row("1", 32, "0.5") + &row("3", 32, "1") + &row("3", 32, "2");
+    folder.write("x.csv", gap);
+    refused(
+        &folder,
+        "tune m.tflite --data x.csv --spare-classes 2",
+        &["samples of class 3, but fewer than two of class 2", "added in order"],
+    );
     refused(&folder, "tune m.tflite --data none.csv", &["none.csv: ", "No such file"]);
 }
 
@@ -201,6 +208,8 @@ fn hyperparameters() {
         "tune --learning-rate 4 --weight-decay 0.5",
         &["recipe: learning_rate * weight_decay is 2, must be from 0 to"],
     );
+    refused(&folder, "tune --spare-classes 1", &["no further class", "flatmin add-class"]);
+    refused(&folder, "plan --ram 64K --spare-classes 1", &["--spare-classes is for"]);
     let requested = "25 adaptation windows of class 0 requested, 10 available";
     refused(&folder, "tune --wearer 3 --windows-per-class 25", &["wearer 3", requested]);
 }

@@ -7,7 +7,7 @@ use super::bytes::{size_at, u8_at, u16_at, u32_at};
 use super::format::{ALIGNMENT, MAGIC, VERSION, header, node, operator, tensor, value};
 use super::{CRC, Pack, PackError, TensorRecord};
 use operators::check_operator;
-pub(crate) use tail::check_nodes;
+pub(crate) use tail::{check_nodes, check_spares};
 
 /// Larger tensors than this are no microcontroller's; the bound keeps every product of sizes in range.
 const MAX_ELEMENTS: usize = 1 << 26;

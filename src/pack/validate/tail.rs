@@ -7,6 +7,8 @@ use crate::pack::bytes::u16_at;
 use crate::tail::{Loss, MAX_CHAIN_LAYERS, MAX_LAYERS, TailShape, is_weighted, shape};
 use core::ops::Range;
 
+const NOT_BUILT_IN: &str = "its tail's code is not in this build: name the pack that it was built with";
+
 /// The tail's structure; the header's summary of it is [`check_summary`]'s.
 pub(super) fn check_tail(pack: &Pack) -> Result<(), PackError> {
     // Without a trainable layer the tail is empty, and the network may end in anything.
@@ -16,9 +18,7 @@ pub(super) fn check_tail(pack: &Pack) -> Result<(), PackError> {
     match pack.operators().graph() {
         _ if pack.tail_is_chain() => check_chain(pack),
         Some(code) => (code.check)(pack),
-        None => Err(PackError::Header(
-            "its tail's code is not in this build: name the pack that it was built with",
-        )),
+        None => Err(PackError::Header(NOT_BUILT_IN)),
     }
 }
 
@@ -250,10 +250,7 @@ fn check_meaning(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), 
 }
 
 /// Spare classes are rows of zeros at the end of a dense classifier that is trained whole.
-fn check_spares(pack: &Pack) -> Result<(), &'static str> {
-    if pack.spare_classes() == 0 {
-        return Ok(());
-    }
+pub(crate) fn check_spares(pack: &Pack) -> Result<(), &'static str> {
     let last = pack.trained_layers().last().ok_or("spare classes without a tail")?;
     let behind = usize::from(pack.head().is_some()) + usize::from(last.index) + 1;
     let dense = last.operator.kind == operator::FULLY_CONNECTED && pack.loss() == Loss::CrossEntropy;
@@ -273,7 +270,11 @@ pub(super) fn check_summary(pack: &Pack) -> Result<(), &'static str> {
     check(Loss::from_code(u16_at(pack.bytes, header::LOSS)).is_some(), "unknown loss")?;
     let questions = s.loss == Loss::BinaryCrossEntropy && s.output_length > Loss::MOST_QUESTIONS;
     check(s.tail_layers == 0 || !questions, "more than 16 outputs of binary cross-entropy")?;
-    check_spares(pack)?;
+    match pack.operators().spare() {
+        _ if pack.spare_classes() == 0 => {}
+        Some(code) => (code.check)(pack)?,
+        None => return Err(NOT_BUILT_IN),
+    }
     let tail = pack.trunk_operators() < pack.operator_count();
     let single = pack.input_count() == 1 && pack.output_count() == 1;
     check(s.tail_layers == 0 || tail && single, "a tail wants one input and one output")?;

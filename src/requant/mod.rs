@@ -4,14 +4,20 @@
 //! were seen at `w` (never at `w + e`); biases and multipliers follow TensorFlow Lite's specification, so that
 //! a reference interpreter computes the same bytes.
 
+mod dequantizer;
+mod quantizer;
+
 use crate::kernels::{self, Requantization, Scales, Softmax};
-use crate::math;
 use crate::memory::TUNED_WORDS;
 use crate::pack::{Pack, TrainedLayer, format::operator};
-use crate::quant::{Affine, Multiplier};
-use crate::tail::{MAX_LAYERS, gain_factor};
+use crate::quant::Affine;
+use crate::tail::MAX_LAYERS;
 use crate::trunk::{self, input_and_output};
+use dequantizer::Dequantizer;
+pub(crate) use dequantizer::dequantize;
 use heapless::Vec;
+pub(crate) use quantizer::Rows;
+use quantizer::{F32Rows, LayerQuantizer};
 
 /// Lowest and highest value of one layer's output.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -357,57 +363,11 @@ fn sane_words(words: &[i32], outputs: usize) -> bool {
         && all(|scale| sane_scale(f32::from_bits(scale.cast_unsigned())))
 }
 
-/// The trained parameters of one layer, in real numbers, of whichever format.
-pub(crate) trait Rows {
-    /// One an output.
-    fn biases(&self) -> impl ExactSizeIterator<Item = f32>;
-    /// The largest magnitude in row `place` of the trained weights.
-    fn largest(&self, place: usize) -> f32;
-    /// The weights of that row.
-    fn row(&self, place: usize) -> impl Iterator<Item = f32>;
-    /// What output `o`'s scale was trained to, in packed scales: of layers of which that is all that is trained.
-    fn gain(&self, o: usize) -> f32;
-}
-
-/// Parameters of the f32 tail.
-struct F32Rows<'l> {
-    layer: TrainedLayer,
-    /// Factor from stored to real weights.
-    unfold: f32,
-    weights: &'l [f32],
-    biases: &'l [f32],
-}
-
-impl Rows for F32Rows<'_> {
-    fn biases(&self) -> impl ExactSizeIterator<Item = f32> {
-        self.biases.iter().copied()
+/// Widens every layer's range.
+pub(crate) fn widen(ranges: &mut [Range], layer: usize, low: f32, high: f32) {
+    if let Some(range) = ranges.get_mut(layer) {
+        range.widen(low, high);
     }
-
-    fn largest(&self, place: usize) -> f32 {
-        row(&self.layer, self.weights, place).fold(0.0f32, |m, w| m.max(w.abs())) * self.unfold
-    }
-
-    fn row(&self, place: usize) -> impl Iterator<Item = f32> {
-        row(&self.layer, self.weights, place).map(|w| w * self.unfold)
-    }
-
-    fn gain(&self, o: usize) -> f32 {
-        gain_factor(self.weights.get(o).or(self.weights.first()).copied().unwrap_or(1.0))
-    }
-}
-
-struct LayerQuantizer<'l, R> {
-    layer: &'l TrainedLayer,
-    rows: R,
-    input: Affine,
-    output: Affine,
-    /// The weights' scales as packed: what frozen weights keep.
-    packed_scales: &'l [f32],
-    packed_weights: &'l [i8],
-    /// The outputs whose weights are trained, if not all of them are.
-    chosen: &'l [u16],
-    /// Outputs that are classes; those behind them are spare.
-    classes: usize,
 }
 
 /// The weights of output `o`.
@@ -422,169 +382,4 @@ fn row_mut<'w, T>(layer: &TrainedLayer, weights: &'w mut [T], o: usize) -> impl 
     let (start, step) =
         if layer.rows_are_contiguous() { (o * layer.taps, 1) } else { (o, layer.outputs.max(1)) };
     weights.get_mut(start..).unwrap_or(&mut []).iter_mut().step_by(step).take(layer.taps)
-}
-
-impl<R: Rows> LayerQuantizer<'_, R> {
-    fn run(&self, weights: &mut [i8], words: &mut [i32]) {
-        let outputs = self.rows.biases().len();
-        let (biases, rest) = words.split_at_mut(outputs.min(words.len()));
-        let (mantissas, rest) = rest.split_at_mut(outputs.min(rest.len()));
-        let (shifts, scales) = rest.split_at_mut(outputs.min(rest.len()));
-        let trained = self.layer.trains_weights;
-        let every = self.rows.biases().enumerate().map(|(o, b)| self.own_scale(o, b));
-        let whole = every.take(self.classes).fold(0.0, f32::max);
-        let outputs = biases.iter_mut().zip(mantissas).zip(shifts).zip(scales);
-        for ((o, b), (((bias, mantissa), shift), scale_bits)) in self.rows.biases().enumerate().zip(outputs) {
-            if o >= self.classes {
-                (*bias, *mantissa, *shift, *scale_bits) = self.spare(whole);
-                self.round(o, whole, weights);
-                continue;
-            }
-            let scale = match (trained || self.layer.trains_scales, self.layer.operator.per_channel) {
-                (true, true) => self.own_scale(o, b),
-                (true, false) => whole,
-                (false, _) => self.packed_scale(o),
-            };
-            if trained {
-                self.round(o, scale, weights);
-            }
-            let unit = f64::from(self.input.scale) * f64::from(scale);
-            // A float cast saturates; `scale` keeps the bias of trained weights far from that.
-            *bias = math::round_double(f64::from(b) / unit) as i32;
-            let multiplier = Multiplier::of_scales(self.input.scale, scale, self.output.scale);
-            (*mantissa, *shift) = (multiplier.mantissa, multiplier.shift);
-            *scale_bits = scale.to_bits().cast_signed();
-        }
-    }
-
-    /// Bias, mantissa, shift and scale of a spare row, whose weights are zeros: one step below the lowest output, whatever
-    /// the input.
-    fn spare(&self, scale: f32) -> (i32, i32, i32, i32) {
-        let unit = f64::from(self.input.scale) * f64::from(scale);
-        let below = f64::from(-129 - self.output.zero_point) * f64::from(self.output.scale);
-        let multiplier = Multiplier::of_scales(self.input.scale, scale, self.output.scale);
-        // In the 30 bits of every other bias.
-        let bias = math::round_double((below / unit).max(-f64::from(1 << 30))) as i32;
-        (bias, multiplier.mantissa, multiplier.shift, scale.to_bits().cast_signed())
-    }
-
-    fn packed_scale(&self, o: usize) -> f32 {
-        self.packed_scales.get(o).or(self.packed_scales.first()).copied().unwrap_or(0.0)
-    }
-
-    /// Which of the trained rows is that of output `o`; `None` of one that stays as packed.
-    fn place(&self, o: usize) -> Option<usize> {
-        match self.layer.chosen {
-            Some(_) => self.chosen.binary_search(&u16::try_from(o).ok()?).ok(),
-            None => Some(o),
-        }
-    }
-
-    /// The scale of output `o` as training leaves it.
-    fn own_scale(&self, o: usize, bias: f32) -> f32 {
-        if self.layer.trains_scales {
-            return (self.packed_scale(o) * self.rows.gain(o)).max(self.least_scale(bias));
-        }
-        match self.place(o) {
-            Some(place) => self.scale(place, bias),
-            None => self.packed_scale(o),
-        }
-    }
-
-    /// Writes the weights of output `o`.
-    fn round(&self, o: usize, scale: f32, weights: &mut [i8]) {
-        // Symmetric: -128 is not used, as the specification asks of weights.
-        let quantize = |w: f32| Affine { scale, zero_point: 0 }.quantize(w).max(-127);
-        let to = row_mut(self.layer, weights, o);
-        if let Some(place) = self.place(o) {
-            return to.zip(self.rows.row(place)).for_each(|(q, w)| *q = quantize(w));
-        }
-        // One scale for all may have grown.
-        let packed = self.packed_scale(o);
-        for (q, &own) in to.zip(row(self.layer, self.packed_weights, o)) {
-            *q = if scale == packed { own } else { quantize(packed * f32::from(own)) };
-        }
-    }
-
-    /// The smallest scale that holds a bias in 30 bits.
-    fn least_scale(&self, bias: f32) -> f32 {
-        bias.abs() / self.input.scale / (1u32 << 30) as f32
-    }
-
-    /// The smallest scale that holds row `place` of the trained weights in 7 bits and its bias in 30.
-    fn scale(&self, place: usize, bias: f32) -> f32 {
-        let scale = (self.rows.largest(place) / 127.0).max(self.least_scale(bias));
-        if scale.is_normal() { scale } else { f32::MIN_POSITIVE.max(1e-30) }
-    }
-}
-
-/// Widens every layer's range.
-pub(crate) fn widen(ranges: &mut [Range], layer: usize, low: f32, high: f32) {
-    if let Some(range) = ranges.get_mut(layer) {
-        range.widen(low, high);
-    }
-}
-
-/// One int8 layer, to become f32.
-struct Dequantizer<'a> {
-    layer: &'a TrainedLayer,
-    input_scale: f32,
-    /// Factor from real to stored weights.
-    fold: f32,
-    weights: &'a [i8],
-    biases: &'a [i32],
-    /// One an output, or a single one for all.
-    scales: &'a [f32],
-    packed_scales: &'a [f32],
-    /// The outputs whose weights are trained, if not all of them are.
-    chosen: &'a [u16],
-}
-
-impl Dequantizer<'_> {
-    /// Writes the layer's parameters among all.
-    fn run(&self, parameters: &mut [f32]) {
-        let own = parameters.get_mut(self.layer.parameters..).unwrap_or(&mut []);
-        let (w, b) = own.split_at_mut(self.layer.trained_weights().min(own.len()));
-        let biases = self.biases.iter().take(self.layer.trained_biases());
-        let scale = |o: usize| self.scales.get(o).or(self.scales.first()).copied().unwrap_or(0.0);
-        for (o, (b, &bias)) in b.iter_mut().zip(biases).enumerate() {
-            let scale = scale(o);
-            if self.layer.trains_weights && self.layer.chosen.is_none() {
-                self.widen(w, o, o, scale);
-            }
-            *b = (f64::from(self.input_scale) * f64::from(scale) * f64::from(bias)) as f32;
-        }
-        for (place, &o) in self.chosen.iter().enumerate() {
-            self.widen(w, place, o.into(), scale(o.into()));
-        }
-        if self.layer.trains_scales {
-            let scales = self.scales.iter().zip(self.packed_scales);
-            w.iter_mut().zip(scales).for_each(|(gain, (scale, packed))| *gain = scale / packed);
-        }
-    }
-
-    /// The weights of output `o` as row `place` of the trained ones.
-    fn widen(&self, w: &mut [f32], place: usize, o: usize, scale: f32) {
-        for (w, &q) in row_mut(self.layer, w, place).zip(row(self.layer, self.weights, o)) {
-            *w = (scale * self.fold) * f32::from(q);
-        }
-    }
-}
-
-/// Writes the packed int8 tail as f32 parameters, the latents' scale folded into a chain's first layer.
-pub(crate) fn dequantize(pack: &Pack, parameters: &mut [f32]) {
-    for layer in pack.trained_layers() {
-        let constants = &layer.operator.constants;
-        let dequantizer = Dequantizer {
-            layer: &layer,
-            input_scale: layer.input.scale,
-            fold: fold(pack, &layer),
-            weights: pack.int8(constants.weights, layer.weights()),
-            biases: pack.int32(constants.biases, layer.outputs),
-            scales: packed_scales(pack, &layer),
-            packed_scales: packed_scales(pack, &layer),
-            chosen: pack.chosen_channels(&layer),
-        };
-        dequantizer.run(parameters);
-    }
 }
