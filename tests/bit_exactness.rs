@@ -3,7 +3,7 @@
 
 mod reference;
 
-use flatmin::optim::{Geometry, Segment, sam};
+use flatmin::optim::{Geometry, Kind, Segment, sam};
 use flatmin::{Activation, BiasTreatment, MemoryPlan, Method, Recipe, Sizes};
 use reference::{Random, State, bits, plain, tail};
 
@@ -75,7 +75,8 @@ fn any_magnitude(random: &mut Random, count: usize) -> Vec<f32> {
 #[test]
 fn the_way_back_is_exact_where_subtraction_is_not() {
     const COUNT: usize = 4_000;
-    let segments = [(3_000, false), (1_000, true)].map(|(length, is_bias)| Segment { length, is_bias });
+    let segments =
+        [(3_000, Kind::Weight), (1_000, Kind::Bias)].map(|(length, kind)| Segment { length, kind });
     let mut random = Random::new(3);
     let ordinary = random.vector(COUNT, 1.0);
     let gradient = random.vector(COUNT, 1.0);

@@ -4,7 +4,7 @@
 
 mod reference;
 
-use flatmin::optim::{Geometry, Segment, sam};
+use flatmin::optim::{Geometry, Kind, Segment, sam};
 use flatmin::tail::TailShape;
 use flatmin::{Activation, BiasTreatment, Method, Recipe};
 use reference::{PATHS, Random, Sample, State, bits, gradient, logits, plain, tail};
@@ -169,7 +169,7 @@ fn quantization_scales_cancel_in_asam() {
         let scale = |i: usize| scales[i / COLUMNS];
         let mut w: Vec<f32> = (0..q.len()).map(|i| scale(i) * f32::from(q[i])).collect();
         let mut g: Vec<f32> = (0..q.len()).map(|i| g_q[i] / scale(i)).collect();
-        let segments = || std::iter::once(Segment { length: ROWS * COLUMNS, is_bias: false });
+        let segments = || std::iter::once(Segment { length: ROWS * COLUMNS, kind: Kind::Weight });
         let norm = sam::ascent_norm_squared(&w, &g, geometry, segments());
         let c = geometry.step_length(RHO, norm).expect("a gradient");
         sam::perturb(&mut w, &mut g, c, geometry, segments());

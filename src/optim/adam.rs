@@ -6,7 +6,7 @@
 //! is [`BLOCK`] parameters. It keeps m to the nearest of 127 steps on either side, and the root of v, which spans half
 //! the decades that v does, rounded up to one of 255: rounded down to 0 it would divide.
 
-use super::{BiasTreatment, Segment, take_mut};
+use super::{BiasTreatment, Kind, Segment, take_mut};
 use crate::math;
 
 /// Parameters that share a scale.
@@ -45,10 +45,10 @@ pub struct Descent {
 /// One step by the minibatch's gradient `g`, which is 0 for frozen biases. `state` has [`state_floats`].
 ///
 /// ```
-/// use flatmin::optim::{BiasTreatment, Segment, adam};
+/// use flatmin::optim::{BiasTreatment, Kind, Segment, adam};
 /// let descent = adam::Descent { momentum: 0.9, weight_decay: 0.0, bias: BiasTreatment::Unit, learning_rate: 0.1 };
 /// let (mut w, mut state) = ([1.0, 1.0], [0.0; adam::state_floats(2)]);
-/// adam::descend(&mut w, &[3.0, -0.5], &mut state, &descent, core::iter::once(Segment { length: 2, is_bias: false }));
+/// adam::descend(&mut w, &[3.0, -0.5], &mut state, &descent, core::iter::once(Segment { length: 2, kind: Kind::Weight }));
 /// assert!((w[0] - 0.9).abs() < 1e-6 && (w[1] - 1.1).abs() < 1e-6); // the first step goes by signs
 /// ```
 pub fn descend(
@@ -62,7 +62,7 @@ pub fn descend(
     let mut rest = &mut *w;
     for segment in segments {
         let own = take_mut(&mut rest, segment.length);
-        if weight_decay > 0.0 && !(segment.is_bias && bias == BiasTreatment::Frozen) {
+        if weight_decay > 0.0 && !(segment.kind == Kind::Bias && bias == BiasTreatment::Frozen) {
             own.iter_mut().for_each(|w| *w -= learning_rate * weight_decay * *w);
         }
     }

@@ -9,21 +9,34 @@ pub mod sgd;
 pub use recipe::{BiasTreatment, Method, Optimizer, Recipe, RecipeError};
 pub use schedule::Schedule;
 
+/// What a parameter is to an optimizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Kind {
+    /// A weight.
+    Weight,
+    /// What a channel's scale is multiplied with, as a normalization layer's factor would be: a weight to everything but
+    /// [`Method::SamOn`], which moves it.
+    Gain,
+    /// A bias.
+    Bias,
+}
+
 /// A run of parameters of one kind in a flat buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Segment {
     /// Number of parameters.
     pub length: usize,
-    /// Biases, or else weights.
-    pub is_bias: bool,
+    /// What they are.
+    pub kind: Kind,
 }
 
 /// The normalization T of the ascent step `e = rho T^2 g / ||T g||`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Geometry {
-    /// Whether weights are perturbed at all; T is 0 where they are not.
+    /// Whether weights are perturbed at all; T is 0 where they are not. Gains are in any case.
     pub weights: bool,
     /// ASAM: `T = |w| + eta` for weights. `None` is SAM: `T = 1`.
     pub eta: Option<f32>,

@@ -14,8 +14,9 @@ pub enum Method {
     Sam,
     /// Adaptive sharpness-aware minimization (Kwon et al. 2021), element-wise.
     Asam,
-    /// SAM whose ascent moves biases alone: what is left of the normalization layers that SAM-ON perturbs
-    /// (Mueller et al. 2023, arXiv 2306.04226, section 3) when they are folded into an int8 network.
+    /// SAM whose ascent moves biases and, where channels' scales are trained in place of weights, those: what is left of
+    /// the normalization layers that SAM-ON perturbs (Mueller et al. 2023, arXiv 2306.04226, section 3) when they are
+    /// folded into an int8 network.
     SamOn,
 }
 

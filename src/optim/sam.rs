@@ -4,7 +4,7 @@
 //! [`perturb`] swaps the gradient for the exact old weights, so that the step needs no further buffer and the
 //! way back is a copy: `w + e - e` would not be `w` in floating point.
 
-use super::{BiasTreatment, Geometry, Segment, take, take_mut};
+use super::{BiasTreatment, Geometry, Kind, Segment, take, take_mut};
 use crate::lanes::{ascend, ascend_scaled, copy, norm_squared, scaled_norm_squared};
 
 /// `||T g||^2` over all segments; frozen biases count nothing.
@@ -17,10 +17,10 @@ pub fn ascent_norm_squared(
     let (mut w, mut g, mut sum) = (w, g, 0.0);
     for segment in segments {
         let (w, g) = (take(&mut w, segment.length), take(&mut g, segment.length));
-        sum += match (segment.is_bias, geometry.bias, geometry.eta) {
-            (true, BiasTreatment::Frozen, _) => 0.0,
-            (false, ..) if !geometry.weights => 0.0,
-            (true, BiasTreatment::Unit, _) | (_, _, None) => norm_squared(g),
+        sum += match (segment.kind, geometry.bias, geometry.eta) {
+            (Kind::Bias, BiasTreatment::Frozen, _) => 0.0,
+            (Kind::Weight, ..) if !geometry.weights => 0.0,
+            (Kind::Bias, BiasTreatment::Unit, _) | (_, _, None) => norm_squared(g),
             (_, _, Some(eta)) => scaled_norm_squared(w, g, eta),
         };
     }
@@ -30,12 +30,12 @@ pub fn ascent_norm_squared(
 /// One sweep: `e = c T^2 g; g = w; w = w + e`. The gradient's buffer then holds the weights' exact backup.
 ///
 /// ```
-/// use flatmin::optim::{BiasTreatment, Geometry, Segment, sam};
+/// use flatmin::optim::{BiasTreatment, Geometry, Kind, Segment, sam};
 /// let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
 /// let (mut w, mut g) = ([1.0, 2.0], [3.0, 4.0]);
 /// let norm = 25.0f32; // of (3, 4), squared
 /// let c = geometry.step_length(0.5, norm).unwrap();
-/// sam::perturb(&mut w, &mut g, c, &geometry, core::iter::once(Segment { length: 2, is_bias: false }));
+/// sam::perturb(&mut w, &mut g, c, &geometry, core::iter::once(Segment { length: 2, kind: Kind::Weight }));
 /// assert_eq!(w, [1.3, 2.4]); // 0.5 * (3, 4) / 5 further
 /// sam::restore(&mut w, &g);
 /// assert_eq!(w, [1.0, 2.0]);
@@ -50,17 +50,17 @@ pub fn perturb(
     let (mut w, mut g) = (w, g);
     for segment in segments {
         let (w, g) = (take_mut(&mut w, segment.length), take_mut(&mut g, segment.length));
-        match (segment.is_bias, geometry.eta) {
-            (true, _) => {
+        match (segment.kind, geometry.eta) {
+            (Kind::Bias, _) => {
                 for (w, g) in w.iter_mut().zip(g) {
                     let e = c * (geometry.bias_factor(*w) * *g);
                     *g = *w;
                     *w += e;
                 }
             }
-            (false, _) if !geometry.weights => copy(g, w),
-            (false, None) => ascend(w, g, c),
-            (false, Some(eta)) => ascend_scaled(w, g, c, eta),
+            (Kind::Weight, _) if !geometry.weights => copy(g, w),
+            (_, None) => ascend(w, g, c),
+            (_, Some(eta)) => ascend_scaled(w, g, c, eta),
         }
     }
 }
@@ -68,4 +68,25 @@ pub fn perturb(
 /// Puts the weights back, bit for bit, from the backup that [`perturb`] left.
 pub fn restore(w: &mut [f32], backup: &[f32]) {
     copy(w, backup);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sam_on_moves_gains_and_biases_alone() {
+        let geometry = Geometry { weights: false, eta: None, bias: BiasTreatment::Unit };
+        let segments = || {
+            [(2, Kind::Weight), (1, Kind::Gain), (1, Kind::Bias)]
+                .into_iter()
+                .map(|(length, kind)| Segment { length, kind })
+        };
+        let (mut w, mut g) = ([1.0, 2.0, 1.0, 2.0], [50.0, 60.0, 3.0, 4.0]);
+        let norm = ascent_norm_squared(&w, &g, &geometry, segments());
+        assert_eq!(norm, 25.0);
+        let c = geometry.step_length(0.5, norm).unwrap();
+        perturb(&mut w, &mut g, c, &geometry, segments());
+        assert_eq!((w, g), ([1.0, 2.0, 1.3, 2.4], [1.0, 2.0, 1.0, 2.0]));
+    }
 }

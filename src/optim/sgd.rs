@@ -1,7 +1,7 @@
 //! SGD with momentum and weight decay: `v = mu v + (g + lambda w)`, `w = w - lr v`, as PyTorch's without
 //! dampening. The velocity is the gradient's accumulator: no buffer holds `g` alone.
 
-use super::{BiasTreatment, Segment, take, take_mut};
+use super::{BiasTreatment, Kind, Segment, take, take_mut};
 use crate::lanes::{add_scaled, mix};
 
 /// `v = mu v + lambda w`, to be called before the minibatch's gradient is added to `v`. Frozen biases keep a
@@ -17,7 +17,7 @@ pub fn prepare(
     let (mut v, mut w) = (v, w);
     for segment in segments {
         let (v, w) = (take_mut(&mut v, segment.length), take(&mut w, segment.length));
-        if segment.is_bias && bias == BiasTreatment::Frozen {
+        if segment.kind == Kind::Bias && bias == BiasTreatment::Frozen {
             v.fill(0.0);
             continue;
         }

@@ -4,7 +4,7 @@
 use super::dense::{self, DenseShape, FirstPass};
 use super::{Loss, MAX_CHAIN_LAYERS, Tail, TailError, Target};
 use crate::optim::sgd::Descent;
-use crate::optim::{BiasTreatment, Geometry, Segment};
+use crate::optim::{BiasTreatment, Geometry, Kind, Segment};
 use crate::pack::{Activation, Pack};
 use heapless::Vec;
 
@@ -142,8 +142,8 @@ impl TailShape {
     pub fn segments(&self) -> impl Iterator<Item = Segment> + Clone + '_ {
         self.layers.iter().flat_map(|l| {
             [
-                Segment { length: l.shape.weights(), is_bias: false },
-                Segment { length: l.shape.outputs, is_bias: true },
+                Segment { length: l.shape.weights(), kind: Kind::Weight },
+                Segment { length: l.shape.outputs, kind: Kind::Bias },
             ]
         })
     }

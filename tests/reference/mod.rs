@@ -4,7 +4,7 @@
 pub mod autodiff;
 pub mod rounding;
 
-use flatmin::optim::Segment;
+use flatmin::optim::{Kind, Segment};
 use flatmin::step::{self, Buffers, Outcome, StepError};
 use flatmin::tail::{TailShape, Workspace, dense::DenseShape};
 use flatmin::{Activation, BiasTreatment, Method, Recipe};
@@ -97,7 +97,7 @@ pub fn gradient(
 
 /// Every parameter with its segment, in the order of the flat buffers.
 pub fn kinds(tail: &TailShape) -> impl Iterator<Item = bool> {
-    tail.segments().flat_map(|Segment { length, is_bias }| std::iter::repeat_n(is_bias, length))
+    tail.segments().flat_map(|Segment { length, kind }| std::iter::repeat_n(kind == Kind::Bias, length))
 }
 
 /// Plain SAM or ASAM without momentum or decay, to be changed by `..`.

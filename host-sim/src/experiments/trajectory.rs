@@ -8,7 +8,7 @@ use super::statistics::Estimate;
 use super::surface::{self, Way};
 use anyhow::Result;
 use flatmin::BiasTreatment;
-use flatmin::optim::{Geometry, Segment, sam, sgd};
+use flatmin::optim::{Geometry, Kind, Segment, sam, sgd};
 use plotters::prelude::*;
 
 const START: [f32; 2] = [1.5, 0.6];
@@ -38,7 +38,7 @@ struct Step {
 /// The way of SAM with this radius, of SGD with 0.
 fn path(rho: f32, steps: usize) -> Vec<Step> {
     let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
-    let segments = || std::iter::once(Segment { length: 2, is_bias: false });
+    let segments = || std::iter::once(Segment { length: 2, kind: Kind::Weight });
     let (mut w, mut v) = (START, [0.0; 2]);
     let mut way = Vec::with_capacity(steps + 1);
     for _ in 0..steps {

@@ -12,7 +12,7 @@ mod weighted;
 use super::kernels::Sink;
 use super::{Loss, Tail, Target};
 use crate::kernels::{Mean, Move};
-use crate::optim::{BiasTreatment, Segment};
+use crate::optim::{BiasTreatment, Kind, Segment};
 use crate::pack::format::{node, operator};
 use crate::pack::{Function, Pack, TailNode, TailValue, TensorRecord};
 use core::cell::Cell;
@@ -332,9 +332,10 @@ impl Tail for GraphTail<'_> {
         (0..pack.node_count()).map(move |index| pack.node(index)).filter(TailNode::is_trained).flat_map(
             move |node| {
                 let layer = pack.layer_of(&node);
+                let kind = if layer.trains_scales { Kind::Gain } else { Kind::Weight };
                 [
-                    Segment { length: layer.trained_weights(), is_bias: false },
-                    Segment { length: layer.outputs, is_bias: true },
+                    Segment { length: layer.trained_weights(), kind },
+                    Segment { length: layer.outputs, kind: Kind::Bias },
                 ]
             },
         )
