@@ -132,7 +132,6 @@ impl Tuner<'_> {
 mod tests {
     use super::*;
     use crate::Judgement;
-    use crate::random::Random;
     use crate::step::Step;
     use crate::tuner::course::Course;
     use crate::tuner::resume::assert_fits;
