@@ -70,6 +70,12 @@ pub trait Tunes<'p> {
     fn read_tail(&self, offset: usize, into: &mut [u8]) -> Result<usize, TunerError>;
     fn write_tail(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TunerError>;
     fn adopt_tail(&mut self, layers: &[u8], crc32: u32) -> Result<(), TunerError>;
+    fn run_bytes(&self) -> usize;
+    fn save_run(&self, offset: usize, into: &mut [u8]) -> Result<usize, TunerError>;
+    fn resume_run(&mut self, bytes: &[u8]) -> Result<(), TunerError>;
+    fn expect_run(&mut self, head: &[u8]) -> Result<usize, TunerError>;
+    fn write_run(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TunerError>;
+    fn adopt_run(&mut self, head: &[u8]) -> Result<(), TunerError>;
     fn watch(&mut self, watch: Option<Watch>);
     fn drift(&self) -> Option<Drift>;
     fn confusion_row(
@@ -199,6 +205,24 @@ macro_rules! tunes {
             }
             fn adopt_tail(&mut self, layers: &[u8], crc32: u32) -> Result<(), TunerError> {
                 self.adopt_tail(layers, crc32)
+            }
+            fn run_bytes(&self) -> usize {
+                self.run_bytes()
+            }
+            fn save_run(&self, offset: usize, into: &mut [u8]) -> Result<usize, TunerError> {
+                self.save_run(offset, into)
+            }
+            fn resume_run(&mut self, bytes: &[u8]) -> Result<(), TunerError> {
+                self.resume_run(bytes)
+            }
+            fn expect_run(&mut self, head: &[u8]) -> Result<usize, TunerError> {
+                self.expect_run(head)
+            }
+            fn write_run(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TunerError> {
+                self.write_run(offset, bytes)
+            }
+            fn adopt_run(&mut self, head: &[u8]) -> Result<(), TunerError> {
+                self.adopt_run(head)
             }
             fn watch(&mut self, watch: Option<Watch>) {
                 self.watch(watch);

@@ -15,19 +15,27 @@ fn main() {
     };
     let memory = format!("MEMORY\n{{\n  FLASH : ORIGIN = {flash}\n  RAM : ORIGIN = {ram}\n}}\n");
     fs::write(out.join("memory.x"), memory).expect("OUT_DIR is writable");
-    // A file without a byte stands for no model.
-    let pack = env::var("FLATMIN_PACK").map(|path| {
-        println!("cargo:rerun-if-changed={path}");
-        fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}; make one with `flatmin pack`"))
-    });
-    fs::write(out.join("model.pack"), pack.unwrap_or_default()).expect("OUT_DIR is writable");
+    // A file without a byte stands for none.
+    for (variable, file) in [("FLATMIN_PACK", "model.pack"), ("FLATMIN_TUNERS", "tuners.pack")] {
+        let pack = env::var(variable).map(|path| {
+            println!("cargo:rerun-if-changed={path}");
+            fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}; make one with `flatmin pack`"))
+        });
+        fs::write(out.join(file), pack.unwrap_or_default()).expect("OUT_DIR is writable");
+    }
     // What is left of the smallest board's RAM beside 4 KB of stack and statics.
     let most = if board == "microbit" { 12 << 10 } else { 1 << 20 };
     println!("cargo:rustc-env=FLATMIN_RAM_BYTES={most}");
     println!("cargo:rustc-link-search={}", out.display());
-    for variable in
-        ["FLATMIN_BOARD", "FLATMIN_PACK", "FLATMIN_CASES", "FLATMIN_GRID", "FLATMIN_TRAIN", "FLATMIN_ONLY"]
-    {
+    for variable in [
+        "FLATMIN_BOARD",
+        "FLATMIN_PACK",
+        "FLATMIN_TUNERS",
+        "FLATMIN_CASES",
+        "FLATMIN_GRID",
+        "FLATMIN_TRAIN",
+        "FLATMIN_ONLY",
+    ] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
 }

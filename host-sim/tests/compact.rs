@@ -1,10 +1,13 @@
 //! The compact tail on the bundled task: as good as the f32 tail, never worse than the factory, refusals by name.
 
+mod skipping;
+
 use flatmin::{BiasTreatment, CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, TunerError, Version};
 use host_sim::model::Model;
 use host_sim::packer::PackFile;
 use host_sim::tuning::{Subject, Tail, tune_as};
-use std::path::{Path, PathBuf};
+use rayon::prelude::*;
+use std::path::PathBuf;
 
 fn arena(file: &PackFile, recipe: &Recipe) -> Vec<u128> {
     vec![0; file.pack().sizes().compact_bytes(recipe).div_ceil(16)]
@@ -127,74 +130,82 @@ fn runs_repeat_and_a_worse_tail_is_not_taken() {
     assert_eq!(tuner.weights_crc32(), factory);
 }
 
-/// Accuracies in percent of both tails on the same samples, one pair a run.
-#[derive(Default)]
-struct Pairs(Vec<(f64, f64)>);
-
-impl Pairs {
-    fn add(&mut self, subject: &Subject, layers: usize, recipe: Recipe) {
-        let tune = |kind| 100.0 * tune_as(kind, subject, layers, recipe, || {}).unwrap().accuracy_int8;
-        self.0.push((tune(Tail::Full), tune(Tail::Compact)));
-    }
-
-    /// Prints a row; returns the mean difference.
-    fn row(&self, name: &str) -> f64 {
-        let n = self.0.len() as f64;
-        let mean = |of: fn(&(f64, f64)) -> f64| self.0.iter().map(of).sum::<f64>() / n;
-        let difference = mean(|pair| pair.1 - pair.0);
-        let variance =
-            self.0.iter().map(|pair| (pair.1 - pair.0 - difference).powi(2)).sum::<f64>() / (n - 1.0);
-        let (full, compact) = (mean(|pair| pair.0), mean(|pair| pair.1));
-        let error = (variance / n).sqrt();
-        println!("| {name} | {n} | {full:.2} | {compact:.2} | {difference:+.2} ± {error:.2} |");
-        difference
-    }
+/// Accuracies in percent on the same samples, of one run.
+struct Accuracies {
+    factory: f64,
+    full: f64,
+    compact: f64,
 }
 
-/// The table of README.md: `cargo test --release -p host-sim --test compact -- --ignored --nocapture table`. Thirty runs a
-/// row: ten wearers and three draws each, a fifth of the labels flipped; of keyword spotting three speakers whom
-/// the network knows badly, and ten draws of half of their clips.
+fn accuracies(subject: &Subject, layers: usize, recipe: Recipe) -> Accuracies {
+    let tune = |kind| tune_as(kind, subject, layers, recipe, || {}).unwrap();
+    let (full, compact) = (tune(Tail::Full), tune(Tail::Compact));
+    let [factory, full, compact] =
+        [full.factory_accuracy, full.accuracy_int8, compact.accuracy_int8].map(|share| 100.0 * share);
+    Accuracies { factory, full, compact }
+}
+
+/// Prints a row; returns the mean difference.
+fn row(name: &str, runs: &[Accuracies]) -> f64 {
+    let n = runs.len() as f64;
+    let mean = |of: &dyn Fn(&Accuracies) -> f64| runs.iter().map(of).sum::<f64>() / n;
+    let difference = mean(&|run| run.compact - run.full);
+    let variance = mean(&|run| (run.compact - run.full - difference).powi(2)) * n / (n - 1.0);
+    let error = (variance / n).sqrt();
+    let [factory, full, compact] =
+        [mean(&|run| run.factory), mean(&|run| run.full), mean(&|run| run.compact)];
+    println!("| {name} | {n} | {factory:.2} | {full:.2} | {compact:.2} | {difference:+.2} ± {error:.2} |");
+    difference
+}
+
+/// For the speakers, whom the default rate of 0.002 gains 0.4 points. Of a sweep of the f32 tail alone the first that gains
+/// much, in points over the factory with SGD, SAM, ASAM: 0.01 2.8, 2.9, 3.1; 0.02 3.7, 3.7, 4.0; 0.05 7.6, 8.1, 9.0; 0.1
+/// 11.8, 11.8, 12.2; 0.2 13.8, 13.8, 13.0; 0.5 13.7, 13.8, 13.1.
+const KEYWORD_RATE: f32 = 0.05;
+
+/// The table of README.md: thirty runs a row, ten wearers and three draws each, a fifth of the labels flipped; of keyword
+/// spotting three speakers whom the network knows badly, and ten draws of half of their clips.
 #[test]
-#[ignore = "several minutes"]
-fn table_of_accuracy_over_thirty_runs() {
-    println!("| task, layers, method | runs | f32 | compact | difference |");
+fn accuracy_over_thirty_runs_is_within_half_a_point() {
+    if !skipping::slowly("the compact tail's accuracy over thirty runs a row") {
+        return;
+    }
+    println!("| task, layers, method | runs | factory | f32 | compact | difference |");
     let methods = [Method::Sgd, Method::Sam, Method::Asam];
-    let mut worst = 0.0f64;
-    for layers in [1, 2] {
-        for method in methods {
-            let mut pairs = Pairs::default();
-            for (wearer, seed) in (1..=10).flat_map(|wearer| [1, 2, 3].map(|seed| (wearer, seed))) {
-                let subject = Subject::wearer(wearer, 9, 0.2, seed).unwrap();
-                pairs.add(&subject, layers, Recipe { seed, ..recipe(method) });
-            }
-            worst = worst.max(pairs.row(&format!("wearers, {layers}, {method:?}")).abs());
-        }
+    let mut differences = Vec::new();
+    let draws: Vec<(usize, u64)> = (1..=10).flat_map(|wearer| [1, 2, 3].map(|seed| (wearer, seed))).collect();
+    for (layers, method) in [1, 2].into_iter().flat_map(|layers| methods.map(|method| (layers, method))) {
+        let runs = draws.par_iter().map(|&(wearer, seed)| {
+            let subject = Subject::wearer(wearer, 9, 0.2, seed).unwrap();
+            accuracies(&subject, layers, Recipe { seed, ..recipe(method) })
+        });
+        differences.push(row(&format!("wearers, {layers}, {method:?}"), &runs.collect::<Vec<_>>()));
     }
-    match speakers() {
-        None => eprintln!("SKIPPED: keyword spotting, without ../shared"),
-        Some(speakers) => {
-            for method in methods {
-                let mut pairs = Pairs::default();
-                for (speaker, seed) in speakers.iter().flat_map(|s| (1..=10).map(move |seed| (s, seed))) {
-                    pairs.add(&speaker.draw(seed), 1, Recipe { seed, ..recipe(method) });
-                }
-                worst = worst.max(pairs.row(&format!("new speaker, 1, {method:?}")).abs());
-            }
-        }
+    let speakers = speakers().unwrap_or_default();
+    for method in methods.into_iter().filter(|_| !speakers.is_empty()) {
+        let draws: Vec<_> = speakers.iter().flat_map(|s| (1..=10).map(move |seed| (s, seed))).collect();
+        let runs = draws.par_iter().map(|(speaker, seed)| {
+            let recipe = Recipe { seed: *seed, learning_rate: KEYWORD_RATE, ..recipe(method) };
+            accuracies(&speaker.draw(*seed), 1, recipe)
+        });
+        let runs: Vec<_> = runs.collect();
+        differences.push(row(&format!("new speaker, 1, {method:?}"), &runs));
+        let gain = runs.iter().map(|run| run.full - run.factory).sum::<f64>() / runs.len() as f64;
+        assert!(gain > 1.0, "the rate moves the head by {gain} points alone");
     }
-    assert!(worst < 0.5, "{worst} points");
+    assert!(differences.iter().all(|points| points.abs() <= 0.5), "{differences:.2?} points");
 }
 
 /// The clips of one speaker, for MLPerf Tiny's DS-CNN.
 struct Speaker {
     name: &'static str,
+    network: PathBuf,
     clips: Vec<(Vec<i8>, usize)>,
 }
 
 impl Speaker {
     /// Half of the clips to tune on, the other half to test.
     fn draw(&self, seed: u64) -> Subject {
-        let path = shared().join("models/mlperf-tiny/keyword_spotting/kws_ref_model.tflite");
         let mut clips = self.clips.clone();
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         for i in (1..clips.len()).rev() {
@@ -203,20 +214,18 @@ impl Speaker {
         }
         let test = clips.split_off(clips.len() / 2);
         let classes = (0..12).map(|class| class.to_string()).collect();
-        let model = Model::open(&path).unwrap();
+        let model = Model::open(&self.network).unwrap();
         Subject { name: self.name.to_owned(), model, classes, adaptation: clips, test }
     }
 }
 
-fn shared() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared")
-}
-
+/// None where the recordings or the network are not there, which is said.
 fn speakers() -> Option<Vec<Speaker>> {
     const CLIP: usize = 49 * 10;
-    let folder = shared().join("data/kws_speech_commands");
-    let values = std::fs::read(folder.join("test4890_mfcc_i8.bin")).ok()?;
-    let mut table = csv::Reader::from_path(folder.join("test4890.csv")).ok()?;
+    let network = skipping::shared("models/mlperf-tiny/keyword_spotting/kws_ref_model.tflite")?;
+    let values = std::fs::read(skipping::shared("data/kws_speech_commands/test4890_mfcc_i8.bin")?).unwrap();
+    let table = skipping::shared("data/kws_speech_commands/test4890.csv")?;
+    let mut table = csv::Reader::from_path(table).unwrap();
     let headers = table.headers().unwrap().clone();
     let column = |name: &str| headers.iter().position(|header| header == name).unwrap();
     let (speaker, label) = (column("speaker"), column("label"));
@@ -224,7 +233,7 @@ fn speakers() -> Option<Vec<Speaker>> {
     let of = |name: &'static str| {
         let own = rows.iter().zip(values.chunks_exact(CLIP)).filter(|(row, _)| &row[speaker] == name);
         let clips = own.map(|(row, clip)| (flatmin::as_int8(clip).to_vec(), row[label].parse().unwrap()));
-        Speaker { name, clips: clips.collect() }
+        Speaker { name, network: network.clone(), clips: clips.collect() }
     };
     Some(["893705bb", "63f7a489", "97f4c236"].map(of).into())
 }

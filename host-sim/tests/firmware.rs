@@ -218,6 +218,25 @@ fn a_compact_tail_outlasts_a_power_cut_and_travels() {
     device.ask(&Request::Commit).unwrap();
     device.ask(&Request::RollBack).unwrap();
     assert_eq!(device.identify().unwrap().weights_crc32, factory.weights_crc32);
+
+    // Stopped in the midst of a step, switched off, and resumed.
+    let observe = |device: &mut Device| {
+        device.ask(&Request::Forget).unwrap();
+        for (input, label) in &subject.adaptation {
+            let (label, input) = (u16::try_from(*label).unwrap(), bytemuck::cast_slice(input));
+            device.ask(&Request::Observe { label, input }).unwrap();
+        }
+    };
+    observe(&mut device);
+    device.ask(&Request::Start(recipe)).unwrap();
+    (0..40).for_each(|_| _ = device.ask(&Request::Poll).unwrap());
+    let run = device::pause(&mut device, |_, _| {}).unwrap();
+    drop(device);
+    let mut device = boot();
+    observe(&mut device);
+    device::resume(&mut device, &run, |_, _| {}).unwrap();
+    device::finish(&mut device).unwrap();
+    assert_eq!(device.identify().unwrap().weights_crc32, tuned);
 }
 
 #[test]

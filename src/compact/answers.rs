@@ -6,6 +6,7 @@ use crate::requant::{Range, TunedLayer, widen};
 use crate::tail::{MAX_LAYERS, argmax};
 use crate::tuner::int8::check_latent;
 use crate::tuner::outputs::Outputs;
+use crate::tuner::stored::Stored;
 use crate::tuner::trace::trace;
 use crate::tuner::{Acceptance, Evaluation, Judgement, Score, TunerError, Version, as_int8, copy};
 
@@ -24,6 +25,7 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn requantize_between(&mut self, mut between: impl FnMut()) -> Result<(), TunerError> {
+        self.check_weights()?;
         if self.replay.is_empty() {
             return Err(TunerError::NoSamples);
         }
@@ -212,6 +214,7 @@ impl CompactTuner<'_> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn accept_between(&mut self, mut between: impl FnMut()) -> Result<Acceptance, TunerError> {
+        self.check_weights()?;
         let factory = self.judge_between(Version::Factory, &mut between)?;
         let running = match self.tuned.is_empty() {
             true => factory,
@@ -227,11 +230,7 @@ impl CompactTuner<'_> {
         if !acceptance.accepted {
             let place = bytemuck::try_cast_slice(self.velocity.weights).unwrap_or(&[]);
             self.tuned.put_back(place, outputs);
-            if self.tuned.is_empty() {
-                self.load_factory();
-            } else {
-                self.load_tuned();
-            }
+            self.load_in_force();
         }
         Ok(acceptance)
     }

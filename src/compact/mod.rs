@@ -53,6 +53,7 @@ mod number;
 mod pass;
 mod plan;
 mod requantize;
+mod resume;
 mod rows;
 mod softmax;
 mod stored;

@@ -21,7 +21,7 @@ impl Stored for CompactTuner<'_> {
     }
 
     fn check_weights(&self) -> Result<(), TunerError> {
-        Ok(())
+        if self.expects_run { Err(TunerError::RunExpected) } else { Ok(()) }
     }
 
     fn weights_crc32(&self) -> u32 {
@@ -49,7 +49,7 @@ impl Stored for CompactTuner<'_> {
     }
 
     fn abandon(&mut self) {
-        self.run = None;
+        self.abandon();
     }
 
     fn adopt(&mut self, layers: &[u8], weights: bool) -> bool {

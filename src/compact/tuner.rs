@@ -16,11 +16,12 @@ use crate::tuner::cutter::Cutter;
 use crate::tuner::order::Division;
 use crate::tuner::parts::checksum;
 use crate::tuner::{Drift, Position, Progress, StepReport, TunerError, Watch, Work, as_int8, int8};
+use serde::{Deserialize, Serialize};
 
-/// What a run has under way.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Run {
-    course: Course,
+/// What a run has under way; with its buffers all there is to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub course: Course,
     /// Seed of the next pass over the parameters.
     dither: u32,
     phase: Phase,
@@ -32,7 +33,7 @@ pub(super) struct Run {
 }
 
 /// Sums over the samples of a step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct StepLosses {
     all: Losses,
     /// At `w` and at `w + e`, of those that were perturbed.
@@ -46,6 +47,38 @@ impl StepLosses {
 }
 
 impl Run {
+    /// Whether a run of `recipe` can stand so that goes through at most `trained` samples in an epoch.
+    pub fn is_sound(&self, recipe: &Recipe, trained: usize) -> bool {
+        let phase = match self.phase {
+            Phase::Prepare => true,
+            Phase::Descent => self.done < self.count,
+            Phase::Update => self.done == self.count,
+            _ => false,
+        };
+        // Before a step nothing of the last one counts.
+        let count = if self.phase == Phase::Prepare { 0 } else { self.count };
+        let perturbed = usize::try_from(self.losses.perturbed).is_ok_and(|perturbed| perturbed <= self.done);
+        phase
+            && perturbed
+            && self.count <= recipe.minibatch.into()
+            && self.learning_rate.is_finite()
+            && self.course.is_sound(trained, count)
+    }
+
+    /// One that takes most bytes where it is kept, of so many samples.
+    #[cfg(test)]
+    pub fn longest(samples: usize) -> Self {
+        Self {
+            course: Course::longest(samples),
+            dither: u32::MAX,
+            phase: Phase::Update,
+            count: samples,
+            done: samples,
+            learning_rate: 1.0,
+            losses: StepLosses { perturbed: u32::MAX, ..StepLosses::NONE },
+        }
+    }
+
     /// A seed that no other pass over the parameters has, within 2^32 of them.
     fn pass(&mut self) -> u32 {
         self.dither = self.dither.wrapping_add(1);
@@ -73,6 +106,8 @@ pub struct CompactTuner<'a> {
     pub(super) scratch: &'a mut [i32],
     pub(super) run: Option<Run>,
     pub(super) macs: u64,
+    /// Between [`Self::expect_run`] and [`Self::adopt_run`].
+    pub(super) expects_run: bool,
     /// What is watched, and the running means.
     pub(crate) watched: Option<(Watch, Drift)>,
 }
@@ -134,6 +169,7 @@ impl<'a> CompactTuner<'a> {
             scratch,
             run: None,
             macs: 0,
+            expects_run: false,
             watched: None,
         })
     }
@@ -142,7 +178,7 @@ impl<'a> CompactTuner<'a> {
     pub fn factory_reset(&mut self) {
         self.load_factory();
         self.tuned.clear();
-        self.run = None;
+        (self.run, self.expects_run) = (None, false);
         self.macs = 0;
     }
 
@@ -155,7 +191,24 @@ impl<'a> CompactTuner<'a> {
     pub fn forget(&mut self) {
         self.replay.clear();
         self.division.keep_whole(0);
+        self.abandon();
+    }
+
+    /// Ends the run, if there is one; where a saved one is expected, with the weights of the int8 tail in force.
+    pub(super) fn abandon(&mut self) {
         self.run = None;
+        if core::mem::take(&mut self.expects_run) {
+            self.load_in_force();
+        }
+    }
+
+    /// Loads the weights of the int8 tail in force.
+    pub(super) fn load_in_force(&mut self) {
+        if self.tuned.is_empty() {
+            self.load_factory();
+        } else {
+            self.load_tuned();
+        }
     }
 
     /// The network.
@@ -244,12 +297,12 @@ impl<'a> CompactTuner<'a> {
     /// # Errors
     /// A bad recipe, one with what [`crate::compact`] leaves out, or no samples.
     pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
-        check(&recipe)?;
+        let fits = self.fitting(&recipe)?;
         if self.replay.is_empty() {
             return Err(TunerError::NoSamples);
         }
-        let Recipe { replay_capacity, replay_policy, .. } = self.recipe;
-        self.recipe = Recipe { replay_capacity, replay_policy, ..recipe };
+        self.abandon();
+        self.recipe = fits;
         self.velocity.clear();
         self.chain.fit_velocity(self.weights.scales);
         self.division.keep_whole(self.replay.len());
@@ -268,6 +321,13 @@ impl<'a> CompactTuner<'a> {
         });
         crate::fmt::info!("tuning on {} samples, {} epochs", self.division.trained, recipe.epochs);
         Ok(())
+    }
+
+    /// `recipe` with what was settled when the tuner was made.
+    pub(super) fn fitting(&self, recipe: &Recipe) -> Result<Recipe, TunerError> {
+        check(recipe)?;
+        let Recipe { replay_capacity, replay_policy, .. } = self.recipe;
+        Ok(Recipe { replay_capacity, replay_policy, ..*recipe })
     }
 
     /// One minibatch: [`Self::poll`] until it is done.

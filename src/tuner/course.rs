@@ -33,6 +33,13 @@ impl Course {
         }
     }
 
+    /// One that takes most bytes where it is kept, of so many samples.
+    #[cfg(test)]
+    pub fn longest(samples: usize) -> Self {
+        let (random, epoch) = (Random::longest(), u16::MAX);
+        Self { random, epoch, position: samples, samples, step: u32::MAX, steps: u32::MAX }
+    }
+
     /// Begins a step: its learning rate, and how many samples it takes. An epoch's first step puts the samples in order:
     /// all `held` in the replay, or, where the run keeps to those that it was divided into at its start, `None`, those
     /// to train on.

@@ -20,7 +20,7 @@ pub(crate) mod order;
 pub(crate) mod outputs;
 pub(crate) mod parts;
 pub(crate) mod payload;
-mod resume;
+pub(crate) mod resume;
 mod run;
 pub(crate) mod stored;
 mod suspects;

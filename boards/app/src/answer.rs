@@ -19,7 +19,7 @@ pub(crate) struct Application<'a, T, B> {
 }
 
 const NO_STORE: Response = Response::Refused("this board has no store");
-pub(crate) const COMPACT: Response = Response::Refused("not with a compact tail");
+const COMPACT: Response = Response::Refused("not with a compact tail");
 
 impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
     pub fn new(tuner: &'a mut T, board: &'a mut B) -> Self {
@@ -322,7 +322,9 @@ fn refusal(error: TunerError) -> Response<'static> {
         E::TailRange { .. } => "bytes outside of the tail",
         E::RunExpected => "a saved run is expected",
         E::RunDamaged => "not a whole saved run",
-        E::RunOfAnother { .. } => "the run was saved with another pack, other samples or another version",
+        E::RunOfAnother { .. } => {
+            "the run was saved with another pack, other samples, another tuner or version"
+        }
         E::TailDamaged => "not the tail that was announced; the factory tail is in force",
         _ => "refused",
     })

@@ -1,8 +1,7 @@
 //! Requests about a run's bytes and about how samples do, which take a tuner and no board.
 
-use crate::answer::COMPACT;
 use flatmin::wire::{COUNTS, Request, Response};
-use flatmin::{Tuner, TunerError, Tunes};
+use flatmin::{TunerError, Tunes};
 
 /// Carries a request out; `None` where there is nothing to answer but that it is done.
 pub(crate) fn carry_out<'r, 'p>(
@@ -11,13 +10,23 @@ pub(crate) fn carry_out<'r, 'p>(
     part: &'r mut [u8],
 ) -> Result<Option<Response<'r>>, TunerError> {
     Ok(Some(match *request {
-        Request::PullRun { .. }
-        | Request::ExpectRun { .. }
-        | Request::PushRun { .. }
-        | Request::AdoptRun { .. } => match tuner.full() {
-            Some(tuner) => return saved(tuner, request, part),
-            None => COMPACT,
-        },
+        Request::PullRun { offset } => {
+            let count = tuner.save_run(size(offset), part)?;
+            let length = u32::try_from(tuner.run_bytes()).unwrap_or(u32::MAX);
+            Response::Tail { length, bytes: part.get(..count).unwrap_or(&[]) }
+        }
+        Request::ExpectRun { head } => {
+            tuner.expect_run(head)?;
+            return Ok(None);
+        }
+        Request::PushRun { offset, bytes } => {
+            tuner.write_run(size(offset), bytes)?;
+            return Ok(None);
+        }
+        Request::AdoptRun { head } => {
+            tuner.adopt_run(head)?;
+            return Ok(None);
+        }
         Request::Watch(watch) => {
             tuner.watch(watch);
             return Ok(None);
@@ -40,34 +49,6 @@ pub(crate) fn carry_out<'r, 'p>(
             Response::Counts { classes, counts: part.get(..2 * count).unwrap_or(&[]) }
         }
         _ => Response::Refused("unknown request"),
-    }))
-}
-
-/// Those about a run's bytes.
-fn saved<'r>(
-    tuner: &mut Tuner,
-    request: &Request,
-    part: &'r mut [u8],
-) -> Result<Option<Response<'r>>, TunerError> {
-    Ok(Some(match *request {
-        Request::PullRun { offset } => {
-            let count = tuner.save_run(size(offset), part)?;
-            let length = u32::try_from(tuner.run_bytes()).unwrap_or(u32::MAX);
-            Response::Tail { length, bytes: part.get(..count).unwrap_or(&[]) }
-        }
-        Request::ExpectRun { head } => {
-            tuner.expect_run(head)?;
-            return Ok(None);
-        }
-        Request::PushRun { offset, bytes } => {
-            tuner.write_run(size(offset), bytes)?;
-            return Ok(None);
-        }
-        Request::AdoptRun { head } => {
-            tuner.adopt_run(head)?;
-            return Ok(None);
-        }
-        _ => return Ok(None),
     }))
 }
 

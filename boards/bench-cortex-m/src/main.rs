@@ -9,12 +9,14 @@ use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{Peripherals, SYST};
 use cortex_m_rt::{entry, exception};
 use cortex_m_semihosting::{debug, hio};
-use flatmin::{Aligned, Operators, Pack, Sizes};
+use flatmin::{Aligned, Arena, Operators, Pack, Sizes};
 use flatmin_bench::{Board, GridMemory, Source, run_grid};
 use panic_semihosting as _;
 use semihosting::{fs::File, io::Read};
 
 static PACK: &[u8] = flatmin::include_pack!(concat!(env!("OUT_DIR"), "/model.pack"));
+/// Tails for both tuners.
+static TUNERS: &[u8] = flatmin::include_pack!(concat!(env!("OUT_DIR"), "/tuners.pack"));
 static OPERATORS: Operators = if PACK.is_empty() || TRAINING { Operators::NONE } else { Operators::of(PACK) };
 const MEMORY_BYTES: usize =
     if PACK.is_empty() || TRAINING { kernels_bytes() } else { Sizes::of(PACK).arena_bytes };
@@ -32,6 +34,8 @@ const FLOATS_LENGTH: usize = match (TRAINING, PACK.is_empty()) {
     (true, true) => flatmin_bench::train::MEMORY,
     (true, false) => flatmin_bench::tails::TAILS_MEMORY,
 };
+
+const ARENA_BYTES: usize = if TUNERS.is_empty() { 0 } else { flatmin_bench::tuners::TUNERS_MEMORY };
 
 /// What the board can spare, from the build script.
 const fn ram_bytes() -> usize {
@@ -99,10 +103,11 @@ fn main() -> ! {
     static mut MEMORY: Aligned<[i8; MEMORY_BYTES]> = Aligned([0; MEMORY_BYTES]);
     static mut GRID: [GridMemory; GRIDS] = [const { GridMemory::new() }; GRIDS];
     static mut FLOATS: [f32; FLOATS_LENGTH] = [0.0; FLOATS_LENGTH];
+    static mut ARENA: Arena<ARENA_BYTES> = Arena::new();
     let peripherals = Peripherals::take().expect("taken here alone");
     let mut board = CortexM::new(peripherals.SYST);
     let done = if TRAINING {
-        flatmin_bench::train::run_training(&mut board, PACK, FLOATS, ONLY)
+        flatmin_bench::train::run_training(&mut board, PACK, FLOATS, (TUNERS, ARENA.bytes()), ONLY)
     } else if PACK.is_empty() {
         flatmin_bench::run_kernels(&mut board, &mut MEMORY.0)
             .and_then(|()| cases(&mut board))

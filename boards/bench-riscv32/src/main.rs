@@ -6,13 +6,15 @@
 use core::fmt;
 use core::panic::PanicInfo;
 use core::ptr::write_volatile;
-use flatmin::{Aligned, Operators, Pack, Sizes};
+use flatmin::{Aligned, Arena, Operators, Pack, Sizes};
 use flatmin_bench::{Board, GridMemory, Source, run_grid};
 use riscv_rt::entry;
 use semihosting::{fs::File, io::Read};
 use static_cell::StaticCell;
 
 static PACK: &[u8] = flatmin::include_pack!(concat!(env!("OUT_DIR"), "/model.pack"));
+/// Tails for both tuners.
+static TUNERS: &[u8] = flatmin::include_pack!(concat!(env!("OUT_DIR"), "/tuners.pack"));
 static OPERATORS: Operators = if PACK.is_empty() { Operators::NONE } else { Operators::of(PACK) };
 const MEMORY_BYTES: usize = if PACK.is_empty() { 16_000 } else { Sizes::of(PACK).arena_bytes };
 
@@ -25,7 +27,10 @@ const ONLY: &str = match option_env!("FLATMIN_ONLY") {
 };
 const FLOATS_LENGTH: usize = if TRAINING { flatmin_bench::train::MEMORY } else { 0 };
 
+const ARENA_BYTES: usize = if TUNERS.is_empty() { 0 } else { flatmin_bench::tuners::TUNERS_MEMORY };
+
 static FLOATS: StaticCell<[f32; FLOATS_LENGTH]> = StaticCell::new();
+static ARENA: StaticCell<Arena<ARENA_BYTES>> = StaticCell::new();
 static MEMORY: StaticCell<Aligned<[i8; MEMORY_BYTES]>> = StaticCell::new();
 
 struct Virt;
@@ -65,7 +70,13 @@ fn panic(info: &PanicInfo) -> ! {
 fn main() -> ! {
     let memory = &mut MEMORY.init(Aligned([0; MEMORY_BYTES])).0;
     let done = if TRAINING {
-        flatmin_bench::train::run_training(&mut Virt, &[], FLOATS.init([0.0; FLOATS_LENGTH]), ONLY)
+        flatmin_bench::train::run_training(
+            &mut Virt,
+            &[],
+            FLOATS.init([0.0; FLOATS_LENGTH]),
+            (TUNERS, ARENA.init(Arena::new()).bytes()),
+            ONLY,
+        )
     } else if PACK.is_empty() {
         flatmin_bench::run_kernels(&mut Virt, memory).and_then(|()| cases()).and_then(|()| grid())
     } else {

@@ -12,6 +12,7 @@ mod random;
 mod shapes;
 pub mod tails;
 pub mod train;
+pub mod tuners;
 
 pub use cases::{CASES, Case, Layer, run_case};
 pub use front_end::run_front_end;

@@ -248,8 +248,8 @@ fn run_step(
 }
 
 /// Prints `empty TICKS`, then for everything in [`TRAINING`] `kernel NAME TICKS CRC`, or `skipped NAME` if `memory`
-/// is shorter than [`MEMORY`]; then the tails in `packs`, which may be none. Only of names that contain `only`; the
-/// tails have none here.
+/// is shorter than [`MEMORY`]; then the tails in `packs`, and those in `tuned`, with both tuners, in `arena`: of both there
+/// may be none. Only of names that contain `only`; the tails have none here.
 ///
 /// # Errors
 /// Those of the line.
@@ -257,6 +257,7 @@ pub fn run_training(
     board: &mut impl Board,
     packs: &[u8],
     memory: &mut [f32],
+    (tuned, arena): (&[u8], &mut [u8]),
     only: &str,
 ) -> core::fmt::Result {
     let ticks = measured(board, || ());
@@ -268,5 +269,6 @@ pub fn run_training(
         }
     }
     crate::tails::run_tails(board, packs, memory)?;
+    crate::tuners::run_tuners(board, tuned, arena)?;
     writeln!(board, "end")
 }

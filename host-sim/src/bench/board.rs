@@ -259,6 +259,7 @@ impl Emulated {
             "CARGO",
             "RUSTC",
             "FLATMIN_PACK",
+            "FLATMIN_TUNERS",
             "FLATMIN_CASES",
             "FLATMIN_GRID",
             "FLATMIN_TRAIN",

@@ -10,6 +10,7 @@ mod host_train;
 mod instructions;
 mod tails;
 mod train;
+mod tuners;
 
 pub use board::{BOARDS, BoardReport, Emulated, Extras};
 pub use code::CodeSize;

@@ -49,9 +49,19 @@ const ENDS: [End; 8] = [
     end("autoencoder", [1, 1, 128], 640, 1),
 ];
 
-struct Builder(Graph);
+pub(super) struct Builder(Graph);
 
 impl Builder {
+    pub fn new() -> Self {
+        Self(Graph { tensors: vec![], operators: vec![], inputs: vec![], outputs: vec![] })
+    }
+
+    /// The network from `input` to `output`.
+    pub fn graph(mut self, input: usize, output: usize) -> Graph {
+        (self.0.inputs, self.0.outputs) = (vec![input], vec![output]);
+        self.0
+    }
+
     fn tensor(&mut self, element: Element, shape: &[usize], scale: f32, data: Option<Vec<u8>>) -> usize {
         let zero = if data.is_none() { -128 } else { 0 };
         self.0.tensors.push(Tensor {
@@ -64,7 +74,7 @@ impl Builder {
         self.0.tensors.len() - 1
     }
 
-    fn activation(&mut self, shape: &[usize]) -> usize {
+    pub fn activation(&mut self, shape: &[usize]) -> usize {
         self.tensor(Element::I8, shape, 0.05, None)
     }
 
@@ -75,7 +85,14 @@ impl Builder {
         output
     }
 
-    fn weighted(&mut self, name: &str, kind: Kind, filter: &[usize], input: usize, shape: &[usize]) -> usize {
+    pub fn weighted(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        filter: &[usize],
+        input: usize,
+        shape: &[usize],
+    ) -> usize {
         let mut weights = vec![0; filter.iter().product()];
         flatmin_bench::fill(weights.len() as u32, &mut weights);
         let bytes = weights.into_iter().map(i8::cast_unsigned).collect();
@@ -88,7 +105,7 @@ impl Builder {
 
 fn graph(end: &End) -> Graph {
     let [height, width, channels] = end.extents;
-    let mut b = Builder(Graph { tensors: vec![], operators: vec![], inputs: vec![], outputs: vec![] });
+    let mut b = Builder::new();
     let window = |padding| Window { padding, stride: [1; 2], dilation: [1; 2] };
     let (same, relu) = (window(Padding::Same), Activation::Relu);
     let shape = [1, height, width, channels];
@@ -106,8 +123,16 @@ fn graph(end: &End) -> Graph {
     x = b.operator("RESHAPE", Kind::Reshape, &[x], &[1, channels]);
     let dense = Kind::FullyConnected(Activation::None);
     let logits = b.weighted("FULLY_CONNECTED", dense, &[end.classes, channels], x, &[1, end.classes]);
-    (b.0.inputs, b.0.outputs) = (vec![input], vec![logits]);
-    b.0
+    b.graph(input, logits)
+}
+
+/// A file's bytes at the end of `words`, which begins at a boundary of 16.
+pub(super) fn append(words: &mut Vec<u128>, bytes: &[u8]) {
+    for chunk in bytes.chunks(16) {
+        let mut word = [0; 16];
+        word[..chunk.len()].copy_from_slice(chunk);
+        words.push(u128::from_ne_bytes(word));
+    }
 }
 
 /// The tails one behind the other, in 16-byte words: each begins at a boundary.
@@ -116,11 +141,7 @@ pub(super) fn packs(only: &str) -> Result<Vec<u128>> {
     for end in chosen(only) {
         let network = Network { loss: Some(end.loss()), ..lower(&graph(end))? };
         let file = pack_tail(&network, 0, &TailPlan::of(end.layers))?;
-        for chunk in file.bytes().chunks(16) {
-            let mut word = [0; 16];
-            word[..chunk.len()].copy_from_slice(chunk);
-            words.push(u128::from_ne_bytes(word));
-        }
+        append(&mut words, file.bytes());
     }
     Ok(words)
 }

@@ -2,10 +2,12 @@
 
 use super::cycles::{Cost, Tracer};
 use super::tails;
+use super::tuners::{self, Pair};
 use super::{Desktop, Emulated, Line, parse};
 use anyhow::{Context, Result, bail, ensure};
 use flatmin_bench::tails::TAILS_MEMORY;
 use flatmin_bench::train::{TRAINING, run_training};
+use flatmin_bench::tuners::TUNERS_MEMORY;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::fmt;
@@ -74,6 +76,8 @@ pub struct TrainReport {
     pub core: String,
     /// Passes and steps.
     pub kernels: Vec<Row>,
+    /// Whole steps of both tuners.
+    pub tuners: Vec<Pair>,
 }
 
 /// Builds, runs and compares what has a name that contains `only`: of a tail all methods run, though.
@@ -86,18 +90,23 @@ pub fn measure(board: &Emulated, only: &str) -> Result<TrainReport> {
     let is_m4 = board.name == "mps2-an386";
     // Of the others, not all have the RAM.
     let packs = if is_m4 { tails::packs(only)? } else { Vec::new() };
-    run_training(&mut desktop, bytemuck::cast_slice(&packs), &mut vec![0.0; TAILS_MEMORY], only)?;
+    let tuned = tuners::packs(only)?;
+    let packs = Packs { tails: bytemuck::cast_slice(&packs), tuned: bytemuck::cast_slice(&tuned) };
+    let mut arena = vec![0u128; TUNERS_MEMORY.div_ceil(16)];
+    let arena = (packs.tuned, bytemuck::cast_slice_mut(&mut arena));
+    run_training(&mut desktop, packs.tails, &mut vec![0.0; TAILS_MEMORY], arena, only)?;
     let expected = measurements(&desktop.0)?;
     // On the M4F the compiler chooses other instructions if it is told the core.
     let cores: &[&'static str] = if is_m4 { &["", "cortex-m4"] } else { &[board.cpu] };
     let single = TRAINING.iter().filter(|own| own.name.contains(only));
     let single = single.map(|own| (own.name.to_owned(), own.shape.to_owned(), own.macs()));
-    let work: Vec<_> = single.chain(tails::work(bytemuck::cast_slice(&packs), only)?).collect();
+    let tails = tails::work(packs.tails, only)?.into_iter().chain(tuners::work(packs.tuned, only)?);
+    let work: Vec<_> = single.chain(tails).collect();
     ensure!(!work.is_empty(), "no training's name on {} contains `{only}`", board.name);
     let mut rows: Vec<Row> = Vec::new();
     // Tracing takes minutes, most of them QEMU's on one thread.
     let builds: Vec<_> = (cores.par_iter())
-        .map(|core| measure_build(board, core, bytemuck::cast_slice(&packs), only, &expected))
+        .map(|core| measure_build(board, core, packs, only, &expected))
         .collect::<Result<_>>()?;
     for (&target_cpu, costs) in cores.iter().zip(builds) {
         for (index, ((name, shape, macs), (instructions, cycles))) in work.iter().zip(costs).enumerate() {
@@ -128,15 +137,25 @@ pub fn measure(board: &Emulated, only: &str) -> Result<TrainReport> {
             row.ratio = row.peer_instructions.map(|peer| row.instructions as f64 / peer as f64);
         }
     }
+    let mut pairs = tuners::pairs(&mut rows);
     rows.retain(|row| row.name.contains(only));
-    Ok(TrainReport { board: board.name.into(), core: board.core.into(), kernels: rows })
+    pairs.retain(|pair| [&pair.f32, &pair.compact].iter().any(|row| row.name.contains(only)));
+    Ok(TrainReport { board: board.name.into(), core: board.core.into(), kernels: rows, tuners: pairs })
 }
 
-/// Instructions and, where there are tails, which is where they are traced, estimated cycles of everything.
+/// What training takes beside the shapes that are built in.
+#[derive(Clone, Copy)]
+struct Packs<'p> {
+    tails: &'p [u8],
+    /// For both tuners.
+    tuned: &'p [u8],
+}
+
+/// Instructions and, on the Cortex-M4F, where they are traced, estimated cycles of everything.
 fn measure_build(
     board: &Emulated,
     target_cpu: &str,
-    packs: &[u8],
+    packs: Packs,
     only: &str,
     expected: &[(String, u64, String)],
 ) -> Result<Vec<(u64, Option<u64>)>> {
@@ -144,10 +163,12 @@ fn measure_build(
         format!("{}-train-{}", board.name, if target_cpu.is_empty() { "generic" } else { target_cpu });
     let executable = board.compile(&folder, target_cpu, |cargo, target_folder| {
         cargo.env("FLATMIN_TRAIN", "1").env("FLATMIN_ONLY", only);
-        if !packs.is_empty() {
-            let path = target_folder.join("tails.pack");
-            std::fs::write(&path, packs)?;
-            cargo.env("FLATMIN_PACK", path);
+        let files =
+            [("FLATMIN_PACK", "tails.pack", packs.tails), ("FLATMIN_TUNERS", "tuners.pack", packs.tuned)];
+        for (variable, name, bytes) in files.into_iter().filter(|(_, _, bytes)| !bytes.is_empty()) {
+            let path = target_folder.join(name);
+            std::fs::write(&path, bytes)?;
+            cargo.env(variable, path);
         }
         Ok(())
     })?;
@@ -162,7 +183,7 @@ fn measure_build(
         );
     }
     let counted: Vec<u64> = found.iter().map(|(_, ticks, _)| board.instructions_in(*ticks)).collect();
-    if packs.is_empty() {
+    if board.name != "mps2-an386" {
         return Ok(counted.into_iter().map(|instructions| (instructions, None)).collect());
     }
     let costs = trace(board, &executable)?;
@@ -242,7 +263,12 @@ impl fmt::Display for TrainReport {
             column.set_cell_alignment(comfy_table::CellAlignment::Right);
         }
         writeln!(f, "{}, {} in QEMU", self.board, self.core)?;
-        writeln!(f, "{table}")?;
+        if !self.kernels.is_empty() {
+            writeln!(f, "{table}")?;
+        }
+        if !self.tuners.is_empty() {
+            tuners::write(f, &self.tuners)?;
+        }
         write!(f, "results equal the desktop's in every bit")
     }
 }
