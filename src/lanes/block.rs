@@ -198,6 +198,33 @@ pub fn add_rank_one(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32]) -> bool
     }
 }
 
+/// Most samples of one call of [`dense_together`] and [`add_rank_ones`]; 1 where neither does anything.
+pub const TOGETHER: usize = if cfg!(flatmin_avx) { 8 } else { 1 };
+
+/// [`dense`] of several samples, an x and a z each, and of all outputs; or false, and nothing is done.
+#[inline(always)]
+pub fn dense_together(w: &[f32], biases: &[f32], samples: &mut [(&[f32], &mut [f32])]) -> bool {
+    #[cfg(flatmin_avx)]
+    return super::avx::dense(w, biases, samples);
+    #[cfg(not(flatmin_avx))]
+    {
+        let _ = (w, biases, samples);
+        false
+    }
+}
+
+/// [`add_rank_one`] of one sample after the other, a delta and an x each; or false, and nothing is done.
+#[inline(always)]
+pub fn add_rank_ones(d: &mut [f32], scale: f32, samples: &[(&[f32], &[f32])]) -> bool {
+    #[cfg(flatmin_avx)]
+    return super::avx::add_rank_ones(d, scale, samples);
+    #[cfg(not(flatmin_avx))]
+    {
+        let _ = (d, scale, samples);
+        false
+    }
+}
+
 /// `rows[r][i] += factors[r] * x[i]`.
 #[inline(always)]
 pub fn add_to_rows(mut rows: [&mut [f32]; ROWS], factors: [f32; ROWS], x: &[f32]) {

@@ -2,6 +2,8 @@
 //! vector unit may hold, summed by a fixed tree. No fused multiply-add anywhere: it rounds differently.
 //! Slices of one call have the same length; that is the caller's contract.
 
+#[cfg(flatmin_avx)]
+mod avx;
 pub(crate) mod block;
 pub(crate) mod grid;
 #[cfg(flatmin_vfp)]

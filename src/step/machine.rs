@@ -13,6 +13,8 @@
 //! A chain's descent with `m = 1` finds its ascent in the same slice, by the rank-one identity, without a written
 //! weight. A chain that has seen its only sample updates in its slice, too, and prepares there: the step is one slice.
 //!
+//! [`Minibatch::in_groups`] makes slices of several samples of them, with the same bits.
+//!
 //! Between slices nothing lives in the workspace, so that it may serve others, and [`Step`] is all that a step is
 //! beside its buffers: what is copied and put back goes on with the same bits. While [`Step::is_perturbed`], `w + e`
 //! lies in the weights and `w` in the gradient.
@@ -20,6 +22,7 @@
 //! A further ascent is a phase between ascent and descent; a further base optimizer another prepare and update.
 
 use super::{Buffers, Outcome, StepError, stores_perturbation};
+use crate::lanes::block::TOGETHER;
 use crate::lanes::norm_squared;
 use crate::optim::sgd::{self, Descent};
 use crate::optim::{Geometry, Optimizer, Recipe, adam, sam};
@@ -77,13 +80,22 @@ pub(crate) struct Minibatch<'a, 'b, T, L> {
     /// Of the ascent; rho = 0 is the base optimizer, in every bit.
     geometry: Option<Geometry>,
     stored: bool,
+    /// Samples of a slice at most.
+    together: usize,
 }
 
 impl<'a, 'b, 't, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>> Minibatch<'a, 'b, T, L> {
     /// The buffers must have their lengths: shorter ones give another result, though no panic.
     pub fn new(tail: &'a T, recipe: &'a Recipe, buffers: Buffers<'b>, load: L) -> Self {
         let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
-        Self { tail, recipe, buffers, load, geometry, stored: stores_perturbation(tail, recipe) }
+        Self { tail, recipe, buffers, load, geometry, stored: stores_perturbation(tail, recipe), together: 1 }
+    }
+
+    /// Where no one waits for the next slice: as many samples in a slice as the workspace holds, which share what they
+    /// read.
+    pub fn in_groups(self) -> Self {
+        let together = self.buffers.workspace.len() / self.tail.workspace_floats().max(1);
+        Self { together: together.clamp(1, TOGETHER), ..self }
     }
 
     /// The geometry of an ascent that is written into the weights.
@@ -110,6 +122,48 @@ impl<'a, 'b, 't, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>> Minibatch<'
             return Err(StepError::NonFinite { sample });
         }
         Ok((loss, target))
+    }
+
+    /// First passes of the samples from `first` on that a slice takes, before `end`: how many. Adds their losses to
+    /// `sum`.
+    fn passes(&mut self, first: usize, end: usize, sum: &mut f32) -> Result<usize, StepError> {
+        let count = self.together.min(end.saturating_sub(first));
+        let Some(chain) = self.tail.chain().filter(|_| TOGETHER > 1 && count > 1) else {
+            *sum += self.pass(first)?.0;
+            return Ok(1);
+        };
+        let Buffers { weights, workspace, .. } = &mut self.buffers;
+        let mut samples = chain.workspaces(workspace, count);
+        let (mut targets, mut refused) = ([Target::from(0); TOGETHER], None);
+        let mut admitted = 0;
+        for ((own, to), sample) in samples.iter_mut().zip(&mut targets).zip(first..) {
+            *to = (self.load)(sample, own.features).smoothed(self.recipe.label_smoothing);
+            refused = admit(self.tail, to, sample).err();
+            if refused.is_some() {
+                break;
+            }
+            admitted += 1;
+        }
+        // Those before the one that is refused may have to be refused before it.
+        samples.truncate(admitted);
+        let mut losses = [0.0; TOGETHER];
+        chain.first_passes(weights, &targets, &mut samples, &mut losses);
+        for ((own, loss), sample) in samples.iter().zip(losses).zip(first..) {
+            check(chain, Some(own), sample, loss, false)?;
+            *sum += loss;
+        }
+        refused.map_or(Ok(admitted), Err)
+    }
+
+    /// Backward passes of as many samples as [`Self::passes`] took, added to the gradient, or to the velocity.
+    fn backward(&mut self, count: usize, scale: f32, into_gradient: bool) {
+        let bias = self.recipe.bias;
+        let Buffers { weights, velocity, gradient, workspace } = &mut self.buffers;
+        let sum = if into_gradient { gradient } else { velocity };
+        match self.tail.chain().filter(|_| TOGETHER > 1 && count > 1) {
+            Some(chain) => chain.accumulate_together(scale, bias, &chain.workspaces(workspace, count), sum),
+            None => self.tail.backward(weights, scale, bias, workspace, sum),
+        }
     }
 }
 
@@ -212,7 +266,7 @@ impl Step {
             Phase::Ascent => self.ascent(batch)?,
             Phase::Perturb => self.perturb(batch),
             Phase::Descent => match batch.tail.chain() {
-                Some(chain) if batch.stored().is_none() => {
+                Some(chain) if batch.geometry.is_some() && !batch.stored => {
                     self.unstored(chain, false, batch)?;
                     self.next_group(batch);
                 }
@@ -284,11 +338,10 @@ impl Step {
             batch.buffers.gradient.fill(0.0);
             self.group_loss = 0.0;
         }
-        self.group_loss += batch.pass(self.sample)?.0;
+        let passed = batch.passes(self.sample, end, &mut self.group_loss)?;
         let mean = 1.0 / end.saturating_sub(self.group).max(1) as f32;
-        let Buffers { weights, gradient, workspace, .. } = &mut batch.buffers;
-        batch.tail.backward(weights, mean, batch.recipe.bias, workspace, gradient);
-        self.sample = self.sample.saturating_add(1);
+        batch.backward(passed, mean, true);
+        self.sample = self.sample.saturating_add(passed);
         if self.sample >= end {
             self.loss += self.group_loss;
             self.phase = Phase::Perturb;
@@ -311,22 +364,24 @@ impl Step {
         (self.sample, self.group_risen, self.phase) = (self.group, 0.0, Phase::Descent);
     }
 
-    /// A sample's gradient at the weights as they lie there.
+    /// Gradients of a slice's samples at the weights as they lie there.
     fn descent<'t, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>>(
         &mut self,
         batch: &mut Minibatch<T, L>,
     ) -> Result<(), StepError> {
-        let passed = batch.pass(self.sample);
-        let Buffers { weights, velocity, gradient, workspace } = &mut batch.buffers;
-        let (loss, _) = passed.inspect_err(|_| self.restore(weights, gradient))?;
-        batch.tail.backward(weights, self.scale(), batch.recipe.bias, workspace, velocity);
-        self.sample = self.sample.saturating_add(1);
-        if batch.stored().is_none() {
-            self.loss += loss;
+        let stored = batch.stored().is_some();
+        let (end, loss) = match stored {
+            true => (self.group_end(batch.recipe), &mut self.group_risen),
+            false => (self.count, &mut self.loss),
+        };
+        let passed = batch.passes(self.sample, end, loss);
+        let passed = passed.inspect_err(|_| self.restore(batch.buffers.weights, batch.buffers.gradient))?;
+        batch.backward(passed, self.scale(), false);
+        self.sample = self.sample.saturating_add(passed);
+        if !stored {
             self.next_group(batch);
             return Ok(());
         }
-        self.group_risen += loss;
         if self.sample >= self.group_end(batch.recipe) {
             if self.perturbed {
                 self.phase = Phase::Restore;

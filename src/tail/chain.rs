@@ -1,6 +1,8 @@
 //! A chain of fully connected layers: one sample's ascent is rank one a layer, and the pass at `w + e` needs no written
 //! weight.
 
+mod together;
+
 use super::dense::{self, DenseShape, FirstPass};
 use super::{Loss, MAX_CHAIN_LAYERS, Tail, TailError, Target};
 use crate::optim::sgd::Descent;

@@ -54,6 +54,9 @@ pub struct FirstPass<'a> {
 /// `z = W a + b`.
 pub fn forward(shape: &DenseShape, parameters: &[f32], a: &[f32], z: &mut [f32]) {
     let (weights, biases) = parameters.split_at(shape.weights().min(parameters.len()));
+    if block::dense_together(weights, biases, &mut [(a, &mut *z)]) {
+        return;
+    }
     let done = block::dense(weights, biases, a, z);
     let weights = weights.get(done * shape.inputs..).unwrap_or(&[]);
     let (biases, z) = (biases.get(done..).unwrap_or(&[]), z.get_mut(done..).unwrap_or(&mut []));
@@ -62,6 +65,14 @@ pub fn forward(shape: &DenseShape, parameters: &[f32], a: &[f32], z: &mut [f32])
             *z = sum + b;
         }
     });
+}
+
+/// [`forward`] of several samples, an `a` and a `z` each, which takes the weights from memory once.
+pub(super) fn forward_together(shape: &DenseShape, parameters: &[f32], samples: &mut [(&[f32], &mut [f32])]) {
+    let (weights, biases) = parameters.split_at(shape.weights().min(parameters.len()));
+    if !block::dense_together(weights, biases, samples) {
+        samples.iter_mut().for_each(|(a, z)| forward(shape, parameters, a, z));
+    }
 }
 
 /// Calls `each(rows, their biases, their z)` for every four; behind the last row it stands again.
@@ -127,7 +138,9 @@ pub fn accumulate(
     if bias != BiasTreatment::Frozen {
         add_scaled(d_biases, scale, delta);
     }
-    if block::add_rank_one(d_weights, scale, delta, a) {
+    if block::add_rank_ones(d_weights, scale, &[(delta, a)])
+        || block::add_rank_one(d_weights, scale, delta, a)
+    {
         return;
     }
     // Four rows share every value of `a` that is loaded.
@@ -147,6 +160,23 @@ pub fn accumulate(
     }
     for (row, factor) in rows.into_iter().zip(factors).take(held) {
         add_scaled(row, factor, a);
+    }
+}
+
+/// [`accumulate`] of one sample after the other, a `delta` and an `a` each, which takes the gradient from memory once.
+pub(super) fn accumulate_together(
+    shape: &DenseShape,
+    scale: f32,
+    bias: BiasTreatment,
+    samples: &[(&[f32], &[f32])],
+    d: &mut [f32],
+) {
+    let (d_weights, d_biases) = d.split_at_mut(shape.weights().min(d.len()));
+    if !block::add_rank_ones(d_weights, scale, samples) {
+        return samples.iter().for_each(|(delta, a)| accumulate(shape, scale, bias, a, delta, d));
+    }
+    if bias != BiasTreatment::Frozen {
+        samples.iter().for_each(|(delta, _)| add_scaled(d_biases, scale, delta));
     }
 }
 

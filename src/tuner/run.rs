@@ -189,7 +189,7 @@ impl Tuner<'_> {
     /// Those of [`Self::poll`].
     pub fn step(&mut self) -> Result<StepReport, TunerError> {
         loop {
-            if let Progress::Stepped(report) = self.poll()? {
+            if let Progress::Stepped(report) = self.advance(true)? {
                 return Ok(report);
             }
         }
@@ -221,13 +221,18 @@ impl Tuner<'_> {
     /// # }
     /// ```
     pub fn poll(&mut self) -> Result<Progress, TunerError> {
+        self.advance(false)
+    }
+
+    /// A slice; of several samples at once, if they may be `grouped`.
+    fn advance(&mut self, grouped: bool) -> Result<Progress, TunerError> {
         let stage = self.run.as_ref().ok_or(TunerError::NotRunning)?.stage;
         let next = match stage {
             Stage::Between => {
                 let step = self.begin();
-                self.slice(step)
+                self.slice(step, grouped)
             }
-            Stage::Step(step) => self.slice(step),
+            Stage::Step(step) => self.slice(step, grouped),
             Stage::Losses(slot) => Ok(self.take_loss(slot)),
             Stage::Judge(epochs, index, sum) => self.judge_for_best(epochs, index, sum),
         };
@@ -256,7 +261,7 @@ impl Tuner<'_> {
     }
 
     /// A slice of a step; what comes next.
-    fn slice(&mut self, mut step: Step) -> Result<Stage, TunerError> {
+    fn slice(&mut self, mut step: Step, grouped: bool) -> Result<Stage, TunerError> {
         let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
         let recipe = &self.recipe.at(run.course.step);
         let slots = run.course.slots(&self.division);
@@ -267,9 +272,10 @@ impl Tuner<'_> {
             gradient: self.gradient,
             workspace: self.scratch,
         };
-        let mut batch = Minibatch::new(&self.tail, recipe, buffers, |i, features| {
+        let batch = Minibatch::new(&self.tail, recipe, buffers, |i, features| {
             load(replay, slots.get(i).map_or(0, |&slot| slot.into()), pack, features)
         });
+        let mut batch = if grouped { batch.in_groups() } else { batch };
         let Some(outcome) = step.advance(&mut batch)? else { return Ok(Stage::Step(step)) };
         self.macs = self.macs.saturating_add(batch.sample_macs().saturating_mul(step.count() as u64));
         let seen = [outcome.loss, outcome.rise, run.report.learning_rate];

@@ -98,7 +98,7 @@ fn time(layers: &[usize], batch: usize, recipe: &Recipe) -> Result<f64> {
     let mut velocity = vec![0.0; tail.parameters()];
     let stored = step::stores_perturbation(&tail, recipe);
     let mut gradient = vec![0.0; if stored { tail.parameters() } else { 0 }];
-    let mut workspace = vec![0.0; tail.workspace_floats()];
+    let mut workspace = vec![0.0; tail.workspace_floats() * batch];
     let features = uniform(2, 1.0, batch * layers[0]);
     let mut failed = None;
     let nanoseconds = best_of(|| {

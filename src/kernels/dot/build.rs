@@ -1,4 +1,4 @@
-//! Tells the kernels which instructions the core has: integer ones, and an FPU's. rustc keeps Arm's target features from a stable
+//! Tells the kernels which instructions the core has: integer ones, an FPU's, and those that a desktop may have. rustc keeps Arm's target features from a stable
 //! `cfg`, so that they are read from where they come from: the target's name and the compiler's flags.
 
 use std::env;
@@ -10,7 +10,9 @@ const DSP_CORES: [&str; 3] = ["cortex-m33", "cortex-m35p", "star-mc1"];
 
 fn main() {
     println!("cargo:rerun-if-changed=src/kernels/dot/build.rs");
-    println!("cargo:rustc-check-cfg=cfg(flatmin_dsp, flatmin_helium, flatmin_vfp, flatmin_vmla)");
+    println!(
+        "cargo:rustc-check-cfg=cfg(flatmin_dsp, flatmin_helium, flatmin_vfp, flatmin_vmla, flatmin_avx)"
+    );
     let target = env::var("TARGET").unwrap_or_default();
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     // Flags come as `-Cname=value` and as `-C`, `name=value`; the last one counts.
@@ -24,6 +26,10 @@ fn main() {
         let own = listed.filter(|f| f.strip_prefix(['+', '-']) == Some(name));
         own.fold(None, |_, f| Some(f.starts_with('+')))
     };
+    // What a processor has of AVX is asked for at run time; without an operating system its registers may be off.
+    if target.starts_with("x86_64-") && !target.ends_with("-none") {
+        println!("cargo:rustc-cfg=flatmin_avx");
+    }
     let arm_v8 = target.starts_with("thumbv8m.main");
     let helium = arm_v8 && feature("mve").unwrap_or(HELIUM_CORES.contains(&core));
     let dsp = target.starts_with("thumbv7em")

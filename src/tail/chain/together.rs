@@ -1,0 +1,77 @@
+//! Several samples of a chain, layer by layer: a layer's parameters, and its gradient, come from memory once for all of
+//! them. Sample by sample it is what the chain does with one, bit for bit.
+
+use super::{Layer, TailShape, Target, Workspace, dense};
+use crate::lanes::block::TOGETHER;
+use crate::optim::BiasTreatment;
+use heapless::Vec;
+
+impl TailShape {
+    /// Divides `memory`: a workspace for each of `count` samples, or of as many as fit, [`TOGETHER`] at most.
+    pub(crate) fn workspaces<'w>(&self, memory: &'w mut [f32], count: usize) -> Vec<Workspace<'w>, TOGETHER> {
+        let length = Self::workspace_length(self.features(), self.outputs());
+        let each = memory.chunks_exact_mut(length.max(1)).take(count);
+        gather(each.filter_map(|memory| Workspace::new(self, memory)))
+    }
+
+    /// [`Self::first_pass`] of every sample; none may be perturbed behind it. Writes a loss each.
+    pub(crate) fn first_passes(
+        &self,
+        parameters: &[f32],
+        targets: &[Target],
+        samples: &mut [Workspace],
+        losses: &mut [f32],
+    ) {
+        for layer in &self.layers {
+            let mut ends = gather(samples.iter_mut().map(|sample| layer.ends(sample)));
+            dense::forward_together(&layer.shape, layer.parameters(parameters), &mut ends);
+            ends.iter_mut().for_each(|(_, y)| dense::activate(layer.shape.activation, y));
+        }
+        let Some(last) = self.layers.last() else { return losses.fill(f32::NAN) };
+        for ((sample, &target), loss) in samples.iter_mut().zip(targets).zip(losses) {
+            *loss = self.loss_of(last, &mut sample.first, target);
+            self.hand_down(&mut sample.first, |layer, delta, d_input| {
+                dense::backward_input(&layer.shape, layer.parameters(parameters), delta, d_input);
+            });
+        }
+    }
+
+    /// [`Self::accumulate`] of one sample after the other, after [`Self::first_passes`].
+    pub(crate) fn accumulate_together(
+        &self,
+        scale: f32,
+        bias: BiasTreatment,
+        samples: &[Workspace],
+        gradient: &mut [f32],
+    ) {
+        for (place, layer) in self.layers.iter().enumerate() {
+            let terms = gather(samples.iter().filter_map(|sample| {
+                let (_, input) = self.inputs(sample.features, &sample.first).nth(place)?;
+                Some((layer.outputs(sample.first.deltas), input))
+            }));
+            dense::accumulate_together(&layer.shape, scale, bias, &terms, layer.parameters_mut(gradient));
+        }
+    }
+}
+
+impl Layer {
+    /// Its input and its output in a sample's first pass.
+    fn ends<'s>(&self, sample: &'s mut Workspace) -> (&'s [f32], &'s mut [f32]) {
+        let (below, own) = sample.first.outputs.split_at_mut_checked(self.outputs).unwrap_or_default();
+        let input = match self.outputs {
+            0 => &*sample.features,
+            first => below.get(first.saturating_sub(self.shape.inputs)..).unwrap_or(&[]),
+        };
+        (input, own.get_mut(..self.shape.outputs).unwrap_or(&mut []))
+    }
+}
+
+/// The first [`TOGETHER`].
+fn gather<T>(items: impl Iterator<Item = T>) -> Vec<T, TOGETHER> {
+    let mut gathered = Vec::new();
+    for item in items.take(TOGETHER) {
+        // There is room for so many.
+        let _ = gathered.push(item);
+    }
+    gathered
+}
