@@ -1,9 +1,9 @@
 //! Makes room in a `.tflite` for classes that were added: a flatbuffer's offsets lead forward, so that a longer vector may
 //! stand at the end of the file, and the old one is left where it was.
 
-use super::field::{buffer, model, quantization, subgraph, tensor};
+use super::field::{buffer, quantization, tensor};
 use super::view::{File, Scalar, Table};
-use super::{PatchError, ReadError, read};
+use super::{PatchError, ReadError, read, storage};
 use crate::graph::Kind;
 
 /// On which every vector is put: TensorFlow Lite wants it of buffers.
@@ -112,11 +112,7 @@ impl Vector {
 impl Places {
     fn read(bytes: &[u8]) -> Result<Self, ReadError> {
         let file = File::new(bytes);
-        let root = file.root(b"TFL3", "model")?;
-        let buffers = root.tables(model::BUFFERS, "buffer")?;
-        let subgraphs = root.tables(model::SUBGRAPHS, "subgraph")?;
-        let main = subgraphs.first().ok_or(ReadError::Missing { what: "subgraph" })?;
-        let tensors = main.tables(subgraph::TENSORS, "tensor")?;
+        let (buffers, tensors) = storage(&file)?;
         let own = |table: &Table<'_>| {
             let own_buffer = buffers.get(table.scalar(tensor::BUFFER, 0_u32)? as usize);
             let quantized = table.table(tensor::QUANTIZATION, "quantization")?;

@@ -73,6 +73,14 @@ pub fn read(bytes: &[u8]) -> Result<Graph, ReadError> {
     })
 }
 
+/// The buffers, and the tensors of the first subgraph.
+fn storage<'a>(file: &'a File<'a>) -> Result<(Vec<Table<'a>>, Vec<Table<'a>>), ReadError> {
+    let root = file.root(b"TFL3", "model")?;
+    let subgraphs = root.tables(model::SUBGRAPHS, "subgraph")?;
+    let main = subgraphs.first().ok_or(ReadError::Missing { what: "subgraph" })?;
+    Ok((root.tables(model::BUFFERS, "buffer")?, main.tables(subgraph::TENSORS, "tensor")?))
+}
+
 fn read_tensor(
     file: &File<'_>,
     buffers: &[Table<'_>],

@@ -1,9 +1,9 @@
 //! Puts a tuned tail back into the `.tflite` it came from: new numbers in the old places, so that everything else
 //! of the file stays as it was.
 
-use super::field::{buffer, model, quantization, subgraph, tensor};
+use super::field::{buffer, quantization, tensor};
 use super::view::{File, Table};
-use super::{ReadError, read};
+use super::{ReadError, read, storage};
 use crate::graph::{Graph, Kind};
 use flatmin::{Affine, TunedLayer};
 use std::ops::Range;
@@ -113,10 +113,7 @@ struct Map {
 impl Map {
     fn read(bytes: &[u8]) -> Result<Self, ReadError> {
         let file = File::new(bytes);
-        let root = file.root(b"TFL3", "model")?;
-        let buffers = root.tables(model::BUFFERS, "buffer")?;
-        let subgraphs = root.tables(model::SUBGRAPHS, "subgraph")?;
-        let main = subgraphs.first().ok_or(ReadError::Missing { what: "subgraph" })?;
+        let (buffers, tensors) = storage(&file)?;
         let own = |table: &Table<'_>| {
             let buffer = table.scalar(tensor::BUFFER, 0_u32)? as usize;
             let data = buffers.get(buffer).map(|b| b.place(buffer::DATA, 1)).transpose()?.flatten();
@@ -127,7 +124,6 @@ impl Map {
             let scales = vector(quantization::SCALE, 4)?;
             Ok(Own { buffer, data, scales, zero_points: vector(quantization::ZERO_POINT, 8)? })
         };
-        let tensors = main.tables(subgraph::TENSORS, "tensor")?;
         Ok(Self { tensors: tensors.iter().map(own).collect::<Result<_, ReadError>>()? })
     }
 
