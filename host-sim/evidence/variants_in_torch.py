@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Which of SAM's relatives earn a place on a device: LookSAM, ESAM, Friendly-SAM and GSAM beside SGD and SAM, in PyTorch.
+"""Which of SAM's relatives earn a place on a device: LookSAM, ESAM, Friendly-SAM, GSAM and Nesterov's momentum beside SGD and
+SAM, in PyTorch.
 
     cargo run --release -p host-sim -- experiment features --output FOLDER
     python3 host-sim/evidence/variants_in_torch.py FOLDER
@@ -39,7 +40,7 @@ class Method:
     """SGD; the others say what gradient the base optimizer gets in its place."""
 
     strengths = [dict(weight_decay=1e-3), dict(weight_decay=3e-2)]
-    buffers, together = 0, MINIBATCH
+    buffers, together, nesterov = 0, MINIBATCH, False
 
     def __init__(self, networks, weight_decay=1e-3, **own):
         self.networks, self.weight_decay, self.step = networks, weight_decay, 0
@@ -72,6 +73,12 @@ class Method:
             w.copy_(k)
 
 
+class Nesterov(Method):
+    """SGD with Nesterov's momentum. Its step needs the gradient beside the velocity, which plain momentum gathers it in."""
+
+    buffers, nesterov = 1, True
+
+
 class Sam(Method):
     """Foret et al. 2020, algorithm 1."""
 
@@ -92,6 +99,12 @@ class SamOfOne(Sam):
     """The same with an ascent for every sample."""
 
     together = 1
+
+
+class NesterovSamOfOne(SamOfOne):
+    """The same around Nesterov's momentum."""
+
+    buffers, nesterov = 1, True
 
 
 class LookSam(Method):
@@ -183,8 +196,10 @@ class Esam(Sam):
 
 METHODS = {
     "SGD": Method,
+    "SGD, Nesterov": Nesterov,
     "SAM": Sam,
     "SAM, m = 1": SamOfOne,
+    "SAM, m = 1, Nesterov": NesterovSamOfOne,
     "LookSAM, k = 4": LookSam,
     "ESAM": Esam,
     "Friendly-SAM": FriendlySam,
@@ -204,7 +219,7 @@ def train(kind, strength, rate, epochs, layers, flat, x, y):
     decayed = [w for w in networks.parameters if w.dim() == 3]
     others = [w for w in networks.parameters if w.dim() < 3]
     groups = [{"params": decayed, "weight_decay": method.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM)
+    optimizer = torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, nesterov=method.nesterov)
     draws, samples = y.shape
     steps = epochs * -(-samples // MINIBATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.5 * (1 + np.cos(np.pi * min(t, steps) / steps)))
@@ -322,7 +337,7 @@ def main():
                     low, high = interval(values - base, subjects)
                     text = f"{(values - base).mean():+.2f} [{low:+.2f}, {high:+.2f}]"
                 # Weights, velocity and, where m is above 1, the ascent's gradient.
-                bytes_each = 4 * (2 + (kind is not Method and kind.together > 1) + kind.buffers)
+                bytes_each = 4 * (2 + (issubclass(kind, (Sam, LookSam)) and kind.together > 1) + kind.buffers)
                 lines.append(f"| {case['name']} | {budget} epochs of SGD | {name} | {epochs} | {bytes_each} | {values.mean():.2f} | {text} |")
                 print(lines[-1], flush=True)
     section = folder / "evidence" / "variants-in-torch.md"

@@ -83,7 +83,7 @@ pub fn page(
 }
 
 const MISSING: &str = "## Not measured here\n\n\
-    LookSAM with its buffer, ESAM, Friendly-SAM and GSAM in the runtime: [in PyTorch, at equal work](evidence/variants-in-torch.md), none of \
+    LookSAM with its buffer, ESAM, Friendly-SAM, GSAM and Nesterov's momentum in the runtime: [in PyTorch, at equal work](evidence/variants-in-torch.md), none of \
     them is more than 0.3 points above the better of SGD and SAM with m = 1, which both take 8 bytes a parameter, they 12 or 16. \
     The runtime has SAM's saving without LookSAM's buffer (`--ascent-every`). Other corruptions of images than JPEG. Nothing here ran on \
     hardware.\n";
