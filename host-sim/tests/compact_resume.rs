@@ -1,15 +1,14 @@
 //! A compact tail's run in slices: saved and resumed in another tuner at every slice boundary it ends with the bits of an
 //! uninterrupted one; what is not that run is refused.
 
+mod bundled;
+
+use bundled::{Labelled, observe, packed, samples, saved};
 use flatmin::{
     BiasTreatment, CompactTuner, Method, Pack, Progress, RUN_HEAD_BYTES, Recipe, Schedule, Tuner, TunerError,
-    Tunes, Version,
+    Version,
 };
-use host_sim::model::Model;
-use host_sim::packer::PackFile;
-use host_sim::wearers::{Recordings, model_bytes};
-
-type Labelled = (Vec<i8>, usize);
+use host_sim::tuning::Tail;
 
 const RECIPE: Recipe = Recipe {
     epochs: 2,
@@ -20,32 +19,14 @@ const RECIPE: Recipe = Recipe {
     ..Recipe::DEFAULT
 };
 
-fn packed(layers: usize) -> PackFile {
-    Model::bundled("wearer 1".into(), model_bytes(1).unwrap()).unwrap().pack(layers).unwrap()
-}
-
-fn samples(pack: &Pack, count: usize) -> Vec<Labelled> {
-    let windows = Recordings::bundled().unwrap().test(1).unwrap();
-    let affine = pack.input().affine;
-    let chosen = windows.iter().step_by(7).take(count);
-    chosen.map(|w| (w.samples.iter().map(|&x| affine.quantize(x)).collect(), w.label)).collect()
-}
-
-/// Memory that held something else before.
 fn arena(pack: &Pack, recipe: &Recipe) -> Vec<u128> {
-    vec![u128::from_le_bytes([0xA5; 16]); pack.sizes().compact_bytes(recipe).div_ceil(16)]
+    bundled::arena(Tail::Compact, pack, recipe)
 }
 
 fn tuner<'a>(pack: &Pack<'a>, recipe: &Recipe, arena: &'a mut [u128], data: &[Labelled]) -> CompactTuner<'a> {
     let mut tuner = CompactTuner::new(*pack, *recipe, bytemuck::cast_slice_mut(arena)).unwrap();
-    data.iter().for_each(|(input, label)| tuner.observe(input, *label).unwrap());
+    observe(&mut tuner, data);
     tuner
-}
-
-fn saved<'p>(tuner: &impl Tunes<'p>) -> Vec<u8> {
-    let mut bytes = vec![0; tuner.run_bytes()];
-    assert_eq!(tuner.save_run(0, &mut bytes), Ok(bytes.len()));
-    bytes
 }
 
 /// What a tail answers between two slices, in bits: weights, loss, means, int8 outputs.

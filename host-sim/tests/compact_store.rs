@@ -1,67 +1,29 @@
 //! A compact tail through the store and over the link: the same bits after a reboot and under power cuts, a tail of the
 //! other tuner taken by its int8 part, drift and confusion as the samples have them one by one.
 
-use embedded_storage::nor_flash::NorFlash;
+mod bundled;
+
+use bundled::{answers, confusion, flash_of, observe, packed, samples};
 use flatmin::store::record::LAYER_BYTES;
-use flatmin::store::{Contents, Description, SlotState, Store, StoreError};
+use flatmin::store::{Contents, Description, SlotState, StoreError};
 use flatmin::{CompactTuner, Method, Pack, Recipe, Tuner, TunerError, Tunes, Version, Watch};
 use host_sim::delta;
-use host_sim::flash::{Flash, Partial};
-use host_sim::model::Model;
-use host_sim::packer::PackFile;
+use host_sim::flash::Partial;
 use host_sim::tuning::Tail;
-use host_sim::wearers::{Recordings, model_bytes};
-
-type Nor = Flash<4, 4096>;
-type Labelled = (Vec<i8>, usize);
 
 const RECIPE: Recipe =
     Recipe { method: Method::Asam, rho: 0.5, epochs: 2, replay_capacity: 32, ..Recipe::DEFAULT };
 
-fn packed(layers: usize) -> PackFile {
-    Model::bundled("wearer 1".into(), model_bytes(1).unwrap()).unwrap().pack(layers).unwrap()
-}
-
-fn samples(pack: &Pack, count: usize) -> Vec<Labelled> {
-    let windows = Recordings::bundled().unwrap().test(1).unwrap();
-    let affine = pack.input().affine;
-    let chosen = windows.iter().step_by(7).take(count);
-    chosen.map(|w| (w.samples.iter().map(|&x| affine.quantize(x)).collect(), w.label)).collect()
-}
-
 fn arena(pack: &Pack) -> Vec<u128> {
-    vec![0; pack.sizes().compact_bytes(&RECIPE).div_ceil(16)]
+    bundled::arena(Tail::Compact, pack, &RECIPE)
 }
 
 fn tuner<'a>(pack: &Pack<'a>, arena: &'a mut [u128]) -> CompactTuner<'a> {
     CompactTuner::new(*pack, RECIPE, bytemuck::cast_slice_mut(arena)).unwrap()
 }
 
-fn observe<'p>(tuner: &mut impl Tunes<'p>, samples: &[Labelled]) {
-    samples.iter().for_each(|(input, label)| tuner.observe(input, *label).unwrap());
-}
-
 fn run<'p>(tuner: &mut impl Tunes<'p>, seed: u64) {
-    tuner.start(Recipe { seed, ..RECIPE }).unwrap();
-    while !tuner.step().unwrap().finished {}
-    tuner.requantize().unwrap();
-}
-
-/// The tuned int8 tail's output for every sample; empty without a tuned tail.
-fn answers<'p>(tuner: &mut impl Tunes<'p>, samples: &[Labelled]) -> Vec<i8> {
-    let mut all = Vec::new();
-    for (input, _) in samples {
-        match tuner.classify(input, Version::Tuned) {
-            Ok(output) => all.extend_from_slice(output),
-            Err(error) => assert_eq!(error, TunerError::NotTuned),
-        }
-    }
-    all
-}
-
-fn flash_of(pack: &Pack, contents: Contents) -> (Store, Nor) {
-    let store = Store::new(0, pack.sizes().slot_bytes::<Nor>(contents), 2);
-    (store, Nor::new(store.end() as usize / Nor::ERASE_SIZE).write_once())
+    bundled::run(tuner, Recipe { seed, ..RECIPE });
 }
 
 #[test]
@@ -312,12 +274,7 @@ fn confusion_and_drift_are_those_of_the_samples_one_by_one() {
         let classes = pack.sizes().output_length;
         run(&mut own, 1);
         for version in [Version::Factory, Version::Tuned] {
-            let mut expected = vec![0; classes * classes];
-            for (input, label) in &data {
-                let output = own.classify(input, version).unwrap();
-                let class = output.iter().position(|value| value == output.iter().max().unwrap()).unwrap();
-                expected[label * classes + class] += 1;
-            }
+            let expected = confusion(&mut own, &data, version);
             let mut found = vec![9; classes * classes];
             own.confusion(version, &mut found).unwrap();
             assert_eq!(found, expected);

@@ -1,48 +1,26 @@
 //! A step in slices: whatever comes between them, and however often a run is saved and resumed in a fresh tuner, it ends
 //! with the bits of an uninterrupted one.
 
+mod bundled;
 mod skipping;
 
+use bundled::{Labelled, confusion, observe, packed, samples, saved};
 use flatmin::store::Contents;
 use flatmin::wire::Request;
 use flatmin::{Method, Optimizer, Pack, Progress, Recipe, Tuner, TunerError, Version};
 use host_sim::delta;
 use host_sim::device::{self, Device};
 use host_sim::emulate::{Answer, Firmware, LogSink};
-use host_sim::model::Model;
-use host_sim::packer::PackFile;
-use host_sim::tuning::{Subject, sized, tune};
-use host_sim::wearers::{Recordings, model_bytes};
+use host_sim::tuning::{Subject, Tail, sized, tune};
 
-type Labelled = (Vec<i8>, usize);
-
-/// 1: a chain of one layer. 3: convolution, dense, dense: a graph.
-fn packed(layers: usize) -> PackFile {
-    Model::bundled("wearer 1".into(), model_bytes(1).unwrap()).unwrap().pack(layers).unwrap()
-}
-
-fn samples(pack: &Pack, count: usize) -> Vec<Labelled> {
-    let windows = Recordings::bundled().unwrap().test(1).unwrap();
-    let affine = pack.input().affine;
-    let chosen = windows.iter().step_by(7).take(count);
-    chosen.map(|w| (w.samples.iter().map(|&x| affine.quantize(x)).collect(), w.label)).collect()
-}
-
-/// Memory that held something else before.
 fn arena(pack: &Pack, recipe: &Recipe) -> Vec<u128> {
-    vec![u128::from_le_bytes([0xA5; 16]); pack.sizes().train_bytes(recipe).div_ceil(16)]
+    bundled::arena(Tail::Full, pack, recipe)
 }
 
 fn tuner<'a>(pack: &Pack<'a>, recipe: &Recipe, arena: &'a mut [u128], data: &[Labelled]) -> Tuner<'a> {
     let mut tuner = Tuner::new(*pack, *recipe, bytemuck::cast_slice_mut(arena)).unwrap();
-    data.iter().for_each(|(input, label)| tuner.observe(input, *label).unwrap());
+    observe(&mut tuner, data);
     tuner
-}
-
-fn saved(tuner: &Tuner) -> Vec<u8> {
-    let mut bytes = vec![0; tuner.run_bytes()];
-    assert_eq!(tuner.save_run(0, &mut bytes), Ok(bytes.len()));
-    bytes
 }
 
 /// What a tail answers, in bits: weights, f32 loss, judgement, means, int8 outputs.
@@ -258,7 +236,7 @@ fn confusion_and_drift_are_those_of_the_samples_one_by_one() {
     let mut truth = tuner(&pack, &recipe, &mut spare, &data);
     assert_eq!(own.drift(), None);
     own.watch(Some(flatmin::Watch { samples: 1000, rho: 0.05, loss: 1e3, rise: 1e3 }));
-    data.iter().for_each(|(input, label)| own.observe(input, *label).unwrap());
+    observe(&mut own, &data);
     let (drift, means) = (own.drift().unwrap(), truth.evaluate(0.05).unwrap());
     assert_eq!((drift.samples, drift.drifted), (24, false));
     assert!((drift.loss - means.loss).abs() < 1e-5 * means.loss.max(1.0));
@@ -266,16 +244,9 @@ fn confusion_and_drift_are_those_of_the_samples_one_by_one() {
     assert_eq!(own.weights_crc32(), truth.weights_crc32());
 
     let classes = pack.sizes().output_length;
-    own.start(recipe).unwrap();
-    while !own.step().unwrap().finished {}
-    own.requantize().unwrap();
+    bundled::run(&mut own, recipe);
     for version in [Version::Factory, Version::Tuned] {
-        let mut expected = vec![0; classes * classes];
-        for (input, label) in &data {
-            let output = own.classify(input, version).unwrap();
-            let class = output.iter().position(|value| value == output.iter().max().unwrap()).unwrap();
-            expected[label * classes + class] += 1;
-        }
+        let expected = confusion(&mut own, &data, version);
         let mut found = vec![9; classes * classes];
         own.confusion(version, &mut found).unwrap();
         assert_eq!(found, expected);
@@ -298,9 +269,7 @@ fn a_delta_brings_back_every_output() {
     let (mut first, mut second) = (arena(&pack, &recipe), arena(&pack, &recipe));
     let mut own = tuner(&pack, &recipe, &mut first, &data);
     let mut other = tuner(&pack, &recipe, &mut second, &[]);
-    own.start(recipe).unwrap();
-    while !own.step().unwrap().finished {}
-    own.requantize().unwrap();
+    bundled::run(&mut own, recipe);
     let mut tail = vec![0; own.tail_bytes()];
     own.read_tail(0, &mut tail).unwrap();
     let bytes = delta::encode(&file, &tail).unwrap();

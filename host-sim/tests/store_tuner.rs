@@ -1,16 +1,16 @@
 //! The bundled model's tuned tail through the store: the same bits after a reboot, and under power cuts.
 
-use embedded_storage::nor_flash::NorFlash;
+mod bundled;
+
+use bundled::{Nor, answers, flash_of, observe, samples};
 use flatmin::store::{Contents, Description, SlotState, Store, StoreError};
 use flatmin::{Method, Pack, Recipe, Tuner, TunerError, Version};
-use host_sim::flash::{Flash, Partial};
+use host_sim::flash::Partial;
 use host_sim::model::Model;
-use host_sim::wearers::{Recordings, model_bytes};
+use host_sim::tuning::Tail;
+use host_sim::wearers::model_bytes;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-
-type Nor = Flash<4, 4096>;
-type Labelled = (Vec<i8>, usize);
 
 const RECIPE: Recipe = Recipe { method: Method::Asam, epochs: 2, replay_capacity: 32, ..Recipe::DEFAULT };
 
@@ -22,47 +22,16 @@ fn packed(wearer: usize) -> Vec<u128> {
     words
 }
 
-fn samples(pack: &Pack, count: usize) -> Vec<Labelled> {
-    let windows = Recordings::bundled().unwrap().test(1).unwrap();
-    let affine = pack.input().affine;
-    let chosen = windows.iter().step_by(7).take(count);
-    chosen.map(|w| (w.samples.iter().map(|&x| affine.quantize(x)).collect(), w.label)).collect()
-}
-
 fn arena(pack: &Pack) -> Vec<u128> {
-    vec![0; pack.sizes().train_bytes(&RECIPE).div_ceil(16)]
+    bundled::arena(Tail::Full, pack, &RECIPE)
 }
 
 fn tuner<'a>(pack: &Pack<'a>, arena: &'a mut [u128]) -> Tuner<'a> {
     Tuner::new(*pack, RECIPE, bytemuck::cast_slice_mut(arena)).unwrap()
 }
 
-fn observe(tuner: &mut Tuner, samples: &[Labelled]) {
-    samples.iter().for_each(|(input, label)| tuner.observe(input, *label).unwrap());
-}
-
 fn run(tuner: &mut Tuner, seed: u64) {
-    tuner.start(Recipe { seed, ..RECIPE }).unwrap();
-    while !tuner.step().unwrap().finished {}
-    tuner.requantize().unwrap();
-}
-
-/// The tuned int8 tail's output for every sample; empty without a tuned tail.
-fn answers(tuner: &mut Tuner, samples: &[Labelled]) -> Vec<i8> {
-    let mut all = Vec::new();
-    for (input, _) in samples {
-        match tuner.classify(input, Version::Tuned) {
-            Ok(output) => all.extend_from_slice(output),
-            Err(error) => assert_eq!(error, TunerError::NotTuned),
-        }
-    }
-    all
-}
-
-fn flash_of(pack: &Pack, contents: Contents) -> (Store, Nor) {
-    let slot_bytes = pack.sizes().slot_bytes::<Nor>(contents);
-    let store = Store::new(0, slot_bytes, 2);
-    (store, Nor::new(store.end() as usize / Nor::ERASE_SIZE).write_once())
+    bundled::run(tuner, Recipe { seed, ..RECIPE });
 }
 
 #[test]
