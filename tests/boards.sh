@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds every board's firmware as it is flashed, with warnings denied, and compares the flash and the RAM that the linker
 # gave it with boards/budgets.txt: growth fails. `bash tests/boards.sh --write` writes the file anew. Then links the mps2
-# board's firmware with a panic handler that does not exist: no panic can be reached; and builds a new board's skeleton.
+# board's firmware with a panic handler that does not exist: no panic can be reached; and builds a new board's skeleton, which
+# `flatmin new-board` writes: FLATMIN names the program, or cargo builds it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 budgets=boards/budgets.txt
@@ -16,14 +17,14 @@ mps2-an505 qemu-cortex-m cortex-m33
 mps3-an547 qemu-cortex-m cortex-m55
 stm32f405 stm32f405 -
 riscv32-virt qemu-riscv32 -
-mps2-an386-m0plus qemu-cortex-m cortex-m0plus --target thumbv6m-none-eabi --config env.FLATMIN_COMPACT='1'"
-# These take long to build, most of it their HALs; they do so beside the others.
+mps2-an386-m0plus qemu-cortex-m cortex-m0plus --target thumbv6m-none-eabi --config env.FLATMIN_COMPACT='1'
+esp32-c3 esp32-c3 -"
+# These take long to build, most of it Embassy; they do so beside the others.
 chips="nrf52840-dk nrf52840-dk -
 nrf52840-dk-motion nrf52840-dk - --features motion
 pico2 pico2 -
 nucleo-f767zi nucleo-f767zi -
-nucleo-h743zi nucleo-h743zi -
-esp32-c3 esp32-c3 -"
+nucleo-h743zi nucleo-h743zi -"
 
 # Builds a board's crate, for a processor if one is named, with further arguments for cargo.
 build() {
@@ -78,7 +79,9 @@ build mps2-an386 qemu-cortex-m - --no-default-features --features no-panic
 echo "no panic can be reached in the firmware of mps2-an386 with the bundled model"
 skeleton=skeleton-f429zi
 rm -rf "$CARGO_TARGET_DIR/$skeleton"
-CARGO_TARGET_DIR=$host_target cargo run --quiet -p host-sim -- new-board $skeleton --chip STM32F429ZITx \
+flatmin=("${FLATMIN:-}")
+[ -n "${FLATMIN:-}" ] || flatmin=(cargo run --quiet -p host-sim --target-dir "$host_target" --)
+"${flatmin[@]}" new-board $skeleton --chip STM32F429ZITx \
   --flash 0x08000000:2M --ram 0x20000000:192K --folder "$CARGO_TARGET_DIR"
 (cd "$CARGO_TARGET_DIR/$skeleton" && cargo generate-lockfile --quiet --offline)
 build $skeleton $skeleton -

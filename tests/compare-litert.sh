@@ -75,4 +75,4 @@ if [ ${#quality[@]} -gt 0 ]; then
 fi
 
 "$python" host-sim/tests/operators/generate.py
-cargo test --quiet -p host-sim --test operator_grid
+cargo test --quiet --workspace --test operator_grid

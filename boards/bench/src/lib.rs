@@ -9,6 +9,7 @@ mod cases;
 mod front_end;
 mod grid;
 mod random;
+pub mod resumed;
 mod shapes;
 pub mod tails;
 pub mod train;

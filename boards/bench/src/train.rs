@@ -54,7 +54,10 @@ const DEPTHWISE: &str = "3x3, 8x8x16, SAME";
 const ONE: &str = "64 -> 32 -> 10, 1 sample";
 const SIXTEEN: &str = "64 -> 32 -> 10, 16 samples";
 
-/// All of it.
+/// The name of runs that are saved and resumed.
+pub const RESUMED: &str = "train_resumed";
+
+/// All that is measured beside tails.
 pub const TRAINING: [Training; 17] = [
     layer("train_conv3x3_8x8x16_32_forward", CONV, Layer::Conv3x3, Pass::Forward),
     layer("train_conv3x3_8x8x16_32_weight_gradient", CONV, Layer::Conv3x3, Pass::WeightGradient),
@@ -248,8 +251,8 @@ fn run_step(
 }
 
 /// Prints `empty TICKS`, then for everything in [`TRAINING`] `kernel NAME TICKS CRC`, or `skipped NAME` if `memory`
-/// is shorter than [`MEMORY`]; then the tails in `packs`, and those in `tuned`, with both tuners, in `arena`: of both there
-/// may be none. Only of names that contain `only`; the tails have none here.
+/// is shorter than [`MEMORY`]; then the tails in `packs`, and those in `tuned`, with both tuners and, unless `only` asks for
+/// something else, saved and resumed, in `arena`: of both there may be none. Only of names that contain `only`; the tails have none here.
 ///
 /// # Errors
 /// Those of the line.
@@ -270,5 +273,9 @@ pub fn run_training(
     }
     crate::tails::run_tails(board, packs, memory)?;
     crate::tuners::run_tuners(board, tuned, arena)?;
+    // Last, as the trace ends before it.
+    if RESUMED.contains(only) {
+        crate::resumed::run_resumed(board, tuned, arena)?;
+    }
     writeln!(board, "end")
 }

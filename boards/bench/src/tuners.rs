@@ -10,21 +10,27 @@ pub const BATCHES: [u16; 2] = [1, 16];
 /// The tuners, in this order, of every step.
 pub const TUNERS: [&str; 2] = ["f32", "compact"];
 
-/// Bytes that [`run_tuners`] takes.
-pub const TUNERS_MEMORY: usize = 40_000;
+/// Bytes that [`run_tuners`] takes, and [`run_resumed`](crate::resumed::run_resumed), which saves runs there, too.
+pub const TUNERS_MEMORY: usize = 120_000;
 
 /// Longest input.
 const MOST_VALUES: usize = 128;
 
+/// Gives the tuner so many random samples of so many classes in turn.
+pub(crate) fn observe<'p>(tuner: &mut impl Tunes<'p>, samples: u16, classes: usize) -> Option<()> {
+    let mut input = [0; MOST_VALUES];
+    let input = input.get_mut(..tuner.pack().sizes().input_length)?;
+    for sample in 0..samples {
+        fill(41 + u32::from(sample), input);
+        tuner.observe(input, usize::from(sample) % classes).ok()?;
+    }
+    Some(())
+}
+
 /// Ticks and the weights' CRC-32 of the second step of a run: the first has left a velocity, and put the epoch's samples in
 /// order.
 fn second_step<'p>(board: &mut impl Board, tuner: &mut impl Tunes<'p>, recipe: Recipe) -> Option<(u64, u32)> {
-    let mut input = [0; MOST_VALUES];
-    let input = input.get_mut(..tuner.pack().sizes().input_length)?;
-    for sample in 0..recipe.replay_capacity {
-        fill(41 + u32::from(sample), input);
-        tuner.observe(input, usize::from(sample) % tuner.classes()).ok()?;
-    }
+    observe(tuner, recipe.replay_capacity, tuner.classes())?;
     tuner.start(recipe).ok()?;
     tuner.step().ok()?;
     let mut done = false;

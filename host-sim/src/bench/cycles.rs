@@ -155,9 +155,11 @@ impl Tracer {
     /// Reads QEMU's log of `-d exec,nochain`, an instruction a block. Costs of the stretches between two readings
     /// of the clock, every other one of which is measured work.
     ///
+    /// No more than `measurements` of them: what follows may be long.
+    ///
     /// # Errors
     /// A fused multiply-add was executed in measured work: it breaks the contract on bits.
-    pub fn read(&self, log: impl BufRead) -> Result<Vec<Cost>> {
+    pub fn read(&self, log: impl BufRead, measurements: usize) -> Result<Vec<Cost>> {
         let mut stretches = Vec::new();
         let (mut cost, mut in_clock) = (Cost::default(), false);
         let mut before: Option<(u32, u8, Class)> = None;
@@ -168,6 +170,9 @@ impl Tracer {
                 // An interrupt's end may lead back into it: that is no second reading.
                 if !in_clock && address == self.clock.start {
                     stretches.push(cost);
+                    if stretches.len() / 2 == measurements {
+                        break;
+                    }
                 }
                 (cost, in_clock, before) = (Cost::default(), true, None);
                 continue;
@@ -238,7 +243,7 @@ mod tests {
         let log: String = [0, 2, 100, 102, 4, 6, 20, 100, 102, 8, 100, 10, 12, 100, 14]
             .map(|address: u32| format!("Trace 0: 0x7f56 [0/{address:016x}/0/0] f\n"))
             .concat();
-        let costs = tracer.read(log.as_bytes()).unwrap();
+        let costs = tracer.read(log.as_bytes(), usize::MAX).unwrap();
         // Three instructions, of which one was jumped to; then two.
         assert_eq!(costs, [Cost { instructions: 3, cycles: 5 }, Cost { instructions: 2, cycles: 2 }]);
     }

@@ -65,6 +65,8 @@ enum Line {
     FrontEnd(String, u64, String),
     /// A model of the grid: its place, its output's place, CRC-32 of all samples of that output.
     Grid(usize, usize, String),
+    /// A run that was resumed at so many slice boundaries: CRC-32 of its weights in one piece, and in pieces.
+    Resumed(u32, [String; 2]),
     /// All is done.
     End,
 }
@@ -83,6 +85,9 @@ fn parse(output: &str) -> Result<Vec<Line>> {
             }
             ["grid", model, output, crc] => {
                 Line::Grid(model.parse().ok()?, output.parse().ok()?, (*crc).to_owned())
+            }
+            ["resumed", _, boundaries, whole, resumed] => {
+                Line::Resumed(boundaries.parse().ok()?, [whole, resumed].map(|crc| (*crc).to_owned()))
             }
             ["end"] => Line::End,
             _ => return None,

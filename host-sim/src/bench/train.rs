@@ -78,6 +78,9 @@ pub struct TrainReport {
     pub kernels: Vec<Row>,
     /// Whole steps of both tuners.
     pub tuners: Vec<Pair>,
+    /// Slice boundaries of every run that was saved and resumed at all of them; its weights equalled those of the run in
+    /// one piece, and the desktop's.
+    pub resumed: Vec<u32>,
 }
 
 /// Builds, runs and compares what has a name that contains `only`: of a tail all methods run, though.
@@ -95,7 +98,8 @@ pub fn measure(board: &Emulated, only: &str) -> Result<TrainReport> {
     let mut arena = vec![0u128; TUNERS_MEMORY.div_ceil(16)];
     let arena = (packs.tuned, bytemuck::cast_slice_mut(&mut arena));
     run_training(&mut desktop, packs.tails, &mut vec![0.0; TAILS_MEMORY], arena, only)?;
-    let expected = measurements(&desktop.0)?;
+    let expected = Results::of(&desktop.0)?;
+    expected.check_resumed()?;
     // On the M4F the compiler chooses other instructions if it is told the core.
     let cores: &[&'static str] = if is_m4 { &["", "cortex-m4"] } else { &[board.cpu] };
     let single = TRAINING.iter().filter(|own| own.name.contains(only));
@@ -137,10 +141,17 @@ pub fn measure(board: &Emulated, only: &str) -> Result<TrainReport> {
             row.ratio = row.peer_instructions.map(|peer| row.instructions as f64 / peer as f64);
         }
     }
+    let resumed = expected.resumed.iter().map(|(boundaries, _)| *boundaries).collect();
     let mut pairs = tuners::pairs(&mut rows);
     rows.retain(|row| row.name.contains(only));
     pairs.retain(|pair| [&pair.f32, &pair.compact].iter().any(|row| row.name.contains(only)));
-    Ok(TrainReport { board: board.name.into(), core: board.core.into(), kernels: rows, tuners: pairs })
+    Ok(TrainReport {
+        board: board.name.into(),
+        core: board.core.into(),
+        kernels: rows,
+        tuners: pairs,
+        resumed,
+    })
 }
 
 /// What training takes beside the shapes that are built in.
@@ -157,7 +168,7 @@ fn measure_build(
     target_cpu: &str,
     packs: Packs,
     only: &str,
-    expected: &[(String, u64, String)],
+    expected: &Results,
 ) -> Result<Vec<(u64, Option<u64>)>> {
     let folder =
         format!("{}-train-{}", board.name, if target_cpu.is_empty() { "generic" } else { target_cpu });
@@ -173,12 +184,21 @@ fn measure_build(
         Ok(())
     })?;
     let output = board.run(&mut board.emulator(&executable)?)?;
-    let found = measurements(&output)?;
-    ensure!(found.len() == expected.len(), "{} ran {} of {}", board.name, found.len(), expected.len());
-    for ((name, _, crc), (_, _, wanted)) in found.iter().zip(expected) {
+    let Results { measured: found, resumed } = Results::of(&output)?;
+    let count = expected.measured.len();
+    ensure!(found.len() == count, "{} ran {} of {count}", board.name, found.len());
+    for ((name, _, crc), (_, _, wanted)) in found.iter().zip(&expected.measured) {
         ensure!(
             crc == wanted,
             "{name} on {}: the result's CRC-32 is {crc}, the desktop's {wanted}",
+            board.name
+        );
+    }
+    ensure!(resumed.len() == expected.resumed.len(), "{} resumed {} runs", board.name, resumed.len());
+    for (number, (found, expected)) in resumed.iter().zip(&expected.resumed).enumerate() {
+        ensure!(
+            found == expected,
+            "run {number} on {}: slice boundaries, and CRC-32 in one piece and resumed at all of them, are {found:?}, the desktop's {expected:?}",
             board.name
         );
     }
@@ -186,7 +206,7 @@ fn measure_build(
     if board.name != "mps2-an386" {
         return Ok(counted.into_iter().map(|instructions| (instructions, None)).collect());
     }
-    let costs = trace(board, &executable)?;
+    let costs = trace(board, &executable, 1 + counted.len())?;
     ensure!(costs.len() == counted.len(), "the trace shows {} of {}", costs.len(), counted.len());
     for ((cost, counted), (name, ..)) in costs.iter().zip(counted).zip(&found) {
         // A tick is less than an instruction, and interrupts of the clock may fall between: more in longer work.
@@ -197,34 +217,53 @@ fn measure_build(
     Ok(costs.into_iter().map(|cost| (cost.instructions, Some(cost.cycles))).collect())
 }
 
-/// Name, ticks without those of measuring nothing, and CRC-32.
-fn measurements(output: &str) -> Result<Vec<(String, u64, String)>> {
-    let (mut empty, mut measured) = (0, Vec::new());
-    for line in parse(output)? {
-        match line {
-            Line::Empty(ticks) => empty = ticks,
-            Line::Measured(name, ticks, crc) => measured.push((name, ticks.saturating_sub(empty), crc)),
-            Line::Skipped(name) => bail!("{name} does not fit into the board"),
-            Line::Case(_) | Line::FrontEnd(..) | Line::Grid(..) | Line::End => {}
+/// What the desktop or a board said.
+struct Results {
+    /// Name, ticks without those of measuring nothing, and CRC-32.
+    measured: Vec<(String, u64, String)>,
+    /// Slice boundaries at which a run was resumed, and its weights' CRC-32 in one piece and in pieces.
+    resumed: Vec<(u32, [String; 2])>,
+}
+
+impl Results {
+    fn of(output: &str) -> Result<Self> {
+        let (mut empty, mut measured, mut resumed) = (0, Vec::new(), Vec::new());
+        for line in parse(output)? {
+            match line {
+                Line::Empty(ticks) => empty = ticks,
+                Line::Measured(name, ticks, crc) => measured.push((name, ticks.saturating_sub(empty), crc)),
+                Line::Resumed(boundaries, crcs) => resumed.push((boundaries, crcs)),
+                Line::Skipped(name) => bail!("{name} does not fit into the board"),
+                Line::Case(_) | Line::FrontEnd(..) | Line::Grid(..) | Line::End => {}
+            }
         }
+        Ok(Self { measured, resumed })
     }
-    Ok(measured)
+
+    /// Every run ends with the same weights in one piece and in pieces.
+    fn check_resumed(&self) -> Result<()> {
+        for (number, (boundaries, [whole, pieces])) in self.resumed.iter().enumerate() {
+            ensure!(
+                whole == pieces,
+                "run {number} ends with weights {whole}, resumed at {boundaries} slice boundaries with {pieces}"
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Runs the firmware with a line of log an instruction.
-fn trace(board: &Emulated, executable: &std::path::Path) -> Result<Vec<Cost>> {
+fn trace(board: &Emulated, executable: &std::path::Path, measurements: usize) -> Result<Vec<Cost>> {
     let tracer = Tracer::new(&std::fs::read(executable)?)?;
     let mut qemu = board.emulator(executable)?;
     qemu.args(["-accel", "tcg,one-insn-per-tb=on", "-d", "exec,nochain"]);
     let mut qemu = qemu.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot start QEMU")?;
     let log = qemu.stderr.take().context("the log was asked for")?;
-    let costs = tracer.read(BufReader::with_capacity(1 << 20, log));
-    if costs.is_err() {
-        qemu.kill()?;
-    }
-    let status = qemu.wait()?;
+    let costs = tracer.read(BufReader::with_capacity(1 << 20, log), measurements);
+    // Resumed runs would follow, which nobody traces.
+    qemu.kill()?;
+    qemu.wait()?;
     let costs = costs?;
-    ensure!(status.success(), "{} failed under the trace: {status}", board.name);
     let (empty, costs) = costs.split_first().context("the trace shows no measurement")?;
     let without = |cost: &Cost| Cost {
         instructions: cost.instructions.saturating_sub(empty.instructions),
@@ -268,6 +307,13 @@ impl fmt::Display for TrainReport {
         }
         if !self.tuners.is_empty() {
             tuners::write(f, &self.tuners)?;
+        }
+        if !self.resumed.is_empty() {
+            let (runs, boundaries) = (self.resumed.len(), self.resumed.iter().sum::<u32>());
+            writeln!(
+                f,
+                "{runs} runs, saved and resumed at all their {boundaries} slice boundaries, end with the bits of the run in one piece"
+            )?;
         }
         write!(f, "results equal the desktop's in every bit")
     }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use flatmin::Method;
 use flatmin::tail::{PackedTail, Tail};
 use flatmin_bench::tails::{METHODS, recipe};
+use flatmin_bench::train::RESUMED;
 use flatmin_bench::tuners::{BATCHES, TUNERS};
 use serde::Serialize;
 use std::fmt;
@@ -32,7 +33,8 @@ impl Dense {
     }
 
     fn has(&self, only: &str) -> bool {
-        steps().any(|(batch, method, tuner)| self.row(batch, method, tuner).contains(only))
+        RESUMED.contains(only)
+            || steps().any(|(batch, method, tuner)| self.row(batch, method, tuner).contains(only))
     }
 
     fn graph(&self) -> Result<Graph> {
