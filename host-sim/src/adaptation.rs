@@ -30,15 +30,6 @@ impl Adaptation {
             None => options.wearer(self.wearer.into()),
         }
     }
-
-    /// The same for a device, whose link sends labels.
-    pub fn subject_with_labels(&self, model: Option<&Path>, options: &TuneOptions) -> Result<Subject> {
-        let subject = self.subject(model, options)?;
-        if subject.model.network.loss() == Loss::SquaredError {
-            bail!("{}: a device is sent labels, and a squared error wants targets", subject.model.name);
-        }
-        Ok(subject)
-    }
 }
 
 fn user_subject(path: &Path, data: &[PathBuf], options: &TuneOptions) -> Result<Subject> {

@@ -128,6 +128,13 @@ pub enum Answer {
         /// What it took.
         ticks: u64,
     },
+    /// How well a tail tells anomalies.
+    Auc {
+        /// Area under the ROC curve, 0 to 1.
+        auc: f32,
+        /// Clock ticks.
+        ticks: u64,
+    },
 }
 
 /// Who a device is.
@@ -406,6 +413,7 @@ fn answer(response: Response) -> Result<Answer, LinkError> {
         }
         Response::Drift(drift) => Answer::Drift(drift),
         Response::ClassAdded { label, ticks } => Answer::ClassAdded { label, ticks: ticks.into() },
+        Response::Auc { auc, ticks } => Answer::Auc { auc, ticks: ticks.into() },
         Response::Refused(why) => return Err(LinkError::Refused(why.to_owned())),
         _ => return Err(LinkError::Version),
     })

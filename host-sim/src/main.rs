@@ -90,7 +90,7 @@ fn run(cli: Cli) -> Result<()> {
             export_tuned(&subject, &output, delta.as_deref(), &options)
         }
         Some(Command::Emulate { board, model, log, adaptation, options }) => {
-            let subject = adaptation.subject_with_labels(model.as_deref(), &options)?;
+            let subject = adaptation.subject(model.as_deref(), &options)?;
             let tail = options.tail(&subject)?;
             let methods = options.methods();
             let bar = ProgressBar::new(methods.len() as u64 * u64::from(options.epochs));

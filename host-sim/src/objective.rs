@@ -5,6 +5,7 @@ use crate::report::Anomalies;
 use crate::tuning::Labelled;
 use anyhow::{Context, Result, ensure};
 use flatmin::tail::Loss;
+use flatmin::wire::Request;
 use flatmin::{Pack, TunerError, Tunes, Version, metrics};
 
 /// Most yes-or-no outputs whose sets of answers are counted against one another.
@@ -40,6 +41,15 @@ pub fn observe<'p>(tuner: &mut impl Tunes<'p>, input: &[i8], label: usize) -> Re
         Some(full) if copies => full.observe_anomaly(input),
         _ => tuner.observe(input, label),
     }
+}
+
+/// The request that has a device keep it; `copies` as of its pack.
+pub fn observation(copies: bool, input: &[i8], label: usize) -> Result<Request<'_>> {
+    let input = bytemuck::cast_slice(input);
+    Ok(match copies {
+        true => Request::ObserveTarget { target: None, anomalous: label != 0, input },
+        false => Request::Observe { label: u16::try_from(label)?, input },
+    })
 }
 
 /// Mean f32 loss of the normal samples.

@@ -15,6 +15,14 @@ impl Tuner<'_> {
     /// [`TunerError::Running`], [`TunerError::NotTuned`], [`TunerError::OneKind`] where only normal or only anomalous
     /// samples are held, or the loss knows no anomalies.
     pub fn auc(&mut self, version: Version) -> Result<f32, TunerError> {
+        self.auc_between(version, || ())
+    }
+
+    /// [`Self::auc`], with a call of `between` before every sample: there a watchdog is fed.
+    ///
+    /// # Errors
+    /// Those of [`Self::auc`].
+    pub fn auc_between(&mut self, version: Version, mut between: impl FnMut()) -> Result<f32, TunerError> {
         self.tuned.check(version)?;
         if self.run.is_some() {
             return Err(TunerError::Running);
@@ -38,6 +46,7 @@ impl Tuner<'_> {
             let Some(slot) = slot else { continue };
             let Some(label) = self.replay.label(slot) else { continue };
             let positive = label & Kept::ANOMALOUS != 0;
+            between();
             if self.run_int8(slot, version).is_none() {
                 continue;
             }

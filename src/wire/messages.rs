@@ -153,6 +153,11 @@ pub enum Request<'a> {
     },
     /// Make a class of the first spare output: [`crate::Tuner::add_class`].
     AddClass,
+    /// How well does a tail tell the anomalies kept from the normal samples? [`crate::Tuner::auc`].
+    Auc {
+        /// Which tail.
+        version: Version,
+    },
 }
 
 /// What a device answers. `ticks` are those of the device's clock that the work took.
@@ -329,6 +334,13 @@ pub enum Response<'a> {
     ClassAdded {
         /// Its label.
         label: u16,
+        /// Clock ticks.
+        ticks: u32,
+    },
+    /// To [`Request::Auc`].
+    Auc {
+        /// Area under the ROC curve, 0 to 1.
+        auc: f32,
         /// Clock ticks.
         ticks: u32,
     },

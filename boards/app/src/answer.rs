@@ -161,6 +161,13 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
                 }
                 None => COMPACT,
             },
+            Request::Auc { version } => match self.tuner.full() {
+                Some(tuner) => {
+                    let auc = tuner.auc_between(version, || self.board.feed())?;
+                    Response::Auc { auc, ticks: self.ticks_since(start) }
+                }
+                None => COMPACT,
+            },
             Request::Accept => {
                 let acceptance = self.tuner.accept_between(|| self.board.feed())?;
                 Response::Accepted { acceptance, ticks: self.ticks_since(start) }

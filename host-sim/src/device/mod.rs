@@ -1,11 +1,13 @@
 //! A device at the end of a line: emulated, on a serial port, or behind a TCP socket.
 
+mod judged;
 mod line;
 mod run;
 mod saved;
 mod tail;
 mod trace;
 
+pub use judged::anomalies;
 pub use run::{Measured, Progress, tune};
 pub use saved::{confusion, finish, pause, resume};
 pub use tail::{backup, backup_delta, restore, restore_delta};

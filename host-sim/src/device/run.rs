@@ -1,7 +1,8 @@
 //! A tuning run on a device: the desktop sends samples and asks for steps, the device computes.
 
-use super::Device;
+use super::{Device, judged};
 use crate::link::Answer;
+use crate::objective;
 use crate::packer::PackFile;
 use crate::report::{CurvePoint, TuningRun, Verdict};
 use crate::tuning::{SHARPNESS_RHO, Subject, accuracy, method_name};
@@ -84,9 +85,9 @@ pub fn tune(
     let plan = MemoryPlan::new(&sizes, &recipe);
     done(device.ask(&Request::Forget)?)?;
     let (mut trunk, mut ticks) = (Mean::default(), 0);
+    let copies = objective::copies(&pack.pack());
     for (input, label) in &subject.adaptation {
-        let label = u16::try_from(*label)?;
-        let own = done(device.ask(&Request::Observe { label, input: bytemuck::cast_slice(input) })?)?;
+        let own = done(device.ask(&objective::observation(copies, input, *label)?)?)?;
         trunk.add(own);
         ticks += own;
         progress(Progress::Observed);
@@ -132,36 +133,24 @@ pub fn tune(
         ticks += done(device.ask(&Request::Requantize)?)?;
         None
     };
-    let classes = subject.classes.len();
-    let (mut factory, mut tuned) = (vec![vec![0; classes]; classes], vec![vec![0; classes]; classes]);
-    let (mut right_f32, mut loss_sum) = (0usize, 0.0);
-    for (input, label) in &subject.test {
-        let request = Request::Judge { label: u16::try_from(*label)?, input: bytemuck::cast_slice(input) };
-        let Answer::Judged { factory: f, tuned_f32, tuned_int8, loss } = device.ask(&request)? else {
-            bail!("the device did not answer with a judgement");
-        };
-        // Without a tuned tail, after one that was not taken, the factory's is in force.
-        let int8 = tuned_int8.unwrap_or(f);
-        factory[*label][usize::from(f)] += 1;
-        tuned[*label][usize::from(int8)] += 1;
-        right_f32 += usize::from(usize::from(tuned_f32) == *label);
-        loss_sum += f64::from(loss);
-        progress(Progress::Judged);
-    }
+    let judged = if copies {
+        judged::copies(device, &subject.test, || progress(Progress::Judged))?
+    } else {
+        judged::classes(device, &subject.test, subject.classes.len(), || progress(Progress::Judged))?
+    };
     let Answer::Summary { weights_crc32, macs, sharpness, stack_bytes } =
         device.ask(&Request::Summarize { rho: SHARPNESS_RHO })?
     else {
         bail!("the device did not answer with a summary");
     };
-    let tests = subject.test.len().max(1) as f64;
     let run = TuningRun {
         subject: subject.name.clone(),
         method: method_name(recipe.method).to_owned(),
         rho: if recipe.method == Method::Sgd { 0.0 } else { recipe.rho },
-        factory_accuracy: accuracy(&factory),
-        accuracy_f32: right_f32 as f64 / tests,
-        accuracy_int8: accuracy(&tuned),
-        loss: loss_sum / tests,
+        factory_accuracy: accuracy(&judged.factory),
+        accuracy_f32: judged.accuracy_f32,
+        accuracy_int8: accuracy(&judged.tuned),
+        loss: judged.loss,
         sharpness: f64::from(sharpness),
         memory: plan.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).into(),
         train_ram_bytes: plan.total_bytes(),
@@ -174,10 +163,10 @@ pub fn tune(
         instructions_trunk: None,
         instructions_step: None,
         curve,
-        confusion_factory: factory,
-        confusion_tuned: tuned,
+        confusion_factory: judged.factory,
+        confusion_tuned: judged.tuned,
         verdict,
-        anomalies: None,
+        anomalies: judged.anomalies,
     };
     Ok(Measured {
         run,

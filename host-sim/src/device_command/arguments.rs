@@ -185,7 +185,7 @@ impl Source {
 
     pub(super) fn subject(&self) -> Result<Subject> {
         self.options.without_compact()?;
-        self.adaptation.subject_with_labels(self.model.as_deref(), &self.options)
+        self.adaptation.subject(self.model.as_deref(), &self.options)
     }
 }
 

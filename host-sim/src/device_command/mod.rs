@@ -6,12 +6,14 @@ use crate::{print, show};
 use anyhow::{Context, Result, bail, ensure};
 pub use arguments::DeviceArguments;
 use arguments::{Action, Source};
+use flatmin::tail::Loss;
 use flatmin::wire::Request;
 use flatmin::{Drift, Version, Watch};
 use host_sim::delta;
 use host_sim::device::{self, Device, Progress};
 use host_sim::emulate::Answer;
 use host_sim::link::{Identity, LinkError};
+use host_sim::objective;
 use host_sim::output::write_file;
 use host_sim::report::Report;
 use host_sim::tuning::{SHARPNESS_RHO, Subject, Tail, method_name, tune_as};
@@ -125,9 +127,10 @@ fn resume(device: &mut Device, source: &Source, input: &Path, bar: &ProgressBar)
     let context = || input.display().to_string();
     let bytes = std::fs::read(input).with_context(context)?;
     if device.identify()?.samples == 0 {
-        for (input, label) in source.subject()?.adaptation {
-            let label = u16::try_from(label)?;
-            device.ask(&Request::Observe { label, input: bytemuck::cast_slice(&input) })?;
+        let subject = source.subject()?;
+        let copies = subject.model.network.loss() == Loss::SquaredError;
+        for (input, label) in &subject.adaptation {
+            device.ask(&objective::observation(copies, input, *label)?)?;
         }
     }
     let resumed = device::resume(device, &bytes, |done, all| show_bytes(bar, done, all));
@@ -175,8 +178,16 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
         // No samples, or no classes.
         _ => Vec::new(),
     };
+    let auc = match device.ask(&Request::Auc { version }) {
+        Ok(Answer::Auc { auc, .. }) => Some(auc),
+        Ok(other) => bail!("the device answers {other:?} instead of the area under its curve"),
+        // It keeps no anomalies.
+        Err(error) if is_refusal(&error) => None,
+        Err(error) => return Err(error),
+    };
     if json {
         let mut object = serde_json::to_value(&identity)?;
+        object["auc"] = serde_json::json!(auc);
         object["slot_states"] = serde_json::json!(slots);
         object["confusion"] = serde_json::json!(confusion);
         return print(serde_json::to_string_pretty(&object)?);
@@ -197,6 +208,11 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
         print("store      none")?;
     }
     slots.iter().enumerate().try_for_each(|(slot, state)| print(format_args!("slot {slot}     {state}")))?;
+    if let Some(auc) = auc {
+        print(format_args!(
+            "anomalies  told from normal samples with an area under the ROC curve of {auc:.4}"
+        ))?;
+    }
     if !confusion.is_empty() {
         print("confusion  of the held-out samples, or all: a row a label, a column a class")?;
     }
@@ -249,6 +265,15 @@ fn tune_there(device: &mut Device, source: &Source, wishes: Wishes, bar: &Progre
 }
 
 fn classify(device: &mut Device, subject: &Subject, json: bool) -> Result<()> {
+    if subject.model.network.loss() == Loss::SquaredError {
+        let found = device::anomalies(device, &subject.test)?;
+        if json {
+            return print(serde_json::to_string_pretty(&found)?);
+        }
+        let area = |auc: Option<f64>| auc.map_or(String::new(), |auc| format!(", AUC {auc:.4}"));
+        print(format_args!("factory tail: error {:.6}{}", found.factory_error, area(found.factory_auc)))?;
+        return print(format_args!("tail in force: error {:.6}{}", found.tuned_error, area(found.tuned_auc)));
+    }
     let (mut right, mut by_tuned, mut classes) = (0, false, Vec::new());
     for (input, label) in &subject.test {
         match device.ask(&Request::Classify { input: bytemuck::cast_slice(input) })? {

@@ -9,7 +9,7 @@ use host_sim::graph::{Activation, Unary};
 use host_sim::model::Model;
 use host_sim::packer::{Network, PackFile, TailPlan, Trains, lower, pack, pack_tail};
 
-fn autoencoder() -> Network {
+pub fn autoencoder() -> Network {
     let mut network = lower(&kitchen_sink::autoencoder(3, 12, None)).unwrap();
     network.loss = Some(Loss::SquaredError);
     network

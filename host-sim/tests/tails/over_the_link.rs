@@ -1,14 +1,15 @@
 //! Tails of any layers from one device to another: tuned over the link, pulled as a file, pushed, and compared operator by
 //! operator. The same calls without a link are the truth.
 
-use super::{arena, input, kitchen_sink, sparse};
+use super::{arena, input, kitchen_sink, losses, sparse};
 use flatmin::wire::{self, Request};
 use flatmin::{Method, Recipe, Tuner, Version};
 use flatmin_app::{Buffers, Clock, Endpoint, Hardware, link_bytes};
-use host_sim::device::{Device, backup, diff, restore};
+use host_sim::device::{self, Device, backup, diff, restore};
 use host_sim::link::Answer;
 use host_sim::model::Model;
 use host_sim::packer::{Network, PackFile, TailPlan, Trains, lower, pack_tail};
+use host_sim::tuning::{Subject, tune};
 use host_sim::wearers::model_bytes;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -135,6 +136,29 @@ fn a_tail_of_more_layers_than_one_part_describes_is_backed_up_and_restored() {
     assert!(described > wire::TAIL_PART_BYTES, "the test is about more than one part");
 }
 
+/// `flatmin device tune` and `emulate` with `--loss mse`, slice by slice: weights and errors are the desktop's.
+#[test]
+fn an_autoencoder_is_tuned_on_a_device_as_on_the_desktop() {
+    let mut model = Model::parse("autoencoder".into(), model_bytes(1).unwrap()).unwrap();
+    model.network = losses::autoencoder();
+    let label = |seed: u64| usize::from(seed.is_multiple_of(4));
+    let samples = |range: std::ops::Range<u64>| -> Vec<_> {
+        range.map(|seed| (input(&model.network, seed), label(seed))).collect()
+    };
+    let (adaptation, test) = (samples(0..SAMPLES), samples(SAMPLES..4 * SAMPLES));
+    let classes = ["normal", "anomalous"].map(String::from).into();
+    let subject = Subject { name: "autoencoder".into(), model, classes, adaptation, test };
+    let expected = tune(&subject, 2, RECIPE, || {}).unwrap();
+    let file = subject.model.pack(2).unwrap();
+    let mut device = device(file.bytes());
+    let found = device::tune(&mut device, &file, &subject, RECIPE, true, |_| ()).unwrap().run;
+    assert_eq!(found.weights_crc32, expected.weights_crc32);
+    assert_eq!((found.loss, found.anomalies), (expected.loss, expected.anomalies));
+    let anomalies = found.anomalies.unwrap();
+    assert_eq!(device::anomalies(&mut device, &subject.test).unwrap(), anomalies);
+    assert!(anomalies.tuned_error != anomalies.factory_error && anomalies.tuned_auc.is_some());
+}
+
 /// An autoencoder: samples that are their own targets, one with a target of its own, an anomaly.
 #[test]
 fn a_squared_error_has_the_same_bits_over_the_link() {
@@ -178,6 +202,11 @@ fn a_squared_error_has_the_same_bits_over_the_link() {
         };
         let target = target.map(bytemuck::cast_slice);
         assert_eq!(device.ask(&Request::JudgeTarget { target, input }).unwrap(), expected);
+    }
+    for version in [Version::Factory, Version::Tuned] {
+        let expected = truth.auc(version).unwrap();
+        let found = device.ask(&Request::Auc { version }).unwrap();
+        assert_eq!(found, Answer::Auc { auc: expected, ticks: 0 });
     }
 }
 
