@@ -152,8 +152,9 @@ fn run(cli: Cli) -> Result<()> {
             let report = bench::measure_host_training(&only)?;
             if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
         }
-        Some(Command::Bench { board, train: true, only, json, .. }) => {
-            let report = bench::measure_training(&bench::Emulated::named(&board)?, &only)?;
+        Some(Command::Bench { board, train: true, only, without_cycles, json, .. }) => {
+            let board = bench::Emulated::named(&board)?;
+            let report = bench::measure_training(&board, &only, !without_cycles)?;
             if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
         }
         Some(Command::Bench { board, model, cases, grid, json, train: false, .. }) => {

@@ -43,7 +43,10 @@ pub fn observe<'p>(tuner: &mut impl Tunes<'p>, input: &[i8], label: usize) -> Re
     }
 }
 
-/// The request that has a device keep it; `copies` as of its pack.
+/// The request that has a device keep it; [`copies`] of its pack.
+///
+/// # Errors
+/// A label above 65,535.
 pub fn observation(copies: bool, input: &[i8], label: usize) -> Result<Request<'_>> {
     let input = bytemuck::cast_slice(input);
     Ok(match copies {

@@ -12,7 +12,7 @@ impl Tuner<'_> {
     /// which is planned for them.
     ///
     /// # Errors
-    /// [`TunerError::Running`], [`TunerError::NotTuned`], [`TunerError::OneKind`] where only normal or only anomalous
+    /// [`TunerError::Running`], [`TunerError::RunExpected`], [`TunerError::NotTuned`], [`TunerError::OneKind`] where only normal or only anomalous
     /// samples are held, or the loss knows no anomalies.
     pub fn auc(&mut self, version: Version) -> Result<f32, TunerError> {
         self.auc_between(version, || ())
@@ -23,6 +23,7 @@ impl Tuner<'_> {
     /// # Errors
     /// Those of [`Self::auc`].
     pub fn auc_between(&mut self, version: Version, mut between: impl FnMut()) -> Result<f32, TunerError> {
+        self.check_weights()?;
         self.tuned.check(version)?;
         if self.run.is_some() {
             return Err(TunerError::Running);

@@ -315,6 +315,7 @@ fn refusal(error: TunerError) -> Response<'static> {
         E::NoSpareClass { .. } => "no spare class is left: pack with more",
         E::NoSamplesOfClass { .. } => "no sample of the class to add: observe some first",
         E::ClassFeatures { .. } => "the samples of the class to add are like all others",
+        E::OneKind => "no anomalies to tell from normal samples, or not with this tail's loss",
         E::Running => "a tuning run is under way",
         E::NoSamples => "no samples to tune on",
         E::NotRunning => "no tuning run under way",

@@ -3,7 +3,7 @@
 use crate::Board;
 use crate::tails::packs;
 use crate::tuners::observe;
-use flatmin::{CompactTuner, Method, Optimizer, Pack, Progress, Recipe, Tuner, Tunes};
+use flatmin::{CompactTuner, Method, Optimizer, Pack, Progress, Recipe, Tuner, TunerError, Tunes};
 
 /// Samples of a run.
 const SAMPLES: u16 = 8;
@@ -22,7 +22,7 @@ const RECIPE: Recipe = Recipe {
 };
 
 /// What is run of every tail, and whether the compact tuner runs it, too.
-const RUNS: [(Recipe, bool); 9] = [
+const RUNS: [(Recipe, bool); 11] = [
     (Recipe { method: Method::Sgd, ..RECIPE }, true),
     (Recipe { method: Method::Sam, ..RECIPE }, true),
     (Recipe { method: Method::Asam, ..RECIPE }, true),
@@ -30,6 +30,8 @@ const RUNS: [(Recipe, bool); 9] = [
     (Recipe { method: Method::SamOn, ..RECIPE }, false),
     (Recipe { method: Method::Sam, sharpness_batch: 4, ..RECIPE }, false),
     (Recipe { method: Method::Asam, sharpness_batch: 4, keep_best: true, held_out: 0.3, ..RECIPE }, false),
+    (Recipe { method: Method::Sam, sample_losses: true, ..RECIPE }, false),
+    (Recipe { method: Method::Sam, ascent_every: 2, ..RECIPE }, true),
     (Recipe { method: Method::Sgd, optimizer: Optimizer::Adam, learning_rate: 0.01, ..RECIPE }, false),
     (Recipe { method: Method::Asam, optimizer: Optimizer::Adam, learning_rate: 0.01, ..RECIPE }, false),
 ];
@@ -42,44 +44,65 @@ struct Outcome {
 }
 
 /// Both runs; `saved` takes what a run leaves.
-fn both_runs<'p>(tuner: &mut impl Tunes<'p>, recipe: Recipe, saved: &mut [u8]) -> Option<Outcome> {
+fn both_runs<'p>(
+    tuner: &mut impl Tunes<'p>,
+    recipe: Recipe,
+    saved: &mut [u8],
+) -> Result<Outcome, TunerError> {
     observe(tuner, SAMPLES, CLASSES)?;
-    tuner.start(recipe).ok()?;
-    while !tuner.step().ok()?.finished {}
+    tuner.start(recipe)?;
+    let mut boundaries = 1;
+    while !is_last(tuner.poll()?) {
+        boundaries += 1;
+    }
     let whole = tuner.weights_crc32();
 
     tuner.factory_reset();
-    tuner.start(recipe).ok()?;
-    let mut boundaries = 0;
-    loop {
-        let bytes = saved.get_mut(..tuner.run_bytes())?;
-        tuner.save_run(0, bytes).ok()?;
-        // Another run, in another order and left in the midst of a step, takes its place.
+    tuner.start(recipe)?;
+    for boundary in 0..boundaries {
+        let length = tuner.save_run(0, saved)?;
+        let bytes = saved.get_mut(..length).unwrap_or_default();
+        let crc32 = flatmin::crc32(bytes);
+        // Another run, of another kind and left in the midst of a step, takes its place.
         tuner.factory_reset();
-        tuner.start(Recipe { seed: recipe.seed ^ u64::from(boundaries + 1), ..recipe }).ok()?;
-        for _ in 0..boundaries % 9 {
-            tuner.poll().ok()?;
+        tuner.start(Recipe {
+            method: Method::Sgd,
+            seed: boundary.into(),
+            epochs: 3,
+            held_out: 0.0,
+            ..recipe
+        })?;
+        for _ in 0..boundary % 9 {
+            tuner.poll()?;
         }
-        tuner.resume_run(bytes).ok()?;
-        boundaries += 1;
-        if matches!(tuner.poll().ok()?, Progress::Stepped(report) if report.finished) {
-            return Some(Outcome { boundaries, whole, resumed: tuner.weights_crc32() });
+        tuner.resume_run(bytes)?;
+        tuner.save_run(0, bytes)?;
+        if flatmin::crc32(bytes) != crc32 {
+            return Err(TunerError::RunDamaged);
+        }
+        if is_last(tuner.poll()?) && boundary + 1 < boundaries {
+            return Err(TunerError::NotRunning);
         }
     }
+    Ok(Outcome { boundaries, whole, resumed: tuner.weights_crc32() })
 }
 
-fn run(pack: Pack, recipe: Recipe, compact: bool, memory: &mut [u8]) -> Option<Outcome> {
-    let (arena, saved) = memory.split_at_mut_checked(memory.len() / 32 * 16)?;
+fn is_last(progress: Progress) -> bool {
+    matches!(progress, Progress::Stepped(report) if report.finished)
+}
+
+fn run(pack: Pack, recipe: Recipe, compact: bool, memory: &mut [u8]) -> Result<Outcome, TunerError> {
+    let (arena, saved) = memory.split_at_mut_checked(memory.len() / 32 * 16).unwrap_or_default();
     if compact {
-        both_runs(&mut CompactTuner::new(pack, recipe, arena).ok()?, recipe, saved)
+        both_runs(&mut CompactTuner::new(pack, recipe, arena)?, recipe, saved)
     } else {
-        both_runs(&mut Tuner::new(pack, recipe, arena).ok()?, recipe, saved)
+        both_runs(&mut Tuner::new(pack, recipe, arena)?, recipe, saved)
     }
 }
 
 /// Prints for every tail in `bytes` and every run of it `resumed NUMBER BOUNDARIES CRC CRC`, the weights' after the run in
-/// one piece and after the one in pieces, or `skipped …` if it does not fit into `memory`, which begins at a boundary of 16
-/// bytes.
+/// one piece and after the one in pieces, or `failed …`, why, and what the run is. `memory` begins at a boundary of 16 bytes;
+/// half of it is the arena.
 ///
 /// # Errors
 /// Those of the line.
@@ -91,8 +114,11 @@ pub fn run_resumed(board: &mut impl Board, bytes: &[u8], memory: &mut [u8]) -> c
     let all = packs(bytes).flat_map(|pack| runs().map(move |run| (pack, run)));
     for (number, (pack, (recipe, compact))) in all.enumerate() {
         match run(pack, recipe, compact, memory) {
-            None => writeln!(board, "skipped resumed_{number}")?,
-            Some(Outcome { boundaries, whole, resumed }) => {
+            Err(error) => {
+                let tuner = if compact { "compact" } else { "f32" };
+                writeln!(board, "failed resumed_{number}: {error}; {tuner} tuner, {recipe:?}")?;
+            }
+            Ok(Outcome { boundaries, whole, resumed }) => {
                 writeln!(board, "resumed {number} {boundaries} {whole:08x} {resumed:08x}")?;
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::tails::{METHODS, packs, recipe};
 use crate::{Board, fill, measured};
-use flatmin::{CompactTuner, Method, Pack, Recipe, Tuner, Tunes};
+use flatmin::{CompactTuner, Method, Pack, Recipe, Tuner, TunerError, Tunes};
 
 /// Samples of a step, in this order, of every tail and then of every method.
 pub const BATCHES: [u16; 2] = [1, 16];
@@ -17,20 +17,25 @@ pub const TUNERS_MEMORY: usize = 120_000;
 const MOST_VALUES: usize = 128;
 
 /// Gives the tuner so many random samples of so many classes in turn.
-pub(crate) fn observe<'p>(tuner: &mut impl Tunes<'p>, samples: u16, classes: usize) -> Option<()> {
+pub(crate) fn observe<'p>(
+    tuner: &mut impl Tunes<'p>,
+    samples: u16,
+    classes: usize,
+) -> Result<(), TunerError> {
     let mut input = [0; MOST_VALUES];
-    let input = input.get_mut(..tuner.pack().sizes().input_length)?;
+    let length = tuner.pack().sizes().input_length;
+    let input = input.get_mut(..length).unwrap_or_default();
     for sample in 0..samples {
         fill(41 + u32::from(sample), input);
-        tuner.observe(input, usize::from(sample) % classes).ok()?;
+        tuner.observe(input, usize::from(sample) % classes)?;
     }
-    Some(())
+    Ok(())
 }
 
 /// Ticks and the weights' CRC-32 of the second step of a run: the first has left a velocity, and put the epoch's samples in
 /// order.
 fn second_step<'p>(board: &mut impl Board, tuner: &mut impl Tunes<'p>, recipe: Recipe) -> Option<(u64, u32)> {
-    observe(tuner, recipe.replay_capacity, tuner.classes())?;
+    observe(tuner, recipe.replay_capacity, tuner.classes()).ok()?;
     tuner.start(recipe).ok()?;
     tuner.step().ok()?;
     let mut done = false;

@@ -1,6 +1,6 @@
 //! What training costs on an emulated board: passes of trainable layers, and whole steps.
 
-use super::cycles::{Cost, Tracer};
+use super::cycles::{Cost, Tracer, without_fused};
 use super::tails;
 use super::tuners::{self, Pair};
 use super::{Desktop, Emulated, Line, parse};
@@ -83,11 +83,12 @@ pub struct TrainReport {
     pub resumed: Vec<u32>,
 }
 
-/// Builds, runs and compares what has a name that contains `only`: of a tail all methods run, though.
+/// Builds, runs and compares what has a name that contains `only`: of a tail all methods run, though. Of the Cortex-M4F
+/// `cycles`, too: they take a trace, and that takes minutes.
 ///
 /// # Errors
 /// No such name, QEMU missing, or a result that is not the desktop's.
-pub fn measure(board: &Emulated, only: &str) -> Result<TrainReport> {
+pub fn measure(board: &Emulated, only: &str, cycles: bool) -> Result<TrainReport> {
     ensure!(board.holds_cases, "{} has too little RAM for training's layers", board.name);
     let mut desktop = Desktop::default();
     let is_m4 = board.name == "mps2-an386";
@@ -108,9 +109,10 @@ pub fn measure(board: &Emulated, only: &str) -> Result<TrainReport> {
     let work: Vec<_> = single.chain(tails).collect();
     ensure!(!work.is_empty(), "no training's name on {} contains `{only}`", board.name);
     let mut rows: Vec<Row> = Vec::new();
-    // Tracing takes minutes, most of them QEMU's on one thread.
+    // A trace is QEMU's work, on one thread.
+    let traced = is_m4 && cycles;
     let builds: Vec<_> = (cores.par_iter())
-        .map(|core| measure_build(board, core, packs, only, &expected))
+        .map(|core| measure_build(board, core, packs, only, &expected, traced))
         .collect::<Result<_>>()?;
     for (&target_cpu, costs) in cores.iter().zip(builds) {
         for (index, ((name, shape, macs), (instructions, cycles))) in work.iter().zip(costs).enumerate() {
@@ -162,13 +164,14 @@ struct Packs<'p> {
     tuned: &'p [u8],
 }
 
-/// Instructions and, on the Cortex-M4F, where they are traced, estimated cycles of everything.
+/// Instructions and, where they are traced, the Cortex-M4's estimated cycles of everything.
 fn measure_build(
     board: &Emulated,
     target_cpu: &str,
     packs: Packs,
     only: &str,
     expected: &Results,
+    traced: bool,
 ) -> Result<Vec<(u64, Option<u64>)>> {
     let folder =
         format!("{}-train-{}", board.name, if target_cpu.is_empty() { "generic" } else { target_cpu });
@@ -183,6 +186,9 @@ fn measure_build(
         }
         Ok(())
     })?;
+    if board.name == "mps2-an386" {
+        without_fused(&std::fs::read(&executable)?)?;
+    }
     let output = board.run(&mut board.emulator(&executable)?)?;
     let Results { measured: found, resumed } = Results::of(&output)?;
     let count = expected.measured.len();
@@ -203,7 +209,7 @@ fn measure_build(
         );
     }
     let counted: Vec<u64> = found.iter().map(|(_, ticks, _)| board.instructions_in(*ticks)).collect();
-    if board.name != "mps2-an386" {
+    if !traced {
         return Ok(counted.into_iter().map(|instructions| (instructions, None)).collect());
     }
     let costs = trace(board, &executable, 1 + counted.len())?;

@@ -8,7 +8,7 @@ use crate::tuning::Labelled;
 use anyhow::{Context, Result, bail};
 use flatmin::wire::Request;
 
-/// Of all samples; confusion matrices, of classes alone, by label and answer.
+/// Of all samples; confusion matrices by label and answer, which count samples of classes alone.
 pub(super) struct Judged {
     /// Of the factory tail.
     pub factory: Vec<Vec<u32>>,
@@ -55,11 +55,16 @@ pub(super) fn classes(
 /// # Errors
 /// What the device refuses.
 pub fn anomalies(device: &mut Device, test: &[Labelled]) -> Result<Anomalies> {
-    copies(device, test, || ())?.anomalies.context("samples that are their own targets have errors")
+    copies(device, test, 0, || ())?.anomalies.context("samples that are their own targets have errors")
 }
 
 /// Samples that are their own targets; label 1 is an anomaly's.
-pub(super) fn copies(device: &mut Device, test: &[Labelled], mut done: impl FnMut()) -> Result<Judged> {
+pub(super) fn copies(
+    device: &mut Device,
+    test: &[Labelled],
+    labels: usize,
+    mut done: impl FnMut(),
+) -> Result<Judged> {
     let [mut before, mut after] = [(); 2].map(|()| [Vec::new(), Vec::new()]);
     let mut loss_sum = 0.0;
     for (input, label) in test {
@@ -74,8 +79,8 @@ pub(super) fn copies(device: &mut Device, test: &[Labelled], mut done: impl FnMu
         done();
     }
     Ok(Judged {
-        factory: Vec::new(),
-        tuned: Vec::new(),
+        factory: vec![vec![0; labels]; labels],
+        tuned: vec![vec![0; labels]; labels],
         accuracy_f32: f64::NAN,
         loss: loss_sum / before[0].len().max(1) as f64,
         anomalies: Some(objective::anomalies(&before, &after)),

@@ -133,10 +133,11 @@ pub fn tune(
         ticks += done(device.ask(&Request::Requantize)?)?;
         None
     };
+    let (classes, judged) = (subject.classes.len(), || progress(Progress::Judged));
     let judged = if copies {
-        judged::copies(device, &subject.test, || progress(Progress::Judged))?
+        judged::copies(device, &subject.test, classes, judged)?
     } else {
-        judged::classes(device, &subject.test, subject.classes.len(), || progress(Progress::Judged))?
+        judged::classes(device, &subject.test, classes, judged)?
     };
     let Answer::Summary { weights_crc32, macs, sharpness, stack_bytes } =
         device.ask(&Request::Summarize { rho: SHARPNESS_RHO })?

@@ -178,10 +178,13 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
         // No samples, or no classes.
         _ => Vec::new(),
     };
-    let auc = match device.ask(&Request::Auc { version }) {
-        Ok(Answer::Auc { auc, .. }) => Some(auc),
-        Ok(other) => bail!("the device answers {other:?} instead of the area under its curve"),
-        // It keeps no anomalies.
+    // Tails of more classes know no anomalies.
+    let detects = identity.samples > 0 && confusion.len() <= 2;
+    let auc = match detects.then(|| device.ask(&Request::Auc { version })).transpose() {
+        Ok(Some(Answer::Auc { auc, .. })) => Some(auc),
+        Ok(Some(other)) => bail!("the device answers {other:?} instead of the area under its curve"),
+        Ok(None) => None,
+        // There are none among its samples, or a run is under way.
         Err(error) if is_refusal(&error) => None,
         Err(error) => return Err(error),
     };

@@ -24,7 +24,7 @@ use crate::packer::{PackFile, TailPlan};
 use crate::report::TuningRun;
 use crate::tuning::{Subject, Tail, sized};
 use anyhow::{Context, Result, ensure};
-use flatmin::Recipe;
+use flatmin::{CompactTuner, Recipe};
 use flatmin_app::RamBudget;
 
 /// A firmware with a model in it.
@@ -66,6 +66,12 @@ impl Firmware {
     ) -> Result<Self> {
         let board = Board::named(board)?;
         let pack = model.pack(tail)?;
+        if kind == Tail::Compact {
+            // What it refuses of a pack comes before minutes of building.
+            let mut words: Vec<u128> = vec![0; kind.arena_bytes(&pack.pack().sizes(), recipe).div_ceil(16)];
+            CompactTuner::new(pack.pack(), *recipe, bytemuck::cast_slice_mut(&mut words))
+                .with_context(|| model.name.clone())?;
+        }
         let budget = board.budget(kind, &pack.pack().sizes(), recipe);
         let needed = budget.total_bytes() - if board.stack_apart { budget.stack } else { 0 };
         ensure!(

@@ -1,13 +1,15 @@
 //! Tails of any layers from one device to another: tuned over the link, pulled as a file, pushed, and compared operator by
 //! operator. The same calls without a link are the truth.
 
-use super::{arena, input, kitchen_sink, losses, sparse};
+use super::{arena, input, kitchen_sink, losses, skipping, sparse};
 use flatmin::wire::{self, Request};
 use flatmin::{Method, Recipe, Tuner, Version};
 use flatmin_app::{Buffers, Clock, Endpoint, Hardware, link_bytes};
 use host_sim::device::{self, Device, backup, diff, restore};
+use host_sim::emulate::{Firmware, LogSink};
 use host_sim::link::Answer;
 use host_sim::model::Model;
+use host_sim::objective;
 use host_sim::packer::{Network, PackFile, TailPlan, Trains, lower, pack_tail};
 use host_sim::tuning::{Subject, tune};
 use host_sim::wearers::model_bytes;
@@ -136,9 +138,8 @@ fn a_tail_of_more_layers_than_one_part_describes_is_backed_up_and_restored() {
     assert!(described > wire::TAIL_PART_BYTES, "the test is about more than one part");
 }
 
-/// `flatmin device tune` and `emulate` with `--loss mse`, slice by slice: weights and errors are the desktop's.
-#[test]
-fn an_autoencoder_is_tuned_on_a_device_as_on_the_desktop() {
+/// An autoencoder with samples that it is to copy, and anomalies.
+fn subject() -> Subject {
     let mut model = Model::parse("autoencoder".into(), model_bytes(1).unwrap()).unwrap();
     model.network = losses::autoencoder();
     let label = |seed: u64| usize::from(seed.is_multiple_of(4));
@@ -147,16 +148,73 @@ fn an_autoencoder_is_tuned_on_a_device_as_on_the_desktop() {
     };
     let (adaptation, test) = (samples(0..SAMPLES), samples(SAMPLES..4 * SAMPLES));
     let classes = ["normal", "anomalous"].map(String::from).into();
-    let subject = Subject { name: "autoencoder".into(), model, classes, adaptation, test };
-    let expected = tune(&subject, 2, RECIPE, || {}).unwrap();
-    let file = subject.model.pack(2).unwrap();
-    let mut device = device(file.bytes());
-    let found = device::tune(&mut device, &file, &subject, RECIPE, true, |_| ()).unwrap().run;
+    Subject { name: "autoencoder".into(), model, classes, adaptation, test }
+}
+
+/// Tunes slice by slice: weights and errors are the desktop's.
+fn check_autoencoder(device: &mut Device, file: &PackFile, subject: &Subject) {
+    let expected = tune(subject, 2, RECIPE, || {}).unwrap();
+    let found = device::tune(device, file, subject, RECIPE, true, |_| ()).unwrap().run;
     assert_eq!(found.weights_crc32, expected.weights_crc32);
     assert_eq!((found.loss, found.anomalies), (expected.loss, expected.anomalies));
+    assert_eq!(found.confusion_tuned, expected.confusion_tuned);
     let anomalies = found.anomalies.unwrap();
-    assert_eq!(device::anomalies(&mut device, &subject.test).unwrap(), anomalies);
+    assert_eq!(device::anomalies(device, &subject.test).unwrap(), anomalies);
     assert!(anomalies.tuned_error != anomalies.factory_error && anomalies.tuned_auc.is_some());
+}
+
+#[test]
+fn an_autoencoder_is_tuned_on_a_device_as_on_the_desktop() {
+    let subject = subject();
+    let file = subject.model.pack(2).unwrap();
+    check_autoencoder(&mut device(file.bytes()), &file, &subject);
+}
+
+/// The same on a board; then its run is saved in the midst of a step, forgotten and resumed.
+#[test]
+fn an_autoencoder_is_tuned_on_a_board() {
+    if !skipping::emulating("qemu-system-arm") {
+        return;
+    }
+    let subject = subject();
+    let firmware = Firmware::build("mps2-an386", &subject.model, 2, &RECIPE, LogSink::new(|_| ())).unwrap();
+    let mut device = Device::start(firmware.image(), LogSink::new(|_| ())).unwrap();
+    check_autoencoder(&mut device, firmware.pack(), &subject);
+    let tuned = device.identify().unwrap().weights_crc32;
+    let observe = |device: &mut Device| {
+        device.ask(&Request::Forget).unwrap();
+        for (input, label) in &subject.adaptation {
+            device.ask(&objective::observation(true, input, *label).unwrap()).unwrap();
+        }
+    };
+    observe(&mut device);
+    device.ask(&Request::Start(RECIPE)).unwrap();
+    for _ in 0..3 {
+        assert!(matches!(device.ask(&Request::Poll).unwrap(), Answer::Underway { .. }));
+    }
+    let bytes = device::pause(&mut device, |_, _| ()).unwrap();
+    observe(&mut device);
+    device::resume(&mut device, &bytes, |_, _| ()).unwrap();
+    device::finish(&mut device).unwrap();
+    assert_eq!(device.identify().unwrap().weights_crc32, tuned);
+}
+
+/// While a saved run is expected, the velocity, where scores would be put, is the run's.
+#[test]
+fn no_area_is_computed_while_a_run_is_expected() {
+    let subject = subject();
+    let file = subject.model.pack(2).unwrap();
+    let mut device = device(file.bytes());
+    for (input, label) in &subject.adaptation {
+        device.ask(&objective::observation(true, input, *label).unwrap()).unwrap();
+    }
+    let area = Request::Auc { version: Version::Factory };
+    assert!(matches!(device.ask(&area).unwrap(), Answer::Auc { .. }));
+    device.ask(&Request::Start(RECIPE)).unwrap();
+    let bytes = device::pause(&mut device, |_, _| ()).unwrap();
+    device.ask(&Request::ExpectRun { head: &bytes[..flatmin::RUN_HEAD_BYTES] }).unwrap();
+    let refused = device.ask(&area).unwrap_err().to_string();
+    assert!(refused.contains("a saved run is expected"), "{refused}");
 }
 
 /// An autoencoder: samples that are their own targets, one with a target of its own, an anomaly.
