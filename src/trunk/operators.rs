@@ -10,7 +10,8 @@ use crate::pack::bytes::{size_at, u16_at};
 use crate::pack::format::{header, operator as code};
 use crate::pack::{OperatorRecord, Pack, PackError, TensorRecord, dense_rows};
 use crate::quant::Multiplier;
-use crate::{Tuner, TunerError};
+use crate::tail::Loss;
+use crate::{Tuner, TunerError, Version};
 use core::cell::Cell;
 
 type Kernel = fn(&Pack, &OperatorRecord, &mut [i8]);
@@ -49,12 +50,17 @@ static SPARE_CODE: SpareCode = SpareCode {
     count: crate::tuner::classes::count,
 };
 
+/// Area under the ROC curve by one of the int8 tails, and what is called before every sample.
+type Auc = fn(&mut Tuner, Version, &mut dyn FnMut()) -> Result<f32, TunerError>;
+
 /// The kernels that a pack is run with, and the further code that it needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Operators {
     kernels: [Option<Kernel>; code::KINDS],
     graph: Option<&'static GraphCode>,
     spare: Option<&'static SpareCode>,
+    /// Only losses beside cross-entropy know anomalies.
+    auc: Option<Auc>,
 }
 
 impl Operators {
@@ -66,11 +72,16 @@ impl Operators {
             kernels[kind] = kernel_of(kind as u16);
             kind += 1;
         }
-        Self { kernels, graph: Some(&GRAPH_CODE), spare: Some(&SPARE_CODE) }
+        Self {
+            kernels,
+            graph: Some(&GRAPH_CODE),
+            spare: Some(&SPARE_CODE),
+            auc: Some(crate::tuner::anomalies::auc),
+        }
     };
 
     /// None, for a firmware without a pack.
-    pub const NONE: Self = Self { kernels: [None; code::KINDS], graph: None, spare: None };
+    pub const NONE: Self = Self { kernels: [None; code::KINDS], graph: None, spare: None, auc: None };
 
     /// Those that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
     pub const fn of(pack: &[u8]) -> Self {
@@ -87,7 +98,11 @@ impl Operators {
         }
         let graph = if u16_at(pack, header::NODE_COUNT) > 0 { Some(&GRAPH_CODE) } else { None };
         let spare = if u16_at(pack, header::SPARE_CLASSES) > 0 { Some(&SPARE_CODE) } else { None };
-        Self { kernels, graph, spare }
+        let auc: Option<Auc> = match Loss::from_code(u16_at(pack, header::LOSS)) {
+            None | Some(Loss::CrossEntropy) => None,
+            Some(Loss::BinaryCrossEntropy | Loss::SquaredError) => Some(crate::tuner::anomalies::auc),
+        };
+        Self { kernels, graph, spare, auc }
     }
 
     pub(crate) fn graph(&self) -> Option<&'static GraphCode> {
@@ -96,6 +111,10 @@ impl Operators {
 
     pub(crate) fn spare(&self) -> Option<&'static SpareCode> {
         self.spare
+    }
+
+    pub(crate) fn auc(&self) -> Option<Auc> {
+        self.auc
     }
 
     pub(crate) fn kernel(&self, kind: u16) -> Option<Kernel> {

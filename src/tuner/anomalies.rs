@@ -4,6 +4,11 @@ use super::{Tuner, TunerError, Version};
 use crate::metrics;
 use crate::tail::{Kept, Loss, Tail};
 
+/// For [`crate::Operators`]: a firmware around a pack that knows no anomalies does without.
+pub(crate) fn auc(tuner: &mut Tuner, version: Version, between: &mut dyn FnMut()) -> Result<f32, TunerError> {
+    tuner.area(version, between)
+}
+
 impl Tuner<'_> {
     /// Area under the ROC curve ([`metrics::auc`]) of an int8 tail, as the device runs it. Of [`Loss::SquaredError`] a
     /// sample's score is its error: those of [`Self::observe_anomaly`] are to have higher ones than the others. Of
@@ -12,8 +17,8 @@ impl Tuner<'_> {
     /// which is planned for them.
     ///
     /// # Errors
-    /// [`TunerError::Running`], [`TunerError::RunExpected`], [`TunerError::NotTuned`], [`TunerError::OneKind`] where only normal or only anomalous
-    /// samples are held, or the loss knows no anomalies.
+    /// [`TunerError::Running`], [`TunerError::RunExpected`], [`TunerError::NotTuned`], [`TunerError::OneKind`] where only
+    /// normal or only anomalous samples are held, or the loss knows no anomalies.
     pub fn auc(&mut self, version: Version) -> Result<f32, TunerError> {
         self.auc_between(version, || ())
     }
@@ -23,6 +28,11 @@ impl Tuner<'_> {
     /// # Errors
     /// Those of [`Self::auc`].
     pub fn auc_between(&mut self, version: Version, mut between: impl FnMut()) -> Result<f32, TunerError> {
+        let area = self.pack.operators().auc().ok_or(TunerError::OneKind)?;
+        area(self, version, &mut between)
+    }
+
+    fn area(&mut self, version: Version, between: &mut dyn FnMut()) -> Result<f32, TunerError> {
         self.check_weights()?;
         self.tuned.check(version)?;
         if self.run.is_some() {

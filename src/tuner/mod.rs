@@ -1,7 +1,7 @@
 //! Ties it together: observe, step, requantize, classify. No arithmetic of its own.
 
 pub(crate) mod accept;
-mod anomalies;
+pub(crate) mod anomalies;
 #[cfg(feature = "async")]
 mod awaited;
 mod best;
