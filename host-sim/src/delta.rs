@@ -136,7 +136,7 @@ pub fn weights_crc32(pack: &PackFile, payload: &[u8], kind: Tail) -> Result<u32>
         return with_tuner(pack, |tuner| adopt(pack, tuner, payload).map(|()| tuner.weights_crc32()));
     }
     let recipe = Recipe { replay_capacity: 1, ..Recipe::DEFAULT };
-    let mut words = vec![0u128; pack.pack().sizes().compact_bytes(&recipe).div_ceil(16)];
+    let mut words = Tail::Compact.arena(pack, &recipe);
     let mut tuner = CompactTuner::new(pack.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
     adopt(pack, &mut tuner, payload).map(|()| tuner.weights_crc32())
 }

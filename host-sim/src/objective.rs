@@ -43,15 +43,15 @@ pub fn observe<'p>(tuner: &mut impl Tunes<'p>, input: &[i8], label: usize) -> Re
     }
 }
 
-/// The request that has a device keep it; [`copies`] of its pack.
+/// The request that has a device keep it, whose tail has this loss.
 ///
 /// # Errors
 /// A label above 65,535.
-pub fn observation(copies: bool, input: &[i8], label: usize) -> Result<Request<'_>> {
+pub fn observation(loss: Loss, input: &[i8], label: usize) -> Result<Request<'_>> {
     let input = bytemuck::cast_slice(input);
-    Ok(match copies {
-        true => Request::ObserveTarget { target: None, anomalous: label != 0, input },
-        false => Request::Observe { label: u16::try_from(label)?, input },
+    Ok(match loss {
+        Loss::SquaredError => Request::ObserveTarget { target: None, anomalous: label != 0, input },
+        _ => Request::Observe { label: u16::try_from(label)?, input },
     })
 }
 

@@ -164,9 +164,9 @@ pub fn method_name(method: Method) -> &'static str {
     }
 }
 
-/// The arena of a run, on the boundary that the runtime wants.
+/// The arena of a run with f32 weights.
 pub(crate) fn tuner_arena(file: &PackFile, recipe: &Recipe) -> Vec<u128> {
-    vec![0; file.pack().sizes().train_bytes(recipe).div_ceil(16)]
+    Tail::Full.arena(file, recipe)
 }
 
 /// The label that an int8 output stands for; of classes the first among equals, as on the device.
@@ -210,6 +210,11 @@ impl Tail {
         }
     }
 
+    /// The arena of a run, on the boundary that the runtime wants.
+    pub(crate) fn arena(self, file: &PackFile, recipe: &Recipe) -> Vec<u128> {
+        vec![0; self.arena_bytes(&file.pack().sizes(), recipe).div_ceil(16)]
+    }
+
     /// Bytes of the arena.
     pub fn arena_bytes(self, sizes: &flatmin::Sizes, recipe: &Recipe) -> usize {
         match self {
@@ -247,7 +252,7 @@ pub fn tune_as(
     let recipe = sized(subject, recipe)?;
     let file = subject.model.pack(tail)?;
     let sizes = file.pack().sizes();
-    let mut words: Vec<u128> = vec![0; kind.arena_bytes(&sizes, &recipe).div_ceil(16)];
+    let mut words = kind.arena(&file, &recipe);
     let arena = bytemuck::cast_slice_mut(&mut words);
     let run = match kind {
         Tail::Full => {

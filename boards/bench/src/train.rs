@@ -252,7 +252,8 @@ fn run_step(
 
 /// Prints `empty TICKS`, then for everything in [`TRAINING`] `kernel NAME TICKS CRC`, or `skipped NAME` if `memory`
 /// is shorter than [`MEMORY`]; then the tails in `packs`, and those in `tuned`, with both tuners and, unless `only` asks for
-/// something else, saved and resumed, in `arena`: of both there may be none. Only of names that contain `only`; the tails have none here.
+/// something else, saved and resumed, in `arena`: of both there may be none. Only of names that contain `only`; the tails have
+/// none here.
 ///
 /// # Errors
 /// Those of the line.

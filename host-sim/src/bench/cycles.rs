@@ -6,7 +6,7 @@
 //! 2 to 12; `vmla` and its kin 3; `vdiv` and `vsqrt` 14; all else 1. Not modelled: that floating-point arithmetic takes
 //! a cycle longer where the very next instruction uses its result. It is no measurement on a chip.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection, ObjectSymbol};
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -199,43 +199,6 @@ impl Tracer {
     fn is_measured(&self, stretches: &[Cost]) -> bool {
         stretches.len() % 2 == 1
     }
-}
-
-/// Reads every instruction of a firmware for Cortex-M.
-///
-/// # Errors
-/// A fused multiply-add, which rounds once and so breaks the contract on bits; no code, or an ELF file that does not say where
-/// code and constants lie.
-pub fn without_fused(file: &[u8]) -> Result<()> {
-    let elf = object::File::parse(file).context("the firmware is no ELF file")?;
-    // Mapping symbols (ELF for the Arm Architecture, section 5.5.5): Thumb code or data begins.
-    let mapped = elf.symbols().filter_map(|symbol| {
-        let name = symbol.name().ok()?;
-        let code = name.starts_with("$t");
-        (code || name.starts_with("$d")).then_some((symbol.address(), code))
-    });
-    let mut marks: Vec<(u64, bool)> = mapped.collect();
-    marks.sort_unstable();
-    let mut instructions = 0;
-    for section in elf.sections().filter(|section| section.kind() == object::SectionKind::Text) {
-        let (bytes, end) = (section.data()?, section.address() + section.size());
-        let own: Vec<_> = marks.iter().filter(|(at, _)| (section.address()..end).contains(at)).collect();
-        for (place, (start, _)) in own.iter().enumerate().filter(|(_, (_, code))| *code) {
-            let stop = own.get(place + 1).map_or(end, |(next, _)| *next);
-            let [first, last] = [*start, stop].map(|address| (address - section.address()) as usize);
-            let code = bytes.get(first..last).context("a mapping symbol lies outside of its section")?;
-            let mut halfwords = code.as_chunks::<2>().0.iter().map(|h| u16::from_le_bytes(*h));
-            while let Some(first) = halfwords.next() {
-                let wide_class = is_wide(first).then(|| halfwords.next().map(|second| wide(first, second)));
-                if wide_class.flatten() == Some(Class::Fused) {
-                    bail!("the firmware has a fused multiply-add, which rounds once, near {start:#010x}");
-                }
-                instructions += 1;
-            }
-        }
-    }
-    ensure!(instructions > 0, "the firmware does not say where its code is");
-    Ok(())
 }
 
 /// The address of `Trace 0: 0x7f5648000100 [00800408/0000000000000400/00000110/ff022201] Reset`.

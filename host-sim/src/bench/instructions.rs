@@ -25,6 +25,13 @@ const VMLADAVA: Encoding = Encoding { name: "VMLADAVA.S8", mask: 0xfff1_0ff1, bi
 /// VMULLB.S16 and VMULLT.S16 are told apart by bit 12.
 const VMULL: Encoding = Encoding { name: "VMULLB.S16", mask: 0xefb1_0f51, bits: 0xee11_0e00 };
 
+/// VFMA and VFMS, then VFNMA and VFNMS, of registers of one or two words: Armv7-M Architecture Reference Manual (DDI 0403),
+/// sections A7.7.229 and A7.7.231. They round once where the contract on bits rounds twice.
+const FUSED: [Encoding; 2] = [
+    Encoding { name: "VFMA", mask: 0xffb0_0e10, bits: 0xeea0_0a00 },
+    Encoding { name: "VFNMA", mask: 0xffb0_0e10, bits: 0xee90_0a00 },
+];
+
 /// Functions with an inner loop, what it multiplies with, and how often at least.
 #[derive(Debug, Clone, Copy)]
 pub struct Expectation {
@@ -63,6 +70,50 @@ pub fn check(executable: &Path, expectations: &[Expectation]) -> Result<()> {
         ensure!(found >= *least, "{function} holds {found} {name}, at least {least} are expected");
     }
     Ok(())
+}
+
+/// Checks that an executable for Cortex-M has no fused multiply-add.
+///
+/// # Errors
+/// There is one, or no code: the file does not say where code and constants lie.
+pub fn check_unfused(executable: &Path) -> Result<()> {
+    let file = std::fs::read(executable).with_context(|| format!("cannot read {}", executable.display()))?;
+    let code = thumb_code(&file)?;
+    ensure!(!code.is_empty(), "{}: no Thumb code is marked", executable.display());
+    for encoding in FUSED {
+        let found: usize = code.iter().map(|code| count(code, encoding)).sum();
+        ensure!(found == 0, "{}: {found} {}, which rounds once", executable.display(), encoding.name);
+    }
+    Ok(())
+}
+
+/// All stretches of Thumb code, by the mapping symbols that tell them from constants (ELF for the Arm Architecture, section
+/// 5.5.5).
+fn thumb_code(file: &[u8]) -> Result<Vec<Vec<u8>>> {
+    use object::{ObjectSection, SectionKind};
+    let elf = object::File::parse(file).context("the firmware is no ELF file")?;
+    let mark = |symbol: object::Symbol| {
+        let is_code = match symbol.name().ok()?.get(..2)? {
+            "$t" => true,
+            "$d" => false,
+            _ => return None,
+        };
+        Some((symbol.address(), is_code))
+    };
+    let mut marks: Vec<(u64, bool)> = elf.symbols().filter_map(mark).collect();
+    marks.sort_unstable();
+    let mut stretches = Vec::new();
+    for section in elf.sections().filter(|section| section.kind() == SectionKind::Text) {
+        let (start, end) = (section.address(), section.address() + section.size());
+        let own: Vec<_> = marks.iter().filter(|(at, _)| (start..end).contains(at)).collect();
+        for (place, &&(at, is_code)) in own.iter().enumerate() {
+            let next = own.get(place + 1).map_or(end, |&&(next, _)| next);
+            if is_code {
+                stretches.extend(section.data_range(at, next - at)?.map(<[u8]>::to_vec));
+            }
+        }
+    }
+    Ok(stretches)
 }
 
 /// The machine code of the function whose symbol contains `name`.
@@ -115,6 +166,11 @@ mod tests {
             [&nop[..], &smlad, &vaddva, &nop, &smlatt, &vmlava, &nop, &vmullb, &smlad, &vmullt].concat();
         let counts = [SMLAD, SMLA_HALVES, VMLADAVA, VMULL].map(|encoding| count(&code, encoding));
         assert_eq!(counts, [2, 1, 1, 2]);
+        let fused = [0xa0, 0xee, 0x81, 0x0a, 0xa0, 0xee, 0xc1, 0x0a]; // vfma.f32 and vfms.f32 s0, s1, s2
+        let negated = [0x90, 0xee, 0xc1, 0x0a, 0x90, 0xee, 0x81, 0x0a]; // vfnma.f32 and vfnms.f32 s0, s1, s2
+        let chained = [0x00, 0xee, 0x81, 0x0a, 0x20, 0xee, 0x81, 0x0a]; // vmla.f32 and vmul.f32 s0, s1, s2
+        let code = [fused, chained, negated].concat();
+        assert_eq!(FUSED.map(|encoding| count(&code, encoding)), [2, 2]);
         // Half an instruction is none.
         assert_eq!(count(&smlad[..2], SMLAD), 0);
     }

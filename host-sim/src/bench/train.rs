@@ -1,6 +1,7 @@
 //! What training costs on an emulated board: passes of trainable layers, and whole steps.
 
-use super::cycles::{Cost, Tracer, without_fused};
+use super::cycles::{Cost, Tracer};
+use super::instructions;
 use super::tails;
 use super::tuners::{self, Pair};
 use super::{Desktop, Emulated, Line, parse};
@@ -186,8 +187,8 @@ fn measure_build(
         }
         Ok(())
     })?;
-    if board.name == "mps2-an386" {
-        without_fused(&std::fs::read(&executable)?)?;
+    if board.cpu.starts_with("cortex") {
+        instructions::check_unfused(&executable)?;
     }
     let output = board.run(&mut board.emulator(&executable)?)?;
     let Results { measured: found, resumed } = Results::of(&output)?;

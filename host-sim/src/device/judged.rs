@@ -5,7 +5,7 @@ use crate::link::Answer;
 use crate::objective;
 use crate::report::Anomalies;
 use crate::tuning::Labelled;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use flatmin::wire::Request;
 
 /// Of all samples; confusion matrices by label and answer, which count samples of classes alone.
@@ -55,16 +55,24 @@ pub(super) fn classes(
 /// # Errors
 /// What the device refuses.
 pub fn anomalies(device: &mut Device, test: &[Labelled]) -> Result<Anomalies> {
-    copies(device, test, 0, || ())?.anomalies.context("samples that are their own targets have errors")
+    errors(device, test, || ()).map(|(_, anomalies)| anomalies)
 }
 
-/// Samples that are their own targets; label 1 is an anomaly's.
+/// Samples that are their own targets, with so many labels.
 pub(super) fn copies(
     device: &mut Device,
     test: &[Labelled],
     labels: usize,
-    mut done: impl FnMut(),
+    done: impl FnMut(),
 ) -> Result<Judged> {
+    let (loss, anomalies) = errors(device, test, done)?;
+    let nothing = vec![vec![0; labels]; labels];
+    let (factory, tuned) = (nothing.clone(), nothing);
+    Ok(Judged { factory, tuned, accuracy_f32: f64::NAN, loss, anomalies: Some(anomalies) })
+}
+
+/// Mean f32 loss of the normal samples, and the int8 tails' errors.
+fn errors(device: &mut Device, test: &[Labelled], mut done: impl FnMut()) -> Result<(f64, Anomalies)> {
     let [mut before, mut after] = [(); 2].map(|()| [Vec::new(), Vec::new()]);
     let mut loss_sum = 0.0;
     for (input, label) in test {
@@ -78,11 +86,5 @@ pub(super) fn copies(
         loss_sum += if kind == 0 { f64::from(tuned_f32) } else { 0.0 };
         done();
     }
-    Ok(Judged {
-        factory: vec![vec![0; labels]; labels],
-        tuned: vec![vec![0; labels]; labels],
-        accuracy_f32: f64::NAN,
-        loss: loss_sum / before[0].len().max(1) as f64,
-        anomalies: Some(objective::anomalies(&before, &after)),
-    })
+    Ok((loss_sum / before[0].len().max(1) as f64, objective::anomalies(&before, &after)))
 }

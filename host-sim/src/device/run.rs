@@ -85,9 +85,8 @@ pub fn tune(
     let plan = MemoryPlan::new(&sizes, &recipe);
     done(device.ask(&Request::Forget)?)?;
     let (mut trunk, mut ticks) = (Mean::default(), 0);
-    let copies = objective::copies(&pack.pack());
     for (input, label) in &subject.adaptation {
-        let own = done(device.ask(&objective::observation(copies, input, *label)?)?)?;
+        let own = done(device.ask(&objective::observation(pack.pack().loss(), input, *label)?)?)?;
         trunk.add(own);
         ticks += own;
         progress(Progress::Observed);
@@ -134,7 +133,7 @@ pub fn tune(
         None
     };
     let (classes, judged) = (subject.classes.len(), || progress(Progress::Judged));
-    let judged = if copies {
+    let judged = if objective::copies(&pack.pack()) {
         judged::copies(device, &subject.test, classes, judged)?
     } else {
         judged::classes(device, &subject.test, classes, judged)?

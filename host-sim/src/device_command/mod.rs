@@ -128,9 +128,9 @@ fn resume(device: &mut Device, source: &Source, input: &Path, bar: &ProgressBar)
     let bytes = std::fs::read(input).with_context(context)?;
     if device.identify()?.samples == 0 {
         let subject = source.subject()?;
-        let copies = subject.model.network.loss() == Loss::SquaredError;
+        let loss = subject.model.network.loss();
         for (input, label) in &subject.adaptation {
-            device.ask(&objective::observation(copies, input, *label)?)?;
+            device.ask(&objective::observation(loss, input, *label)?)?;
         }
     }
     let resumed = device::resume(device, &bytes, |done, all| show_bytes(bar, done, all));

@@ -68,7 +68,7 @@ impl Firmware {
         let pack = model.pack(tail)?;
         if kind == Tail::Compact {
             // What it refuses of a pack comes before minutes of building.
-            let mut words: Vec<u128> = vec![0; kind.arena_bytes(&pack.pack().sizes(), recipe).div_ceil(16)];
+            let mut words = kind.arena(&pack, recipe);
             CompactTuner::new(pack.pack(), *recipe, bytemuck::cast_slice_mut(&mut words))
                 .with_context(|| model.name.clone())?;
         }

@@ -163,6 +163,15 @@ fn check_autoencoder(device: &mut Device, file: &PackFile, subject: &Subject) {
     assert!(anomalies.tuned_error != anomalies.factory_error && anomalies.tuned_auc.is_some());
 }
 
+/// Nothing but the subject's samples.
+fn observe(device: &mut Device, subject: &Subject) {
+    device.ask(&Request::Forget).unwrap();
+    let loss = subject.model.network.loss();
+    for (input, label) in &subject.adaptation {
+        device.ask(&objective::observation(loss, input, *label).unwrap()).unwrap();
+    }
+}
+
 #[test]
 fn an_autoencoder_is_tuned_on_a_device_as_on_the_desktop() {
     let subject = subject();
@@ -181,19 +190,13 @@ fn an_autoencoder_is_tuned_on_a_board() {
     let mut device = Device::start(firmware.image(), LogSink::new(|_| ())).unwrap();
     check_autoencoder(&mut device, firmware.pack(), &subject);
     let tuned = device.identify().unwrap().weights_crc32;
-    let observe = |device: &mut Device| {
-        device.ask(&Request::Forget).unwrap();
-        for (input, label) in &subject.adaptation {
-            device.ask(&objective::observation(true, input, *label).unwrap()).unwrap();
-        }
-    };
-    observe(&mut device);
+    observe(&mut device, &subject);
     device.ask(&Request::Start(RECIPE)).unwrap();
     for _ in 0..3 {
         assert!(matches!(device.ask(&Request::Poll).unwrap(), Answer::Underway { .. }));
     }
     let bytes = device::pause(&mut device, |_, _| ()).unwrap();
-    observe(&mut device);
+    observe(&mut device, &subject);
     device::resume(&mut device, &bytes, |_, _| ()).unwrap();
     device::finish(&mut device).unwrap();
     assert_eq!(device.identify().unwrap().weights_crc32, tuned);
@@ -205,9 +208,7 @@ fn no_area_is_computed_while_a_run_is_expected() {
     let subject = subject();
     let file = subject.model.pack(2).unwrap();
     let mut device = device(file.bytes());
-    for (input, label) in &subject.adaptation {
-        device.ask(&objective::observation(true, input, *label).unwrap()).unwrap();
-    }
+    observe(&mut device, &subject);
     let area = Request::Auc { version: Version::Factory };
     assert!(matches!(device.ask(&area).unwrap(), Answer::Auc { .. }));
     device.ask(&Request::Start(RECIPE)).unwrap();
