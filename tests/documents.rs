@@ -45,7 +45,10 @@ fn every_page_is_in_the_summary() {
     let summary = fs::read_to_string(root().join("host-sim/docs/SUMMARY.md")).unwrap();
     for page in pages().iter().filter(|page| page.parent().unwrap().ends_with("host-sim/docs")) {
         let name = page.file_name().unwrap().to_str().unwrap();
-        assert!(name == "SUMMARY.md" || summary.contains(&format!("({name})")), "{name} is not in SUMMARY.md");
+        assert!(
+            name == "SUMMARY.md" || summary.contains(&format!("({name})")),
+            "{name} is not in SUMMARY.md"
+        );
     }
 }
 
@@ -78,7 +81,10 @@ fn the_wire_page_numbers_every_message() {
             let row = format!("| {number} | `{variant}` |");
             assert!(section.contains(&row), "host-sim/docs/wire.md lacks the row {row}");
         }
-        assert!(!section.contains(&format!("| {} | `", variants.len())), "{name}: a message too many on the page");
+        assert!(
+            !section.contains(&format!("| {} | `", variants.len())),
+            "{name}: a message too many on the page"
+        );
     }
     let version = source_version();
     assert!(page.contains(&format!("This is version {version}.")), "the page is not about version {version}");
