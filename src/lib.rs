@@ -35,6 +35,7 @@ mod cobs;
 pub mod compact;
 mod fmt;
 pub mod kernels;
+mod label;
 mod lanes;
 mod math;
 mod memory;

@@ -3,7 +3,7 @@
 use crate::optim::{Method, Recipe};
 use crate::pack::Sizes;
 use crate::replay::{ClassCount, Policy};
-use crate::tail::Loss;
+use crate::label::Loss;
 
 /// Alignment of the arena and of every part, in bytes.
 pub const ALIGNMENT: usize = 16;

@@ -2,7 +2,7 @@
 
 use super::bytes::{size_at, u8_at, u16_at};
 use super::format::{MAGIC, VERSION, header};
-use crate::tail::Loss;
+use crate::label::Loss;
 
 /// The sizes that decide how much RAM a network takes, read from a pack's header. A `const fn` reads them, so
 /// that buffers are sized when the firmware is compiled; [`super::Pack::new`] checks them against the network

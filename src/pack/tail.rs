@@ -4,7 +4,7 @@ use super::bytes::{size_at, u16_at, u32_at};
 use super::format::{header, node, operator, value};
 use super::{Activation, Function, OperatorRecord, Pack, TensorRecord};
 use crate::quant::Affine;
-use crate::tail::Loss;
+use crate::label::Loss;
 use core::ops::Range;
 
 /// One f32 array of the tail.

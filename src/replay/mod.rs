@@ -3,7 +3,7 @@
 mod balanced;
 
 use crate::pack::CRC;
-use crate::tail::Loss;
+use crate::label::Loss;
 pub use balanced::ClassCount;
 use balanced::Reservoir;
 use serde::{Deserialize, Serialize};

@@ -17,8 +17,9 @@ use crate::pack::Pack;
 pub use chain::{TailShape, Workspace};
 pub use graph::GraphTail;
 pub(crate) use graph::{backward_nodes, forward_nodes, gain_factor, is_weighted, shape};
-pub(crate) use loss::{Kept, argmax, bits};
-pub use loss::{Loss, Target, binary_cross_entropy, mean_squared_error, softmax_cross_entropy};
+pub(crate) use crate::label::{Kept, argmax, bits};
+pub use crate::label::{Loss, Target};
+pub use loss::{binary_cross_entropy, mean_squared_error, softmax_cross_entropy};
 
 /// Most layers that a chain may have.
 pub const MAX_CHAIN_LAYERS: usize = 8;

@@ -10,7 +10,7 @@ use crate::pack::bytes::{size_at, u16_at};
 use crate::pack::format::{header, operator as code};
 use crate::pack::{OperatorRecord, Pack, PackError, TensorRecord, dense_rows};
 use crate::quant::Multiplier;
-use crate::tail::Loss;
+use crate::label::Loss;
 use crate::{Tuner, TunerError, Version};
 use core::cell::Cell;
 

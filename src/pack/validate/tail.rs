@@ -4,7 +4,8 @@ use super::super::format::{header, node, operator};
 use super::super::{Activation, Chosen, Function, Pack, PackError, TailNode, TailValue, dense_rows};
 use super::{MAX_ELEMENTS, check};
 use crate::pack::bytes::u16_at;
-use crate::tail::{Loss, MAX_CHAIN_LAYERS, MAX_LAYERS, TailShape, is_weighted, shape};
+use crate::label::Loss;
+use crate::tail::{MAX_CHAIN_LAYERS, MAX_LAYERS, TailShape, is_weighted, shape};
 use core::ops::Range;
 
 const NOT_BUILT_IN: &str = "its tail's code is not in this build: name the pack that it was built with";
