@@ -33,15 +33,16 @@ compile_error!("packs are little endian and used where they lie: big-endian targ
 
 mod cobs;
 pub mod compact;
+mod cpu;
 mod fmt;
 pub mod kernels;
 mod label;
-mod lanes;
 mod math;
 mod memory;
 pub mod metrics;
 #[cfg(feature = "mfcc")]
 pub mod mfcc;
+mod op;
 pub mod optim;
 pub mod pack;
 mod quant;

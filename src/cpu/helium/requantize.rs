@@ -1,6 +1,6 @@
 //! Sums back to int8 with Helium.
 
-use crate::kernels::Requantization;
+use crate::cpu::int8::Requantization;
 use core::arch::asm;
 
 /// `output[o] = clamp(zero_point + sums[o] * multiplier[o])`; see `portable::Requantizer`.

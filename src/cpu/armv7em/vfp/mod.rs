@@ -6,7 +6,8 @@
 //! used. Products stand before their sums by more than one instruction, so that none waits for the other.
 #![allow(unsafe_code)]
 
-use super::block::{Lanes, ROWS};
+use crate::cpu::block::{Lanes, ROWS};
+use crate::cpu::lanes::LANES;
 use core::arch::asm;
 
 /// Where sums begin.
@@ -47,6 +48,84 @@ macro_rules! vfp {
     };
 }
 
+/// `s[to] = s[a] * s[b]` for each.
+macro_rules! multiply {
+    ($($to:literal = $a:literal * $b:literal),*) => {
+        concat!($("vmul.f32 s", $to, ", s", $a, ", s", $b, "\n",)*)
+    };
+}
+
+/// A sweep over slices, whose shortest counts: what is loaded, computed and stored a block of so many values. Slices
+/// that are written come first, then those that are read, then constants and their registers.
+macro_rules! sweep {
+    (
+        $(#[$documentation:meta])*
+        $name:ident($($write:ident),*; $($read:ident),*; $($constant:ident in $register:literal),*),
+        $block:literal values: $($line:expr),+ $(,)?
+    ) => {
+        $(#[$documentation])*
+        ///
+        /// Does whole blocks; returns how many values they are.
+        #[inline(always)]
+        pub fn $name($($write: &mut [f32],)* $($read: &[f32],)* $($constant: f32),*) -> usize {
+            let blocks = usize::MAX$(.min($write.len()))*$(.min($read.len()))* / $block;
+            if blocks > 0 {
+                // SAFETY: every slice has at least a block's values `blocks` times, which is not 0.
+                unsafe {
+                    vfp!(
+                        $(concat!("vmov s", $register, ", {", stringify!($constant), "}"),)*
+                        "2:",
+                        $($line,)+
+                        "subs {blocks}, {blocks}, #1",
+                        "bne 2b",
+                        $($constant = in(reg) $constant.to_bits(),)*
+                        $($write = inout(reg) $write.as_mut_ptr() => _,)*
+                        $($read = inout(reg) $read.as_ptr() => _,)*
+                        blocks = inout(reg) blocks => _,
+                    );
+                }
+            }
+            blocks * $block
+        }
+    };
+}
+
+/// A sweep that adds terms in s0 to s3, the lanes' sums: slices, constants and their registers, and a block's lines.
+macro_rules! sum {
+    (
+        $(#[$documentation:meta])*
+        $name:ident($($read:ident),+; $($constant:ident in $register:literal),*),
+        $block:literal values: $($line:expr),+ $(,)?
+    ) => {
+        $(#[$documentation])*
+        ///
+        /// Does whole blocks; returns how many values they are.
+        #[inline(always)]
+        pub fn $name(sums: &mut [f32; LANES], $($read: &[f32],)+ $($constant: f32),*) -> usize {
+            let blocks = usize::MAX$(.min($read.len()))+ / $block;
+            if blocks > 0 {
+                // SAFETY: every slice has at least a block's values `blocks` times, which is not 0; there are four sums.
+                unsafe {
+                    vfp!(
+                        $(concat!("vmov s", $register, ", {", stringify!($constant), "}"),)*
+                        "vldmia {sums}, {{s0-s3}}",
+                        "2:",
+                        $($line,)+
+                        "subs {blocks}, {blocks}, #1",
+                        "bne 2b",
+                        "vstmia {sums}, {{s0-s3}}",
+                        sums = in(reg) sums.as_mut_ptr(),
+                        $($constant = in(reg) $constant.to_bits(),)*
+                        $($read = inout(reg) $read.as_ptr() => _,)+
+                        blocks = inout(reg) blocks => _,
+                    );
+                }
+            }
+            blocks * $block
+        }
+    };
+}
+
 /// Whether `values` has `count` floats from place `first` on.
 #[inline(always)]
 fn reaches(values: &[f32], first: usize, count: usize) -> bool {
@@ -77,7 +156,7 @@ macro_rules! dots_loop {
     };
 }
 
-/// The sums of four rows' lanes, which [`dots_loop`] left, by [`super::sum_of`]'s tree: in s0 to s3.
+/// The sums of four rows' lanes, which [`dots_loop`] left, by [`crate::cpu::lanes::sum_of`]'s tree: in s0 to s3.
 macro_rules! lane_sums {
     () => {
         concat!(
@@ -135,15 +214,16 @@ pub fn dots(sums: &mut Lanes, rows: [&[f32]; ROWS], x: &[f32]) -> usize {
     blocks * STRIDE
 }
 
-/// The same from nothing, and the lanes' sums by [`super::sum_of`]'s tree. `None` if the values do not come in eights.
+/// The same from nothing, and the lanes' sums by [`crate::cpu::lanes::sum_of`]'s tree; returns how many results there
+/// are: none if the values do not come in eights.
 #[inline(always)]
-pub fn dots_of(rows: [&[f32]; ROWS], x: &[f32]) -> Option<[f32; ROWS]> {
+pub fn dots_of(results: &mut [f32; ROWS], rows: [&[f32]; ROWS], x: &[f32]) -> usize {
     let blocks = x.len() / STRIDE;
     if blocks == 0 || !x.len().is_multiple_of(STRIDE) || rows.iter().any(|row| row.len() < x.len()) {
-        return None;
+        return 0;
     }
     let [a, b, c, d] = rows.map(<[f32]>::as_ptr);
-    let (sums, mut results) = (ZEROS.as_ptr(), [0.0; ROWS]);
+    let sums = ZEROS.as_ptr();
     // SAFETY: every row and x have `8 * blocks` values, `blocks` is not 0, and there are 16 zeros and four results.
     unsafe {
         vfp!(
@@ -161,7 +241,7 @@ pub fn dots_of(rows: [&[f32]; ROWS], x: &[f32]) -> Option<[f32; ROWS]> {
             blocks = inout(reg) blocks => _,
         );
     }
-    Some(results)
+    ROWS
 }
 
 /// `sums[i] += sum_o factors[o] * rows[o * stride + i]`, o ascending; `from_zero`, `sums[i] = ` that.
@@ -202,39 +282,13 @@ pub fn combine(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stride: usiz
     }
 }
 
-/// [`super::dot`]; `None` if the values do not come in eights.
-#[inline(always)]
-pub fn dot(a: &[f32], b: &[f32]) -> Option<f32> {
-    let blocks = a.len() / STRIDE;
-    if blocks == 0 || !a.len().is_multiple_of(STRIDE) || b.len() != a.len() {
-        return None;
-    }
-    let sum: u32;
-    // SAFETY: a and b have `8 * blocks` values, and `blocks` is not 0.
-    unsafe {
-        vfp!(
-            "vmov s0, {sum}",
-            "vmov s1, {sum}",
-            "vmov s2, {sum}",
-            "vmov s3, {sum}",
-            "2:",
-            "vldmia {a}!, {{s16-s23}}",
-            "vldmia {b}!, {{s24-s31}}",
-            multiply_add!(0 += 24 * 16 in 24, 1 += 25 * 17 in 25, 2 += 26 * 18 in 26, 3 += 27 * 19 in 27,
-                0 += 28 * 20 in 28, 1 += 29 * 21 in 29, 2 += 30 * 22 in 30, 3 += 31 * 23 in 31),
-            "subs {blocks}, {blocks}, #1",
-            "bne 2b",
-            "vadd.f32 s0, s0, s2",
-            "vadd.f32 s1, s1, s3",
-            "vadd.f32 s0, s0, s1",
-            "vmov {sum}, s0",
-            sum = inout(reg) 0u32 => sum,
-            a = inout(reg) a.as_ptr() => _,
-            b = inout(reg) b.as_ptr() => _,
-            blocks = inout(reg) blocks => _,
-        );
-    }
-    Some(f32::from_bits(sum))
+sum! {
+    /// [`crate::cpu::lanes::dot`] in lanes.
+    dot(a, b;), 8 values:
+    "vldmia {a}!, {{s16-s23}}",
+    "vldmia {b}!, {{s24-s31}}",
+    multiply_add!(0 += 24 * 16 in 24, 1 += 25 * 17 in 25, 2 += 26 * 18 in 26, 3 += 27 * 19 in 27,
+        0 += 28 * 20 in 28, 1 += 29 * 21 in 29, 2 += 30 * 22 in 30, 3 += 31 * 23 in 31),
 }
 
 /// `rows[r][i] += factors[r] * x[i]` for as many values as come in eights; returns how many.
@@ -291,88 +345,32 @@ unsafe fn add_to_four([a, b, c, d]: [*mut f32; ROWS], factors: &[f32; ROWS], x: 
     }
 }
 
-/// `y[i] += factor * x[i]` for as many values as come in eights; returns how many.
-#[inline(always)]
-pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) -> usize {
-    let blocks = y.len().min(x.len()) / STRIDE;
-    if blocks > 0 {
-        // SAFETY: x and y have at least `8 * blocks` values, and `blocks` is not 0.
-        unsafe {
-            vfp!(
-                "vmov s24, {factor}",
-                "2:",
-                "vldmia {x}!, {{s16-s23}}",
-                "vldmia {y}, {{s0-s7}}",
-                multiply_add!(0 += 16 * 24 in 16, 1 += 17 * 24 in 17, 2 += 18 * 24 in 18, 3 += 19 * 24 in 19,
-                    4 += 20 * 24 in 20, 5 += 21 * 24 in 21, 6 += 22 * 24 in 22, 7 += 23 * 24 in 23),
-                "vstmia {y}!, {{s0-s7}}",
-                "subs {blocks}, {blocks}, #1",
-                "bne 2b",
-                factor = in(reg) factor.to_bits(),
-                x = inout(reg) x.as_ptr() => _,
-                y = inout(reg) y.as_mut_ptr() => _,
-                blocks = inout(reg) blocks => _,
-            );
-        }
-    }
-    blocks * STRIDE
+sweep! {
+    /// `y[i] += factor * x[i]`.
+    add_scaled(y; x; factor in 24), 8 values:
+    "vldmia {x}!, {{s16-s23}}",
+    "vldmia {y}, {{s0-s7}}",
+    multiply_add!(0 += 16 * 24 in 16, 1 += 17 * 24 in 17, 2 += 18 * 24 in 18, 3 += 19 * 24 in 19,
+        4 += 20 * 24 in 20, 5 += 21 * 24 in 21, 6 += 22 * 24 in 22, 7 += 23 * 24 in 23),
+    "vstmia {y}!, {{s0-s7}}",
 }
 
-/// `y[i] = factor * y[i]` for as many values as come in sixteens; returns how many.
-#[inline(always)]
-pub fn scale(y: &mut [f32], factor: f32) -> usize {
-    let blocks = y.len() / 16;
-    if blocks > 0 {
-        // SAFETY: y has at least `16 * blocks` values, and `blocks` is not 0.
-        unsafe {
-            vfp!(
-                "vmov s24, {factor}",
-                "2:",
-                "vldmia {y}, {{s0-s15}}",
-                "vmul.f32 s0, s0, s24", "vmul.f32 s1, s1, s24", "vmul.f32 s2, s2, s24", "vmul.f32 s3, s3, s24",
-                "vmul.f32 s4, s4, s24", "vmul.f32 s5, s5, s24", "vmul.f32 s6, s6, s24", "vmul.f32 s7, s7, s24",
-                "vmul.f32 s8, s8, s24", "vmul.f32 s9, s9, s24", "vmul.f32 s10, s10, s24", "vmul.f32 s11, s11, s24",
-                "vmul.f32 s12, s12, s24", "vmul.f32 s13, s13, s24", "vmul.f32 s14, s14, s24",
-                "vmul.f32 s15, s15, s24",
-                "vstmia {y}!, {{s0-s15}}",
-                "subs {blocks}, {blocks}, #1",
-                "bne 2b",
-                factor = in(reg) factor.to_bits(),
-                y = inout(reg) y.as_mut_ptr() => _,
-                blocks = inout(reg) blocks => _,
-            );
-        }
-    }
-    blocks * 16
+sweep! {
+    /// `y[i] = factor * y[i]`.
+    scale(y; ; factor in 24), 16 values:
+    "vldmia {y}, {{s0-s15}}",
+    multiply!(0 = 0 * 24, 1 = 1 * 24, 2 = 2 * 24, 3 = 3 * 24, 4 = 4 * 24, 5 = 5 * 24, 6 = 6 * 24, 7 = 7 * 24,
+        8 = 8 * 24, 9 = 9 * 24, 10 = 10 * 24, 11 = 11 * 24, 12 = 12 * 24, 13 = 13 * 24, 14 = 14 * 24, 15 = 15 * 24),
+    "vstmia {y}!, {{s0-s15}}",
 }
 
-/// `v[i] = momentum * v[i] + decay * w[i]` for as many values as come in eights; returns how many.
-#[inline(always)]
-pub fn mix(v: &mut [f32], momentum: f32, w: &[f32], decay: f32) -> usize {
-    let blocks = v.len().min(w.len()) / STRIDE;
-    if blocks > 0 {
-        // SAFETY: v and w have at least `8 * blocks` values, and `blocks` is not 0.
-        unsafe {
-            vfp!(
-                "vmov s24, {momentum}",
-                "vmov s25, {decay}",
-                "2:",
-                "vldmia {w}!, {{s16-s23}}",
-                "vldmia {v}, {{s0-s7}}",
-                "vmul.f32 s0, s0, s24", "vmul.f32 s1, s1, s24", "vmul.f32 s2, s2, s24", "vmul.f32 s3, s3, s24",
-                "vmul.f32 s4, s4, s24", "vmul.f32 s5, s5, s24", "vmul.f32 s6, s6, s24", "vmul.f32 s7, s7, s24",
-                multiply_add!(0 += 16 * 25 in 16, 1 += 17 * 25 in 17, 2 += 18 * 25 in 18, 3 += 19 * 25 in 19,
-                    4 += 20 * 25 in 20, 5 += 21 * 25 in 21, 6 += 22 * 25 in 22, 7 += 23 * 25 in 23),
-                "vstmia {v}!, {{s0-s7}}",
-                "subs {blocks}, {blocks}, #1",
-                "bne 2b",
-                momentum = in(reg) momentum.to_bits(),
-                decay = in(reg) decay.to_bits(),
-                w = inout(reg) w.as_ptr() => _,
-                v = inout(reg) v.as_mut_ptr() => _,
-                blocks = inout(reg) blocks => _,
-            );
-        }
-    }
-    blocks * STRIDE
+sweep! {
+    /// `v[i] = momentum * v[i] + decay * w[i]`.
+    mix(v; w; momentum in 24, decay in 25), 8 values:
+    "vldmia {w}!, {{s16-s23}}",
+    "vldmia {v}, {{s0-s7}}",
+    multiply!(0 = 0 * 24, 1 = 1 * 24, 2 = 2 * 24, 3 = 3 * 24, 4 = 4 * 24, 5 = 5 * 24, 6 = 6 * 24, 7 = 7 * 24),
+    multiply_add!(0 += 16 * 25 in 16, 1 += 17 * 25 in 17, 2 += 18 * 25 in 18, 3 += 19 * 25 in 19,
+        4 += 20 * 25 in 20, 5 += 21 * 25 in 21, 6 += 22 * 25 in 22, 7 += 23 * 25 in 23),
+    "vstmia {v}!, {{s0-s7}}",
 }

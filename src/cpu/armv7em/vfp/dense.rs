@@ -60,14 +60,14 @@ pub fn forward(w: &[f32], biases: &[f32], x: &[f32], z: &mut [f32]) -> usize {
     fours * ROWS
 }
 
-/// `d[o * inputs + i] += scale * delta[o] * x[i]`, the factor first, in the rows where delta is not 0; false, and
-/// nothing is done, unless inputs come in eights and all rows are there.
+/// `d[o * inputs + i] += scale * delta[o] * x[i]`, the factor first, in the rows where delta is not 0; returns how
+/// many rows: none unless inputs come in eights and all rows are there.
 #[inline(always)]
-pub fn add_rank_one(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32]) -> bool {
+pub fn add_rank_one(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32]) -> usize {
     let inputs = x.len();
     let whole = inputs > 0 && inputs.is_multiple_of(STRIDE);
     if !whole || !reaches(d, 0, inputs.saturating_mul(delta.len())) {
-        return false;
+        return 0;
     }
     // Four rows share every value of x that is loaded.
     let (mut rows, mut factors, mut held) = ([null_mut(); ROWS], [0.0; ROWS], 0);
@@ -76,11 +76,12 @@ pub fn add_rank_one(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32]) -> bool
         if delta == 0.0 {
             continue;
         }
-        let (Some(place), Some(factor)) = (rows.get_mut(held), factors.get_mut(held)) else { return true };
-        // SAFETY: the row's values lie within d.
-        *place = unsafe { d.as_mut_ptr().add(row * inputs) };
-        *factor = scale * delta;
-        held += 1;
+        if let (Some(place), Some(factor)) = (rows.get_mut(held), factors.get_mut(held)) {
+            // SAFETY: the row's values lie within d.
+            *place = unsafe { d.as_mut_ptr().add(row * inputs) };
+            *factor = scale * delta;
+            held += 1;
+        }
         if held == ROWS {
             // SAFETY: the four rows are different ones of d and have as many values as x, a positive multiple of 8.
             unsafe { super::add_to_four(rows, &factors, x) };
@@ -89,7 +90,7 @@ pub fn add_rank_one(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32]) -> bool
     }
     for (row, factor) in rows.into_iter().zip(factors).take(held) {
         // SAFETY: each row is one of d's, of `inputs` values; none of the others is borrowed.
-        super::add_scaled(unsafe { core::slice::from_raw_parts_mut(row, inputs) }, factor, x);
+        super::add_scaled(unsafe { core::slice::from_raw_parts_mut(row, inputs) }, x, factor);
     }
-    true
+    delta.len()
 }

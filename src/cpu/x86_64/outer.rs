@@ -1,6 +1,6 @@
 //! Weights' gradients of several samples.
 
-use crate::lanes::block::TOGETHER;
+use crate::cpu::block::TOGETHER;
 
 /// Values that eight registers hold.
 const COLUMNS: usize = 64;
@@ -10,13 +10,13 @@ const REGISTER: usize = 8;
 const TILE: usize = 8 * COLUMNS;
 
 /// `d[o * inputs + i] += (scale * delta[o]) * x[i]` of one sample, delta and x, after the other, where `delta[o]` is not
-/// 0; false, and nothing is done, unless all of them are there.
+/// 0; returns how many samples: none unless all values of all of them are there.
 #[target_feature(enable = "avx")]
-pub fn add_rank_ones(d: &mut [f32], scale: f32, samples: &[(&[f32], &[f32])]) -> bool {
+pub fn add_rank_ones(d: &mut [f32], scale: f32, samples: &[(&[f32], &[f32])]) -> usize {
     let (outputs, inputs) = samples.first().map_or((0, 0), |(delta, x)| (delta.len(), x.len()));
     let whole = samples.iter().all(|(delta, x)| delta.len() == outputs && x.len() == inputs);
     if !whole || inputs == 0 || samples.len() > TOGETHER || d.len() != inputs.saturating_mul(outputs) {
-        return false;
+        return 0;
     }
     for first in (0..inputs).step_by(TILE) {
         let tile = first..inputs.min(first.saturating_add(TILE));
@@ -36,7 +36,7 @@ pub fn add_rank_ones(d: &mut [f32], scale: f32, samples: &[(&[f32], &[f32])]) ->
             add_terms(d.get_mut(tile.clone()).unwrap_or(&mut []), terms.get(..count).unwrap_or(&[]));
         }
     }
-    true
+    samples.len()
 }
 
 /// `d[i] += factor * x[i]` of one term after the other.

@@ -1,16 +1,16 @@
 //! Depthwise convolution with the DSP extension.
 
-use super::super::{Taps, portable};
 use super::twice;
+use crate::cpu::int8::Taps;
 use core::arch::asm;
 
-/// `sums[c] = start[c] + sum over taps (input[tap, c] + offset) * weights[tap, c]`, wrapping.
-pub fn depthwise(taps: Taps, offset: i32, start: &[i32], sums: &mut [i32]) {
+/// `sums[c] = start[c] + sum over taps (input[tap, c] + offset) * weights[tap, c]`, wrapping, for as many
+/// channels as come in fours; returns how many.
+pub fn depthwise(taps: Taps, offset: i32, start: &[i32], sums: &mut [i32]) -> usize {
     let fours = sums.len() / 4 * 4;
     if taps.rows == 0 || taps.columns == 0 || start.len() < sums.len() || !taps.hold(fours) {
-        return portable::depthwise(taps, offset, start, sums);
+        return 0;
     }
-    let (whole, rest) = sums.split_at_mut(fours);
     if fours > 0 {
         // Three taps a row are addressed from the row's start, any other number by moving on.
         let moved = if taps.columns == 3 { 0 } else { taps.columns };
@@ -25,16 +25,14 @@ pub fn depthwise(taps: Taps, offset: i32, start: &[i32], sums: &mut [i32]) {
             columns: taps.columns,
             offset: twice(offset),
             blocks: fours / 4,
-            sums: whole.as_mut_ptr(),
+            sums: sums.as_mut_ptr(),
             start: start.as_ptr(),
         };
         // SAFETY: `Taps::hold` says that every tap has `4 * blocks` values in input and weights; there are as many
         // sums and starts, at least one tap and one block.
         unsafe { four_channels_in_assembly(&mut work) }
     }
-    if !rest.is_empty() {
-        portable::depthwise(taps.behind(fours), offset, start.get(fours..).unwrap_or(&[]), rest);
-    }
+    fours
 }
 
 /// What the assembly reads and updates.

@@ -1,35 +1,71 @@
-//! The only place that knows a CPU: int8 products summed in int32, and the sums' way back to int8.
+//! int8 products summed in int32, and the sums' way back to int8.
 //!
-//! Three paths, chosen when the crate is compiled (see `build.rs` beside this file), with one result: integer sums are the same in
-//! every order, and every rounding is the portable path's. Helium where the core has it, the DSP extension of
-//! Armv7E-M and Armv8-M, and portable Rust elsewhere.
+//! Three paths with one result: integer sums are the same in every order, and every rounding is the portable path's.
+//! Helium where the core has it, the DSP extension of Armv7E-M and Armv8-M, and portable Rust elsewhere.
+
+use super::portable;
 
 #[cfg(flatmin_dsp)]
-mod dsp;
+use super::armv7em::dsp as path;
 #[cfg(flatmin_helium)]
-mod helium;
-// What a path does not speed up, it takes from here.
-#[cfg_attr(any(flatmin_dsp, flatmin_helium), allow(dead_code))]
-mod portable;
-
-#[cfg(flatmin_dsp)]
-pub use dsp::{Requantizer, Scratch, accumulate, accumulate_two, depthwise};
-#[cfg(flatmin_helium)]
-pub use helium::{Requantizer, Scratch, accumulate, accumulate_two, copy, depthwise, fill};
+use super::helium as path;
 #[cfg(not(any(flatmin_dsp, flatmin_helium)))]
-pub use portable::{Requantizer, Scratch, accumulate, accumulate_two, depthwise};
+use super::portable as path;
 
+pub use path::{Requantizer, Scratch, accumulate, accumulate_two};
+#[cfg(flatmin_helium)]
+pub use path::{copy, fill};
 #[cfg(not(flatmin_helium))]
 pub use portable::{copy, fill};
 pub use portable::{dot, requantize_as_double};
 
+/// `sums[c] = start[c] + sum over taps (input[tap, c] + offset) * weights[tap, c]`, wrapping.
+#[inline]
+pub fn depthwise(taps: Taps, offset: i32, start: &[i32], sums: &mut [i32]) {
+    let done = path::depthwise(taps, offset, start, sums);
+    #[cfg(any(flatmin_dsp, flatmin_helium))]
+    if done < sums.len() {
+        let (start, sums) = (start.get(done..).unwrap_or(&[]), sums.get_mut(done..).unwrap_or(&mut []));
+        portable::depthwise(taps.behind(done), offset, start, sums);
+    }
+    #[cfg(not(any(flatmin_dsp, flatmin_helium)))]
+    debug_assert_eq!(done, sums.len());
+}
+
+/// What a layer with weights needs beside its weights, one entry an output channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Requantization<'a> {
+    /// Zero point of the input, in -128..=127.
+    pub input_zero_point: i32,
+    /// Zero point of the output, in -128..=127.
+    pub output_zero_point: i32,
+    /// int32 biases at scale `input * weight`.
+    pub biases: &'a [i32],
+    /// Q31 mantissas of `input * weight / output`; not negative.
+    pub mantissas: &'a [i32],
+    /// Shifts of the same, in -31..=30.
+    pub shifts: &'a [i32],
+    /// Lowest and highest output.
+    pub clamp: [i8; 2],
+}
+
+impl<'a> Requantization<'a> {
+    /// That of `count` outputs from `first` on; fewer if there are fewer.
+    #[inline]
+    pub(crate) fn outputs(&self, first: usize, count: usize) -> Self {
+        let part = |values: &'a [i32]| values.get(first..first + count).unwrap_or(&[]);
+        let (biases, mantissas, shifts) = (part(self.biases), part(self.mantissas), part(self.shifts));
+        Self { biases, mantissas, shifts, ..*self }
+    }
+}
+
 /// Weights of some outputs and where their sums start.
 #[derive(Debug, Clone, Copy)]
 pub struct Filters<'a> {
-    weights: &'a [i8],
-    stride: usize,
-    start: &'a [i32],
-    offset: i32,
+    pub(super) weights: &'a [i8],
+    pub(super) stride: usize,
+    pub(super) start: &'a [i32],
+    pub(super) offset: i32,
 }
 
 impl<'a> Filters<'a> {
@@ -43,7 +79,7 @@ impl<'a> Filters<'a> {
 
     /// Whether weights `from..from + length` of every output and a sum for each are there; not for no weights.
     #[inline]
-    fn hold(&self, from: usize, length: usize, sums: &[i32]) -> bool {
+    pub(super) fn hold(&self, from: usize, length: usize, sums: &[i32]) -> bool {
         length > 0 && from + length <= self.stride && sums.len() == self.start.len()
     }
 }
@@ -51,10 +87,10 @@ impl<'a> Filters<'a> {
 /// The values that one output reads: `rows` rows of `row_length` values, `row_stride` apart.
 #[derive(Debug, Clone, Copy)]
 pub struct Column<'a> {
-    values: &'a [i8],
-    rows: usize,
-    row_length: usize,
-    row_stride: usize,
+    pub(super) values: &'a [i8],
+    pub(super) rows: usize,
+    pub(super) row_length: usize,
+    pub(super) row_stride: usize,
 }
 
 impl<'a> Column<'a> {
@@ -72,7 +108,7 @@ impl<'a> Column<'a> {
 
     /// Copies values `from..`, as many as `values` takes.
     #[cfg_attr(not(any(flatmin_dsp, flatmin_helium)), allow(dead_code))]
-    fn copy(&self, from: usize, values: &mut [i8]) {
+    pub(super) fn copy(&self, from: usize, values: &mut [i8]) {
         let mut rest = values;
         let (first, mut skipped) = (from / self.row_length.max(1), from % self.row_length.max(1));
         for row in self.iter().skip(first) {
@@ -86,7 +122,7 @@ impl<'a> Column<'a> {
 
     /// The rows.
     #[inline]
-    fn iter(self) -> impl Iterator<Item = &'a [i8]> {
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a [i8]> {
         let Self { values, rows, row_length, row_stride } = self;
         (0..rows).map(move |row| {
             let start = row * row_stride;
@@ -152,7 +188,7 @@ impl Taps<'_> {
 
     /// Whether `channels` neighbours of every tap lie in input and weights.
     #[cfg_attr(not(any(flatmin_dsp, flatmin_helium)), allow(dead_code))]
-    fn hold(&self, channels: usize) -> bool {
+    pub(super) fn hold(&self, channels: usize) -> bool {
         let last = |axis: usize| {
             self.rows.saturating_sub(1) * self.row_stride[axis]
                 + self.columns.saturating_sub(1) * self.column_stride[axis]

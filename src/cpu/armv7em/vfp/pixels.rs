@@ -1,8 +1,8 @@
 //! Four pixels by four filters.
 
 use super::{ZEROS, reaches};
-use crate::lanes::LANES;
-use crate::lanes::block::{Lanes, ROWS};
+use crate::cpu::block::{Lanes, ROWS};
+use crate::cpu::lanes::LANES;
 use core::arch::asm;
 use core::mem::MaybeUninit;
 

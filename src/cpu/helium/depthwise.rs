@@ -1,12 +1,13 @@
 //! Depthwise convolution with Helium.
 
-use super::super::{Taps, portable};
+use crate::cpu::int8::Taps;
 use core::arch::asm;
 
-/// `sums[c] = start[c] + sum over taps (input[tap, c] + offset) * weights[tap, c]`, wrapping.
-pub fn depthwise(taps: Taps, offset: i32, start: &[i32], sums: &mut [i32]) {
+/// `sums[c] = start[c] + sum over taps (input[tap, c] + offset) * weights[tap, c]`, wrapping, for as many
+/// channels as come in eights; returns how many.
+pub fn depthwise(taps: Taps, offset: i32, start: &[i32], sums: &mut [i32]) -> usize {
     if taps.rows == 0 || taps.columns == 0 || start.len() < sums.len() || !taps.hold(sums.len()) {
-        return portable::depthwise(taps, offset, start, sums);
+        return 0;
     }
     let count = sums.len();
     let [sixteens, eights] = [count / 16, count % 16 / 8];
@@ -36,11 +37,7 @@ pub fn depthwise(taps: Taps, offset: i32, start: &[i32], sums: &mut [i32]) {
             eight_channels(&mut work);
         }
     }
-    let done = sixteens * 16 + eights * 8;
-    let (start, sums) = (start.get(done..).unwrap_or(&[]), sums.get_mut(done..).unwrap_or(&mut []));
-    if !sums.is_empty() {
-        portable::depthwise(taps.behind(done), offset, start, sums);
-    }
+    sixteens * 16 + eights * 8
 }
 
 /// What the assembly reads and updates.

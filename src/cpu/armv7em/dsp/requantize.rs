@@ -1,7 +1,7 @@
 //! Sums back to int8 with the DSP extension.
 
-use super::super::portable;
-use crate::kernels::Requantization;
+use crate::cpu::int8::Requantization;
+use crate::cpu::portable;
 use core::arch::asm;
 
 /// `output[o] = clamp(zero_point + sums[o] * multiplier[o])`; see [`portable::Requantizer`].

@@ -2,22 +2,20 @@
 //! vector unit may hold, summed by a fixed tree. No fused multiply-add anywhere: it rounds differently.
 //! Slices of one call have the same length; that is the caller's contract.
 
-#[cfg(flatmin_avx)]
-mod avx;
-pub(crate) mod block;
-pub(crate) mod grid;
-#[cfg(flatmin_vfp)]
-mod vfp;
-
-use block::{Lanes, ROWS};
+use super::block::{self, Lanes, ROWS};
 
 /// Lanes of every reduction.
 pub const LANES: usize = 4;
 
-/// Sums `term(a[i], b[i], c[i])` over the shortest length: element i goes to lane i mod 4.
+/// Adds `term(a[i], b[i], c[i])` over the shortest length, element i to lane i mod 4, and sums the lanes.
 #[inline(always)]
-fn reduce3(a: &[f32], b: &[f32], c: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
-    let mut sums = [0.0f32; LANES];
+fn reduce3(
+    mut sums: [f32; LANES],
+    a: &[f32],
+    b: &[f32],
+    c: &[f32],
+    term: impl Fn(f32, f32, f32) -> f32,
+) -> f32 {
     let (a, a_rest) = a.as_chunks::<LANES>();
     let (b, b_rest) = b.as_chunks::<LANES>();
     let (c, c_rest) = c.as_chunks::<LANES>();
@@ -38,40 +36,40 @@ pub(crate) fn sum_of([s0, s1, s2, s3]: [f32; LANES]) -> f32 {
     (s0 + s2) + (s1 + s3)
 }
 
-/// Sums `term(a[i], b[i])` likewise.
+/// Adds `term(a[i], b[i])` likewise.
 #[inline(always)]
-fn reduce(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    reduce3(a, b, b, |a, b, _| term(a, b))
+fn reduce(sums: [f32; LANES], a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    reduce3(sums, a, b, b, |a, b, _| term(a, b))
 }
+
+/// Where the lanes' sums begin.
+const NOTHING: [f32; LANES] = [0.0; LANES];
 
 /// `sum a[i] * b[i]`.
 #[inline]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    #[cfg(flatmin_vfp)]
-    if let Some(sum) = vfp::dot(a, b) {
-        return sum;
-    }
-    reduce(a, b, |a, b| a * b)
+    #[cfg_attr(not(flatmin_vfp), allow(unused_mut))]
+    let mut sums = NOTHING;
+    path!(dot(&mut sums, a, b) of a, b);
+    reduce(sums, a, b, |a, b| a * b)
 }
 
 /// `sum a[i]^2`, as [`dot`] sums it.
 #[inline]
 pub fn norm_squared(a: &[f32]) -> f32 {
-    #[cfg(flatmin_vfp)]
-    if let Some(sum) = vfp::norm_squared(a) {
-        return sum;
-    }
-    reduce(a, a, |a, b| a * b)
+    #[cfg_attr(not(flatmin_vfp), allow(unused_mut))]
+    let mut sums = NOTHING;
+    path!(norm_squared(&mut sums, a) of a);
+    reduce(sums, a, a, |a, b| a * b)
 }
 
 /// `sum (|w[i]| + eta)^2 * g[i]^2`: the squared norm of `T g` with ASAM's T.
 #[inline]
 pub fn scaled_norm_squared(w: &[f32], g: &[f32], eta: f32) -> f32 {
-    #[cfg(flatmin_vfp)]
-    if let Some(sum) = vfp::scaled_norm_squared(w, g, eta) {
-        return sum;
-    }
-    reduce(w, g, |w, g| {
+    #[cfg_attr(not(flatmin_vfp), allow(unused_mut))]
+    let mut sums = NOTHING;
+    path!(scaled_norm_squared(&mut sums, w, g, eta) of w, g);
+    reduce(sums, w, g, |w, g| {
         let scaled = (w.abs() + eta) * g;
         scaled * scaled
     })
@@ -80,7 +78,7 @@ pub fn scaled_norm_squared(w: &[f32], g: &[f32], eta: f32) -> f32 {
 /// `sum (|w[i]| + eta)^2 * a[i] * b[i]`.
 #[inline]
 pub fn weighted_dot(w: &[f32], eta: f32, a: &[f32], b: &[f32]) -> f32 {
-    reduce3(w, a, b, |w, a, b| {
+    reduce3(NOTHING, w, a, b, |w, a, b| {
         let t = w.abs() + eta;
         (t * t) * (a * b)
     })
@@ -90,8 +88,11 @@ pub fn weighted_dot(w: &[f32], eta: f32, a: &[f32], b: &[f32]) -> f32 {
 #[inline(always)]
 pub fn dots(rows: [&[f32]; ROWS], x: &[f32]) -> [f32; ROWS] {
     #[cfg(flatmin_vfp)]
-    if let Some(sums) = vfp::dots_of(rows, x) {
-        return sums;
+    {
+        let mut sums = [0.0; ROWS];
+        if super::floats::dots_of(&mut sums, rows, x) == ROWS {
+            return sums;
+        }
     }
     let mut sums: Lanes = [[0.0; LANES]; ROWS];
     block::dots(&mut sums, rows, x);
@@ -101,8 +102,7 @@ pub fn dots(rows: [&[f32]; ROWS], x: &[f32]) -> [f32; ROWS] {
 /// `y[i] += factor * x[i]`.
 #[inline]
 pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
-    #[cfg(flatmin_vfp)]
-    let (y, x) = behind(vfp::add_scaled(y, factor, x), y, x);
+    path!(add_scaled(y, x, factor) of y, x);
     for (y, &x) in y.iter_mut().zip(x) {
         *y += factor * x;
     }
@@ -112,12 +112,10 @@ pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
 #[inline]
 pub fn mix(v: &mut [f32], momentum: f32, w: &[f32], decay: f32) {
     if decay == 0.0 {
-        #[cfg(flatmin_vfp)]
-        let (v, _) = behind(vfp::scale(v, momentum), v, w);
+        path!(scale(v, momentum) of v);
         return v.iter_mut().for_each(|v| *v *= momentum);
     }
-    #[cfg(flatmin_vfp)]
-    let (v, w) = behind(vfp::mix(v, momentum, w, decay), v, w);
+    path!(mix(v, w, momentum, decay) of v, w);
     for (v, &w) in v.iter_mut().zip(w) {
         *v = momentum * *v + decay * w;
     }
@@ -126,11 +124,7 @@ pub fn mix(v: &mut [f32], momentum: f32, w: &[f32], decay: f32) {
 /// `v[i] = momentum * v[i]`, then `w[i] += rate * v[i]`.
 #[inline]
 pub fn descend(v: &mut [f32], w: &mut [f32], momentum: f32, rate: f32) {
-    #[cfg(flatmin_vfp)]
-    let (v, w) = {
-        let done = vfp::descend(v, w, momentum, rate);
-        (v.get_mut(done..).unwrap_or(&mut []), w.get_mut(done..).unwrap_or(&mut []))
-    };
+    path!(descend(v, w, momentum, rate) of v, w);
     for (v, w) in v.iter_mut().zip(w) {
         *v *= momentum;
         *w += rate * *v;
@@ -140,8 +134,7 @@ pub fn descend(v: &mut [f32], w: &mut [f32], momentum: f32, rate: f32) {
 /// `to[i] = from[i]`.
 #[inline]
 pub fn copy(to: &mut [f32], from: &[f32]) {
-    #[cfg(flatmin_vfp)]
-    let (to, from) = behind(vfp::copy(to, from), to, from);
+    path!(copy(to, from) of to, from);
     for (to, &from) in to.iter_mut().zip(from) {
         *to = from;
     }
@@ -150,11 +143,7 @@ pub fn copy(to: &mut [f32], from: &[f32]) {
 /// `e = c * g[i]`, then `g[i] = w[i]` and `w[i] += e`.
 #[inline]
 pub fn ascend(w: &mut [f32], g: &mut [f32], c: f32) {
-    #[cfg(flatmin_vfp)]
-    let (w, g) = {
-        let done = vfp::ascend(w, g, c);
-        (w.get_mut(done..).unwrap_or(&mut []), g.get_mut(done..).unwrap_or(&mut []))
-    };
+    path!(ascend(w, g, c) of w, g);
     for (w, g) in w.iter_mut().zip(g) {
         let e = c * *g;
         *g = *w;
@@ -165,23 +154,13 @@ pub fn ascend(w: &mut [f32], g: &mut [f32], c: f32) {
 /// `e = c * (|w[i]| + eta)^2 * g[i]`, then `g[i] = w[i]` and `w[i] += e`.
 #[inline]
 pub fn ascend_scaled(w: &mut [f32], g: &mut [f32], c: f32, eta: f32) {
-    #[cfg(flatmin_vfp)]
-    let (w, g) = {
-        let done = vfp::ascend_scaled(w, g, c, eta);
-        (w.get_mut(done..).unwrap_or(&mut []), g.get_mut(done..).unwrap_or(&mut []))
-    };
+    path!(ascend_scaled(w, g, c, eta) of w, g);
     for (w, g) in w.iter_mut().zip(g) {
         let t = w.abs() + eta;
         let e = c * ((t * t) * *g);
         *g = *w;
         *w += e;
     }
-}
-
-/// What is left when the first `done` values are.
-#[cfg(flatmin_vfp)]
-fn behind<'y, 'x>(done: usize, y: &'y mut [f32], x: &'x [f32]) -> (&'y mut [f32], &'x [f32]) {
-    (y.get_mut(done..).unwrap_or(&mut []), x.get(done..).unwrap_or(&[]))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Sums over the pixels of two activations.
 
 use super::{ZEROS, reaches};
-use crate::lanes::LANES;
-use crate::lanes::block::ROWS;
-use crate::lanes::grid::Grid;
+use crate::cpu::block::ROWS;
+use crate::cpu::grid::Grid;
+use crate::cpu::lanes::LANES;
 use core::arch::asm;
 
 /// What [`outer`] needs behind its loops, at the offsets that its assembly names; the stride in bytes.
@@ -15,13 +15,13 @@ struct OuterEnd {
 }
 
 /// `d[o * stride + k] += scale * sum_p delta[p * steps[0] + o] * x[p * steps[1] + k]`, p ascending, over `lines` of so
-/// many pixels that are `line_steps` apart; false, and nothing is done, if there are none or not as many.
+/// many pixels that are `line_steps` apart; returns how many rows of d: none if there are no pixels or not as many.
 #[inline(always)]
-pub fn outer(d: &mut [f32], stride: usize, scale: f32, delta: &[f32], x: &[f32], grid: &Grid) -> bool {
+pub fn outer(d: &mut [f32], stride: usize, scale: f32, delta: &[f32], x: &[f32], grid: &Grid) -> usize {
     let (steps, pixels, lines, last) = (grid.steps(), grid.pixels(), grid.lines(), grid.last());
     let last_row = stride.saturating_mul(ROWS - 1);
     if !reaches(delta, last[0], LANES) || !reaches(x, last[1], LANES) || !reaches(d, last_row, LANES) {
-        return false;
+        return 0;
     }
     let end = OuterEnd { d: d.as_mut_ptr(), stride: stride.wrapping_mul(4), scale };
     // SAFETY: four values follow every pixel of the grid, which has at least one or nothing would reach, and every
@@ -76,16 +76,16 @@ pub fn outer(d: &mut [f32], stride: usize, scale: f32, delta: &[f32], x: &[f32],
             lines = inout(reg) lines => _,
         );
     }
-    true
+    ROWS
 }
 
-/// `sums[k] += sum_p a[p * steps[0] + k] * b[p * steps[1] + k]`, p ascending, line by line; false, and nothing is done,
-/// if there are not as many.
+/// `sums[k] += sum_p a[p * steps[0] + k] * b[p * steps[1] + k]`, p ascending, line by line; returns how many sums: none if
+/// there are not as many values.
 #[inline(always)]
-pub fn products(sums: &mut [f32; 16], a: &[f32], b: &[f32], grid: &Grid) -> bool {
+pub fn products(sums: &mut [f32; 16], a: &[f32], b: &[f32], grid: &Grid) -> usize {
     let (steps, pixels, lines, last) = (grid.steps(), grid.pixels(), grid.lines(), grid.last());
     if !reaches(a, last[0], 16) || !reaches(b, last[1], 16) {
-        return false;
+        return 0;
     }
     // SAFETY: 16 values follow every pixel of the grid, which has at least one, or nothing would reach; there are 16 sums.
     unsafe {
@@ -123,5 +123,5 @@ pub fn products(sums: &mut [f32; 16], a: &[f32], b: &[f32], grid: &Grid) -> bool
             lines = inout(reg) lines => _,
         );
     }
-    true
+    sums.len()
 }

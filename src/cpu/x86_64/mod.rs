@@ -10,20 +10,18 @@ mod outer;
 #[cfg(test)]
 mod tests;
 
-use super::LANES;
-
 cpufeatures::new!(avx, "avx");
 
 /// [`super::block::dense_together`], if the processor can.
 #[inline]
-pub fn dense(w: &[f32], biases: &[f32], samples: &mut [(&[f32], &mut [f32])]) -> bool {
+pub fn dense(w: &[f32], biases: &[f32], samples: &mut [(&[f32], &mut [f32])]) -> usize {
     // SAFETY: the processor has AVX.
-    avx::get() && unsafe { dense::dense(w, biases, samples) }
+    if avx::get() { unsafe { dense::dense(w, biases, samples) } } else { 0 }
 }
 
 /// [`super::block::add_rank_ones`], if the processor can.
 #[inline]
-pub fn add_rank_ones(d: &mut [f32], scale: f32, samples: &[(&[f32], &[f32])]) -> bool {
+pub fn add_rank_ones(d: &mut [f32], scale: f32, samples: &[(&[f32], &[f32])]) -> usize {
     // SAFETY: the processor has AVX.
-    avx::get() && unsafe { outer::add_rank_ones(d, scale, samples) }
+    if avx::get() { unsafe { outer::add_rank_ones(d, scale, samples) } } else { 0 }
 }

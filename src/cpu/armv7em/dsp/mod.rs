@@ -10,7 +10,7 @@
 mod depthwise;
 mod requantize;
 
-use super::{Column, Filters};
+use crate::cpu::int8::{Column, Filters};
 use core::arch::asm;
 pub use depthwise::depthwise;
 pub use requantize::Requantizer;

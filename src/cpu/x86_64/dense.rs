@@ -1,6 +1,6 @@
 //! `W x + b` of several samples.
 
-use super::LANES;
+use crate::cpu::lanes::LANES;
 use bytemuck::cast;
 use core::arch::x86_64::{
     __m128, __m256, _mm256_add_ps, _mm256_broadcast_ps, _mm256_castps128_ps256, _mm256_insertf128_ps,
@@ -30,14 +30,15 @@ macro_rules! add_products {
     };
 }
 
-/// `z = W x + b` of every sample, x and z, as [`crate::lanes::block::dense`] takes it; false, and nothing is done, unless
-/// all of them are there.
+/// `z = W x + b` of every sample, x and z, as [`crate::cpu::block::dense`] takes it; returns how many samples: none unless
+/// all values of all of them are there.
 #[target_feature(enable = "avx")]
-pub fn dense(w: &[f32], biases: &[f32], samples: &mut [(&[f32], &mut [f32])]) -> bool {
+pub fn dense(w: &[f32], biases: &[f32], samples: &mut [(&[f32], &mut [f32])]) -> usize {
     let (inputs, outputs) = (samples.first().map_or(0, |(x, _)| x.len()), biases.len());
+    let count = samples.len();
     let whole = samples.iter().all(|(x, z)| x.len() == inputs && z.len() == outputs);
     if !whole || inputs == 0 || w.len() != inputs.saturating_mul(outputs) {
-        return false;
+        return 0;
     }
     let (fours, rest) = samples.as_chunks_mut::<FOUR>();
     if !fours.is_empty() {
@@ -57,7 +58,7 @@ pub fn dense(w: &[f32], biases: &[f32], samples: &mut [(&[f32], &mut [f32])]) ->
     for (x, z) in rest {
         one(w, biases, x, z);
     }
-    true
+    count
 }
 
 /// One sample, eight rows at once.
@@ -138,7 +139,7 @@ fn beside(low: __m128, high: __m128) -> __m256 {
     _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high)
 }
 
-/// The sums of four registers' lanes by [`crate::lanes::sum_of`]'s tree: of the lower halves, then of the upper ones.
+/// The sums of four registers' lanes by [`crate::cpu::lanes::sum_of`]'s tree: of the lower halves, then of the upper ones.
 #[target_feature(enable = "avx")]
 #[inline]
 fn sums_of([a, b, c, d]: [__m256; FOUR]) -> [[f32; FOUR]; PAIR] {

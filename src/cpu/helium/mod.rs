@@ -8,7 +8,7 @@
 mod depthwise;
 mod requantize;
 
-use super::{Column, Filters};
+use super::int8::{Column, Filters};
 use core::arch::asm;
 pub use depthwise::depthwise;
 pub use requantize::Requantizer;

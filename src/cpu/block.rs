@@ -1,10 +1,12 @@
 //! Blocks of sums that stay in registers: what the layers' loops have in common. Each names its order of
 //! operations; how many sums run side by side changes no bit of any of them.
 
-use super::LANES;
-use super::grid::Grid;
 #[cfg(flatmin_vfp)]
-use super::vfp;
+use super::Rest;
+#[cfg(flatmin_vfp)]
+use super::floats;
+use super::grid::Grid;
+use super::lanes::LANES;
 
 /// A weight: trained ones are f32, frozen ones the pack's int8 values, whose scale is applied to the sums and to
 /// `delta`.
@@ -50,7 +52,7 @@ fn rows_of_floats<W: Weight>([a, b, c, d]: [&[W]; ROWS]) -> Option<[&[f32]; ROWS
 /// Rows or channels that share what is loaded.
 pub const ROWS: usize = 4;
 
-/// Sums in the lanes of [`super::dot`], one row of lanes a filter.
+/// Sums in the lanes of [`super::lanes::dot`], one row of lanes a filter.
 pub type Lanes = [[f32; LANES]; ROWS];
 
 /// `sums[r][i mod LANES] += rows[r][i] * x[i]`, i ascending.
@@ -58,11 +60,11 @@ pub type Lanes = [[f32; LANES]; ROWS];
 pub fn dots<W: Weight>(sums: &mut Lanes, rows: [&[W]; ROWS], x: &[f32]) {
     #[cfg(flatmin_vfp)]
     let (rows, x) = {
-        let done = rows_of_floats(rows).map_or(0, |rows| vfp::dots(sums, rows, x));
+        let done = rows_of_floats(rows).map_or(0, |rows| floats::dots(sums, rows, x));
         if done == x.len() {
             return;
         }
-        (rows.map(|row| row.get(done..).unwrap_or(&[])), x.get(done..).unwrap_or(&[]))
+        (rows.rest(done), x.rest(done))
     };
     for (sums, row) in sums.iter_mut().zip(rows) {
         let (row, row_rest) = row.as_chunks::<LANES>();
@@ -83,7 +85,8 @@ pub fn dots<W: Weight>(sums: &mut Lanes, rows: [&[W]; ROWS], x: &[f32]) {
 pub fn combine<const N: usize, W: Weight>(sums: &mut [f32; N], factors: &[f32], rows: &[W], stride: usize) {
     #[cfg(flatmin_vfp)]
     if let (Some(sums), Some(rows)) = (sums.as_mut_slice().as_mut_array::<16>(), W::floats(rows)) {
-        return vfp::combine(sums, factors, rows, stride, false);
+        floats::combine(sums, factors, rows, stride, false);
+        return;
     }
     for (&factor, row) in factors.iter().zip(rows.chunks(stride.max(1))) {
         let Some(row) = row.first_chunk::<N>() else { return };
@@ -97,7 +100,7 @@ pub fn combine<const N: usize, W: Weight>(sums: &mut [f32; N], factors: &[f32], 
 #[inline(always)]
 pub fn combine_sixteen(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stride: usize) {
     #[cfg(flatmin_vfp)]
-    vfp::combine(sums, factors, rows, stride, true);
+    floats::combine(sums, factors, rows, stride, true);
     #[cfg(not(flatmin_vfp))]
     {
         *sums = [0.0; 16];
@@ -116,7 +119,7 @@ pub fn outer<const M: usize, const N: usize>(
     grid: &Grid,
 ) {
     #[cfg(flatmin_vfp)]
-    if M == ROWS && N == LANES && vfp::outer(d, stride, scale, delta, x, grid) {
+    if M == ROWS && N == LANES && floats::outer(d, stride, scale, delta, x, grid) == M {
         return;
     }
     let mut sums = [[0.0; N]; M];
@@ -157,7 +160,7 @@ fn add_outer<const M: usize, const N: usize>(
 pub fn products<const N: usize, W: Weight>(sums: &mut [f32; N], a: &[f32], b: &[W], grid: &Grid) {
     #[cfg(flatmin_vfp)]
     if let (Some(sums), Some(b)) = (sums.as_mut_slice().as_mut_array::<16>(), W::floats(b))
-        && vfp::products(sums, a, b, grid)
+        && floats::products(sums, a, b, grid) == N
     {
         return;
     }
@@ -173,12 +176,12 @@ pub fn products<const N: usize, W: Weight>(sums: &mut [f32; N], a: &[f32], b: &[
     }
 }
 
-/// `z[o] = sum_i w[o * inputs + i] * x[i] + biases[o]`, the sum as [`super::dots`] takes it, for the first outputs:
+/// `z[o] = sum_i w[o * inputs + i] * x[i] + biases[o]`, the sum as [`super::lanes::dots`] takes it, for the first outputs:
 /// returns how many they are, and writes none of the others'.
 #[inline(always)]
 pub fn dense(w: &[f32], biases: &[f32], x: &[f32], z: &mut [f32]) -> usize {
     #[cfg(flatmin_vfp)]
-    return vfp::forward(w, biases, x, z);
+    return floats::forward(w, biases, x, z);
     #[cfg(not(flatmin_vfp))]
     {
         let _ = (w, biases, x, z);
@@ -186,55 +189,55 @@ pub fn dense(w: &[f32], biases: &[f32], x: &[f32], z: &mut [f32]) -> usize {
     }
 }
 
-/// `d[o * inputs + i] += (scale * delta[o]) * x[i]` in the rows where delta is not 0; or false, and nothing is done.
+/// `d[o * inputs + i] += (scale * delta[o]) * x[i]` in the rows where delta is not 0, for the first rows: returns how
+/// many they are.
 #[inline(always)]
-pub fn add_rank_one(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32]) -> bool {
+pub fn add_rank_one(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32]) -> usize {
     #[cfg(flatmin_vfp)]
-    return vfp::add_rank_one(d, scale, delta, x);
+    return floats::add_rank_one(d, scale, delta, x);
     #[cfg(not(flatmin_vfp))]
     {
         let _ = (d, scale, delta, x);
-        false
+        0
     }
 }
 
 /// Most samples of one call of [`dense_together`] and [`add_rank_ones`]; 1 where neither does anything.
 pub const TOGETHER: usize = if cfg!(flatmin_avx) { 8 } else { 1 };
 
-/// [`dense`] of several samples, an x and a z each, and of all outputs; or false, and nothing is done.
+/// [`dense`] of several samples, an x and a z each, and of all outputs, for the first samples: returns how many.
 #[inline(always)]
-pub fn dense_together(w: &[f32], biases: &[f32], samples: &mut [(&[f32], &mut [f32])]) -> bool {
+pub fn dense_together(w: &[f32], biases: &[f32], samples: &mut [(&[f32], &mut [f32])]) -> usize {
     #[cfg(flatmin_avx)]
-    return super::avx::dense(w, biases, samples);
+    return super::x86_64::dense(w, biases, samples);
     #[cfg(not(flatmin_avx))]
     {
         let _ = (w, biases, samples);
-        false
+        0
     }
 }
 
-/// [`add_rank_one`] of one sample after the other, a delta and an x each; or false, and nothing is done.
+/// [`add_rank_one`] of one sample after the other, a delta and an x each, for the first samples: returns how many.
 #[inline(always)]
-pub fn add_rank_ones(d: &mut [f32], scale: f32, samples: &[(&[f32], &[f32])]) -> bool {
+pub fn add_rank_ones(d: &mut [f32], scale: f32, samples: &[(&[f32], &[f32])]) -> usize {
     #[cfg(flatmin_avx)]
-    return super::avx::add_rank_ones(d, scale, samples);
+    return super::x86_64::add_rank_ones(d, scale, samples);
     #[cfg(not(flatmin_avx))]
     {
         let _ = (d, scale, samples);
-        false
+        0
     }
 }
 
 /// `rows[r][i] += factors[r] * x[i]`.
 #[inline(always)]
-pub fn add_to_rows(mut rows: [&mut [f32]; ROWS], factors: [f32; ROWS], x: &[f32]) {
-    #[cfg(flatmin_vfp)]
-    let x = {
-        let done = vfp::add_to_rows(&mut rows, &factors, x);
-        rows = rows.map(|row| row.get_mut(done..).unwrap_or(&mut []));
-        x.get(done..).unwrap_or(&[])
-    };
-    for (row, factor) in rows.iter_mut().zip(factors) {
+pub fn add_to_rows(
+    #[cfg_attr(not(flatmin_vfp), allow(unused_mut))] mut rows: [&mut [f32]; ROWS],
+    factors: [f32; ROWS],
+    x: &[f32],
+) {
+    path!(add_to_rows(&mut rows, &factors, x) of rows, x);
+    for (row, factor) in rows.into_iter().zip(factors) {
         for (d, &x) in row.iter_mut().zip(x) {
             *d += factor * x;
         }
@@ -244,21 +247,14 @@ pub fn add_to_rows(mut rows: [&mut [f32]; ROWS], factors: [f32; ROWS], x: &[f32]
 /// `v[r][i] = momentum * v[r][i] + factors[r] * x[i]`, then `w[r][i] += rate * v[r][i]`.
 #[inline(always)]
 pub fn descend_along(
-    v: [&mut [f32]; ROWS],
-    w: [&mut [f32]; ROWS],
+    #[cfg_attr(not(flatmin_vfp), allow(unused_mut))] mut v: [&mut [f32]; ROWS],
+    #[cfg_attr(not(flatmin_vfp), allow(unused_mut))] mut w: [&mut [f32]; ROWS],
     factors: [f32; ROWS],
     x: &[f32],
     momentum: f32,
     rate: f32,
 ) {
-    #[cfg(flatmin_vfp)]
-    let (v, w, x) = {
-        let (mut v, mut w) = (v, w);
-        let done = vfp::descend_along(&mut v, &mut w, &factors, x, momentum, rate);
-        v = v.map(|row| row.get_mut(done..).unwrap_or(&mut []));
-        w = w.map(|row| row.get_mut(done..).unwrap_or(&mut []));
-        (v, w, x.get(done..).unwrap_or(&[]))
-    };
+    path!(descend_along(&mut v, &mut w, &factors, x, momentum, rate) of v, w, x);
     for ((v, w), factor) in v.into_iter().zip(w).zip(factors) {
         descend_each(v, w, factor, x, momentum, rate);
     }
@@ -267,12 +263,7 @@ pub fn descend_along(
 /// [`descend_along`] for a single row.
 #[inline(always)]
 pub fn descend_row(v: &mut [f32], w: &mut [f32], factor: f32, x: &[f32], momentum: f32, rate: f32) {
-    #[cfg(flatmin_vfp)]
-    let (v, w, x) = {
-        let done = vfp::descend_row(v, w, factor, x, momentum, rate);
-        let (v, w) = (v.get_mut(done..), w.get_mut(done..));
-        (v.unwrap_or(&mut []), w.unwrap_or(&mut []), x.get(done..).unwrap_or(&[]))
-    };
+    path!(descend_row(v, w, x, factor, momentum, rate) of v, w, x);
     descend_each(v, w, factor, x, momentum, rate);
 }
 
@@ -296,7 +287,7 @@ pub fn four_pixels<W: Weight>(
     widths: [usize; 2],
 ) -> usize {
     #[cfg(flatmin_vfp)]
-    return W::floats(w).map_or(0, |w| vfp::four_pixels(x, w, biases, y, widths));
+    return W::floats(w).map_or(0, |w| floats::four_pixels(x, w, biases, y, widths));
     #[cfg(not(flatmin_vfp))]
     {
         let _ = (x, w, biases, y, widths);
@@ -310,13 +301,13 @@ pub fn matrix<W: Weight>(x: [&[f32]; ROWS], w: [&[W]; ROWS]) -> Lanes {
     #[cfg(not(flatmin_vfp))]
     let mut sums: Lanes = [[0.0; LANES]; ROWS];
     #[cfg(flatmin_vfp)]
-    let (mut sums, done) = rows_of_floats(w).map_or(([[0.0; LANES]; ROWS], 0), |w| vfp::matrix(x, w));
+    let (mut sums, done) = rows_of_floats(w).map_or(([[0.0; LANES]; ROWS], 0), |w| floats::matrix(x, w));
     #[cfg(flatmin_vfp)]
     if done == x[0].len() {
         return sums;
     }
     #[cfg(flatmin_vfp)]
-    let (x, w) = (x.map(|x| x.get(done..).unwrap_or(&[])), w.map(|w| w.get(done..).unwrap_or(&[])));
+    let (x, w) = (x.rest(done), w.rest(done));
     for (sums, x) in sums.iter_mut().zip(x) {
         for (sum, w) in sums.iter_mut().zip(w) {
             for (&x, &w) in x.iter().zip(w) {
