@@ -12,12 +12,13 @@ mod sizes;
 mod tail;
 mod validate;
 
+pub use crate::op::Window;
 use crate::trunk::Operators;
 use bytes::{f32_at, size_at, u16_at, u32_at};
 pub use error::PackError;
 use format::{header, operator, tensor};
 pub use function::Function;
-pub use records::{Activation, OperatorRecord, TensorRecord, Window};
+pub use records::{Activation, OperatorRecord, TensorRecord};
 pub use sizes::Sizes;
 pub use tail::{Chosen, TailNode, TailValue, TrainedLayer};
 pub(crate) use validate::{check_nodes, check_spares};

@@ -2,6 +2,7 @@
 
 use super::bytes::{f32_at, i32_at, size_at, u8_at, u16_at, u32_at};
 use super::format::{operator, tensor};
+use crate::op::Window;
 use crate::quant::Affine;
 
 /// One activation, or a constant that is used like one: shape NHWC, quantization, and its place.
@@ -84,19 +85,6 @@ impl Activation {
     pub(super) fn from_code(code: u8) -> Option<Self> {
         [Self::None, Self::Relu, Self::Relu6].into_iter().find(|a| a.code() == code)
     }
-}
-
-/// Geometry of a windowed operator; `[vertical, horizontal]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Filter extent.
-    pub filter: [usize; 2],
-    /// Step between outputs.
-    pub stride: [usize; 2],
-    /// Step between taps.
-    pub dilation: [usize; 2],
-    /// Rows above and columns left of the input that the first window covers.
-    pub padding: [usize; 2],
 }
 
 /// Places of an operator's constants, as offsets from the pack's start.

@@ -3,8 +3,8 @@
 use super::bytes::{size_at, u16_at, u32_at};
 use super::format::{header, node, operator, value};
 use super::{Activation, Function, OperatorRecord, Pack, TensorRecord};
-use crate::quant::Affine;
 use crate::label::Loss;
+use crate::quant::Affine;
 use core::ops::Range;
 
 /// One f32 array of the tail.

@@ -12,13 +12,13 @@ pub(crate) mod imprint;
 pub mod kernels;
 mod loss;
 
+pub(crate) use crate::label::{Kept, argmax, bits};
+pub use crate::label::{Loss, Target};
 use crate::optim::{BiasTreatment, Geometry, Segment};
 use crate::pack::Pack;
 pub use chain::{TailShape, Workspace};
 pub use graph::GraphTail;
 pub(crate) use graph::{backward_nodes, forward_nodes, gain_factor, is_weighted, shape};
-pub(crate) use crate::label::{Kept, argmax, bits};
-pub use crate::label::{Loss, Target};
 pub use loss::{binary_cross_entropy, mean_squared_error, softmax_cross_entropy};
 
 /// Most layers that a chain may have.

@@ -2,7 +2,7 @@
 
 mod operators;
 
-use crate::kernels::Shape;
+use crate::op::Shape;
 use crate::pack::{OperatorRecord, Pack, TensorRecord};
 use core::cell::Cell;
 pub use operators::Operators;

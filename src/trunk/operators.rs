@@ -5,12 +5,12 @@ use super::{input_and_output, of};
 use crate::kernels::{
     self, Mean, Move, Operand, Requantization, Scales, Softmax, SumMultipliers, ZeroPoints,
 };
+use crate::label::Loss;
 use crate::optim::BiasTreatment;
 use crate::pack::bytes::{size_at, u16_at};
 use crate::pack::format::{header, operator as code};
 use crate::pack::{OperatorRecord, Pack, PackError, TensorRecord, dense_rows};
 use crate::quant::Multiplier;
-use crate::label::Loss;
 use crate::{Tuner, TunerError, Version};
 use core::cell::Cell;
 

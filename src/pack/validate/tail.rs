@@ -3,8 +3,8 @@
 use super::super::format::{header, node, operator};
 use super::super::{Activation, Chosen, Function, Pack, PackError, TailNode, TailValue, dense_rows};
 use super::{MAX_ELEMENTS, check};
-use crate::pack::bytes::u16_at;
 use crate::label::Loss;
+use crate::pack::bytes::u16_at;
 use crate::tail::{MAX_CHAIN_LAYERS, MAX_LAYERS, TailShape, is_weighted, shape};
 use core::ops::Range;
 

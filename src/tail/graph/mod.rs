@@ -11,7 +11,7 @@ mod weighted;
 
 use super::kernels::Sink;
 use super::{Loss, Tail, Target};
-use crate::kernels::{Mean, Move};
+use crate::op::{Mean, Move};
 use crate::optim::{BiasTreatment, Kind, Segment};
 use crate::pack::format::{node, operator};
 use crate::pack::{Function, Pack, TailNode, TailValue, TensorRecord};

@@ -1,11 +1,11 @@
 //! Convolutions, depthwise convolutions and fully connected layers of a tail, trained or frozen.
 
 use super::{arrays, partial, sink};
-use crate::kernels::Shape;
+use crate::op::{ConvShape, Shape, Window};
 use crate::optim::BiasTreatment;
 use crate::pack::format::{node, operator};
-use crate::pack::{OperatorRecord, Pack, TailNode, Window, dense_rows};
-use crate::tail::kernels::{ConvShape, Sink, Weight, conv2d, depthwise};
+use crate::pack::{OperatorRecord, Pack, TailNode, dense_rows};
+use crate::tail::kernels::{Sink, Weight, conv2d, depthwise};
 
 /// A layer's extents. A fully connected one is a pointwise convolution over its rows.
 pub(crate) fn shape(pack: &Pack, op: &OperatorRecord) -> Option<ConvShape> {
