@@ -1,8 +1,8 @@
 //! Who gets which bytes of the arena, known when the firmware is compiled.
 
 use crate::label::Loss;
-use crate::optim::{Method, Recipe};
 use crate::pack::Sizes;
+use crate::recipe::{Method, Recipe};
 use crate::replay::{ClassCount, Policy};
 
 /// Alignment of the arena and of every part, in bytes.

@@ -2,7 +2,7 @@
 
 use super::bytes::{f32_at, i32_at, size_at, u8_at, u16_at, u32_at};
 use super::format::{operator, tensor};
-use crate::op::Window;
+use crate::op::{Shape, Window};
 use crate::quant::Affine;
 
 /// One activation, or a constant that is used like one: shape NHWC, quantization, and its place.
@@ -47,6 +47,11 @@ impl TensorRecord {
     /// N, H, W, C.
     pub fn extents(&self) -> [usize; 4] {
         [self.batch, self.height, self.width, self.channels]
+    }
+
+    /// Rows, columns, channels.
+    pub(crate) fn shape(&self) -> Shape {
+        Shape { height: self.height, width: self.width, channels: self.channels }
     }
 
     /// Number of elements, which is its size in bytes; saturating before validation.

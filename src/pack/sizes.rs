@@ -41,6 +41,11 @@ impl Sizes {
         self.loss.target_length(self.output_length)
     }
 
+    /// Floats of the workspace of a chain: its features, and of every output the value and the gradient of two passes.
+    pub(crate) const fn chain_workspace(features: usize, outputs: usize) -> usize {
+        features.saturating_add(outputs.saturating_mul(4))
+    }
+
     /// Reads the header.
     ///
     /// # Panics
