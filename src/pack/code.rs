@@ -23,6 +23,9 @@ pub(crate) struct GraphCode {
     pub backward: Backward,
 }
 
+/// Says what is wrong with a pack's spare classes.
+type SpareCheck = fn(&Pack) -> Result<(), &'static str>;
+
 /// Code whose type only a room above this one can name: it asks for it by its type.
 pub(crate) type Above = &'static (dyn Any + Send + Sync);
 
@@ -32,7 +35,7 @@ pub struct Operators {
     pub(crate) kernels: [Option<Kernel>; operator::KINDS],
     pub(crate) graph: Option<&'static GraphCode>,
     /// Checks a pack with spare classes.
-    pub(crate) spare_check: Option<fn(&Pack) -> Result<(), &'static str>>,
+    pub(crate) spare_check: Option<SpareCheck>,
     /// Adds classes on the device: a firmware around a pack without spare ones does without.
     pub(crate) spare: Option<Above>,
     /// Measures how well anomalies are found: only losses beside cross-entropy know any.
