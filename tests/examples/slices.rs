@@ -5,7 +5,7 @@ mod gestures;
 use flatmin::{Arena, Pack, Progress, Recipe, Sizes, Tuner, Version, include_pack};
 
 const PACK: &[u8] = include_pack!("motion.pack");
-const RECIPE: Recipe = Recipe { epochs: 8, learning_rate: 0.05, ..Recipe::DEFAULT };
+const RECIPE: Recipe = Recipe { learning_rate: 0.05, ..Recipe::DEFAULT };
 const ARENA_BYTES: usize = Sizes::of(PACK).train_bytes(&RECIPE);
 
 fn main() -> Result<(), Box<dyn core::error::Error>> {
