@@ -78,7 +78,10 @@ fn run(cli: Cli) -> Result<()> {
             if options.report.is_some() {
                 bail!("add-class writes no report: leave out --report");
             }
-            let subject = adaptation.subject(model.as_deref(), &options)?.leaving_out(leave_out)?;
+            let subject = adaptation
+                .subject(model.as_deref(), &options)?
+                .labelled("add-class")?
+                .leaving_out(leave_out)?;
             let recipes: Vec<Recipe> = options.methods().into_iter().map(|m| options.recipe(m)).collect();
             let addition = adding::add(&subject, &options.tail(&subject)?, &recipes)?;
             if options.json { print(serde_json::to_string_pretty(&addition)?) } else { print(addition) }
@@ -90,7 +93,7 @@ fn run(cli: Cli) -> Result<()> {
             export_tuned(&subject, &output, delta.as_deref(), &options)
         }
         Some(Command::Emulate { board, model, log, adaptation, options }) => {
-            let subject = adaptation.subject(model.as_deref(), &options)?;
+            let subject = adaptation.subject(model.as_deref(), &options)?.labelled("emulate")?;
             let tail = options.tail(&subject)?;
             let methods = options.methods();
             let bar = ProgressBar::new(methods.len() as u64 * u64::from(options.epochs));
@@ -111,7 +114,7 @@ fn run(cli: Cli) -> Result<()> {
             bar.finish_and_clear();
             let title = format!("{board} in QEMU, {}", subject.name);
             show(
-                Report { title, classes: subject.classes, settings: options.settings(&tail), runs },
+                Report::new(title, std::slice::from_ref(&subject), options.settings(&tail), runs),
                 &options,
                 options.report.as_deref(),
             )
@@ -140,7 +143,7 @@ fn run(cli: Cli) -> Result<()> {
         }
         Some(Command::Plan { model, ram, macs, adaptation, options }) => {
             options.without_choice()?;
-            let subject = adaptation.subject(model.as_deref(), &options)?;
+            let subject = adaptation.subject(model.as_deref(), &options)?.labelled("plan")?;
             plan(&subject, Budget { ram_bytes: ram, step_macs: macs }, &options)
         }
         Some(Command::Pack { model, layers, train, loss, spare_classes, output, json }) => {
@@ -225,8 +228,7 @@ fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result<Rep
         })
         .collect::<Result<_>>()?;
     bar.finish_and_clear();
-    let classes = subjects.first().map(|s| s.classes.clone()).unwrap_or_default();
-    Ok(Report { title: title.to_owned(), classes, settings: options.settings(&tail), runs })
+    Ok(Report::new(title.to_owned(), subjects, options.settings(&tail), runs))
 }
 
 fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
@@ -234,7 +236,7 @@ fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Result<()
         report.write_html(page)?;
         eprintln!("report: {}", page.display());
     }
-    if options.json { print(serde_json::to_string_pretty(&json(&report))?) } else { print(report.summary()) }
+    if options.json { print(serde_json::to_string_pretty(&json(&report))?) } else { print(report.to_text()) }
 }
 
 /// The table's fields: one entry a method, means over the subjects, with the subjects' own runs inside.
@@ -267,7 +269,14 @@ fn json(report: &Report) -> serde_json::Value {
             fields
         })
         .collect();
-    serde_json::json!({ "factory_accuracy": summary.factory_accuracy.mean, "runs": runs })
+    let mut object = serde_json::json!({ "factory_accuracy": summary.factory_accuracy.mean, "runs": runs });
+    if let Some(split) = &report.split {
+        object["split"] = serde_json::json!(split);
+    }
+    if !report.warnings.is_empty() {
+        object["warnings"] = report.warnings.clone().into();
+    }
+    object
 }
 
 fn experiment(name: experiments::Experiment, options: &experiments::Options, json: bool) -> Result<()> {

@@ -21,8 +21,10 @@ mod summary;
 mod table;
 mod tables;
 
+use std::fmt;
 use std::path::Path;
 
+use crate::tuning::Subject;
 use anyhow::Context;
 use flatmin::Acceptance;
 use serde::Serialize;
@@ -133,6 +135,20 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The better tail on the test samples, where those to tune on cannot tell; losses are NaN.
+    pub(crate) fn on_test(factory: &[Vec<u32>], tuned: &[Vec<u32>]) -> Self {
+        let [before, after] = [factory, tuned].map(|c| crate::tuning::accuracy(c) as f32);
+        Self {
+            accepted: after > before,
+            samples: factory.iter().flatten().sum(),
+            factory_accuracy: before,
+            factory_loss: f32::NAN,
+            tuned_accuracy: after,
+            tuned_loss: f32::NAN,
+            best_epochs: None,
+        }
+    }
+
     /// What a tuner decided.
     pub fn new(acceptance: &Acceptance, best_epochs: Option<u16>) -> Self {
         let Acceptance { factory, candidate, accepted, .. } = *acceptance;
@@ -148,6 +164,40 @@ impl Verdict {
     }
 }
 
+/// How a subject's samples were split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Split {
+    /// In words.
+    pub how: String,
+    /// Samples tuned on, of each subject; the least and the most where they differ.
+    pub tuned: [usize; 2],
+    /// Samples tested, likewise.
+    pub tested: [usize; 2],
+}
+
+impl Split {
+    /// Of subjects whose samples were split in the same way.
+    pub fn of(subjects: &[Subject]) -> Option<Self> {
+        let how = subjects.first()?.origin.split.clone();
+        let ends = |count: fn(&Subject) -> usize| {
+            let counts = subjects.iter().map(count);
+            [counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0)]
+        };
+        let split = Self { how, tuned: ends(|s| s.adaptation.len()), tested: ends(|s| s.test.len()) };
+        (!split.how.is_empty()).then_some(split)
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |&[least, most]: &[usize; 2]| match least == most {
+            true => least.to_string(),
+            false => format!("{least} to {most}"),
+        };
+        write!(f, "{} samples tuned on, {} tested: {}", count(&self.tuned), count(&self.tested), self.how)
+    }
+}
+
 /// Tuning runs that belong together, and what they have in common.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -157,11 +207,38 @@ pub struct Report {
     pub classes: Vec<String>,
     /// What was set, as name and value, in the order in which it is shown.
     pub settings: Vec<(String, String)>,
+    /// How the samples were split, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// What a user should know of the samples.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The runs. Methods and subjects are shown in the order in which they first appear.
     pub runs: Vec<TuningRun>,
 }
 
 impl Report {
+    /// What became of these subjects.
+    pub fn new(
+        title: String,
+        subjects: &[Subject],
+        settings: Vec<(String, String)>,
+        runs: Vec<TuningRun>,
+    ) -> Self {
+        let classes = subjects.first().map(|subject| subject.classes.clone()).unwrap_or_default();
+        let warnings = subjects.iter().flat_map(|subject| subject.origin.warnings.clone()).collect();
+        Self { title, classes, settings, split: Split::of(subjects), warnings, runs }
+    }
+
+    /// What the terminal shows: the summary's tables, how the samples were split, and the verdict.
+    pub fn to_text(&self) -> String {
+        let mut text = self.summary().to_table();
+        if let Some(split) = &self.split {
+            text += &format!("\n {split}.");
+        }
+        text
+    }
+
     /// Aggregates the runs by method.
     pub fn summary(&self) -> Summary {
         Summary::of(&self.runs)

@@ -81,6 +81,8 @@ pub(super) fn report(subjects: u32, epochs: u32) -> Report {
         settings: [("label noise", "20 %"), ("seed", "1"), ("note", "a < b")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .to_vec(),
+        split: None,
+        warnings: Vec::new(),
         runs,
     }
 }

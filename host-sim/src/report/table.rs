@@ -71,17 +71,20 @@ impl Summary {
 
     /// Errors of an autoencoder, and how they tell anomalies, before and after.
     fn anomalies_table(&self) -> Table {
-        let mut table = plain(&["int8, test set", "error before", "after", "AUC before", "after"]);
+        let areas = self.methods.iter().filter_map(|m| m.anomalies);
+        let areas = areas.clone().any(|a| a.factory_auc.is_some() || a.tuned_auc.is_some());
+        let mut header = vec!["int8, test set", "squared error before", "after"];
+        header.extend(areas.then_some(["AUC before", "after"]).into_iter().flatten());
+        let mut table = plain(&header);
         for method in &self.methods {
             let Some(own) = &method.anomalies else { continue };
             let area = |area: Option<f64>| area.map_or_else(|| NOTHING.to_owned(), |a| format!("{a:.3}"));
-            table.add_row(aligned([
-                method_label(method),
-                significant(own.factory_error),
-                significant(own.tuned_error),
-                area(own.factory_auc),
-                area(own.tuned_auc),
-            ]));
+            let mut row =
+                vec![method_label(method), significant(own.factory_error), significant(own.tuned_error)];
+            if areas {
+                row.extend([area(own.factory_auc), area(own.tuned_auc)]);
+            }
+            table.add_row(aligned(row));
         }
         table
     }

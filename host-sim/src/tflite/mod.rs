@@ -207,7 +207,11 @@ fn read_quantization(
         let (scales, points) = (scales.len(), zero_points.len());
         return Err(error(format!("{scales} scales, {points} zero points")));
     }
-    let axis = table.scalar(quantization::QUANTIZED_DIMENSION, 0_i32)?;
+    let axis = match table.scalar(quantization::QUANTIZED_DIMENSION, 0_i32)? {
+        // Converters of 2020 gave the biases of a depthwise convolution its filter's axis: a vector has one.
+        foreign if foreign > 0 && shape.len() == 1 => 0,
+        own => own,
+    };
     let extent = usize::try_from(axis).ok().and_then(|axis| shape.get(axis));
     // A scalar has no axis, but may have a scale.
     if extent.is_none() && (axis != 0 || !shape.is_empty()) {
