@@ -32,8 +32,24 @@ use std::sync::Mutex;
 use tune_options::{LossArgument, TuneOptions};
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    // Before parsing: what clap refuses is an error as well.
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    let cli = match Cli::try_parse() {
+        Err(refusal) if json && refusal.use_stderr() => {
+            let message = refusal.render().to_string();
+            eprintln!("{}", serde_json::json!({ "error": message.trim(), "causes": [] }));
+            return ExitCode::from(2);
+        }
+        Err(refusal) => refusal.exit(),
+        Ok(cli) => cli,
+    };
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if json => {
+            let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+            eprintln!("{}", serde_json::json!({ "error": format!("{error:#}"), "causes": causes }));
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("flatmin: {error:#}");
             ExitCode::FAILURE
@@ -236,6 +252,7 @@ fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Result<()
         report.write_html(page)?;
         eprintln!("report: {}", page.display());
     }
+    report.runs.iter().flat_map(|run| &run.warnings).for_each(|warning| eprintln!("warning: {warning}"));
     if options.json { print(serde_json::to_string_pretty(&json(&report))?) } else { print(report.to_text()) }
 }
 

@@ -3,7 +3,7 @@
 use crate::inference;
 use crate::model::Model;
 use crate::objective;
-use crate::packer::{PackFile, TailPlan};
+use crate::packer::{PackFile, Step, TailPlan};
 use crate::report::{CurvePoint, TuningRun, Verdict};
 use crate::samples::{Division, Inputs, Samples};
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
@@ -50,6 +50,9 @@ pub struct Origin {
 
 /// Share of values outside the input's range from which on a user is warned.
 const MANY_OUTSIDE: f64 = 0.02;
+
+/// Accuracy that the int8 tail may lose to the f32 one without a warning.
+const MOST_LOST: f64 = 0.02;
 
 /// How many times the samples of the rarest class the commonest may have.
 const IMBALANCE: usize = 10;
@@ -439,12 +442,22 @@ fn run<'p>(
         Some(verdict(tuner)?)
     } else {
         tuner.requantize()?;
-        let tuned = confusion(tuner, &latents, subject.classes.len(), Version::Tuned)?;
-        subject.origin.imbalanced.then(|| Verdict::on_test(&confusion_factory, &tuned))
+        if subject.origin.imbalanced {
+            let tuned = confusion(tuner, &latents, subject.classes.len(), Version::Tuned)?;
+            Some(Verdict::on_test(&confusion_factory, &tuned))
+        } else {
+            None
+        }
     };
     let in_force = if verdict.is_none_or(|v| v.accepted) { Version::Tuned } else { Version::Factory };
     let confusion_tuned = confusion(tuner, &latents, subject.classes.len(), in_force)?;
     let (accuracy_f32, loss) = test_f32(tuner, &latents)?;
+    let lost = accuracy_f32 - accuracy(&confusion_tuned);
+    let warnings = if lost > MOST_LOST && in_force == Version::Tuned {
+        factory_ranges(tuner, subject, [accuracy_f32, accuracy_f32 - lost])
+    } else {
+        Vec::new()
+    };
     let loss = if copies { objective::loss_f32(tuner, subject)? } else { loss };
     let anomalies = match &errors_factory {
         Some(before) => Some(objective::anomalies(before, &objective::errors(tuner, subject, in_force)?)),
@@ -474,7 +487,35 @@ fn run<'p>(
         confusion_tuned,
         verdict,
         anomalies,
+        warnings,
     })
+}
+
+/// Names what keeps trained layers in the factory's output range, where int8 answers much worse than f32.
+fn factory_ranges<'p>(tuner: &mut impl Tunes<'p>, subject: &Subject, [f32, int8]: [f64; 2]) -> Vec<String> {
+    let network = &subject.model.network;
+    let Some(full) = tuner.full() else { return Vec::new() };
+    let kept = full.tuned_layers().filter(|tuned| !tuned.layer.refit).filter_map(|tuned| {
+        let layer = network.steps.get(usize::from(tuned.layer.index))?;
+        let storage = network.tensors[layer.output].storage;
+        let reads = |step: &&Step| step.inputs().any(|tensor| network.tensors[tensor].storage == storage);
+        let reader = network.steps.iter().find(reads)?;
+        Some(format!(
+            "operator {} ({}) keeps the factory's output range, since operator {} ({}) reads it",
+            layer.index, layer.name, reader.index, reader.name
+        ))
+    });
+    let kept: Vec<String> = kept.collect();
+    if kept.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "{}: int8 answers {:.1} % right, f32 {:.1} %: {}; tune fewer layers, or take a lower learning rate",
+        subject.name,
+        100.0 * int8,
+        100.0 * f32,
+        kept.join("; ")
+    )]
 }
 
 /// Takes the tuned tail if the held-out samples say so.

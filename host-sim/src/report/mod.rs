@@ -99,6 +99,9 @@ pub struct TuningRun {
     /// Of an autoencoder, whose accuracies are NaN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anomalies: Option<Anomalies>,
+    /// What a user should know of the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How well an autoencoder copies what is normal, and tells anomalies from it: int8, on the test set.
@@ -226,7 +229,11 @@ impl Report {
         runs: Vec<TuningRun>,
     ) -> Self {
         let classes = subjects.first().map(|subject| subject.classes.clone()).unwrap_or_default();
-        let warnings = subjects.iter().flat_map(|subject| subject.origin.warnings.clone()).collect();
+        let of_subjects = subjects.iter().flat_map(|subject| subject.origin.warnings.clone());
+        let of_runs = runs.iter().flat_map(|run| {
+            run.warnings.iter().map(|warning| format!("{}: {warning}", format::method_name(&run.method)))
+        });
+        let warnings = of_subjects.chain(of_runs).collect();
         Self { title, classes, settings, split: Split::of(subjects), warnings, runs }
     }
 
@@ -234,9 +241,51 @@ impl Report {
     pub fn to_text(&self) -> String {
         let mut text = self.summary().to_table();
         if let Some(split) = &self.split {
-            text += &format!("\n {split}.");
+            text += &format!("\n\n {split}.");
+        }
+        for method in self.methods() {
+            text.extend(self.verdict(method).map(|verdict| format!("\n {verdict}")));
         }
         text
+    }
+
+    /// What a method did to the int8 accuracy, such as `SAM adapted: 87.2 -> 93.9 %, better for 9 of 10, worse for none`;
+    /// `None` without accuracies.
+    fn verdict(&self, method: &str) -> Option<String> {
+        let runs: Vec<&TuningRun> =
+            self.runs_of(method).filter(|run| run.accuracy_int8.is_finite()).collect();
+        let count = runs.len();
+        let mean = |value: fn(&TuningRun) -> f64| {
+            100.0 * runs.iter().map(|run| value(run)).sum::<f64>() / count as f64
+        };
+        let (before, after) = (mean(|run| run.factory_accuracy), mean(|run| run.accuracy_int8));
+        let better = runs.iter().filter(|run| run.accuracy_int8 > run.factory_accuracy).count();
+        let worse = runs.iter().filter(|run| run.accuracy_int8 < run.factory_accuracy).count();
+        let name = format::method_name(method);
+        match (count, runs.first().and_then(|run| run.verdict)) {
+            (0, _) => None,
+            (1, Some(verdict)) if !verdict.accepted => Some(format!(
+                "{name}: the factory's tail stays in force; the tuned one had {:.1} % of {} samples right, the factory's \
+                 {:.1} %",
+                100.0 * verdict.tuned_accuracy,
+                verdict.samples,
+                100.0 * verdict.factory_accuracy
+            )),
+            (1, _) => {
+                let word = match (better, worse) {
+                    (1, _) => "adapted",
+                    (_, 1) => "worse than the factory",
+                    _ => "no better than the factory",
+                };
+                Some(format!("{name}: {before:.1} -> {after:.1} %, {word}"))
+            }
+            _ => {
+                let worse = if worse == 0 { "none".to_owned() } else { worse.to_string() };
+                Some(format!(
+                    "{name}: {before:.1} -> {after:.1} %, better for {better} of {count}, worse for {worse}"
+                ))
+            }
+        }
     }
 
     /// Aggregates the runs by method.

@@ -31,6 +31,7 @@ pub(super) fn run(subject: &str, method: &str) -> TuningRun {
         confusion_tuned: Vec::new(),
         verdict: None,
         anomalies: None,
+        warnings: Vec::new(),
     }
 }
 

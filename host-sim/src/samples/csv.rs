@@ -21,14 +21,15 @@ impl Form {
         let text = String::from_utf8_lossy(bytes);
         let rows = text.lines().map(str::trim).filter(|row| !row.is_empty() && !row.starts_with('#'));
         // A heading may be quoted or miss; the row after it, if there is one, has the numbers.
-        let sample = rows.take(2).last().unwrap_or_default();
+        let sample = rows.clone().take(2).last().unwrap_or_default();
         let cells = |delimiter: u8| sample.bytes().filter(|&byte| byte == delimiter).count();
+        let comma = rows.clone().any(|row| row.contains(','));
         let delimiter = given.unwrap_or_else(|| {
             let others = DELIMITERS[1..].iter().copied().filter(|&d| cells(d) > 0);
             // Where both stand in a row the comma is a decimal one: `0;1,5;2,5`.
             others.max_by_key(|&d| cells(d)).unwrap_or(b',')
         });
-        Self { delimiter, decimal_comma: delimiter != b',' && cells(b',') > 0 }
+        Self { delimiter, decimal_comma: delimiter != b',' && comma }
     }
 
     fn number(&self, text: &str) -> Option<f64> {
@@ -195,7 +196,7 @@ fn is_header(first: &::csv::StringRecord, second: Option<&::csv::StringRecord>, 
             !labelled(first) && (labelled(second) || numbers(first) < numbers(second) || counted)
                 || numbers(first) == 0 && numbers(second) > 0
         }
-        None => numbers(first) == 0,
+        None => first.len() > 1 && numbers(first) == 0,
     }
 }
 

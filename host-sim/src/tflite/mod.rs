@@ -16,7 +16,7 @@ mod view;
 
 pub use error::ReadError;
 pub use grow::grow_classifier;
-pub use patch::{PatchError, replace_layers};
+pub use patch::{PatchError, check_biases, replace_layers};
 
 use crate::graph::{Element, Graph, Operator, Quantization, Tensor};
 use field::{buffer, model, operator, operator_code, quantization, subgraph, tensor};
