@@ -144,7 +144,8 @@ fn tables() {
     }
     let gap = good.clone() + &good + &row("1", 32, "0.5") + &row("3", 32, "1") + &row("3", 32, "2");
     folder.write("x.csv", gap);
-    refused(
+    // After what was found in the file.
+    refused_with_progress(
         &folder,
         "tune m.tflite --data x.csv --spare-classes 2",
         &["samples of class 3, but fewer than two of class 2", "added in order"],
