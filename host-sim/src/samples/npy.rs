@@ -112,9 +112,9 @@ pub(super) fn labels(path: &Path, expected: &Labels) -> Result<Read, Problem> {
     let bytes = fetch(path, Role::Labels)?;
     let array = Array::open(&bytes)?;
     let shape = array.header.shape().to_vec();
-    let (count, width) = match shape.as_slice() {
-        &[count] => (count as usize, 1),
-        &[count, width] => (count as usize, width as usize),
+    let (count, width) = match *shape.as_slice() {
+        [count] => (count as usize, 1),
+        [count, width] => (count as usize, width as usize),
         _ => (0, 0),
     };
     let refused = |expected: String| Err(Problem::Shape { expected, found: shape.clone() });
