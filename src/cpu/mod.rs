@@ -30,7 +30,7 @@ pub(crate) mod lanes;
 #[cfg_attr(any(flatmin_dsp, flatmin_helium), allow(dead_code, unused_imports))]
 mod portable;
 #[cfg(flatmin_avx)]
-mod x86_64;
+pub(crate) mod x86_64;
 
 #[cfg(flatmin_vfp)]
 use armv7em::vfp as floats;

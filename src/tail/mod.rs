@@ -16,7 +16,7 @@ use crate::optim::{BiasTreatment, Geometry, Segment};
 use crate::pack::Pack;
 pub use chain::{TailShape, Workspace};
 pub use graph::GraphTail;
-pub(crate) use graph::{backward_nodes, forward_nodes, gain_factor, is_weighted, shape};
+pub(crate) use graph::{See, backward_nodes, forward_nodes, gain_factor, is_weighted, shape};
 pub(crate) use loss::{Kept, argmax, bits};
 pub use loss::{Loss, Target, binary_cross_entropy, mean_squared_error, softmax_cross_entropy};
 

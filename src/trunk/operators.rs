@@ -10,14 +10,14 @@ use crate::pack::bytes::{size_at, u16_at};
 use crate::pack::format::{header, operator as code};
 use crate::pack::{OperatorRecord, Pack, PackError, TensorRecord, dense_rows};
 use crate::quant::Multiplier;
-use crate::tail::Loss;
+use crate::tail::{Loss, See};
 use crate::{Tuner, TunerError, Version};
 use core::cell::Cell;
 
 type Kernel = fn(&Pack, &OperatorRecord, &mut [i8]);
 
-/// Parameters, workspace, and who wants to see every trained layer's range.
-type Forward = fn(&Pack, &[f32], &mut [f32], &mut dyn FnMut(usize, f32, f32));
+/// Parameters, workspace, and who wants to see every trained layer's range, if anybody does.
+type Forward = fn(&Pack, &[f32], &mut [f32], Option<See>);
 
 /// Parameters, the gradient's factor, biases, workspace, the gradient that is added to.
 type Backward = fn(&Pack, &[f32], f32, BiasTreatment, &mut [f32], &mut [f32]);

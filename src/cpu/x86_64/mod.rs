@@ -1,27 +1,138 @@
-//! Fully connected layers with the 256-bit registers of an x86-64 processor that has AVX, which is asked for once: two
-//! sums of four lanes lie side by side in a register, so that no bit differs from the portable loops'. AVX has no fused
-//! multiply-add.
+//! The layers' f32 loops with the 256-bit registers of an x86-64 processor that has AVX, which is asked for once: eight
+//! sums, or two of four lanes, lie side by side in a register, so that no bit differs from the portable loops'. AVX has
+//! no fused multiply-add.
 //!
-//! Several samples at once take every weight from memory once.
+//! Several samples or pixels at once take every weight from memory once.
 #![allow(unsafe_code)]
 
+mod channels;
+mod combine;
 mod dense;
 mod outer;
+mod pointwise;
+mod register;
 #[cfg(test)]
 mod tests;
+mod weights;
+mod windows;
+
+use super::block::Windows;
+use super::grid::Grid;
 
 cpufeatures::new!(avx, "avx");
+
+/// Whether the processor has AVX; a test may do without.
+#[inline(always)]
+fn available() -> bool {
+    #[cfg(test)]
+    if portable::IS_ASKED_FOR.get() {
+        return false;
+    }
+    avx::get()
+}
+
+/// Tests compare with the portable loops.
+#[cfg(test)]
+pub(crate) mod portable {
+    use core::cell::Cell;
+
+    std::thread_local! {
+        pub(super) static IS_ASKED_FOR: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Runs `work` without AVX.
+    pub fn only<T>(work: impl FnOnce() -> T) -> T {
+        IS_ASKED_FOR.set(true);
+        let result = work();
+        IS_ASKED_FOR.set(false);
+        result
+    }
+}
 
 /// [`super::block::dense_together`], if the processor can.
 #[inline]
 pub fn dense(w: &[f32], biases: &[f32], samples: &mut [(&[f32], &mut [f32])]) -> usize {
     // SAFETY: the processor has AVX.
-    if avx::get() { unsafe { dense::dense(w, biases, samples) } } else { 0 }
+    if available() { unsafe { dense::dense(w, biases, samples) } } else { 0 }
 }
 
 /// [`super::block::add_rank_ones`], if the processor can.
 #[inline]
 pub fn add_rank_ones(d: &mut [f32], scale: f32, samples: &[(&[f32], &[f32])]) -> usize {
     // SAFETY: the processor has AVX.
-    if avx::get() { unsafe { outer::add_rank_ones(d, scale, samples) } } else { 0 }
+    if available() { unsafe { outer::add_rank_ones(d, scale, samples) } } else { 0 }
+}
+
+/// [`super::block::pointwise`], if the processor can.
+#[inline]
+pub fn pointwise(x: &[f32], w: &[f32], biases: &[f32], y: &mut [f32], widths: [usize; 2]) -> usize {
+    // SAFETY: the processor has AVX.
+    if available() { unsafe { pointwise::pointwise(x, w, biases, y, widths) } } else { 0 }
+}
+
+/// [`super::block::windows`], if the processor can.
+#[inline]
+pub fn windows(
+    windows: &Windows,
+    x: &[f32],
+    origins: &[usize],
+    w: &[f32],
+    biases: &[f32],
+    y: &mut [f32],
+) -> usize {
+    // SAFETY: the processor has AVX.
+    if available() { unsafe { windows::windows(windows, x, origins, w, biases, y) } } else { 0 }
+}
+
+/// [`super::block::add_outer_products`], if the processor can.
+#[inline]
+pub fn add_outer_products(
+    d: &mut [f32],
+    stride: usize,
+    widths: [usize; 2],
+    scale: f32,
+    [delta, x]: [&[f32]; 2],
+    grid: &Grid,
+) -> usize {
+    // SAFETY: the processor has AVX.
+    if available() {
+        unsafe { weights::add_outer_products(d, stride, widths, scale, [delta, x], grid) }
+    } else {
+        0
+    }
+}
+
+/// [`super::block::combine_pixels`], if the processor can.
+#[inline]
+pub fn combine_pixels(
+    d: &mut [f32],
+    delta: &[f32],
+    w: &[f32],
+    stride: usize,
+    widths: [usize; 2],
+    grid: &Grid,
+) -> usize {
+    // SAFETY: the processor has AVX.
+    if available() { unsafe { combine::combine_pixels(d, delta, w, stride, widths, grid) } } else { 0 }
+}
+
+/// [`super::block::add_channel_products`], if the processor can.
+#[inline]
+pub fn add_channel_products(y: &mut [f32], x: &[f32], w: &[f32], grid: &Grid) -> usize {
+    // SAFETY: the processor has AVX.
+    if available() { unsafe { channels::add_channel_products(y, x, w, grid) } } else { 0 }
+}
+
+/// [`super::block::sum_channel_products`], if the processor can.
+#[inline]
+pub fn sum_channel_products(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32], grid: &Grid) -> usize {
+    // SAFETY: the processor has AVX.
+    if available() { unsafe { channels::sum_channel_products(d, scale, delta, x, grid) } } else { 0 }
+}
+
+/// [`super::block::sum_channels`], if the processor can.
+#[inline]
+pub fn sum_channels(d: &mut [f32], scale: f32, delta: &[f32]) -> usize {
+    // SAFETY: the processor has AVX.
+    if available() { unsafe { channels::sum_channels(d, scale, delta) } } else { 0 }
 }
