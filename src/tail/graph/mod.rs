@@ -11,18 +11,14 @@ mod weighted;
 
 use super::kernels::Sink;
 use super::{Loss, Tail, Target};
-use crate::kernels::{Mean, Move};
+use crate::op::{Mean, Move};
 use crate::optim::{BiasTreatment, Kind, Segment};
 use crate::pack::format::{node, operator};
-use crate::pack::{Function, Pack, TailNode, TailValue, TensorRecord};
+use crate::pack::{Function, Pack, See, TailNode, TailValue, TensorRecord, is_weighted};
 use core::cell::Cell;
 use core::ops::Range;
 use pairwise::{Elements, Operand};
 pub(crate) use partial::factor as gain_factor;
-pub(crate) use weighted::shape;
-
-/// Who wants to see every trained layer, and its output's lowest and highest value.
-pub(crate) type See<'s> = &'s mut dyn FnMut(usize, f32, f32);
 
 /// A tail that is no mere chain of fully connected layers, as its pack describes it.
 ///
@@ -48,7 +44,7 @@ impl<'p> GraphTail<'p> {
 
     fn run(&self, parameters: &[f32], workspace: &mut [f32], see: Option<See>) {
         // Validation lets no pack through whose tail has no code.
-        let Some(code) = self.pack.operators().graph() else { return };
+        let Some(code) = self.pack.operators().graph else { return };
         let see = match see {
             Some(see) if self.pack.spare_classes() > 0 => see,
             see => return (code.forward)(&self.pack, parameters, workspace, see),
@@ -266,7 +262,7 @@ impl<'p> GraphTail<'p> {
     }
 }
 
-/// [`GraphTail::forward`], for `trunk::GraphCode`.
+/// [`GraphTail::forward`], for `pack::GraphCode`.
 pub(crate) fn forward_nodes(pack: &Pack, parameters: &[f32], workspace: &mut [f32], see: Option<See>) {
     GraphTail { pack: *pack, classes: pack.known_classes() }.forward_all(parameters, workspace, see);
 }
@@ -301,10 +297,6 @@ fn mask(function: Function, y: &[f32], delta: &mut [f32]) {
         return delta.iter_mut().zip(y).for_each(|(d, &y)| *d *= Function::Relu.slope(y, y, 0.0));
     }
     delta.iter_mut().zip(y).for_each(|(d, &y)| *d *= function.slope(y, y, 0.0));
-}
-
-pub(crate) fn is_weighted(kind: u16) -> bool {
-    [operator::CONV_2D, operator::DEPTHWISE_CONV_2D, operator::FULLY_CONNECTED].contains(&kind)
 }
 
 /// The activation that the backward pass of a pool or a lookup reads.
@@ -380,7 +372,7 @@ impl Tail for GraphTail<'_> {
         workspace: &mut [f32],
         gradient: &mut [f32],
     ) {
-        if let Some(code) = self.pack.operators().graph() {
+        if let Some(code) = self.pack.operators().graph {
             (code.backward)(&self.pack, parameters, scale, bias, workspace, gradient);
         }
     }

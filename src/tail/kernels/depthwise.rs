@@ -24,11 +24,11 @@
 //! ```
 
 use super::conv2d::seen_by;
-use super::geometry::{ConvShape, ShapeError};
 use super::{Sink, Weight};
 use crate::cpu::block;
 use crate::cpu::grid::Grid;
 use crate::cpu::lanes::add_scaled;
+use crate::op::{ConvShape, ShapeError};
 
 /// Output channels an input channel.
 ///

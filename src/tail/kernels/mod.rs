@@ -9,13 +9,12 @@
 
 pub mod conv2d;
 pub mod depthwise;
-mod geometry;
 #[cfg(all(test, flatmin_avx))]
 mod tests;
 
 use crate::cpu::block;
 pub use crate::cpu::block::Weight;
-pub use geometry::{ConvShape, ShapeError};
+pub use crate::op::{ConvShape, ShapeError};
 
 /// What becomes of a gradient that is there already: where an input has several readers, all but the first add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,7 @@
 
 use super::{ConvShape, Sink, conv2d, depthwise};
 use crate::cpu::x86_64::portable;
-use crate::kernels::Shape;
-use crate::pack::Window;
+use crate::op::{Shape, Window};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 use std::vec;
