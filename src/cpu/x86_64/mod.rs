@@ -10,6 +10,8 @@ mod combine;
 mod dense;
 mod outer;
 mod pointwise;
+#[cfg(test)]
+pub(crate) mod portable;
 mod register;
 #[cfg(test)]
 mod tests;
@@ -29,24 +31,6 @@ fn available() -> bool {
         return false;
     }
     avx::get()
-}
-
-/// Tests compare with the portable loops.
-#[cfg(test)]
-pub(crate) mod portable {
-    use core::cell::Cell;
-
-    std::thread_local! {
-        pub(super) static IS_ASKED_FOR: Cell<bool> = const { Cell::new(false) };
-    }
-
-    /// Runs `work` without AVX.
-    pub fn only<T>(work: impl FnOnce() -> T) -> T {
-        IS_ASKED_FOR.set(true);
-        let result = work();
-        IS_ASKED_FOR.set(false);
-        result
-    }
 }
 
 /// [`super::block::dense_together`], if the processor can.
