@@ -1,4 +1,4 @@
-//! The layers' f32 loops with the 256-bit registers of an x86-64 processor that has AVX, which is asked for once: eight
+//! int8 products with AVX2; and the layers' f32 loops with the 256-bit registers of an x86-64 processor that has AVX, which is asked for once: eight
 //! sums, or two of four lanes, lie side by side in a register, so that no bit differs from the portable loops'. AVX has
 //! no fused multiply-add.
 //!
@@ -8,6 +8,9 @@
 mod channels;
 mod combine;
 mod dense;
+mod int8;
+#[cfg(test)]
+mod int8_tests;
 mod outer;
 mod pointwise;
 #[cfg(test)]
@@ -20,8 +23,10 @@ mod windows;
 
 use super::block::Windows;
 use super::grid::Grid;
+use super::int8::{Column, Filters, Requantization, Taps};
 
 cpufeatures::new!(avx, "avx");
+cpufeatures::new!(avx2, "avx2");
 
 /// Whether the processor has AVX; a test may do without.
 #[inline(always)]
@@ -31,6 +36,42 @@ fn available() -> bool {
         return false;
     }
     avx::get()
+}
+
+/// Whether the processor has AVX2; a test may do without.
+#[inline(always)]
+fn available_for_integers() -> bool {
+    #[cfg(test)]
+    if portable::IS_ASKED_FOR.get() {
+        return false;
+    }
+    avx2::get()
+}
+
+/// [`super::int8::accumulate`] of P columns, if the processor can.
+#[inline]
+pub fn accumulate<const P: usize>(
+    filters: &Filters,
+    columns: [Column; P],
+    from: usize,
+    sums: &mut [&mut [i32]; P],
+) -> usize {
+    // SAFETY: the processor has AVX2.
+    if available_for_integers() { unsafe { int8::accumulate(filters, columns, from, sums) } } else { 0 }
+}
+
+/// [`super::int8::depthwise`], if the processor can.
+#[inline]
+pub fn depthwise(taps: &Taps, offset: i32, start: &[i32], sums: &mut [i32]) -> usize {
+    // SAFETY: the processor has AVX2.
+    if available_for_integers() { unsafe { int8::depthwise(taps, offset, start, sums) } } else { 0 }
+}
+
+/// [`super::int8::Requantizer`], if the processor can.
+#[inline]
+pub fn requantize(sums: &[i32], requantization: &Requantization, output: &mut [i8]) -> usize {
+    // SAFETY: the processor has AVX2.
+    if available_for_integers() { unsafe { int8::requantize(sums, requantization, output) } } else { 0 }
 }
 
 /// [`super::block::dense_together`], if the processor can.
