@@ -3,8 +3,8 @@
 use super::arithmetic::Arithmetic;
 use super::order::Division;
 use super::{Tuner, TunerError};
-use crate::optim::Recipe;
 use crate::random::Random;
+use crate::recipe::Recipe;
 use crate::step::Phase;
 use crate::tail::Loss;
 use serde::{Deserialize, Serialize};
