@@ -1,8 +1,8 @@
 //! int8 products summed in int32, and the sums' way back to int8.
 //!
-//! Four paths with one result: integer sums are the same in every order, and every rounding is the portable path's.
+//! Paths with one result: integer sums are the same in every order, and every rounding is the portable path's.
 //! Helium where the core has it, the DSP extension of Armv7E-M and Armv8-M, loops for cores without vectors (Armv6-M,
-//! RISC-V), and portable Rust that LLVM vectorizes elsewhere.
+//! RISC-V), and portable Rust elsewhere, which asks on x86-64 for AVX2 when it runs.
 
 use super::portable;
 
@@ -29,13 +29,16 @@ pub use portable::{dot, requantize_as_double};
 /// `sums[c] = start[c] + sum over taps (input[tap, c] + offset) * weights[tap, c]`, wrapping.
 #[inline]
 pub fn depthwise(taps: Taps, offset: i32, start: &[i32], sums: &mut [i32]) {
+    #[cfg(flatmin_avx)]
+    let done = super::x86_64::depthwise(&taps, offset, start, sums);
+    #[cfg(not(flatmin_avx))]
     let done = path::depthwise(taps, offset, start, sums);
-    #[cfg(any(flatmin_dsp, flatmin_helium, flatmin_plain))]
+    #[cfg(any(flatmin_dsp, flatmin_helium, flatmin_plain, flatmin_avx))]
     if done < sums.len() {
         let (start, sums) = (start.get(done..).unwrap_or(&[]), sums.get_mut(done..).unwrap_or(&mut []));
         portable::depthwise(taps.behind(done), offset, start, sums);
     }
-    #[cfg(not(any(flatmin_dsp, flatmin_helium, flatmin_plain)))]
+    #[cfg(not(any(flatmin_dsp, flatmin_helium, flatmin_plain, flatmin_avx)))]
     debug_assert_eq!(done, sums.len());
 }
 
@@ -187,14 +190,14 @@ pub struct Taps<'a> {
 impl Taps<'_> {
     /// The same behind `channel` channels.
     #[inline]
-    #[cfg_attr(not(any(flatmin_dsp, flatmin_helium, flatmin_plain)), allow(dead_code))]
+    #[cfg_attr(not(any(flatmin_dsp, flatmin_helium, flatmin_plain, flatmin_avx)), allow(dead_code))]
     pub(super) fn behind(self, channel: usize) -> Self {
         let (x, w) = (self.input.get(channel..).unwrap_or(&[]), self.weights.get(channel..).unwrap_or(&[]));
         Self { input: x, weights: w, ..self }
     }
 
     /// Whether `channels` neighbours of every tap lie in input and weights.
-    #[cfg_attr(not(any(flatmin_dsp, flatmin_helium, flatmin_plain)), allow(dead_code))]
+    #[cfg_attr(not(any(flatmin_dsp, flatmin_helium, flatmin_plain, flatmin_avx)), allow(dead_code))]
     pub(super) fn hold(&self, channels: usize) -> bool {
         let last = |axis: usize| {
             self.rows.saturating_sub(1) * self.row_stride[axis]

@@ -32,7 +32,7 @@ mod plain;
 #[cfg_attr(any(flatmin_dsp, flatmin_helium, flatmin_plain), allow(dead_code, unused_imports))]
 mod portable;
 #[cfg(flatmin_avx)]
-mod x86_64;
+pub(crate) mod x86_64;
 
 #[cfg(flatmin_vfp)]
 use armv7em::vfp as floats;
