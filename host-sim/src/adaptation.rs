@@ -23,6 +23,11 @@ pub struct Adaptation {
 }
 
 impl Adaptation {
+    /// The files with the samples.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.data.iter().map(PathBuf::as_path)
+    }
+
     /// The model with what is adapted to; without one, a bundled wearer's.
     pub fn subject(&self, model: Option<&Path>, options: &TuneOptions) -> Result<Subject> {
         match model {

@@ -258,10 +258,10 @@ pub enum Command {
         /// Do this part of the runs alone, I of N; results of all parts merge by lying in one folder
         #[arg(long, value_name = "I/N")]
         shard: Option<Shard>,
-        /// Folder of the data that are not bundled (fsdd, gas_drift, gesture_magic_wand, cifar10); what is not there
-        /// is skipped
-        #[arg(long, default_value = "../shared/data", value_name = "FOLDER")]
-        data_folder: PathBuf,
+        /// Folder of the data that are not bundled (fsdd, gas_drift, gesture_magic_wand, cifar10), which finetune,
+        /// images, shipped, scales and evidence read; what is not there is skipped
+        #[arg(long, value_name = "FOLDER")]
+        data_folder: Option<PathBuf>,
         /// Folder of the results; what is there is not computed again
         #[arg(long, default_value = "flatmin-experiments")]
         output: PathBuf,

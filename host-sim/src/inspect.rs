@@ -5,7 +5,7 @@ use crate::packer::{self, PackFile};
 use anyhow::{Context, Result};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use flatmin::tail::{PackedTail, Tail};
-use flatmin::{MemoryPlan, Recipe};
+use flatmin::{MemoryPlan, Method, Recipe};
 use flatmin_app::RamBudget;
 use serde::Serialize;
 use std::fmt;
@@ -53,8 +53,10 @@ pub struct Cut {
     pub trunk_macs: u64,
     /// Multiply-adds of a sample's share of a step with SGD.
     pub sgd_macs: u64,
-    /// The same with the recipe's method.
-    pub default_method_macs: u64,
+    /// Multiply-adds of a sample's share of a step with SAM.
+    pub sam_macs: u64,
+    /// Multiply-adds of a sample's share of a step with ASAM.
+    pub asam_macs: u64,
 }
 
 /// A model's layers and cuts.
@@ -107,6 +109,10 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
         let memory = MemoryPlan::new(&sizes, recipe);
         let tail = PackedTail::of(&pack)?;
         let budget = RamBudget::new(&sizes, recipe);
+        let macs = |method| {
+            let own = Recipe { method, ..*recipe };
+            tail.step_macs(own.geometry().as_ref(), flatmin::step::stores_perturbation(&tail, &own))
+        };
         cuts.push(Cut {
             layers,
             feature_length: sizes.feature_length,
@@ -118,8 +124,8 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
             firmware_ram: budget.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).collect(),
             trunk_macs: pack.trunk_macs(),
             sgd_macs: tail.step_macs(None, false),
-            default_method_macs: tail
-                .step_macs(recipe.geometry().as_ref(), flatmin::step::stores_perturbation(&tail, recipe)),
+            sam_macs: macs(Method::Sam),
+            asam_macs: macs(Method::Asam),
         });
     }
     Ok(Inspection {
@@ -189,12 +195,13 @@ impl fmt::Display for Inspection {
             "firmware RAM",
             "trunk MACs",
             "SGD MACs",
+            "SAM MACs",
             "ASAM MACs",
         ]);
         for c in &self.cuts {
             let ram = [c.train_ram_bytes, c.firmware_ram_bytes];
             let numbers = [c.layers, c.feature_length, c.tail_parameters, c.flash_bytes, ram[0], ram[1]];
-            let macs = [c.trunk_macs, c.sgd_macs, c.default_method_macs];
+            let macs = [c.trunk_macs, c.sgd_macs, c.sam_macs, c.asam_macs];
             let row = numbers.iter().map(ToString::to_string).chain(macs.iter().map(ToString::to_string));
             table.add_row(row.collect::<Vec<_>>());
         }

@@ -7,7 +7,7 @@ mod device_command;
 mod sensors_command;
 mod tune_options;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use arguments::{Cli, Command};
 use clap::Parser;
 use flatmin::{Method, Recipe};
@@ -16,7 +16,7 @@ use host_sim::experiments;
 use host_sim::inference::{self, Values};
 use host_sim::model::Model;
 use host_sim::new_board::NewBoard;
-use host_sim::output::write_file;
+use host_sim::output::{ensure_apart, write_file};
 use host_sim::packer::{TailPlan, Trains};
 use host_sim::planning::{self, Budget};
 use host_sim::report::{Report, TuningRun};
@@ -86,6 +86,15 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Export { model, adaptation, output, delta, options }) => {
             options.without_acceptance()?;
             options.without_compact()?;
+            if options.report.is_some() {
+                bail!("export writes no report: leave out --report");
+            }
+            let read = || model.as_deref().into_iter().chain(adaptation.files());
+            ensure_apart(&output, read())?;
+            if let Some(delta) = &delta {
+                ensure_apart(delta, read())?;
+                ensure!(*delta != output, "{}: --output and --delta are one file", output.display());
+            }
             let subject = adaptation.subject(model.as_deref(), &options)?;
             export_tuned(&subject, &output, delta.as_deref(), &options)
         }
@@ -144,6 +153,9 @@ fn run(cli: Cli) -> Result<()> {
             plan(&subject, Budget { ram_bytes: ram, step_macs: macs }, &options)
         }
         Some(Command::Pack { model, layers, train, loss, spare_classes, output, json }) => {
+            for written in [&output, &output.with_extension("rs")] {
+                ensure_apart(written, [model.as_path()])?;
+            }
             let model = Model::open(&model)?.with_loss(loss.map(LossArgument::loss));
             let model = model.with_spare_classes(spare_classes)?;
             pack(&model, layers, &train, &output, json)
@@ -374,6 +386,9 @@ fn export_tuned(subject: &Subject, output: &Path, delta: Option<&Path>, options:
 }
 
 fn infer(model: &Path, inputs: &[PathBuf], outputs: &[PathBuf], json: bool) -> Result<()> {
+    for output in outputs {
+        ensure_apart(output, inputs.iter().map(PathBuf::as_path).chain([model]))?;
+    }
     let model = Model::open(model)?;
     let network = &model.network;
     if inputs.len() != network.inputs.len() || outputs.len() != network.outputs.len() {

@@ -18,13 +18,12 @@ const STACK_BYTES: u32 = 12 << 10;
 const FEWEST_SAMPLES: u16 = 8;
 
 /// Chips by the begin of their names, as probe-rs spells them, and their targets.
-const CHIPS: [(&str, &str); 20] = [
+const CHIPS: [(&str, &str); 24] = [
     ("STM32F0", V6M),
     ("STM32L0", V6M),
     ("STM32G0", V6M),
     ("STM32C0", V6M),
     ("nRF51", V6M),
-    ("RP2040", V6M),
     ("STM32F3", V7EM),
     ("STM32F4", V7EM),
     ("STM32F7", V7EM),
@@ -32,11 +31,16 @@ const CHIPS: [(&str, &str); 20] = [
     ("STM32G4", V7EM),
     ("STM32L4", V7EM),
     ("STM32WB5", V7EM),
+    ("STM32WB1", V7EM),
     ("nRF52", V7EM),
     ("STM32H5", V8M),
     ("STM32L5", V8M),
+    ("STM32U3", V8M),
     ("STM32U5", V8M),
+    ("STM32N6", V8M),
+    ("STM32WBA", V8M),
     ("nRF53", V8M),
+    ("nRF54", V8M),
     ("nRF91", V8M),
     ("CH32V2", "riscv32imac-unknown-none-elf"),
 ];
@@ -44,8 +48,28 @@ const V6M: &str = "thumbv6m-none-eabi";
 const V7EM: &str = "thumbv7em-none-eabihf";
 const V8M: &str = "thumbv8m.main-none-eabihf";
 
-/// Chips whose start is not that of cortex-m-rt or riscv-rt alone, and the board to begin with.
-const OTHERS: [(&str, &str); 2] = [("ESP32", "esp32-c3"), ("RP235", "pico2")];
+/// Chips that the skeleton is not for: why, and what to do. The first that fits.
+const OTHERS: [(&str, &str); 7] = [
+    ("ESP32C", OWN_ESP32),
+    ("ESP32H", OWN_ESP32),
+    ("ESP32P", OWN_ESP32),
+    (
+        "ESP32",
+        "has an Xtensa core, which rustc has no target for; boards are Cortex-M or RISC-V, as the ESP32-C3 is",
+    ),
+    ("RP235", "starts in its own way: copy boards/pico2"),
+    (
+        "RP2040",
+        "starts with a second-stage bootloader in the first 256 bytes of its flash, which this skeleton has not; \
+        copy boards/pico2, and put crate rp2040-boot2 in the place of its start block",
+    ),
+    ("STM32MP", "starts as its Cortex-A has it do: flatmin has no board of that kind"),
+];
+const OWN_ESP32: &str = "starts in its own way: copy boards/esp32-c3";
+
+/// What to say where the chip is not known.
+const TARGETS: &str = "thumbv6m-none-eabi (Cortex-M0, M0+), thumbv7em-none-eabihf (M4F, M7), thumbv8m.main-none-eabihf \
+    (M33, M55, M85) or riscv32imac-unknown-none-elf";
 
 /// A range of the chip's addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,12 +135,14 @@ impl NewBoard {
             !chip.is_empty() && chip.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)),
             "{chip}: no chip is called so; `probe-rs chip list` has their names"
         );
-        if let Some((_, board)) = OTHERS.iter().find(|(begin, _)| chip.starts_with(begin)) {
-            bail!("{chip} starts in its own way: copy boards/{board}");
+        // probe-rs has esp32c3 and STM32F4.
+        let is_one = |begin: &str| chip.get(..begin.len()).is_some_and(|own| own.eq_ignore_ascii_case(begin));
+        if let Some((_, why)) = OTHERS.iter().find(|(begin, _)| is_one(begin)) {
+            bail!("{chip} {why}");
         }
-        let known = CHIPS.iter().find(|(begin, _)| chip.starts_with(begin)).map(|&(_, target)| target);
+        let known = CHIPS.iter().find(|(begin, _)| is_one(begin)).map(|&(_, target)| target);
         let Some(target) = target.or(known) else {
-            bail!("{chip}: this chip's target is not known here; give it: --target thumbv7em-none-eabihf");
+            bail!("{chip}: this chip's target is not known here; give it with --target: {TARGETS}");
         };
         ensure!(
             target.starts_with("thumb") || target.starts_with("riscv32"),
@@ -285,20 +311,36 @@ mod tests {
             ("STM32L476RGTx", V7EM),
             ("nRF5340_xxAA", V8M),
             ("STM32G0B1RETx", V6M),
+            ("STM32N657X0HxQ", V8M),
+            ("STM32WBA52CGUx", V8M),
+            ("STM32WB55RGVx", V7EM),
+            ("nRF54L15_xxAA", V8M),
+            ("nRF52840_xxAA", V7EM),
             ("CH32V208", "riscv32imac-unknown-none-elf"),
         ] {
             assert_eq!(board("mine", chip, None).unwrap().target(), target);
         }
         assert_eq!(board("mine", "GD32E230", Some(V8M)).unwrap().target(), V8M);
         let why = |name, chip, target| board(name, chip, target).unwrap_err().to_string();
-        assert!(why("mine", "GD32E230", None).contains("--target"));
+        let unknown = why("mine", "GD32E230", None);
+        assert!(unknown.contains("--target") && unknown.contains(V8M) && unknown.contains(V6M), "{unknown}");
         assert!(why("mine", "GD32E230", Some("x86_64-unknown-linux-gnu")).contains("riscv32"));
         assert!(why("Mine", "nRF52832_xxAA", None).contains("small letters"));
         assert!(why("mine", "nRF52832\"", None).contains("probe-rs chip list"));
-        assert!(
-            why("mine", "esp", None).contains("--target")
-                && why("mine", "ESP32C3", None).contains("boards/esp32-c3")
-        );
+        assert!(why("mine", "esp", None).contains("--target"));
+        for (chip, what) in [
+            ("ESP32C3", "boards/esp32-c3"),
+            ("esp32c6", "boards/esp32-c3"),
+            ("esp32s3", "Xtensa"),
+            ("ESP32", "Xtensa"),
+            ("RP2350", "boards/pico2"),
+            ("RP2040", "rp2040-boot2"),
+        ] {
+            let why = why("mine", chip, None);
+            assert!(why.starts_with(chip) && why.contains(what), "{why}");
+            let s3 = what == "Xtensa";
+            assert_eq!(why.contains("copy boards"), !s3, "{why}");
+        }
         let little = [FLASH, Memory { bytes: 128 << 10, ..RAM }];
         let why = NewBoard::new("mine", "STM32F401CC", None, little, None).unwrap_err().to_string();
         assert!(why.contains("131072") && why.contains("--pack"), "{why}");

@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 /// file (a device, a pipe) is written to as it is; of a link, the file that it leads to is replaced.
 ///
 /// # Errors
-/// Those of the file system; a file at `path` is then as it was.
+/// A folder that is not there, by name, and those of the file system; a file at `path` is then as it was.
 pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let path = match fs::metadata(path) {
         Ok(found) if !found.is_file() => return fs::write(path, bytes),
@@ -17,12 +17,34 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(_) => path.to_owned(),
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = beside(folder.unwrap_or(Path::new(".")))?;
+    let folder = folder.unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        let missing = format!("there is no folder {}", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, missing));
+    }
+    let mut file = beside(folder)?;
     file.write_all(bytes)?;
     if let Ok(found) = fs::metadata(&path) {
         file.as_file().set_permissions(found.permissions())?;
     }
     file.persist(&path)?;
+    Ok(())
+}
+
+/// Refuses to write over what a command reads.
+///
+/// # Errors
+/// A file of `inputs` at `path`, by name.
+pub fn ensure_apart<'a>(path: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> anyhow::Result<()> {
+    let Ok(own) = fs::canonicalize(path) else { return Ok(()) };
+    for input in inputs {
+        let same = fs::canonicalize(input).is_ok_and(|input| input == own);
+        anyhow::ensure!(
+            !same || !own.is_file(),
+            "{}: is read, and would be overwritten; choose another name",
+            path.display()
+        );
+    }
     Ok(())
 }
 
@@ -54,6 +76,8 @@ mod tests {
 
         let nowhere = write_file(&folder.path().join("none/out.bin"), b"").unwrap_err();
         assert_eq!(nowhere.kind(), io::ErrorKind::NotFound);
+        let missing = folder.path().join("none").display().to_string();
+        assert!(nowhere.to_string().contains(&missing), "{nowhere}");
         // A folder in its place: neither is touched.
         fs::create_dir(folder.path().join("folder")).unwrap();
         assert!(write_file(&folder.path().join("folder"), b"x").is_err());

@@ -166,4 +166,5 @@ fn what_is_wrong_is_named() {
     refused("noisy-labels --quick --output .", "other.jsonl, line 1");
     refused("noisy-labels --quick --shard 3/2", "I from 1 to N");
     refused("nothing", "noisy-labels");
+    refused("finetune --quick", "--data-folder");
 }

@@ -40,7 +40,7 @@ pub mod trial;
 mod width;
 
 use crate::output::write_file;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use contenders::Protocol;
 use ledger::{Ledger, Shard};
 use result::{CSV_HEADER, Findings};
@@ -86,6 +86,13 @@ pub enum Experiment {
     Evidence,
 }
 
+impl Experiment {
+    /// Whether it reads data that are not bundled.
+    fn reads_data(self) -> bool {
+        matches!(self, Self::Finetune | Self::Images | Self::Shipped | Self::Scales | Self::Evidence)
+    }
+}
+
 /// What to run it with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -98,7 +105,7 @@ pub struct Options {
     /// Where results lie and go.
     pub folder: PathBuf,
     /// Where the data lie that are not bundled.
-    pub data: PathBuf,
+    pub data: Option<PathBuf>,
 }
 
 /// How far an experiment has come.
@@ -134,7 +141,13 @@ const ALL: [Experiment; 15] = [
 /// # Errors
 /// What the runtime refuses; files that cannot be read or written.
 pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findings>, usize>> {
-    let mut ledger = Ledger::open(&options.folder, &options.data, options.shard)?;
+    ensure!(
+        options.data.is_some() || !experiment.reads_data(),
+        "this experiment reads data that are not bundled: name their folder with --data-folder; what is not there is \
+         skipped"
+    );
+    let data = options.data.as_deref().unwrap_or(Path::new(""));
+    let mut ledger = Ledger::open(&options.folder, data, options.shard)?;
     let protocol = Protocol::new(options.seed, options.quick);
     let experiments = if experiment == Experiment::Evidence { &ALL[..] } else { &[experiment] };
     let (mut all, mut missing) = (Vec::new(), 0);
@@ -151,10 +164,10 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
             Experiment::EarlyStopping => early_stopping::run(&mut ledger, &protocol)?,
             Experiment::Scratch => scratch::run(&mut ledger, &protocol)?,
             Experiment::Width => width::run(&mut ledger, &protocol)?,
-            Experiment::Finetune => finetune::run(&mut ledger, &protocol, options.seed, &options.data)?,
-            Experiment::Images => images::run(&mut ledger, &protocol, options.seed, &options.data)?,
-            Experiment::Shipped => shipped::run(&mut ledger, &protocol, options.seed, &options.data)?,
-            Experiment::Scales => scales::run(&mut ledger, &protocol, options.seed, &options.data)?,
+            Experiment::Finetune => finetune::run(&mut ledger, &protocol, options.seed, data)?,
+            Experiment::Images => images::run(&mut ledger, &protocol, options.seed, data)?,
+            Experiment::Shipped => shipped::run(&mut ledger, &protocol, options.seed, data)?,
+            Experiment::Scales => scales::run(&mut ledger, &protocol, options.seed, data)?,
             Experiment::Features => features::run(&mut ledger, &protocol, &options.folder)?,
             Experiment::Evidence => continue,
         };

@@ -99,8 +99,8 @@ fn results(html: &mut String, report: &Report, summary: &Summary) -> anyhow::Res
     html.push_str("<h2>Methods</h2>\n");
     tables::methods(html, summary)?;
     html.push_str(
-        "<p class=\"note\">Loss: mean cross-entropy on the test set. Sharpness: mean rise of a test \
-         sample\u{2019}s loss at its own worst step; lower is flatter. ",
+        "<p class=\"note\">Loss: mean cross-entropy on the test set. Sharpness: mean rise of the \
+         loss of a sample tuned on at its own worst step; lower is flatter. ",
     );
     html.push_str(if summary.subjects > 1 {
         "MACs and instructions: mean of a run. CRC-32: of the subjects\u{2019} CRCs of their tuned \

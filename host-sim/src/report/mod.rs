@@ -58,7 +58,7 @@ pub struct TuningRun {
     pub accuracy_int8: f64,
     /// Mean loss on the test set, anomalies left out.
     pub loss: f64,
-    /// Mean rise of a test sample's loss at its own worst step.
+    /// Mean rise of a sample's loss at its own worst step, over the samples tuned on.
     pub sharpness: f64,
     /// RAM by purpose, in bytes, in the order in which it is shown.
     pub memory: Vec<(String, usize)>,

@@ -146,6 +146,13 @@ fn pack_and_inspect_agree() {
         assert_eq!(packed["bytes"], cut["flash_bytes"]);
         assert_eq!(packed["tail_parameters"], cut["tail_parameters"]);
         assert_eq!(packed["feature_length"], cut["feature_length"]);
+        // SGD: forward, back to the first layer, gradient. SAM: twice more through what follows the first layer. ASAM: once
+        // more through all, and as often again through what follows the first.
+        let macs = ["sgd_macs", "sam_macs", "asam_macs"].map(|method| cut[method].as_u64().unwrap());
+        let after_first = if layers == 1 { 0 } else { 64 * 7 };
+        let weights = cut["tail_parameters"].as_u64().unwrap() - [7, 7 + 64][layers - 1];
+        let [sgd, all] = [2 * weights + after_first, weights + 2 * after_first];
+        assert_eq!(macs, [sgd, sgd + 2 * after_first, sgd + 2 * after_first + all]);
 
         let bytes = std::fs::read(folder.path("m.pack")).unwrap();
         // On a pack's 16-byte boundary.

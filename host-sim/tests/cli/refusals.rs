@@ -235,11 +235,46 @@ fn outputs_that_cannot_be_written() {
     let folder = Folder::new();
     folder.write("m.tflite", bundled());
     folder.write("x.npy", npy("|i1", "(1, 100, 6)", &[0; 600]));
-    refused(&folder, "run m.tflite --input x.npy --output none/y.npy", &["none/y.npy: ", "entity not found"]);
-    refused(&folder, "pack m.tflite -o none/m.pack", &["cannot write none/m.pack", "entity not found"]);
+    refused(
+        &folder,
+        "run m.tflite --input x.npy --output none/y.npy",
+        &["none/y.npy: ", "there is no folder none"],
+    );
+    refused(
+        &folder,
+        "pack m.tflite -o none/m.pack",
+        &["cannot write none/m.pack", "there is no folder none"],
+    );
     refused(&folder, "pack m.tflite -o out.rs", &["out.rs: the pack would be overwritten by its Rust file"]);
     let report = "tune --method sgd --epochs 1 --report none/report.html";
-    refused_with_progress(&folder, report, &["cannot write none/report.html", "entity not found"]);
+    refused_with_progress(&folder, report, &["cannot write none/report.html", "there is no folder none"]);
+}
+
+/// The factory's model is often the only one there is.
+#[test]
+fn outputs_over_inputs() {
+    let folder = Folder::new();
+    let [model, samples, labels] =
+        [bundled(), npy("|i1", "(2, 100, 6)", &[0; 1200]), npy("|i1", "(2,)", &[0, 0])];
+    folder.write("m.tflite", &model);
+    folder.write("x.npy", &samples);
+    folder.write("y.npy", &labels);
+    let export = "export m.tflite --data x.npy y.npy --epochs 1";
+    for (arguments, name) in [
+        (format!("{export} -o ./m.tflite"), "./m.tflite"),
+        (format!("{export} -o x.npy"), "x.npy"),
+        (format!("{export} -o t.tflite --delta m.tflite"), "m.tflite"),
+        ("pack m.tflite -o m.tflite".to_owned(), "m.tflite"),
+        ("run m.tflite --input x.npy --output x.npy".to_owned(), "x.npy"),
+        ("run m.tflite --input x.npy --output m.tflite".to_owned(), "m.tflite"),
+    ] {
+        refused(&folder, &arguments, &[name, "is read, and would be overwritten"]);
+    }
+    refused(&folder, &format!("{export} -o t --delta t"), &["t: --output and --delta are one file"]);
+    refused(&folder, &format!("{export} -o t.tflite --report r.html"), &["leave out --report"]);
+    for (name, bytes) in [("m.tflite", model), ("x.npy", samples), ("y.npy", labels)] {
+        assert_eq!(std::fs::read(folder.path(name)).unwrap(), bytes, "{name}");
+    }
 }
 
 /// The same where progress is drawn on standard error first.
