@@ -33,9 +33,9 @@ compile_error!("packs are little endian and used where they lie: big-endian targ
 
 mod cobs;
 pub mod compact;
+mod cpu;
 mod fmt;
 pub mod kernels;
-mod lanes;
 mod math;
 mod memory;
 pub mod metrics;

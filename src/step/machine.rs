@@ -22,8 +22,8 @@
 //! A further ascent is a phase between ascent and descent; a further base optimizer another prepare and update.
 
 use super::{Buffers, Outcome, StepError, stores_perturbation};
-use crate::lanes::block::TOGETHER;
-use crate::lanes::norm_squared;
+use crate::cpu::block::TOGETHER;
+use crate::cpu::lanes::norm_squared;
 use crate::optim::sgd::{self, Descent};
 use crate::optim::{Geometry, Optimizer, Recipe, adam, sam};
 use crate::tail::{Loss, Tail, TailShape, Target, Workspace};
