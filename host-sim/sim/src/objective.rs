@@ -1,0 +1,73 @@
+//! What a subject's labels are to the tail's loss: classes, sets of bits, or 0 for a sample that an autoencoder is to copy
+//! and 1 for an anomaly, which it is to copy badly.
+
+use crate::report::Anomalies;
+use crate::subject::Labelled;
+use anyhow::{Context, Result};
+use flatmin::tail::Loss;
+use flatmin::wire::Request;
+use flatmin::{Pack, TunerError, Tunes, Version, metrics};
+
+/// Whether samples are their own targets.
+pub fn copies(pack: &Pack) -> bool {
+    pack.loss() == Loss::SquaredError
+}
+
+/// Keeps a sample to tune on, or an anomaly.
+///
+/// # Errors
+/// What the tuner refuses.
+pub fn observe<'p>(tuner: &mut impl Tunes<'p>, input: &[i8], label: usize) -> Result<(), TunerError> {
+    let copies = copies(tuner.pack());
+    match tuner.full() {
+        Some(full) if copies && label == 0 => full.observe_itself(input),
+        Some(full) if copies => full.observe_anomaly(input),
+        _ => tuner.observe(input, label),
+    }
+}
+
+/// The request that has a device keep it, whose tail has this loss.
+///
+/// # Errors
+/// A label above 65,535.
+pub fn observation(loss: Loss, input: &[i8], label: usize) -> Result<Request<'_>> {
+    let input = bytemuck::cast_slice(input);
+    Ok(match loss {
+        Loss::SquaredError => Request::ObserveTarget { target: None, anomalous: label != 0, input },
+        _ => Request::Observe { label: u16::try_from(label)?, input },
+    })
+}
+
+/// Mean f32 loss of the normal samples.
+pub fn loss_f32<'p>(tuner: &mut impl Tunes<'p>, test: &[Labelled]) -> Result<f64> {
+    let full = tuner.full().context("the compact tail has no squared error")?;
+    let normal: Vec<&Labelled> = test.iter().filter(|(_, label)| *label == 0).collect();
+    let mut sum = 0.0;
+    for (input, _) in &normal {
+        sum += f64::from(full.score_target(input, None)?.loss);
+    }
+    Ok(sum / normal.len().max(1) as f64)
+}
+
+/// Errors of an int8 tail on the test samples, normal and anomalous.
+pub fn errors<'p>(tuner: &mut impl Tunes<'p>, test: &[Labelled], version: Version) -> Result<[Vec<f32>; 2]> {
+    let full = tuner.full().context("the compact tail has no squared error")?;
+    let mut errors = [Vec::new(), Vec::new()];
+    for (input, label) in test {
+        errors[usize::from(*label != 0)].push(full.error(input, None, version)?);
+    }
+    Ok(errors)
+}
+
+/// What came of it.
+pub fn anomalies(before: &[Vec<f32>; 2], after: &[Vec<f32>; 2]) -> Anomalies {
+    let mean =
+        |errors: &[f32]| errors.iter().copied().map(f64::from).sum::<f64>() / errors.len().max(1) as f64;
+    let auc = |[normal, anomalous]: &[Vec<f32>; 2]| metrics::auc(anomalous, normal).map(f64::from);
+    Anomalies {
+        factory_error: mean(&before[0]),
+        tuned_error: mean(&after[0]),
+        factory_auc: auc(before),
+        tuned_auc: auc(after),
+    }
+}

@@ -1,0 +1,198 @@
+//! What a tuning run came to: one table in the terminal, one page of HTML, one [`Summary`] for `--json`.
+//!
+//! The commands fill a [`Report`] with one [`TuningRun`] a subject and method. Everything that is shown of
+//! several subjects comes from [`Report::summary`], so that table, page and JSON cannot disagree:
+//!
+//! - `summary`: means, standard errors and paired differences over the subjects;
+//! - `table`: the terminal's table and the RAM by purpose;
+//! - `html`: the page, with `tables`, `figures` and `plots` for its parts;
+//! - `palette`, `format`: one colour and one marker a method, one way to write a number.
+//!
+//! Accuracies are fractions of one in every struct, and percent only in what is shown.
+
+mod figures;
+mod format;
+mod html;
+mod palette;
+mod plots;
+#[cfg(test)]
+mod samples;
+mod summary;
+mod table;
+mod tables;
+
+use std::path::Path;
+
+use anyhow::Context;
+use flatmin::Acceptance;
+use serde::Serialize;
+
+pub use summary::{Estimate, MethodSummary, Summary};
+
+/// One point of a learning curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct CurvePoint {
+    /// Passes over the adaptation set so far; 0 is the factory model.
+    pub epoch: u32,
+    /// Mean loss on the (possibly mislabelled) adaptation set.
+    pub adaptation_loss: f64,
+    /// Accuracy on the subject's test set, a fraction of one, where it was measured on the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_accuracy: Option<f64>,
+}
+
+/// One subject (a held-out wearer, or a user's own model) tuned by one method.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TuningRun {
+    /// Whose data it was: `wearer 1`, or a file's name.
+    pub subject: String,
+    /// `sgd`, `sam` or `asam`; `sgd` is the baseline of the paired differences.
+    pub method: String,
+    /// Radius of the perturbation; 0 for SGD.
+    pub rho: f32,
+    /// Test accuracy of the int8 model as shipped, a fraction of one.
+    pub factory_accuracy: f64,
+    /// Test accuracy with the tuned tail in f32.
+    pub accuracy_f32: f64,
+    /// Test accuracy with the tuned tail requantized to int8, as the device classifies.
+    pub accuracy_int8: f64,
+    /// Mean loss on the test set, anomalies left out.
+    pub loss: f64,
+    /// Mean rise of a sample's loss at its own worst step, over the samples tuned on.
+    pub sharpness: f64,
+    /// RAM by purpose, in bytes, in the order in which it is shown.
+    pub memory: Vec<(String, usize)>,
+    /// RAM that training takes in all, in bytes.
+    pub train_ram_bytes: usize,
+    /// All RAM of a firmware by purpose, in bytes: the linker's figures and the stack as measured. Empty on the
+    /// desktop.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ram: Vec<(String, usize)>,
+    /// All RAM of a firmware as `flatmin inspect` announces it, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ram_announced_bytes: Option<usize>,
+    /// Trainable parameters.
+    pub tail_parameters: usize,
+    /// Multiply-accumulates of the whole run.
+    pub macs: u64,
+    /// CRC-32 of the tuned weights: the same on every target.
+    pub weights_crc32: u32,
+    /// Instructions of the whole run, where a target counted them.
+    pub instructions: Option<u64>,
+    /// Instructions of the trunk on one sample, its latent stored; mean over the samples tuned on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions_trunk: Option<u64>,
+    /// Instructions of one step on a full minibatch, mean over the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions_step: Option<u64>,
+    /// Loss and accuracy by epoch; empty if no epoch was run.
+    pub curve: Vec<CurvePoint>,
+    /// Test set by true class (row) and predicted class (column), before tuning.
+    pub confusion_factory: Vec<Vec<u32>>,
+    /// The same after tuning, int8.
+    pub confusion_tuned: Vec<Vec<u32>>,
+    /// What the held-out samples said, where there were some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// Of an autoencoder, whose accuracies are NaN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anomalies: Option<Anomalies>,
+}
+
+/// How well an autoencoder copies what is normal, and tells anomalies from it: int8, on the test set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Anomalies {
+    /// Mean squared error of the normal samples before tuning, in the output's units, squared.
+    pub factory_error: f64,
+    /// After it.
+    pub tuned_error: f64,
+    /// Area under the ROC curve of the samples' errors before tuning, where there are samples of both kinds.
+    pub factory_auc: Option<f64>,
+    /// After it.
+    pub tuned_auc: Option<f64>,
+}
+
+/// Whether a tuned tail was taken, and why: the int8 tails on the samples that were held out from tuning.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Verdict {
+    /// The tuned tail was better; else the factory's was kept, and every figure of the run is the factory tail's.
+    pub accepted: bool,
+    /// Samples held out.
+    pub samples: u32,
+    /// Accuracy of the factory tail on them.
+    pub factory_accuracy: f32,
+    /// Its cross-entropy.
+    pub factory_loss: f32,
+    /// Accuracy of the tuned tail.
+    pub tuned_accuracy: f32,
+    /// Its cross-entropy.
+    pub tuned_loss: f32,
+    /// Epochs after which the run's best weights were seen, where they are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_epochs: Option<u16>,
+}
+
+impl Verdict {
+    /// What a tuner decided.
+    pub fn new(acceptance: &Acceptance, best_epochs: Option<u16>) -> Self {
+        let Acceptance { factory, candidate, accepted, .. } = *acceptance;
+        Self {
+            accepted,
+            samples: factory.samples,
+            factory_accuracy: factory.accuracy(),
+            factory_loss: factory.loss,
+            tuned_accuracy: candidate.accuracy(),
+            tuned_loss: candidate.loss,
+            best_epochs,
+        }
+    }
+}
+
+/// Tuning runs that belong together, and what they have in common.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Heading of the page.
+    pub title: String,
+    /// Class names, in the order of the confusion matrices.
+    pub classes: Vec<String>,
+    /// What was set, as name and value, in the order in which it is shown.
+    pub settings: Vec<(String, String)>,
+    /// The runs. Methods and subjects are shown in the order in which they first appear.
+    pub runs: Vec<TuningRun>,
+}
+
+impl Report {
+    /// Aggregates the runs by method.
+    pub fn summary(&self) -> Summary {
+        Summary::of(&self.runs)
+    }
+
+    /// The report as one HTML page that needs no other file.
+    pub fn html(&self) -> anyhow::Result<String> {
+        html::page(self)
+    }
+
+    /// Writes [`Report::html`] to a file.
+    pub fn write_html(&self, path: &Path) -> anyhow::Result<()> {
+        let page = self.html().context("laying out the report")?;
+        flatmin_model::output::write_file(path, page.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Names of the methods, in the order in which they first appear.
+    fn methods(&self) -> Vec<&str> {
+        summary::distinct(self.runs.iter().map(|run| run.method.as_str()))
+    }
+
+    /// The runs of one method.
+    fn runs_of<'a>(&'a self, method: &'a str) -> impl Iterator<Item = &'a TuningRun> {
+        self.runs.iter().filter(move |run| run.method == method)
+    }
+
+    /// One run of each subject: where what does not depend on the method is taken from.
+    fn one_run_a_subject(&self) -> Vec<&TuningRun> {
+        let subjects = summary::distinct(self.runs.iter().map(|run| run.subject.as_str()));
+        let first = |subject| self.runs.iter().find(|run| run.subject == subject);
+        subjects.into_iter().filter_map(first).collect()
+    }
+}
