@@ -6,6 +6,7 @@ pub(crate) mod anomalies;
 mod awaited;
 mod best;
 pub(crate) mod classes;
+pub(crate) mod code;
 mod commit;
 mod confusion;
 pub(crate) mod course;
