@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Circles that wait to be opened: the compact tuner is to become an arithmetic of the one tuner.
-const KNOWN: [(&str, &str); 2] = [("tuner", "compact"), ("optim", "recipe")];
+/// A circle that waits to be opened.
+const KNOWN: [(&str, &str); 1] = [("optim", "recipe")];
 
 fn sources(folder: &Path, each: &mut dyn FnMut(&Path, String)) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {

@@ -1,12 +1,12 @@
 //! The tuner's code that only some packs need, as [`Operators`] keeps it.
 
-use super::{Tuner, TunerError, Version, anomalies, classes};
-use crate::pack::Operators;
+use super::{Float, Tuner, TunerError, Version, anomalies, classes};
+use crate::pack::{Operators, Pack};
 
 /// Adds classes to a pack with spare ones.
 pub(crate) struct SpareCode {
     pub add: fn(&mut Tuner) -> Result<usize, TunerError>,
-    pub count: fn(&mut Tuner),
+    pub count: fn(&mut Float, &Pack),
 }
 
 pub(crate) static SPARE_CODE: SpareCode = SpareCode { add: classes::add, count: classes::count };

@@ -69,7 +69,7 @@ fn calls_come_in_order_and_what_is_left_out_is_refused_by_name() {
     let file = subject.model.pack(1).unwrap();
     let mut words = arena(&file, &Recipe::DEFAULT);
     let mut tuner =
-        CompactTuner::new(file.pack(), Recipe::DEFAULT, bytemuck::cast_slice_mut(&mut words)).unwrap();
+        CompactTuner::in_arena(file.pack(), Recipe::DEFAULT, bytemuck::cast_slice_mut(&mut words)).unwrap();
     let (input, label) = &subject.adaptation[0];
     assert_eq!(tuner.step(), Err(TunerError::NotRunning));
     assert_eq!(tuner.start(Recipe::DEFAULT), Err(TunerError::NoSamples));
@@ -92,10 +92,10 @@ fn calls_come_in_order_and_what_is_left_out_is_refused_by_name() {
     // A tail with a convolution is no chain.
     let deep = subject.model.pack(3).unwrap();
     let mut words = vec![0u128; 1 << 16];
-    let error = CompactTuner::new(deep.pack(), Recipe::DEFAULT, bytemuck::cast_slice_mut(&mut words));
+    let error = CompactTuner::in_arena(deep.pack(), Recipe::DEFAULT, bytemuck::cast_slice_mut(&mut words));
     assert!(error.unwrap_err().to_string().contains("fully connected"));
     let error =
-        CompactTuner::new(file.pack(), Recipe::DEFAULT, &mut bytemuck::cast_slice_mut(&mut words)[..64]);
+        CompactTuner::in_arena(file.pack(), Recipe::DEFAULT, &mut bytemuck::cast_slice_mut(&mut words)[..64]);
     assert!(matches!(error, Err(TunerError::ArenaTooSmall { found: 64, .. })));
 }
 
@@ -106,7 +106,8 @@ fn runs_repeat_and_a_worse_tail_is_not_taken() {
     let file = subject.model.pack(1).unwrap();
     let recipe = Recipe { held_out: 0.25, epochs: 3, ..recipe(Method::Asam) };
     let mut words = arena(&file, &recipe);
-    let mut tuner = CompactTuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).unwrap();
+    let mut tuner =
+        CompactTuner::in_arena(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).unwrap();
     let factory = tuner.weights_crc32();
     for (input, label) in &subject.adaptation {
         tuner.observe(input, *label).unwrap();
