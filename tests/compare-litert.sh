@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compares `flatmin run` with LiteRT's reference kernels, byte by byte: whole networks, their accuracy on real samples,
-# and every operator over a generated grid (host-sim/tests/operators). LiteRT comes from PyPI into a virtual
+# and every operator over a generated grid (host-sim/cli/tests/operators). LiteRT comes from PyPI into a virtual
 # environment in target/, which is kept. Says so loudly where that, or the shared keyword-spotting data, cannot
 # be had; the bundled models' golden outputs are tested by cargo in any case.
 set -euo pipefail
@@ -51,7 +51,7 @@ if [ -r "${images[0]}" ] && [ -r "${images[1]}" ]; then
 else
   echo "SKIPPED: MLPerf Tiny's other networks: no models or pictures in $shared"
 fi
-"$python" host-sim/tests/compare_with_litert.py "$flatmin" ${arguments[@]+"${arguments[@]}"}
+"$python" host-sim/sim/tests/compare_with_litert.py "$flatmin" ${arguments[@]+"${arguments[@]}"}
 
 # MLPerf Tiny's quality, on real samples: of every keyword clip, and of some pictures or, with EVERY_SAMPLE=1, of all.
 quality=()
@@ -70,9 +70,9 @@ else
   echo "SKIPPED: accuracy of image classification: no model or pictures in $shared"
 fi
 if [ ${#quality[@]} -gt 0 ]; then
-  "$python" host-sim/tests/compare_accuracy.py "$flatmin" "${quality[@]}"
+  "$python" host-sim/sim/tests/compare_accuracy.py "$flatmin" "${quality[@]}"
   echo "SKIPPED: quality of visual wake words and anomaly detection: there are no real samples of theirs"
 fi
 
-"$python" host-sim/tests/operators/generate.py
-cargo test --quiet --workspace --test operator_grid
+"$python" host-sim/cli/tests/operators/generate.py
+cargo test --quiet --workspace --test main operator_grid

@@ -35,4 +35,4 @@ else
   echo "SKIPPED: spoken words for keyword spotting: no $clips"
 fi
 cargo build --quiet --release -p host-sim
-"$python" host-sim/tests/onnx/compare_with_onnxruntime.py "${CARGO_TARGET_DIR:-target}/release/flatmin" "${models[@]}" ${arguments[@]+"${arguments[@]}"}
+"$python" host-sim/sim/tests/onnx/compare_with_onnxruntime.py "${CARGO_TARGET_DIR:-target}/release/flatmin" "${models[@]}" ${arguments[@]+"${arguments[@]}"}

@@ -40,8 +40,8 @@ if [ -r target/grown.tflite ]; then
 else
   echo "SKIPPED: a network with an added class beside tflite-micro: tests/compare-litert.sh makes it"
 fi
-cargo build --quiet --release -p host-sim
+cargo build --quiet --release -p host-sim -p flatmin-lab
 flatmin=${CARGO_TARGET_DIR:-target}/release/flatmin
-"$python" host-sim/tests/compare_with_tflm.py "$flatmin" "${models[@]}" --inputs "${INPUTS:-50}"
+"$python" host-sim/sim/tests/compare_with_tflm.py "$flatmin" "${models[@]}" --inputs "${INPUTS:-50}"
 
 FLATMIN_PYTHON=$PWD/$python "$flatmin" bench --board host

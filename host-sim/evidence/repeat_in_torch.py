@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Repeats three experiments in PyTorch, with SAM and ASAM as published, on the features that flatmin used.
 
-    cargo run --release -p host-sim -- experiment features --output FOLDER
+    cargo run --release -p flatmin-lab -- experiment features --output FOLDER
     python3 host-sim/evidence/repeat_in_torch.py FOLDER
 
 Nothing of flatmin's arithmetic is used: autograd gives the gradients, two explicit passes the ascent and the descent

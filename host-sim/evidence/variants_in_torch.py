@@ -2,7 +2,7 @@
 """Which of SAM's relatives earn a place on a device: LookSAM, ESAM, Friendly-SAM, GSAM and Nesterov's momentum beside SGD and
 SAM, in PyTorch.
 
-    cargo run --release -p host-sim -- experiment features --output FOLDER
+    cargo run --release -p flatmin-lab -- experiment features --output FOLDER
     python3 host-sim/evidence/variants_in_torch.py FOLDER
 
 Every method gets the same work, counted in multiply-adds of the tail, and as many trials: six learning rates by two

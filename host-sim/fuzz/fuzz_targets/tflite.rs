@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| host_sim::fuzzing::tflite(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| flatmin_model::fuzzing::tflite(bytes));

@@ -1,0 +1,212 @@
+//! The arguments of `flatmin device`, and the device and the samples that they name.
+
+use crate::adaptation::Adaptation;
+use crate::log_sink;
+use crate::tune_options::TuneOptions;
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use flatmin::Method;
+use flatmin_link::device::Device;
+use flatmin_link::emulate::{Firmware, Options};
+use flatmin_model::packer::PackFile;
+use flatmin_sim::subject::Subject;
+use flatmin_sim::tuning::sized;
+use indicatif::ProgressBar;
+use std::path::PathBuf;
+
+/// The device, and what is wanted of it.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true)]
+pub struct DeviceArguments {
+    #[command(flatten)]
+    pub(super) connection: Connection,
+    #[command(subcommand)]
+    pub(super) action: Action,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Connection {
+    #[command(flatten)]
+    place: Place,
+    /// Baud rate of --port
+    #[arg(long, default_value_t = 115_200, global = true)]
+    baud: u32,
+    /// With --qemu: a file with the contents of the board's flash, made where there is none
+    #[arg(long, value_name = "FILE", requires = "qemu")]
+    flash: Option<PathBuf>,
+    /// With --qemu: write the firmware's log here (default: standard error)
+    #[arg(long, value_name = "FILE", requires = "qemu")]
+    log: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Place {
+    /// A serial port, for instance /dev/ttyACM0
+    #[arg(long)]
+    port: Option<String>,
+    /// A device behind a socket
+    #[arg(long, value_name = "HOST:PORT")]
+    tcp: Option<String>,
+    /// Build the firmware around the model and start it in QEMU
+    #[arg(long, value_name = "BOARD")]
+    qemu: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct Source {
+    /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
+    #[arg(long, requires = "data")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    adaptation: Adaptation,
+    #[command(flatten)]
+    pub(super) options: TuneOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// Board, pack, samples, the tail in force, and what lies in the store's slots
+    Info(Source),
+    /// Send the samples, tune there, and check that the weights are the simulation's
+    Tune {
+        /// Keep the last method's tail in the device's flash
+        #[arg(long)]
+        commit: bool,
+        /// Slice by slice; between any two the device classifies and its weights are checked
+        #[arg(long)]
+        sliced: bool,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Classify test samples with the tail in force
+    Classify(Source),
+    /// What the device sees from now on: it keeps windows with this label, or those that its button is pressed for
+    Label {
+        /// The class, from 0 (default: none any more)
+        class: Option<u16>,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Make a class of a spare output (`pack --spare-classes`), of the samples that wait for it
+    AddClass(Source),
+    /// Keep the tuned tail in the device's flash
+    Commit(Source),
+    /// Take the last commit back
+    RollBack(Source),
+    /// Back to the factory tail, in flash, too
+    FactoryReset(Source),
+    /// Loss, accuracy and sharpness over the samples that the device keeps, again and again
+    Monitor {
+        /// Seconds from one to the next
+        #[arg(long, default_value_t = 1.0)]
+        interval: f64,
+        /// How often (default: until interrupted)
+        #[arg(long)]
+        count: Option<u64>,
+        /// Call it drift where the running loss of the samples observed from now on is above this
+        #[arg(long)]
+        drift_loss: Option<f32>,
+        /// Or where the running rise of their loss at a worst step of length 0.05 is
+        #[arg(long)]
+        drift_rise: Option<f32>,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Write the run under way into a file, wherever it stands; it stays on the device
+    Pause {
+        /// Where to
+        #[arg(short, long)]
+        output: PathBuf,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Go on with a run from a file, to its end; a device without samples is sent those to tune on. Of a run that holds
+    /// samples out give --held-out again: its tail is then taken only if it is the better one
+    Resume {
+        /// What pause wrote
+        input: PathBuf,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Write the tuned tail into a file
+    Backup {
+        /// Where to
+        #[arg(short, long)]
+        output: PathBuf,
+        /// Only what of the int8 tail differs from the factory's; the f32 weights are left out
+        #[arg(long)]
+        delta: bool,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Put a tail from a file in force
+    Restore {
+        /// What backup or `export --delta` wrote
+        input: PathBuf,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Where device and simulation part, operator by operator
+    Diff {
+        /// Which of the test samples
+        #[arg(long, default_value_t = 0)]
+        sample: usize,
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+impl Action {
+    pub(super) fn source(&self) -> &Source {
+        match self {
+            Self::Info(source)
+            | Self::Tune { source, .. }
+            | Self::Label { source, .. }
+            | Self::Classify(source)
+            | Self::AddClass(source)
+            | Self::Commit(source)
+            | Self::RollBack(source)
+            | Self::FactoryReset(source)
+            | Self::Monitor { source, .. }
+            | Self::Backup { source, .. }
+            | Self::Pause { source, .. }
+            | Self::Resume { source, .. }
+            | Self::Restore { source, .. }
+            | Self::Diff { source, .. } => source,
+        }
+    }
+}
+
+impl Source {
+    pub(super) fn pack(&self) -> Result<PackFile> {
+        let subject = self.subject()?;
+        subject.model.pack(self.options.tail(&subject)?)
+    }
+
+    pub(super) fn subject(&self) -> Result<Subject> {
+        self.options.without_compact()?;
+        self.adaptation.subject(self.model.as_deref(), &self.options)
+    }
+}
+
+impl Connection {
+    pub(super) fn open(&self, source: &Source, bar: &ProgressBar) -> Result<Device> {
+        match &self.place {
+            Place { port: Some(port), .. } => Device::serial(port, self.baud),
+            Place { tcp: Some(address), .. } => Device::tcp(address),
+            Place { qemu: Some(board), .. } => {
+                let subject = source.subject()?;
+                let options = &source.options;
+                // Of a chain, the arena's size is the same for all methods, else ASAM takes most.
+                let recipe = sized(&subject, options.recipe(Method::Asam))?;
+                let sink = log_sink(self.log.as_deref(), bar)?;
+                let tail = options.tail(&subject)?;
+                let firmware = Firmware::build(board, &subject.model, &tail, &recipe, sink.clone())?;
+                let started = Options { flash: self.flash.as_deref(), count_instructions: false };
+                Device::emulated(firmware.image(), started, sink)
+            }
+            _ => bail!("no device: give --port, --tcp or --qemu"),
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! The command line of `flatmin`.
+
+mod adaptation;
+mod arguments;
+mod auto_command;
+mod device_command;
+mod sensors_command;
+mod tune_options;
+
+use anyhow::{Context, Result, bail, ensure};
+use arguments::{Cli, Command};
+use clap::Parser;
+use flatmin::{Method, Recipe};
+use flatmin_link::emulate::{Firmware, LogSink};
+use flatmin_link::new_board::NewBoard;
+use flatmin_model::inspect;
+use flatmin_model::model::Model;
+use flatmin_model::output::{ensure_apart, write_file};
+use flatmin_model::packer::{TailPlan, Trains};
+use flatmin_sim::inference::{self, Values};
+use flatmin_sim::planning::{self, Budget};
+use flatmin_sim::report::{Report, TuningRun};
+use flatmin_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
+use flatmin_sim::subject::Subject;
+use flatmin_sim::tuning::{method_name, sized, tune_as};
+use flatmin_sim::{adding, delta, export, wearers};
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use tune_options::{LossArgument, TuneOptions};
+
+fn main() -> ExitCode {
+    // Before parsing: what clap refuses is an error as well.
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    let cli = match Cli::try_parse() {
+        Err(refusal) if json && refusal.use_stderr() => {
+            let message = refusal.render().to_string();
+            eprintln!("{}", serde_json::json!({ "error": message.trim(), "causes": [] }));
+            return ExitCode::from(2);
+        }
+        Err(refusal) => refusal.exit(),
+        Ok(cli) => cli,
+    };
+    let done = match &cli.command {
+        Some(Command::Bench { arguments }) => lab("bench", arguments),
+        Some(Command::Experiment { arguments }) => lab("experiment", arguments),
+        _ => run(cli).map(|()| ExitCode::SUCCESS),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) if json => {
+            let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+            eprintln!("{}", serde_json::json!({ "error": format!("{error:#}"), "causes": causes }));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("flatmin: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The answer, on standard output. Whoever reads it may stop at any line.
+fn print(answer: impl std::fmt::Display) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{answer}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs a command of the laboratory, whose program lies beside this one or on the path: neither is built with the other.
+fn lab(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
+    const NAME: &str = "flatmin-lab";
+    let beside =
+        std::env::current_exe()?.with_file_name(NAME).with_extension(std::env::consts::EXE_EXTENSION);
+    let program = if beside.is_file() { beside } else { PathBuf::from(NAME) };
+    let status = std::process::Command::new(&program).arg(command).args(arguments).status();
+    let status = status.with_context(|| {
+        format!("`{command}` is the program {NAME}, which is not here: in a checkout, `cargo build --release -p {NAME}` makes it")
+    })?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        None => {
+            let options = cli.options;
+            let subjects = (1..=wearers::WEARERS).map(|w| options.wearer(w)).collect::<Result<Vec<_>>>()?;
+            let page = if options.json { None } else { Some(PathBuf::from("flatmin-report.html")) };
+            let page = options.report.clone().or(page);
+            tune_all(&subjects, "Held-out wearers, bundled model", &options, page.as_deref())
+        }
+        Some(Command::Tune { model, adaptation, auto: Some(seconds), options }) => {
+            let subject = adaptation.subject(model.as_deref(), &options)?;
+            auto_command::run(&subject, seconds, &options, options.report.as_deref())
+        }
+        Some(Command::Tune { model, adaptation, options, .. }) => {
+            let subject = adaptation.subject(model.as_deref(), &options)?;
+            let bundled = "A held-out wearer, bundled model".to_owned();
+            let title = model.map_or(bundled, |path| path.display().to_string());
+            tune_all(&[subject], &title, &options, options.report.as_deref())
+        }
+        Some(Command::AddClass { model, adaptation, leave_out, options }) => {
+            options.without_acceptance()?;
+            options.without_compact()?;
+            options.without_spare_classes()?;
+            if options.report.is_some() {
+                bail!("add-class writes no report: leave out --report");
+            }
+            let subject = adaptation
+                .subject(model.as_deref(), &options)?
+                .labelled("add-class")?
+                .leaving_out(leave_out)?;
+            let recipes: Vec<Recipe> = options.methods().into_iter().map(|m| options.recipe(m)).collect();
+            let addition = adding::add(&subject, &options.tail(&subject)?, &recipes)?;
+            if options.json { print(serde_json::to_string_pretty(&addition)?) } else { print(addition) }
+        }
+        Some(Command::Export { model, adaptation, output, delta, options }) => {
+            options.without_acceptance()?;
+            options.without_compact()?;
+            if options.report.is_some() {
+                bail!("export writes no report: leave out --report");
+            }
+            let read = || model.as_deref().into_iter().chain(adaptation.files());
+            ensure_apart(&output, read())?;
+            if let Some(delta) = &delta {
+                ensure_apart(delta, read())?;
+                ensure!(*delta != output, "{}: --output and --delta are one file", output.display());
+            }
+            let subject = adaptation.subject(model.as_deref(), &options)?;
+            export_tuned(&subject, &output, delta.as_deref(), &options)
+        }
+        Some(Command::Emulate { board, model, log, adaptation, options }) => {
+            let subject = adaptation.subject(model.as_deref(), &options)?.labelled("emulate")?;
+            let tail = options.tail(&subject)?;
+            let methods = options.methods();
+            let bar = ProgressBar::new(methods.len() as u64 * u64::from(options.epochs));
+            bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
+            let sink = log_sink(log.as_deref(), &bar)?;
+            // One firmware for all methods, with the arena of the one that takes most: of a chain, of any of them.
+            let sizes = subject.model.pack(&tail)?.pack().sizes();
+            let recipes = methods.iter().map(|&method| options.recipe(method));
+            let largest = recipes.max_by_key(|recipe| sizes.train_bytes(recipe));
+            let recipe = sized(&subject, largest.context("one method at least is asked for")?)?;
+            let firmware = Firmware::build_as(options.tuner(), &board, &subject.model, &tail, &recipe, sink)?;
+            let runs = (methods.par_iter())
+                .map(|&m| {
+                    let tuned = firmware.tune(&subject, options.recipe(m), || bar.inc(1));
+                    tuned.with_context(|| format!("tuning with {} on {board}", method_name(m)))
+                })
+                .collect::<Result<_>>()?;
+            bar.finish_and_clear();
+            let title = format!("{board} in QEMU, {}", subject.name);
+            show(
+                Report::new(title, std::slice::from_ref(&subject), options.settings(&tail), runs),
+                &options,
+                options.report.as_deref(),
+            )
+        }
+        Some(Command::Device(arguments)) => device_command::run(&arguments),
+        Some(Command::NewBoard { name, chip, flash, ram, target, pack, folder, json }) => {
+            let board = NewBoard::new(&name, &chip, target.as_deref(), [flash, ram], pack.as_deref())?;
+            let written = board.write(folder.as_deref())?;
+            let (target, capacity) = (board.target(), board.capacity());
+            if json {
+                let object =
+                    serde_json::json!({ "folder": written, "target": target, "replay_capacity": capacity });
+                return print(object);
+            }
+            print(format_args!(
+                "{}: {target}, room for {capacity} samples; what is left says TO DO\n\
+                 there, `cargo run --release` builds and flashes it",
+                written.display()
+            ))
+        }
+        Some(Command::Sensors(arguments)) => sensors_command::run(arguments),
+        Some(Command::Inspect { model, replay_capacity, sharpness_batch, json }) => {
+            let recipe = Recipe { replay_capacity, sharpness_batch, ..Recipe::DEFAULT };
+            let inspection = inspect::inspect(&Model::open(&model)?, &recipe)?;
+            if json { print(serde_json::to_string_pretty(&inspection)?) } else { print(inspection) }
+        }
+        Some(Command::Plan { model, ram, macs, adaptation, options }) => {
+            options.without_choice()?;
+            let subject = adaptation.subject(model.as_deref(), &options)?.labelled("plan")?;
+            plan(&subject, Budget { ram_bytes: ram, step_macs: macs }, &options)
+        }
+        Some(Command::Pack { model, layers, train, loss, spare_classes, output, json }) => {
+            for written in [&output, &output.with_extension("rs")] {
+                ensure_apart(written, [model.as_path()])?;
+            }
+            let model = Model::open(&model)?.with_loss(loss.map(LossArgument::loss));
+            let model = model.with_spare_classes(spare_classes)?;
+            pack(&model, layers, &train, &output, json)
+        }
+        // Those of the laboratory have been run.
+        Some(Command::Bench { .. } | Command::Experiment { .. }) => Ok(()),
+        Some(Command::Run { model, input, output, json }) => infer(&model, &input, &output, json),
+    }
+}
+
+/// Where the firmware's log lines go: a file, or standard error without disturbing the progress bar.
+fn log_sink(path: Option<&Path>, bar: &ProgressBar) -> Result<LogSink> {
+    let Some(path) = path else {
+        let bar = bar.clone();
+        return Ok(LogSink::new(move |line| bar.suspend(|| eprintln!("{line}"))));
+    };
+    let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = Mutex::new(file);
+    Ok(LogSink::new(move |line| {
+        // A log that cannot be written is no reason to stop the run.
+        if let Ok(mut file) = file.lock() {
+            let _ = writeln!(file, "{line}");
+        }
+    }))
+}
+
+fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
+    show(tuned(subjects, title, options)?, options, page)
+}
+
+fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result<Report> {
+    let tails = subjects.iter().map(|s| options.tail(s)).collect::<Result<Vec<_>>>()?;
+    // The bundled models are all alike.
+    let tail = tails.into_iter().next().unwrap_or_default();
+    let methods = options.methods();
+    let jobs: Vec<(&Subject, Method)> =
+        subjects.iter().flat_map(|s| methods.iter().map(move |&m| (s, m))).collect();
+    let bar = ProgressBar::new(jobs.len() as u64 * u64::from(options.epochs));
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
+    let runs: Vec<TuningRun> = jobs
+        .par_iter()
+        .map(|(subject, method)| {
+            tune_as(options.tuner(), subject, &tail, options.recipe(*method), || bar.inc(1))
+                .with_context(|| format!("tuning with {}", method_name(*method)))
+        })
+        .collect::<Result<_>>()?;
+    bar.finish_and_clear();
+    Ok(Report::new(title.to_owned(), subjects, options.settings(&tail), runs))
+}
+
+fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
+    if let Some(page) = page {
+        report.write_html(page)?;
+        eprintln!("report: {}", page.display());
+    }
+    report.runs.iter().flat_map(|run| &run.warnings).for_each(|warning| eprintln!("warning: {warning}"));
+    if options.json { print(serde_json::to_string_pretty(&json(&report))?) } else { print(report.to_text()) }
+}
+
+/// The table's fields: one entry a method, means over the subjects, with the subjects' own runs inside.
+fn json(report: &Report) -> serde_json::Value {
+    let summary = report.summary();
+    let runs: Vec<_> = summary
+        .methods
+        .iter()
+        .map(|m| {
+            let own: Vec<_> = report.runs.iter().filter(|r| r.method == m.method).collect();
+            let mut fields = serde_json::json!({
+                "method": m.method, "rho": m.rho,
+                "accuracy_f32": m.accuracy_f32.mean, "accuracy_int8": m.accuracy_int8.mean,
+                "loss": m.loss.mean, "sharpness": m.sharpness.mean,
+                "train_ram_bytes": m.train_ram_bytes, "memory": m.memory,
+                "tail_parameters": m.tail_parameters, "macs": m.macs,
+                "weights_crc32": m.weights_crc32, "instructions": m.instructions,
+                "subjects": own,
+            });
+            if let Some((accepted, of)) = m.accepted {
+                fields["accepted"] = accepted.into();
+                fields["kept_factory"] = (of - accepted).into();
+            }
+            if m.instructions.is_some() {
+                fields["instructions_trunk"] = m.instructions_trunk.into();
+                fields["instructions_step"] = m.instructions_step.into();
+                fields["ram"] = serde_json::json!(m.ram);
+                fields["ram_announced_bytes"] = m.ram_announced_bytes.into();
+            }
+            fields
+        })
+        .collect();
+    let mut object = serde_json::json!({ "factory_accuracy": summary.factory_accuracy.mean, "runs": runs });
+    if let Some(split) = &report.split {
+        object["split"] = serde_json::json!(split);
+    }
+    if !report.warnings.is_empty() {
+        object["warnings"] = report.warnings.clone().into();
+    }
+    object
+}
+
+fn pack(model: &Model, layers: Option<usize>, train: &[Trains], output: &Path, json: bool) -> Result<()> {
+    let tail = if layers == Some(0) { TailPlan::default() } else { model.tail_plan(layers, train)? };
+    let file = model.pack(&tail)?;
+    let rust = output.with_extension("rs");
+    if rust == output {
+        bail!(
+            "{}: the pack would be overwritten by its Rust file; choose another extension",
+            output.display()
+        );
+    }
+    let write = |path: &Path, bytes: &[u8]| {
+        write_file(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let constants = inspect::constants(&file, output)?;
+    write(output, file.bytes())?;
+    write(&rust, constants.as_bytes())?;
+    let sizes = file.pack().sizes();
+    if json {
+        let object = serde_json::json!({
+            "pack": output, "rust": rust, "bytes": file.bytes().len(), "crc32": file.pack().crc32(),
+            "tail_parameters": sizes.tail_parameters, "feature_length": sizes.feature_length,
+            "classes": file.pack().known_classes(), "spare_classes": file.pack().spare_classes(),
+        });
+        print(object)
+    } else {
+        let (bytes, parameters) = (file.bytes().len(), sizes.tail_parameters);
+        let (output, rust) = (output.display(), rust.display());
+        print(format_args!("{output}: {bytes} bytes, {parameters} trainable parameters\n{rust}: constants"))
+    }
+}
+
+/// Layers that a plan looks back.
+const PLANNED_LAYERS: u16 = 8;
+
+/// With the default recipe's method unless another is asked for.
+fn plan(subject: &Subject, budget: Budget, options: &TuneOptions) -> Result<()> {
+    let method = options.one_method().unwrap_or(Recipe::DEFAULT.method);
+    let depth = options.layers.unwrap_or(PLANNED_LAYERS);
+    let bar = ProgressBar::new(1);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} plans tried, {eta} left")?);
+    let findings = planning::search(subject, options.recipe(method), budget, depth.into(), &bar)?;
+    bar.finish_and_clear();
+    if let Some(page) = &options.report {
+        let table = findings.to_string().replace('&', "&amp;").replace('<', "&lt;");
+        let svg = findings.svg()?;
+        let html = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>flatmin plan</title>\n{svg}\n\
+             <pre>{table}</pre>\n</html>\n"
+        );
+        write_file(page, html.as_bytes()).with_context(|| format!("cannot write {}", page.display()))?;
+        eprintln!("report: {}", page.display());
+    }
+    if options.json { print(serde_json::to_string_pretty(&findings)?) } else { print(findings) }
+}
+
+/// With the default recipe's method unless another is asked for.
+fn export_tuned(subject: &Subject, output: &Path, delta: Option<&Path>, options: &TuneOptions) -> Result<()> {
+    let method = options.one_method().unwrap_or(Recipe::DEFAULT.method);
+    let tail = options.tail(subject)?;
+    let bar = ProgressBar::new(u64::from(options.epochs));
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
+    let export = export::export(subject, &tail, options.recipe(method), || bar.inc(1))?;
+    bar.finish_and_clear();
+    write_file(output, &export.bytes).with_context(|| format!("cannot write {}", output.display()))?;
+    let delta_bytes = match delta {
+        Some(path) => {
+            let file = subject.model.pack(&tail)?;
+            let bytes = delta::encode(&file, &export.tail)?;
+            write_file(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+            Some(bytes.len())
+        }
+        None => None,
+    };
+    let (bytes, checked, method) = (export.bytes.len(), export.checked, method_name(method));
+    if options.json {
+        print(serde_json::json!({
+            "output": output, "bytes": bytes, "method": method, "layers": tail.layers, "samples_checked": checked,
+            "delta": delta, "delta_bytes": delta_bytes,
+        }))
+    } else {
+        let path = output.display();
+        print(format_args!(
+            "{path}: {bytes} bytes, {} layer(s) tuned with {method}; {checked} test samples answered as by the tuned device",
+            tail.layers
+        ))
+    }
+}
+
+fn infer(model: &Path, inputs: &[PathBuf], outputs: &[PathBuf], json: bool) -> Result<()> {
+    for output in outputs {
+        ensure_apart(output, inputs.iter().map(PathBuf::as_path).chain([model]))?;
+    }
+    let model = Model::open(model)?;
+    let network = &model.network;
+    if inputs.len() != network.inputs.len() || outputs.len() != network.outputs.len() {
+        bail!(
+            "{}: {} input(s) and {} output(s) are expected, {} and {} given",
+            model.name,
+            network.inputs.len(),
+            network.outputs.len(),
+            inputs.len(),
+            outputs.len()
+        );
+    }
+    let batches = inputs
+        .iter()
+        .zip(&network.inputs)
+        .map(|(path, border)| Samples::inputs_from_npy(path, border.sample_shape()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let samples = batches.first().map_or(0, |batch| batch.count);
+    let results = inference::run(&model, &batches)?;
+    let mut shapes = Vec::new();
+    for ((path, border), values) in outputs.iter().zip(&network.outputs).zip(&results) {
+        let mut shape = vec![samples];
+        shape.extend(border.sample_shape());
+        match values {
+            Values::I8(values) => write_npy_i8(path, values, &shape)?,
+            Values::U8(values) => write_npy_u8(path, values, &shape)?,
+            Values::F32(values) => write_npy_f32(path, values, &shape)?,
+        }
+        shapes.push(shape);
+    }
+    if json {
+        print(serde_json::json!({ "samples": samples, "outputs": outputs, "shapes": shapes }))
+    } else {
+        let names: Vec<_> = outputs.iter().map(|path| path.display().to_string()).collect();
+        print(format_args!("{}: {samples} samples", names.join(", ")))
+    }
+}

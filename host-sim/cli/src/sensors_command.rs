@@ -1,0 +1,121 @@
+//! `flatmin sensors`: the sensors' applications, fed from recordings.
+
+use crate::tune_options::TuneOptions;
+use crate::{json, print, show, tuned};
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand, value_parser};
+use flatmin::mfcc::Mfcc;
+use flatmin_model::model::Model;
+use flatmin_sim::sensors::keywords::{self, WORDS};
+use flatmin_sim::sensors::motion::{Replay, Wearer, replay};
+use flatmin_sim::wearers::WEARERS;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+
+/// Which sensor.
+#[derive(Debug, Args)]
+pub struct SensorsArguments {
+    #[command(subcommand)]
+    sensor: Sensor,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sensor {
+    /// Exercises from a motion sensor: a wearer's recordings through a simulated LSM6DSO on I2C and the device's application
+    #[command(after_help = "Examples:\n  flatmin sensors motion --wearer 3\n  \
+        flatmin sensors motion --wearer 5 --method asam --label-noise 0.2 --json")]
+    Motion {
+        /// The held-out wearer, 1 to 10
+        #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64))]
+        wearer: u16,
+        #[command(flatten)]
+        options: TuneOptions,
+    },
+    /// Keywords from a microphone: wav files through the front end, the last layers tuned to a new speaker
+    #[command(
+        after_help = "Examples:\n  flatmin sensors keywords kws_ref_model.tflite --wavs clips --speaker 893705bb\n  \
+        flatmin sensors keywords model.tflite --wavs clips --classes on,off,unknown --json"
+    )]
+    Keywords {
+        /// A keyword spotting network that reads MLPerf Tiny's features, 49 frames of 10 coefficients
+        model: PathBuf,
+        /// FOLDER/CLASS/NAME.wav: 16-bit PCM, one channel, 16 kHz; of each class every second clip adapts, the others test
+        #[arg(long, value_name = "FOLDER")]
+        wavs: PathBuf,
+        /// Only files whose names contain this
+        #[arg(long)]
+        speaker: Option<String>,
+        /// The network's classes in its order
+        #[arg(long, value_delimiter = ',', default_values_t = WORDS.map(String::from))]
+        classes: Vec<String>,
+        #[command(flatten)]
+        options: TuneOptions,
+    },
+}
+
+pub fn run(arguments: SensorsArguments) -> Result<()> {
+    match arguments.sensor {
+        Sensor::Motion { wearer, options } => motion(wearer.into(), &options),
+        Sensor::Keywords { model, wavs, speaker, classes, options } => {
+            ensure!(options.loss.is_none(), "words are classes: leave out --loss");
+            let model = Model::open(&model)?;
+            let clips = keywords::clips(&wavs, &classes, speaker.as_deref())?;
+            let subject = keywords::subject(model, &clips, &classes, options.label_noise, options.seed)?;
+            let title = format!("{}, {}", subject.name, speaker.as_deref().unwrap_or("all speakers"));
+            // A keyword network's last layer stands behind a pool: it alone is tuned unless more is asked for.
+            let options = TuneOptions { layers: options.layers.or(Some(1)), ..options };
+            let report = tuned(&[subject], &title, &options)?;
+            if options.json {
+                let mut object = json(&report);
+                object["front_end"] =
+                    serde_json::json!({ "bytes": Mfcc::BYTES, "by_purpose": Mfcc::BYTES_BY_PURPOSE });
+                if let Some(page) = &options.report {
+                    report.write_html(page)?;
+                }
+                return print(serde_json::to_string_pretty(&object)?);
+            }
+            show(report, &options, options.report.as_deref())?;
+            let purposes = Mfcc::BYTES_BY_PURPOSE.map(|(purpose, bytes)| format!("{purpose} {bytes}"));
+            print(format_args!("front end, bytes of RAM: {} ({})", Mfcc::BYTES, purposes.join(", ")))
+        }
+    }
+}
+
+fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
+    ensure!(options.report.is_none(), "--report is for `flatmin tune`; leave it out");
+    ensure!(options.loss.is_none(), "exercises are classes: leave out --loss");
+    options.without_compact()?;
+    options.without_spare_classes()?;
+    let worn = Wearer::new(wearer, options.windows_per_class.into(), options.label_noise, options.seed)?;
+    let tail = worn.model.tail_plan(options.layers.map(usize::from), &options.train)?;
+    let methods = options.methods();
+    let windows = methods.len() * (worn.adaptation.len() + 2 * worn.test.len());
+    let bar = ProgressBar::new(windows as u64);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} windows, {eta} left")?);
+    let replays = (methods.iter())
+        .map(|&method| replay(&worn, &tail, options.recipe(method), &|| bar.inc(1)))
+        .collect::<Result<Vec<Replay>>>()?;
+    bar.finish_and_clear();
+    if options.json {
+        return print(serde_json::to_string_pretty(&serde_json::json!({ "runs": replays }))?);
+    }
+    print(format_args!(
+        "wearer {wearer}: {} labelled windows, {} to test on, through a simulated LSM6DSO",
+        worn.adaptation.len(),
+        worn.test.len()
+    ))?;
+    replays.iter().try_for_each(|own| {
+        print(format_args!(
+            "{:4}  before {:.1} %, after {:.1} %, {}, weights {:#010x}: those of tuning without sensor and application",
+            own.method,
+            100.0 * own.accuracy_before,
+            100.0 * own.accuracy_after,
+            match (own.accepted, own.sequence) {
+                (false, _) => "factory tail kept".to_owned(),
+                (true, None) => "not in flash".to_owned(),
+                (true, Some(sequence)) => format!("record {sequence} in flash"),
+            },
+            own.weights_crc32
+        ))
+    })
+}

@@ -1,0 +1,314 @@
+//! The options that all commands that tune have in common, and what they make of them.
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum, value_parser};
+use flatmin::tail::Loss;
+use flatmin::{Method, Optimizer, Recipe};
+use flatmin_model::packer::{TailPlan, Trains};
+use flatmin_sim::subject::Subject;
+use flatmin_sim::tuning::Tail;
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum MethodArgument {
+    /// The optimizer alone
+    Sgd,
+    Sam,
+    Asam,
+    /// SAM that moves biases alone
+    SamOn,
+}
+
+impl MethodArgument {
+    fn method(self) -> Method {
+        match self {
+            Self::Sgd => Method::Sgd,
+            Self::Sam => Method::Sam,
+            Self::Asam => Method::Asam,
+            Self::SamOn => Method::SamOn,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LossArgument {
+    /// Softmax cross-entropy
+    CrossEntropy,
+    /// Binary cross-entropy: yes-or-no outputs; labels are sets of bits
+    Bce,
+    /// Mean squared error
+    Mse,
+}
+
+impl LossArgument {
+    /// The loss that it names.
+    pub fn loss(self) -> Loss {
+        match self {
+            Self::CrossEntropy => Loss::CrossEntropy,
+            Self::Bce => Loss::BinaryCrossEntropy,
+            Self::Mse => Loss::SquaredError,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerArgument {
+    /// SGD with momentum
+    Sgd,
+    /// AdamW with moments in 8 bits: 2.125 bytes a parameter more
+    Adam,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TuneOptions {
+    /// Only this method (default: sgd, sam and asam)
+    #[arg(long)]
+    pub method: Option<MethodArgument>,
+    /// What steps by the method's gradient
+    #[arg(long, default_value = "sgd")]
+    pub optimizer: OptimizerArgument,
+    /// Layers with weights to train, counted from the end (default: 2, or 1 if the network has no more)
+    #[arg(long, value_parser = value_parser!(u16).range(1..))]
+    pub layers: Option<u16>,
+    /// What of each layer is trained, first to last; the rest whole
+    #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
+    pub train: Vec<Trains>,
+    /// What to make small (default: binary cross-entropy where the network ends in a logistic function, else
+    /// cross-entropy). mse: of an autoencoder, whose samples are their own targets; labels, if given, are 0 or, of
+    /// anomalies, 1
+    #[arg(long)]
+    pub loss: Option<LossArgument>,
+    /// Outputs for classes that the model lacks, behind its own: labels of the data may go so far. Classes with samples
+    /// are added before the run (tune, export, emulate and device)
+    #[arg(long, default_value_t = 0, value_name = "N", conflicts_with = "compact")]
+    pub spare_classes: u16,
+    /// Radius of the ascent, 0 or more (default: 0.05 for SAM and SAM-ON, 0.5 for ASAM)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
+    pub rho: Option<f32>,
+    /// Samples that share one ascent
+    #[arg(long, default_value_t = Recipe::DEFAULT.sharpness_batch, value_parser = value_parser!(u16).range(1..))]
+    pub sharpness_batch: u16,
+    /// Steps from one that ascends to the next; those between are the optimizer's alone
+    #[arg(long, default_value_t = Recipe::DEFAULT.ascent_every, value_parser = value_parser!(u16).range(1..))]
+    pub ascent_every: u16,
+    /// Learning rate (default: 0.002, with adam 0.001)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
+    pub learning_rate: Option<f32>,
+    /// Share of the steps, 0 to 1, over which the learning rate rises to it
+    #[arg(long, default_value_t = Recipe::DEFAULT.warm_up, allow_negative_numbers = true, value_parser = parse_warm_up)]
+    pub warm_up: f32,
+    /// Label smoothing, 0 to below 1
+    #[arg(long, default_value_t = Recipe::DEFAULT.label_smoothing, allow_negative_numbers = true, value_parser = parse_smoothing)]
+    pub label_smoothing: f32,
+    /// Weight decay
+    #[arg(long, default_value_t = Recipe::DEFAULT.weight_decay, allow_negative_numbers = true, value_parser = parse_not_negative)]
+    pub weight_decay: f32,
+    /// Epochs
+    #[arg(long, default_value_t = Recipe::DEFAULT.epochs, value_parser = value_parser!(u16).range(1..))]
+    pub epochs: u16,
+    /// Share of each class's samples to hold out, 0 to 0.5: the tuned tail is taken only if it is better on them than
+    /// the factory's
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_held_out)]
+    pub held_out: f32,
+    /// End with the best weights seen after an epoch
+    #[arg(long)]
+    pub keep_best: bool,
+    /// Train in few bytes and in integers: fully connected layers and softmax alone, without Adam, SAM-ON, shared
+    /// ascents and --keep-best (tune and emulate)
+    #[arg(long)]
+    pub compact: bool,
+    /// Share of adaptation labels to flip, 0 to 1
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_share)]
+    pub label_noise: f64,
+    /// Labelled windows a class to tune on (bundled task)
+    #[arg(long, default_value_t = 9, value_parser = value_parser!(u16).range(1..))]
+    pub windows_per_class: u16,
+    /// Seed of the draw of windows, of flipped labels and of the order of samples
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub json: bool,
+    /// Write an HTML report here (without a command: flatmin-report.html unless --json)
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to 1".into()) }
+}
+
+fn parse_warm_up(text: &str) -> Result<f32, String> {
+    parse_share(text).map(|share| share as f32)
+}
+
+fn parse_smoothing(text: &str) -> Result<f32, String> {
+    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to below 1".into()) }
+}
+
+fn parse_held_out(text: &str) -> Result<f32, String> {
+    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=0.5).contains(&share) { Ok(share) } else { Err("must be from 0 to 0.5".into()) }
+}
+
+fn parse_not_negative(text: &str) -> Result<f32, String> {
+    let value: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if value >= 0.0 && value.is_finite() { Ok(value) } else { Err("must be 0 or more, and finite".into()) }
+}
+
+impl TuneOptions {
+    /// The methods to run.
+    pub fn methods(&self) -> Vec<Method> {
+        let all = vec![Method::Sgd, Method::Sam, Method::Asam];
+        self.method.map_or(all, |m| vec![m.method()])
+    }
+
+    fn learning_rate(&self) -> f32 {
+        self.learning_rate.unwrap_or(match self.optimizer {
+            OptimizerArgument::Sgd => Recipe::DEFAULT.learning_rate,
+            OptimizerArgument::Adam => 0.001,
+        })
+    }
+
+    /// The recipe for a method.
+    pub fn recipe(&self, method: Method) -> Recipe {
+        let usual = if method == Method::Asam { 0.5 } else { Recipe::DEFAULT.rho };
+        Recipe {
+            method,
+            rho: self.rho.unwrap_or(usual),
+            sharpness_batch: self.sharpness_batch,
+            ascent_every: self.ascent_every,
+            optimizer: match self.optimizer {
+                OptimizerArgument::Sgd => Optimizer::Sgd,
+                OptimizerArgument::Adam => Optimizer::Adam,
+            },
+            learning_rate: self.learning_rate(),
+            warm_up: self.warm_up,
+            label_smoothing: self.label_smoothing,
+            weight_decay: self.weight_decay,
+            epochs: self.epochs,
+            seed: self.seed,
+            held_out: self.held_out,
+            keep_best: self.keep_best,
+            ..Recipe::DEFAULT
+        }
+    }
+
+    /// The one method to run, if one was named.
+    pub fn one_method(&self) -> Option<Method> {
+        self.method.map(MethodArgument::method)
+    }
+
+    /// The tuner to train with.
+    pub fn tuner(&self) -> Tail {
+        if self.compact { Tail::Compact } else { Tail::Full }
+    }
+
+    /// Refuses what only `tune`, `emulate` and `device tune` do.
+    pub fn without_acceptance(&self) -> Result<()> {
+        if self.held_out > 0.0 || self.keep_best {
+            bail!(
+                "--held-out and --keep-best are for `flatmin tune`, `emulate` and `device tune`; leave them out"
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses what only `tune`, `emulate` and the bundled wearers do.
+    pub fn without_compact(&self) -> Result<()> {
+        if self.compact {
+            bail!("--compact is for `flatmin tune` and `emulate`; leave it out");
+        }
+        Ok(())
+    }
+
+    /// Refuses what only `tune`, `export`, `emulate` and `device` do.
+    pub fn without_spare_classes(&self) -> Result<()> {
+        if self.spare_classes > 0 {
+            bail!("--spare-classes is for `flatmin tune`, `export`, `emulate` and `device`; leave it out");
+        }
+        Ok(())
+    }
+
+    /// Refuses what the search of `tune --auto` chooses itself.
+    pub fn without_recipe(&self) -> Result<()> {
+        let usual = Recipe { ..Recipe::DEFAULT };
+        let asked = Recipe { method: usual.method, seed: usual.seed, ..self.recipe(usual.method) };
+        if asked != usual {
+            bail!(
+                "--auto chooses the recipe: leave out its options but --method, --layers, --train and --seed"
+            );
+        }
+        self.without_compact()?;
+        self.without_spare_classes()
+    }
+
+    /// Refuses what `plan` finds out itself.
+    pub fn without_choice(&self) -> Result<()> {
+        if !self.train.is_empty() {
+            bail!("--train is what `flatmin plan` searches; leave it out");
+        }
+        self.without_compact()?;
+        self.without_spare_classes()?;
+        self.without_acceptance()
+    }
+
+    /// Settings as the report lists them; `tail` as resolved for the model.
+    pub fn settings(&self, tail: &TailPlan) -> Vec<(String, String)> {
+        let mut settings: Vec<(String, String)> = [
+            ("layers tuned", tail.summary()),
+            ("label noise", format!("{} %", self.label_noise * 100.0)),
+            ("windows a class", self.windows_per_class.to_string()),
+            ("sharpness batch m", self.sharpness_batch.to_string()),
+            ("learning rate", self.learning_rate().to_string()),
+            ("label smoothing", self.label_smoothing.to_string()),
+            ("weight decay", self.weight_decay.to_string()),
+            ("epochs", self.epochs.to_string()),
+            ("seed", self.seed.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        if self.optimizer == OptimizerArgument::Adam {
+            settings.push(("optimizer".into(), "AdamW, moments in 8 bits".into()));
+        }
+        if self.ascent_every > 1 {
+            settings.push(("steps an ascent".into(), self.ascent_every.to_string()));
+        }
+        if self.warm_up > 0.0 {
+            settings.push(("warm-up".into(), format!("{} %", self.warm_up * 100.0)));
+        }
+        if self.compact {
+            settings.push(("weights trained as".into(), "int8 with residual, int16 velocity".into()));
+        }
+        if self.held_out > 0.0 {
+            settings.push(("held out".into(), format!("{} %", self.held_out * 100.0)));
+        }
+        if self.spare_classes > 0 {
+            settings.push(("spare classes".into(), self.spare_classes.to_string()));
+        }
+        if self.keep_best {
+            settings.push(("ends with".into(), "the best epoch's weights".into()));
+        }
+        settings
+    }
+
+    /// A held-out wearer's model and windows.
+    pub fn wearer(&self, wearer: usize) -> Result<Subject> {
+        if self.loss.is_some_and(|loss| loss.loss() != Loss::CrossEntropy) {
+            bail!("the bundled task has classes: --loss is for a model of your own");
+        }
+        if self.spare_classes > 0 {
+            bail!(
+                "the bundled task has no further class: --spare-classes is for data of your own, `flatmin add-class` for a trial"
+            );
+        }
+        Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise, self.seed)
+    }
+
+    /// What to tune of this subject's model.
+    pub fn tail(&self, subject: &Subject) -> Result<TailPlan> {
+        subject.model.tail_plan(self.layers.map(usize::from), &self.train)
+    }
+}

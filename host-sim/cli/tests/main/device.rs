@@ -1,0 +1,135 @@
+//! `flatmin device` as users run it, against riscv32 `virt` in QEMU behind a socket: tune, keep, pull the plug, go on.
+//!
+//! Part of the slow tests.
+
+use crate::skipping;
+
+use assert_cmd::Command;
+use flatmin::Recipe;
+use flatmin_link::emulate::{Firmware, LogSink};
+use flatmin_sim::subject::Subject;
+use flatmin_sim::tuning::sized;
+use serde_json::Value;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+/// A machine that whoever connects talks to; killed with this.
+struct Machine {
+    qemu: Child,
+    address: String,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+impl Machine {
+    fn start(kernel: &Path, flash: &Path) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let qemu = std::process::Command::new("qemu-system-riscv32")
+            .args(["-M", "virt", "-bios", "none", "-display", "none", "-monitor", "none"])
+            .args(["-semihosting-config", "enable=on,target=native"])
+            .args(["-serial", &format!("tcp:{address},server=on,wait=off,nodelay=on")])
+            .args(["-drive", &format!("if=pflash,unit=1,format=raw,file={}", flash.display())])
+            .arg("-kernel")
+            .arg(kernel)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let up = (0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            TcpStream::connect(&address).is_ok()
+        });
+        assert!(up, "QEMU does not listen");
+        Self { qemu, address }
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::cargo_bin("flatmin").unwrap();
+        command.args(["device", "--tcp", &self.address]).args(arguments.split_whitespace());
+        command
+    }
+
+    fn json(&self, arguments: &str) -> Value {
+        let output = self.command(arguments).arg("--json").assert().success().get_output().stdout.clone();
+        serde_json::from_slice(&output).unwrap()
+    }
+
+    fn error(&self, arguments: &str) -> String {
+        let output = self.command(arguments).assert().failure().get_output().clone();
+        assert!(output.stdout.is_empty());
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+#[test]
+fn a_device_is_tuned_kept_pulled_and_compared_over_its_line() {
+    if !skipping::emulating("qemu-system-riscv32") {
+        return;
+    }
+    let subject = Subject::wearer(2, 9, 0.0, 1).unwrap();
+    let recipe = sized(&subject, Recipe::DEFAULT).unwrap();
+    let firmware = Firmware::build("riscv32-virt", &subject.model, 2, &recipe, LogSink::new(|_| {})).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (flash, file) = (folder.path().join("pflash.bin"), folder.path().join("tail.bin"));
+    std::fs::write(&flash, vec![0xFF; 32 << 20]).unwrap();
+    let machine = Machine::start(firmware.image().path(), &flash);
+
+    let info = machine.json("info");
+    assert_eq!((&info["samples"], &info["tuned"]), (&0.into(), &false.into()));
+    assert_eq!(info["slot_states"], serde_json::json!(["blank", "blank"]));
+    let factory = info["weights_crc32"].clone();
+    assert_eq!(machine.json("monitor --count 1")["metrics"], serde_json::json!([null]));
+    for early in ["commit", "roll-back"] {
+        assert!(machine.error(early).contains("the device refuses"));
+    }
+    assert!(machine.error("tune --wearer 3 --epochs 1").contains("another pack"));
+    assert!(machine.error("tune --wearer 2 --windows-per-class 10 --epochs 1").contains("70 samples"));
+
+    // It fails where the weights are not the simulation's.
+    let tuned = machine.json("tune --wearer 2 --method asam --epochs 3");
+    let run = &tuned["runs"][0];
+    let crc32 = run["weights_crc32"].clone();
+    assert_ne!(crc32, factory);
+    let metrics = &machine.json("monitor --count 2 --interval 0.1")["metrics"];
+    assert_eq!(metrics[0], metrics[1]);
+    assert_eq!(metrics[0]["samples"], 63);
+    assert!(
+        metrics[0]["accuracy"].as_f64().unwrap() > 0.5 && metrics[0]["sharpness"].as_f64().unwrap() > 0.0
+    );
+    let classified = machine.json("classify --wearer 2");
+    assert_eq!(classified["tuned"], true);
+    assert_eq!(classified["accuracy"], run["accuracy_int8"]);
+    let compared = machine.json("diff --wearer 2 --sample 5");
+    assert_eq!(compared["parting"], Value::Null);
+    assert!(compared["operators"].as_array().unwrap().len() >= 10);
+
+    // The tail as a file: away from the device and back, with the same answers.
+    let path = file.display();
+    machine.json(&format!("backup -o {path}"));
+    assert_eq!(machine.json("factory-reset")["weights_crc32"], factory);
+    assert_ne!(machine.json("classify --wearer 2"), classified);
+    assert_eq!(machine.json(&format!("restore {path}"))["weights_crc32"], crc32);
+    assert_eq!(machine.json("classify --wearer 2"), classified);
+    let mut damaged = std::fs::read(&file).unwrap();
+    damaged[5_000] ^= 4;
+    let other = folder.path().join("damaged.bin");
+    std::fs::write(&other, damaged).unwrap();
+    assert!(machine.error(&format!("restore {}", other.display())).contains("damaged"));
+
+    // Kept, it outlasts the machine.
+    assert_eq!(machine.json("commit")["sequence"], 1);
+    drop(machine);
+    let machine = Machine::start(firmware.image().path(), &flash);
+    let info = machine.json("info");
+    assert_eq!((&info["sequence"], &info["weights_crc32"]), (&1.into(), &crc32));
+    assert_eq!(machine.json("classify --wearer 2"), classified);
+    assert_eq!(machine.json("roll-back"), serde_json::json!({ "sequence": null, "weights_crc32": factory }));
+}

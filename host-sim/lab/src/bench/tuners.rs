@@ -1,0 +1,125 @@
+//! Fully connected tails for both tuners, and their steps side by side.
+
+use super::tails::{Builder, append};
+use super::train::Row;
+use anyhow::{Context, Result};
+use flatmin::Method;
+use flatmin::tail::{PackedTail, Tail};
+use flatmin_bench::tails::{METHODS, recipe};
+use flatmin_bench::train::RESUMED;
+use flatmin_bench::tuners::{BATCHES, TUNERS};
+use flatmin_model::graph::{Activation, Graph, Kind};
+use flatmin_model::packer::{TailPlan, lower, pack_tail};
+use flatmin_sim::tuning::method_name;
+use serde::Serialize;
+use std::fmt;
+
+/// A tail of random weights.
+struct Dense {
+    name: &'static str,
+    /// Features, then every layer's outputs.
+    widths: &'static [usize],
+}
+
+/// The two layers that other libraries are measured with, and the shape of the bundled model's last layer.
+const TAILS: [Dense; 2] = [
+    Dense { name: "dense_64_32_10", widths: &[64, 32, 10] },
+    Dense { name: "bundled_last", widths: &[64, 7] },
+];
+
+impl Dense {
+    fn row(&self, batch: u16, method: Method, tuner: &str) -> String {
+        format!("train_tuner_{}_b{batch}_{}_{tuner}", self.name, method_name(method))
+    }
+
+    fn has(&self, only: &str) -> bool {
+        RESUMED.contains(only)
+            || steps().any(|(batch, method, tuner)| self.row(batch, method, tuner).contains(only))
+    }
+
+    fn graph(&self) -> Result<Graph> {
+        let mut b = Builder::new();
+        let (&features, outputs) = self.widths.split_first().context("a tail has features")?;
+        let input = b.activation(&[1, features]);
+        let (mut x, mut inputs) = (input, features);
+        for (place, &width) in outputs.iter().enumerate() {
+            let last = place + 1 == outputs.len();
+            let kind = Kind::FullyConnected(if last { Activation::None } else { Activation::Relu });
+            x = b.weighted("FULLY_CONNECTED", kind, &[width, inputs], x, &[1, width]);
+            inputs = width;
+        }
+        Ok(b.graph(input, x))
+    }
+}
+
+/// What is run of every tail, in its order.
+fn steps() -> impl Iterator<Item = (u16, Method, &'static str)> {
+    let methods = || METHODS.into_iter().flat_map(|method| TUNERS.map(|tuner| (method, tuner)));
+    BATCHES.into_iter().flat_map(move |batch| methods().map(move |(method, tuner)| (batch, method, tuner)))
+}
+
+/// The tails with a step of whose name `only` is a part, one behind the other, in 16-byte words.
+pub(super) fn packs(only: &str) -> Result<Vec<u128>> {
+    let mut words = Vec::new();
+    for tail in TAILS.iter().filter(|tail| tail.has(only)) {
+        let file = pack_tail(&lower(&tail.graph()?)?, 0, &TailPlan::of(tail.widths.len() - 1))?;
+        append(&mut words, file.bytes());
+    }
+    Ok(words)
+}
+
+/// Name, shape and multiply-adds of what is run of them, in its order.
+pub(super) fn work(packs: &[u8], only: &str) -> Result<Vec<(String, String, u64)>> {
+    let mut all = Vec::new();
+    let tails = TAILS.iter().filter(|tail| tail.has(only));
+    for (pack, tail) in flatmin_bench::tails::packs(packs).zip(tails) {
+        let packed = PackedTail::of(&pack)?;
+        let widths: Vec<String> = tail.widths.iter().map(ToString::to_string).collect();
+        for (batch, method, tuner) in steps() {
+            let shape =
+                format!("{}, {batch} sample{}", widths.join(" -> "), if batch == 1 { "" } else { "s" });
+            let macs = packed.step_macs(recipe(method).geometry().as_ref(), false) * u64::from(batch);
+            all.push((tail.row(batch, method, tuner), shape, macs));
+        }
+    }
+    Ok(all)
+}
+
+/// A step of both tuners.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pair {
+    /// With f32 weights.
+    pub f32: Row,
+    /// The compact one.
+    pub compact: Row,
+    /// Instructions of the compact one divided by the other's.
+    pub ratio: f64,
+}
+
+/// Takes the steps of both tuners out of all rows.
+pub(super) fn pairs(rows: &mut Vec<Row>) -> Vec<Pair> {
+    let mut taken: Vec<Row> = rows.extract_if(.., |row| row.name.starts_with("train_tuner_")).collect();
+    let mut pairs = Vec::new();
+    while taken.len() > 1 {
+        let (f32, compact) = (taken.remove(0), taken.remove(0));
+        let ratio = compact.instructions as f64 / f32.instructions as f64;
+        pairs.push(Pair { f32, compact, ratio });
+    }
+    pairs
+}
+
+/// Writes the table of pairs.
+pub(super) fn write(f: &mut fmt::Formatter, pairs: &[Pair]) -> fmt::Result {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["step of a tuner", "shape", "instructions, f32", "instructions, compact", "ratio"]);
+    for pair in pairs {
+        let name = pair.f32.name.trim_end_matches("_f32");
+        let [full, compact] = [&pair.f32, &pair.compact].map(|row| row.instructions.to_string());
+        table.add_row([name, &pair.f32.shape, &full, &compact, &format!("{:.3}", pair.ratio)]);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(comfy_table::CellAlignment::Right);
+    }
+    writeln!(f, "{table}")
+}

@@ -1,0 +1,181 @@
+//! What a tail is before it is tuned.
+
+use super::trial::Draw;
+use anyhow::{Context, Result};
+use flatmin::{Method, Pack, Recipe, Tuner};
+use flatmin_sim::wearers::SplitMix64;
+use serde::{Deserialize, Serialize};
+
+/// What a tail is before it is tuned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum Start {
+    /// The pretrained weights.
+    #[default]
+    Factory,
+    /// The last layer drawn anew, the others pretrained: new classes.
+    NewHead,
+    /// All layers drawn anew.
+    Random,
+    /// Two layers drawn anew, with so many hidden units.
+    Hidden(u16),
+    /// Pretrained weights of another method.
+    After(Pretraining),
+    /// The pretrained function with the hidden channels' scales spread over so many powers of two, which the next
+    /// layer undoes.
+    Rescaled(u8),
+}
+
+/// What a factory's tail was trained with, where that is done here: [`Start::Factory`] has SGD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Pretraining {
+    /// SAM with m = 1 and rho = 0.1.
+    Sam,
+    /// ASAM with m = 1 and rho = 1.
+    Asam,
+}
+
+impl Pretraining {
+    /// The factory's recipe with this method.
+    pub fn apply(self, recipe: Recipe) -> Recipe {
+        match self {
+            Self::Sam => Recipe { method: Method::Sam, rho: 0.1, ..recipe },
+            Self::Asam => Recipe { method: Method::Asam, rho: 1.0, ..recipe },
+        }
+    }
+}
+
+impl Start {
+    /// How the factory's tail was trained, if not with SGD.
+    pub fn pretraining(self) -> Option<Pretraining> {
+        match self {
+            Self::After(pretraining) => Some(pretraining),
+            _ => None,
+        }
+    }
+
+    /// Puts the weights in place, after a factory reset.
+    ///
+    /// # Errors
+    /// What the runtime refuses.
+    pub fn begin(self, tuner: &mut Tuner, draw: &Draw) -> Result<()> {
+        let layers = tuner.pack().trained_layers().count();
+        let first = match self {
+            Self::Factory | Self::After(_) => return Ok(()),
+            Self::Rescaled(powers) => {
+                let weights = rescaled(tuner, powers);
+                return put(tuner, &weights);
+            }
+            Self::NewHead => layers.saturating_sub(1),
+            Self::Random | Self::Hidden(_) => 0,
+        };
+        // Not the stream that draws samples with the same seed.
+        let mut random = SplitMix64::new(draw.seed ^ 0x57a7 << 32);
+        let weights = redrawn(tuner.pack(), tuner.weights(), first, &mut random);
+        put(tuner, &weights)
+    }
+}
+
+/// Layers from `first` on drawn anew: weights uniform within `sqrt(6 / inputs)` (He et al. 2015), biases 0. Latents of
+/// int8 networks have a mean square well below 1, so that first outputs are no larger than that theory has them.
+fn redrawn(pack: &Pack, weights: &[f32], first: usize, random: &mut SplitMix64) -> Vec<f32> {
+    let mut all = weights.to_vec();
+    for layer in pack.trained_layers().skip(first) {
+        let own = &mut all[layer.parameters..];
+        let (w, behind) = own.split_at_mut(layer.trained_weights());
+        let bound = (6.0 / layer.taps.max(1) as f64).sqrt();
+        for w in w {
+            *w = (bound * (2.0 * uniform(random) - 1.0)) as f32;
+        }
+        behind[..layer.trained_biases()].fill(0.0);
+    }
+    all
+}
+
+/// From 0 to 1.
+pub fn uniform(random: &mut SplitMix64) -> f64 {
+    random.next_u64() as f64 / u64::MAX as f64
+}
+
+/// Hidden channel i of every layer but the last times a power of two from `-powers` to `powers`, by turns, and the
+/// next layer's weights for it divided: exact in floating point.
+fn rescaled(tuner: &Tuner, powers: u8) -> Vec<f32> {
+    let mut all = tuner.weights().to_vec();
+    let layers: Vec<_> = tuner.pack().trained_layers().collect();
+    for pair in layers.windows(2) {
+        let (layer, next) = (&pair[0], &pair[1]);
+        for channel in 0..layer.outputs {
+            let spread = 2 * usize::from(powers) + 1;
+            let factor = 2f32.powi((channel * 7 % spread) as i32 - i32::from(powers));
+            let row = layer.parameters + channel * layer.taps;
+            all[row..row + layer.taps].iter_mut().for_each(|w| *w *= factor);
+            all[layer.parameters + layer.weights() + channel] *= factor;
+            for output in 0..next.outputs {
+                all[next.parameters + output * next.taps + channel] /= factor;
+            }
+        }
+    }
+    all
+}
+
+/// Replaces the tuner's f32 weights.
+///
+/// # Errors
+/// Another number of weights than the tail has.
+pub fn put(tuner: &mut Tuner, weights: &[f32]) -> Result<()> {
+    anyhow::ensure!(
+        weights.len() == tuner.weights().len(),
+        "{} weights for a tail of {}",
+        weights.len(),
+        tuner.weights().len()
+    );
+    let bytes: &[u8] = bytemuck::cast_slice(weights);
+    let offset = tuner.tail_bytes() - bytes.len();
+    tuner.write_tail(offset, bytes).context("cannot put the weights in place")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bench::Bench;
+    use super::*;
+
+    fn begun(start: Start) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let draw = Draw { start, ..Draw::WEARERS };
+        let bench = Bench::default();
+        bench
+            .with_stand(draw, false, |stand| {
+                let factory = stand.tuner.weights().to_vec();
+                let scores = |tuner: &mut Tuner| -> Result<Vec<f32>> {
+                    stand.test.iter().take(40).map(|(l, c)| Ok(tuner.score_latent(l, *c)?.loss)).collect()
+                };
+                let before = scores(&mut stand.tuner)?;
+                start.begin(&mut stand.tuner, &draw)?;
+                assert_eq!(before.len(), scores(&mut stand.tuner)?.len());
+                let after = scores(&mut stand.tuner)?;
+                let moved = factory.iter().zip(stand.tuner.weights()).map(|(a, b)| b - a).collect();
+                Ok((before, after, moved))
+            })
+            .unwrap()
+    }
+
+    #[test]
+    fn rescaled_channels_leave_the_function_and_move_nearly_every_weight() {
+        let (before, after, moved) = begun(Start::Rescaled(3));
+        for (a, b) in before.iter().zip(&after) {
+            assert!((a - b).abs() < 1e-5 * a.abs().max(1.0), "{a} {b}");
+        }
+        assert!(moved.iter().filter(|d| **d != 0.0).count() > moved.len() / 2);
+    }
+
+    #[test]
+    fn a_new_head_leaves_the_other_layer_and_random_weights_leave_none() {
+        let (_, _, moved) = begun(Start::NewHead);
+        let head = 64 * 7 + 7;
+        assert!(moved[..moved.len() - head].iter().all(|d| *d == 0.0));
+        assert!(moved[moved.len() - head..moved.len() - 7].iter().filter(|d| **d != 0.0).count() > 400);
+        let (before, after, moved) = begun(Start::Random);
+        assert!(moved[..12_288].iter().filter(|d| **d != 0.0).count() > 12_000);
+        // Chance: ln 7 on average, or worse.
+        let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
+        assert!(mean(&after) > mean(&before) && mean(&after) > 1.5);
+    }
+}

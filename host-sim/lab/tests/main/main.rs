@@ -1,0 +1,5 @@
+//! Experiments and benchmarks: one program for all tests.
+
+mod bench;
+mod experiments;
+mod kernels;

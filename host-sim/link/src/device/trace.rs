@@ -1,0 +1,60 @@
+//! Where a device and the simulation part: the checksums of all operators' outputs, side by side.
+
+use super::Device;
+use crate::link::Answer;
+use anyhow::{Result, bail, ensure};
+use flatmin::wire::Request;
+use flatmin::{Recipe, Tuner};
+use flatmin_model::packer::PackFile;
+use flatmin_sim::subject::Labelled;
+use flatmin_sim::tuning::tuner_arena;
+use serde::Serialize;
+
+/// One operator on one sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Checksum {
+    /// The operator, from 0.
+    pub operator: usize,
+    /// Its code in the pack.
+    pub kind: u16,
+    /// CRC-32 of its output on the device.
+    pub device: u32,
+    /// And here.
+    pub simulation: u32,
+}
+
+/// Runs `sample` on the device and here.
+///
+/// # Errors
+/// A device with another pack.
+pub fn diff(device: &mut Device, pack: &PackFile, sample: &Labelled) -> Result<Vec<Checksum>> {
+    let (found, own) = (device.identify()?.pack_crc32, pack.pack().crc32());
+    ensure!(
+        found == own,
+        "the device holds another pack ({found:#010x}) than this model makes ({own:#010x})"
+    );
+    let recipe = Recipe { replay_capacity: 1, ..Recipe::DEFAULT };
+    let mut words = tuner_arena(pack, &recipe);
+    let mut tuner = Tuner::new(pack.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
+    let mut rows = Vec::new();
+    tuner.trace(&sample.0, |operator, simulation| {
+        let kind = pack.pack().operator(operator as u16).kind;
+        rows.push(Checksum { operator, kind, device: 0, simulation });
+    })?;
+    let input = bytemuck::cast_slice(&sample.0);
+    let mut known = 0;
+    while known < rows.len() {
+        let request = Request::Trace { first: u16::try_from(known)?, input };
+        let Answer::Checksums { operators, crc32s } = device.ask(&request)? else {
+            bail!("the device did not answer with checksums");
+        };
+        let here = rows.len();
+        ensure!(usize::from(operators) == here, "the device runs {operators} operators, here are {here}");
+        ensure!(!crc32s.is_empty(), "the device sends no checksum of operator {known}");
+        for (row, crc32) in rows.iter_mut().skip(known).zip(crc32s) {
+            row.device = crc32;
+            known += 1;
+        }
+    }
+    Ok(rows)
+}

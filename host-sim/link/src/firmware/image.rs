@@ -1,0 +1,160 @@
+//! A firmware, built around a pack: the executable and what the linker says about it.
+
+use super::Board;
+use anyhow::{Context, Result, bail, ensure};
+use flatmin::{Method, Optimizer, Recipe};
+use flatmin_sim::tuning::Tail;
+use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+/// Held while the one target folder is in use.
+static BUILDING: Mutex<()> = Mutex::new(());
+
+/// An executable for a board.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub(crate) board: Board,
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Image {
+    /// Builds the board's firmware around the bytes of a pack, with an arena for `recipe`.
+    ///
+    /// # Errors
+    /// A missing target, or what the compiler says.
+    pub fn build(board: Board, pack: &[u8], recipe: &Recipe) -> Result<Self> {
+        Self::build_as(Tail::Full, board, pack, recipe)
+    }
+
+    /// The same for the tuner asked for.
+    ///
+    /// # Errors
+    /// A missing target, or what the compiler says.
+    pub fn build_as(tail: Tail, board: Board, pack: &[u8], recipe: &Recipe) -> Result<Self> {
+        let root = sources()?;
+        let target_folder = root.join("target/firmware");
+        std::fs::create_dir_all(&target_folder)?;
+        let (capacity, batch) = (recipe.replay_capacity, recipe.sharpness_batch);
+        let best = u16::from(recipe.keep_best);
+        let adam = u16::from(recipe.optimizer == Optimizer::Adam);
+        let sgd = u16::from(recipe.method == Method::Sgd);
+        // Runs at the same time do not meet in a file unless it is the same.
+        let kind = if tail == Tail::Compact { "-compact" } else { "" };
+        let crc32 = flatmin::crc32(pack);
+        let name = format!("{}-{crc32:08x}-{capacity}-{batch}-{best}-{adam}-{sgd}{kind}", board.name);
+        let pack_path = target_folder.join(&name).with_extension("pack");
+        if std::fs::read(&pack_path).ok().as_deref() != Some(pack) {
+            std::fs::write(&pack_path, pack)?;
+        }
+        let mut cargo = Command::new("cargo");
+        if let Some(toolchain) = toolchain(board.target)? {
+            cargo.arg(toolchain);
+        }
+        // The host's own flags and toolchain must not reach the firmware.
+        for variable in
+            ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "FLATMIN_COMPACT"]
+        {
+            cargo.env_remove(variable);
+        }
+        if tail == Tail::Compact {
+            cargo.env("FLATMIN_COMPACT", "1");
+        }
+        if !board.cpu.is_empty() {
+            cargo.env("CARGO_ENCODED_RUSTFLAGS", format!("-Ctarget-cpu={}", board.cpu));
+        }
+        // Between a build and the reading of its executable no other build may come.
+        let _building = BUILDING.lock();
+        let status = cargo
+            .args(["build", "--release", "--quiet", "--target", board.target])
+            .current_dir(root.join("boards").join(board.package))
+            .env("CARGO_TARGET_DIR", &target_folder)
+            .env("FLATMIN_BOARD", board.name)
+            .env("FLATMIN_PACK", &pack_path)
+            .env("FLATMIN_REPLAY_CAPACITY", capacity.to_string())
+            .env("FLATMIN_SHARPNESS_BATCH", batch.to_string())
+            .env("FLATMIN_KEEP_BEST", best.to_string())
+            .env("FLATMIN_ADAM", adam.to_string())
+            .env("FLATMIN_SGD", sgd.to_string())
+            .status()
+            .context("cannot start cargo")?;
+        if !status.success() {
+            bail!("the firmware did not build");
+        }
+        let built = target_folder.join(board.target).join("release").join(board.package);
+        let bytes = std::fs::read(&built).with_context(|| built.display().to_string())?;
+        let path = target_folder.join(&name).with_extension("elf");
+        std::fs::write(&path, &bytes)?;
+        Ok(Self { board, path, bytes })
+    }
+
+    /// Where the executable lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// RAM that the linker has given to statics, in bytes: all writable sections but the stack's, which riscv-rt
+    /// gives all that is left.
+    ///
+    /// # Errors
+    /// Bytes that are not an ELF file.
+    pub fn static_ram_bytes(&self) -> Result<usize> {
+        let file = object::File::parse(self.bytes.as_slice())?;
+        let needed = u64::from(elf::SHF_ALLOC | elf::SHF_WRITE);
+        let writable = file.sections().filter(|section| {
+            let flags = section.flags();
+            matches!(flags, SectionFlags::Elf { sh_flags } if sh_flags & needed == needed)
+                && section.name() != Ok(".stack")
+        });
+        Ok(usize::try_from(writable.map(|section| section.size()).sum::<u64>())?)
+    }
+
+    /// Names of the symbols that are linked in.
+    ///
+    /// # Errors
+    /// Bytes that are not an ELF file, or a name that is not text.
+    pub fn symbols(&self) -> Result<Vec<String>> {
+        let file = object::File::parse(self.bytes.as_slice())?;
+        file.symbols().map(|symbol| Ok(symbol.name()?.to_owned())).collect()
+    }
+}
+
+/// The folder of flatmin's sources, which firmware is built from: `FLATMIN_SOURCES`, or a folder around the current one or
+/// around this program.
+///
+/// # Errors
+/// Sources that are nowhere, with what to do.
+pub fn sources() -> Result<PathBuf> {
+    let is_root = |folder: &Path| folder.join("boards/firmware/Cargo.toml").is_file();
+    if let Some(named) = std::env::var_os("FLATMIN_SOURCES") {
+        let named = PathBuf::from(named);
+        ensure!(is_root(&named), "FLATMIN_SOURCES: {} has no boards/firmware/Cargo.toml", named.display());
+        return Ok(named.canonicalize()?);
+    }
+    let starts = [std::env::current_dir(), std::env::current_exe()].into_iter().flatten();
+    let found = starts
+        .flat_map(|start| start.ancestors().map(Path::to_owned).collect::<Vec<_>>())
+        .find(|f| is_root(f));
+    found.context(
+        "firmware is built from flatmin's sources, and they are not here: run this in a checkout, or name one in \
+         FLATMIN_SOURCES",
+    )
+}
+
+/// The toolchain argument for cargo: none if the default one has the target, `+embedded` if a toolchain of that
+/// name has it.
+pub fn toolchain(target: &str) -> Result<Option<&'static str>> {
+    for argument in [None, Some("+embedded")] {
+        let mut rustc = Command::new("rustc");
+        rustc.env_remove("RUSTUP_TOOLCHAIN").args(argument);
+        rustc.args(["--print", "target-libdir", "--target", target]);
+        let output = rustc.stderr(Stdio::null()).output().context("cannot start rustc")?;
+        let folder = String::from_utf8_lossy(&output.stdout);
+        if output.status.success() && Path::new(folder.trim()).is_dir() {
+            return Ok(argument);
+        }
+    }
+    bail!("no toolchain has the target {target}: `rustup target add {target}`")
+}

@@ -1,0 +1,7 @@
+//! Devices: sessions over a line, and firmware, built and run in an emulator.
+
+pub mod device;
+pub mod emulate;
+pub mod firmware;
+pub mod link;
+pub mod new_board;

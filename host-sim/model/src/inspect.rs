@@ -1,0 +1,256 @@
+//! What is in a model, and what training each of its possible tails would take.
+
+use crate::model::Model;
+use crate::packer::{self, PackFile};
+use anyhow::{Context, Result};
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use flatmin::tail::{PackedTail, Tail};
+use flatmin::{MemoryPlan, Method, Recipe};
+use flatmin_app::RamBudget;
+use serde::Serialize;
+use std::fmt;
+use std::path::Path;
+
+/// One operator.
+#[derive(Debug, Clone, Serialize)]
+pub struct Layer {
+    /// Place in the file.
+    pub index: usize,
+    /// Schema's name.
+    pub operator: String,
+    /// Images, height, width, channels of the output.
+    pub output: [usize; 4],
+    /// Scale of the output.
+    pub scale: f32,
+    /// Zero point of the output.
+    pub zero_point: i32,
+    /// Bytes of weights.
+    pub weights: usize,
+    /// Multiply-adds.
+    pub macs: u64,
+}
+
+/// What tuning the last `layers` fully connected layers takes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cut {
+    /// Trainable layers.
+    pub layers: usize,
+    /// int8 elements of a latent.
+    pub feature_length: usize,
+    /// Trainable parameters.
+    pub tail_parameters: usize,
+    /// Size of the pack in flash.
+    pub flash_bytes: usize,
+    /// Size of the arena.
+    pub train_ram_bytes: usize,
+    /// The arena by purpose.
+    pub memory: Vec<(String, usize)>,
+    /// All RAM of a firmware (`boards/app`) that tunes this tail: arena, link frames, stack and statics.
+    pub firmware_ram_bytes: usize,
+    /// The same by purpose.
+    pub firmware_ram: Vec<(String, usize)>,
+    /// Multiply-adds of the trunk, once a sample.
+    pub trunk_macs: u64,
+    /// Multiply-adds of a sample's share of a step with SGD.
+    pub sgd_macs: u64,
+    /// Multiply-adds of a sample's share of a step with SAM.
+    pub sam_macs: u64,
+    /// Multiply-adds of a sample's share of a step with ASAM.
+    pub asam_macs: u64,
+}
+
+/// A model's layers and cuts.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// Name of the model.
+    pub model: String,
+    /// Size of the file.
+    pub file_bytes: usize,
+    /// Planned bytes of the int8 activation arena.
+    pub arena_bytes: usize,
+    /// The largest sum of activations alive at one operator: no plan can be smaller.
+    pub arena_lower_bound: usize,
+    /// What a greedy planner by size takes without reordering and sharing, as TensorFlow Lite Micro's.
+    pub arena_greedy_bytes: usize,
+    /// What the arena's lower bound would be if the first operators ran in patches (which they do not), for grids of
+    /// 2 x 2 and 4 x 4 patches; only what is less than the arena.
+    pub patched: Vec<packer::Patched>,
+    /// Operators.
+    pub layers: Vec<Layer>,
+    /// Possible tails.
+    pub cuts: Vec<Cut>,
+    /// Latents that the cuts' RAM counts.
+    pub replay_capacity: u16,
+}
+
+/// Inspects a model; `recipe` decides what the cuts take.
+///
+/// # Errors
+/// Everything that the runtime does not support, in one list.
+pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
+    let network = &model.network;
+    let layers = network.steps.iter().map(|step| {
+        let output = &network.tensors[step.output];
+        Layer {
+            index: step.index,
+            operator: step.name.clone(),
+            output: output.shape,
+            scale: output.affine.scale,
+            zero_point: output.affine.zero_point,
+            weights: step.constants.weights.len(),
+            macs: network.macs(step),
+        }
+    });
+    let plan = packer::plan(network);
+    let mut cuts = Vec::new();
+    for layers in 1..=network.trainable_layers() {
+        let file = model.pack(layers)?;
+        let (pack, sizes) = (file.pack(), file.pack().sizes());
+        let memory = MemoryPlan::new(&sizes, recipe);
+        let tail = PackedTail::of(&pack)?;
+        let budget = RamBudget::new(&sizes, recipe);
+        let macs = |method| {
+            let own = Recipe { method, ..*recipe };
+            tail.step_macs(own.geometry().as_ref(), flatmin::step::stores_perturbation(&tail, &own))
+        };
+        cuts.push(Cut {
+            layers,
+            feature_length: sizes.feature_length,
+            tail_parameters: sizes.tail_parameters,
+            flash_bytes: file.bytes().len(),
+            train_ram_bytes: memory.total_bytes(),
+            memory: memory.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).into(),
+            firmware_ram_bytes: budget.total_bytes(),
+            firmware_ram: budget.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).collect(),
+            trunk_macs: pack.trunk_macs(),
+            sgd_macs: tail.step_macs(None, false),
+            sam_macs: macs(Method::Sam),
+            asam_macs: macs(Method::Asam),
+        });
+    }
+    Ok(Inspection {
+        model: model.name.clone(),
+        file_bytes: model.file_bytes(),
+        arena_bytes: plan.bytes,
+        arena_lower_bound: plan.lower_bound,
+        arena_greedy_bytes: network.greedy_arena_bytes,
+        patched: [2, 4]
+            .into_iter()
+            .filter_map(|grid| packer::patches(network, grid))
+            .filter(|patched| patched.peak_bytes < plan.bytes)
+            .collect(),
+        layers: layers.collect(),
+        cuts,
+        replay_capacity: recipe.replay_capacity,
+    })
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let macs: u64 = self.layers.iter().map(|l| l.macs).sum();
+        let arena = self.arena_bytes;
+        writeln!(
+            f,
+            "{}: {} bytes, {macs} MACs, activation arena {arena} bytes (lower bound {}, greedy planner {})",
+            self.model, self.file_bytes, self.arena_lower_bound, self.arena_greedy_bytes
+        )?;
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY);
+        table.set_header(["#", "operator", "output HWC", "scale", "zero point", "weights", "MACs"]);
+        for l in &self.layers {
+            let [_, h, w, c] = l.output;
+            let shape = format!("{h}x{w}x{c}");
+            let (index, scale, zero) = (l.index.to_string(), l.scale.to_string(), l.zero_point.to_string());
+            table.add_row([
+                index,
+                l.operator.clone(),
+                shape,
+                scale,
+                zero,
+                l.weights.to_string(),
+                l.macs.to_string(),
+            ]);
+        }
+        writeln!(f, "{table}")?;
+        for packer::Patched { grid, operators, peak_bytes, extra_macs } in &self.patched {
+            writeln!(
+                f,
+                "the first {operators} operators in {grid}x{grid} patches (not built) would need {peak_bytes} bytes, \
+                 {:.2} of the arena, and {extra_macs} more MACs",
+                *peak_bytes as f64 / arena as f64
+            )?;
+        }
+        if self.cuts.is_empty() {
+            return write!(f, "no trainable tail: the network does not end in fully connected layers");
+        }
+        writeln!(f, "tuning the last layers, replay of {} latents:", self.replay_capacity)?;
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY);
+        table.set_header([
+            "layers",
+            "latent",
+            "parameters",
+            "flash",
+            "arena",
+            "firmware RAM",
+            "trunk MACs",
+            "SGD MACs",
+            "SAM MACs",
+            "ASAM MACs",
+        ]);
+        for c in &self.cuts {
+            let ram = [c.train_ram_bytes, c.firmware_ram_bytes];
+            let numbers = [c.layers, c.feature_length, c.tail_parameters, c.flash_bytes, ram[0], ram[1]];
+            let macs = [c.trunk_macs, c.sgd_macs, c.sam_macs, c.asam_macs];
+            let row = numbers.iter().map(ToString::to_string).chain(macs.iter().map(ToString::to_string));
+            table.add_row(row.collect::<Vec<_>>());
+        }
+        writeln!(f, "{table}")?;
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY);
+        let layers = self.cuts.iter().map(|c| format!("{} layers", c.layers));
+        table.set_header(std::iter::chain(["firmware RAM in bytes by purpose".to_owned()], layers));
+        let purposes = self.cuts.first().map_or(0, |c| c.firmware_ram.len());
+        for purpose in 0..purposes {
+            let name = self.cuts[0].firmware_ram[purpose].0.clone();
+            let bytes = self.cuts.iter().map(|c| c.firmware_ram[purpose].1.to_string());
+            table.add_row(std::iter::chain([name], bytes));
+        }
+        write!(
+            f,
+            "{table}\nMACs of the trunk are once a sample, of a step each time that a sample is trained on"
+        )
+    }
+}
+
+/// A Rust file with a pack's constants, to be included by firmware.
+///
+/// # Errors
+/// A pack path without a file name.
+pub fn constants(file: &PackFile, path: &Path) -> Result<String> {
+    let name = path.file_name().context("the pack's path has no file name")?.to_string_lossy();
+    let sizes = file.pack().sizes();
+    Ok(format!(
+        "// Made by `flatmin pack`; do not edit.\n\n\
+         /// The packed network, 16-byte aligned.\n\
+         pub static PACK: &[u8] = flatmin::include_pack!({name:?});\n\
+         /// Its sizes, for buffers that are sized when the firmware is compiled.\n\
+         pub const SIZES: flatmin::Sizes = flatmin::Sizes {{\n    input_length: {},\n    feature_length: {},\n    \
+         output_length: {},\n    arena_bytes: {},\n    tail_layers: {},\n    tail_weights: {},\n    \
+         tail_outputs: {},\n    tail_parameters: {},\n    workspace_floats: {},\n    tail_is_chain: {},\n    loss: flatmin::tail::Loss::{:?},\n}};\n\
+         /// CRC-32 of the pack.\n\
+         pub const CRC32: u32 = {:#010x};\n",
+        sizes.input_length,
+        sizes.feature_length,
+        sizes.output_length,
+        sizes.arena_bytes,
+        sizes.tail_layers,
+        sizes.tail_weights,
+        sizes.tail_outputs,
+        sizes.tail_parameters,
+        sizes.workspace_floats,
+        sizes.tail_is_chain,
+        sizes.loss,
+        file.pack().crc32(),
+    ))
+}

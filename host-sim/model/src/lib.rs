@@ -1,0 +1,11 @@
+//! Networks on the desktop: `.tflite` and `.onnx` are read into one graph, inspected, and packed for the device.
+
+pub mod fuzzing;
+pub mod graph;
+pub mod inspect;
+pub mod mapped;
+pub mod model;
+pub mod onnx;
+pub mod output;
+pub mod packer;
+pub mod tflite;

@@ -1,0 +1,258 @@
+//! From a [`Graph`] to the device's format: checks what the runtime can do, cuts off the tail, plans the
+//! activation arena and writes the bytes that [`flatmin::pack::format`] specifies.
+
+mod lower;
+mod network;
+mod plan;
+mod spare;
+mod tables;
+mod tail;
+mod trains;
+mod write;
+
+use crate::graph::Graph;
+use crate::tflite::printable;
+use flatmin::pack::format::operator as code;
+use flatmin::tail::Loss;
+pub use network::{Activations, Border, Network, Step};
+pub use plan::{Patched, Plan, patches, plan};
+pub use tail::TailPlan;
+use thiserror::Error;
+pub use trains::Trains;
+
+/// An operator that cannot be packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Its place in the file.
+    pub index: usize,
+    /// Its name in the schema.
+    pub name: String,
+    /// What was expected and what was found.
+    pub what: String,
+}
+
+/// Why a network cannot be packed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PackerError {
+    /// Operators that the runtime does not know, or not in this form: all of them.
+    #[error("{} unsupported operator(s):{}", .0.len(), list(.0))]
+    Unsupported(Vec<Problem>),
+    /// The network's inputs or outputs.
+    #[error("{0}")]
+    Border(String),
+    /// More layers asked for than the network ends in.
+    #[error("cannot train the last {asked} layer(s): the network ends in {found} trainable layer(s){reason}")]
+    Layers {
+        /// Layers asked for.
+        asked: usize,
+        /// Trainable layers that the network ends in.
+        found: usize,
+        /// What stands in the way of more, after a colon; nothing where the network has no more.
+        reason: String,
+    },
+    /// Nothing to train behind an activation: the loss differentiates bare outputs.
+    #[error(
+        "cannot train a tail that ends in operator {index}: it has an activation or cannot be trained, and the loss \
+         wants bare outputs; export the network without it, or train with --loss mse"
+    )]
+    LastActivation {
+        /// The operator's place in the file.
+        index: usize,
+    },
+    /// More outputs than a label has bits.
+    #[error(
+        "cannot train {found} outputs with binary cross-entropy: a label has {} bits",
+        Loss::MOST_QUESTIONS
+    )]
+    Questions {
+        /// Outputs of the network.
+        found: usize,
+    },
+    /// Every layer of the tail is frozen.
+    #[error("cannot train nothing: name a layer to train, weights or biases")]
+    NothingTrained,
+    /// Spare classes for what is no dense classifier that is trained whole.
+    #[error("cannot reserve spare classes: {what}")]
+    Spare {
+        /// What is in the way.
+        what: &'static str,
+    },
+    /// A share of the channels of a layer that has none to spare.
+    #[error(
+        "operator {index}: a depthwise convolution has few weights a channel; train all, its scales or its biases"
+    )]
+    Share {
+        /// The operator's place in the file.
+        index: usize,
+    },
+    /// The written pack did not pass the runtime's own validation.
+    #[error("the runtime refuses this network: {0}")]
+    Refused(#[from] flatmin::PackError),
+}
+
+fn list(problems: &[Problem]) -> String {
+    let line = |p: &Problem| format!("\n  operator {}: {}: {}", p.index, p.name, p.what);
+    problems.iter().map(line).collect()
+}
+
+/// A pack in memory, on the boundary that the runtime wants.
+#[derive(Debug, Clone)]
+pub struct PackFile {
+    /// Words of 16 bytes: the alignment that [`flatmin::Pack::new`] checks.
+    words: Vec<u128>,
+    length: usize,
+}
+
+impl PackFile {
+    /// The bytes of a valid pack, on the boundary that the runtime wants.
+    pub fn new(bytes: &[u8]) -> Self {
+        let words = bytes
+            .chunks(16)
+            .map(|chunk| {
+                let mut word = [0; 16];
+                word[..chunk.len()].copy_from_slice(chunk);
+                u128::from_ne_bytes(word)
+            })
+            .collect();
+        Self { words, length: bytes.len() }
+    }
+
+    /// The bytes, as they go to a file or to flash.
+    pub fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.length]
+    }
+
+    /// The runtime's view.
+    pub fn pack(&self) -> flatmin::Pack<'_> {
+        flatmin::Pack::new(self.bytes()).expect("validated when it was made")
+    }
+}
+
+/// Whether the network ends in `layers` layers that the runtime can train.
+///
+/// # Errors
+/// [`PackerError::LastActivation`] or [`PackerError::Layers`].
+pub fn check_layers(network: &Network, layers: usize) -> Result<(), PackerError> {
+    let found = network.trainable_layers();
+    let outputs = network.outputs.first().map_or(0, |output| network.tensors[output.tensor].len());
+    let questions = network.loss() == Loss::BinaryCrossEntropy && outputs > Loss::MOST_QUESTIONS;
+    if layers > 0 && questions {
+        return Err(PackerError::Questions { found: outputs });
+    }
+    match network.last_activation() {
+        _ if layers <= found => Ok(()),
+        Some(index) => Err(PackerError::LastActivation { index }),
+        None => Err(PackerError::Layers { asked: layers, found, reason: obstacle(network) }),
+    }
+}
+
+/// What keeps further layers from being trained, after a colon.
+fn obstacle(network: &Network) -> String {
+    let names = |borders: &[Border]| {
+        let name = |border: &Border| format!("`{}`", printable(&network.tensors[border.tensor].name));
+        borders.iter().map(name).collect::<Vec<_>>().join(", ")
+    };
+    if network.outputs.len() > 1 {
+        return format!(
+            ": a tail has one output, the network has {} ({}); export it with the classifier's alone",
+            network.outputs.len(),
+            names(&network.outputs)
+        );
+    }
+    if network.inputs.len() > 1 {
+        let read = |border: &&Border| {
+            let storage = network.tensors[border.tensor].storage;
+            network.steps.iter().flat_map(Step::inputs).any(|t| network.tensors[t].storage == storage)
+        };
+        let unused: Vec<Border> = network.inputs.iter().filter(|border| !read(border)).cloned().collect();
+        let which = match unused.as_slice() {
+            [] => names(&network.inputs),
+            unused => format!("{}, which no operator reads", names(unused)),
+        };
+        let count = network.inputs.len();
+        return format!(": a network to tune has one input, this one has {count} ({which})");
+    }
+    let head = usize::from(network.head().is_some());
+    let fixed = |step: &&Step| step.function.is_none() || step.kind == code::SOFTMAX;
+    match network.steps.iter().rev().skip(head).find(fixed) {
+        Some(step) if network.steps.iter().any(Step::has_weights) => {
+            format!(": operator {} ({}) has no backward pass", step.index, step.name)
+        }
+        _ => String::new(),
+    }
+}
+
+/// The operators of `graph` as the runtime will run them, in order.
+///
+/// # Errors
+/// See [`PackerError`].
+pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
+    let lowered = lower::lower(graph)?;
+    let greedy_arena_bytes = plan::greedy_bytes(&lowered);
+    Ok(Network { greedy_arena_bytes, ..lowered.arranged() })
+}
+
+/// Packs `network` with its last `layers` layers as the tail, all trained; `model_crc32` is the checksum of the file it
+/// came from, which the pack carries.
+///
+/// # Errors
+/// See [`PackerError`].
+pub fn pack(network: &Network, model_crc32: u32, layers: usize) -> Result<PackFile, PackerError> {
+    pack_tail(network, model_crc32, &TailPlan::of(layers))
+}
+
+/// [`pack`] with a choice of what is trained.
+///
+/// # Errors
+/// See [`PackerError`].
+pub fn pack_tail(network: &Network, model_crc32: u32, plan: &TailPlan) -> Result<PackFile, PackerError> {
+    check_layers(network, plan.layers)?;
+    if plan.layers > 0 && (0..plan.layers).all(|layer| plan.trains(layer) == Trains::Nothing) {
+        return Err(PackerError::NothingTrained);
+    }
+    if network.spare_classes > 0 {
+        spare::check(network, plan)?;
+    }
+    let weighted = network.steps[network.cut(plan.layers)..].iter().filter(|step| step.has_weights());
+    for (layer, step) in weighted.enumerate() {
+        let outputs = step.constants.biases.len();
+        let share = plan.trains(layer).trains_weights() && plan.trains(layer).channels(outputs) < outputs;
+        if share && step.kind == flatmin::pack::format::operator::DEPTHWISE_CONV_2D {
+            return Err(PackerError::Share { index: step.index });
+        }
+    }
+    let file = PackFile::new(&write::write(network, model_crc32, plan));
+    flatmin::Pack::new(file.bytes())?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Element, Kind, Operator, Quantization, Tensor};
+
+    #[test]
+    fn a_network_without_an_input_is_refused() {
+        let tensor = |data: Option<Vec<u8>>| Tensor {
+            name: String::new(),
+            element: Element::I8,
+            shape: vec![1, 2],
+            quantization: Some(Quantization { scales: vec![0.5], zero_points: vec![0], axis: 0 }),
+            data,
+        };
+        // Constants alone: it computes, but nobody can give it anything.
+        let graph = Graph {
+            tensors: vec![tensor(Some(vec![1, 2])), tensor(None)],
+            operators: vec![Operator {
+                name: "CONCATENATION".into(),
+                kind: Kind::Concatenation { axis: 1 },
+                inputs: vec![Some(0)],
+                outputs: vec![1],
+            }],
+            inputs: Vec::new(),
+            outputs: vec![1],
+        };
+        assert_eq!(lower(&graph).unwrap_err().to_string(), "the network has no input");
+    }
+}

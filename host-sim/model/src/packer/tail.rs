@@ -1,0 +1,406 @@
+//! The tail of a pack: which f32 arrays its operators read and write, which gradients are needed, and where in the
+//! workspace everything lies for as long as it lives.
+
+use super::network::{Network, Step};
+use super::plan::{Life, place};
+use super::trains::{Trains, largest_channels};
+use flatmin::pack::Function;
+use flatmin::pack::format::{node, operator as code, value};
+use std::collections::HashMap;
+
+/// What a pack trains.
+///
+/// ```
+/// use flatmin_model::packer::{TailPlan, Trains};
+/// let last_two = TailPlan::of(2);
+/// assert_eq!(last_two.trains(0), Trains::All);
+/// let sparse = TailPlan { layers: 3, trains: vec![Trains::Biases, Trains::Nothing] };
+/// assert_eq!([0, 1, 2].map(|layer| sparse.trains(layer)), [Trains::Biases, Trains::Nothing, Trains::All]);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TailPlan {
+    /// Layers with weights in the tail; it begins with the first of them.
+    pub layers: usize,
+    /// What of each is trained, first to last; those that are not listed are trained whole.
+    pub trains: Vec<Trains>,
+}
+
+impl TailPlan {
+    /// The last `layers` layers, trained whole.
+    pub fn of(layers: usize) -> Self {
+        Self { layers, trains: Vec::new() }
+    }
+
+    /// Such as `3 layers: biases, nothing, all`, or the bare number where all is trained.
+    pub fn summary(&self) -> String {
+        if self.trains.is_empty() {
+            return self.layers.to_string();
+        }
+        let each = (0..self.layers).map(|layer| self.trains(layer).to_string());
+        format!("{}: {}", self.layers, each.collect::<Vec<_>>().join(", "))
+    }
+
+    /// What of layer `layer` of the tail is trained.
+    pub fn trains(&self, layer: usize) -> Trains {
+        self.trains.get(layer).copied().unwrap_or_default()
+    }
+}
+
+impl From<usize> for TailPlan {
+    fn from(layers: usize) -> Self {
+        Self::of(layers)
+    }
+}
+
+impl From<&TailPlan> for TailPlan {
+    fn from(plan: &TailPlan) -> Self {
+        plan.clone()
+    }
+}
+
+/// One f32 array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Value {
+    /// Index into [`Network::tensors`].
+    pub tensor: usize,
+    /// First float.
+    pub activation: usize,
+    /// First float of the gradient, if it is needed.
+    pub delta: Option<usize>,
+}
+
+/// One operator.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Node {
+    /// See `flatmin::pack::format::node`.
+    pub flags: u16,
+    pub input: Option<usize>,
+    pub second: Option<usize>,
+    pub output: usize,
+    pub function: u16,
+    pub parameters: usize,
+    pub chosen: Option<Chosen>,
+}
+
+/// Output channels whose weights alone are trained.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Chosen {
+    /// Rising.
+    pub channels: Vec<u16>,
+    /// First float of their outputs in the workspace.
+    pub outputs: usize,
+    /// First float of their gradients.
+    pub deltas: usize,
+}
+
+/// A tail as it is written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tail {
+    /// Index of the first operator.
+    pub cut: usize,
+    /// Features first; none of a chain.
+    pub values: Vec<Value>,
+    /// None of a chain.
+    pub nodes: Vec<Node>,
+    /// Index into [`Network::tensors`].
+    pub features: Vec<usize>,
+    pub layers: usize,
+    pub weights: usize,
+    pub outputs: usize,
+    pub parameters: usize,
+    pub workspace_floats: usize,
+}
+
+impl Tail {
+    pub fn new(network: &Network, plan: &TailPlan) -> Self {
+        let cut = network.cut(plan.layers);
+        let steps = &network.steps[cut..];
+        if steps.is_empty() {
+            let features = vec![network.outputs[0].tensor];
+            return Self { cut, features, ..Self::default() };
+        }
+        let whole = (0..plan.layers).all(|layer| plan.trains(layer) == Trains::All);
+        if whole && plan.layers <= network.chain_layers() {
+            return Self::chain(network, cut);
+        }
+        Graph::new(network, plan, cut).planned()
+    }
+
+    fn chain(network: &Network, cut: usize) -> Self {
+        let steps = network.steps[cut..].iter().filter(|step| step.kind == code::FULLY_CONNECTED);
+        let (mut layers, mut weights, mut outputs) = (0, 0, 0);
+        for step in steps {
+            layers += 1;
+            weights += step.constants.weights.len();
+            outputs += step.constants.biases.len();
+        }
+        let feature = network.steps[cut].input;
+        let features = network.tensors[feature].len();
+        Self {
+            cut,
+            features: vec![feature],
+            layers,
+            weights,
+            outputs,
+            parameters: weights + outputs,
+            workspace_floats: flatmin::tail::TailShape::workspace_length(features, outputs),
+            ..Self::default()
+        }
+    }
+}
+
+/// The tail's dataflow, before it has places.
+struct Graph<'a> {
+    network: &'a Network,
+    steps: Vec<&'a Step>,
+    tail: Tail,
+    /// Of every value: whether a parameter has a say in it.
+    depends: Vec<bool>,
+}
+
+impl<'a> Graph<'a> {
+    fn new(network: &'a Network, plan: &TailPlan, cut: usize) -> Self {
+        let end = network.steps.len() - usize::from(network.head().is_some());
+        let steps: Vec<&Step> = network.steps[cut..end].iter().collect();
+        let mut graph = Self { network, steps, tail: Tail { cut, ..Tail::default() }, depends: Vec::new() };
+        graph.features();
+        graph.nodes(plan);
+        graph.gradients();
+        graph.refits();
+        graph
+    }
+
+    fn storage(&self, tensor: usize) -> usize {
+        self.network.tensors[tensor].storage
+    }
+
+    fn add(&mut self, tensor: usize, depends: bool) -> usize {
+        self.tail.values.push(Value { tensor, activation: 0, delta: None });
+        self.depends.push(depends);
+        self.tail.values.len() - 1
+    }
+
+    /// What the tail reads, or goes on writing, that is there when it begins.
+    fn features(&mut self) {
+        let mut written: Vec<usize> = Vec::new();
+        for place in 0..self.steps.len() {
+            let step = self.steps[place];
+            let reads = step.inputs().filter(|&t| self.network.tensors[t].constant.is_none());
+            // The rest of a tensor that operators in front of the cut have begun.
+            let begun = self.network.steps[..self.tail.cut].iter().any(|s| s.output == step.output);
+            for tensor in reads.chain(begun.then_some(step.output)) {
+                let storage = self.storage(tensor);
+                let known = self.tail.features.iter().any(|&t| self.storage(t) == storage);
+                if !written.contains(&storage) && !known {
+                    self.tail.features.push(tensor);
+                    self.add(tensor, false);
+                }
+            }
+            written.push(self.storage(step.output));
+        }
+    }
+
+    fn nodes(&mut self, plan: &TailPlan) {
+        // The value that lies in a storage, and the tensor that it was written as.
+        let mut current: HashMap<usize, (usize, usize)> = HashMap::new();
+        for (index, &tensor) in self.tail.features.iter().enumerate() {
+            current.insert(self.storage(tensor), (index, tensor));
+        }
+        let mut layer = 0;
+        for place in 0..self.steps.len() {
+            let step = self.steps[place];
+            let read = |tensor: Option<usize>| {
+                let tensor = tensor.filter(|&t| self.network.tensors[t].constant.is_none())?;
+                Some(current[&self.storage(tensor)].0)
+            };
+            let reads_nothing = step.kind == code::FILL;
+            let input = if reads_nothing { None } else { read(Some(step.input)) };
+            let second = read(step.second_input);
+            let mut own = Node {
+                input,
+                second,
+                function: step.function.unwrap_or(Function::Identity).code(),
+                ..Node::default()
+            };
+            if step.has_weights() {
+                self.parameters(step, plan.trains(layer), &mut own);
+                layer += 1;
+            }
+            let trained = own.flags != 0;
+            let depends = trained || [input, second].into_iter().flatten().any(|v| self.depends[v]);
+            let storage = self.storage(step.output);
+            // Several operators put one tensor together.
+            let partial = [code::MOVE, code::FILL].contains(&step.kind);
+            own.output = match current.get(&storage) {
+                Some(&(known, tensor)) if partial && tensor == step.output => {
+                    self.depends[known] |= depends;
+                    known
+                }
+                _ => self.add(step.output, depends),
+            };
+            current.insert(storage, (own.output, step.output));
+            self.tail.nodes.push(own);
+        }
+    }
+
+    fn parameters(&mut self, step: &Step, trains: Trains, own: &mut Node) {
+        let (weights, outputs) = (step.constants.weights.len(), step.constants.biases.len());
+        own.parameters = self.tail.parameters;
+        let channels = trains.channels(outputs);
+        let (flags, in_front) = match trains {
+            Trains::Nothing => return,
+            Trains::Biases => (0, 0),
+            Trains::Scales => (node::TRAINS_SCALES, step.constants.scales.len()),
+            _ => (node::TRAINS_WEIGHTS, weights / outputs * channels),
+        };
+        own.flags = flags | node::TRAINS_BIASES;
+        if flags == node::TRAINS_WEIGHTS {
+            self.tail.weights += weights;
+            if channels < outputs {
+                let channels = largest_channels(step, channels);
+                own.chosen = Some(Chosen { channels, ..Chosen::default() });
+            }
+        }
+        self.tail.layers += 1;
+        self.tail.outputs += outputs;
+        self.tail.parameters += in_front + outputs;
+    }
+
+    /// Which gradients are handed on, and which node is the first to write each in the backward pass.
+    fn gradients(&mut self) {
+        let mut touched = vec![false; self.tail.values.len()];
+        for own in self.tail.nodes.iter_mut().rev() {
+            for (value, wanted, first) in [
+                (own.input, node::INPUT_DELTA, node::INPUT_FIRST),
+                (own.second, node::SECOND_DELTA, node::SECOND_FIRST),
+            ] {
+                let Some(value) = value.filter(|&v| self.depends[v] && self.depends[own.output]) else {
+                    continue;
+                };
+                own.flags |= wanted;
+                if !std::mem::replace(&mut touched[value], true) {
+                    own.flags |= first;
+                }
+            }
+        }
+    }
+
+    /// Trained layers whose int8 output may be quantized anew: all that read it are trained layers. The last one's, if no
+    /// table is behind it.
+    fn refits(&mut self) {
+        let trained = node::TRAINS_WEIGHTS | node::TRAINS_BIASES | node::TRAINS_SCALES;
+        let last = self.tail.nodes.len() - 1;
+        for place in 0..self.tail.nodes.len() {
+            let output = self.tail.nodes[place].output;
+            let settled = |other: &Node| {
+                let reads = [other.input, other.second].contains(&Some(output));
+                !reads || other.flags & trained != 0
+            };
+            let free = self.network.head().is_none_or(|head| head.kind != code::LOOKUP);
+            let read = place == last && free || self.tail.nodes.iter().any(|o| o.input == Some(output));
+            if self.tail.nodes[place].flags & trained != 0 && read && self.tail.nodes.iter().all(settled) {
+                self.tail.nodes[place].flags |= node::REFIT;
+            }
+        }
+    }
+
+    /// Whether the backward pass of node `place` reads its input's activation.
+    fn keeps_input(&self, place: usize) -> bool {
+        let (step, own) = (self.steps[place], &self.tail.nodes[place]);
+        match step.kind {
+            code::MUL | code::PRELU | code::MAX_POOL_2D => true,
+            code::LOOKUP => step.function.is_some_and(Function::needs_input),
+            _ => own.flags & node::TRAINS_WEIGHTS != 0,
+        }
+    }
+
+    /// Whether it reads its output's.
+    fn keeps_output(&self, place: usize) -> bool {
+        let step = self.steps[place];
+        let function = step.function.unwrap_or(Function::Identity);
+        let gains = self.tail.nodes[place].flags & node::TRAINS_SCALES != 0;
+        gains || function != Function::Identity && !(step.kind == code::LOOKUP && function.needs_input())
+    }
+
+    /// Places for all arrays. Time `i` is the forward pass of node i, time `n` the loss, time `2n - i` the backward
+    /// pass of node i.
+    fn planned(mut self) -> Tail {
+        let count = self.tail.nodes.len();
+        let features = self.tail.features.len();
+        let values = self.tail.values.len();
+        let logits = self.tail.nodes[count - 1].output;
+        let bytes = |v: usize| self.network.tensors[self.tail.values[v].tensor].len();
+        let mut activations: Vec<Life> =
+            (0..values).map(|v| Life { first: usize::MAX, last: 0, bytes: bytes(v) }).collect();
+        let mut deltas = activations.clone();
+        let touch = |life: &mut Life, time: usize| {
+            (life.first, life.last) = (life.first.min(time), life.last.max(time));
+        };
+        activations.iter_mut().take(features).for_each(|life| touch(life, 0));
+        touch(&mut activations[logits], count);
+        touch(&mut deltas[logits], count);
+        for (place, own) in self.tail.nodes.iter().enumerate() {
+            let back = 2 * count - place;
+            let has_gradient = self.depends[own.output];
+            touch(&mut activations[own.output], place);
+            for read in [own.input, own.second].into_iter().flatten() {
+                touch(&mut activations[read], place);
+                if has_gradient && self.keeps_input(place) {
+                    touch(&mut activations[read], back);
+                }
+            }
+            if has_gradient {
+                touch(&mut deltas[own.output], back);
+                if self.keeps_output(place) {
+                    touch(&mut activations[own.output], back);
+                }
+            }
+            for (read, wanted) in [(own.input, node::INPUT_DELTA), (own.second, node::SECOND_DELTA)] {
+                if let Some(read) = read.filter(|_| own.flags & wanted != 0) {
+                    touch(&mut deltas[read], back);
+                }
+            }
+        }
+        let chosen = self.tail.nodes.iter().enumerate().filter_map(|(place, own)| {
+            let tensor = &self.network.tensors[self.tail.values[own.output].tensor];
+            let bytes = tensor.len() / tensor.shape[3] * own.chosen.as_ref()?.channels.len();
+            let at = |time| Life { first: time, last: time, bytes };
+            Some([at(place), at(2 * count - place)])
+        });
+        let chosen: Vec<Life> = chosen.flatten().collect();
+        // The features begin the workspace, one behind the other: one array.
+        let mut lives = vec![Life {
+            first: 0,
+            last: activations[..features].iter().map(|life| life.last).max().unwrap_or(0),
+            bytes: (0..features).map(bytes).sum(),
+        }];
+        lives.extend(activations[features..].iter().chain(&deltas).filter(|life| life.first != usize::MAX));
+        lives.extend(chosen);
+        let (places, workspace_floats) = place::best_behind_first(&lives);
+        let mut places = places.into_iter().skip(1);
+        let mut start = 0;
+        for (v, life) in activations.iter().enumerate() {
+            if v < features {
+                self.tail.values[v].activation = start;
+                start += life.bytes;
+            } else if life.first != usize::MAX {
+                self.tail.values[v].activation = places.next().unwrap_or(0);
+            }
+        }
+        for (v, life) in deltas.iter().enumerate() {
+            self.tail.values[v].delta = (life.first != usize::MAX).then(|| places.next().unwrap_or(0));
+        }
+        for chosen in self.tail.nodes.iter_mut().filter_map(|own| own.chosen.as_mut()) {
+            (chosen.outputs, chosen.deltas) = (places.next().unwrap_or(0), places.next().unwrap_or(0));
+        }
+        self.tail.workspace_floats = workspace_floats;
+        self.tail
+    }
+}
+
+impl Value {
+    /// The record's fields.
+    pub fn delta_field(&self) -> u32 {
+        self.delta.map_or(value::NONE, |delta| u32::try_from(delta).unwrap_or(value::NONE))
+    }
+}

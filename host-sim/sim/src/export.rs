@@ -1,0 +1,120 @@
+//! A tuned network as a `.tflite` again.
+
+use crate::subject::Subject;
+use crate::tuning::{observe_all, sized, tuner_arena};
+use anyhow::{Context, Result, bail};
+use flatmin::{Recipe, TunedLayer, Tuner, Version};
+use flatmin_model::model::Model;
+use flatmin_model::packer::{TailPlan, Trains};
+use flatmin_model::tflite;
+use std::borrow::Cow;
+
+/// An exported network.
+#[derive(Debug)]
+pub struct Export {
+    /// The `.tflite`.
+    pub bytes: Vec<u8>,
+    /// The tuned tail, as [`Tuner::read_tail`] gives it.
+    pub tail: Vec<u8>,
+    /// Samples whose outputs were compared with the device's, all of them equal byte by byte.
+    pub checked: usize,
+}
+
+/// Tunes the last `layers` layers and writes them into the subject's model file. The result is read back, and its
+/// outputs are compared with those of the tuned device.
+///
+/// # Errors
+/// What the runtime refuses; a file that has no room for the layers; outputs that differ.
+pub fn export(
+    subject: &Subject,
+    tail: impl Into<TailPlan>,
+    recipe: Recipe,
+    epoch_done: impl Fn(),
+) -> Result<Export> {
+    if !subject.model.is_tflite() {
+        bail!("{}: only a .tflite can be exported", subject.model.name);
+    }
+    let recipe = sized(subject, recipe)?;
+    let tail = tail.into();
+    let network = &subject.model.network;
+    let layers =
+        network.steps[network.cut(tail.layers)..].iter().filter(|step| step.has_weights()).enumerate();
+    let trained = layers.filter(|(place, _)| tail.trains(*place) != Trains::Nothing);
+    let trained: Vec<usize> = trained.map(|(_, step)| step.index).collect();
+    let fits = subject.model.with_file(|bytes| tflite::check_biases(bytes, &trained))?;
+    fits.with_context(|| subject.model.name.clone())?;
+    let file = subject.model.pack(tail)?;
+    let mut words = tuner_arena(&file, &recipe);
+    let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
+    observe_all(&mut tuner, subject)?;
+    tuner.start(recipe)?;
+    loop {
+        let report = tuner.step()?;
+        if report.epoch_finished {
+            epoch_done();
+        }
+        if report.finished {
+            break;
+        }
+    }
+    tuner.requantize()?;
+    if subject.origin.imbalanced {
+        let mut right = [0_usize; 2];
+        for (input, label) in &subject.test {
+            for (count, version) in right.iter_mut().zip([Version::Factory, Version::Tuned]) {
+                let output = tuner.classify(input, version)?.to_vec();
+                *count += usize::from(tuner.answer(&output, version) == *label);
+            }
+        }
+        let ([factory, tuned], of) = (right, subject.test.len());
+        if tuned <= factory {
+            bail!(
+                "{}: nothing is written: the tuned tail has {tuned} of {of} test samples right, the factory's {factory}; \
+                 tune on more even classes",
+                subject.name
+            );
+        }
+    }
+    // Operators lie in the pack as in the network.
+    let places: Vec<usize> =
+        tuner.tuned_layers().map(|tuned| network.steps[usize::from(tuned.layer.index)].index).collect();
+    let (known, classes) = (tuner.pack().known_classes(), tuner.classes());
+    let replaced = subject.model.with_file(|bytes| {
+        let grown = match places.last() {
+            Some(&last) if classes > known => Cow::from(tflite::grow_classifier(bytes, last, classes)?),
+            _ => Cow::from(bytes),
+        };
+        tflite::replace_layers(&grown, &places, added(&tuner))
+    })?;
+    let bytes = replaced.with_context(|| subject.model.name.clone())?;
+
+    let exported = Model::parse("the exported model".into(), &bytes)?;
+    let pack = exported.pack(0)?;
+    let mut arena = vec![0; pack.pack().sizes().arena_bytes];
+    for (sample, (input, _)) in subject.test.iter().enumerate() {
+        let exported = flatmin::infer(&pack.pack(), input, &mut arena);
+        // The device's further outputs are spare still.
+        let own = tuner.classify(input, Version::Tuned)?;
+        if own.get(..exported.len()) != Some(exported) {
+            bail!("{}: the exported model answers test sample {sample} differently", subject.name);
+        }
+    }
+    let mut tail = vec![0; tuner.tail_bytes()];
+    tuner.read_tail(0, &mut tail)?;
+    Ok(Export { bytes, tail, checked: subject.test.len() })
+}
+
+/// The tuned layers, the last one's rows those of classes alone: what is spare is no part of the exported network.
+fn added<'t>(tuner: &'t Tuner) -> impl Iterator<Item = TunedLayer<'t>> {
+    let classes = tuner.classes();
+    let last = tuner.tuned_layers().count().saturating_sub(1);
+    let spare = tuner.pack().spare_classes() > 0;
+    tuner.tuned_layers().enumerate().map(move |(place, layer)| {
+        if !spare || place != last {
+            return layer;
+        }
+        let weights = &layer.weights[..classes * layer.layer.taps];
+        let scales = &layer.scales[..classes.min(layer.scales.len())];
+        TunedLayer { weights, biases: &layer.biases[..classes], scales, ..layer }
+    })
+}

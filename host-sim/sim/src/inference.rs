@@ -1,0 +1,116 @@
+//! Plain inference through the crate's own kernels, on batches as files hold them.
+
+use crate::samples::{Inputs, Samples};
+use anyhow::{Context, Result, bail};
+use flatmin::Affine;
+use flatmin_model::graph::Element;
+use flatmin_model::model::Model;
+use flatmin_model::packer::Border;
+use rayon::prelude::*;
+
+/// One output of the network for all samples, in the element type that the model's file declares.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// int8.
+    I8(Vec<i8>),
+    /// uint8.
+    U8(Vec<u8>),
+    /// float32, dequantized.
+    F32(Vec<f32>),
+}
+
+/// Runs `model` on batches, one for each of its inputs, all of as many samples. The outputs come in the model's
+/// order, batch first.
+///
+/// # Errors
+/// Another number of batches than inputs, batches of different lengths, or an element type that an input does
+/// not take.
+pub fn run(model: &Model, batches: &[Samples]) -> Result<Vec<Values>> {
+    let network = &model.network;
+    if batches.len() != network.inputs.len() {
+        bail!("{}: takes {} input(s), {} given", model.name, network.inputs.len(), batches.len());
+    }
+    let count = batches.first().map_or(0, |batch| batch.count);
+    if let Some(other) = batches.iter().find(|batch| batch.count != count) {
+        bail!(
+            "{}: inputs of {count} and of {} samples; as many of each are expected",
+            model.name,
+            other.count
+        );
+    }
+    let file = model.pack(0)?;
+    let pack = file.pack();
+    let inputs = batches
+        .iter()
+        .zip(&network.inputs)
+        .enumerate()
+        .map(|(place, (batch, border))| {
+            let affine = network.tensors[border.tensor].affine;
+            quantized(&batch.inputs, border, affine).with_context(|| format!("{}: input {place}", model.name))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let outputs: Vec<Vec<Vec<i8>>> = (0..count)
+        .into_par_iter()
+        .map_init(
+            || vec![0; pack.sizes().arena_bytes],
+            |arena, sample| {
+                for (place, values) in inputs.iter().enumerate() {
+                    let length = values.len() / count;
+                    let own = &values[sample * length..(sample + 1) * length];
+                    assert!(flatmin::trunk::load(&pack, place, own, arena), "the reader checked the length");
+                }
+                flatmin::trunk::run(&pack, arena);
+                (0..pack.output_count())
+                    .map(|place| flatmin::trunk::output(&pack, place, arena).to_vec())
+                    .collect()
+            },
+        )
+        .collect();
+    let gathered = network.outputs.iter().enumerate().map(|(place, border)| {
+        let all = outputs.iter().flat_map(|sample| sample[place].iter().copied()).collect();
+        let all = border.to_file::<i8>(all).into_iter();
+        let Affine { scale, zero_point } = network.tensors[border.tensor].affine;
+        let unsigned = network.tensors[border.tensor].unsigned;
+        let value = |q: i8| if unsigned { i32::from(q.cast_unsigned()) } else { q.into() };
+        match border.element {
+            // In the order of the reference kernel: the difference first, exact, then one product.
+            Element::F32 => Values::F32(all.map(|q| scale * (value(q) - zero_point) as f32).collect()),
+            Element::U8 => Values::U8(all.map(i8::cast_unsigned).collect()),
+            _ => Values::I8(all.collect()),
+        }
+    });
+    Ok(gathered.collect())
+}
+
+/// The values that an input can tell apart at its ends; `None` where it takes bytes as they are.
+pub(crate) fn range(border: &Border, affine: Affine) -> Option<[f32; 2]> {
+    let ends = match border.element {
+        Element::I8 | Element::F32 => [-128, 127],
+        Element::U8 => [0, 255],
+        _ => return None,
+    };
+    // Half a step more rounds to the ends.
+    let half = 0.5 * affine.scale;
+    let [low, high] = ends.map(|q: i32| affine.scale * (q - affine.zero_point) as f32);
+    Some([low - half, high + half])
+}
+
+/// Values as the bytes of the runtime's input.
+pub fn quantized(inputs: &Inputs, border: &Border, affine: Affine) -> Result<Vec<i8>> {
+    let values = match (inputs, border.element) {
+        (Inputs::I8(values), Element::I8) => values.clone(),
+        (Inputs::U8(values), Element::U8) => values.iter().map(|v| v.cast_signed()).collect(),
+        (Inputs::F32(values), Element::I8 | Element::F32) => {
+            values.iter().map(|&x| affine.quantize(x)).collect()
+        }
+        (Inputs::F32(values), Element::U8) => {
+            let steps = |x: f32| (x / affine.scale).round() as i32;
+            let byte = |x: f32| steps(x).saturating_add(affine.zero_point).clamp(0, 255).to_le_bytes()[0];
+            values.iter().map(|&x| byte(x).cast_signed()).collect()
+        }
+        (Inputs::I8(_), found) => bail!("is {found:?} in the model, int8 was given"),
+        (Inputs::U8(_), found) => bail!("is {found:?} in the model, uint8 was given"),
+        (_, found) => bail!("is {found:?} in the model, which cannot be an input"),
+    };
+    Ok(border.to_network(values))
+}

@@ -1,0 +1,19 @@
+//! Tuning on the desktop: subjects with their samples, the calls that a device makes, what came of them, and searches
+//! for what to train and how.
+
+pub mod adding;
+pub mod auto;
+pub mod contenders;
+pub mod delta;
+pub mod export;
+pub mod flash;
+pub mod inference;
+pub mod objective;
+pub mod planning;
+pub mod report;
+pub mod samples;
+pub mod sensors;
+pub mod setting;
+pub mod subject;
+pub mod tuning;
+pub mod wearers;

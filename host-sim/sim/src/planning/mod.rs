@@ -1,0 +1,315 @@
+//! `flatmin plan`: which layers to train, and what of them, within a budget of RAM and multiply-adds.
+//!
+//! Contribution analysis as in MCUNetV3 (arXiv 2206.15472, section 3.2): every candidate, one layer trained in one way
+//! and all others frozen, is tuned from the factory on a part of the calibration data; the fall of the loss on the rest
+//! is its gain. Sets of candidates are searched by the sum of their gains, and the promising ones measured whole: what
+//! is printed was measured, not summed.
+
+mod drawing;
+mod search;
+mod trial;
+
+use crate::subject::{Labelled, Subject};
+use anyhow::{Context, Result, bail};
+use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+use flatmin::Recipe;
+use flatmin::tail::Loss;
+use flatmin_model::packer::{TailPlan, Trains};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use std::fmt;
+use trial::Trials;
+
+/// What a plan may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Budget {
+    /// All RAM of a firmware (`boards/app`) that tunes, in bytes.
+    pub ram_bytes: usize,
+    /// Multiply-adds of a sample's share of a step.
+    pub step_macs: Option<u64>,
+}
+
+/// A plan, and what it was measured to bring.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measured {
+    /// Layers with weights in the tail: `--layers`.
+    pub layers: usize,
+    /// What of each is trained: `--train`; none where all is.
+    pub train: Vec<String>,
+    /// Parameters in f32.
+    pub parameters: usize,
+    /// All RAM of a firmware that tunes it.
+    pub ram_bytes: usize,
+    /// Multiply-adds of a sample's share of a step.
+    pub step_macs: u64,
+    /// Mean loss on the held-out samples before tuning, in f32.
+    pub factory_loss: f64,
+    /// The same after.
+    pub loss: f64,
+    /// Share of the held-out samples that the tuned f32 tail gets right.
+    pub accuracy: f64,
+    /// Share of the samples that had no say in the plan, by the tuned int8 tail; of plans on the frontier.
+    pub test_accuracy: Option<f64>,
+    #[serde(skip)]
+    plan: TailPlan,
+}
+
+impl Measured {
+    /// What tuning takes off the held-out loss.
+    pub fn gain(&self) -> f64 {
+        self.factory_loss - self.loss
+    }
+
+    /// The options of `flatmin tune`.
+    pub fn options(&self) -> String {
+        let layers = format!("--layers {}", self.layers);
+        if self.train.is_empty() { layers } else { format!("{layers} --train {}", self.train.join(",")) }
+    }
+}
+
+/// One layer trained in one way, alone.
+#[derive(Debug, Clone, Serialize)]
+pub struct Contribution {
+    /// The layer's place in the file.
+    pub operator: usize,
+    /// Its name in the schema.
+    pub name: String,
+    /// What of it.
+    pub trains: String,
+    /// What that brings and takes.
+    pub measured: Measured,
+}
+
+/// The search's outcome.
+#[derive(Debug, Serialize)]
+pub struct Findings {
+    /// The subject's name.
+    pub subject: String,
+    /// As asked for.
+    pub budget: Budget,
+    /// Samples tuned on, held out, and without a say.
+    pub samples: [usize; 3],
+    /// Share of the samples without a say that the factory model gets right.
+    pub factory_test_accuracy: f64,
+    /// Single layers within the budget, first to last.
+    pub contributions: Vec<Contribution>,
+    /// Every set that was measured, single layers included.
+    pub measured: Vec<Measured>,
+    /// Those that nothing cheaper beats, by RAM.
+    pub frontier: Vec<Measured>,
+    /// The best of them; none if no plan within the budget lowers the held-out loss.
+    pub chosen: Option<Measured>,
+}
+
+/// Searches a plan for `subject`'s network among its last `depth` layers with weights.
+///
+/// # Errors
+/// A network without trainable layers, too few samples, nothing within the budget, or what the runtime refuses.
+pub fn search(
+    subject: &Subject,
+    recipe: Recipe,
+    budget: Budget,
+    depth: usize,
+    bar: &ProgressBar,
+) -> Result<Findings> {
+    let network = &subject.model.network;
+    if network.loss() == Loss::SquaredError {
+        bail!("{}: plans are compared by their accuracy, and a squared error has none", subject.model.name);
+    }
+    let depth = depth.min(network.trainable_layers());
+    flatmin_model::packer::check_layers(network, depth.max(1)).with_context(|| subject.model.name.clone())?;
+    let (tuning, held_out) = split(&subject.adaptation, subject.classes.len())?;
+    let capacity = u16::try_from(tuning.len()).context("more than 65,535 samples to tune on")?;
+    let recipe = Recipe { replay_capacity: capacity, ..recipe };
+    let trials = Trials { subject, tuning: &tuning, held_out: &held_out, recipe, budget, bar };
+    let mut space = search::Space::new(network, depth);
+    let singles = space.singles();
+    bar.set_length(singles.len() as u64);
+    let affordable = trials.affordable(singles.iter().map(|single| single.plan.clone()))?;
+    if affordable.is_empty() {
+        let least = trials.least_ram(singles.iter().map(|single| &single.plan))?;
+        bail!("no layer can be trained within the budget; the cheapest takes {least} bytes of RAM");
+    }
+    bar.set_length(affordable.len() as u64);
+    let mut measured = trials.measure(&affordable)?;
+    let mut contributions = Vec::new();
+    for single in &singles {
+        let Some(own) = measured.iter().find(|own| own.plan == single.plan) else { continue };
+        space.record(single, own.gain());
+        let step = &network.steps[single.step];
+        contributions.push(Contribution {
+            operator: step.index,
+            name: step.name.clone(),
+            trains: single.trains.to_string(),
+            measured: own.clone(),
+        });
+    }
+    let whole = trials.affordable((2..=depth).map(TailPlan::of))?;
+    let mut sets = space.promising(|plan| trials.cost(plan))?;
+    sets.extend(whole.into_iter().filter(|plan| !sets.contains(plan)).collect::<Vec<_>>());
+    bar.inc_length(sets.len() as u64);
+    measured.extend(trials.measure(&sets)?);
+    let mut frontier = frontier(&measured);
+    for own in &mut frontier {
+        own.test_accuracy = Some(trials.test(&own.plan)?);
+    }
+    let chosen = frontier.last().filter(|best| best.gain() > 0.0).cloned();
+    Ok(Findings {
+        subject: subject.name.clone(),
+        budget,
+        samples: [tuning.len(), held_out.len(), subject.test.len()],
+        factory_test_accuracy: trials.factory()?,
+        contributions,
+        measured,
+        frontier,
+        chosen,
+    })
+}
+
+/// Of every class each third sample is held out.
+fn split(samples: &[Labelled], classes: usize) -> Result<(Vec<Labelled>, Vec<Labelled>)> {
+    let mut seen = vec![0usize; classes];
+    let (mut tuning, mut held_out) = (Vec::new(), Vec::new());
+    for sample in samples {
+        let seen = &mut seen[sample.1];
+        *seen += 1;
+        if seen.is_multiple_of(3) { held_out.push(sample.clone()) } else { tuning.push(sample.clone()) }
+    }
+    if held_out.is_empty() {
+        bail!("three samples of a class at least are needed: two to tune on, one to judge by");
+    }
+    Ok((tuning, held_out))
+}
+
+/// What nothing cheaper beats in held-out loss, by RAM.
+fn frontier(measured: &[Measured]) -> Vec<Measured> {
+    let mut sorted: Vec<&Measured> = measured.iter().collect();
+    sorted.sort_by(|a, b| {
+        a.ram_bytes.cmp(&b.ram_bytes).then(a.loss.total_cmp(&b.loss)).then(a.step_macs.cmp(&b.step_macs))
+    });
+    let mut frontier: Vec<Measured> = Vec::new();
+    for own in sorted {
+        if frontier.last().is_none_or(|last| own.loss < last.loss) {
+            frontier.push(own.clone());
+        }
+    }
+    frontier
+}
+
+impl Findings {
+    /// The measured plans over RAM, as SVG.
+    ///
+    /// # Errors
+    /// Those of the drawing.
+    pub fn svg(&self) -> Result<String> {
+        drawing::svg(self)
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1}", 100.0 * share)
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [tuned, held_out, test] = self.samples;
+        let row = |own: &Measured| {
+            let numbers = [own.parameters.to_string(), own.ram_bytes.to_string(), own.step_macs.to_string()];
+            numbers.into_iter().chain([
+                format!("{:.3}", own.factory_loss),
+                format!("{:.3}", own.loss),
+                percent(own.accuracy),
+            ])
+        };
+        let costs = ["parameters", "firmware RAM", "step MACs", "loss before", "loss after", "right, %"];
+        let right = |table: &mut Table, from: usize| {
+            for column in table.column_iter_mut().skip(from) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        };
+        writeln!(
+            f,
+            "{}: {tuned} samples tuned on, {held_out} held out; every layer alone within {} bytes:",
+            self.subject, self.budget.ram_bytes
+        )?;
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY);
+        table.set_header(["#", "operator", "trained"].into_iter().chain(costs));
+        for own in &self.contributions {
+            let named = [own.operator.to_string(), own.name.clone(), own.trains.clone()];
+            table.add_row(named.into_iter().chain(row(&own.measured)));
+        }
+        right(&mut table, 3);
+        writeln!(f, "{table}\nthe frontier, of {} plans measured:", self.measured.len())?;
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY);
+        table.set_header(["plan"].into_iter().chain(costs).chain(["others, int8, %"]));
+        for own in &self.frontier {
+            let test = own.test_accuracy.map_or_else(String::new, percent);
+            table.add_row([own.options()].into_iter().chain(row(own)).chain([test]));
+        }
+        right(&mut table, 1);
+        writeln!(
+            f,
+            "{table}\n{test} samples had no say; the factory model gets {} % of them right",
+            percent(self.factory_test_accuracy)
+        )?;
+        match &self.chosen {
+            Some(own) => write!(f, "use {}", own.options()),
+            None => write!(f, "no plan within the budget lowers the held-out loss: keep the factory model"),
+        }
+    }
+}
+
+/// A plan of the last layers, by what each of `trains` (the deepest first) is.
+fn plan_of(trains: &[Trains]) -> TailPlan {
+    let frozen = trains.iter().take_while(|trains| **trains == Trains::Nothing).count();
+    let own = &trains[frozen..];
+    let whole = own.iter().all(|trains| *trains == Trains::All);
+    TailPlan { layers: own.len(), trains: if whole { Vec::new() } else { own.to_vec() } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(ram_bytes: usize, loss: f64) -> Measured {
+        Measured {
+            layers: 1,
+            train: Vec::new(),
+            parameters: 1,
+            ram_bytes,
+            step_macs: 1,
+            factory_loss: 1.0,
+            loss,
+            accuracy: 0.5,
+            test_accuracy: None,
+            plan: TailPlan::of(1),
+        }
+    }
+
+    #[test]
+    fn the_frontier_holds_what_nothing_cheaper_beats() {
+        let all = [(300, 0.2), (100, 0.5), (200, 0.6), (150, 0.4), (400, 0.2), (150, 0.3)];
+        let found = frontier(&all.map(|(ram, loss)| measured(ram, loss)));
+        let found: Vec<_> = found.iter().map(|own| (own.ram_bytes, own.loss)).collect();
+        assert_eq!(found, [(100, 0.5), (150, 0.3), (300, 0.2)]);
+    }
+
+    #[test]
+    fn frozen_layers_in_front_shorten_the_tail() {
+        let [all, none] = [Trains::All, Trains::Nothing];
+        assert_eq!(plan_of(&[none, all, all]), TailPlan::of(2));
+        let sparse = plan_of(&[none, Trains::Scales, none, all]);
+        assert_eq!(sparse, TailPlan { layers: 3, trains: vec![Trains::Scales, none, all] });
+    }
+
+    #[test]
+    fn of_every_class_a_third_is_held_out() {
+        let samples: Vec<Labelled> = (0..18).map(|i| (vec![0], i % 2)).collect();
+        let (tuning, held_out) = split(&samples, 2).unwrap();
+        assert_eq!((tuning.len(), held_out.len()), (12, 6));
+        assert_eq!(held_out.iter().filter(|(_, label)| *label == 1).count(), 3);
+        assert!(split(&samples[..2], 2).is_err());
+    }
+}

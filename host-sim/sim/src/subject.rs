@@ -1,0 +1,285 @@
+//! Subjects: a network, and the samples that it is tuned and tested on.
+
+use crate::inference;
+use crate::samples::{Division, Inputs, Samples};
+use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
+use anyhow::{Context, Result, bail, ensure};
+use flatmin::Affine;
+use flatmin::tail::Loss;
+use flatmin_model::model::Model;
+
+/// An int8 input and its label.
+pub type Labelled = (Vec<i8>, usize);
+
+/// A network and the data that it is tuned and tested on.
+#[derive(Debug)]
+pub struct Subject {
+    /// For tables: a wearer, or a file.
+    pub name: String,
+    /// The network.
+    pub model: Model,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Labelled samples to tune on, labels flipped as asked.
+    pub adaptation: Vec<Labelled>,
+    /// Samples to test on, labels as they are.
+    pub test: Vec<Labelled>,
+    /// What more is known of the samples.
+    pub origin: Origin,
+}
+
+/// Where a subject's samples come from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// What a regression is to give, in the output's quantization: then a sample's label is its place here.
+    pub targets: Vec<Vec<i8>>,
+    /// How the samples were split, in words.
+    pub split: String,
+    /// What a user should know of them.
+    pub warnings: Vec<String>,
+    /// Classes have so few samples beside others that a tuned tail is taken only if it does better on the test samples.
+    pub imbalanced: bool,
+}
+
+/// Most yes-or-no outputs whose sets of answers are counted against one another.
+const MOST_QUESTIONS: usize = 6;
+
+/// Share of values outside the input's range from which on a user is warned.
+const MANY_OUTSIDE: f64 = 0.02;
+
+/// How many times the samples of the rarest class the commonest may have.
+const IMBALANCE: usize = 10;
+
+impl Subject {
+    /// A held-out wearer of the bundled task, 1 to 10.
+    ///
+    /// # Errors
+    /// No such wearer, or fewer windows than asked for.
+    pub fn wearer(wearer: usize, windows_per_class: usize, label_noise: f64, seed: u64) -> Result<Self> {
+        let bytes =
+            model_bytes(wearer).with_context(|| format!("there is no wearer {wearer}; 1 to 10 are"))?;
+        let name = format!("wearer {wearer}");
+        let model = Model::bundled(name.clone(), bytes)?;
+        let recordings = Recordings::bundled()?;
+        let affine = input_affine(&model)?;
+        let quantized = |windows: Vec<crate::wearers::Window>| -> Vec<Labelled> {
+            let int8 = |samples: &[f32]| samples.iter().map(|&x| affine.quantize(x)).collect();
+            windows.iter().map(|w| (int8(w.samples.as_slice()), w.label)).collect()
+        };
+        let mut adaptation =
+            quantized(recordings.adaptation(wearer, windows_per_class, seed).with_context(|| name.clone())?);
+        add_noise(&mut adaptation, EXERCISES.len(), label_noise, seed);
+        let test = quantized(recordings.test(wearer)?);
+        let classes = EXERCISES.iter().map(|e| (*e).to_owned()).collect();
+        let split = "drawn from the first half of each recording, tested on the second".to_owned();
+        Ok(Self { name, model, classes, adaptation, test, origin: Origin { split, ..Origin::default() } })
+    }
+
+    /// The subject with a class that its last layer knows nothing of: its row is left out, and one spare class is there
+    /// for it, behind the others. The layers in front have learnt with it.
+    ///
+    /// # Errors
+    /// No such class, or a model that does not end in a dense classifier.
+    pub fn leaving_out(mut self, class: usize) -> Result<Self> {
+        let network = self.model.network.clone().without_class(class).with_context(|| self.name.clone())?;
+        self.model.network = network.with_spare_classes(1).with_context(|| self.name.clone())?;
+        let name = self.classes.remove(class);
+        self.classes.push(name);
+        let last = self.classes.len() - 1;
+        for (_, label) in self.adaptation.iter_mut().chain(&mut self.test) {
+            *label = match *label {
+                own if own == class => last,
+                other => other - usize::from(other > class),
+            };
+        }
+        Ok(self)
+    }
+
+    /// The user's model and data. With `test` all samples are tuned on and those of `test` tested; else whole groups or,
+    /// without groups, half of each class.
+    ///
+    /// # Errors
+    /// Nothing left to tune or to test on.
+    pub fn user(
+        model: Model,
+        samples: &Samples,
+        test: Option<&Samples>,
+        label_noise: f64,
+        seed: u64,
+    ) -> Result<Self> {
+        let count = labels(model.network.loss(), model.output_shape().iter().product())?;
+        let mut origin = Origin::default();
+        let all = labelled(&model, samples, &mut origin)?;
+        let (mut adaptation, test, how) = match test {
+            Some(test) => (all, labelled(&model, test, &mut origin)?, "tested on --test-data".to_owned()),
+            None => {
+                let labels: Vec<usize> = all.iter().map(|(_, label)| *label).collect();
+                let division = if !samples.groups.is_empty() {
+                    Division::of_groups(&samples.groups)
+                } else if origin.targets.is_empty() {
+                    Division::halves(&labels)
+                } else {
+                    Division::halves(&vec![0; labels.len()])
+                };
+                let pick =
+                    |places: &[usize]| places.iter().map(|&place| all[place].clone()).collect::<Vec<_>>();
+                (pick(&division.tuned), pick(&division.tested), division.how)
+            }
+        };
+        origin.split = how;
+        if adaptation.is_empty() || test.is_empty() {
+            bail!(
+                "{}: {}",
+                model.name,
+                match samples.groups.is_empty() {
+                    true => "two samples of a class at least are needed, one to tune on and one to test",
+                    false => "two groups at least are needed, one to tune on and one to test",
+                }
+            );
+        }
+        let classes = match samples.classes.as_slice() {
+            [] => (0..count).map(|c| c.to_string()).collect(),
+            names => names.to_vec(),
+        };
+        if model.network.loss() != Loss::SquaredError {
+            origin.imbalanced = imbalance(&adaptation, &test, &classes, &mut origin.warnings);
+            let known = count - model.network.spare_classes;
+            let labelled = adaptation.iter().chain(&test).map(|(_, label)| label + 1).max().unwrap_or(0);
+            add_noise(&mut adaptation, labelled.max(known), label_noise, seed);
+        }
+        Ok(Self { name: model.name.clone(), model, classes, adaptation, test, origin })
+    }
+
+    /// The subject, if its samples have labels and not numbers to give.
+    ///
+    /// # Errors
+    /// Those of a regression; `command` cannot take them.
+    pub fn labelled(self, command: &str) -> Result<Self> {
+        if !self.origin.targets.is_empty() {
+            bail!(
+                "{}: `flatmin {command}` takes no regressions yet; `flatmin tune` and `export` do",
+                self.name
+            );
+        }
+        Ok(self)
+    }
+
+    /// How many classes there are samples of that the model has spare outputs for: those to add before a run.
+    ///
+    /// # Errors
+    /// A class without samples in front of one with some.
+    pub fn added_classes(&self) -> Result<usize> {
+        let known = self.classes.len() - self.model.network.spare_classes.min(self.classes.len());
+        let has_samples = |class: &usize| self.adaptation.iter().any(|(_, label)| label == class);
+        let added = (known..self.classes.len()).take_while(has_samples).count();
+        let missing = known + added;
+        if let Some(class) = (missing..self.classes.len()).find(has_samples) {
+            bail!(
+                "{}: there are samples of class {class}, but fewer than two of class {missing}: classes are added in order",
+                self.name
+            );
+        }
+        Ok(added)
+    }
+}
+
+/// Samples as the network takes them, and their labels: those of a regression count its targets.
+fn labelled(model: &Model, samples: &Samples, origin: &mut Origin) -> Result<Vec<Labelled>> {
+    let border = model.network.inputs.first().context("the network has no input")?;
+    let affine = input_affine(model)?;
+    let range = inference::range(border, affine);
+    if let (Inputs::F32(values), Some([low, high])) = (&samples.inputs, range) {
+        let outside = values.iter().filter(|value| !(low..=high).contains(value)).count();
+        let share = outside as f64 / values.len().max(1) as f64;
+        if share > MANY_OUTSIDE {
+            origin.warnings.push(format!(
+                "{:.0} % of the values lie outside {low:.4} .. {high:.4}, the range of the model's input, and are clipped: \
+                 are the data scaled as in training?",
+                100.0 * share
+            ));
+        }
+    }
+    let inputs = inference::quantized(&samples.inputs, border, affine)?;
+    let length: usize = model.input_shape().iter().product();
+    let first = origin.targets.len();
+    if !samples.targets.is_empty() {
+        let output = model.network.outputs.first().context("the network has no output")?;
+        let affine = model.network.tensors[output.tensor].affine;
+        let wanted = samples.targets.iter().map(|&target| affine.quantize(target)).collect();
+        let width = samples.targets.len() / samples.count.max(1);
+        let outside = samples.targets.iter().filter(|&&target| {
+            let [low, high] = [-128, 127].map(|q| affine.dequantize(q));
+            !(low - affine.scale..=high + affine.scale).contains(&target)
+        });
+        let outside = outside.count();
+        if outside > 0 {
+            origin.warnings.push(format!(
+                "{outside} of {} targets lie outside {:.4} .. {:.4}, all that the model's int8 output can say",
+                samples.targets.len(),
+                affine.dequantize(-128),
+                affine.dequantize(127)
+            ));
+        }
+        origin.targets.extend(output.to_network(wanted).chunks(width.max(1)).map(<[i8]>::to_vec));
+    }
+    // Without labels all is alike.
+    let label = |sample: usize| match samples.targets.is_empty() {
+        true => samples.labels.get(sample).copied().unwrap_or(0),
+        false => first + sample,
+    };
+    let inputs = inputs.chunks(length.max(1)).enumerate();
+    Ok(inputs.map(|(sample, input)| (input.to_vec(), label(sample))).collect())
+}
+
+/// Whether some classes have much fewer samples to tune on than others, which a warning then says.
+fn imbalance(
+    adaptation: &[Labelled],
+    test: &[Labelled],
+    classes: &[String],
+    warnings: &mut Vec<String>,
+) -> bool {
+    let mut counts = vec![0_usize; classes.len()];
+    adaptation.iter().for_each(|(_, label)| counts[*label] += 1);
+    let there = |class: &usize| counts[*class] > 0 || test.iter().any(|(_, label)| label == class);
+    let own: Vec<usize> = (0..classes.len()).filter(there).collect();
+    let rarest = own.iter().copied().min_by_key(|&class| counts[class]);
+    let commonest = own.iter().copied().max_by_key(|&class| counts[class]);
+    let (Some(rarest), Some(commonest)) = (rarest, commonest) else { return false };
+    let uneven = counts[commonest] >= IMBALANCE * counts[rarest].max(1) || counts[rarest] == 0;
+    if uneven {
+        warnings.push(format!(
+            "{} samples of class {} to tune on and {} of class {}: a tail tuned on these forgets the rare class; the \
+             factory's tail stays in force unless the tuned one does better on the test samples",
+            counts[commonest], classes[commonest], counts[rarest], classes[rarest]
+        ));
+    }
+    uneven
+}
+
+/// Number of labels of a network with so many outputs.
+///
+/// # Errors
+/// More yes-or-no outputs than a table of right and wrong answers can show.
+pub fn labels(loss: Loss, outputs: usize) -> Result<usize> {
+    let most = loss != Loss::BinaryCrossEntropy || outputs <= MOST_QUESTIONS;
+    ensure!(most, "{outputs} yes-or-no outputs; up to {MOST_QUESTIONS} can be tuned on the desktop");
+    Ok(match loss {
+        Loss::CrossEntropy => outputs,
+        Loss::BinaryCrossEntropy => 1 << outputs,
+        Loss::SquaredError => 2,
+    })
+}
+
+/// Flips this share of the labels to others.
+pub fn add_noise(samples: &mut [Labelled], classes: usize, share: f64, seed: u64) {
+    flip_labels(samples.iter_mut().map(|(_, label)| label), classes, share, seed);
+}
+
+/// Scale and zero point of the network's input.
+///
+/// # Errors
+/// A network without an input.
+pub fn input_affine(model: &Model) -> Result<Affine> {
+    let input = model.network.inputs.first().context("the network has no input")?;
+    Ok(model.network.tensors[input.tensor].affine)
+}

@@ -1,0 +1,320 @@
+//! A tuning run on the desktop: the same calls that firmware makes, and what they led to.
+
+use crate::objective;
+use crate::report::{CurvePoint, TuningRun, Verdict};
+use crate::subject::{Labelled, Subject};
+use anyhow::{Context, Result};
+use flatmin::store::Contents;
+use flatmin::{Arithmetic, CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, Version};
+use flatmin_model::packer::{PackFile, Step, TailPlan};
+
+/// The radius at which sharpness is measured, the same for every method.
+pub const SHARPNESS_RHO: f32 = 0.05;
+
+/// Accuracy that the int8 tail may lose to the f32 one without a warning.
+const MOST_LOST: f64 = 0.02;
+
+/// Keeps the subject's samples, and adds the classes that its model lacks.
+///
+/// # Errors
+/// What the tuner refuses.
+pub fn observe_all<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, subject: &Subject) -> Result<()> {
+    for (input, label) in &subject.adaptation {
+        match subject.origin.targets.get(*label) {
+            Some(target) => {
+                tuner.observe_target(input, target)?;
+            }
+            None => objective::observe(tuner, input, *label)?,
+        }
+    }
+    for _ in 0..subject.added_classes()? {
+        tuner.add_class()?;
+    }
+    Ok(())
+}
+
+/// The method's name in tables and JSON.
+pub fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Sgd => "sgd",
+        Method::Sam => "sam",
+        Method::Asam => "asam",
+        Method::SamOn => "sam-on",
+    }
+}
+
+/// The arena of a run with f32 weights.
+pub fn tuner_arena(file: &PackFile, recipe: &Recipe) -> Vec<u128> {
+    Tail::Full.arena(file, recipe)
+}
+
+/// The recipe with a replay for all of the subject's samples.
+///
+/// # Errors
+/// More samples than a replay can hold.
+pub fn sized(subject: &Subject, recipe: Recipe) -> Result<Recipe> {
+    let capacity = u16::try_from(subject.adaptation.len()).context("more than 65,535 samples to tune on")?;
+    Ok(Recipe { replay_capacity: capacity.max(1), ..recipe })
+}
+
+/// Which of the crate's tuners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tail {
+    /// [`Tuner`]: f32 weights.
+    #[default]
+    Full,
+    /// [`CompactTuner`]: few bytes, integers.
+    Compact,
+}
+
+impl Tail {
+    /// Of the tuner that makes tails with these contents.
+    pub fn of(contents: Contents) -> Self {
+        if contents == Contents::Int8AndCompact { Self::Compact } else { Self::Full }
+    }
+
+    /// The arena's bytes by purpose.
+    pub fn memory(self, sizes: &flatmin::Sizes, recipe: &Recipe) -> Vec<(String, usize)> {
+        let own =
+            |parts: &[(&str, usize)]| parts.iter().map(|&(name, bytes)| (name.to_owned(), bytes)).collect();
+        match self {
+            Self::Full => own(&MemoryPlan::new(sizes, recipe).by_purpose()),
+            Self::Compact => own(&CompactPlan::new(sizes, recipe).by_purpose()),
+        }
+    }
+
+    /// The arena of a run, on the boundary that the runtime wants.
+    pub fn arena(self, file: &PackFile, recipe: &Recipe) -> Vec<u128> {
+        vec![0; self.arena_bytes(&file.pack().sizes(), recipe).div_ceil(16)]
+    }
+
+    /// Bytes of the arena.
+    pub fn arena_bytes(self, sizes: &flatmin::Sizes, recipe: &Recipe) -> usize {
+        match self {
+            Self::Full => sizes.train_bytes(recipe),
+            Self::Compact => sizes.compact_bytes(recipe),
+        }
+    }
+}
+
+/// Tunes the last `layers` layers, calling `epoch_done` after every epoch.
+///
+/// # Errors
+/// What the runtime refuses, with the subject's name.
+pub fn tune(
+    subject: &Subject,
+    tail: impl Into<TailPlan>,
+    recipe: Recipe,
+    epoch_done: impl Fn(),
+) -> Result<TuningRun> {
+    tune_as(Tail::Full, subject, tail, recipe, epoch_done)
+}
+
+/// The same with the tuner asked for.
+///
+/// # Errors
+/// What the runtime refuses, with the subject's name.
+pub fn tune_as(
+    kind: Tail,
+    subject: &Subject,
+    tail: impl Into<TailPlan>,
+    recipe: Recipe,
+    epoch_done: impl Fn(),
+) -> Result<TuningRun> {
+    let context = || subject.name.clone();
+    let recipe = sized(subject, recipe)?;
+    let file = subject.model.pack(tail)?;
+    let sizes = file.pack().sizes();
+    let mut words = kind.arena(&file, &recipe);
+    let arena = bytemuck::cast_slice_mut(&mut words);
+    let run = match kind {
+        Tail::Full => {
+            let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
+            run(&mut tuner, subject, recipe, epoch_done)
+        }
+        Tail::Compact => {
+            let mut tuner = CompactTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
+            run(&mut tuner, subject, recipe, epoch_done)
+        }
+    }?;
+    let memory = kind.memory(&sizes, &recipe);
+    Ok(TuningRun { memory, train_ram_bytes: kind.arena_bytes(&sizes, &recipe), ..run })
+}
+
+fn run<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
+    subject: &Subject,
+    recipe: Recipe,
+    epoch_done: impl Fn(),
+) -> Result<TuningRun> {
+    let context = || subject.name.clone();
+    let latents: Vec<(Vec<i8>, usize)> = (subject.test.iter())
+        .map(|(input, label)| Ok((tuner.latent(input)?.to_vec(), *label)))
+        .collect::<Result<_>>()?;
+    let copies = objective::copies(tuner.pack());
+    let errors_factory = copies.then(|| objective::errors(tuner, subject, Version::Factory)).transpose()?;
+    let latents = if copies { Vec::new() } else { latents };
+    let confusion_factory = confusion(tuner, &latents, subject.classes.len(), Version::Factory)?;
+    observe_all(tuner, subject).with_context(context)?;
+    let before = tuner.evaluate(SHARPNESS_RHO)?;
+    let mut curve = vec![point(0, before.loss, tuner, &latents)?];
+    tuner.start(recipe).with_context(context)?;
+    let mut losses = Vec::new();
+    loop {
+        let report = tuner.step().with_context(context)?;
+        losses.push(report.loss);
+        if report.epoch_finished {
+            let mean = losses.iter().sum::<f32>() / losses.len() as f32;
+            losses.clear();
+            curve.push(point(u32::from(report.epoch) + 1, mean, tuner, &latents)?);
+            epoch_done();
+        }
+        if report.finished {
+            break;
+        }
+    }
+    let verdict = if recipe.held_out > 0.0 {
+        Some(verdict(tuner)?)
+    } else {
+        tuner.requantize()?;
+        if subject.origin.imbalanced {
+            let tuned = confusion(tuner, &latents, subject.classes.len(), Version::Tuned)?;
+            Some(Verdict::on_test(&confusion_factory, &tuned))
+        } else {
+            None
+        }
+    };
+    let in_force = if verdict.is_none_or(|v| v.accepted) { Version::Tuned } else { Version::Factory };
+    let confusion_tuned = confusion(tuner, &latents, subject.classes.len(), in_force)?;
+    let (accuracy_f32, loss) = test_f32(tuner, &latents)?;
+    let lost = accuracy_f32 - accuracy(&confusion_tuned);
+    let warnings = if lost > MOST_LOST && in_force == Version::Tuned {
+        factory_ranges(tuner, subject, [accuracy_f32, accuracy_f32 - lost])
+    } else {
+        Vec::new()
+    };
+    let loss = if copies { objective::loss_f32(tuner, subject)? } else { loss };
+    let anomalies = match &errors_factory {
+        Some(before) => Some(objective::anomalies(before, &objective::errors(tuner, subject, in_force)?)),
+        None => None,
+    };
+    Ok(TuningRun {
+        subject: subject.name.clone(),
+        method: method_name(recipe.method).to_owned(),
+        rho: if recipe.method == Method::Sgd { 0.0 } else { recipe.rho },
+        factory_accuracy: accuracy(&confusion_factory),
+        accuracy_f32,
+        accuracy_int8: accuracy(&confusion_tuned),
+        loss,
+        sharpness: f64::from(tuner.evaluate(SHARPNESS_RHO)?.sharpness),
+        memory: Vec::new(),
+        train_ram_bytes: 0,
+        ram: Vec::new(),
+        ram_announced_bytes: None,
+        tail_parameters: tuner.pack().sizes().tail_parameters,
+        macs: tuner.macs(),
+        weights_crc32: tuner.weights_crc32(),
+        instructions: None,
+        instructions_trunk: None,
+        instructions_step: None,
+        curve,
+        confusion_factory,
+        confusion_tuned,
+        verdict,
+        anomalies,
+        warnings,
+    })
+}
+
+/// Names what keeps trained layers in the factory's output range, where int8 answers much worse than f32.
+fn factory_ranges<'p, A: Arithmetic<'p>>(
+    tuner: &Tuner<'p, A>,
+    subject: &Subject,
+    [f32, int8]: [f64; 2],
+) -> Vec<String> {
+    let network = &subject.model.network;
+    let kept = tuner.tuned_layers().filter(|tuned| !tuned.layer.refit).filter_map(|tuned| {
+        let layer = network.steps.get(usize::from(tuned.layer.index))?;
+        let storage = network.tensors[layer.output].storage;
+        let reads = |step: &&Step| step.inputs().any(|tensor| network.tensors[tensor].storage == storage);
+        let reader = network.steps.iter().find(reads)?;
+        Some(format!(
+            "operator {} ({}) keeps the factory's output range, since operator {} ({}) reads it",
+            layer.index, layer.name, reader.index, reader.name
+        ))
+    });
+    let kept: Vec<String> = kept.collect();
+    if kept.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "{}: int8 answers {:.1} % right, f32 {:.1} %: {}; tune fewer layers, or take a lower learning rate",
+        subject.name,
+        100.0 * int8,
+        100.0 * f32,
+        kept.join("; ")
+    )]
+}
+
+/// Takes the tuned tail if the held-out samples say so.
+fn verdict<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>) -> Result<Verdict> {
+    let best_epochs = tuner.best().map(|best| best.epochs);
+    Ok(Verdict::new(&tuner.accept()?, best_epochs))
+}
+
+fn point<'p, A: Arithmetic<'p>>(
+    epoch: u32,
+    adaptation_loss: f32,
+    tuner: &mut Tuner<'p, A>,
+    latents: &[Labelled],
+) -> Result<CurvePoint> {
+    let (test_accuracy, _) = test_f32(tuner, latents)?;
+    let test_accuracy = Some(test_accuracy).filter(|accuracy| accuracy.is_finite());
+    Ok(CurvePoint { epoch, adaptation_loss: f64::from(adaptation_loss), test_accuracy })
+}
+
+/// Accuracy and mean loss of the f32 tail.
+fn test_f32<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, latents: &[Labelled]) -> Result<(f64, f64)> {
+    let (mut right, mut loss) = (0, 0.0);
+    for (latent, label) in latents {
+        let score = tuner.score_latent(latent, *label)?;
+        right += usize::from(score.class == *label);
+        loss += f64::from(score.loss);
+    }
+    let samples = latents.len() as f64;
+    Ok((right as f64 / samples, loss / samples))
+}
+
+fn confusion<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
+    latents: &[Labelled],
+    classes: usize,
+    version: Version,
+) -> Result<Vec<Vec<u32>>> {
+    let mut counts = vec![vec![0; classes]; classes];
+    for (latent, label) in latents {
+        let output = tuner.classify_latent(latent, version)?.to_vec();
+        counts[*label][tuner.answer(&output, version)] += 1;
+    }
+    Ok(counts)
+}
+
+/// Share of right answers in a confusion matrix; NaN of nothing.
+pub fn accuracy(confusion: &[Vec<u32>]) -> f64 {
+    let total: u32 = confusion.iter().flatten().sum();
+    let right: u32 = confusion.iter().enumerate().map(|(class, row)| row[class]).sum();
+    f64::from(right) / f64::from(total)
+}
+
+/// Share of the int8 network's right answers on labelled latents.
+///
+/// # Errors
+/// What the tuner refuses.
+pub fn accuracy_on(tuner: &mut Tuner, latents: &[Labelled], version: Version) -> Result<f64> {
+    let mut right = 0;
+    for (latent, label) in latents {
+        let output = tuner.classify_latent(latent, version)?.to_vec();
+        right += usize::from(tuner.answer(&output, version) == *label);
+    }
+    Ok(right as f64 / latents.len().max(1) as f64)
+}

@@ -1,0 +1,147 @@
+//! A tuned network back in the file it came from. That LiteRT answers as the device does is tested by
+//! `tests/compare-litert.sh`; here: nothing else of the file changes, and what has no room is refused.
+
+use crate::skipping::shared;
+use flatmin::{Method, Recipe};
+use flatmin_model::graph::Graph;
+use flatmin_model::model::Model;
+use flatmin_model::packer::{TailPlan, Trains};
+use flatmin_model::tflite;
+use flatmin_sim::export::export;
+use flatmin_sim::subject::Subject;
+use flatmin_sim::wearers::model_bytes;
+
+const WEARER: usize = 3;
+
+fn subject() -> Subject {
+    Subject::wearer(WEARER, 9, 0.2, 1).unwrap()
+}
+
+#[test]
+fn every_method_and_depth_reads_back_as_the_tuned_device() {
+    let subject = subject();
+    let original = model_bytes(WEARER).unwrap();
+    let factory = tflite::read(original).unwrap();
+    for layers in [1, 2] {
+        for method in [Method::Sgd, Method::Sam, Method::Asam] {
+            let recipe = Recipe { method, rho: 0.05, epochs: 3, ..Recipe::DEFAULT };
+            // The comparison with the tuned device is export's own: it fails where an output differs.
+            let tuned = export(&subject, layers, recipe, || ()).unwrap();
+            assert_eq!((tuned.bytes.len(), tuned.checked), (original.len(), subject.test.len()));
+            let graph = tflite::read(&tuned.bytes).unwrap();
+            let kinds = |graph: &Graph| {
+                graph.operators.iter().map(|op| (op.kind.clone(), op.inputs.clone())).collect::<Vec<_>>()
+            };
+            assert_eq!(kinds(&graph), kinds(&factory));
+            // What is in front of the tuned layers is the factory's.
+            let dense: Vec<_> = graph.operators.iter().filter(|op| op.name == "FULLY_CONNECTED").collect();
+            let first = dense[dense.len() - layers];
+            let feature = first.inputs[0].unwrap();
+            let changed = |index: usize| graph.tensors[index] != factory.tensors[index];
+            assert!(!changed(feature) && !changed(graph.inputs[0]));
+            assert!(changed(first.inputs[1].unwrap()), "the weights were tuned");
+            let touched: Vec<_> = dense[dense.len() - layers..]
+                .iter()
+                .flat_map(|op| op.inputs.iter().flatten().chain(&op.outputs))
+                .collect();
+            assert!((0..graph.tensors.len()).all(|index| !changed(index) || touched.contains(&&index)));
+        }
+    }
+}
+
+#[test]
+fn convolutions_are_exported_too_and_frozen_weights_stay() {
+    let subject = subject();
+    let factory = tflite::read(model_bytes(WEARER).unwrap()).unwrap();
+    let plans = [
+        [Trains::Biases, Trains::All, Trains::Nothing, Trains::Biases, Trains::All],
+        [Trains::Percent(25), Trains::Scales, Trains::Scales, Trains::Channels(8), Trains::Scales],
+        [Trains::Nothing, Trains::Scales, Trains::Percent(25), Trains::All, Trains::Channels(3)],
+    ];
+    for trains in plans {
+        exports(&subject, &factory, TailPlan { layers: 5, trains: trains.into() });
+    }
+}
+
+fn exports(subject: &Subject, factory: &Graph, plan: TailPlan) {
+    // A step that is felt by every layer's int8 weights.
+    let recipe = Recipe {
+        method: Method::Sam,
+        rho: 0.02,
+        learning_rate: 0.005,
+        label_smoothing: 0.0,
+        epochs: 2,
+        ..Recipe::DEFAULT
+    };
+    let tuned = export(subject, &plan, recipe, || ()).unwrap();
+    assert_eq!(tuned.checked, subject.test.len());
+    let graph = tflite::read(&tuned.bytes).unwrap();
+    let network = &subject.model.network;
+    let layers = network.steps[network.cut(5)..].iter().filter(|step| step.has_weights());
+    for (layer, step) in layers.enumerate() {
+        let inputs = &factory.operators[step.index].inputs;
+        let changed = |place: usize| {
+            let tensor = inputs[place].unwrap();
+            graph.tensors[tensor].data != factory.tensors[tensor].data
+        };
+        assert_eq!(changed(1), plan.trains(layer).trains_weights(), "weights of layer {layer}");
+        assert_eq!(changed(2), plan.trains(layer) != Trains::Nothing, "biases of layer {layer}");
+    }
+}
+
+#[test]
+fn layers_without_room_are_refused() {
+    // The bundled network ends in a softmax, and there is no operator 99.
+    let bytes = model_bytes(WEARER).unwrap();
+    let subject = subject();
+    let weights = [0; 1];
+    let file = subject.model.pack(1).unwrap();
+    let softmax = subject.model.network.steps.last().unwrap().index;
+    let layer = flatmin::TunedLayer {
+        layer: file.pack().trained_layers().next().unwrap(),
+        weights: &weights,
+        biases: &[0],
+        scales: &[1.0],
+        per_channel: false,
+        input: flatmin::Affine { scale: 1.0, zero_point: 0 },
+        output: flatmin::Affine { scale: 1.0, zero_point: 0 },
+    };
+    for place in [softmax, 99] {
+        let refused = tflite::replace_layers(bytes, &[place], [layer].into_iter()).unwrap_err();
+        assert_eq!(refused.to_string(), format!("operator {place}: is not there"));
+    }
+    // The right place, but another layer's size.
+    let dense = subject.model.network.steps.iter().find(|step| step.name == "FULLY_CONNECTED").unwrap().index;
+    let refused = tflite::replace_layers(bytes, &[dense], [layer].into_iter()).unwrap_err().to_string();
+    assert!(refused.contains("take 1 bytes, the file has"), "{refused}");
+    let gone = Model::parse("in memory".into(), bytes).unwrap().with_file(<[u8]>::len).unwrap_err();
+    assert!(gone.to_string().contains("in memory"), "{gone}");
+}
+
+/// The command's own check is that the exported file answers as the tuned device does, on every test sample.
+#[test]
+fn an_autoencoder_is_exported_with_the_scale_of_its_new_output() {
+    let Some(path) = shared("models/mlperf-tiny/anomaly_detection/ad01_int8.tflite") else { return };
+    let model = Model::open(&path).unwrap();
+    let model = model.with_loss(Some(flatmin::tail::Loss::SquaredError));
+    let sample = |seed: usize| (0..640).map(|i| ((i * (seed + 3)) % 97) as i8 - 20).collect::<Vec<i8>>();
+    let (adaptation, test) = (
+        (0..8).map(|i| (sample(i), usize::from(i > 5))).collect(),
+        (8..12).map(|i| (sample(i), 0)).collect(),
+    );
+    let classes = vec!["normal".into(), "anomalous".into()];
+    let subject = Subject {
+        name: "autoencoder".into(),
+        model,
+        classes,
+        adaptation,
+        test,
+        origin: flatmin_sim::subject::Origin::default(),
+    };
+    let recipe = Recipe { method: Method::Sam, rho: 0.05, learning_rate: 1e-4, epochs: 2, ..Recipe::DEFAULT };
+    let tuned = export(&subject, 2, recipe, || ()).unwrap();
+    assert_eq!(tuned.checked, 4);
+    let output = |graph: &Graph| graph.tensors[graph.outputs[0]].quantization.clone();
+    let factory = tflite::read(&std::fs::read(&path).unwrap()).unwrap();
+    assert_ne!(output(&tflite::read(&tuned.bytes).unwrap()), output(&factory));
+}
