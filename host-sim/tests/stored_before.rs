@@ -6,7 +6,7 @@ mod bundled;
 use bundled::{Labelled, observe, saved};
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::store::Store;
-use flatmin::{CompactTuner, Method, Optimizer, Pack, Recipe, Tuner, Tunes, crc32};
+use flatmin::{Arithmetic, CompactTuner, Method, Optimizer, Pack, Recipe, Tuner, crc32};
 use host_sim::flash::Flash;
 use host_sim::model::Model;
 use host_sim::packer::PackFile;
@@ -125,7 +125,7 @@ fn with_tuner(case: &Case, make: impl FnOnce(&mut dyn FnMut(Call) -> Vec<u8>)) {
             make(&mut |call| answer(&mut tuner, case, call));
         }
         Tail::Compact => {
-            let mut tuner = CompactTuner::new(pack, case.recipe, arena).unwrap();
+            let mut tuner = CompactTuner::in_arena(pack, case.recipe, arena).unwrap();
             observe(&mut tuner, &samples(&pack));
             make(&mut |call| answer(&mut tuner, case, call));
         }
@@ -149,7 +149,7 @@ enum Call<'c> {
     Push(&'c [u8]),
 }
 
-fn answer<'p>(tuner: &mut impl Tunes<'p>, case: &Case, call: Call) -> Vec<u8> {
+fn answer<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, case: &Case, call: Call) -> Vec<u8> {
     let store = Store::new(0, tuner.pack().sizes().slot_bytes::<Nor>(tuner.contents()), 2);
     let mut flash = Nor::new(store.end() as usize / Nor::ERASE_SIZE);
     match call {
