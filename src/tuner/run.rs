@@ -217,7 +217,6 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # Errors
     /// Those of [`Self::poll`].
     pub fn step(&mut self) -> Result<StepReport, TunerError> {
-        self.check_weights()?;
         loop {
             if let Progress::Stepped(report) = A::advance(self, true)? {
                 return Ok(report);
@@ -237,7 +236,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// its schedule to the new end.
     ///
     /// # Errors
-    /// [`TunerError::NotRunning`], [`TunerError::TailExpected`], [`TunerError::RunExpected`]; [`TunerError::Step`], which ends the run.
+    /// [`TunerError::NotRunning`], also while a tail or a run is being written; [`TunerError::Step`], which ends the run.
     ///
     /// ```no_run
     /// # fn serve_radio() {}
@@ -252,7 +251,6 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # }
     /// ```
     pub fn poll(&mut self) -> Result<Progress, TunerError> {
-        self.check_weights()?;
         A::advance(self, false)
     }
 
