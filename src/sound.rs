@@ -60,7 +60,8 @@ mod tests {
         assert!(extreme.check().is_ok());
         assert!(Recipe { learning_rate: 1.001e3, ..extreme }.check().is_err());
         assert!(Recipe { momentum: 0.999_999_9, ..extreme }.check().is_err());
-        let moved = f64::from(extreme.learning_rate) * f64::from(GRADIENT) / (1.0 - f64::from(extreme.momentum));
+        let moved =
+            f64::from(extreme.learning_rate) * f64::from(GRADIENT) / (1.0 - f64::from(extreme.momentum));
         assert!(f64::from(WEIGHT) + moved * f64::from(u32::MAX) < f64::from(f32::MAX));
         let bias = f64::from(LARGEST_SCALE).powi(2) * f64::from(i32::MAX);
         assert!(bias < f64::from(WEIGHT));

@@ -26,7 +26,8 @@ const WATCH: Watch = Watch { samples: 8, rho: 0.05, loss: 100.0, rise: 100.0 };
 /// Calls `$check(tuner, data)` with a tuner in f32, and where the tail is a chain with a compact one.
 macro_rules! on_both {
     ($file:expr, $count:expr, $check:ident) => {{
-        let pack = $file.pack();
+        let file = $file;
+        let pack = file.pack();
         let data = samples(&pack, $count);
         let mut arena = bundled::arena(Tail::Full, &pack, &RECIPE);
         let mut tuner = Tuner::new(pack, RECIPE, bytemuck::cast_slice_mut(&mut arena)).unwrap();

@@ -38,7 +38,11 @@ use armv7em::vfp as floats;
 /// Whether f32 arithmetic keeps numbers below 2^-126, as every path presumes: not with FPSCR.FZ set, nor MXCSR.FTZ or DAZ.
 pub(crate) fn keeps_subnormals() -> bool {
     // Floats in software, and those of RISC-V, know no such mode.
-    if cfg!(any(target_arch = "riscv32", target_arch = "riscv64", all(target_arch = "arm", target_abi = "eabi"))) {
+    if cfg!(any(
+        target_arch = "riscv32",
+        target_arch = "riscv64",
+        all(target_arch = "arm", target_abi = "eabi")
+    )) {
         return true;
     }
     // Not before it runs: the compiler knows no mode either.

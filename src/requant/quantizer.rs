@@ -120,7 +120,9 @@ impl<R: Rows> LayerQuantizer<'_, R> {
     /// The scale of output `o` as training leaves it.
     fn own_scale(&self, o: usize, bias: f32) -> f32 {
         if self.layer.trains_scales {
-            return (self.packed_scale(o) * self.rows.gain(o)).max(self.least_scale(bias)).min(sound::LARGEST_SCALE);
+            return (self.packed_scale(o) * self.rows.gain(o))
+                .max(self.least_scale(bias))
+                .min(sound::LARGEST_SCALE);
         }
         match self.place(o) {
             Some(place) => self.scale(place, bias),

@@ -55,7 +55,9 @@ pub enum TunerError {
     )]
     FlushesToZero,
     /// Weights that have left the range in which a run stays within f32: it has diverged.
-    #[error("the weights have grown beyond 2^72: the run has diverged; reset, and tune with a smaller learning rate")]
+    #[error(
+        "the weights have grown beyond 2^72: the run has diverged; reset, and tune with a smaller learning rate"
+    )]
     Diverged,
     /// A label that the network has no output for.
     #[error("label {label} is out of range, the network has classes 0 to {last}")]

@@ -151,7 +151,8 @@ impl Course {
     /// on `count`.
     pub fn is_sound(&self, recipe: &Recipe, trained: usize, count: usize) -> bool {
         self.epoch <= recipe.epochs
-            && self.position.checked_add(count).is_some_and(|end| end <= self.samples) && self.samples <= trained
+            && self.position.checked_add(count).is_some_and(|end| end <= self.samples)
+            && self.samples <= trained
     }
 }
 

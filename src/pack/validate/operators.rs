@@ -187,5 +187,8 @@ fn check_weights(pack: &Pack, op: &OperatorRecord, taps: usize, outputs: usize) 
     check(multipliers.map(|(m, s)| [*m, *s]).all(sane_multiplier), MULTIPLIER)?;
     check(pack.float32(c.scales, scales).len() == scales, "scales are cut off or misaligned")?;
     let sane = |s: &f32| sound::weight_scale(*s);
-    check(pack.float32(c.scales, scales).iter().all(sane), "a weight scale is not a number above 0, of at most 2^20")
+    check(
+        pack.float32(c.scales, scales).iter().all(sane),
+        "a weight scale is not a number above 0, of at most 2^20",
+    )
 }
