@@ -21,6 +21,34 @@
 //! bytes, and without floating point where the work is: [`compact`].
 //! In front of a network that listens stands `mfcc` (feature `mfcc`), which makes its input of a microphone's PCM.
 //!
+//! ```
+//! use flatmin::{Arena, Pack, Recipe, Sizes, Tuner, Version, include_pack};
+//!
+//! # fn recorded() -> impl Iterator<Item = ([i8; 600], usize)> {
+//! #     let shaken = |axis, at: usize| if at % 6 == axis { (at / 6 % 10) as i8 * 12 - 54 } else { 0 };
+//! #     (0..30).map(move |index| (core::array::from_fn(|at| shaken(index % 3, at)), index % 3))
+//! # }
+//! const PACK: &[u8] = include_pack!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/motion.pack"));
+//! const RECIPE: Recipe = Recipe { held_out: 0.2, learning_rate: 0.05, ..Recipe::DEFAULT };
+//! const ARENA_BYTES: usize = Sizes::of(PACK).train_bytes(&RECIPE);
+//!
+//! let mut arena = Arena::<ARENA_BYTES>::new();
+//! let mut tuner = Tuner::new(Pack::new(PACK)?, RECIPE, arena.bytes())?;
+//! for (window, label) in recorded() {
+//!     tuner.observe(&window, label)?; // the frozen layers run once per sample
+//! }
+//! tuner.start(RECIPE)?;
+//! while !tuner.step()?.finished {}
+//! let verdict = tuner.accept()?; // the held-out samples decide
+//! let version = if verdict.accepted { Version::Tuned } else { Version::Factory };
+//! for (window, label) in recorded().take(3) {
+//!     let output = tuner.classify(&window, version)?;
+//!     let output: [i8; 7] = output.try_into()?;
+//!     assert_eq!(tuner.answer(&output, version), label);
+//! }
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
 //! ## Left out
 //! Batch normalization (int8 networks have it folded), dynamic shapes, batches in the trunk.
 
@@ -65,7 +93,7 @@ pub use memory::{Arena, MemoryPlan, Region};
 pub use optim::{BiasTreatment, Schedule};
 pub use pack::{Activation, Aligned, Operators, Pack, PackError, Sizes, crc32};
 pub use quant::{Affine, Multiplier, as_int8};
-pub use recipe::{Method, Optimizer, Recipe, RecipeError};
+pub use recipe::{Ascent, Method, Optimizer, Recipe, RecipeError};
 pub use requant::TunedLayer;
 pub use trunk::infer;
 pub use tuner::{

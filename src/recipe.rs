@@ -104,6 +104,16 @@ pub struct Recipe {
     pub sample_losses: bool,
 }
 
+/// How far a step climbs before it descends, and in which geometry.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Ascent {
+    /// Radius, above 0.
+    pub rho: f32,
+    /// The normalization of the gradient.
+    pub geometry: Geometry,
+}
+
 impl Recipe {
     /// The recipe to start from, and to ship where nobody tunes: a small step and much label smoothing, so that two wrong
     /// labels in five leave a tail about as good as its factory's, or better. SAM does no better and no worse here than SGD
@@ -133,6 +143,19 @@ impl Recipe {
         keep_best: false,
         sample_losses: false,
     };
+
+    /// The ascent that steps take; `None` for SGD, and for a rho of 0, which is SGD in every bit.
+    ///
+    /// ```
+    /// use flatmin::{Method, Recipe};
+    /// let recipe = Recipe { method: Method::Asam, rho: 0.5, eta: 0.01, ..Recipe::DEFAULT };
+    /// assert_eq!(recipe.ascent().map(|ascent| (ascent.rho, ascent.geometry.eta)), Some((0.5, Some(0.01))));
+    /// assert!(Recipe { rho: 0.0, ..recipe }.ascent().is_none());
+    /// ```
+    pub fn ascent(&self) -> Option<Ascent> {
+        let geometry = self.geometry().filter(|_| self.rho > 0.0)?;
+        Some(Ascent { rho: self.rho, geometry })
+    }
 
     /// The ascent's geometry; `None` for SGD.
     pub fn geometry(&self) -> Option<Geometry> {

@@ -2,8 +2,8 @@
 
 use super::pass::workspace_words;
 use crate::memory::Region;
-use crate::optim::Recipe;
 use crate::pack::Sizes;
+use crate::recipe::Recipe;
 
 /// The arena's plan: a `const fn` of a pack's sizes and a recipe. Method and hyperparameters have no say in it.
 ///

@@ -3,8 +3,9 @@
 use super::chain::{Chain, Layer};
 use super::pass::{Workspace, workspace_words};
 use super::weights::{Int8Layer, Velocity, Weights};
-use crate::optim::{BiasTreatment, Method, Recipe};
+use crate::optim::BiasTreatment;
 use crate::pack::Activation;
+use crate::recipe::{Method, Recipe};
 use crate::tail::TailShape;
 use crate::tail::dense::DenseShape;
 use std::vec::Vec;

@@ -5,8 +5,9 @@ use super::pass::Workspace;
 use super::plan::CompactPlan;
 use super::softmax::{Losses, SmoothLabel};
 use super::weights::{Int8Layer, Velocity, Weights};
-use crate::optim::{BiasTreatment, Method, Optimizer, Recipe};
+use crate::optim::BiasTreatment;
 use crate::pack::{Pack, Sizes};
+use crate::recipe::{Method, Optimizer, Recipe};
 use crate::requant::{Range, TunedTail, fold, packed_scales};
 use crate::step::Phase;
 use crate::store::Contents;
@@ -370,7 +371,7 @@ impl CompactTuner<'_> {
         let loss = chain.first_pass(weights, label, &mut workspace);
         run.losses.all.add(loss);
         // rho = 0 is the base optimizer, in every bit.
-        let step = recipe.at(course.step).geometry().filter(|_| recipe.rho > 0.0).and_then(|geometry| {
+        let step = recipe.at(course.step).ascent().map(|ascent| ascent.geometry).and_then(|geometry| {
             let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
             Some((geometry, geometry.step_length(recipe.rho, norm)?))
         });
@@ -389,7 +390,7 @@ impl CompactTuner<'_> {
         let Some(Run { course, step }) = &mut self.run else { return StepReport::NONE };
         let seed = step.pass();
         weights.descend(chain, velocity, step.learning_rate, recipe.bias, seed);
-        let geometry = recipe.at(course.step).geometry().filter(|_| recipe.rho > 0.0);
+        let geometry = recipe.at(course.step).ascent().map(|ascent| ascent.geometry);
         self.macs += chain.shape.step_macs(geometry.as_ref(), false) * step.count as u64;
         step.phase = Phase::Prepare;
         let StepLosses { all, before, after, perturbed } = step.losses.clone();

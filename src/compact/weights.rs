@@ -3,8 +3,9 @@
 use super::chain::{Chain, Layer};
 use super::number::{Dither, Factor, Step};
 use super::rows::{self, split};
-use crate::optim::{BiasTreatment, Recipe};
+use crate::optim::BiasTreatment;
 use crate::pack::Pack;
+use crate::recipe::Recipe;
 use crate::requant::{fold, packed_scales};
 use crate::sound;
 use crate::tuner::bytes;

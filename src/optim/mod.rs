@@ -5,7 +5,6 @@ pub mod sam;
 mod schedule;
 pub mod sgd;
 
-pub use crate::recipe::{Method, Optimizer, Recipe, RecipeError};
 pub use schedule::Schedule;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +15,7 @@ pub enum Kind {
     /// A weight.
     Weight,
     /// What a channel's scale is multiplied with, as a normalization layer's factor would be: a weight to everything but
-    /// [`Method::SamOn`], which moves it.
+    /// [`crate::Method::SamOn`], which moves it.
     Gain,
     /// A bias.
     Bias,

@@ -88,7 +88,7 @@ pub(crate) struct Minibatch<'a, 'b, T, L> {
 impl<'a, 'b, 't, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>> Minibatch<'a, 'b, T, L> {
     /// The buffers must have their lengths: shorter ones give another result, though no panic.
     pub fn new(tail: &'a T, recipe: &'a Recipe, buffers: Buffers<'b>, load: L) -> Self {
-        let geometry = recipe.geometry().filter(|_| recipe.rho > 0.0);
+        let geometry = recipe.ascent().map(|ascent| ascent.geometry);
         Self { tail, recipe, buffers, load, geometry, stored: stores_perturbation(tail, recipe), together: 1 }
     }
 

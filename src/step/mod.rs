@@ -100,7 +100,7 @@ impl Buffers<'_> {
 /// Whether steps of `recipe` write their ascent into the weights, which takes a gradient buffer: all of a tail that
 /// is no chain.
 pub fn stores_perturbation(tail: &impl Tail, recipe: &Recipe) -> bool {
-    let graph = tail.chain().is_none() && recipe.geometry().is_some() && recipe.rho > 0.0;
+    let graph = tail.chain().is_none() && recipe.ascent().is_some();
     graph || recipe.needs_gradient_buffer()
 }
 

@@ -8,7 +8,6 @@
 mod chain;
 pub mod dense;
 mod graph;
-pub(crate) mod imprint;
 pub mod kernels;
 mod loss;
 

@@ -2,8 +2,8 @@
 
 use super::run::Run;
 use super::{Best, Progress, Tuner, TunerError, Version, Work};
-use crate::optim::Recipe;
 use crate::pack::{Pack, Sizes};
+use crate::recipe::Recipe;
 use crate::replay::Replay;
 use crate::requant::{Range, TunedTail};
 use crate::store::Contents;

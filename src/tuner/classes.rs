@@ -1,9 +1,10 @@
 //! Classes that are added on the device, to the spare outputs of a pack.
 
 use super::arithmetic::{Arithmetic, Numbers};
+use super::imprint;
 use super::{Float, Tuner, TunerError};
 use crate::pack::Pack;
-use crate::tail::{Loss, Tail, imprint};
+use crate::tail::{Loss, Tail};
 
 /// Where the last layer's parameters lie among all.
 struct LastLayer {

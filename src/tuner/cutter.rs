@@ -2,8 +2,8 @@
 
 use super::TunerError;
 use crate::memory::{ALIGNMENT, Region, TUNED_WORDS};
-use crate::optim::Recipe;
 use crate::pack::Sizes;
+use crate::recipe::Recipe;
 use crate::replay::{Policy, Replay};
 use crate::requant::TunedTail;
 

@@ -1,6 +1,6 @@
 //! What a tuner refuses, and why.
 
-use crate::optim::RecipeError;
+use crate::recipe::RecipeError;
 use crate::step::StepError;
 use crate::store::StoreError;
 use crate::tail::TailError;

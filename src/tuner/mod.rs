@@ -10,6 +10,7 @@ mod cutter;
 mod drift;
 mod error;
 mod float;
+mod imprint;
 mod judge;
 mod order;
 mod outputs;
@@ -17,8 +18,8 @@ mod resume;
 mod run;
 mod sample;
 
-use crate::optim::Recipe;
 use crate::pack::Pack;
+use crate::recipe::Recipe;
 use crate::replay::Replay;
 use crate::requant::TunedTail;
 use crate::tail::Loss;

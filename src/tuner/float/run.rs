@@ -1,7 +1,7 @@
 //! A run in f32, slice by slice: steps, and what follows an epoch's last one.
 
 use super::{Best, Float, Progress, Tuner, TunerError};
-use crate::optim::Recipe;
+use crate::recipe::Recipe;
 use crate::step::{Buffers, Minibatch, Step};
 use crate::tail::Tail;
 use crate::tuner::arithmetic::Counts;

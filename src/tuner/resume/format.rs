@@ -1,9 +1,9 @@
 //! The bytes before a saved run's buffers.
 
 use super::{Run, TunerError};
-use crate::optim::Recipe;
 use crate::pack::CRC;
 use crate::pack::bytes::{u16_at, u32_at};
+use crate::recipe::Recipe;
 use crate::store::Contents;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

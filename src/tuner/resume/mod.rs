@@ -29,8 +29,8 @@ use super::arithmetic::{Arithmetic, Counts, RUN_PARTS};
 use super::bytes::{self, bytes as as_bytes, bytes_mut};
 use super::run::Run;
 use super::{Incoming, Tuner, TunerError};
-use crate::optim::Recipe;
 use crate::pack::CRC;
+use crate::recipe::Recipe;
 #[cfg(test)]
 pub(crate) use format::assert_fits;
 use format::{Fields, Head, State};
