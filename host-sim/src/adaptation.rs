@@ -1,64 +1,169 @@
 //! What is tuned on: a user's model and samples, or a bundled wearer's.
 
 use crate::tune_options::{LossArgument, TuneOptions};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use flatmin::tail::Loss;
 use host_sim::model::Model;
 use host_sim::objective;
-use host_sim::samples::Samples;
+use host_sim::samples::{self, Labels, Samples, Table};
 use host_sim::tuning::Subject;
 use host_sim::wearers::WEARERS;
 use std::path::{Path, PathBuf};
 
 /// Samples beside an argument named `model`, which may be missing.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Samples")]
 pub struct Adaptation {
-    /// X.npy Y.npy (int8 or float32, batch first; integer labels) or one CSV of label and values a row
+    /// X.npy Y.npy, one .npz with arrays x and y, or one CSV with a label and the values in each row
     #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "model")]
     data: Vec<PathBuf>,
+    /// Samples to test on, in the same forms: then all of --data is tuned on
+    #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "data", conflicts_with = "groups")]
+    test_data: Vec<PathBuf>,
+    /// Groups (people, recordings) that are never split between tuning and test: an .npy or a text with one per
+    /// sample, or the heading of a CSV's column
+    #[arg(long, value_name = "FILE|COLUMN", requires = "data")]
+    groups: Option<String>,
+    /// Names of the classes in the order of the model's outputs, one per line: labels may then be names
+    #[arg(long, value_name = "names.txt", requires = "data")]
+    classes: Option<PathBuf>,
+    /// What separates a CSV's columns: `,`, `;`, `tab` (default: as found)
+    #[arg(long, value_name = "CHARACTER", requires = "data", value_parser = parse_delimiter)]
+    delimiter: Option<u8>,
+    /// A CSV's column to leave out, by its heading or its number from 1; may be given again
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    skip_column: Vec<String>,
+    /// The CSV's column with the label (default: the first that is not left out)
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    label_column: Option<String>,
     /// The held-out wearer, 1 to 10
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64), conflicts_with = "model")]
     wearer: u16,
 }
 
-impl Adaptation {
-    /// The model with what is adapted to; without one, a bundled wearer's.
-    pub fn subject(&self, model: Option<&Path>, options: &TuneOptions) -> Result<Subject> {
-        match model {
-            Some(path) => user_subject(path, &self.data, options),
-            None => options.wearer(self.wearer.into()),
-        }
+fn parse_delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        &[one] if one.is_ascii() && !one.is_ascii_alphanumeric() => Ok(one),
+        _ => Err("must be one character, or tab".into()),
     }
 }
 
-fn user_subject(path: &Path, data: &[PathBuf], options: &TuneOptions) -> Result<Subject> {
-    let model = Model::open(path)?.with_loss(options.loss.map(LossArgument::loss));
-    let model = model.with_spare_classes(options.spare_classes.into())?;
-    // What the model lacks comes before what the data lacks.
-    model.tail_plan(options.layers.map(usize::from), &options.train)?;
-    let shape = sample_shape(&model);
-    let loss = model.network.loss();
-    let [inputs, outputs] = [model.input_shape(), model.output_shape()].map(|s| s.iter().product::<usize>());
-    anyhow::ensure!(
-        loss != Loss::SquaredError || inputs == outputs,
-        "{}: gives {outputs} values for {inputs}; with --loss mse samples are their own targets",
-        path.display()
-    );
-    let classes = objective::labels(loss, outputs)?;
-    let samples = match data {
-        [x, y] => Samples::from_npy(x, y, &shape, classes)?,
-        [x] if loss == Loss::SquaredError && x.extension().is_some_and(|extension| extension == "npy") => {
-            Samples::inputs_from_npy(x, &shape)?
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|own| own.eq_ignore_ascii_case(extension))
+}
+
+impl Adaptation {
+    /// The model with what is adapted to; without one, a bundled wearer's. Warnings about the samples go to standard
+    /// error.
+    pub fn subject(&self, model: Option<&Path>, options: &TuneOptions) -> Result<Subject> {
+        let subject = match model {
+            Some(path) => self.user_subject(path, options)?,
+            None => options.wearer(self.wearer.into())?,
+        };
+        subject.origin.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        Ok(subject)
+    }
+
+    fn user_subject(&self, path: &Path, options: &TuneOptions) -> Result<Subject> {
+        let model = Model::open(path)?.with_loss(options.loss.map(LossArgument::loss));
+        check_outputs(&model)?;
+        let model = model.with_spare_classes(options.spare_classes.into())?;
+        // What the model lacks comes before what the data lacks.
+        model.tail_plan(options.layers.map(usize::from), &options.train)?;
+        let loss = model.network.loss();
+        let [inputs, outputs] =
+            [model.input_shape(), model.output_shape()].map(|s| s.iter().product::<usize>());
+        let labels = match loss {
+            Loss::SquaredError if inputs != outputs => Labels::Numbers { width: outputs },
+            _ => Labels::Classes {
+                count: objective::labels(loss, outputs)?,
+                names: self.class_names()?,
+                questions: if loss == Loss::BinaryCrossEntropy { outputs } else { 0 },
+            },
+        };
+        if let Labels::Classes { count, names, .. } = &labels
+            && ![0, *count].contains(&names.len())
+        {
+            bail!("--classes: {} names, the model has {count} classes", names.len());
         }
-        [x] if x.extension().is_some_and(|extension| extension == "npy") => {
-            bail!("{}: labels are needed, too: --data X.npy Y.npy (or --loss mse)", x.display())
+        let mut samples = self.read(path, &self.data, &model, &labels)?;
+        let test = match self.test_data.as_slice() {
+            [] => None,
+            data => Some(self.read(path, data, &model, &labels)?),
+        };
+        if let (Some(groups), true) = (&self.groups, samples.groups.is_empty()) {
+            samples.groups = samples::groups(Path::new(groups))?;
+            let (found, expected) = (samples.groups.len(), samples.count);
+            anyhow::ensure!(found == expected, "{groups}: {found} groups for {expected} samples");
         }
-        [csv] => Samples::from_csv(csv, &shape, classes)?,
-        // Clap sees to it.
-        _ => bail!("{}: --data X.npy Y.npy or --data windows.csv is needed to tune it", path.display()),
-    };
-    Subject::user(model, &samples, options.label_noise, options.seed)
+        Subject::user(model, &samples, test.as_ref(), options.label_noise, options.seed)
+    }
+
+    fn class_names(&self) -> Result<Vec<String>> {
+        let Some(path) = &self.classes else { return Ok(Vec::new()) };
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        Ok(text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
+    }
+
+    fn read(&self, model_path: &Path, data: &[PathBuf], model: &Model, labels: &Labels) -> Result<Samples> {
+        let shape = sample_shape(model);
+        let squared = model.network.loss() == Loss::SquaredError;
+        let copies = squared && !matches!(labels, Labels::Numbers { .. });
+        let read = match data {
+            [x, y] => Samples::from_npy(x, y, &shape, labels)?,
+            [both] if has_extension(both, "npz") && !copies => Samples::from_npy(both, both, &shape, labels)?,
+            [x] if has_extension(x, "npy") || has_extension(x, "npz") => {
+                if !copies {
+                    let hint = if squared { "" } else { " (or --loss mse)" };
+                    bail!("{}: labels are needed, too: --data X.npy Y.npy{hint}", x.display());
+                }
+                Samples::inputs_from_npy(x, &shape)?
+            }
+            [csv] => {
+                let group_column = self.groups.clone().filter(|groups| !Path::new(groups).is_file());
+                let table = Table {
+                    delimiter: self.delimiter,
+                    skipped_columns: self.skip_column.clone(),
+                    label_column: self.label_column.clone(),
+                    group_column,
+                };
+                Samples::from_csv(csv, &shape, labels, &table)?
+            }
+            // Clap sees to it.
+            _ => bail!("{}: --data X.npy Y.npy or --data windows.csv is needed", model_path.display()),
+        };
+        if let (Some(note), [csv]) = (&read.note, data) {
+            eprintln!("{}: {} samples, {note}", csv.display(), read.count);
+        }
+        Ok(read)
+    }
+}
+
+/// Refuses what the losses of classes do not fit.
+fn check_outputs(model: &Model) -> Result<()> {
+    let shape = model.output_shape();
+    let extents: Vec<usize> = shape.iter().skip(1).copied().collect();
+    let outputs: usize = extents.iter().product();
+    match model.network.loss() {
+        Loss::CrossEntropy if outputs == 1 => bail!(
+            "{}: has one output and no sigmoid: choose --loss bce if it is the logit of yes or no, or --loss mse if it is a \
+             number",
+            model.name
+        ),
+        Loss::CrossEntropy | Loss::BinaryCrossEntropy if extents.iter().filter(|&&e| e > 1).count() > 1 => {
+            let classes = extents.last().copied().unwrap_or(1);
+            bail!(
+                "{}: its output of {} is a map of {} cells with {classes} classes each, as of FOMO or segmentation: a label \
+                 is one class for a whole sample here",
+                model.name,
+                extents.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),
+                outputs / classes.max(1)
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Shape of one sample: the input's without the batch.

@@ -51,7 +51,7 @@ pub fn run(subject: &Subject, seconds: f64, options: &TuneOptions, page: Option<
     });
     settings.push(("recipe".into(), setting.to_string()));
     let title = format!("{}, recipe chosen in {:.0} s", subject.name, search.seconds);
-    let report = Report { title, classes: subject.classes.clone(), settings, runs: vec![run] };
+    let report = Report::new(title, std::slice::from_ref(subject), settings, vec![run]);
     if let Some(page) = page {
         report.write_html(page)?;
         eprintln!("report: {}", page.display());
@@ -65,7 +65,7 @@ pub fn run(subject: &Subject, seconds: f64, options: &TuneOptions, page: Option<
         return print(serde_json::to_string_pretty(&fields)?);
     }
     print(table(&search))?;
-    print(report.summary())
+    print(report.to_text())
 }
 
 fn table(search: &Search) -> String {

@@ -1,7 +1,7 @@
 //! A tuned network as a `.tflite` again.
 
 use crate::model::Model;
-use crate::packer::TailPlan;
+use crate::packer::{TailPlan, Trains};
 use crate::tflite;
 use crate::tuning::{Subject, observe_all, sized, tuner_arena};
 use anyhow::{Context, Result, bail};
@@ -34,6 +34,14 @@ pub fn export(
         bail!("{}: only a .tflite can be exported", subject.model.name);
     }
     let recipe = sized(subject, recipe)?;
+    let tail = tail.into();
+    let network = &subject.model.network;
+    let layers =
+        network.steps[network.cut(tail.layers)..].iter().filter(|step| step.has_weights()).enumerate();
+    let trained = layers.filter(|(place, _)| tail.trains(*place) != Trains::Nothing);
+    let trained: Vec<usize> = trained.map(|(_, step)| step.index).collect();
+    let fits = subject.model.with_file(|bytes| tflite::check_biases(bytes, &trained))?;
+    fits.with_context(|| subject.model.name.clone())?;
     let file = subject.model.pack(tail)?;
     let mut words = tuner_arena(&file, &recipe);
     let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
@@ -49,7 +57,23 @@ pub fn export(
         }
     }
     tuner.requantize()?;
-    let network = &subject.model.network;
+    if subject.origin.imbalanced {
+        let mut right = [0_usize; 2];
+        for (input, label) in &subject.test {
+            for (count, version) in right.iter_mut().zip([Version::Factory, Version::Tuned]) {
+                let output = tuner.classify(input, version)?.to_vec();
+                *count += usize::from(tuner.answer(&output, version) == *label);
+            }
+        }
+        let ([factory, tuned], of) = (right, subject.test.len());
+        if tuned <= factory {
+            bail!(
+                "{}: nothing is written: the tuned tail has {tuned} of {of} test samples right, the factory's {factory}; \
+                 tune on more even classes",
+                subject.name
+            );
+        }
+    }
     // Operators lie in the pack as in the network.
     let places: Vec<usize> =
         tuner.tuned_layers().map(|tuned| network.steps[usize::from(tuned.layer.index)].index).collect();

@@ -82,6 +82,19 @@ pub fn run(model: &Model, batches: &[Samples]) -> Result<Vec<Values>> {
     Ok(gathered.collect())
 }
 
+/// The values that an input can tell apart at its ends; `None` where it takes bytes as they are.
+pub(crate) fn range(border: &Border, affine: Affine) -> Option<[f32; 2]> {
+    let ends = match border.element {
+        Element::I8 | Element::F32 => [-128, 127],
+        Element::U8 => [0, 255],
+        _ => return None,
+    };
+    // Half a step more rounds to the ends.
+    let half = 0.5 * affine.scale;
+    let [low, high] = ends.map(|q: i32| affine.scale * (q - affine.zero_point) as f32);
+    Some([low - half, high + half])
+}
+
 /// Values as the bytes of the runtime's input.
 pub(crate) fn quantized(inputs: &Inputs, border: &Border, affine: Affine) -> Result<Vec<i8>> {
     let values = match (inputs, border.element) {

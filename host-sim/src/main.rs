@@ -32,8 +32,24 @@ use std::sync::Mutex;
 use tune_options::{LossArgument, TuneOptions};
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    // Before parsing: what clap refuses is an error as well.
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    let cli = match Cli::try_parse() {
+        Err(refusal) if json && refusal.use_stderr() => {
+            let message = refusal.render().to_string();
+            eprintln!("{}", serde_json::json!({ "error": message.trim(), "causes": [] }));
+            return ExitCode::from(2);
+        }
+        Err(refusal) => refusal.exit(),
+        Ok(cli) => cli,
+    };
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if json => {
+            let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+            eprintln!("{}", serde_json::json!({ "error": format!("{error:#}"), "causes": causes }));
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("flatmin: {error:#}");
             ExitCode::FAILURE
@@ -78,7 +94,10 @@ fn run(cli: Cli) -> Result<()> {
             if options.report.is_some() {
                 bail!("add-class writes no report: leave out --report");
             }
-            let subject = adaptation.subject(model.as_deref(), &options)?.leaving_out(leave_out)?;
+            let subject = adaptation
+                .subject(model.as_deref(), &options)?
+                .labelled("add-class")?
+                .leaving_out(leave_out)?;
             let recipes: Vec<Recipe> = options.methods().into_iter().map(|m| options.recipe(m)).collect();
             let addition = adding::add(&subject, &options.tail(&subject)?, &recipes)?;
             if options.json { print(serde_json::to_string_pretty(&addition)?) } else { print(addition) }
@@ -90,7 +109,7 @@ fn run(cli: Cli) -> Result<()> {
             export_tuned(&subject, &output, delta.as_deref(), &options)
         }
         Some(Command::Emulate { board, model, log, adaptation, options }) => {
-            let subject = adaptation.subject(model.as_deref(), &options)?;
+            let subject = adaptation.subject(model.as_deref(), &options)?.labelled("emulate")?;
             let tail = options.tail(&subject)?;
             let methods = options.methods();
             let bar = ProgressBar::new(methods.len() as u64 * u64::from(options.epochs));
@@ -111,7 +130,7 @@ fn run(cli: Cli) -> Result<()> {
             bar.finish_and_clear();
             let title = format!("{board} in QEMU, {}", subject.name);
             show(
-                Report { title, classes: subject.classes, settings: options.settings(&tail), runs },
+                Report::new(title, std::slice::from_ref(&subject), options.settings(&tail), runs),
                 &options,
                 options.report.as_deref(),
             )
@@ -140,7 +159,7 @@ fn run(cli: Cli) -> Result<()> {
         }
         Some(Command::Plan { model, ram, macs, adaptation, options }) => {
             options.without_choice()?;
-            let subject = adaptation.subject(model.as_deref(), &options)?;
+            let subject = adaptation.subject(model.as_deref(), &options)?.labelled("plan")?;
             plan(&subject, Budget { ram_bytes: ram, step_macs: macs }, &options)
         }
         Some(Command::Pack { model, layers, train, loss, spare_classes, output, json }) => {
@@ -225,8 +244,7 @@ fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result<Rep
         })
         .collect::<Result<_>>()?;
     bar.finish_and_clear();
-    let classes = subjects.first().map(|s| s.classes.clone()).unwrap_or_default();
-    Ok(Report { title: title.to_owned(), classes, settings: options.settings(&tail), runs })
+    Ok(Report::new(title.to_owned(), subjects, options.settings(&tail), runs))
 }
 
 fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
@@ -234,7 +252,8 @@ fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Result<()
         report.write_html(page)?;
         eprintln!("report: {}", page.display());
     }
-    if options.json { print(serde_json::to_string_pretty(&json(&report))?) } else { print(report.summary()) }
+    report.runs.iter().flat_map(|run| &run.warnings).for_each(|warning| eprintln!("warning: {warning}"));
+    if options.json { print(serde_json::to_string_pretty(&json(&report))?) } else { print(report.to_text()) }
 }
 
 /// The table's fields: one entry a method, means over the subjects, with the subjects' own runs inside.
@@ -267,7 +286,14 @@ fn json(report: &Report) -> serde_json::Value {
             fields
         })
         .collect();
-    serde_json::json!({ "factory_accuracy": summary.factory_accuracy.mean, "runs": runs })
+    let mut object = serde_json::json!({ "factory_accuracy": summary.factory_accuracy.mean, "runs": runs });
+    if let Some(split) = &report.split {
+        object["split"] = serde_json::json!(split);
+    }
+    if !report.warnings.is_empty() {
+        object["warnings"] = report.warnings.clone().into();
+    }
+    object
 }
 
 fn experiment(name: experiments::Experiment, options: &experiments::Options, json: bool) -> Result<()> {

@@ -2,7 +2,7 @@
 //! and 1 for an anomaly, which it is to copy badly.
 
 use crate::report::Anomalies;
-use crate::tuning::Labelled;
+use crate::tuning::{Labelled, Subject};
 use anyhow::{Result, ensure};
 use flatmin::tail::Loss;
 use flatmin::wire::Request;
@@ -60,24 +60,29 @@ pub fn observation(loss: Loss, input: &[i8], label: usize) -> Result<Request<'_>
 }
 
 /// Mean f32 loss of the normal samples.
-pub(crate) fn loss_f32<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, test: &[Labelled]) -> Result<f64> {
-    let normal: Vec<&Labelled> = test.iter().filter(|(_, label)| *label == 0).collect();
+pub(crate) fn loss_f32<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, subject: &Subject) -> Result<f64> {
+    let regression = !subject.origin.targets.is_empty();
+    let normal: Vec<&Labelled> = subject.test.iter().filter(|(_, label)| regression || *label == 0).collect();
     let mut sum = 0.0;
-    for (input, _) in &normal {
-        sum += f64::from(tuner.score_target(input, None)?.loss);
+    for (input, label) in &normal {
+        let target = subject.origin.targets.get(*label).map(Vec::as_slice);
+        sum += f64::from(tuner.score_target(input, target)?.loss);
     }
     Ok(sum / normal.len().max(1) as f64)
 }
 
-/// Errors of an int8 tail on the test samples, normal and anomalous.
+/// Errors of an int8 tail on the test samples, normal and anomalous; those of a regression are all normal.
 pub(crate) fn errors<'p, A: Arithmetic<'p>>(
     tuner: &mut Tuner<'p, A>,
-    test: &[Labelled],
+    subject: &Subject,
     version: Version,
 ) -> Result<[Vec<f32>; 2]> {
     let mut errors = [Vec::new(), Vec::new()];
-    for (input, label) in test {
-        errors[usize::from(*label != 0)].push(tuner.error(input, None, version)?);
+    for (input, label) in &subject.test {
+        match subject.origin.targets.get(*label) {
+            Some(target) => errors[0].push(tuner.error(input, Some(target), version)?),
+            None => errors[usize::from(*label != 0)].push(tuner.error(input, None, version)?),
+        }
     }
     Ok(errors)
 }

@@ -3,9 +3,9 @@
 use crate::inference;
 use crate::model::Model;
 use crate::objective;
-use crate::packer::{PackFile, TailPlan};
+use crate::packer::{PackFile, Step, TailPlan};
 use crate::report::{CurvePoint, TuningRun, Verdict};
-use crate::samples::Samples;
+use crate::samples::{Division, Inputs, Samples};
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail};
 use flatmin::store::Contents;
@@ -31,7 +31,31 @@ pub struct Subject {
     pub adaptation: Vec<Labelled>,
     /// Samples to test on, labels as they are.
     pub test: Vec<Labelled>,
+    /// What more is known of the samples.
+    pub origin: Origin,
 }
+
+/// Where a subject's samples come from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// What a regression is to give, in the output's quantization: then a sample's label is its place here.
+    pub targets: Vec<Vec<i8>>,
+    /// How the samples were split, in words.
+    pub split: String,
+    /// What a user should know of them.
+    pub warnings: Vec<String>,
+    /// Classes have so few samples beside others that a tuned tail is taken only if it does better on the test samples.
+    pub imbalanced: bool,
+}
+
+/// Share of values outside the input's range from which on a user is warned.
+const MANY_OUTSIDE: f64 = 0.02;
+
+/// Accuracy that the int8 tail may lose to the f32 one without a warning.
+const MOST_LOST: f64 = 0.02;
+
+/// How many times the samples of the rarest class the commonest may have.
+const IMBALANCE: usize = 10;
 
 impl Subject {
     /// A held-out wearer of the bundled task, 1 to 10.
@@ -54,7 +78,8 @@ impl Subject {
         add_noise(&mut adaptation, EXERCISES.len(), label_noise, seed);
         let test = quantized(recordings.test(wearer)?);
         let classes = EXERCISES.iter().map(|e| (*e).to_owned()).collect();
-        Ok(Self { name, model, classes, adaptation, test })
+        let split = "drawn from the first half of each recording, tested on the second".to_owned();
+        Ok(Self { name, model, classes, adaptation, test, origin: Origin { split, ..Origin::default() } })
     }
 
     /// The subject with a class that its last layer knows nothing of: its row is left out, and one spare class is there
@@ -77,39 +102,73 @@ impl Subject {
         Ok(self)
     }
 
-    /// The user's model and data: of each class the first half of the samples adapts, the second half tests.
+    /// The user's model and data. With `test` all samples are tuned on and those of `test` tested; else whole groups or,
+    /// without groups, half of each class.
     ///
     /// # Errors
-    /// A class without two samples leaves nothing to test on.
-    pub fn user(model: Model, samples: &Samples, label_noise: f64, seed: u64) -> Result<Self> {
-        let affine = input_affine(&model)?;
-        let length: usize = model.input_shape().iter().product();
-        let border = model.network.inputs.first().context("the network has no input")?;
-        let inputs = inference::quantized(&samples.inputs, border, affine)?;
+    /// Nothing left to tune or to test on.
+    pub fn user(
+        model: Model,
+        samples: &Samples,
+        test: Option<&Samples>,
+        label_noise: f64,
+        seed: u64,
+    ) -> Result<Self> {
         let count = objective::labels(model.network.loss(), model.output_shape().iter().product())?;
-        let mut totals = vec![0usize; count];
-        // Without labels all is alike.
-        let label = |sample: usize| samples.labels.get(sample).copied().unwrap_or(0);
-        (0..samples.count).for_each(|sample| totals[label(sample)] += 1);
-        let (mut adaptation, mut test, mut seen) = (Vec::new(), Vec::new(), vec![0usize; count]);
-        for (input, label) in inputs.chunks(length.max(1)).zip((0..samples.count).map(label)) {
-            let half = if seen[label] < totals[label] / 2 { &mut adaptation } else { &mut test };
-            half.push((input.to_vec(), label));
-            seen[label] += 1;
-        }
+        let mut origin = Origin::default();
+        let all = labelled(&model, samples, &mut origin)?;
+        let (mut adaptation, test, how) = match test {
+            Some(test) => (all, labelled(&model, test, &mut origin)?, "tested on --test-data".to_owned()),
+            None => {
+                let labels: Vec<usize> = all.iter().map(|(_, label)| *label).collect();
+                let division = if !samples.groups.is_empty() {
+                    Division::of_groups(&samples.groups)
+                } else if origin.targets.is_empty() {
+                    Division::halves(&labels)
+                } else {
+                    Division::halves(&vec![0; labels.len()])
+                };
+                let pick =
+                    |places: &[usize]| places.iter().map(|&place| all[place].clone()).collect::<Vec<_>>();
+                (pick(&division.tuned), pick(&division.tested), division.how)
+            }
+        };
+        origin.split = how;
         if adaptation.is_empty() || test.is_empty() {
             bail!(
-                "{}: two samples of a class at least are needed, one to tune on and one to test",
-                model.name
+                "{}: {}",
+                model.name,
+                match samples.groups.is_empty() {
+                    true => "two samples of a class at least are needed, one to tune on and one to test",
+                    false => "two groups at least are needed, one to tune on and one to test",
+                }
             );
         }
+        let classes = match samples.classes.as_slice() {
+            [] => (0..count).map(|c| c.to_string()).collect(),
+            names => names.to_vec(),
+        };
         if model.network.loss() != Loss::SquaredError {
+            origin.imbalanced = imbalance(&adaptation, &test, &classes, &mut origin.warnings);
             let known = count - model.network.spare_classes;
-            let labelled = totals.iter().rposition(|&total| total > 0).map_or(0, |last| last + 1);
+            let labelled = adaptation.iter().chain(&test).map(|(_, label)| label + 1).max().unwrap_or(0);
             add_noise(&mut adaptation, labelled.max(known), label_noise, seed);
         }
-        let classes = (0..count).map(|c| c.to_string()).collect();
-        Ok(Self { name: model.name.clone(), model, classes, adaptation, test })
+        Ok(Self { name: model.name.clone(), model, classes, adaptation, test, origin })
+    }
+
+    /// The subject, if its samples have labels and not numbers to give.
+    ///
+    /// # Errors
+    /// Those of a regression; `command` cannot take them.
+    pub fn labelled(self, command: &str) -> Result<Self> {
+        if !self.origin.targets.is_empty() {
+            bail!(
+                "{}: `flatmin {command}` takes no regressions yet; `flatmin tune` and `export` do",
+                self.name
+            );
+        }
+        Ok(self)
     }
 
     /// How many classes there are samples of that the model has spare outputs for: those to add before a run.
@@ -131,13 +190,91 @@ impl Subject {
     }
 }
 
+/// Samples as the network takes them, and their labels: those of a regression count its targets.
+fn labelled(model: &Model, samples: &Samples, origin: &mut Origin) -> Result<Vec<Labelled>> {
+    let border = model.network.inputs.first().context("the network has no input")?;
+    let affine = input_affine(model)?;
+    let range = inference::range(border, affine);
+    if let (Inputs::F32(values), Some([low, high])) = (&samples.inputs, range) {
+        let outside = values.iter().filter(|value| !(low..=high).contains(value)).count();
+        let share = outside as f64 / values.len().max(1) as f64;
+        if share > MANY_OUTSIDE {
+            origin.warnings.push(format!(
+                "{:.0} % of the values lie outside {low:.4} .. {high:.4}, the range of the model's input, and are clipped: \
+                 are the data scaled as in training?",
+                100.0 * share
+            ));
+        }
+    }
+    let inputs = inference::quantized(&samples.inputs, border, affine)?;
+    let length: usize = model.input_shape().iter().product();
+    let first = origin.targets.len();
+    if !samples.targets.is_empty() {
+        let output = model.network.outputs.first().context("the network has no output")?;
+        let affine = model.network.tensors[output.tensor].affine;
+        let wanted = samples.targets.iter().map(|&target| affine.quantize(target)).collect();
+        let width = samples.targets.len() / samples.count.max(1);
+        let outside = samples.targets.iter().filter(|&&target| {
+            let [low, high] = [-128, 127].map(|q| affine.dequantize(q));
+            !(low - affine.scale..=high + affine.scale).contains(&target)
+        });
+        let outside = outside.count();
+        if outside > 0 {
+            origin.warnings.push(format!(
+                "{outside} of {} targets lie outside {:.4} .. {:.4}, all that the model's int8 output can say",
+                samples.targets.len(),
+                affine.dequantize(-128),
+                affine.dequantize(127)
+            ));
+        }
+        origin.targets.extend(output.to_network(wanted).chunks(width.max(1)).map(<[i8]>::to_vec));
+    }
+    // Without labels all is alike.
+    let label = |sample: usize| match samples.targets.is_empty() {
+        true => samples.labels.get(sample).copied().unwrap_or(0),
+        false => first + sample,
+    };
+    let inputs = inputs.chunks(length.max(1)).enumerate();
+    Ok(inputs.map(|(sample, input)| (input.to_vec(), label(sample))).collect())
+}
+
+/// Whether some classes have much fewer samples to tune on than others, which a warning then says.
+fn imbalance(
+    adaptation: &[Labelled],
+    test: &[Labelled],
+    classes: &[String],
+    warnings: &mut Vec<String>,
+) -> bool {
+    let mut counts = vec![0_usize; classes.len()];
+    adaptation.iter().for_each(|(_, label)| counts[*label] += 1);
+    let there = |class: &usize| counts[*class] > 0 || test.iter().any(|(_, label)| label == class);
+    let own: Vec<usize> = (0..classes.len()).filter(there).collect();
+    let rarest = own.iter().copied().min_by_key(|&class| counts[class]);
+    let commonest = own.iter().copied().max_by_key(|&class| counts[class]);
+    let (Some(rarest), Some(commonest)) = (rarest, commonest) else { return false };
+    let uneven = counts[commonest] >= IMBALANCE * counts[rarest].max(1) || counts[rarest] == 0;
+    if uneven {
+        warnings.push(format!(
+            "{} samples of class {} to tune on and {} of class {}: a tail tuned on these forgets the rare class; the \
+             factory's tail stays in force unless the tuned one does better on the test samples",
+            counts[commonest], classes[commonest], counts[rarest], classes[rarest]
+        ));
+    }
+    uneven
+}
+
 /// Keeps the subject's samples, and adds the classes that its model lacks.
 ///
 /// # Errors
 /// What the tuner refuses.
 pub(crate) fn observe_all<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, subject: &Subject) -> Result<()> {
     for (input, label) in &subject.adaptation {
-        objective::observe(tuner, input, *label)?;
+        match subject.origin.targets.get(*label) {
+            Some(target) => {
+                tuner.observe_target(input, target)?;
+            }
+            None => objective::observe(tuner, input, *label)?,
+        }
     }
     for _ in 0..subject.added_classes()? {
         tuner.add_class()?;
@@ -273,8 +410,7 @@ fn run<'p, A: Arithmetic<'p>>(
         .map(|(input, label)| Ok((tuner.latent(input)?.to_vec(), *label)))
         .collect::<Result<_>>()?;
     let copies = objective::copies(tuner.pack());
-    let errors_factory =
-        copies.then(|| objective::errors(tuner, &subject.test, Version::Factory)).transpose()?;
+    let errors_factory = copies.then(|| objective::errors(tuner, subject, Version::Factory)).transpose()?;
     let latents = if copies { Vec::new() } else { latents };
     let confusion_factory = confusion(tuner, &latents, subject.classes.len(), Version::Factory)?;
     observe_all(tuner, subject).with_context(context)?;
@@ -295,18 +431,29 @@ fn run<'p, A: Arithmetic<'p>>(
             break;
         }
     }
-    let verdict = if recipe.held_out > 0.0 { Some(verdict(tuner)?) } else { None };
-    if verdict.is_none() {
+    let verdict = if recipe.held_out > 0.0 {
+        Some(verdict(tuner)?)
+    } else {
         tuner.requantize()?;
-    }
+        if subject.origin.imbalanced {
+            let tuned = confusion(tuner, &latents, subject.classes.len(), Version::Tuned)?;
+            Some(Verdict::on_test(&confusion_factory, &tuned))
+        } else {
+            None
+        }
+    };
     let in_force = if verdict.is_none_or(|v| v.accepted) { Version::Tuned } else { Version::Factory };
     let confusion_tuned = confusion(tuner, &latents, subject.classes.len(), in_force)?;
     let (accuracy_f32, loss) = test_f32(tuner, &latents)?;
-    let loss = if copies { objective::loss_f32(tuner, &subject.test)? } else { loss };
+    let lost = accuracy_f32 - accuracy(&confusion_tuned);
+    let warnings = if lost > MOST_LOST && in_force == Version::Tuned {
+        factory_ranges(tuner, subject, [accuracy_f32, accuracy_f32 - lost])
+    } else {
+        Vec::new()
+    };
+    let loss = if copies { objective::loss_f32(tuner, subject)? } else { loss };
     let anomalies = match &errors_factory {
-        Some(before) => {
-            Some(objective::anomalies(before, &objective::errors(tuner, &subject.test, in_force)?))
-        }
+        Some(before) => Some(objective::anomalies(before, &objective::errors(tuner, subject, in_force)?)),
         None => None,
     };
     Ok(TuningRun {
@@ -333,7 +480,38 @@ fn run<'p, A: Arithmetic<'p>>(
         confusion_tuned,
         verdict,
         anomalies,
+        warnings,
     })
+}
+
+/// Names what keeps trained layers in the factory's output range, where int8 answers much worse than f32.
+fn factory_ranges<'p, A: Arithmetic<'p>>(
+    tuner: &Tuner<'p, A>,
+    subject: &Subject,
+    [f32, int8]: [f64; 2],
+) -> Vec<String> {
+    let network = &subject.model.network;
+    let kept = tuner.tuned_layers().filter(|tuned| !tuned.layer.refit).filter_map(|tuned| {
+        let layer = network.steps.get(usize::from(tuned.layer.index))?;
+        let storage = network.tensors[layer.output].storage;
+        let reads = |step: &&Step| step.inputs().any(|tensor| network.tensors[tensor].storage == storage);
+        let reader = network.steps.iter().find(reads)?;
+        Some(format!(
+            "operator {} ({}) keeps the factory's output range, since operator {} ({}) reads it",
+            layer.index, layer.name, reader.index, reader.name
+        ))
+    });
+    let kept: Vec<String> = kept.collect();
+    if kept.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "{}: int8 answers {:.1} % right, f32 {:.1} %: {}; tune fewer layers, or take a lower learning rate",
+        subject.name,
+        100.0 * int8,
+        100.0 * f32,
+        kept.join("; ")
+    )]
 }
 
 /// Takes the tuned tail if the held-out samples say so.

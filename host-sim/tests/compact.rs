@@ -216,7 +216,14 @@ impl Speaker {
         let test = clips.split_off(clips.len() / 2);
         let classes = (0..12).map(|class| class.to_string()).collect();
         let model = Model::open(&self.network).unwrap();
-        Subject { name: self.name.to_owned(), model, classes, adaptation: clips, test }
+        Subject {
+            name: self.name.to_owned(),
+            model,
+            classes,
+            adaptation: clips,
+            test,
+            origin: host_sim::tuning::Origin::default(),
+        }
     }
 }
 

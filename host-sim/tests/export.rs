@@ -132,7 +132,14 @@ fn an_autoencoder_is_exported_with_the_scale_of_its_new_output() {
         (8..12).map(|i| (sample(i), 0)).collect(),
     );
     let classes = vec!["normal".into(), "anomalous".into()];
-    let subject = Subject { name: "autoencoder".into(), model, classes, adaptation, test };
+    let subject = Subject {
+        name: "autoencoder".into(),
+        model,
+        classes,
+        adaptation,
+        test,
+        origin: host_sim::tuning::Origin::default(),
+    };
     let recipe = Recipe { method: Method::Sam, rho: 0.05, learning_rate: 1e-4, epochs: 2, ..Recipe::DEFAULT };
     let tuned = export(&subject, 2, recipe, || ()).unwrap();
     assert_eq!(tuned.checked, 4);

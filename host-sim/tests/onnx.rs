@@ -151,7 +151,16 @@ fn batch(name: &str, network: &Network, input: usize) -> Samples {
         Element::U8 => Inputs::U8(all.map(|x| x as u8).collect()),
         _ => Inputs::I8(all.map(|x| x as i8).collect()),
     };
-    Samples { inputs, sample_shape: border.shape[1..].to_vec(), count: SAMPLES, labels: Vec::new() }
+    Samples {
+        inputs,
+        sample_shape: border.shape[1..].to_vec(),
+        count: SAMPLES,
+        labels: Vec::new(),
+        targets: Vec::new(),
+        classes: Vec::new(),
+        groups: Vec::new(),
+        note: None,
+    }
 }
 
 /// Elements move where they must, and nowhere else: Transpose nodes and layouts of the file cost nothing.

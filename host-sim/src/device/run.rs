@@ -167,6 +167,7 @@ pub fn tune(
         confusion_tuned: judged.tuned,
         verdict,
         anomalies: judged.anomalies,
+        warnings: Vec::new(),
     };
     Ok(Measured {
         run,

@@ -259,7 +259,7 @@ fn tune_there(device: &mut Device, source: &Source, wishes: Wishes, bar: &Progre
     }
     let settings = options.settings(&tail);
     let title = format!("{board}, {}", subject.name);
-    let report = Report { title, classes: subject.classes, settings, runs };
+    let report = Report::new(title, std::slice::from_ref(&subject), settings, runs);
     show(report, options, options.report.as_deref())?;
     if !options.json {
         print("weights equal the simulation's, bit for bit")?;

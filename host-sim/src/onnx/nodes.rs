@@ -59,6 +59,11 @@ impl<'a> Folder<'a> {
     }
 
     fn evaluate(&mut self, node: &Node, attributes: &Attributes<'_>) -> Result<Vec<Value>, Refusal> {
+        if node.operator.starts_with("QLinear")
+            || ["QGemm", "ConvInteger", "MatMulInteger"].contains(&&*node.operator)
+        {
+            return unsupported("the QOperator format: quantize again with quant_format=QuantFormat.QDQ");
+        }
         if !node.standard {
             return unsupported("not of the standard operator set");
         }

@@ -187,7 +187,10 @@ impl Folder<'_> {
                         return node.error(format!("{} scales, {} zero points", scales.len(), values.len()));
                     }
                     Numbers::Integers(kind, values) => (Some(*kind), values.clone()),
-                    _ => return unsupported(format!("zero points of {}", constant.type_name())),
+                    _ => {
+                        let found = constant.type_name();
+                        return unsupported(format!("zero points of {found}: int8 and uint8 are supported"));
+                    }
                 },
                 _ => return unsupported("a zero point that is not constant"),
             },

@@ -11,6 +11,8 @@ mod trains;
 mod write;
 
 use crate::graph::Graph;
+use crate::tflite::printable;
+use flatmin::pack::format::operator as code;
 use flatmin::tail::Loss;
 pub use network::{Activations, Border, Network, Step};
 pub use plan::{Patched, Plan, patches, plan};
@@ -40,12 +42,14 @@ pub enum PackerError {
     #[error("{0}")]
     Border(String),
     /// More layers asked for than the network ends in.
-    #[error("cannot train the last {asked} layer(s): the network ends in {found} trainable layer(s)")]
+    #[error("cannot train the last {asked} layer(s): the network ends in {found} trainable layer(s){reason}")]
     Layers {
         /// Layers asked for.
         asked: usize,
         /// Trainable layers that the network ends in.
         found: usize,
+        /// What stands in the way of more, after a colon; nothing where the network has no more.
+        reason: String,
     },
     /// Nothing to train behind an activation: the loss differentiates bare outputs.
     #[error(
@@ -138,7 +142,43 @@ pub fn check_layers(network: &Network, layers: usize) -> Result<(), PackerError>
     match network.last_activation() {
         _ if layers <= found => Ok(()),
         Some(index) => Err(PackerError::LastActivation { index }),
-        None => Err(PackerError::Layers { asked: layers, found }),
+        None => Err(PackerError::Layers { asked: layers, found, reason: obstacle(network) }),
+    }
+}
+
+/// What keeps further layers from being trained, after a colon.
+fn obstacle(network: &Network) -> String {
+    let names = |borders: &[Border]| {
+        let name = |border: &Border| format!("`{}`", printable(&network.tensors[border.tensor].name));
+        borders.iter().map(name).collect::<Vec<_>>().join(", ")
+    };
+    if network.outputs.len() > 1 {
+        return format!(
+            ": a tail has one output, the network has {} ({}); export it with the classifier's alone",
+            network.outputs.len(),
+            names(&network.outputs)
+        );
+    }
+    if network.inputs.len() > 1 {
+        let read = |border: &&Border| {
+            let storage = network.tensors[border.tensor].storage;
+            network.steps.iter().flat_map(Step::inputs).any(|t| network.tensors[t].storage == storage)
+        };
+        let unused: Vec<Border> = network.inputs.iter().filter(|border| !read(border)).cloned().collect();
+        let which = match unused.as_slice() {
+            [] => names(&network.inputs),
+            unused => format!("{}, which no operator reads", names(unused)),
+        };
+        let count = network.inputs.len();
+        return format!(": a network to tune has one input, this one has {count} ({which})");
+    }
+    let head = usize::from(network.head().is_some());
+    let fixed = |step: &&Step| step.function.is_none() || step.kind == code::SOFTMAX;
+    match network.steps.iter().rev().skip(head).find(fixed) {
+        Some(step) if network.steps.iter().any(Step::has_weights) => {
+            format!(": operator {} ({}) has no backward pass", step.index, step.name)
+        }
+        _ => String::new(),
     }
 }
 

@@ -58,7 +58,13 @@ fn lead(html: &mut String, report: &Report, summary: &Summary) -> anyhow::Result
     if summary.subjects > 1 {
         html.push_str(" Figures are means over subjects ± standard error, differences paired by subject.");
     }
+    if let Some(split) = &report.split {
+        write!(html, " {}.", Escaped(&split.to_string()))?;
+    }
     html.push_str("</p>\n");
+    for warning in &report.warnings {
+        writeln!(html, "<p class=\"note\">Warning: {}.</p>", Escaped(warning))?;
+    }
     Ok(())
 }
 

@@ -21,8 +21,10 @@ mod summary;
 mod table;
 mod tables;
 
+use std::fmt;
 use std::path::Path;
 
+use crate::tuning::Subject;
 use anyhow::Context;
 use flatmin::Acceptance;
 use serde::Serialize;
@@ -97,6 +99,9 @@ pub struct TuningRun {
     /// Of an autoencoder, whose accuracies are NaN.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anomalies: Option<Anomalies>,
+    /// What a user should know of the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How well an autoencoder copies what is normal, and tells anomalies from it: int8, on the test set.
@@ -133,6 +138,20 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The better tail on the test samples, where those to tune on cannot tell; losses are NaN.
+    pub(crate) fn on_test(factory: &[Vec<u32>], tuned: &[Vec<u32>]) -> Self {
+        let [before, after] = [factory, tuned].map(|c| crate::tuning::accuracy(c) as f32);
+        Self {
+            accepted: after > before,
+            samples: factory.iter().flatten().sum(),
+            factory_accuracy: before,
+            factory_loss: f32::NAN,
+            tuned_accuracy: after,
+            tuned_loss: f32::NAN,
+            best_epochs: None,
+        }
+    }
+
     /// What a tuner decided.
     pub fn new(acceptance: &Acceptance, best_epochs: Option<u16>) -> Self {
         let Acceptance { factory, candidate, accepted, .. } = *acceptance;
@@ -148,6 +167,40 @@ impl Verdict {
     }
 }
 
+/// How a subject's samples were split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Split {
+    /// In words.
+    pub how: String,
+    /// Samples tuned on, of each subject; the least and the most where they differ.
+    pub tuned: [usize; 2],
+    /// Samples tested, likewise.
+    pub tested: [usize; 2],
+}
+
+impl Split {
+    /// Of subjects whose samples were split in the same way.
+    pub fn of(subjects: &[Subject]) -> Option<Self> {
+        let how = subjects.first()?.origin.split.clone();
+        let ends = |count: fn(&Subject) -> usize| {
+            let counts = subjects.iter().map(count);
+            [counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0)]
+        };
+        let split = Self { how, tuned: ends(|s| s.adaptation.len()), tested: ends(|s| s.test.len()) };
+        (!split.how.is_empty()).then_some(split)
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |&[least, most]: &[usize; 2]| match least == most {
+            true => least.to_string(),
+            false => format!("{least} to {most}"),
+        };
+        write!(f, "{} samples tuned on, {} tested: {}", count(&self.tuned), count(&self.tested), self.how)
+    }
+}
+
 /// Tuning runs that belong together, and what they have in common.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -157,11 +210,84 @@ pub struct Report {
     pub classes: Vec<String>,
     /// What was set, as name and value, in the order in which it is shown.
     pub settings: Vec<(String, String)>,
+    /// How the samples were split, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// What a user should know of the samples.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The runs. Methods and subjects are shown in the order in which they first appear.
     pub runs: Vec<TuningRun>,
 }
 
 impl Report {
+    /// What became of these subjects.
+    pub fn new(
+        title: String,
+        subjects: &[Subject],
+        settings: Vec<(String, String)>,
+        runs: Vec<TuningRun>,
+    ) -> Self {
+        let classes = subjects.first().map(|subject| subject.classes.clone()).unwrap_or_default();
+        let of_subjects = subjects.iter().flat_map(|subject| subject.origin.warnings.clone());
+        let of_runs = runs.iter().flat_map(|run| {
+            run.warnings.iter().map(|warning| format!("{}: {warning}", format::method_name(&run.method)))
+        });
+        let warnings = of_subjects.chain(of_runs).collect();
+        Self { title, classes, settings, split: Split::of(subjects), warnings, runs }
+    }
+
+    /// What the terminal shows: the summary's tables, how the samples were split, and the verdict.
+    pub fn to_text(&self) -> String {
+        let mut text = self.summary().to_table();
+        if let Some(split) = &self.split {
+            text += &format!("\n\n {split}.");
+        }
+        for method in self.methods() {
+            text.extend(self.verdict(method).map(|verdict| format!("\n {verdict}")));
+        }
+        text
+    }
+
+    /// What a method did to the int8 accuracy, such as `SAM adapted: 87.2 -> 93.9 %, better for 9 of 10, worse for none`;
+    /// `None` without accuracies.
+    fn verdict(&self, method: &str) -> Option<String> {
+        let runs: Vec<&TuningRun> =
+            self.runs_of(method).filter(|run| run.accuracy_int8.is_finite()).collect();
+        let count = runs.len();
+        let mean = |value: fn(&TuningRun) -> f64| {
+            100.0 * runs.iter().map(|run| value(run)).sum::<f64>() / count as f64
+        };
+        let (before, after) = (mean(|run| run.factory_accuracy), mean(|run| run.accuracy_int8));
+        let better = runs.iter().filter(|run| run.accuracy_int8 > run.factory_accuracy).count();
+        let worse = runs.iter().filter(|run| run.accuracy_int8 < run.factory_accuracy).count();
+        let name = format::method_name(method);
+        match (count, runs.first().and_then(|run| run.verdict)) {
+            (0, _) => None,
+            (1, Some(verdict)) if !verdict.accepted => Some(format!(
+                "{name}: the factory's tail stays in force; the tuned one had {:.1} % of {} samples right, the factory's \
+                 {:.1} %",
+                100.0 * verdict.tuned_accuracy,
+                verdict.samples,
+                100.0 * verdict.factory_accuracy
+            )),
+            (1, _) => {
+                let word = match (better, worse) {
+                    (1, _) => "adapted",
+                    (_, 1) => "worse than the factory",
+                    _ => "no better than the factory",
+                };
+                Some(format!("{name}: {before:.1} -> {after:.1} %, {word}"))
+            }
+            _ => {
+                let worse = if worse == 0 { "none".to_owned() } else { worse.to_string() };
+                Some(format!(
+                    "{name}: {before:.1} -> {after:.1} %, better for {better} of {count}, worse for {worse}"
+                ))
+            }
+        }
+    }
+
     /// Aggregates the runs by method.
     pub fn summary(&self) -> Summary {
         Summary::of(&self.runs)

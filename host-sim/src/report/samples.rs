@@ -31,6 +31,7 @@ pub(super) fn run(subject: &str, method: &str) -> TuningRun {
         confusion_tuned: Vec::new(),
         verdict: None,
         anomalies: None,
+        warnings: Vec::new(),
     }
 }
 
@@ -81,6 +82,8 @@ pub(super) fn report(subjects: u32, epochs: u32) -> Report {
         settings: [("label noise", "20 %"), ("seed", "1"), ("note", "a < b")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .to_vec(),
+        split: None,
+        warnings: Vec::new(),
         runs,
     }
 }

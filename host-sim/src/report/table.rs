@@ -6,7 +6,7 @@ use comfy_table::{Cell, CellAlignment, Table};
 use comfy_table::{LineStyle, TableStyle};
 
 use super::format::{
-    NOTHING, crc, method_label, method_name, percent_estimate, points_estimate, si, significant,
+    NOTHING, crc, grouped, method_label, method_name, percent_estimate, points_estimate, si, significant,
 };
 use super::summary::Row;
 use super::{MethodSummary, Summary};
@@ -71,17 +71,20 @@ impl Summary {
 
     /// Errors of an autoencoder, and how they tell anomalies, before and after.
     fn anomalies_table(&self) -> Table {
-        let mut table = plain(&["int8, test set", "error before", "after", "AUC before", "after"]);
+        let areas = self.methods.iter().filter_map(|m| m.anomalies);
+        let areas = areas.clone().any(|a| a.factory_auc.is_some() || a.tuned_auc.is_some());
+        let mut header = vec!["int8, test set", "squared error before", "after"];
+        header.extend(areas.then_some(["AUC before", "after"]).into_iter().flatten());
+        let mut table = plain(&header);
         for method in &self.methods {
             let Some(own) = &method.anomalies else { continue };
             let area = |area: Option<f64>| area.map_or_else(|| NOTHING.to_owned(), |a| format!("{a:.3}"));
-            table.add_row(aligned([
-                method_label(method),
-                significant(own.factory_error),
-                significant(own.tuned_error),
-                area(own.factory_auc),
-                area(own.tuned_auc),
-            ]));
+            let mut row =
+                vec![method_label(method), significant(own.factory_error), significant(own.tuned_error)];
+            if areas {
+                row.extend([area(own.factory_auc), area(own.tuned_auc)]);
+            }
+            table.add_row(aligned(row));
         }
         table
     }
@@ -91,7 +94,8 @@ impl Summary {
         let bytes = |m: &MethodSummary, purpose: &str| m.bytes_for(purpose).map(|bytes| bytes as u64);
         let own = |purpose| (purpose, self.methods.iter().map(|m| bytes(m, purpose)).collect());
         let totals = self.methods.iter().map(|m| Some(m.train_ram_bytes as u64)).collect();
-        let rows = self.purposes().into_iter().map(own).chain([("in all", totals)]);
+        let used = |row: &Row| row.1.iter().flatten().any(|&bytes| bytes > 0);
+        let rows = self.purposes().into_iter().map(own).filter(used).chain([("in all", totals)]);
         self.by_method("RAM in bytes by purpose", rows.collect())
     }
 
@@ -102,7 +106,9 @@ impl Summary {
         header.extend(names.iter().map(String::as_str));
         let mut table = plain(&header);
         for (name, figures) in rows {
-            let cells = figures.iter().map(|f| f.map_or_else(|| NOTHING.to_owned(), |f| f.to_string()));
+            let cells = figures.iter().map(|f| {
+                f.map_or_else(|| NOTHING.to_owned(), |f| usize::try_from(f).map_or(f.to_string(), grouped))
+            });
             table.add_row(aligned(std::iter::chain([name.to_owned()], cells)));
         }
         table
@@ -129,7 +135,7 @@ fn method_row(method: &MethodSummary, compared: bool, counted: bool, judged: boo
     row.extend([
         significant(method.loss.mean),
         significant(method.sharpness.mean),
-        method.train_ram_bytes.to_string(),
+        grouped(method.train_ram_bytes),
         si(method.macs),
     ]);
     if counted {
@@ -210,8 +216,11 @@ mod tests {
             let mut lines = text.lines().skip_while(|line| !line.contains("RAM of the board"));
             lines.any(|line| line.trim_start().starts_with(name) && line.ends_with(end))
         };
-        assert!(ends("in all", " 1324") && ends("announced", " 1400"), "{text}");
-        assert!(ends("step, one minibatch", " 1423813") && ends("trunk, one sample", " –"), "{text}");
+        assert!(ends("in all", " 1\u{202f}324") && ends("announced", " 1\u{202f}400"), "{text}");
+        assert!(
+            ends("step, one minibatch", " 1\u{202f}423\u{202f}813") && ends("trunk, one sample", " –"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub enum Problem {
         found: String,
     },
     /// A row of another length.
-    #[error("line {line}: {found} columns, expected {expected}: a label and the sample's values")]
+    #[error("line {line}: {}", columns(*expected, *found, separated, *label, time))]
     Columns {
         /// Line in the file.
         line: usize,
@@ -105,6 +105,73 @@ pub enum Problem {
         expected: usize,
         /// Columns found.
         found: usize,
+        /// How the columns are separated, as a phrase.
+        separated: String,
+        /// Whether a label goes first.
+        label: bool,
+        /// A heading that speaks of time.
+        time: Option<String>,
+    },
+    /// A column that is not there.
+    #[error("no column `{name}`; there are {found}")]
+    NoColumn {
+        /// As asked for.
+        name: String,
+        /// The columns.
+        found: String,
+    },
+    /// A label that is a name, where no names are known.
+    #[error(
+        "{at}: label `{label}` is a name. Write the {classes} classes in the order of the model's outputs, one a line, \
+         and give the file with --classes; the names found here are: {found}"
+    )]
+    Named {
+        /// The sample or the line.
+        at: String,
+        /// The label as found.
+        label: String,
+        /// Number of classes.
+        classes: usize,
+        /// Names in the file.
+        found: String,
+    },
+    /// A name that is none of the classes'.
+    #[error("{at}: label `{label}` is none of the classes: {names}")]
+    UnknownName {
+        /// The sample or the line.
+        at: String,
+        /// The label as found.
+        label: String,
+        /// The names.
+        names: String,
+    },
+    /// Not as many names as classes.
+    #[error("{found} names of classes, the model has {expected} outputs")]
+    Names {
+        /// Classes of the model.
+        expected: usize,
+        /// Names found.
+        found: usize,
+    },
+    /// A row of labels that is no class.
+    #[error(
+        "sample {sample}: its row of labels has {found}, expected one 1 and zeros (or np.argmax(y, axis=1))"
+    )]
+    OneHot {
+        /// The sample.
+        sample: usize,
+        /// What it has.
+        found: String,
+    },
+    /// An archive without the arrays that are looked for.
+    #[error("holds {found}; the {wanted} are looked for as {names}")]
+    Archive {
+        /// Arrays in the archive.
+        found: String,
+        /// Samples or labels.
+        wanted: &'static str,
+        /// Names that would do.
+        names: String,
     },
     /// Values to be written do not have the shape to be written.
     #[error("{values} values can't be written with shape {shape:?}")]
@@ -114,6 +181,23 @@ pub enum Problem {
         /// The shape.
         shape: Vec<usize>,
     },
+}
+
+/// What is wrong with the number of a row's columns.
+fn columns(expected: usize, found: usize, separated: &str, label: bool, time: &Option<String>) -> String {
+    let what = if label { "a label and the sample's values" } else { "the sample's values" };
+    let mut text = if found == 1 {
+        format!("1 column ({separated}), expected {expected}: {what}")
+    } else {
+        format!("{found} {separated}, expected {expected}: {what}")
+    };
+    match time {
+        Some(time) if found > expected => text += &format!("; leave a column out with --skip-column {time}"),
+        _ if found == expected + 1 => text += "; leave a column out with --skip-column NAME or its number",
+        _ if found == 1 => text += "; name another separator with --delimiter",
+        _ => {}
+    }
+    text
 }
 
 /// Names the file that a problem is in.

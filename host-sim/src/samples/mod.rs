@@ -4,6 +4,7 @@
 //! an error that names the file and the place in it.
 
 mod csv;
+mod division;
 mod error;
 mod npy;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 
 use std::path::Path;
 
+pub use division::Division;
 pub use error::{Problem, SamplesError};
 
 /// Values of all samples, one after the other, each in the order of [`Samples::sample_shape`]
@@ -25,6 +27,59 @@ pub enum Inputs {
     F32(Vec<f32>),
 }
 
+/// What labels are to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Labels {
+    /// None: a sample is its values.
+    None,
+    /// One of so many classes.
+    Classes {
+        /// Number of classes.
+        count: usize,
+        /// Their names, or none.
+        names: Vec<String>,
+        /// Yes-or-no outputs, if a class is the set of those that say yes; else 0.
+        questions: usize,
+    },
+    /// So many numbers: what a regression is to give.
+    Numbers {
+        /// Numbers a sample.
+        width: usize,
+    },
+}
+
+impl Labels {
+    /// One of `count` classes without names.
+    pub fn classes(count: usize) -> Self {
+        Self::Classes { count, names: Vec::new(), questions: 0 }
+    }
+}
+
+/// How a table is to be read, where it does not say so itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Table {
+    /// What stands between columns; `None`: as found.
+    pub delimiter: Option<u8>,
+    /// Columns to leave out, by heading or number from 1.
+    pub skipped_columns: Vec<String>,
+    /// The label's column; `None`: the first that is left.
+    pub label_column: Option<String>,
+    /// The column of groups (a person, a recording) that are not to be split.
+    pub group_column: Option<String>,
+}
+
+/// What a reader found.
+#[derive(Debug, Default)]
+struct Read {
+    values: Vec<f32>,
+    labels: Vec<usize>,
+    targets: Vec<f32>,
+    classes: Vec<String>,
+    groups: Vec<String>,
+    notes: Option<String>,
+    count: usize,
+}
+
 /// Samples, with their labels if they came with any.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Samples {
@@ -36,13 +91,22 @@ pub struct Samples {
     pub count: usize,
     /// One class index a sample, below the number of classes; empty if read without labels.
     pub labels: Vec<usize>,
+    /// What a regression is to give, as many numbers a sample as were asked for; else empty.
+    pub targets: Vec<f32>,
+    /// Names of the classes, where they are known.
+    pub classes: Vec<String>,
+    /// One group a sample, or none.
+    pub groups: Vec<String>,
+    /// How a table was read, for the user.
+    pub note: Option<String>,
 }
 
 impl Samples {
-    /// Reads samples and their labels from two NumPy files.
+    /// Reads samples and their labels from two NumPy files, or from one `.npz` that is given twice.
     ///
-    /// `x_path` is as for [`Samples::inputs_from_npy`]. `y_path` holds a class index from 0 to
-    /// `classes - 1` a sample: one axis, any integer type.
+    /// `x_path` is as for [`Samples::inputs_from_npy`]. `y_path` holds one label per sample, in shape `[N]` or
+    /// `[N, 1]`. For classes these are indices from 0 as integers, whole floats or bools, or names as strings; or
+    /// `[N, classes]` one-hot. For numbers it is `[N, width]` of any type.
     ///
     /// # Errors
     ///
@@ -52,17 +116,21 @@ impl Samples {
         x_path: &Path,
         y_path: &Path,
         expected_sample_shape: &[usize],
-        classes: usize,
+        expected: &Labels,
     ) -> Result<Self, SamplesError> {
         let mut samples = Self::inputs_from_npy(x_path, expected_sample_shape)?;
         let labels = || {
-            let labels = npy::labels(y_path, classes)?;
-            if labels.len() == samples.count {
-                return Ok(labels);
+            let read = npy::labels(y_path, expected)?;
+            if read.count == samples.count {
+                return Ok(read);
             }
-            Err(Problem::Count { labels: labels.len(), samples: samples.count, inputs: x_path.to_owned() })
+            Err(Problem::Count { labels: read.count, samples: samples.count, inputs: x_path.to_owned() })
         };
-        samples.labels = labels().map_err(error::in_file(y_path))?;
+        let read = labels().map_err(error::in_file(y_path))?;
+        (samples.labels, samples.targets) = (read.labels, read.targets);
+        if let Labels::Classes { names, .. } = expected {
+            samples.classes.clone_from(names);
+        }
         Ok(samples)
     }
 
@@ -70,8 +138,9 @@ impl Samples {
     ///
     /// Its first axis counts the samples, the others are `expected_sample_shape`, where axes of
     /// extent 1 count for nothing: `[N, 100, 6]` fits `[1, 100, 1, 6]`. C or Fortran order, either
-    /// byte order. int8 values are taken as quantized already; float32 ones, and float64 ones
-    /// rounded to float32, are in the units that the network was trained on.
+    /// byte order. int8 and uint8 values are taken as quantized already; wider integers and floats of 16, 32 or
+    /// 64 bits, rounded to float32, are in the units that the network was trained on. Of an `.npz` the array `x`
+    /// (or `X`, `data`, `features`, `x_train`) is read.
     ///
     /// # Errors
     ///
@@ -80,16 +149,18 @@ impl Samples {
     pub fn inputs_from_npy(x_path: &Path, expected_sample_shape: &[usize]) -> Result<Self, SamplesError> {
         let read = npy::inputs(x_path, expected_sample_shape);
         let (inputs, count) = read.map_err(error::in_file(x_path))?;
-        Ok(Self { inputs, sample_shape: expected_sample_shape.to_owned(), count, labels: Vec::new() })
+        Ok(Self::of(inputs, expected_sample_shape, Read { count, ..Read::default() }))
     }
 
     /// Reads samples and their labels from one CSV file.
     ///
-    /// One sample a row: its label, a whole number from 0 to `classes - 1`, then its values in the
+    /// One sample a row: its label, a whole number from 0 to `classes - 1` or a class's name, then its values in the
     /// units that the network was trained on, in the order of `expected_sample_shape`, the last
     /// axis fastest (for a window of readings: all channels of the first reading, then of the
-    /// second). Values are decimal, `1.5e-3` included, separated by commas. A first row that begins
-    /// with anything but a number is a header (of as many columns) and skipped; so are empty lines.
+    /// second). Values are decimal, `1.5e-3` included, separated by commas, semicolons, tabs or bars, of which the file
+    /// decides unless [`Table::delimiter`] does; beside another separator the comma is a decimal one. A first row
+    /// without numbers, or with no number where the next row has its label, is a header and skipped; so are empty lines
+    /// and those that begin with `#`. A heading of the labels such as `label:walk|run|sit` names the classes.
     ///
     /// # Errors
     ///
@@ -98,17 +169,29 @@ impl Samples {
     pub fn from_csv(
         path: &Path,
         expected_sample_shape: &[usize],
-        classes: usize,
+        expected: &Labels,
+        table: &Table,
     ) -> Result<Self, SamplesError> {
-        let read = csv::read(path, expected_sample_shape, classes);
-        let (values, labels) = read.map_err(error::in_file(path))?;
-        Ok(Self {
-            inputs: Inputs::F32(values),
-            sample_shape: expected_sample_shape.to_owned(),
-            count: labels.len(),
-            labels,
-        })
+        let read = csv::read(path, expected_sample_shape, expected, table);
+        let mut read = read.map_err(error::in_file(path))?;
+        let values = std::mem::take(&mut read.values);
+        Ok(Self::of(Inputs::F32(values), expected_sample_shape, read))
     }
+
+    fn of(inputs: Inputs, sample_shape: &[usize], read: Read) -> Self {
+        let Read { labels, targets, classes, groups, notes, count, .. } = read;
+        let sample_shape = sample_shape.to_owned();
+        Self { inputs, sample_shape, count, labels, targets, classes, groups, note: notes }
+    }
+}
+
+/// One group per sample: integers or strings of an `.npy`, or the lines of a text.
+///
+/// # Errors
+///
+/// If the file can't be read or is an array of another kind.
+pub fn groups(path: &Path) -> Result<Vec<String>, SamplesError> {
+    npy::groups(path).map_err(error::in_file(path))
 }
 
 /// Writes float32 values of this shape, the last axis fastest, as a NumPy file in C order.

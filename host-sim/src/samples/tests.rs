@@ -92,7 +92,7 @@ fn labels_of_every_integer_type() {
             };
             let data = [label(2), label(0), label(6)].concat();
             let y = folder.file("y.npy", npy(&format!("{order}{descr}"), false, "(3,)", &data));
-            let samples = Samples::from_npy(&x, &y, &[1, 2], 7).unwrap();
+            let samples = Samples::from_npy(&x, &y, &[1, 2], &Labels::classes(7)).unwrap();
             assert_eq!(samples.labels, [2, 0, 6], "{order}{descr}");
         }
     }
@@ -132,12 +132,8 @@ fn npy_refusals() {
             "shape [1, 2, 2], expected N samples of [1, 2, 1], axes of 1 optional",
         ),
         (
-            npy("<u2", false, "(2, 2)", &[0; 8]),
-            "element type `u2`, expected int8 or uint8 (quantized), float32 or float64",
-        ),
-        (
-            npy("<i4", false, "(1, 2)", &[0; 8]),
-            "element type `i4`, expected int8 or uint8 (quantized), float32 or float64",
+            npy("<c8", false, "(1, 2)", &[0; 16]),
+            "element type `c8`, expected int8 or uint8 (quantized), wider integers or floats: save x.astype(np.float32)",
         ),
         (npy("|O", false, "(1, 2)", &[0; 8]), "element type `'|O'`, expected plain numbers"),
         (npy("<M8[ns]", false, "(1, 2)", &[0; 16]), "element type `a compound type`, expected plain numbers"),
@@ -173,12 +169,30 @@ fn label_refusals() {
             npy("<u8", false, "(3,)", &[255; 24]),
             "sample 0: label `18446744073709551615`, expected a whole number from 0 to 6",
         ),
-        (npy("|i1", false, "(3, 1)", &[0; 3]), "shape [3, 1], expected [N], a class index a sample"),
-        (npy("<f4", false, "(3,)", &[0; 12]), "element type `f4`, expected an integer type"),
-        (npy("|b1", false, "(3,)", &[0; 3]), "element type `b1`, expected an integer type"),
+        (
+            npy("|i1", false, "(3, 2)", &[0; 6]),
+            "shape [3, 2], expected [N], a class index a sample, or [N, 7]: save np.argmax(y, axis=1)",
+        ),
+        (
+            npy("<f4", false, "(3,)", &floats(&[0.0, 0.5, 1.0])),
+            "sample 1: label `0.5`, expected a whole number from 0 to 6",
+        ),
+        (
+            npy("<c8", false, "(3,)", &[0; 24]),
+            "element type `c8`, expected whole numbers: save y.astype(np.int64)",
+        ),
+        (
+            npy("|i1", false, "(1, 7)", &[0, 1, 0, 1, 0, 0, 0]),
+            "sample 0: its row of labels has 2 ones, expected one 1 and zeros (or np.argmax(y, axis=1))",
+        ),
+        (
+            npy("|S4", false, "(3,)", b"walkrun\0sit\0"),
+            "sample 0: label `walk` is a name. Write the 7 classes in the order of the model's outputs, one a line, and \
+             give the file with --classes; the names found here are: walk",
+        ),
     ] {
         let y = folder.file("y.npy", bytes);
-        let message = folder.refusal("y.npy", Samples::from_npy(&x, &y, &[2], 7));
+        let message = folder.refusal("y.npy", Samples::from_npy(&x, &y, &[2], &Labels::classes(7)));
         assert_eq!(message, expected);
     }
 }
@@ -223,7 +237,7 @@ fn csv_with_and_without_header() {
         " 1 , 0.5 , -1.25 \n\n\n\"0\",\"3\",4e-9\n",
     ] {
         let path = folder.file("x.csv", text);
-        let samples = Samples::from_csv(&path, &[1, 2], 2).unwrap();
+        let samples = Samples::from_csv(&path, &[1, 2], &Labels::classes(2), &Table::default()).unwrap();
         assert_eq!(samples.inputs, Inputs::F32(vec![0.5, -1.25, 3.0, 4e-9]), "{text}");
         assert_eq!(samples.labels, [1, 0]);
         assert_eq!((samples.count, samples.sample_shape), (2, vec![1, 2]));
@@ -236,28 +250,48 @@ fn csv_refusals() {
     for (text, expected) in [
         ("", "no samples"),
         ("label,x,y\n", "no samples"),
-        ("0,1\n", "line 1: 2 columns, expected 3: a label and the sample's values"),
-        ("l,x,y\n0,1,2\n\n0,1,2,3\n", "line 4: 4 columns, expected 3: a label and the sample's values"),
-        ("0;1;2\n", "line 1: 1 columns, expected 3: a label and the sample's values"),
+        ("0,1\n", "line 1: 2 columns separated by `,`, expected 3: a label and the sample's values"),
+        (
+            "l,x,y\n0,1,2\n\n0,1,2,3\n",
+            "line 4: 4 columns separated by `,`, expected 3: a label and the sample's values; leave a column out with \
+             --skip-column NAME or its number",
+        ),
+        (
+            "time,l,x,y\n7,0,1,2\n",
+            "line 2: 4 columns separated by `,`, expected 3: a label and the sample's values; leave a column out with \
+             --skip-column time",
+        ),
+        (
+            "0 1 2\n",
+            "line 1: 1 column (columns separated by `,`), expected 3: a label and the sample's values; name another \
+             separator with --delimiter",
+        ),
         ("0,1,2\n7,1,2\n", "line 2: label `7`, expected a whole number from 0 to 6"),
         ("0,1,2\n-1,1,2\n", "line 2: label `-1`, expected a whole number from 0 to 6"),
         ("1.5,1,2\n", "line 1: label `1.5`, expected a whole number from 0 to 6"),
         ("nan,1,2\n", "line 1: label `nan`, expected a whole number from 0 to 6"),
-        ("walk,1,2\nrun,1,2\n", "line 2: label `run`, expected a whole number from 0 to 6"),
+        (
+            "walk,1,2\nrun,1,2\n",
+            "line 1: label `walk` is a name. Write the 7 classes in the order of the model's outputs, one a line, and give \
+             the file with --classes; the names found here are: run, walk",
+        ),
+        ("label:walk|run,x,y\nrun,1,2\n", "2 names of classes, the model has 7 outputs"),
         ("0,1,2\n0,1,two\n", "line 2: value 1 is `two`, expected a number"),
         ("0,1,\n", "line 1: value 1 is ``, expected a number"),
         ("0,NaN,2\n", "line 1: value 0 is NaN, expected a finite number"),
         ("0,1,1e39\n", "line 1: value 1 is 1e39, expected a finite number"),
     ] {
         let path = folder.file("x.csv", text);
-        let message = folder.refusal("x.csv", Samples::from_csv(&path, &[1, 2], 7));
+        let message = folder
+            .refusal("x.csv", Samples::from_csv(&path, &[1, 2], &Labels::classes(7), &Table::default()));
         assert_eq!(message, expected, "{text}");
     }
     let path = folder.file("x.csv", b"0,1,2\n0,\xff,2\n");
-    let message = folder.refusal("x.csv", Samples::from_csv(&path, &[1, 2], 7));
+    let message =
+        folder.refusal("x.csv", Samples::from_csv(&path, &[1, 2], &Labels::classes(7), &Table::default()));
     assert!(message.contains("line 2"), "{message}");
     let missing = folder.0.path().join("none.csv");
-    folder.refusal("none.csv", Samples::from_csv(&missing, &[1, 2], 7));
+    folder.refusal("none.csv", Samples::from_csv(&missing, &[1, 2], &Labels::classes(7), &Table::default()));
 }
 
 #[test]
@@ -276,4 +310,150 @@ fn written_npy_reads_back() {
     assert_eq!(message, "12 values can't be written with shape [2, 3]");
     let nowhere = folder.0.path().join("none/out.npy");
     folder.refusal("none/out.npy", write_npy_i8(&nowhere, &values, &[12]));
+}
+
+/// One label per sample in whatever form people keep them.
+#[test]
+fn labels_as_floats_bools_rows_columns_and_names() {
+    let folder = Folder::new();
+    let x = folder.file("x.npy", npy("|i1", false, "(3, 2)", &[0; 6]));
+    let names: Vec<String> = ["walk", "run", "sit"].map(str::to_owned).into();
+    let named = Labels::Classes { count: 3, names, questions: 0 };
+    let utf32: Vec<u8> = ["sit", "run", "walk"]
+        .iter()
+        .flat_map(|name| format!("{name:\0<4}").chars().collect::<Vec<_>>())
+        .flat_map(|c| u32::from(c).to_le_bytes())
+        .collect();
+    let doubles = [2.0_f64, 1.0, 0.0].map(f64::to_le_bytes).concat();
+    let halves = [0x4000_u16, 0x3c00, 0].map(u16::to_le_bytes).concat();
+    for (bytes, expected) in [
+        (npy("<f4", false, "(3,)", &floats(&[2.0, 1.0, 0.0])), [2, 1, 0]),
+        (npy("<f8", false, "(3, 1)", &doubles), [2, 1, 0]),
+        (npy("<f2", false, "(3,)", &halves), [2, 1, 0]),
+        (npy("|b1", false, "(3,)", &[1, 0, 1]), [1, 0, 1]),
+        (npy("|i1", false, "(3, 1)", &[2, 1, 0]), [2, 1, 0]),
+        (npy("<f4", false, "(3, 3)", &floats(&[0., 0., 1., 0., 1., 0., 1., 0., 0.])), [2, 1, 0]),
+        (npy("<U4", false, "(3,)", &utf32), [2, 1, 0]),
+        (npy("|S4", false, "(3,)", b"sit\0run\0walk"), [2, 1, 0]),
+    ] {
+        let y = folder.file("y.npy", bytes);
+        assert_eq!(Samples::from_npy(&x, &y, &[2], &named).unwrap().labels, expected);
+    }
+    // Yes-or-no outputs: a row is a set, its first output the lowest bit.
+    let y = folder.file("y.npy", npy("|u1", false, "(3, 2)", &[1, 0, 0, 0, 1, 1]));
+    let questions = Labels::Classes { count: 4, names: Vec::new(), questions: 2 };
+    assert_eq!(Samples::from_npy(&x, &y, &[2], &questions).unwrap().labels, [1, 0, 3]);
+    // Numbers to give.
+    let y = folder.file("y.npy", npy("<i2", false, "(3, 1)", &[1, 0, 254, 255, 0, 1]));
+    let read = Samples::from_npy(&x, &y, &[2], &Labels::Numbers { width: 1 }).unwrap();
+    assert_eq!((read.targets, read.labels), (vec![1.0, -2.0, 256.0], vec![]));
+    let message = folder.refusal("y.npy", Samples::from_npy(&x, &y, &[2], &Labels::Numbers { width: 2 }));
+    assert_eq!(message, "shape [3, 1], expected [N, 2], what the model is to give for each sample");
+}
+
+#[test]
+fn wider_integers_and_half_floats_are_in_the_units_of_training() {
+    let folder = Folder::new();
+    let wide = |size: usize| -> Vec<u8> {
+        [3_i64, -2, 300, 0].iter().flat_map(|value| value.to_le_bytes()[..size].to_vec()).collect()
+    };
+    for (descr, data, expected) in [
+        ("<i2", wide(2), [3.0, -2.0, 300.0, 0.0]),
+        ("<i4", wide(4), [3.0, -2.0, 300.0, 0.0]),
+        ("<i8", wide(8), [3.0, -2.0, 300.0, 0.0]),
+        (
+            "<f2",
+            [0x3800_u16, 0xbc00, 0x7bff, 1].map(u16::to_le_bytes).concat(),
+            [0.5, -1.0, 65504.0, 5.960_464_5e-8],
+        ),
+    ] {
+        let path = folder.file("x.npy", npy(descr, false, "(2, 2)", &data));
+        assert_eq!(
+            Samples::inputs_from_npy(&path, &[2]).unwrap().inputs,
+            Inputs::F32(expected.into()),
+            "{descr}"
+        );
+    }
+}
+
+#[test]
+fn archives_by_the_names_of_their_arrays() {
+    use std::io::Write as _;
+    let folder = Folder::new();
+    let archive = |members: &[(&str, Vec<u8>)], method| {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for (name, bytes) in members {
+            let options = zip::write::SimpleFileOptions::default().compression_method(method);
+            zip.start_file(*name, options).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    };
+    let x = npy("<f4", false, "(2, 2)", &floats(&[1.0, 2.0, 3.0, 4.0]));
+    let y = npy("<i4", false, "(2,)", &[1, 0, 0, 0, 0, 0, 0, 0]);
+    for method in [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated] {
+        for names in [["x.npy", "y.npy"], ["X_train.npy", "labels.npy"]] {
+            let bytes = archive(&[(names[0], x.clone()), (names[1], y.clone())], method);
+            let path = folder.file("s.npz", bytes.clone());
+            let read = Samples::from_npy(&path, &path, &[2], &Labels::classes(2)).unwrap();
+            assert_eq!((read.inputs, read.labels), (Inputs::F32(vec![1.0, 2.0, 3.0, 4.0]), vec![1, 0]));
+            // Damage anywhere is an error or the same samples, no panic.
+            for at in 0..bytes.len() {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 0x55;
+                let path = folder.file("damaged.npz", damaged);
+                let _ = Samples::from_npy(&path, &path, &[2], &Labels::classes(2));
+            }
+        }
+    }
+    let path = folder.file("s.npz", archive(&[("a.npy", x), ("b.npy", y)], zip::CompressionMethod::Stored));
+    let message = folder.refusal("s.npz", Samples::inputs_from_npy(&path, &[2]));
+    assert!(message.starts_with("holds `a`, `b`; the samples are looked for as `x`, `data`"), "{message}");
+}
+
+#[test]
+fn tables_as_other_programs_write_them() {
+    let folder = Folder::new();
+    let read = |text: &str, table: Table| {
+        let path = folder.file("x.csv", text);
+        Samples::from_csv(&path, &[1, 2], &Labels::classes(2), &table).unwrap()
+    };
+    for text in [
+        "1;0,5;-1,25\n0;3;4e-9\n",
+        "label;x;y\n1;0.5;-1.25\n0;3;4e-9\n",
+        "1\t0.5\t-1.25\n0\t3\t4e-9\n",
+        "label\tx\ty\r\n1\t0,5\t-1,25\r\n0\t3,0\t4e-9\r\n",
+        "# sampled at 50 Hz\n1,0.5,-1.25\n# a pause\n0,3,4e-9\n",
+        "label:walk|run,x,y\nrun,0.5,-1.25\nwalk,3,4e-9\n",
+        "1|0.5|-1.25\n0|3|4e-9\n",
+    ] {
+        let samples = read(text, Table::default());
+        assert_eq!(samples.inputs, Inputs::F32(vec![0.5, -1.25, 3.0, 4e-9]), "{text}");
+        assert_eq!(samples.labels, [1, 0], "{text}");
+    }
+    let columns = |skipped: &[&str], label: Option<&str>, group: Option<&str>| Table {
+        delimiter: None,
+        skipped_columns: skipped.iter().map(|&name| name.to_owned()).collect(),
+        label_column: label.map(str::to_owned),
+        group_column: group.map(str::to_owned),
+    };
+    let timed = "time;x;y;who;label\n0,1;0,5;-1,25;ann;1\n0,2;3;4e-9;bo;0\n";
+    for table in [columns(&["time"], Some("label"), Some("who")), columns(&["1"], Some("5"), Some("4"))] {
+        let samples = read(timed, table);
+        assert_eq!(samples.inputs, Inputs::F32(vec![0.5, -1.25, 3.0, 4e-9]));
+        assert_eq!((samples.labels, samples.groups), (vec![1, 0], vec!["ann".to_owned(), "bo".to_owned()]));
+        let found = "columns separated by `;`, decimal commas, with headings, column `time` left out, groups by column `who`";
+        assert_eq!(samples.note.unwrap(), found);
+    }
+    let path = folder.file("x.csv", timed);
+    let message = folder.refusal(
+        "x.csv",
+        Samples::from_csv(&path, &[1, 2], &Labels::classes(2), &columns(&["Zeit"], None, None)),
+    );
+    assert_eq!(message, "no column `Zeit`; there are time, x, y, who, label");
+    // Lines are counted with comments and empty lines.
+    let path = folder.file("x.csv", "# one\n\n# three\n0,1,2\n# five\n0,1,two\n");
+    let message =
+        folder.refusal("x.csv", Samples::from_csv(&path, &[1, 2], &Labels::classes(2), &Table::default()));
+    assert_eq!(message, "line 6: value 1 is `two`, expected a number");
 }

@@ -122,5 +122,12 @@ pub fn subject(
         model.name
     );
     add_noise(&mut adaptation, classes.len(), label_noise, seed);
-    Ok(Subject { name: model.name.clone(), model, classes: classes.to_vec(), adaptation, test })
+    Ok(Subject {
+        name: model.name.clone(),
+        model,
+        classes: classes.to_vec(),
+        adaptation,
+        test,
+        origin: crate::tuning::Origin::default(),
+    })
 }

@@ -73,7 +73,14 @@ impl Wearer {
         let bytes = model_bytes(self.number).context("there is such a wearer")?;
         let model = Model::bundled(self.model.name.clone(), bytes)?;
         let classes = EXERCISES.map(String::from).into();
-        Ok(Subject { name: self.model.name.clone(), model, classes, adaptation, test })
+        Ok(Subject {
+            name: self.model.name.clone(),
+            model,
+            classes,
+            adaptation,
+            test,
+            origin: crate::tuning::Origin::default(),
+        })
     }
 }
 

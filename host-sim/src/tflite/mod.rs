@@ -16,7 +16,7 @@ mod view;
 
 pub use error::ReadError;
 pub use grow::grow_classifier;
-pub use patch::{PatchError, replace_layers};
+pub use patch::{PatchError, check_biases, replace_layers};
 
 use crate::graph::{Element, Graph, Operator, Quantization, Tensor};
 use field::{buffer, model, operator, operator_code, quantization, subgraph, tensor};
@@ -207,7 +207,11 @@ fn read_quantization(
         let (scales, points) = (scales.len(), zero_points.len());
         return Err(error(format!("{scales} scales, {points} zero points")));
     }
-    let axis = table.scalar(quantization::QUANTIZED_DIMENSION, 0_i32)?;
+    let axis = match table.scalar(quantization::QUANTIZED_DIMENSION, 0_i32)? {
+        // Converters of 2020 gave the biases of a depthwise convolution its filter's axis: a vector has one.
+        foreign if foreign > 0 && shape.len() == 1 => 0,
+        own => own,
+    };
     let extent = usize::try_from(axis).ok().and_then(|axis| shape.get(axis));
     // A scalar has no axis, but may have a scale.
     if extent.is_none() && (axis != 0 || !shape.is_empty()) {

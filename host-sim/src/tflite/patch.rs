@@ -79,6 +79,24 @@ pub fn replace_layers<'t>(
     Ok(bytes)
 }
 
+/// Whether all layers at `places` have what [`replace_layers`] writes to: known before they are tuned.
+///
+/// # Errors
+/// A file that is no model, or a layer without a bias.
+pub fn check_biases(file: &[u8], places: &[usize]) -> Result<(), PatchError> {
+    let graph = read(file)?;
+    let bias = |index: usize| graph.operators.get(index).and_then(|op| op.inputs.get(2).copied().flatten());
+    match places.iter().find(|&&index| bias(index).is_none()) {
+        None => Ok(()),
+        Some(&index) => Err(PatchError::Layer {
+            index,
+            what:
+                "has no bias, and a tuned layer has one: export the network with biases, or tune fewer layers"
+                    .into(),
+        }),
+    }
+}
+
 /// A tensor and the tensors that reshapes make of it: they share scale and zero point.
 fn same_array(graph: &Graph, tensor: usize) -> Vec<usize> {
     let mut all = vec![tensor];

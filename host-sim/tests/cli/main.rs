@@ -8,6 +8,7 @@ mod build;
 #[path = "../../src/tflite/field.rs"]
 mod field;
 mod refusals;
+mod samples;
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;

@@ -67,7 +67,7 @@ fn inputs_to_run() {
         (npy("|i1", "(2, 100, 5)", &[0; 1000]), "shape [2, 100, 5], expected N samples of [100, 1, 6]"),
         (npy("|i1", "(600,)", &[0; 600]), "shape [600], expected N samples of [100, 1, 6]"),
         (npy("<f4", "(1, 100, 6)", &floats(values)), "sample 0: value 599 is NaN, expected a finite number"),
-        (npy("<i4", "(1, 100, 6)", &[0; 2400]), "element type `i4`, expected int8"),
+        (npy("<c8", "(1, 100, 6)", &[0; 4800]), "element type `c8`, expected int8"),
         (npy("|i1", "(2, 100, 6)", &[0; 600]), "600 bytes of data, its shape and type ask for 1200"),
         (npy("|i1", "(0, 100, 6)", &[]), "no samples"),
         (Vec::new(), "not an .npy file"),
@@ -88,8 +88,8 @@ fn labelled_data() {
         (npy("|i1", "(4,)", &[0, 1, 2, 1]), "sample 2: label `2`, expected a whole number from 0 to 1"),
         (npy("|i1", "(4,)", &[0, 255, 1, 1]), "sample 1: label `-1`, expected a whole number from 0 to 1"),
         (npy("|i1", "(3,)", &[0, 1, 1]), "3 labels for the 4 samples of x.npy"),
-        (npy("<f4", "(4,)", &[0; 16]), "element type `f4`, expected an integer type"),
-        (npy("|i1", "(4, 1)", &[0; 4]), "shape [4, 1], expected [N]"),
+        (npy("<f4", "(4,)", &floats([0.0, 0.5, 1.0, 0.0])), "sample 1: label `0.5`, expected a whole number"),
+        (npy("|i1", "(4, 3)", &[0; 12]), "shape [4, 3], expected [N]"),
     ] {
         folder.write("y.npy", bytes);
         refused(&folder, tune, &["y.npy: ", expected]);
@@ -134,7 +134,7 @@ fn tables() {
     let good = row("0", 32, "0.5");
     for (text, expected) in [
         (good.clone() + &row("1", 32, "x5"), "line 2: value 31 is `x5`, expected a number"),
-        (good.clone() + &good + &row("1", 31, "0.5"), "line 3: 32 columns, expected 33"),
+        (good.clone() + &good + &row("1", 31, "0.5"), "line 3: 32 columns separated by `,`, expected 33"),
         (row("1", 32, "NaN"), "line 1: value 31 is NaN, expected a finite number"),
         (row("2", 32, "1"), "line 1: label `2`, expected a whole number from 0 to 1"),
         (String::new(), "no samples"),
@@ -144,7 +144,8 @@ fn tables() {
     }
     let gap = good.clone() + &good + &row("1", 32, "0.5") + &row("3", 32, "1") + &row("3", 32, "2");
     folder.write("x.csv", gap);
-    refused(
+    // After what was found in the file.
+    refused_with_progress(
         &folder,
         "tune m.tflite --data x.csv --spare-classes 2",
         &["samples of class 3, but fewer than two of class 2", "added in order"],

@@ -148,7 +148,14 @@ fn subject() -> Subject {
     };
     let (adaptation, test) = (samples(0..SAMPLES), samples(SAMPLES..4 * SAMPLES));
     let classes = ["normal", "anomalous"].map(String::from).into();
-    Subject { name: "autoencoder".into(), model, classes, adaptation, test }
+    Subject {
+        name: "autoencoder".into(),
+        model,
+        classes,
+        adaptation,
+        test,
+        origin: host_sim::tuning::Origin::default(),
+    }
 }
 
 /// Tunes slice by slice: weights and errors are the desktop's.

@@ -122,6 +122,12 @@ impl Lowering<'_> {
         let unsigned = match tensor.element {
             Element::I8 => false,
             Element::U8 => true,
+            Element::I16 => {
+                return named(
+                    "has int16 activations (16x8 quantization): flatmin runs int8 ones; convert with TFLITE_BUILTINS_INT8"
+                        .into(),
+                );
+            }
             other => {
                 return named(format!(
                     "is {other:?}, int8 is expected: export with full-integer quantization"
@@ -157,12 +163,7 @@ impl Lowering<'_> {
 
     fn operator(&mut self, index: usize, op: &Operator) -> Result<(), Fault> {
         if let Kind::Unsupported(what) = &op.kind {
-            let detail = what.strip_prefix(&op.name).unwrap_or(what).trim();
-            return Err(if detail.is_empty() {
-                "is not supported".into()
-            } else {
-                format!("{detail} is not supported")
-            });
+            return Err(refusal(what.strip_prefix(&op.name).unwrap_or(what).trim()));
         }
         if self.border_operator(op)? {
             return Ok(());
@@ -263,6 +264,17 @@ impl Lowering<'_> {
         let index = op.inputs.get(input).copied().flatten();
         let tensor = index.map(|index| &self.graph.tensors[index]);
         tensor.filter(|t| t.data.is_some()).ok_or_else(|| format!("input {input} is not a constant"))
+    }
+}
+
+/// What a reader said of an operator after its name: nothing, what it has that is unknown, or, after a colon, a reason.
+fn refusal(detail: &str) -> Fault {
+    match detail.split_once(": ") {
+        None if detail.is_empty() => "is not supported".into(),
+        None => format!("{detail} is not supported"),
+        Some(("", reason)) => format!("not supported: {reason}"),
+        Some((name, reason)) if name.starts_with('`') => format!("{name} is not supported: {reason}"),
+        Some(_) => format!("not supported: {detail}"),
     }
 }
 
