@@ -229,6 +229,137 @@ pub fn add_rank_ones(d: &mut [f32], scale: f32, samples: &[(&[f32], &[f32])]) ->
     }
 }
 
+/// A pointwise layer, `y[p * outputs + o] = sum_k x[p * inputs + k] * w[o * inputs + k] + biases[o]`, k ascending, the bias
+/// last, for the first pixels: returns how many.
+#[inline(always)]
+pub fn pointwise(x: &[f32], w: &[f32], biases: &[f32], y: &mut [f32], widths: [usize; 2]) -> usize {
+    #[cfg(flatmin_avx)]
+    return super::x86_64::pointwise(x, w, biases, y, widths);
+    #[cfg(not(flatmin_avx))]
+    {
+        let _ = (x, w, biases, y, widths);
+        0
+    }
+}
+
+/// Which runs of neighbours a window has, and where.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(flatmin_avx), allow(dead_code))]
+pub struct Windows {
+    /// Rows of taps.
+    pub rows: usize,
+    /// From one row to the next: in the input, in the weights.
+    pub row_steps: [usize; 2],
+    /// Runs in a row.
+    pub runs: usize,
+    /// From one run to the next, likewise.
+    pub run_steps: [usize; 2],
+    /// Neighbours of a run: the i-th goes to lane i mod 4.
+    pub length: usize,
+    /// Weights of a filter, all of its taps.
+    pub products: usize,
+    /// The first weight of the first run in a filter.
+    pub first: usize,
+}
+
+/// Most windows of one call of [`windows`]; 0 where it does nothing.
+pub const WINDOWS: usize = if cfg!(flatmin_avx) { 4 } else { 0 };
+
+/// `y[p * outputs + o] = sum + biases[o]`, the sum in the lanes of [`super::lanes::dot`] over windows that begin at
+/// `origins` in x, for the first windows: returns how many.
+#[inline(always)]
+pub fn windows(
+    windows: &Windows,
+    x: &[f32],
+    origins: &[usize],
+    w: &[f32],
+    biases: &[f32],
+    y: &mut [f32],
+) -> usize {
+    #[cfg(flatmin_avx)]
+    return super::x86_64::windows(windows, x, origins, w, biases, y);
+    #[cfg(not(flatmin_avx))]
+    {
+        let _ = (windows, x, origins, w, biases, y);
+        0
+    }
+}
+
+/// [`outer`] for all outputs and channels, which `widths` tells, for the first outputs: returns how many.
+#[inline(always)]
+pub fn add_outer_products(
+    d: &mut [f32],
+    stride: usize,
+    widths: [usize; 2],
+    scale: f32,
+    factors: [&[f32]; 2],
+    grid: &Grid,
+) -> usize {
+    #[cfg(flatmin_avx)]
+    return super::x86_64::add_outer_products(d, stride, widths, scale, factors, grid);
+    #[cfg(not(flatmin_avx))]
+    {
+        let _ = (d, stride, widths, scale, factors, grid);
+        0
+    }
+}
+
+/// `d[q][k] += sum_o delta[p][o] * w[o * stride + k]` for o and k below `widths`, one product after the other, o ascending,
+/// for the first outputs: returns how many. The grid's pixels are those of delta and of d.
+#[inline(always)]
+pub fn combine_pixels(
+    d: &mut [f32],
+    delta: &[f32],
+    w: &[f32],
+    stride: usize,
+    widths: [usize; 2],
+    grid: &Grid,
+) -> usize {
+    #[cfg(flatmin_avx)]
+    return super::x86_64::combine_pixels(d, delta, w, stride, widths, grid);
+    #[cfg(not(flatmin_avx))]
+    {
+        let _ = (d, delta, w, stride, widths, grid);
+        0
+    }
+}
+
+/// `y[q][c] += x[p][c] * w[c]` for the first channels: returns how many. The grid's pixels are those of x and of y.
+#[inline(always)]
+pub fn add_channel_products(y: &mut [f32], x: &[f32], w: &[f32], grid: &Grid) -> usize {
+    #[cfg(flatmin_avx)]
+    return super::x86_64::add_channel_products(y, x, w, grid);
+    #[cfg(not(flatmin_avx))]
+    {
+        let _ = (y, x, w, grid);
+        0
+    }
+}
+
+/// `d[c] += scale * sum_p delta[p][c] * x[p][c]`, line by line, p ascending, for the first channels: returns how many.
+#[inline(always)]
+pub fn sum_channel_products(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32], grid: &Grid) -> usize {
+    #[cfg(flatmin_avx)]
+    return super::x86_64::sum_channel_products(d, scale, delta, x, grid);
+    #[cfg(not(flatmin_avx))]
+    {
+        let _ = (d, scale, delta, x, grid);
+        0
+    }
+}
+
+/// `d[c] += scale * sum_p delta[p][c]`, p ascending, for the first channels: returns how many.
+#[inline(always)]
+pub fn sum_channels(d: &mut [f32], scale: f32, delta: &[f32]) -> usize {
+    #[cfg(flatmin_avx)]
+    return super::x86_64::sum_channels(d, scale, delta);
+    #[cfg(not(flatmin_avx))]
+    {
+        let _ = (d, scale, delta);
+        0
+    }
+}
+
 /// `rows[r][i] += factors[r] * x[i]`.
 #[inline(always)]
 pub fn add_to_rows(

@@ -8,7 +8,7 @@ pub struct Grid {
     line_steps: [usize; 2],
     lines: usize,
     /// Unsafe code relies on these.
-    #[cfg_attr(not(flatmin_vfp), allow(dead_code))]
+    #[cfg_attr(not(any(flatmin_vfp, flatmin_avx)), allow(dead_code))]
     last: [usize; 2],
     #[cfg_attr(not(flatmin_vfp), allow(dead_code))]
     jumps: [usize; 2],
@@ -61,12 +61,33 @@ impl Grid {
         self.lines
     }
 
+    /// Whether there is no pixel.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.pixels == 0 || self.lines == 0
+    }
+
+    /// The two activations' pixels in the other order.
+    #[inline(always)]
+    pub fn turned(&self) -> Self {
+        let Self { steps: [a, b], line_steps: [c, d], last: [e, f], jumps: [g, h], .. } = *self;
+        Self { steps: [b, a], line_steps: [d, c], last: [f, e], jumps: [h, g], ..*self }
+    }
+
     /// Where the last pixel lies, which no other lies behind; `usize::MAX`, which no slice reaches, if there is none or
     /// if it is further still.
     #[inline(always)]
     #[cfg(flatmin_vfp)]
     pub fn last(&self) -> [usize; 2] {
         self.last
+    }
+
+    /// Whether every pixel lies in a slice of so many values, with so many channels each; not for no pixels.
+    #[cfg(flatmin_avx)]
+    pub fn reaches(&self, lengths: [usize; 2], channels: [usize; 2]) -> bool {
+        let ends =
+            |axis: usize| self.last[axis].checked_add(channels[axis]).is_some_and(|end| end <= lengths[axis]);
+        !self.is_empty() && ends(0) && ends(1)
     }
 
     /// From where a line's next pixel would be to the next line's first.

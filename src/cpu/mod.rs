@@ -26,11 +26,13 @@ pub(crate) mod grid;
 mod helium;
 pub(crate) mod int8;
 pub(crate) mod lanes;
+#[cfg(any(flatmin_plain, test))]
+mod plain;
 // What a path does not speed up, it takes from here.
-#[cfg_attr(any(flatmin_dsp, flatmin_helium), allow(dead_code, unused_imports))]
+#[cfg_attr(any(flatmin_dsp, flatmin_helium, flatmin_plain), allow(dead_code, unused_imports))]
 mod portable;
 #[cfg(flatmin_avx)]
-mod x86_64;
+pub(crate) mod x86_64;
 
 #[cfg(flatmin_vfp)]
 use armv7em::vfp as floats;

@@ -9,8 +9,11 @@ use core::any::Any;
 /// Runs an operator in int8, its inputs and its output being in their places in the arena.
 pub(crate) type Kernel = fn(&Pack, &OperatorRecord, &mut [i8]);
 
-/// Parameters, workspace, and who wants to see every trained layer's range.
-type Forward = fn(&Pack, &[f32], &mut [f32], &mut dyn FnMut(usize, f32, f32));
+/// Who wants to see every trained layer, and its output's lowest and highest value.
+pub(crate) type See<'s> = &'s mut dyn FnMut(usize, f32, f32);
+
+/// Parameters, workspace, and who wants to see every trained layer's range, if anybody does.
+type Forward = fn(&Pack, &[f32], &mut [f32], Option<See>);
 
 /// Parameters, the gradient's factor, biases, workspace, the gradient that is added to.
 type Backward = fn(&Pack, &[f32], f32, BiasTreatment, &mut [f32], &mut [f32]);

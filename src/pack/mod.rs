@@ -16,7 +16,7 @@ mod validate;
 pub use crate::op::Window;
 use bytes::{f32_at, size_at, u16_at, u32_at};
 pub use code::Operators;
-pub(crate) use code::{Above, GraphCode, Kernel};
+pub(crate) use code::{Above, GraphCode, Kernel, See};
 pub use error::PackError;
 use format::{header, operator, tensor};
 pub use function::Function;

@@ -1,11 +1,13 @@
 //! Nanoseconds of whole training steps on this machine, beside PyTorch's where a Python has it.
 
 use super::host::{best_of, python, reason};
+use crate::model::Model;
+use crate::wearers::model_bytes;
 use anyhow::{Context, Result, ensure};
 use flatmin::pack::Activation;
 use flatmin::step::{self, Buffers};
 use flatmin::tail::dense::DenseShape;
-use flatmin::tail::{Tail, TailShape};
+use flatmin::tail::{PackedTail, Tail, TailShape};
 use flatmin::{Method, Recipe};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -37,6 +39,9 @@ pub struct HostTrainReport {
 const CASES: [(&str, &[usize], usize); 2] =
     [("dense_64_32_10_b16", &[64, 32, 10], 16), ("dense_1280_100_b8", &[1280, 100], 8)];
 
+/// The bundled network, all of its layers, and the minibatch.
+const BUNDLED: (&str, usize, usize) = ("bundled_7_layers_b16", 7, 16);
+
 /// Name, which of PyTorch's it stands beside, if any, and recipe.
 fn methods(batch: usize) -> Result<[(&'static str, Option<&'static str>, Recipe); 4]> {
     let plain =
@@ -61,9 +66,20 @@ pub fn measure(only: &str) -> Result<HostTrainReport> {
         for (name, beside, recipe) in methods(batch)? {
             let (name, beside) = (format!("{case}_{name}"), beside.map(|beside| format!("{case}_{beside}")));
             if name.contains(only) {
-                let nanoseconds = time(layers, batch, &recipe)?;
+                let nanoseconds = time_chain(layers, batch, &recipe)?;
                 own.push((name, beside, nanoseconds));
             }
+        }
+    }
+    let (case, layers, batch) = BUNDLED;
+    let bytes = model_bytes(1).context("a network of the first wearer is bundled")?;
+    let file = Model::bundled("wearer 1".into(), bytes)?.pack(layers)?;
+    let tail = PackedTail::of(&file.pack())?;
+    for (name, beside, recipe) in methods(batch)? {
+        let (name, beside) = (format!("{case}_{name}"), beside.map(|beside| format!("{case}_{beside}")));
+        if name.contains(only) {
+            let weights = uniform(1, 0.1, tail.parameters());
+            own.push((name, beside, time(&tail, weights, batch, &recipe)?));
         }
     }
     ensure!(!own.is_empty(), "no step's name contains `{only}`");
@@ -77,7 +93,8 @@ pub fn measure(only: &str) -> Result<HostTrainReport> {
     Ok(HostTrainReport { steps: steps.collect(), pytorch_missing })
 }
 
-fn time(layers: &[usize], batch: usize, recipe: &Recipe) -> Result<f64> {
+/// A step of fully connected layers.
+fn time_chain(layers: &[usize], batch: usize, recipe: &Recipe) -> Result<f64> {
     let shapes: Vec<DenseShape> = layers
         .windows(2)
         .enumerate()
@@ -88,18 +105,24 @@ fn time(layers: &[usize], batch: usize, recipe: &Recipe) -> Result<f64> {
         })
         .collect();
     let tail = TailShape::new(&shapes)?;
-    let classes = layers.last().copied().context("there are layers")?;
-    let uniform = |seed: u32, limit: f32, length: usize| -> Vec<f32> {
-        let mut bytes = vec![0; length];
-        flatmin_bench::fill(seed, &mut bytes);
-        bytes.into_iter().map(|q: i8| limit * f32::from(q) / 128.0).collect()
-    };
-    let mut weights = uniform(1, 0.1, tail.parameters());
+    let weights = uniform(1, 0.1, tail.parameters());
+    time(&tail, weights, batch, recipe)
+}
+
+/// Values of either sign, as large as `limit`.
+fn uniform(seed: u32, limit: f32, length: usize) -> Vec<f32> {
+    let mut bytes = vec![0; length];
+    flatmin_bench::fill(seed, &mut bytes);
+    bytes.into_iter().map(|q: i8| limit * f32::from(q) / 128.0).collect()
+}
+
+/// A step of any tail.
+fn time(tail: &impl Tail, mut weights: Vec<f32>, batch: usize, recipe: &Recipe) -> Result<f64> {
     let mut velocity = vec![0.0; tail.parameters()];
-    let stored = step::stores_perturbation(&tail, recipe);
+    let stored = step::stores_perturbation(tail, recipe);
     let mut gradient = vec![0.0; if stored { tail.parameters() } else { 0 }];
     let mut workspace = vec![0.0; tail.workspace_floats() * batch];
-    let features = uniform(2, 1.0, batch * layers[0]);
+    let features = uniform(2, 1.0, batch * tail.features());
     let mut failed = None;
     let nanoseconds = best_of(|| {
         let buffers = Buffers {
@@ -108,9 +131,9 @@ fn time(layers: &[usize], batch: usize, recipe: &Recipe) -> Result<f64> {
             gradient: &mut gradient,
             workspace: &mut workspace,
         };
-        let outcome = step::minibatch(&tail, recipe, 0.001, buffers, batch, |sample, own| {
-            own.copy_from_slice(&features[sample * layers[0]..(sample + 1) * layers[0]]);
-            sample % classes
+        let outcome = step::minibatch(tail, recipe, 0.001, buffers, batch, |sample, own| {
+            own.copy_from_slice(&features[sample * tail.features()..(sample + 1) * tail.features()]);
+            sample % tail.classes()
         });
         failed = outcome.err().or(failed);
     });

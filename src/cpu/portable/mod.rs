@@ -20,6 +20,10 @@ pub fn accumulate(_scratch: &mut Scratch, filters: &Filters, column: Column, fro
     if !filters.hold(from, column.len(), sums) {
         return;
     }
+    #[cfg(flatmin_avx)]
+    if crate::cpu::x86_64::accumulate(filters, [column], from, &mut [&mut *sums]) > 0 {
+        return;
+    }
     if from == 0 {
         sums.copy_from_slice(filters.start);
     }
@@ -39,8 +43,12 @@ pub fn accumulate_two(
     filters: &Filters,
     columns: [Column; 2],
     from: usize,
-    sums: [&mut [i32]; 2],
+    #[cfg_attr(not(flatmin_avx), allow(unused_mut))] mut sums: [&mut [i32]; 2],
 ) {
+    #[cfg(flatmin_avx)]
+    if crate::cpu::x86_64::accumulate(filters, columns, from, &mut sums) > 0 {
+        return;
+    }
     for (column, sums) in columns.into_iter().zip(sums) {
         accumulate(scratch, filters, column, from, sums);
     }

@@ -16,7 +16,15 @@ impl<'a> Requantizer<'a> {
 
     /// Scales one pixel's sums.
     pub fn run(&mut self, sums: &[i32], output: &mut [i8]) {
-        finish(sums, &self.0, output, apply);
+        #[cfg(flatmin_avx)]
+        let (sums, output, requantization) = {
+            let done = crate::cpu::x86_64::requantize(sums, &self.0, output);
+            let (sums, output) = (sums.get(done..).unwrap_or(&[]), output.get_mut(done..).unwrap_or(&mut []));
+            (sums, output, &self.0.outputs(done, sums.len()))
+        };
+        #[cfg(not(flatmin_avx))]
+        let requantization = &self.0;
+        finish(sums, requantization, output, apply);
     }
 }
 

@@ -142,7 +142,7 @@ fn beside(low: __m128, high: __m128) -> __m256 {
 /// The sums of four registers' lanes by [`crate::cpu::lanes::sum_of`]'s tree: of the lower halves, then of the upper ones.
 #[target_feature(enable = "avx")]
 #[inline]
-fn sums_of([a, b, c, d]: [__m256; FOUR]) -> [[f32; FOUR]; PAIR] {
+pub fn sums_of([a, b, c, d]: [__m256; FOUR]) -> [[f32; FOUR]; PAIR] {
     // Lanes 0 and 2 of a and b, then 1 and 3.
     let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
     let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));

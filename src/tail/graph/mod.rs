@@ -14,7 +14,7 @@ use super::{Loss, Tail, Target};
 use crate::op::{Mean, Move};
 use crate::optim::{BiasTreatment, Kind, Segment};
 use crate::pack::format::{node, operator};
-use crate::pack::{Function, Pack, TailNode, TailValue, TensorRecord, is_weighted};
+use crate::pack::{Function, Pack, See, TailNode, TailValue, TensorRecord, is_weighted};
 use core::cell::Cell;
 use core::ops::Range;
 use pairwise::{Elements, Operand};
@@ -39,27 +39,33 @@ impl<'p> GraphTail<'p> {
     /// All nodes at `parameters`, for the features at the front of `workspace`. Calls `see(layer, lowest, highest)`
     /// with the range of every trained layer's output, spare classes left out.
     pub fn forward(&self, parameters: &[f32], workspace: &mut [f32], mut see: impl FnMut(usize, f32, f32)) {
+        self.run(parameters, workspace, Some(&mut see));
+    }
+
+    fn run(&self, parameters: &[f32], workspace: &mut [f32], see: Option<See>) {
         // Validation lets no pack through whose tail has no code.
         let Some(code) = self.pack.operators().graph else { return };
-        if self.pack.spare_classes() == 0 {
-            return (code.forward)(&self.pack, parameters, workspace, &mut see);
-        }
+        let see = match see {
+            Some(see) if self.pack.spare_classes() > 0 => see,
+            see => return (code.forward)(&self.pack, parameters, workspace, see),
+        };
         let last = self.pack.sizes().tail_layers.saturating_sub(1);
         let mut see_before = |layer, low, high| {
             if layer != last {
                 see(layer, low, high);
             }
         };
-        (code.forward)(&self.pack, parameters, workspace, &mut see_before);
+        (code.forward)(&self.pack, parameters, workspace, Some(&mut see_before));
         let output = self.output(workspace);
         let low = output.iter().fold(f32::INFINITY, |m, &x| m.min(x));
         see(last, low, output.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x)));
     }
 
-    fn forward_all(&self, parameters: &[f32], workspace: &mut [f32], see: &mut dyn FnMut(usize, f32, f32)) {
+    fn forward_all(&self, parameters: &[f32], workspace: &mut [f32], mut see: Option<See>) {
         let mut layer = 0;
         for node in self.pack.nodes() {
             self.forward_node(&node, parameters, workspace);
+            let Some(see) = &mut see else { continue };
             if node.is_trained() {
                 let output = workspace.get(node.output.activation.clone()).unwrap_or(&[]);
                 let low = output.iter().fold(f32::INFINITY, |m, &x| m.min(x));
@@ -112,7 +118,7 @@ impl<'p> GraphTail<'p> {
         // A lookup has applied it; it is all that a lookup does.
         if node.function != Function::Identity && op.kind != operator::LOOKUP {
             let y = workspace.get_mut(output.clone()).unwrap_or(&mut []);
-            y.iter_mut().for_each(|y| *y = node.function.of(*y, 0.0));
+            apply(node.function, y);
         }
     }
 
@@ -173,7 +179,7 @@ impl<'p> GraphTail<'p> {
         let op = &node.operator;
         if node.function != Function::Identity && op.kind != operator::LOOKUP {
             let Some([y, delta]) = arrays(workspace, [&node.output.activation, delta]) else { return };
-            delta.iter_mut().zip(y).for_each(|(d, &mut y)| *d *= node.function.slope(y, y, 0.0));
+            mask(node.function, y, delta);
         }
         for (value, wanted, first) in [
             (&node.input, node::INPUT_DELTA, node::INPUT_FIRST),
@@ -257,12 +263,7 @@ impl<'p> GraphTail<'p> {
 }
 
 /// [`GraphTail::forward`], for `pack::GraphCode`.
-pub(crate) fn forward_nodes(
-    pack: &Pack,
-    parameters: &[f32],
-    workspace: &mut [f32],
-    see: &mut dyn FnMut(usize, f32, f32),
-) {
+pub(crate) fn forward_nodes(pack: &Pack, parameters: &[f32], workspace: &mut [f32], see: Option<See>) {
     GraphTail { pack: *pack, classes: pack.known_classes() }.forward_all(parameters, workspace, see);
 }
 
@@ -279,6 +280,23 @@ pub(crate) fn backward_nodes(
         let tail = GraphTail { pack: *pack, classes: pack.known_classes() };
         tail.backward_node(&node, parameters, scale, bias, workspace, gradient);
     }
+}
+
+/// `y[i] = function(y[i])`.
+fn apply(function: Function, y: &mut [f32]) {
+    // Apart, so that the commonest one is asked for once.
+    if function == Function::Relu {
+        return y.iter_mut().for_each(|y| *y = Function::Relu.of(*y, 0.0));
+    }
+    y.iter_mut().for_each(|y| *y = function.of(*y, 0.0));
+}
+
+/// `delta[i] *= function'`, by the output `y`.
+fn mask(function: Function, y: &[f32], delta: &mut [f32]) {
+    if function == Function::Relu {
+        return delta.iter_mut().zip(y).for_each(|(d, &y)| *d *= Function::Relu.slope(y, y, 0.0));
+    }
+    delta.iter_mut().zip(y).for_each(|(d, &y)| *d *= function.slope(y, y, 0.0));
 }
 
 /// The activation that the backward pass of a pool or a lookup reads.
@@ -337,7 +355,7 @@ impl Tail for GraphTail<'_> {
     }
 
     fn loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32 {
-        self.forward(parameters, workspace, |_, _, _| ());
+        self.run(parameters, workspace, None);
         let Some(end) = self.end() else { return f32::NAN };
         let Some(by_logits) = &end.output.delta else { return f32::NAN };
         match arrays(workspace, [&end.output.activation, by_logits]) {

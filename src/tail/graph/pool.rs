@@ -58,11 +58,8 @@ pub fn max_forward(window: &Window, x: &[f32], input: Shape, y: &mut [f32], outp
         y.fill(f32::NEG_INFINITY);
         for pixel in pixels {
             let x = x.get(pixel..).unwrap_or(&[]);
-            y.iter_mut().zip(x).for_each(|(y, &x)| {
-                if x > *y || x.is_nan() {
-                    *y = x;
-                }
-            });
+            // No branch: which one is larger cannot be foretold.
+            y.iter_mut().zip(x).for_each(|(y, &x)| *y = if x > *y || x.is_nan() { x } else { *y });
         }
     });
 }

@@ -55,17 +55,75 @@ pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &
         return forward_pointwise(shape, weights, biases, x, y);
     }
     let (rows, columns) = (shape.rows(), shape.columns());
+    let done = W::floats(weights).map_or(0, |weights| forward_together(shape, weights, biases, x, y));
     let pixels = y.chunks_exact_mut(output.channels.max(1)).enumerate();
-    for (pixel, y) in pixels.take(output.height * output.width) {
+    for (pixel, y) in pixels.take(output.height * output.width).skip(done) {
         let (row, column) = (pixel / output.width.max(1), pixel % output.width.max(1));
         let runs = Runs { shape, x, row, column, rows: rows.taps(row), columns: columns.taps(column) };
         forward_pixel(&runs, weights, biases, y);
     }
 }
 
+/// As many windows at a time as a path takes, which see the same taps; returns how many pixels, of the first, it did.
+#[inline(always)]
+fn forward_together(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f32], y: &mut [f32]) -> usize {
+    if block::WINDOWS == 0 {
+        return 0;
+    }
+    let (output, pixels) = (shape.output(), shape.output().height * shape.output().width);
+    let taps = |pixel: usize| {
+        let (row, column) = (pixel / output.width.max(1), pixel % output.width.max(1));
+        let [rows, columns] = [shape.rows().taps(row), shape.columns().taps(column)];
+        // A window without a tap inside lies nowhere: no slice reaches so far.
+        let line = shape.rows().place(row, rows.start).wrapping_mul(shape.input().width);
+        let place = line.wrapping_add(shape.columns().place(column, columns.start));
+        let origin = place.wrapping_mul(shape.input().channels);
+        ([rows, columns], origin)
+    };
+    let mut first = 0;
+    let mut next = taps(first);
+    while first < pixels {
+        let (own, origin) = next.clone();
+        let mut origins = [origin; block::WINDOWS];
+        let mut count = 0;
+        while let Some(place) = origins.get_mut(count).filter(|_| next.0 == own && first + count < pixels) {
+            *place = next.1;
+            count += 1;
+            next = taps(first + count);
+        }
+        let windows = windows(shape, &own);
+        let y = y.get_mut(first * output.channels..(first + count) * output.channels).unwrap_or(&mut []);
+        let origins = origins.get(..count).unwrap_or(&[]);
+        if block::windows(&windows, x, origins, weights, biases, y) < count {
+            break;
+        }
+        first += count;
+    }
+    first
+}
+
+/// The runs of a window that sees these taps.
+fn windows(shape: &ConvShape, [rows, columns]: &[Range<usize>; 2]) -> block::Windows {
+    let (input, window) = (shape.input(), shape.window());
+    let (width, channels) = (window.filter[1], input.channels);
+    let together = window.dilation[1] == 1;
+    block::Windows {
+        rows: rows.len(),
+        row_steps: [window.dilation[0] * input.width * channels, width * channels],
+        runs: if together { columns.len().min(1) } else { columns.len() },
+        run_steps: [window.dilation[1] * channels, channels],
+        length: if together { columns.len() * channels } else { channels },
+        products: products(shape),
+        first: (rows.start * width + columns.start) * channels,
+    }
+}
+
 /// Four pixels by four filters at a time; behind the last of either it stands again, and its sums are dropped.
 fn forward_pointwise<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
     let (inputs, outputs) = (shape.input().channels.max(1), shape.output().channels.max(1));
+    if W::floats(weights).is_some_and(|w| block::pointwise(x, w, biases, y, [inputs, outputs]) > 0) {
+        return;
+    }
     let pixels = y.chunks_mut((ROWS * outputs).max(1)).zip(x.chunks((ROWS * inputs).max(1)));
     for (y, x) in pixels {
         let done = block::four_pixels(x, weights, biases, y, [inputs, outputs]);
@@ -173,7 +231,7 @@ pub fn backward_weights(shape: &ConvShape, scale: f32, x: &[f32], delta: &[f32],
 }
 
 /// The pixels that a tap of the window takes part in, and the first of them in delta and in x.
-fn seen_by(shape: &ConvShape, i: usize, j: usize) -> (Grid, [usize; 2]) {
+pub(super) fn seen_by(shape: &ConvShape, i: usize, j: usize) -> (Grid, [usize; 2]) {
     let (input, output, stride) = (shape.input(), shape.output(), shape.window().stride);
     let (rows, columns) = (shape.rows().outputs(i), shape.columns().outputs(j));
     let grid = Grid::new(
@@ -204,6 +262,11 @@ impl Tap<'_> {
     /// Its gradient in all filters; `first` is its first weight in each.
     fn add(&self, first: usize, d_weights: &mut [f32]) {
         let Self { scale, ref grid, channels, products, delta, x } = *self;
+        let outputs = d_weights.len() / products.max(1);
+        let d = d_weights.get_mut(first..).unwrap_or(&mut []);
+        if block::add_outer_products(d, products, [outputs, channels], scale, [delta, x], grid) > 0 {
+            return;
+        }
         for (block, d_weights) in d_weights.chunks_mut((ROWS * products).max(1)).enumerate() {
             let delta = delta.get(block * ROWS..).unwrap_or(&[]);
             let whole = d_weights.len() == ROWS * products;
@@ -243,6 +306,11 @@ pub fn backward_input<W: Weight>(
     d_x: &mut [f32],
 ) {
     let input = shape.input();
+    if sink == Sink::Overwrite
+        && W::floats(weights).is_some_and(|weights| backward_together(shape, weights, delta, d_x))
+    {
+        return;
+    }
     if shape.is_pointwise() && sink == Sink::Overwrite {
         let pixels = d_x
             .chunks_exact_mut(input.channels.max(1))
@@ -272,6 +340,23 @@ pub fn backward_input<W: Weight>(
             first += 1;
         }
     }
+}
+
+/// Tap after tap for all pixels that it sees; or false, and all of `d_x` is still to be written.
+#[inline(always)]
+fn backward_together(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &mut [f32]) -> bool {
+    let Some(d_x) = d_x.get_mut(..shape.input_length()).filter(|_| block::WINDOWS > 0) else { return false };
+    let (shape, products) = (&shape.flattened(), products(shape));
+    let [filter_height, filter_width] = shape.window().filter;
+    let widths = [shape.output().channels, shape.input().channels];
+    d_x.fill(0.0);
+    (0..filter_height * filter_width).all(|tap| {
+        let (grid, [first_delta, first_x]) = seen_by(shape, tap / filter_width, tap % filter_width);
+        let delta = delta.get(first_delta..).unwrap_or(&[]);
+        let d = d_x.get_mut(first_x..).unwrap_or(&mut []);
+        let weights = weights.get(tap * shape.input().channels..).unwrap_or(&[]);
+        grid.is_empty() || block::combine_pixels(d, delta, weights, products, widths, &grid) > 0
+    })
 }
 
 /// `d_x = W^T delta` of a pixel.

@@ -23,6 +23,7 @@
 //! # Ok::<(), flatmin::tail::kernels::ShapeError>(())
 //! ```
 
+use super::conv2d::seen_by;
 use super::{Sink, Weight};
 use crate::cpu::block;
 use crate::cpu::grid::Grid;
@@ -55,6 +56,9 @@ const BLOCK: usize = 16;
 /// Overwrites `y`. Order: taps row by row; the bias comes last. Biases that are not there count as 0.
 pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
     let output = shape.output();
+    if W::floats(weights).is_some_and(|weights| forward_together(shape, weights, biases, x, y)) {
+        return;
+    }
     let (pixels, width) = (y.chunks_exact_mut(output.channels.max(1)).enumerate(), output.width.max(1));
     for (pixel, y) in pixels.take(output.height * output.width) {
         let pixel = (pixel / width, pixel % width);
@@ -66,6 +70,46 @@ pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &
             }
         });
     }
+}
+
+/// Tap after tap for all pixels that see it; or false, and all of `y` is still to be written.
+#[inline(always)]
+fn forward_together(shape: &ConvShape, weights: &[f32], biases: &[f32], x: &[f32], y: &mut [f32]) -> bool {
+    let Some(y) = y.get_mut(..shape.output_length()) else { return false };
+    let done = together(shape, weights, y, |y, w, grid, [first_y, first_x]| {
+        let (y, x) = (y.get_mut(first_y..).unwrap_or(&mut []), x.get(first_x..).unwrap_or(&[]));
+        block::add_channel_products(y, x, w, &grid.turned())
+    });
+    if done {
+        for y in y.chunks_exact_mut(shape.output().channels.max(1)) {
+            let (own, rest) = y.split_at_mut(biases.len().min(y.len()));
+            own.iter_mut().zip(biases).for_each(|(y, bias)| *y += bias);
+            rest.iter_mut().for_each(|y| *y += 0.0);
+        }
+    }
+    done
+}
+
+/// Calls `add(sums, a tap's weights, pixels of output and input, the first of both)` for every tap, after `sums` have been
+/// set to 0, until it returns 0; and returns whether it never did.
+#[inline(always)]
+fn together(
+    shape: &ConvShape,
+    weights: &[f32],
+    sums: &mut [f32],
+    mut add: impl FnMut(&mut [f32], &[f32], &Grid, [usize; 2]) -> usize,
+) -> bool {
+    let channels = shape.output().channels;
+    if block::WINDOWS == 0 || channels != shape.input().channels {
+        return false;
+    }
+    let [height, width] = shape.window().filter;
+    sums.fill(0.0);
+    (0..height * width).all(|tap| {
+        let (grid, first) = seen_by(shape, tap / width, tap % width);
+        let weights = weights.get(tap * channels..(tap + 1) * channels).unwrap_or(&[]);
+        grid.is_empty() || add(sums, weights, &grid, first) > 0
+    })
 }
 
 /// [`multiplier`] where it is known to be one.
@@ -129,6 +173,13 @@ pub fn backward_weights(shape: &ConvShape, scale: f32, x: &[f32], delta: &[f32],
     let width = shape.window().filter[1].max(1);
     for (tap, d_weights) in d_weights.chunks_exact_mut(shape.output().channels.max(1)).enumerate() {
         let tap = (tap / width, tap % width);
+        if shape.output().channels == shape.input().channels {
+            let (grid, [first_delta, first_x]) = seen_by(shape, tap.0, tap.1);
+            let (delta, x) = (delta.get(first_delta..).unwrap_or(&[]), x.get(first_x..).unwrap_or(&[]));
+            if block::sum_channel_products(d_weights, scale, delta, x, &grid) > 0 {
+                continue;
+            }
+        }
         in_blocks(shape, |first, blocked| {
             if blocked {
                 weights_block::<BLOCK>(shape, scale, x, delta, tap, [first, first], d_weights);
@@ -191,6 +242,11 @@ pub fn backward_input<W: Weight>(
     let (input, channels) = (shape.input(), shape.output().channels);
     let blocked = if channels == input.channels { channels / BLOCK * BLOCK } else { 0 };
     let width = input.width.max(1);
+    if sink == Sink::Overwrite
+        && W::floats(weights).is_some_and(|weights| backward_together(shape, weights, delta, d_x))
+    {
+        return;
+    }
     for (pixel, d_x) in
         d_x.chunks_exact_mut(input.channels.max(1)).enumerate().take(input.height * input.width)
     {
@@ -218,6 +274,17 @@ pub fn backward_input<W: Weight>(
             sink.put(d_x, sum);
         }
     }
+}
+
+/// Tap after tap for all pixels that it sees; or false, and all of `d_x` is still to be written.
+#[inline(always)]
+fn backward_together(shape: &ConvShape, weights: &[f32], delta: &[f32], d_x: &mut [f32]) -> bool {
+    let Some(d_x) = d_x.get_mut(..shape.input_length()) else { return false };
+    together(shape, weights, d_x, |d_x, w, grid, [first_delta, first_x]| {
+        let (d_x, delta) =
+            (d_x.get_mut(first_x..).unwrap_or(&mut []), delta.get(first_delta..).unwrap_or(&[]));
+        block::add_channel_products(d_x, delta, w, grid)
+    })
 }
 
 /// Calls `see(offset of the output's pixel, offset of the tap's weights)` for every tap that sees an input pixel.

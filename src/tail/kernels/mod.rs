@@ -9,7 +9,10 @@
 
 pub mod conv2d;
 pub mod depthwise;
+#[cfg(all(test, flatmin_avx))]
+mod tests;
 
+use crate::cpu::block;
 pub use crate::cpu::block::Weight;
 pub use crate::op::{ConvShape, ShapeError};
 
@@ -31,6 +34,9 @@ impl Sink {
 
 /// `d_biases[o] += scale * sum_p delta[p, o]`, pixel after pixel: the same for both convolutions.
 fn backward_biases(channels: usize, scale: f32, delta: &[f32], d_biases: &mut [f32]) {
+    if d_biases.len() == channels && block::sum_channels(d_biases, scale, delta) > 0 {
+        return;
+    }
     for (channel, d) in d_biases.iter_mut().enumerate().take(channels) {
         let own = delta.get(channel..).unwrap_or(&[]).iter().step_by(channels.max(1));
         *d += scale * own.fold(0.0, |sum, &delta| sum + delta);
