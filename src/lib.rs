@@ -2,7 +2,8 @@
 //!
 //! Fine-tunes the last layers of a pretrained, quantized (int8) network on the microcontroller that runs it,
 //! with SAM or ASAM (sharpness-aware minimization), in buffers whose size is known when the firmware is
-//! linked. The same `no_std` code runs on the desktop, bit for bit.
+//! linked. The same `no_std` code runs on the desktop, bit for bit, on every processor that keeps subnormal numbers: with
+//! FPSCR.FZ, or MXCSR's FTZ or DAZ, set no run starts.
 //!
 //! In the order in which data flows:
 //!
@@ -79,6 +80,7 @@ mod random;
 mod recipe;
 pub mod replay;
 mod requant;
+mod sound;
 pub mod step;
 pub mod store;
 pub mod tail;

@@ -4,6 +4,7 @@
 //! Source: TensorFlow Lite 8-bit quantization specification and its reference kernels, as LiteRT builds them.
 
 use crate::math;
+use crate::sound;
 
 /// Scale and zero point of one int8 tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,7 +44,8 @@ impl Affine {
     }
 
     /// The parameters that cover `[low, high]` and zero in 256 steps, zero being exact (the specification's
-    /// requirement, so that padding and ReLU cost no error). An empty or non-finite range gives scale 1.
+    /// requirement, so that padding and ReLU cost no error). An empty or non-finite range gives scale 1; a step is at
+    /// most 2^20.
     ///
     /// ```
     /// let affine = flatmin::Affine::covering(0.0, 25.5);
@@ -52,9 +54,10 @@ impl Affine {
     pub fn covering(low: f32, high: f32) -> Self {
         let (low, high) = (low.min(0.0), high.max(0.0));
         let scale = (high - low) / 255.0;
-        if !scale.is_normal() {
+        if !scale.is_normal() || scale < sound::SMALLEST_SCALE {
             return Self { scale: 1.0, zero_point: -128 };
         }
+        let scale = scale.min(sound::LARGEST_SCALE);
         let zero_point = math::round(-128.0 - low / scale).clamp(-128.0, 127.0) as i32;
         Self { scale, zero_point }
     }

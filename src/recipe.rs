@@ -95,7 +95,7 @@ pub struct Recipe {
     /// while a run with held-out samples is under way are trained on from the next run on.
     pub held_out: f32,
     /// Keep the best weights that the run has seen after an epoch, or had when it started, and end with them: early
-    /// stopping. The held-out samples decide (all in the replay where none is held out), more of them right, or as
+    /// stopping. The held-out samples decide (where none is held out, all that the run was started with), more of them right, or as
     /// many at a smaller loss. Takes a buffer of all parameters ([`crate::MemoryPlan::best`]), and after every epoch
     /// a forward pass of these samples, in the step that ends it. A run that fails ends with them, too.
     pub keep_best: bool,

@@ -259,6 +259,10 @@ impl Chain {
         self.hand_down(weights, second, sums, below, |place, layer, deltas, unit, (sums, sum_unit)| {
             let a = input(place, layer, features, first.outputs);
             let first_unit = first.units.get(place).copied().unwrap_or(0.0);
+            // Without a gradient, or of dead channels alone, there is nothing to shift.
+            if !sum_unit.is_normal() {
+                return;
+            }
             let factor = c * layer.input_unit * first_unit * unit / sum_unit;
             let deltas = (layer.of(first.deltas), deltas);
             layer.shift_backward(weights, geometry, factor, deltas, a, (sums, &mut *products));
@@ -383,10 +387,10 @@ impl Layer {
         }
         let weight = |d: i16, now: i16, scale: f32| f32::from(d) * f32::from(now) * (scale * scale);
         let largest = pairs.fold(0.0f32, |most, ((&d, &now), &scale)| most.max(weight(d, now, scale).abs()));
-        if !largest.is_normal() {
+        let unit = largest / f32::from(i16::MAX);
+        if !unit.is_normal() {
             return;
         }
-        let unit = largest / f32::from(i16::MAX);
         for (product, ((&d, &now), &scale)) in products.iter_mut().zip(d.iter().zip(d_now).zip(scales)) {
             let alive = if scale > 0.0 { weight(d, now, scale) } else { 0.0 };
             *product = to_i16(Factor::new(alive / unit).apply(1));

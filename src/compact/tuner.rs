@@ -7,7 +7,7 @@ use super::softmax::{Losses, SmoothLabel};
 use super::weights::{Int8Layer, Velocity, Weights};
 use crate::optim::BiasTreatment;
 use crate::pack::{Pack, Sizes};
-use crate::recipe::{Method, Optimizer, Recipe, RecipeError};
+use crate::recipe::{Method, Optimizer, Recipe};
 use crate::requant::{Range, TunedTail, fold, packed_scales};
 use crate::step::Phase;
 use crate::store::Contents;
@@ -72,8 +72,8 @@ impl Step {
         phase
             && perturbed
             && self.count <= recipe.minibatch.into()
-            && self.learning_rate.is_finite()
-            && course.is_sound(trained, count)
+            && (0.0..=recipe.learning_rate).contains(&self.learning_rate)
+            && course.is_sound(recipe, trained, count)
     }
 
     /// A seed that no other pass over the parameters has, within 2^32 of them.
@@ -84,20 +84,19 @@ impl Step {
 }
 
 /// Refuses what the compact tail leaves out.
-fn check(recipe: &Recipe) -> Result<(), RecipeError> {
+fn check(recipe: &Recipe) -> Result<(), TunerError> {
     recipe.check()?;
-    let only = |field, found, allowed| RecipeError { field, found, lowest: allowed, highest: allowed };
-    let yes = |flag: bool| f32::from(u8::from(flag));
-    let fields = [
-        only("sharpness_batch of a compact tail", f32::from(recipe.sharpness_batch), 1.0),
-        only("store_perturbation of a compact tail", yes(recipe.store_perturbation), 0.0),
-        only("Adam of a compact tail", yes(recipe.optimizer == Optimizer::Adam), 0.0),
-        only("SAM-ON of a compact tail", yes(recipe.method == Method::SamOn), 0.0),
-        only("element-wise bias of a compact tail", yes(recipe.bias == BiasTreatment::Elementwise), 0.0),
-        only("keep_best of a compact tail", yes(recipe.keep_best), 0.0),
-        only("sample_losses of a compact tail", yes(recipe.sample_losses), 0.0),
+    let left_out = [
+        ("shared ascents (sharpness_batch above 1)", recipe.sharpness_batch > 1),
+        ("stored perturbations (store_perturbation)", recipe.store_perturbation),
+        ("Adam", recipe.optimizer == Optimizer::Adam),
+        ("SAM-ON", recipe.method == Method::SamOn),
+        ("element-wise bias treatment", recipe.bias == BiasTreatment::Elementwise),
+        ("best epoch's weights (keep_best)", recipe.keep_best),
+        ("losses of its samples (sample_losses)", recipe.sample_losses),
     ];
-    fields.into_iter().find(|field| field.found != field.lowest).map_or(Ok(()), Err)
+    let asked = left_out.into_iter().find(|(_, asked)| *asked);
+    asked.map_or(Ok(()), |(what, _)| Err(TunerError::LeftOut { what }))
 }
 
 impl Compact<'_> {
@@ -133,7 +132,7 @@ impl<'a> Numbers<'a> for Compact<'a> {
     type Step = Step;
     type Kept = ();
 
-    fn check(recipe: &Recipe) -> Result<(), RecipeError> {
+    fn check(recipe: &Recipe) -> Result<(), TunerError> {
         check(recipe)
     }
 
@@ -279,7 +278,7 @@ impl<'a> Numbers<'a> for Compact<'a> {
         }
     }
 
-    fn adopt(&mut self, _: &Pack) -> bool {
+    fn are_sound(&self) -> bool {
         self.weights.are_sound()
     }
 
@@ -314,7 +313,7 @@ impl<'a> Numbers<'a> for Compact<'a> {
 
     fn kept(&self) {}
 
-    fn resume(&mut self, _: &Pack, (): ()) -> bool {
+    fn resume(&mut self, _: &Pack, _: &Recipe, _: &Run<Step>, (): ()) -> bool {
         // Scales last as long as a run: the velocity's steps are those of its start.
         self.chain.fit_velocity(self.weights.scales);
         self.weights.are_sound()

@@ -7,6 +7,7 @@ use crate::optim::BiasTreatment;
 use crate::pack::Pack;
 use crate::recipe::Recipe;
 use crate::requant::{fold, packed_scales};
+use crate::sound;
 use crate::tuner::bytes;
 
 /// Scales of int8 weights below this are those of dead channels: their weights stay as they are.
@@ -153,9 +154,9 @@ impl Weights<'_> {
         [bytes(self.high), bytes(self.low), bytes(self.biases), bytes(self.scales)]
     }
 
-    /// Whether they are such as are ever written: no weight of -128 steps, no scale of NaN or infinity.
+    /// Whether they are such as are ever written: no weight of -128 steps, no scale beyond what a run can bear.
     pub fn are_sound(&self) -> bool {
-        self.high.iter().all(|&q| q > i8::MIN) && self.scales.iter().all(|scale| scale.is_finite())
+        self.high.iter().all(|&q| q > i8::MIN) && sound::weights(self.scales)
     }
 
     /// Outputs whose channels are dead, counted through all layers.

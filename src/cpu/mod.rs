@@ -37,6 +37,21 @@ pub(crate) mod x86_64;
 #[cfg(flatmin_vfp)]
 use armv7em::vfp as floats;
 
+/// Whether f32 arithmetic keeps numbers below 2^-126, as every path presumes: not with FPSCR.FZ set, nor MXCSR.FTZ or DAZ.
+pub(crate) fn keeps_subnormals() -> bool {
+    // Floats in software, and those of RISC-V, know no such mode.
+    if cfg!(any(
+        target_arch = "riscv32",
+        target_arch = "riscv64",
+        all(target_arch = "arm", target_abi = "eabi")
+    )) {
+        return true;
+    }
+    // Not before it runs: the compiler knows no mode either.
+    let half = core::hint::black_box(f32::MIN_POSITIVE) * core::hint::black_box(0.5);
+    core::hint::black_box(half) * core::hint::black_box(2.0) == f32::MIN_POSITIVE
+}
+
 /// What is left when the first elements are done.
 #[cfg(flatmin_vfp)]
 trait Rest {

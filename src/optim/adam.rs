@@ -8,6 +8,7 @@
 
 use super::{BiasTreatment, Kind, Segment, take_mut};
 use crate::math;
+use crate::sound;
 
 /// Parameters that share a scale.
 pub const BLOCK: usize = 64;
@@ -27,6 +28,16 @@ const SMALLEST: f32 = 1e-30;
 /// ```
 pub const fn state_floats(parameters: usize) -> usize {
     parameters.div_ceil(BLOCK).saturating_mul(BLOCK_FLOATS).saturating_add(2)
+}
+
+/// Whether moments are such as a run leaves: a block's scales are those of gradients that were taken.
+pub(crate) fn is_sound(state: &[f32]) -> bool {
+    let [c1, c2, blocks @ ..] = state else { return state.is_empty() };
+    let share = |c: f32| (0.0..=1.0).contains(&c);
+    let scale = |scale: f32| (0.0..=sound::GRADIENT).contains(&scale);
+    share(*c1)
+        && share(*c2)
+        && blocks.as_chunks::<BLOCK_FLOATS>().0.iter().all(|[m, root, ..]| scale(*m) && scale(*root))
 }
 
 /// A step's hyperparameters.

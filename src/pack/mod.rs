@@ -27,7 +27,7 @@ pub use tail::{Chosen, MAX_CHAIN_LAYERS, MAX_LAYERS, TailNode, TailValue, Traine
 pub(crate) use validate::{check_nodes, check_spares};
 
 /// The checksum of packs, tails and messages: CRC-32/ISO-HDLC, the one of zlib and Ethernet.
-pub(crate) const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+pub(crate) static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 
 /// CRC-32/ISO-HDLC of `bytes`, as packs and messages carry it.
 ///

@@ -11,6 +11,7 @@ use crate::kernels::{self, Requantization, Scales, Softmax};
 use crate::memory::TUNED_WORDS;
 use crate::pack::{MAX_LAYERS, Pack, TrainedLayer, format::operator};
 use crate::quant::Affine;
+use crate::sound;
 use crate::trunk::{self, input_and_output};
 use dequantizer::Dequantizer;
 pub(crate) use dequantizer::dequantize;
@@ -344,12 +345,8 @@ fn run_layer(pack: &Pack, tuned: &TunedLayer, multipliers: &[i32], arena: &mut [
     }
 }
 
-fn sane_scale(scale: f32) -> bool {
-    scale.is_normal() && scale > 0.0
-}
-
 fn sane_affine(affine: &Affine) -> bool {
-    sane_scale(affine.scale) && (-128..=127).contains(&affine.zero_point)
+    sound::scale(affine.scale) && (-128..=127).contains(&affine.zero_point)
 }
 
 /// Mantissas, shifts and scales behind the biases of one layer.
@@ -359,7 +356,7 @@ fn sane_words(words: &[i32], outputs: usize) -> bool {
         |sane: fn(i32) -> bool| parts.next().is_some_and(|part| part.iter().all(|&word| sane(word)));
     all(|mantissa| mantissa >= 0)
         && all(|shift| (-31..=30).contains(&shift))
-        && all(|scale| sane_scale(f32::from_bits(scale.cast_unsigned())))
+        && all(|scale| sound::weight_scale(f32::from_bits(scale.cast_unsigned())))
 }
 
 /// Widens every layer's range.

@@ -5,6 +5,7 @@ use super::{row, row_mut};
 use crate::math;
 use crate::pack::TrainedLayer;
 use crate::quant::{Affine, Multiplier};
+use crate::sound;
 use crate::tail::gain_factor;
 
 /// The trained parameters of one layer, in real numbers, of whichever format.
@@ -119,7 +120,9 @@ impl<R: Rows> LayerQuantizer<'_, R> {
     /// The scale of output `o` as training leaves it.
     fn own_scale(&self, o: usize, bias: f32) -> f32 {
         if self.layer.trains_scales {
-            return (self.packed_scale(o) * self.rows.gain(o)).max(self.least_scale(bias));
+            return (self.packed_scale(o) * self.rows.gain(o))
+                .max(self.least_scale(bias))
+                .min(sound::LARGEST_SCALE);
         }
         match self.place(o) {
             Some(place) => self.scale(place, bias),
@@ -150,6 +153,6 @@ impl<R: Rows> LayerQuantizer<'_, R> {
     /// The smallest scale that holds row `place` of the trained weights in 7 bits and its bias in 30.
     fn scale(&self, place: usize, bias: f32) -> f32 {
         let scale = (self.rows.largest(place) / 127.0).max(self.least_scale(bias));
-        if scale.is_normal() { scale } else { f32::MIN_POSITIVE.max(1e-30) }
+        if scale.is_normal() { scale.min(sound::LARGEST_SCALE) } else { 1e-30 }
     }
 }

@@ -200,7 +200,7 @@ impl Step {
         ordered
             && self.count <= recipe.minibatch.into()
             && (stored || !ascends)
-            && self.learning_rate.is_finite()
+            && (0.0..=recipe.learning_rate).contains(&self.learning_rate)
     }
 
     /// Samples of the minibatch.

@@ -3,7 +3,7 @@
 use super::run::Run;
 use super::{Best, Progress, Tuner, TunerError, Version, Work};
 use crate::pack::{Pack, Sizes};
-use crate::recipe::{Recipe, RecipeError};
+use crate::recipe::Recipe;
 use crate::replay::Replay;
 use crate::requant::{Range, TunedTail};
 use crate::store::Contents;
@@ -61,7 +61,7 @@ pub trait Numbers<'a>: Debug + Sized {
     type Kept: Debug + Serialize + DeserializeOwned;
 
     /// Refuses a recipe that is out of range, or asks for what this arithmetic leaves out.
-    fn check(recipe: &Recipe) -> Result<(), RecipeError>;
+    fn check(recipe: &Recipe) -> Result<(), TunerError>;
     /// Bytes of the arena.
     fn arena_bytes(sizes: &Sizes, recipe: &Recipe) -> usize;
     /// Divides the arena; the weights are still to be loaded.
@@ -125,8 +125,10 @@ pub trait Numbers<'a>: Debug + Sized {
     fn parts(&self, step: Option<&Self::Step>) -> [&[u8]; WEIGHT_PARTS];
     /// Their places in a payload, to be filled: of weights of another arithmetic some that nothing lives in between runs.
     fn places(&mut self, pack: &Pack, contents: Contents) -> [&mut [u8]; WEIGHT_PARTS];
-    /// Takes weights that were written in their places; false where they are such as are never written.
-    fn adopt(&mut self, pack: &Pack) -> bool;
+    /// Takes weights that were written in their places.
+    fn adopt(&mut self, _pack: &Pack) {}
+    /// Whether the weights between runs are such as a run can start from: see [`crate::sound`].
+    fn are_sound(&self) -> bool;
     /// Memory that nothing lives in between runs, large enough for an int8 tail.
     fn spare(&mut self) -> &mut [u8];
 
@@ -138,8 +140,8 @@ pub trait Numbers<'a>: Debug + Sized {
     fn is_sound(&self, run: &Run<Self::Step>, recipe: &Recipe, counts: Counts) -> bool;
     /// What a saved run takes along.
     fn kept(&self) -> Self::Kept;
-    /// Goes on with what lies in a run's buffers; false where no run leaves such.
-    fn resume(&mut self, pack: &Pack, kept: Self::Kept) -> bool;
+    /// Goes on with what lies in the buffers of a run of `recipe`; false where none leaves such.
+    fn resume(&mut self, pack: &Pack, recipe: &Recipe, run: &Run<Self::Step>, kept: Self::Kept) -> bool;
     /// Forgets what the last run left; `samples`, what it left of each sample, too.
     fn forget(&mut self, _samples: bool) {}
     /// Forgets what the last run left of a sample that has given way.

@@ -2,7 +2,7 @@
 //! offset on.
 
 use super::arithmetic::{Arithmetic, WEIGHT_PARTS};
-use super::{Tuner, TunerError};
+use super::{Incoming, Tuner, TunerError};
 use crate::pack::{CRC, Pack};
 use crate::quant::Affine;
 use crate::requant::TunedTail;
@@ -19,18 +19,22 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Copies the tuned tail's bytes from `offset` on into `into`; returns how many there were.
     ///
     /// # Errors
-    /// [`TunerError::NotTuned`] before [`Self::requantize`].
+    /// [`TunerError::NotTuned`] before [`Self::requantize`]; [`TunerError::TailExpected`], [`TunerError::RunExpected`] while
+    /// weights are being written.
     pub fn read_tail(&self, offset: usize, into: &mut [u8]) -> Result<usize, TunerError> {
         if self.tuned.is_empty() {
             return Err(TunerError::NotTuned);
         }
+        self.check_weights()?;
         let layers = self.tuned.layer_bytes(&self.pack);
         let int8 = core::iter::once(layers.as_bytes()).chain(self.tuned.int8_parts());
         Ok(read(int8.chain(self.weight_parts()), offset, into))
     }
 
-    /// Overwrites the tail's bytes from `offset` on, which is past the description of its layers. The run under way is
-    /// abandoned, and no tuned tail is in force until [`Self::adopt_tail`].
+    /// Takes bytes of a tail from `offset` on, which is past the description of its layers. The run under way is abandoned.
+    /// Until [`Self::adopt_tail`] the tail of before stays in force, and what reads the weights is refused with
+    /// [`TunerError::TailExpected`]: they are overwritten. A run that is started instead begins with the weights that the
+    /// tail in force stands for.
     ///
     /// # Errors
     /// [`TunerError::TailRange`].
@@ -38,8 +42,16 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let sizes = self.pack.sizes();
         let first = sizes.tail_layers * LAYER_BYTES;
         check_range(offset, bytes, first, sizes.payload_bytes(A::CONTENTS))?;
-        self.abandon();
-        write(self.places(A::CONTENTS), offset - first, bytes);
+        if self.incoming != Incoming::Tail {
+            self.abandon();
+            self.incoming = Incoming::Tail;
+        }
+        let [a, b, c, d] = self.arithmetic.places(&self.pack, A::CONTENTS);
+        // The int8 part comes first, but its place may lie in one that is borrowed here: it follows on its own.
+        let int8 = sizes.payload_bytes(Contents::Int8) - first;
+        let (own, weights) = bytes.split_at(int8.saturating_sub(offset - first).min(bytes.len()));
+        write([a, b, c, d], (offset - first).saturating_sub(int8), weights);
+        write([front(self.arithmetic.spare(), int8)], offset - first, own);
         Ok(())
     }
 
@@ -49,25 +61,44 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// not have been written.
     ///
     /// # Errors
-    /// [`TunerError::TailDamaged`].
+    /// [`TunerError::TailDamaged`], also where nothing was written: the tail of before is in force.
     pub fn adopt_tail(&mut self, layers: &[u8], crc32: u32) -> Result<(), TunerError> {
-        self.abandon();
+        if self.incoming != Incoming::Tail {
+            return Err(TunerError::TailDamaged);
+        }
+        let described = self.pack.sizes().tail_layers * LAYER_BYTES;
+        let int8 = self.pack.sizes().payload_bytes(Contents::Int8) - described;
         let mut digest = CRC.digest();
-        core::iter::once(layers).chain(self.tuned.int8_parts()).for_each(|part| digest.update(part));
+        digest.update(layers);
+        digest.update(front(self.arithmetic.spare(), int8));
         let int8_alone = digest.clone().finalize() == crc32;
-        self.weight_parts().iter().for_each(|part| digest.update(part));
+        self.arithmetic.parts(None).iter().for_each(|part| digest.update(part));
         let whole = digest.finalize() == crc32;
-        let described = layers.len() == self.pack.sizes().tail_layers * LAYER_BYTES;
-        if described && (int8_alone || whole) && self.adopt(layers, !int8_alone) {
+        if layers.len() != described || !(int8_alone || whole) {
+            self.abandon();
+            return Err(TunerError::TailDamaged);
+        }
+        // The tail of before is kept where the new one was.
+        let before = self.tuned.layer_bytes(&self.pack);
+        let was_tuned = self.is_tuned();
+        self.tuned.exchange(self.arithmetic.spare());
+        if self.adopt(layers, !int8_alone) {
             return Ok(());
         }
-        self.factory_reset();
+        self.tuned.exchange(self.arithmetic.spare());
+        if was_tuned {
+            self.tuned.adopt_layers(&self.pack, before.as_bytes());
+        }
+        self.abandon();
         Err(TunerError::TailDamaged)
     }
 
-    /// The weights of the last whole step, as they follow the int8 parts.
+    /// The weights of the last whole step, as they follow the int8 parts; none while they are being written.
     pub(super) fn weight_parts(&self) -> [&[u8]; WEIGHT_PARTS] {
-        self.arithmetic.parts(self.step_under_way())
+        match self.incoming {
+            Incoming::Nothing => self.arithmetic.parts(self.step_under_way()),
+            _ => [&[]; WEIGHT_PARTS],
+        }
     }
 
     /// The places of a payload's parts after the layers, to be filled. No tail is in force then.
@@ -77,16 +108,23 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         [words, int8, a, b, c, d]
     }
 
-    /// Puts what lies in the places in force, with its `weights`, or with those that the int8 tail stands for. False where
-    /// it is no tail of this pack.
+    /// Puts what lies in the places in force, with its `weights`, or with those that the int8 tail stands for. False, and
+    /// nothing in force, where it is no tail of this pack, or has weights that runs cannot bear.
     pub(super) fn adopt(&mut self, layers: &[u8], weights: bool) -> bool {
         if !self.tuned.adopt_layers(&self.pack, layers) {
             return false;
         }
         if weights {
-            return self.arithmetic.adopt(&self.pack);
+            self.arithmetic.adopt(&self.pack);
+        } else {
+            self.arithmetic.load(&self.pack, Some(&self.tuned));
         }
-        self.arithmetic.load(&self.pack, Some(&self.tuned));
+        if !self.arithmetic.are_sound() {
+            self.tuned.clear();
+            return false;
+        }
+        self.incoming = Incoming::Nothing;
+        self.settle();
         true
     }
 }
@@ -139,6 +177,12 @@ impl TunedTail<'_> {
     pub(super) fn int8_parts(&self) -> [&[u8]; 2] {
         let (words, weights) = self.parts();
         [bytes(words), bytes(weights)]
+    }
+
+    /// Exchanges the int8 parts with the front of `place`.
+    fn exchange(&mut self, place: &mut [u8]) {
+        let parts = self.int8_parts_mut().into_iter().flatten();
+        parts.zip(place).for_each(|(own, other)| core::mem::swap(own, other));
     }
 
     /// A payload's int8 parts, to be filled.

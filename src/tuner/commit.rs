@@ -120,6 +120,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             return Err(TunerError::NotTuned);
         }
         self.check_weights()?;
+        if self.run.is_none() {
+            self.check_range()?;
+        }
         let layers = self.tuned.layer_bytes(&self.pack);
         let whole = store.fits_in::<F>(self.pack.sizes().payload_bytes(A::CONTENTS));
         let contents = if whole { A::CONTENTS } else { Contents::Int8 };

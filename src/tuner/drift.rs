@@ -80,6 +80,10 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Takes in the sample whose latent was observed last.
     pub(super) fn follow(&mut self, target: Target) {
         let Some((watch, drift)) = self.watched else { return };
+        // Weights that are being written know nothing of the world.
+        if self.check_weights().is_err() {
+            return;
+        }
         if !self.latent_to_features() {
             return;
         }

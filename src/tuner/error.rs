@@ -5,7 +5,7 @@ use crate::step::StepError;
 use crate::store::StoreError;
 use crate::tail::TailError;
 
-/// Why a call of [`super::Tuner`] did not do what it was asked; the tuner is as it was before.
+/// Why a call of [`super::Tuner`] did not do what it was asked; the tuner is as it was before, but where it says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -35,6 +35,30 @@ pub enum TunerError {
         /// Elements given.
         found: usize,
     },
+    /// A latent of the wrong length.
+    #[error("latent has {found} values, the tail takes {expected}")]
+    LatentLength {
+        /// Elements of the features.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// A recipe with what the tuner's arithmetic leaves out: see [`crate::compact`].
+    #[error("a compact tail has no {what}: leave it out of the recipe, or tune in f32")]
+    LeftOut {
+        /// What the recipe asks for.
+        what: &'static str,
+    },
+    /// The processor takes numbers below 2^-126 for 0, so that a run would end in other bits than elsewhere.
+    #[error(
+        "the processor flushes subnormal numbers to zero, and a run would end in other bits: clear FPSCR.FZ (x86: MXCSR.FTZ and DAZ)"
+    )]
+    FlushesToZero,
+    /// Weights that have left the range in which a run stays within f32: it has diverged.
+    #[error(
+        "the weights have grown beyond 2^72: the run has diverged; reset, and tune with a smaller learning rate"
+    )]
+    Diverged,
     /// A label that the network has no output for.
     #[error("label {label} is out of range, the network has classes 0 to {last}")]
     Label {
@@ -98,12 +122,25 @@ pub enum TunerError {
         /// Bytes of the tail.
         length: usize,
     },
-    /// A saved run is expected, and not yet adopted: the f32 weights are neither here nor there.
+    /// A saved run is expected, and not yet adopted: the weights are neither here nor there.
     #[error("a saved run is expected; write and adopt it, or start another")]
     RunExpected,
-    /// The bytes are no saved run, or not all of one.
+    /// A tail was written in part, and is not yet adopted: the weights are neither here nor there. The int8 tail of before
+    /// is in force.
+    #[error("a tail is being written; write the rest and adopt it, or start a run from the tail in force")]
+    TailExpected,
+    /// The bytes are no saved run, or not all of one. Where one was expected and written, it no longer is, and the weights
+    /// are those of the int8 tail in force.
     #[error("the bytes are not a whole saved run; save it again, or start one")]
     RunDamaged,
+    /// A saved run of another length than its recipe and the samples here give.
+    #[error("the run has {found} bytes past its head, its recipe and the samples here make {expected}")]
+    RunLength {
+        /// Bytes that its recipe and the samples here make.
+        expected: usize,
+        /// Bytes announced.
+        found: usize,
+    },
     /// A run that was saved with something else.
     #[error("the run was saved with another {what}: {found:#010x}, here it is {expected:#010x}")]
     RunOfAnother {
@@ -143,7 +180,8 @@ pub enum TunerError {
         /// Places given.
         found: usize,
     },
-    /// The bytes written do not match the checksum, or are no tail of this pack; the factory tail is in force.
-    #[error("the bytes are not the tail that was announced; the factory tail is in force")]
+    /// The bytes written do not match the checksum, or are no tail of this pack. The tail of before is in force, and the
+    /// weights are those that it stands for.
+    #[error("the bytes are not the tail that was announced; the tail of before is in force")]
     TailDamaged,
 }

@@ -6,10 +6,11 @@ use super::arithmetic::{Counts, Numbers, RUN_PARTS, Shared, WEIGHT_PARTS};
 use super::run::Run;
 use super::{Cutter, Judgement, Progress, Tuner, TunerError, Version, Work, bytes, bytes_mut, copy, front};
 use crate::memory::MemoryPlan;
-use crate::optim::{BiasTreatment, Geometry, sam};
+use crate::optim::{BiasTreatment, Geometry, adam, sam};
 use crate::pack::{Pack, Sizes};
-use crate::recipe::{Recipe, RecipeError};
+use crate::recipe::Recipe;
 use crate::requant::{self, Range, TunedTail};
+use crate::sound;
 use crate::step;
 use crate::store::Contents;
 use crate::tail::{PackedTail, Tail, Target, Workspace};
@@ -112,8 +113,8 @@ impl<'a> Numbers<'a> for Float<'a> {
     type Step = Stages;
     type Kept = Kept;
 
-    fn check(recipe: &Recipe) -> Result<(), RecipeError> {
-        recipe.check()
+    fn check(recipe: &Recipe) -> Result<(), TunerError> {
+        Ok(recipe.check()?)
     }
 
     fn arena_bytes(sizes: &Sizes, recipe: &Recipe) -> usize {
@@ -252,9 +253,12 @@ impl<'a> Numbers<'a> for Float<'a> {
         [front(bytes_mut(self.weights), length), &mut [], &mut [], &mut []]
     }
 
-    fn adopt(&mut self, pack: &Pack) -> bool {
+    fn adopt(&mut self, pack: &Pack) {
         self.count_classes(pack);
-        true
+    }
+
+    fn are_sound(&self) -> bool {
+        sound::weights(self.weights)
     }
 
     fn spare(&mut self) -> &mut [u8] {
@@ -295,7 +299,18 @@ impl<'a> Numbers<'a> for Float<'a> {
         Kept { best: self.best, losses_of: self.losses_of }
     }
 
-    fn resume(&mut self, pack: &Pack, kept: Kept) -> bool {
+    fn resume(&mut self, pack: &Pack, recipe: &Recipe, run: &Run<Stages>, kept: Kept) -> bool {
+        let velocity = self.velocity.get(..self.velocity_floats(recipe)).unwrap_or(&[]);
+        let (sums, moments) = velocity.split_at(self.weights.len().min(velocity.len()));
+        let gradient = match &run.step {
+            stages if stages.is_perturbed() => sound::weights(self.gradient),
+            stages if stages.holds_gradient() => sound::velocity(self.gradient),
+            _ => true,
+        };
+        let best = kept.best.is_none() || recipe.keep_best && sound::weights(self.best_weights);
+        if !(self.are_sound() && sound::velocity(sums) && adam::is_sound(moments) && gradient && best) {
+            return false;
+        }
         (self.best, self.losses_of) = (kept.best, kept.losses_of);
         self.count_classes(pack);
         true
@@ -335,8 +350,12 @@ impl<'a> Numbers<'a> for Float<'a> {
 
 impl Tuner<'_> {
     /// The f32 parameters, layer after layer: weights `[outputs, inputs]`, biases.
-    /// While [`Self::poll`] has moved them to `w + e`, those of the last whole step.
+    /// While [`Self::poll`] has moved them to `w + e`, those of the last whole step; none while a tail or a run is being
+    /// written.
     pub fn weights(&self) -> &[f32] {
+        if self.check_weights().is_err() {
+            return &[];
+        }
         self.arithmetic.settled(self.step_under_way())
     }
 }

@@ -91,7 +91,7 @@ pub struct Acceptance {
     pub factory: Judgement,
     /// The tail that was in force before: the last one accepted, requantized or restored, else the factory's.
     pub running: Judgement,
-    /// The tail that the current weights make.
+    /// The tail that the current weights make; where they are still those of the running tail, that one.
     pub candidate: Judgement,
     /// The candidate is in force; else the running tail still is.
     pub accepted: bool,
@@ -124,6 +124,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         if self.replay.is_empty() {
             return Err(TunerError::NoSamples);
         }
+        if self.run.is_none() {
+            self.check_range()?;
+        }
         let mut ranges = [Range::EMPTY; MAX_LAYERS];
         let Self { arithmetic, run, pack, replay, scratch, tuned, .. } = self;
         let step = run.as_ref().map(|run| &run.step);
@@ -139,6 +142,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let macs = arithmetic.forward_macs().saturating_mul(replay.len() as u64);
         self.macs = self.macs.saturating_add(macs);
         arithmetic.quantize(step, pack, &ranges, tuned);
+        self.settle();
         Ok(())
     }
 
@@ -161,6 +165,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 
     fn score_against(&mut self, input: &[i8], target: Target) -> Result<Score, TunerError> {
+        self.check_weights()?;
         self.latent(input)?;
         Ok(if self.latent_to_features() { self.scored(target) } else { Score { loss: f32::NAN, class: 0 } })
     }
@@ -172,6 +177,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     pub fn score_latent(&mut self, latent: &[i8], label: usize) -> Result<Score, TunerError> {
         self.label(label)?;
         self.check_latent(latent)?;
+        self.check_weights()?;
         self.arithmetic.write_features(&self.pack, latent, self.scratch);
         Ok(self.scored(label.into()))
     }
@@ -224,6 +230,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         rho: f32,
         mut between: impl FnMut(),
     ) -> Result<Evaluation, TunerError> {
+        self.check_weights()?;
         let mut count = 0u32;
         let mut sums = Evaluation { loss: 0.0, accuracy: 0.0, sharpness: 0.0 };
         for slot in 0..self.replay.len() {
@@ -289,6 +296,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn judge_weights(&mut self) -> Result<Judgement, TunerError> {
+        self.check_weights()?;
         self.judge_by(|tuner, slot| Some(tuner.judge_slot(slot)))
     }
 
@@ -334,6 +342,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// factory's. Otherwise the tail in force stays, bit for bit, and the weights go back to what it dequantizes
     /// to, so that a further run starts from it: a class that it does not know is spare again, and its samples wait.
     ///
+    /// Weights that are still those of the tail in force, bit for bit, because no run moved them or the best that it kept
+    /// were those it began with, are not taken: that tail stays.
+    ///
     /// A run under way ends. Takes a forward pass of every sample, for the ranges of [`Self::requantize`], and up to
     /// three of the held-out ones. The ranges are of all samples: no label has a say in them. Without held-out
     /// samples those judge that the tail was tuned on: see [`Self::judge`].
@@ -359,6 +370,10 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             false => self.judge_between(Version::Tuned, &mut between)?,
         };
         self.end_run();
+        if self.weights_crc32() == self.in_force {
+            // Nothing was tuned: other ranges alone are no gain.
+            return Ok(Acceptance { factory, running, candidate: running, accepted: false });
+        }
         let outputs = self.tuned.back_up(self.arithmetic.spare());
         self.requantize_between(&mut between)?;
         let candidate = self.judge_between(Version::Tuned, &mut between)?;

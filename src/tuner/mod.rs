@@ -85,10 +85,23 @@ pub struct Tuner<'a, A: Arithmetic<'a> = Float<'a>> {
     latent: &'a mut [i8],
     pub(crate) run: Option<Run<A::Step>>,
     pub(crate) macs: u64,
-    /// Between [`Self::expect_run`] and [`Self::adopt_run`].
-    expects_run: bool,
+    incoming: Incoming,
+    /// CRC-32 of the weights that the int8 tail in force came with, or stands for.
+    in_force: u32,
     /// What is watched, and the running means.
     watched: Option<(Watch, Drift)>,
+}
+
+/// What is being written, part by part, over weights that are then neither here nor there. Until the whole of it is adopted
+/// the int8 tail of before answers, and what reads the weights is refused ([`Tuner::check_weights`]); a run that is started,
+/// or a reset, gives up what is incoming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Incoming {
+    Nothing,
+    /// From the first [`Tuner::write_tail`] to [`Tuner::adopt_tail`]: its int8 part lies in [`Numbers::spare`].
+    Tail,
+    /// From [`Tuner::expect_run`] to [`Tuner::adopt_run`].
+    Run,
 }
 
 /// A shared view of scratch memory, of whichever words, as int8.
@@ -118,6 +131,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let arena_bytes = arena.len();
         let (mut arithmetic, shared) = A::cut(&pack, &recipe, arena)?;
         arithmetic.load(&pack, None);
+        let in_force = bytes::checksum(&arithmetic.parts(None));
         Ok(Self {
             pack,
             arithmetic,
@@ -130,17 +144,20 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             latent: shared.latent,
             run: None,
             macs: 0,
-            expects_run: false,
+            incoming: Incoming::Nothing,
+            in_force,
             watched: None,
         })
     }
 
-    /// Back to the factory weights; the samples stay. A run under way is abandoned.
+    /// Back to the factory weights; the samples stay. A run under way is abandoned, and so is what is being written. What is
+    /// watched is followed anew.
     pub fn factory_reset(&mut self) {
-        self.arithmetic.load(&self.pack, None);
-        self.arithmetic.forget(false);
         self.tuned.clear();
-        (self.run, self.expects_run) = (None, false);
+        (self.run, self.incoming) = (None, Incoming::Nothing);
+        self.load_in_force();
+        self.arithmetic.forget(false);
+        self.watch(self.watched.map(|(watch, _)| watch));
         self.macs = 0;
     }
 
@@ -156,6 +173,26 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     fn load_in_force(&mut self) {
         let tuned = Some(&self.tuned).filter(|tuned| !tuned.is_empty());
         self.arithmetic.load(&self.pack, tuned);
+        self.settle();
+    }
+
+    /// The weights are now those of the int8 tail in force.
+    fn settle(&mut self) {
+        self.in_force = self.weights_crc32();
+    }
+
+    /// Refuses what reads the weights, or the memory that nothing lives in between runs, while they are being written.
+    fn check_weights(&self) -> Result<(), TunerError> {
+        match self.incoming {
+            Incoming::Nothing => Ok(()),
+            Incoming::Tail => Err(TunerError::TailExpected),
+            Incoming::Run => Err(TunerError::RunExpected),
+        }
+    }
+
+    /// Refuses weights that have left the range in which runs stay within f32.
+    fn check_range(&self) -> Result<(), TunerError> {
+        if self.arithmetic.are_sound() { Ok(()) } else { Err(TunerError::Diverged) }
     }
 
     /// The network.
@@ -199,13 +236,15 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 
     /// CRC-32 of the parameters' bytes, little endian: the same on every target after the same calls. In f32 those of
-    /// [`Self::weights`]; compact ones are weights, residuals, biases and scales, with or without FPU.
+    /// [`Self::weights`]; compact ones are weights, residuals, biases and scales, with or without FPU. While a tail or a run
+    /// is being written there are none: 0, the CRC-32 of no bytes.
     pub fn weights_crc32(&self) -> u32 {
         bytes::checksum(&self.weight_parts())
     }
 
-    /// Multiply-adds since the factory reset: trunk and tail, tuning and evaluation of labelled samples;
-    /// classification not counted.
+    /// Multiply-adds since the factory reset, of what tunes: the trunk's of samples that were observed; of the tail the
+    /// steps, [`Recipe::keep_best`]'s and [`Recipe::sample_losses`]' passes, the ranges of [`Self::requantize`], and
+    /// [`Self::add_class`]. Classifications, judgements, scores, [`Self::evaluate`] and what is watched are not counted.
     pub fn macs(&self) -> u64 {
         self.macs
     }

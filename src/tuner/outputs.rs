@@ -23,7 +23,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// [`Self::classify`] from a latent that [`Self::latent`] gave.
     ///
     /// # Errors
-    /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
+    /// [`TunerError::LatentLength`], [`TunerError::NotTuned`].
     pub fn classify_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError> {
         self.tuned.check(version)?;
         self.check_latent(latent)?;
@@ -34,7 +34,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Refuses a latent of another length than the features'.
     pub(super) fn check_latent(&self, latent: &[i8]) -> Result<(), TunerError> {
         let (expected, found) = (self.arithmetic.features(), latent.len());
-        if expected == found { Ok(()) } else { Err(TunerError::InputLength { expected, found }) }
+        if expected == found { Ok(()) } else { Err(TunerError::LatentLength { expected, found }) }
     }
 
     /// The tuned int8 layers that [`Version::Tuned`] runs, first to last; none before [`Self::requantize`].

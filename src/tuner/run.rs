@@ -2,7 +2,8 @@
 
 use super::arithmetic::Arithmetic;
 use super::order::Division;
-use super::{Tuner, TunerError};
+use super::{Incoming, Tuner, TunerError};
+use crate::cpu;
 use crate::random::Random;
 use crate::recipe::Recipe;
 use crate::step::Phase;
@@ -86,15 +87,17 @@ pub struct Course {
 impl Course {
     /// Before the first step of a run on `trained` samples.
     pub fn new(recipe: &Recipe, trained: usize) -> Self {
-        let steps = u32::try_from(trained.div_ceil(usize::from(recipe.minibatch).max(1))).unwrap_or(u32::MAX);
-        Self {
-            random: Random::new(recipe.seed),
-            epoch: 0,
-            position: 0,
-            samples: 0,
-            step: 0,
-            steps: steps.saturating_mul(recipe.epochs.into()),
-        }
+        let random = Random::new(recipe.seed);
+        let mut course = Self { random, epoch: 0, position: 0, samples: 0, step: 0, steps: 0 };
+        course.plan(recipe, trained);
+        course
+    }
+
+    /// Plans the steps to the end, before an epoch's first: this epoch and those after it go through so many samples.
+    fn plan(&mut self, recipe: &Recipe, samples: usize) {
+        let steps = u32::try_from(samples.div_ceil(usize::from(recipe.minibatch).max(1))).unwrap_or(u32::MAX);
+        let left = steps.saturating_mul(recipe.epochs.saturating_sub(self.epoch).into());
+        self.steps = self.step.saturating_add(left);
     }
 
     /// One that takes most bytes where it is kept, of so many samples.
@@ -110,6 +113,8 @@ impl Course {
     fn begin(&mut self, recipe: &Recipe, division: &mut Division, held: Option<usize>) -> (f32, usize) {
         if self.position == 0 {
             self.samples = division.shuffle(held, &mut self.random);
+            // The replay may have grown: the learning rate would run dry before the end.
+            self.plan(recipe, self.samples);
         }
         let left = self.samples.saturating_sub(self.position);
         (recipe.rate(self.step, self.steps), left.min(recipe.minibatch.into()))
@@ -142,10 +147,12 @@ impl Course {
         Position { step: self.step, steps: self.steps, work, sample }
     }
 
-    /// Whether a run that goes through at most `trained` samples in an epoch can stand so, in the midst of a step on
-    /// `count`.
-    pub fn is_sound(&self, trained: usize, count: usize) -> bool {
-        self.position.checked_add(count).is_some_and(|end| end <= self.samples) && self.samples <= trained
+    /// Whether a run of `recipe` that goes through at most `trained` samples in an epoch can stand so, in the midst of a step
+    /// on `count`.
+    pub fn is_sound(&self, recipe: &Recipe, trained: usize, count: usize) -> bool {
+        self.epoch <= recipe.epochs
+            && self.position.checked_add(count).is_some_and(|end| end <= self.samples)
+            && self.samples <= trained
     }
 }
 
@@ -157,12 +164,16 @@ pub struct Run<Step> {
 }
 
 impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
-    /// Starts a run from the current weights, with a velocity of zero.
+    /// Starts a run from the current weights, with a velocity of zero. Where a tail or a saved run was being written, that is
+    /// given up, and the run starts from what the int8 tail in force stands for.
     ///
     /// # Errors
-    /// A bad recipe, one that needs a larger arena or replay than this tuner has, one with what [`crate::compact`] leaves
+    /// [`TunerError::FlushesToZero`]; a bad recipe, one that needs a larger arena or replay than this tuner has, one with what [`crate::compact`] leaves
     /// out, for a [`crate::CompactTuner`]; or no samples.
     pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
+        if !cpu::keeps_subnormals() {
+            return Err(TunerError::FlushesToZero);
+        }
         let fits = self.fitting(&recipe)?;
         let loss = self.objective();
         if (0..self.replay.len()).all(|slot| self.is_left_out(slot)) {
@@ -222,10 +233,11 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Between any two slices every other call is possible and finds the tail as the last whole step left it:
     /// classifications, judgements, [`Self::weights`], commits. [`Self::observe`] may be called, too: a newcomer is
     /// trained on from the next epoch on (from the next run on, where this one holds samples out); where another sample
-    /// gave way to it, in that sample's place, at once.
+    /// gave way to it, in that sample's place, at once. As the epochs grow, so does the run, and the learning rate runs
+    /// its schedule to the new end.
     ///
     /// # Errors
-    /// [`TunerError::NotRunning`]; [`TunerError::Step`], which ends the run.
+    /// [`TunerError::NotRunning`], also while a tail or a run is being written; [`TunerError::Step`], which ends the run.
     ///
     /// ```no_run
     /// # fn serve_radio() {}
@@ -256,14 +268,14 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         run.course.begin(&self.recipe, &mut self.division, held)
     }
 
-    /// Ends the run, if there is one, with the weights of its last whole step; where a saved one is expected, with
-    /// those of the int8 tail in force.
+    /// Ends the run, if there is one, with the weights of its last whole step; where a saved one, or a tail, was being
+    /// written, with those of the int8 tail in force.
     pub(super) fn abandon(&mut self) {
-        if core::mem::take(&mut self.expects_run) {
-            self.load_in_force();
-        }
         if let Some(run) = self.run.take() {
             self.arithmetic.abandon(run.step);
+        }
+        if core::mem::replace(&mut self.incoming, Incoming::Nothing) != Incoming::Nothing {
+            self.load_in_force();
         }
     }
 

@@ -297,6 +297,10 @@ fn refusal(error: TunerError) -> Response<'static> {
     warn!("refused: {}", error);
     Response::Refused(match error {
         E::InputLength { .. } => "input of the wrong length",
+        E::LatentLength { .. } => "latent of the wrong length",
+        E::LeftOut { .. } => "the recipe asks for what a compact tail leaves out",
+        E::FlushesToZero => "the processor flushes subnormal numbers to zero: clear FPSCR.FZ",
+        E::Diverged => "the run has diverged: reset, and tune with a smaller learning rate",
         E::Label { .. } => "label out of range",
         E::WantsTarget => "this tail's loss takes targets, not labels",
         E::WantsLabel => "this tail's loss takes labels, not targets",
@@ -318,11 +322,13 @@ fn refusal(error: TunerError) -> Response<'static> {
         E::ArenaTooSmall { .. } => "arena too small for this recipe",
         E::TailRange { .. } => "bytes outside of the tail",
         E::RunExpected => "a saved run is expected",
+        E::TailExpected => "a tail is being written: write and adopt it, or start a run",
+        E::RunLength { .. } => "the run has another length than its recipe and samples make",
         E::RunDamaged => "not a whole saved run",
         E::RunOfAnother { .. } => {
             "the run was saved with another pack, other samples, another tuner or version"
         }
-        E::TailDamaged => "not the tail that was announced; the factory tail is in force",
+        E::TailDamaged => "not the tail that was announced; the tail of before is in force",
         _ => "refused",
     })
 }

@@ -6,6 +6,7 @@ mod tail;
 use super::bytes::{size_at, u8_at, u16_at, u32_at};
 use super::format::{ALIGNMENT, MAGIC, VERSION, header, node, operator, tensor, value};
 use super::{CRC, Pack, PackError, TensorRecord};
+use crate::sound;
 use operators::check_operator;
 pub(crate) use tail::{check_nodes, check_spares};
 
@@ -75,7 +76,7 @@ fn check(condition: bool, what: &'static str) -> Result<(), &'static str> {
 
 fn check_tensor(pack: &Pack, t: &TensorRecord) -> Result<(), &'static str> {
     check((1..=MAX_ELEMENTS).contains(&t.len()), "empty or larger than 64 Mi elements")?;
-    check(t.affine.scale.is_normal() && t.affine.scale > 0.0, "scale is not a positive number")?;
+    check(sound::scale(t.affine.scale), "scale is not a number from 2^-100 to 2^20")?;
     let range = if t.unsigned { 0..=255 } else { -128..=127 };
     check(range.contains(&t.affine.zero_point), "zero point is outside its type")?;
     let end = t.arena_offset.saturating_add(t.len());
@@ -107,9 +108,11 @@ fn check_summary(pack: &Pack) -> Result<(), &'static str> {
     check(pack.output().len() == s.output_length, "output length")?;
     check(s.output_length <= usize::from(u16::MAX), "more than 65,535 outputs")?;
     tail::check_summary(pack)?;
+    check(sound::scale(pack.feature_unit()), "feature unit is not a number from 2^-100 to 2^20")?;
+    // Weights are folded by their quotient.
     check(
-        pack.feature_unit().is_normal() && pack.feature_unit() > 0.0,
-        "feature unit is not a positive number",
+        sound::weight_scale(pack.feature().affine.scale / pack.feature_unit()),
+        "feature unit is more than 2^20 times smaller than the features' scale",
     )?;
     check(u8_at(pack.bytes, header::TAIL_LAYERS + 1) == 0, "number of trainable layers")
 }

@@ -4,6 +4,7 @@ use super::{MAX_ELEMENTS, check};
 use crate::op::{Mean, Move, SumMultipliers};
 use crate::pack::format::operator;
 use crate::pack::{OperatorRecord, Pack, TensorRecord, dense_rows};
+use crate::sound;
 
 /// More taps than this could overflow an int32 accumulator: 65,000 * 255 * 128 < 2^31.
 const MAX_TAPS: usize = 65_000;
@@ -185,6 +186,9 @@ fn check_weights(pack: &Pack, op: &OperatorRecord, taps: usize, outputs: usize) 
     let multipliers = pack.int32(c.mantissas, outputs).iter().zip(pack.int32(c.shifts, outputs));
     check(multipliers.map(|(m, s)| [*m, *s]).all(sane_multiplier), MULTIPLIER)?;
     check(pack.float32(c.scales, scales).len() == scales, "scales are cut off or misaligned")?;
-    let sane = |s: &f32| s.is_finite() && *s > 0.0;
-    check(pack.float32(c.scales, scales).iter().all(sane), "a weight scale is not a positive number")
+    let sane = |s: &f32| sound::weight_scale(*s);
+    check(
+        pack.float32(c.scales, scales).iter().all(sane),
+        "a weight scale is not a number above 0, of at most 2^20",
+    )
 }

@@ -5,6 +5,7 @@ use crate::recipe::Recipe;
 use crate::step::{Buffers, Minibatch, Step};
 use crate::tail::Tail;
 use crate::tuner::arithmetic::Counts;
+use crate::tuner::order::Division;
 use crate::tuner::run::{Run, StepReport};
 use crate::tuner::sample::target;
 use crate::tuner::{Judgement, copy};
@@ -61,15 +62,15 @@ impl Run<Stages> {
         let Counts { trained, judging, held } = counts;
         let count = self.step.step_under_way().map_or(0, Step::count);
         let stage = match &self.step.stage {
-            Stage::Between => true,
-            Stage::Step(step) => step.is_sound(recipe, stored),
+            Stage::Between => self.course.epoch < recipe.epochs,
+            Stage::Step(step) => self.course.epoch < recipe.epochs && step.is_sound(recipe, stored),
             Stage::Losses(slot) => recipe.sample_losses && *slot <= held,
             Stage::Judge(_, index, sum) => {
                 let judged = usize::try_from(sum.samples).is_ok_and(|samples| samples <= *index);
                 recipe.keep_best && *index <= judging && judged && sum.right <= sum.samples
             }
         };
-        stage && self.course.is_sound(trained, count)
+        stage && self.course.is_sound(recipe, trained, count)
     }
 }
 
@@ -154,10 +155,22 @@ impl Tuner<'_> {
         }
     }
 
+    /// Whether the run under way was started with a sample in this slot.
+    fn began_with(&self, slot: usize) -> bool {
+        let Division { order, trained, held_out } = &self.division;
+        match self.leaves_out() {
+            _ if *held_out > 0 => true,
+            true => order.iter().take(*trained).any(|&own| usize::from(own) == slot),
+            false => slot < *trained,
+        }
+    }
+
     /// Judges one sample more, after so many epochs of a run; after the last keeps the weights, if none were better
     /// before. `sum` is the judgement of those before it.
     fn judge_for_best(&mut self, epochs: u16, index: usize, mut sum: Judgement) -> Result<Stage, TunerError> {
-        sum.add(self.judging_slot(index).map(|slot| self.judge_slot(slot)));
+        // The samples of the run's start alone: those that came since would make its epochs unlike one another.
+        let slot = self.judging_slot(index).filter(|&slot| self.began_with(slot));
+        sum.add(slot.map(|slot| self.judge_slot(slot)));
         self.macs = self.macs.saturating_add(self.arithmetic.tail.forward_macs());
         let next = index.saturating_add(1);
         if next < self.judging() {

@@ -28,7 +28,7 @@ mod format;
 use super::arithmetic::{Arithmetic, Counts, RUN_PARTS};
 use super::bytes::{self, bytes as as_bytes, bytes_mut};
 use super::run::Run;
-use super::{Tuner, TunerError};
+use super::{Incoming, Tuner, TunerError};
 use crate::pack::CRC;
 use crate::recipe::Recipe;
 #[cfg(test)]
@@ -61,8 +61,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// tail was in force, [`Self::restore`] that before, too.
     ///
     /// # Errors
-    /// [`TunerError::RunDamaged`], [`TunerError::RunOfAnother`], [`TunerError::ArenaTooSmall`]: with the tuner as
-    /// it was.
+    /// [`TunerError::RunOfAnother`], [`TunerError::ArenaTooSmall`], [`TunerError::RunLength`]: with the tuner as it was.
+    /// [`TunerError::RunDamaged`], too, but for bytes that match their checksum and are such as no run leaves: then the run
+    /// of before is over, and the weights are those of the int8 tail in force.
     pub fn resume_run(&mut self, bytes: &[u8]) -> Result<(), TunerError> {
         let fields = self.fitting_fields(bytes)?;
         let body = bytes.get(RUN_HEAD_BYTES..).unwrap_or(&[]);
@@ -79,8 +80,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// here nor there; int8 tails are not touched.
     ///
     /// # Errors
-    /// [`TunerError::RunDamaged`], [`TunerError::RunOfAnother`], [`TunerError::ArenaTooSmall`]: with the tuner as
-    /// it was.
+    /// [`TunerError::RunDamaged`], [`TunerError::RunOfAnother`], [`TunerError::ArenaTooSmall`], [`TunerError::RunLength`]:
+    /// with the tuner as it was.
     pub fn expect_run(&mut self, head: &[u8]) -> Result<usize, TunerError> {
         let fields = self.fitting_fields(head)?;
         self.expect_run_of(&fields)
@@ -91,7 +92,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # Errors
     /// [`TunerError::NotRunning`] before [`Self::expect_run`], [`TunerError::TailRange`].
     pub fn write_run(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TunerError> {
-        if !self.expects_run {
+        if self.incoming != Incoming::Run {
             return Err(TunerError::NotRunning);
         }
         let end = RUN_HEAD_BYTES.saturating_add(self.body_bytes());
@@ -106,16 +107,11 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// [`TunerError::NotRunning`] before [`Self::expect_run`]. [`TunerError::RunDamaged`], where the bytes are
     /// not those announced, [`TunerError::RunOfAnother`]: the weights are then those of the int8 tail in force.
     pub fn adopt_run(&mut self, head: &[u8]) -> Result<(), TunerError> {
-        if !self.expects_run {
+        if self.incoming != Incoming::Run {
             return Err(TunerError::NotRunning);
         }
         let adopted = self.fitting_fields(head).and_then(|fields| self.go_on(fields));
         adopted.inspect_err(|_| self.abandon())
-    }
-
-    /// Refuses what reads the weights while a saved run is expected.
-    pub(super) fn check_weights(&self) -> Result<(), TunerError> {
-        if self.expects_run { Err(TunerError::RunExpected) } else { Ok(()) }
     }
 
     /// The buffers of a run of the current recipe: the arithmetic's, and the order of the samples.
@@ -165,13 +161,13 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let recipe = self.fitting(&fields.state.recipe)?;
         let found = bytes::length(&self.run_parts_of(&recipe));
         if found != fields.body_length {
-            return Err(TunerError::ArenaTooSmall { needed: fields.body_length, found });
+            return Err(TunerError::RunLength { expected: found, found: fields.body_length });
         }
         self.abandon();
         self.recipe = recipe;
         self.arithmetic.forget(true);
         self.division.keep_whole(self.replay.len());
-        self.expects_run = true;
+        self.incoming = Incoming::Run;
         Ok(RUN_HEAD_BYTES.saturating_add(found))
     }
 
@@ -184,10 +180,10 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let slots = self.division.order.get(..ordered).unwrap_or(&[]);
         let known = slots.iter().all(|&slot| usize::from(slot) < self.replay.len());
         let whole = bytes::checksum(&self.run_parts()) == fields.body_crc32;
-        if !(expected && known && whole && self.arithmetic.resume(&self.pack, kept)) {
+        if !(expected && known && whole && self.arithmetic.resume(&self.pack, &recipe, &run, kept)) {
             return Err(TunerError::RunDamaged);
         }
-        self.expects_run = false;
+        self.incoming = Incoming::Nothing;
         self.macs = macs;
         (self.division.trained, self.division.held_out) = (trained, held_out);
         self.run = Some(run);

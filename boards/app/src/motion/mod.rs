@@ -10,6 +10,7 @@ mod imu;
 pub use imu::{CHANNELS, Imu, ImuError};
 
 use crate::fmt::{info, warn};
+use crate::targets::Kept;
 use crate::{Attended, Board, Buffers, Endpoint};
 use embedded_hal::i2c::I2c;
 use embedded_io::{Read, ReadReady, Write};
@@ -190,12 +191,11 @@ impl<'w, I: I2c> Motion<'w, I> {
     fn classify<'p, A: Arithmetic<'p>>(&mut self, tuner: &mut Tuner<'p, A>) -> Result<Event, TunerError> {
         let tuned = tuner.is_tuned();
         let version = if tuned { Version::Tuned } else { Version::Factory };
-        let output = tuner.classify(self.window, version);
-        let class = output.map(|output| crate::targets::largest(output).0);
+        let output = tuner.classify(self.window, version).map(Kept::of);
         let half = (self.window.len() / 2).next_multiple_of(CHANNELS).min(self.window.len());
         self.window.rotate_left(half);
         self.filled = self.window.len().saturating_sub(half);
-        let class = class.inspect_err(|_| self.filled = 0)?;
+        let (class, _) = output.inspect_err(|_| self.filled = 0)?.answer(tuner, version);
         info!("class {}", class);
         Ok(Event::Classified { class, tuned })
     }

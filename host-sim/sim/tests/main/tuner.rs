@@ -2,8 +2,9 @@
 //! Behaviour that firmware relies on, with the bundled model.
 
 use flatmin::pack::format::{header, operator};
-use flatmin::step::StepError;
-use flatmin::{Method, Optimizer, Pack, PackError, Recipe, Tuner, TunerError, Version, crc32};
+use flatmin::step::{self, Buffers, StepError};
+use flatmin::tail::{TailShape, dense::DenseShape};
+use flatmin::{Activation, Method, Optimizer, Pack, PackError, Recipe, Tuner, TunerError, Version, crc32};
 use flatmin_model::model::Model;
 use flatmin_sim::wearers::{Recordings, model_bytes};
 
@@ -218,12 +219,17 @@ fn inputs_that_no_sensor_gives_are_tuned_on_like_others() {
     }
 }
 
-/// Weights that dequantize to infinity: the step says so, and the tuner goes on with what it has.
+/// A scale that f32 cannot tune is refused with the pack; at the largest that is taken, nothing is lost.
 #[test]
-fn numbers_that_are_not_finite_end_the_run_and_change_no_weight() {
+fn the_largest_scale_is_tuned_and_a_larger_one_refused() {
     let mut packed = Packed::bundled();
     let scales = packed.u32_at(packed.last_layer() + operator::SCALES);
-    packed.patch(scales, &f32::MAX.to_le_bytes());
+    for bad in [f32::MAX, f32::INFINITY, f32::NAN, 0.0, -1.0, 1.1e6] {
+        packed.patch(scales, &bad.to_le_bytes());
+        let refusal = Pack::new(packed.bytes()).map(|_| ()).unwrap_err();
+        assert!(matches!(refusal, PackError::Operator { what, .. } if what.contains("scale")), "{refusal}");
+    }
+    packed.patch(scales, &1_048_576.0f32.to_le_bytes());
     let some = samples(&packed.pack(), 6);
     for method in METHODS {
         let recipe = recipe(method);
@@ -232,13 +238,19 @@ fn numbers_that_are_not_finite_end_the_run_and_change_no_weight() {
         for (input, label) in &some {
             tuner.observe(input, *label).unwrap();
         }
-        let before = bits(&tuner);
         tuner.start(recipe).unwrap();
-        let result = tuner.step();
-        assert!(matches!(result, Err(TunerError::Step(StepError::NonFinite { sample: 0 }))), "{result:?}");
-        assert_eq!(bits(&tuner), before);
-        assert_eq!(tuner.step(), Err(TunerError::NotRunning));
-        // Whatever becomes of such weights in int8, nothing panics, and the factory's tail answers as ever.
+        loop {
+            match tuner.step() {
+                Ok(report) if report.finished => break,
+                Ok(_) => {}
+                Err(error) => {
+                    assert!(matches!(error, TunerError::Step(StepError::NonFinite { .. })), "{error}");
+                    assert_eq!(tuner.step(), Err(TunerError::NotRunning));
+                    break;
+                }
+            }
+        }
+        assert!(tuner.weights().iter().all(|w| w.is_finite()));
         tuner.requantize().unwrap();
         tuner.classify(&some[0].0, Version::Tuned).unwrap();
         let (healthy, mut scratch) = (Packed::bundled(), vec![0; packed.pack().sizes().arena_bytes]);
@@ -246,6 +258,26 @@ fn numbers_that_are_not_finite_end_the_run_and_change_no_weight() {
             tuner.classify(&some[0].0, Version::Factory).unwrap(),
             flatmin::infer(&healthy.pack(), &some[0].0, &mut scratch)
         );
+    }
+}
+
+/// A loss that is no number: the step says so, and is not taken.
+#[test]
+fn numbers_that_are_not_finite_change_no_weight() {
+    let shape = DenseShape { inputs: 2, outputs: 2, activation: Activation::None };
+    let tail = TailShape::new(&[shape]).unwrap();
+    for method in METHODS {
+        let recipe = recipe(method);
+        let (mut w, mut v, mut workspace) = ([3e38f32, 3e38, -3e38, 1.0, 0.0, 0.0], [0.0; 6], [0.0; 10]);
+        let before = w;
+        let buffers =
+            Buffers { weights: &mut w, velocity: &mut v, gradient: &mut [], workspace: &mut workspace };
+        let result = step::minibatch(&tail, &recipe, 0.1, buffers, 1, |_, features| {
+            features.copy_from_slice(&[2.0, 2.0]);
+            0_usize
+        });
+        assert_eq!(result, Err(StepError::NonFinite { sample: 0 }));
+        assert_eq!(w, before);
     }
 }
 

@@ -69,6 +69,8 @@ pub fn add_rank_one(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32]) -> usiz
     if !whole || !reaches(d, 0, inputs.saturating_mul(delta.len())) {
         return 0;
     }
+    // Taken once: a further borrow of d would end the rights of the rows that are held.
+    let first = d.as_mut_ptr();
     // Four rows share every value of x that is loaded.
     let (mut rows, mut factors, mut held) = ([null_mut(); ROWS], [0.0; ROWS], 0);
     for (row, &delta) in delta.iter().enumerate() {
@@ -78,7 +80,7 @@ pub fn add_rank_one(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32]) -> usiz
         }
         if let (Some(place), Some(factor)) = (rows.get_mut(held), factors.get_mut(held)) {
             // SAFETY: the row's values lie within d.
-            *place = unsafe { d.as_mut_ptr().add(row * inputs) };
+            *place = unsafe { first.add(row * inputs) };
             *factor = scale * delta;
             held += 1;
         }
