@@ -50,7 +50,6 @@ fn within(values: &[f32], bound: f32) -> bool {
 mod tests {
     use super::*;
     use crate::Recipe;
-    use std::vec;
 
     /// The extremes that the bounds are derived from are those that a recipe is held to.
     #[test]

@@ -8,6 +8,8 @@ fn sources(folder: &Path, each: &mut dyn FnMut(&Path, String)) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         match entry.extension() {
             None => sources(&entry, each),
+            // Tests look anywhere.
+            Some(_) if entry.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests")) => {}
             Some(extension) if extension == "rs" => each(&entry, fs::read_to_string(&entry).unwrap()),
             Some(_) => {}
         }

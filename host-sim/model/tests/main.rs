@@ -83,7 +83,7 @@ fn damaged_models_are_refused_or_run() {
 #[test]
 fn damaged_onnx_models_are_refused_or_run() {
     let mut damage = Damage(3);
-    for path in files("tests/onnx/golden", "onnx") {
+    for path in files("sim/tests/onnx/golden", "onnx") {
         let model = std::fs::read(path).unwrap();
         for _ in 0..30 {
             fuzzing::onnx(&damage.apply(&model));

@@ -76,7 +76,11 @@ fn check(condition: bool, what: &'static str) -> Result<(), &'static str> {
 
 fn check_tensor(pack: &Pack, t: &TensorRecord) -> Result<(), &'static str> {
     check((1..=MAX_ELEMENTS).contains(&t.len()), "empty or larger than 64 Mi elements")?;
-    check(sound::scale(t.affine.scale), "scale is not a number from 2^-100 to 2^20")?;
+    // Only what is trained is computed in f32.
+    let scale = t.affine.scale;
+    let sane =
+        if pack.sizes().tail_layers == 0 { scale > 0.0 && scale.is_normal() } else { sound::scale(scale) };
+    check(sane, "scale is not a number above 0, of a network that is trained from 2^-100 to 2^20")?;
     let range = if t.unsigned { 0..=255 } else { -128..=127 };
     check(range.contains(&t.affine.zero_point), "zero point is outside its type")?;
     let end = t.arena_offset.saturating_add(t.len());
@@ -111,7 +115,7 @@ fn check_summary(pack: &Pack) -> Result<(), &'static str> {
     check(sound::scale(pack.feature_unit()), "feature unit is not a number from 2^-100 to 2^20")?;
     // Weights are folded by their quotient.
     check(
-        sound::weight_scale(pack.feature().affine.scale / pack.feature_unit()),
+        s.tail_layers == 0 || sound::weight_scale(pack.feature().affine.scale / pack.feature_unit()),
         "feature unit is more than 2^20 times smaller than the features' scale",
     )?;
     check(u8_at(pack.bytes, header::TAIL_LAYERS + 1) == 0, "number of trainable layers")

@@ -2,7 +2,8 @@
 
 use super::trial::Draw;
 use anyhow::{Context, Result};
-use flatmin::{Method, Pack, Recipe, Tuner};
+use flatmin::store::record::LAYER_BYTES;
+use flatmin::{Method, Pack, Recipe, Tuner, crc32};
 use flatmin_sim::wearers::SplitMix64;
 use serde::{Deserialize, Serialize};
 
@@ -128,9 +129,18 @@ pub fn put(tuner: &mut Tuner, weights: &[f32]) -> Result<()> {
         weights.len(),
         tuner.weights().len()
     );
-    let bytes: &[u8] = bytemuck::cast_slice(weights);
-    let offset = tuner.tail_bytes() - bytes.len();
-    tuner.write_tail(offset, bytes).context("cannot put the weights in place")
+    // Only a whole tail comes into force: its int8 part is that of the weights before.
+    tuner.requantize()?;
+    let mut bytes = vec![0; tuner.tail_bytes()];
+    let mut length = 0;
+    while length < bytes.len() {
+        length += tuner.read_tail(length, &mut bytes[length..])?;
+    }
+    let own: &[u8] = bytemuck::cast_slice(weights);
+    bytes[length - own.len()..].copy_from_slice(own);
+    let (layers, rest) = bytes.split_at(tuner.pack().sizes().tail_layers * LAYER_BYTES);
+    tuner.write_tail(layers.len(), rest)?;
+    tuner.adopt_tail(layers, crc32(&bytes)).context("cannot put the weights in place")
 }
 
 #[cfg(test)]
