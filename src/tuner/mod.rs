@@ -116,9 +116,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     pub fn in_arena(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
         A::check(&recipe)?;
         let arena_bytes = arena.len();
-        let (mut arithmetic, shared) = A::cut(&pack, &recipe, arena)?;
-        arithmetic.load(&pack, None);
-        Ok(Self {
+        // Moved once, from there to here: on the stack of the smallest boards another copy would have no room.
+        A::cut(&pack, &recipe, arena).map(|(arithmetic, shared)| Self {
             pack,
             arithmetic,
             recipe,
