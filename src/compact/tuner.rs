@@ -140,6 +140,7 @@ impl<'a> Numbers<'a> for Compact<'a> {
         sizes.compact_bytes(recipe)
     }
 
+    #[inline(always)] // In one frame with what puts the tuner together: two would not fit onto the smallest boards' stack.
     fn cut(
         pack: &Pack<'a>,
         recipe: &Recipe,
@@ -159,7 +160,8 @@ impl<'a> Numbers<'a> for Compact<'a> {
         let tuned = cutter.tuned_tail(plan.tuned_tail, &sizes)?;
         let replay = cutter.replay([plan.replay, plan.labels, plan.class_counts], &sizes, recipe)?;
         let (order, scratch) = (cutter.take(plan.order)?, cutter.take(plan.scratch)?);
-        let weights = Weights { high, low, biases, scales };
+        let mut weights = Weights { high, low, biases, scales };
+        weights.load_packed(&chain, pack);
         let velocity = Velocity { weights: velocity, biases: bias_velocity };
         let own = Self { chain, weights, velocity };
         Ok((own, Shared { tuned, replay, order, scratch, latent: &mut [] }))

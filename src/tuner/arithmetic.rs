@@ -64,7 +64,7 @@ pub trait Numbers<'a>: Debug + Sized {
     fn check(recipe: &Recipe) -> Result<(), TunerError>;
     /// Bytes of the arena.
     fn arena_bytes(sizes: &Sizes, recipe: &Recipe) -> usize;
-    /// Divides the arena; the weights are still to be loaded.
+    /// Divides the arena; the weights are those of the packed tail.
     fn cut(
         pack: &Pack<'a>,
         recipe: &Recipe,

@@ -136,7 +136,9 @@ impl<'a> Numbers<'a> for Float<'a> {
         let replay = cutter.replay([plan.replay, plan.labels, plan.class_counts], &sizes, recipe)?;
         let (losses, order) = (cutter.take(plan.losses)?, cutter.take(plan.order)?);
         let (scratch, latent) = (cutter.take(plan.scratch)?, cutter.take(plan.latent)?);
-        let own = Self { tail, weights, velocity, gradient, best_weights, best: None, losses, losses_of: 0 };
+        let mut own =
+            Self { tail, weights, velocity, gradient, best_weights, best: None, losses, losses_of: 0 };
+        own.load(pack, None);
         Ok((own, Shared { tuned, replay, order, scratch, latent }))
     }
 

@@ -129,10 +129,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     pub fn in_arena(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
         A::check(&recipe)?;
         let arena_bytes = arena.len();
-        let (mut arithmetic, shared) = A::cut(&pack, &recipe, arena)?;
-        arithmetic.load(&pack, None);
-        let in_force = bytes::checksum(&arithmetic.parts(None));
-        Ok(Self {
+        // Moved once, from there to here: on the stack of the smallest boards another copy would have no room.
+        A::cut(&pack, &recipe, arena).map(|(arithmetic, shared)| Self {
+            in_force: bytes::checksum(&arithmetic.parts(None)),
             pack,
             arithmetic,
             recipe,
@@ -145,7 +144,6 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             run: None,
             macs: 0,
             incoming: Incoming::Nothing,
-            in_force,
             watched: None,
         })
     }
