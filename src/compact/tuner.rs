@@ -162,9 +162,10 @@ impl<'a> Numbers<'a> for Compact<'a> {
         let (order, scratch) = (cutter.take(plan.order)?, cutter.take(plan.scratch)?);
         let mut weights = Weights { high, low, biases, scales };
         weights.load_packed(&chain, pack);
+        let weights_crc32 = bytes::checksum(&weights.parts());
         let velocity = Velocity { weights: velocity, biases: bias_velocity };
         let own = Self { chain, weights, velocity };
-        Ok((own, Shared { tuned, replay, order, scratch, latent: &mut [] }))
+        Ok((own, Shared { tuned, replay, order, scratch, latent: &mut [], weights_crc32 }))
     }
 
     fn load(&mut self, pack: &Pack, tuned: Option<&TunedTail>) {

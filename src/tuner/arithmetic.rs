@@ -31,6 +31,8 @@ pub struct Shared<'a, Word> {
     pub order: &'a mut [u16],
     pub scratch: &'a mut [Word],
     pub latent: &'a mut [i8],
+    /// Checksum of the packed tail's weights: taken where they are loaded, as a second frame would hold a second tuner.
+    pub weights_crc32: u32,
 }
 
 /// How many samples a saved run can have gone through.

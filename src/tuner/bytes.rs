@@ -198,7 +198,8 @@ pub(super) fn length<const N: usize>(parts: &[&[u8]; N]) -> usize {
 }
 
 /// CRC-32 of all parts.
-pub(super) fn checksum<const N: usize>(parts: &[&[u8]; N]) -> u32 {
+#[inline(never)] // its digest is not on the stack of the frame that puts a tuner together
+pub(crate) fn checksum<const N: usize>(parts: &[&[u8]; N]) -> u32 {
     let mut digest = CRC.digest();
     parts.iter().for_each(|part| digest.update(part));
     digest.finalize()

@@ -139,7 +139,8 @@ impl<'a> Numbers<'a> for Float<'a> {
         let mut own =
             Self { tail, weights, velocity, gradient, best_weights, best: None, losses, losses_of: 0 };
         own.load(pack, None);
-        Ok((own, Shared { tuned, replay, order, scratch, latent }))
+        let weights_crc32 = bytes::checksum(&own.parts(None));
+        Ok((own, Shared { tuned, replay, order, scratch, latent, weights_crc32 }))
     }
 
     fn has_room(&self, recipe: &Recipe, capacity: usize) -> bool {

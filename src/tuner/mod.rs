@@ -2,7 +2,7 @@
 
 mod anomalies;
 mod arithmetic;
-mod bytes;
+pub(crate) mod bytes;
 mod classes;
 pub(crate) mod code;
 mod commit;
@@ -131,7 +131,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let arena_bytes = arena.len();
         // Moved once, from there to here: on the stack of the smallest boards another copy would have no room.
         A::cut(&pack, &recipe, arena).map(|(arithmetic, shared)| Self {
-            in_force: bytes::checksum(&arithmetic.parts(None)),
+            in_force: shared.weights_crc32,
             pack,
             arithmetic,
             recipe,
