@@ -189,7 +189,7 @@ fn labelled(model: &Model, samples: &Samples, origin: &mut Origin) -> Result<Vec
     let affine = input_affine(model)?;
     let range = inference::range(border, affine);
     if let (Inputs::F32(values), Some([low, high])) = (&samples.inputs, range) {
-        let outside = values.iter().filter(|value| !(low..=high).contains(value)).count();
+        let outside = values.iter().filter(|&&value| value < low || value > high || value.is_nan()).count();
         let share = outside as f64 / values.len().max(1) as f64;
         if share > MANY_OUTSIDE {
             origin.warnings.push(format!(
@@ -209,7 +209,7 @@ fn labelled(model: &Model, samples: &Samples, origin: &mut Origin) -> Result<Vec
         let width = samples.targets.len() / samples.count.max(1);
         let outside = samples.targets.iter().filter(|&&target| {
             let [low, high] = [-128, 127].map(|q| affine.dequantize(q));
-            !(low - affine.scale..=high + affine.scale).contains(&target)
+            target < low - affine.scale || target > high + affine.scale || target.is_nan()
         });
         let outside = outside.count();
         if outside > 0 {
