@@ -31,6 +31,7 @@ extern crate std;
 #[cfg(target_endian = "big")]
 compile_error!("packs are little endian and used where they lie: big-endian targets are not supported");
 
+pub mod closed_form;
 mod cobs;
 pub mod compact;
 mod fmt;

@@ -57,6 +57,16 @@ impl Subject {
         Ok(Self { name, model, classes, adaptation, test })
     }
 
+    /// Labelled windows of all wearers but this one, on whom the factory's network was trained.
+    ///
+    /// # Errors
+    /// Recordings that cannot be read.
+    pub fn calibration(&self, wearer: usize) -> Result<Vec<Labelled>> {
+        let affine = input_affine(&self.model)?;
+        let windows = Recordings::bundled()?.calibration(wearer).into_iter();
+        Ok(windows.map(|w| (w.samples.iter().map(|&x| affine.quantize(x)).collect(), w.label)).collect())
+    }
+
     /// The subject with a class that its last layer knows nothing of: its row is left out, and one spare class is there
     /// for it, behind the others. The layers in front have learnt with it.
     ///

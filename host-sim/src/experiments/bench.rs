@@ -1,6 +1,7 @@
 //! Runs trials with the crate's tuner. The trunk runs once for a draw's samples and once for a subject's test
 //! samples, whatever the number of trials.
 
+use super::closed_form::Head;
 use super::corpus::Corpus;
 use super::soft_targets;
 use super::start::{self, Pretraining, Start};
@@ -107,7 +108,7 @@ impl Bench {
     }
 
     /// The draw's labelled inputs of the network in [`Ground`].
-    fn samples(&self, draw: Draw) -> Result<Vec<Labelled>> {
+    pub(super) fn samples(&self, draw: Draw) -> Result<Vec<Labelled>> {
         match (draw.task, draw.start) {
             (Task::Wearers, Start::Hidden(_)) => {
                 let factory = Draw { start: Start::Factory, ..draw };
@@ -117,6 +118,19 @@ impl Bench {
             (Task::Wearers, _) => Ok(wearer(draw)?.adaptation),
             _ => Ok(self.corpus(draw)?.adaptation(&draw)),
         }
+    }
+
+    /// The last layer of the draw's network, and what its factory knows.
+    ///
+    /// # Errors
+    /// What the runtime refuses.
+    pub fn head(&self, draw: Draw) -> Result<Head> {
+        if draw.task == Task::Wearers {
+            let subject = wearer(draw)?;
+            return Head::new(subject.model.pack(1)?, &subject.calibration(draw.subject)?, &subject.test);
+        }
+        let corpus = self.corpus(draw)?;
+        Head::new(corpus.pack(1)?, &corpus.known, &corpus.test)
     }
 
     fn corpus(&self, draw: Draw) -> Result<Arc<Corpus>> {

@@ -4,6 +4,7 @@
 //! output folder ([`ledger`]): what is there is not computed again, and shards merge by sharing the folder.
 
 pub mod bench;
+pub mod closed_form;
 pub mod comparison;
 pub mod contenders;
 pub mod corpus;
