@@ -8,6 +8,8 @@ use bytemuck::{cast_slice, cast_slice_mut};
 
 /// Weight of a sample whose label is surely right.
 const FULL: i32 = 128;
+/// What a weight is counted in.
+const PART: f32 = 1.0 / FULL as f32;
 /// Variance of rounding to whole steps.
 const ROUNDING: f32 = 1.0 / 12.0;
 
@@ -15,7 +17,7 @@ const ROUNDING: f32 = 1.0 / 12.0;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Settings {
-    /// Samples that the factory's mean of a class counts as (`n0`).
+    /// Samples that the factory's mean of a class, and that no offset of the subject, counts as (`n0`).
     pub prior_samples: f32,
     /// Share of the labels that are taken to be drawn from all classes (`e`), below 1.
     pub wrong_labels: f32,
@@ -67,6 +69,8 @@ pub struct ClosedForm<'s> {
     round: u8,
     /// Mean variance, of which [`Settings::shrinkage`] is put on the diagonal.
     ridge: f32,
+    /// The samples' mean variance in the first round, which stands in for the factory's covariance where that is not known.
+    first: f32,
     /// Second moments of the features, weighted; then the covariance; then its Cholesky factor.
     triangle: &'s mut [i32],
     /// Sums of the features of each class, weighted.
@@ -122,6 +126,7 @@ impl<'s> ClosedForm<'s> {
             phase: Phase::Answers(0),
             round: 0,
             ridge: 0.0,
+            first: 0.0,
             triangle,
             sums,
             counts,
@@ -165,13 +170,18 @@ impl<'s> ClosedForm<'s> {
         match self.phase {
             Phase::Answers(sample) if sample >= self.samples => {
                 let features = self.features().max(1);
+                self.offset.fill(0.0);
+                for sums in self.sums.chunks_exact(features) {
+                    self.offset.iter_mut().zip(sums).for_each(|(to, &sum)| *to += sum as f32);
+                }
+                let all = self.counts.iter().sum::<i32>().max(1) as f32;
                 let rows = self.prior.chunks_exact_mut(features).zip(self.sums.chunks_exact(features));
                 for (((prior, sums), &count), known) in rows.zip(&*self.counts).zip(&mut *self.known) {
-                    if count > 0 {
-                        let share = 1.0 / count as f32;
-                        prior.iter_mut().zip(sums).for_each(|(to, &sum)| *to = sum as f32 * share);
-                        *known = 1.0;
+                    let share = 1.0 / (count + FULL) as f32;
+                    for ((to, &sum), all_sums) in prior.iter_mut().zip(sums).zip(&*self.offset) {
+                        *to = (sum as f32 + FULL as f32 * (all_sums / all)) * share;
                     }
+                    *known = 1.0;
                 }
                 self.sums.fill(0);
                 self.counts.fill(0);
@@ -283,7 +293,7 @@ impl<'s> ClosedForm<'s> {
 
     /// Sum of all weights.
     fn total(&self) -> f32 {
-        self.counts.iter().sum::<i32>() as f32 * (1.0 / FULL as f32)
+        self.counts.iter().sum::<i32>() as f32 * PART
     }
 
     /// The subject's offset, and in the head's rows the means a posteriori; then the mean variance.
@@ -291,7 +301,7 @@ impl<'s> ClosedForm<'s> {
         let features = self.features().max(1);
         self.offset.fill(0.0);
         let mut count = 0.0;
-        let of_class = |counts: &[i32], class: usize| counts[class] as f32 * (1.0 / FULL as f32);
+        let of_class = |counts: &[i32], class: usize| counts[class] as f32 * PART;
         for (class, (prior, sums)) in
             self.prior.chunks_exact(features).zip(self.sums.chunks_exact(features)).enumerate()
         {
@@ -299,12 +309,13 @@ impl<'s> ClosedForm<'s> {
             if own > 0.0 {
                 count += own;
                 for ((to, &sum), prior) in self.offset.iter_mut().zip(sums).zip(prior) {
-                    *to += sum as f32 * (1.0 / FULL as f32) - own * prior;
+                    *to += sum as f32 * PART - own * prior;
                 }
             }
         }
         if count > 0.0 {
-            self.offset.iter_mut().for_each(|o| *o /= count);
+            let share = 1.0 / (count + self.settings.prior_samples);
+            self.offset.iter_mut().for_each(|o| *o *= share);
         }
         let (weights, _) = self.head.split_at_mut(self.counts.len() * self.x.len());
         let rows = self.prior.chunks_exact(features).zip(self.sums.chunks_exact(features));
@@ -313,31 +324,44 @@ impl<'s> ClosedForm<'s> {
             let own = of_class(self.counts, class);
             let share = if before + own > 0.0 { 1.0 / (before + own) } else { 0.0 };
             for (((to, &sum), prior), offset) in row.iter_mut().zip(sums).zip(prior).zip(&*self.offset) {
-                *to = (before * (prior + offset) + sum as f32 * (1.0 / FULL as f32)) * share;
+                *to = (before * (prior + offset) + sum as f32 * PART) * share;
             }
         }
-        let mut trace = 0.0;
-        for feature in 0..self.features() {
-            trace += self.covariance(feature, feature, self.triangle[triangle(feature + 1) - 1]);
+        let sum = |of: &dyn Fn(usize) -> f32| (0..features).fold(0.0, |sum, feature| sum + of(feature));
+        let own = sum(&|i| self.own_covariance(i, i, self.triangle.get(triangle(i) + i).copied().unwrap_or(0)));
+        if self.round == 0 {
+            self.first = own / features as f32;
         }
-        self.ridge = trace / features as f32;
+        let factory = sum(&|i| self.factory_covariance(i, i));
+        self.ridge = self.mixed(factory, own) / features as f32;
     }
 
-    /// The samples' covariance around the means in the head, mixed with the factory's, of a sum of products.
-    fn covariance(&self, row: usize, column: usize, products: i32) -> f32 {
+    /// The samples' covariance around the means in the head, of their sum of products.
+    fn own_covariance(&self, row: usize, column: usize, products: i32) -> f32 {
         let features = self.features().max(1);
-        let total = self.total();
         let mut own = products as f32;
         let means = self.head.chunks_exact(features).zip(self.sums.chunks_exact(features));
         for ((mean, sums), &count) in means.zip(&*self.counts) {
-            let [a, b] = [row, column].map(|at| sums[at] as f32 * (1.0 / FULL as f32));
-            own -= mean[row] * b + mean[column] * a
-                - count as f32 * (1.0 / FULL as f32) * (mean[row] * mean[column]);
+            let [a, b] = [row, column].map(|at| sums[at] as f32 * PART);
+            own -= mean[row] * b + mean[column] * a - count as f32 * PART * (mean[row] * mean[column]);
         }
-        own = if total > 0.0 { own / total } else { 0.0 };
-        let Some(statistics) = self.statistics else { return own };
-        let share = total / (total + 2.0 * features as f32);
-        (1.0 - share) * statistics.covariance(row, column) + share * own
+        let total = self.total();
+        if total > 0.0 { own / total } else { 0.0 }
+    }
+
+    fn factory_covariance(&self, row: usize, column: usize) -> f32 {
+        match self.statistics {
+            Some(statistics) => statistics.covariance(row, column),
+            None if row == column => self.first,
+            None => 0.0,
+        }
+    }
+
+    /// Both, by the number of samples.
+    fn mixed(&self, factory: f32, own: f32) -> f32 {
+        let total = self.total();
+        let share = total / (total + 2.0 * self.features() as f32);
+        (1.0 - share) * factory + share * own
     }
 
     /// A row of the covariance, and of its factor.
@@ -346,7 +370,8 @@ impl<'s> ClosedForm<'s> {
         let shrinkage = self.settings.shrinkage;
         for column in 0..=row {
             let products = self.triangle[start + column];
-            let mut value = (1.0 - shrinkage) * self.covariance(row, column, products);
+            let own = self.own_covariance(row, column, products);
+            let mut value = (1.0 - shrinkage) * self.mixed(self.factory_covariance(row, column), own);
             if column == row {
                 value += shrinkage * self.ridge + ROUNDING;
             }
