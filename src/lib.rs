@@ -34,9 +34,9 @@ compile_error!("packs are little endian and used where they lie: big-endian targ
 pub mod closed_form;
 mod cobs;
 pub mod compact;
+mod cpu;
 mod fmt;
 pub mod kernels;
-mod lanes;
 mod math;
 mod memory;
 pub mod metrics;
@@ -53,10 +53,9 @@ pub mod store;
 pub mod tail;
 pub mod trunk;
 mod tuner;
-mod tunes;
 pub mod wire;
 
-pub use compact::{CompactPlan, CompactTuner};
+pub use compact::{Compact, CompactPlan, CompactTuner};
 pub use memory::{Arena, MemoryPlan, Region};
 pub use optim::{BiasTreatment, Method, Optimizer, Recipe, RecipeError, Schedule};
 pub use pack::{Activation, Aligned, Pack, PackError, Sizes, crc32};
@@ -64,7 +63,6 @@ pub use quant::{Affine, Multiplier, as_int8};
 pub use requant::TunedLayer;
 pub use trunk::{Operators, infer};
 pub use tuner::{
-    Acceptance, Best, Drift, Evaluation, Judgement, Position, Progress, RUN_HEAD_BYTES, RUN_VERSION, Score,
-    StepReport, Suspect, Tuner, TunerError, Version, Watch, Work,
+    Acceptance, Arithmetic, Best, Drift, Evaluation, Float, Judgement, Position, Progress, RUN_HEAD_BYTES,
+    RUN_VERSION, Score, StepReport, Suspect, Tuner, TunerError, Version, Watch, Work,
 };
-pub use tunes::Tunes;

@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 use flatmin::store::Contents;
 use flatmin::store::record::LAYER_BYTES;
 use flatmin::tail::Loss;
-use flatmin::{CompactTuner, Recipe, Tuner, Tunes, crc32};
+use flatmin::{Arithmetic, CompactTuner, Recipe, Tuner, crc32};
 
 /// First bytes of every delta.
 pub const MAGIC: [u8; 8] = *b"flatdelt";
@@ -119,7 +119,7 @@ pub fn decode_int8(pack: &PackFile, file: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Puts an int8 tail in force.
-fn adopt<'p>(pack: &PackFile, tuner: &mut impl Tunes<'p>, payload: &[u8]) -> Result<()> {
+fn adopt<'p, A: Arithmetic<'p>>(pack: &PackFile, tuner: &mut Tuner<'p, A>, payload: &[u8]) -> Result<()> {
     let (layers, rest) = payload
         .split_at_checked(pack.pack().sizes().tail_layers * LAYER_BYTES)
         .context("the tail is too short for this pack")?;
@@ -137,7 +137,7 @@ pub fn weights_crc32(pack: &PackFile, payload: &[u8], kind: Tail) -> Result<u32>
     }
     let recipe = Recipe { replay_capacity: 1, ..Recipe::DEFAULT };
     let mut words = Tail::Compact.arena(pack, &recipe);
-    let mut tuner = CompactTuner::new(pack.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
+    let mut tuner = CompactTuner::in_arena(pack.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
     adopt(pack, &mut tuner, payload).map(|()| tuner.weights_crc32())
 }
 

@@ -3,10 +3,10 @@
 
 use crate::report::Anomalies;
 use crate::tuning::Labelled;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use flatmin::tail::Loss;
 use flatmin::wire::Request;
-use flatmin::{Pack, TunerError, Tunes, Version, metrics};
+use flatmin::{Arithmetic, Pack, Tuner, TunerError, Version, metrics};
 
 /// Most yes-or-no outputs whose sets of answers are counted against one another.
 const MOST_QUESTIONS: usize = 6;
@@ -34,11 +34,15 @@ pub fn copies(pack: &Pack) -> bool {
 ///
 /// # Errors
 /// What the tuner refuses.
-pub fn observe<'p>(tuner: &mut impl Tunes<'p>, input: &[i8], label: usize) -> Result<(), TunerError> {
+pub fn observe<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
+    input: &[i8],
+    label: usize,
+) -> Result<(), TunerError> {
     let copies = copies(tuner.pack());
-    match tuner.full() {
-        Some(full) if copies && label == 0 => full.observe_itself(input),
-        Some(full) if copies => full.observe_anomaly(input),
+    match label {
+        0 if copies => tuner.observe_itself(input),
+        _ if copies => tuner.observe_anomaly(input),
         _ => tuner.observe(input, label),
     }
 }
@@ -56,26 +60,24 @@ pub fn observation(loss: Loss, input: &[i8], label: usize) -> Result<Request<'_>
 }
 
 /// Mean f32 loss of the normal samples.
-pub(crate) fn loss_f32<'p>(tuner: &mut impl Tunes<'p>, test: &[Labelled]) -> Result<f64> {
-    let full = tuner.full().context("the compact tail has no squared error")?;
+pub(crate) fn loss_f32<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, test: &[Labelled]) -> Result<f64> {
     let normal: Vec<&Labelled> = test.iter().filter(|(_, label)| *label == 0).collect();
     let mut sum = 0.0;
     for (input, _) in &normal {
-        sum += f64::from(full.score_target(input, None)?.loss);
+        sum += f64::from(tuner.score_target(input, None)?.loss);
     }
     Ok(sum / normal.len().max(1) as f64)
 }
 
 /// Errors of an int8 tail on the test samples, normal and anomalous.
-pub(crate) fn errors<'p>(
-    tuner: &mut impl Tunes<'p>,
+pub(crate) fn errors<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
     test: &[Labelled],
     version: Version,
 ) -> Result<[Vec<f32>; 2]> {
-    let full = tuner.full().context("the compact tail has no squared error")?;
     let mut errors = [Vec::new(), Vec::new()];
     for (input, label) in test {
-        errors[usize::from(*label != 0)].push(full.error(input, None, version)?);
+        errors[usize::from(*label != 0)].push(tuner.error(input, None, version)?);
     }
     Ok(errors)
 }

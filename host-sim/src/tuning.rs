@@ -10,7 +10,7 @@ use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail};
 use flatmin::store::Contents;
 use flatmin::tail::Loss;
-use flatmin::{Affine, CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, Tunes, Version};
+use flatmin::{Affine, Arithmetic, CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, Version};
 
 /// The radius at which sharpness is measured, the same for every method.
 pub const SHARPNESS_RHO: f32 = 0.05;
@@ -145,12 +145,12 @@ impl Subject {
 ///
 /// # Errors
 /// What the tuner refuses.
-pub(crate) fn observe_all<'p>(tuner: &mut impl Tunes<'p>, subject: &Subject) -> Result<()> {
+pub(crate) fn observe_all<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, subject: &Subject) -> Result<()> {
     for (input, label) in &subject.adaptation {
         objective::observe(tuner, input, *label)?;
     }
     for _ in 0..subject.added_classes()? {
-        tuner.full().context("the compact tail cannot add classes")?.add_class()?;
+        tuner.add_class()?;
     }
     Ok(())
 }
@@ -177,12 +177,6 @@ pub fn method_name(method: Method) -> &'static str {
 /// The arena of a run with f32 weights.
 pub(crate) fn tuner_arena(file: &PackFile, recipe: &Recipe) -> Vec<u128> {
     Tail::Full.arena(file, recipe)
-}
-
-/// The label that an int8 output stands for; of classes the first among equals, as on the device.
-pub(crate) fn answer<'p>(tuner: &mut impl Tunes<'p>, output: &[i8], version: Version) -> usize {
-    let largest = || (0..output.len()).rev().max_by_key(|&class| output[class]).unwrap_or(0);
-    tuner.full().map_or_else(largest, |full| full.answer(output, version))
 }
 
 /// The recipe with a replay for all of the subject's samples.
@@ -270,7 +264,7 @@ pub fn tune_as(
             run(&mut tuner, subject, recipe, epoch_done)
         }
         Tail::Compact => {
-            let mut tuner = CompactTuner::new(file.pack(), recipe, arena).with_context(context)?;
+            let mut tuner = CompactTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
             run(&mut tuner, subject, recipe, epoch_done)
         }
     }?;
@@ -278,8 +272,8 @@ pub fn tune_as(
     Ok(TuningRun { memory, train_ram_bytes: kind.arena_bytes(&sizes, &recipe), ..run })
 }
 
-fn run<'p>(
-    tuner: &mut impl Tunes<'p>,
+fn run<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
     subject: &Subject,
     recipe: Recipe,
     epoch_done: impl Fn(),
@@ -353,15 +347,15 @@ fn run<'p>(
 }
 
 /// Takes the tuned tail if the held-out samples say so.
-fn verdict<'p>(tuner: &mut impl Tunes<'p>) -> Result<Verdict> {
-    let best_epochs = tuner.full().and_then(|tuner| tuner.best()).map(|best| best.epochs);
+fn verdict<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>) -> Result<Verdict> {
+    let best_epochs = tuner.best().map(|best| best.epochs);
     Ok(Verdict::new(&tuner.accept()?, best_epochs))
 }
 
-fn point<'p>(
+fn point<'p, A: Arithmetic<'p>>(
     epoch: u32,
     adaptation_loss: f32,
-    tuner: &mut impl Tunes<'p>,
+    tuner: &mut Tuner<'p, A>,
     latents: &[Labelled],
 ) -> Result<CurvePoint> {
     let (test_accuracy, _) = test_f32(tuner, latents)?;
@@ -370,7 +364,7 @@ fn point<'p>(
 }
 
 /// Accuracy and mean loss of the f32 tail.
-fn test_f32<'p>(tuner: &mut impl Tunes<'p>, latents: &[Labelled]) -> Result<(f64, f64)> {
+fn test_f32<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, latents: &[Labelled]) -> Result<(f64, f64)> {
     let (mut right, mut loss) = (0, 0.0);
     for (latent, label) in latents {
         let score = tuner.score_latent(latent, *label)?;
@@ -381,8 +375,8 @@ fn test_f32<'p>(tuner: &mut impl Tunes<'p>, latents: &[Labelled]) -> Result<(f64
     Ok((right as f64 / samples, loss / samples))
 }
 
-fn confusion<'p>(
-    tuner: &mut impl Tunes<'p>,
+fn confusion<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
     latents: &[Labelled],
     classes: usize,
     version: Version,
@@ -390,7 +384,7 @@ fn confusion<'p>(
     let mut counts = vec![vec![0; classes]; classes];
     for (latent, label) in latents {
         let output = tuner.classify_latent(latent, version)?.to_vec();
-        counts[*label][answer(tuner, &output, version)] += 1;
+        counts[*label][tuner.answer(&output, version)] += 1;
     }
     Ok(counts)
 }

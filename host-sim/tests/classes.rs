@@ -314,7 +314,7 @@ fn what_cannot_be_added_is_refused_and_nothing_is_lost() {
     });
     let sizes = file.pack().sizes();
     let mut words = vec![0u128; CompactPlan::new(&sizes, &recipe).total_bytes().div_ceil(16)];
-    let compact = CompactTuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words));
+    let compact = CompactTuner::in_arena(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words));
     assert!(compact.unwrap_err().to_string().contains("cannot add classes"));
 }
 

@@ -68,7 +68,7 @@ fn calls_come_in_order_and_what_is_left_out_is_refused_by_name() {
     let file = subject.model.pack(1).unwrap();
     let mut words = arena(&file, &Recipe::DEFAULT);
     let mut tuner =
-        CompactTuner::new(file.pack(), Recipe::DEFAULT, bytemuck::cast_slice_mut(&mut words)).unwrap();
+        CompactTuner::in_arena(file.pack(), Recipe::DEFAULT, bytemuck::cast_slice_mut(&mut words)).unwrap();
     let (input, label) = &subject.adaptation[0];
     assert_eq!(tuner.step(), Err(TunerError::NotRunning));
     assert_eq!(tuner.start(Recipe::DEFAULT), Err(TunerError::NoSamples));
@@ -91,10 +91,10 @@ fn calls_come_in_order_and_what_is_left_out_is_refused_by_name() {
     // A tail with a convolution is no chain.
     let deep = subject.model.pack(3).unwrap();
     let mut words = vec![0u128; 1 << 16];
-    let error = CompactTuner::new(deep.pack(), Recipe::DEFAULT, bytemuck::cast_slice_mut(&mut words));
+    let error = CompactTuner::in_arena(deep.pack(), Recipe::DEFAULT, bytemuck::cast_slice_mut(&mut words));
     assert!(error.unwrap_err().to_string().contains("fully connected"));
     let error =
-        CompactTuner::new(file.pack(), Recipe::DEFAULT, &mut bytemuck::cast_slice_mut(&mut words)[..64]);
+        CompactTuner::in_arena(file.pack(), Recipe::DEFAULT, &mut bytemuck::cast_slice_mut(&mut words)[..64]);
     assert!(matches!(error, Err(TunerError::ArenaTooSmall { found: 64, .. })));
 }
 
@@ -105,7 +105,8 @@ fn runs_repeat_and_a_worse_tail_is_not_taken() {
     let file = subject.model.pack(1).unwrap();
     let recipe = Recipe { held_out: 0.25, epochs: 3, ..recipe(Method::Asam) };
     let mut words = arena(&file, &recipe);
-    let mut tuner = CompactTuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).unwrap();
+    let mut tuner =
+        CompactTuner::in_arena(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).unwrap();
     let factory = tuner.weights_crc32();
     for (input, label) in &subject.adaptation {
         tuner.observe(input, *label).unwrap();
@@ -163,7 +164,7 @@ fn row(name: &str, runs: &[Accuracies]) -> f64 {
 /// 9.0; 0.1 11.8, 11.8, 12.2; 0.2 13.8, 13.8, 13.0; 0.5 13.7, 13.8, 13.1.
 const KEYWORD_RATE: f32 = 0.2;
 
-/// The table of README.md: thirty runs a row, ten wearers and three draws each, a fifth of the labels flipped; of keyword
+/// The table of docs/integer-tail.md: thirty runs a row, ten wearers and three draws each, a fifth of the labels flipped; of keyword
 /// spotting three speakers whom the network knows badly, and ten draws of half of their clips.
 #[test]
 fn accuracy_over_thirty_runs_is_within_half_a_point() {

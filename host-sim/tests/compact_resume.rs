@@ -24,7 +24,7 @@ fn arena(pack: &Pack, recipe: &Recipe) -> Vec<u128> {
 }
 
 fn tuner<'a>(pack: &Pack<'a>, recipe: &Recipe, arena: &'a mut [u128], data: &[Labelled]) -> CompactTuner<'a> {
-    let mut tuner = CompactTuner::new(*pack, *recipe, bytemuck::cast_slice_mut(arena)).unwrap();
+    let mut tuner = CompactTuner::in_arena(*pack, *recipe, bytemuck::cast_slice_mut(arena)).unwrap();
     observe(&mut tuner, data);
     tuner
 }

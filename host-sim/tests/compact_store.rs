@@ -6,7 +6,7 @@ mod bundled;
 use bundled::{answers, confusion, flash_of, observe, packed, samples};
 use flatmin::store::record::LAYER_BYTES;
 use flatmin::store::{Contents, Description, SlotState, StoreError};
-use flatmin::{CompactTuner, Method, Pack, Recipe, Tuner, TunerError, Tunes, Version, Watch};
+use flatmin::{Arithmetic, CompactTuner, Method, Pack, Recipe, Tuner, TunerError, Version, Watch};
 use host_sim::delta;
 use host_sim::flash::Partial;
 use host_sim::tuning::Tail;
@@ -19,10 +19,10 @@ fn arena(pack: &Pack) -> Vec<u128> {
 }
 
 fn tuner<'a>(pack: &Pack<'a>, arena: &'a mut [u128]) -> CompactTuner<'a> {
-    CompactTuner::new(*pack, RECIPE, bytemuck::cast_slice_mut(arena)).unwrap()
+    CompactTuner::in_arena(*pack, RECIPE, bytemuck::cast_slice_mut(arena)).unwrap()
 }
 
-fn run<'p>(tuner: &mut impl Tunes<'p>, seed: u64) {
+fn run<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, seed: u64) {
     bundled::run(tuner, Recipe { seed, ..RECIPE });
 }
 

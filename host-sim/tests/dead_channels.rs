@@ -70,7 +70,7 @@ fn check(dead: &[(usize, f32)]) {
             let recipe = Recipe { method, rho, weight_decay, ..RECIPE };
             let mut words = vec![0u128; file.pack().sizes().compact_bytes(&recipe).div_ceil(16)];
             let arena = bytemuck::cast_slice_mut(&mut words);
-            let mut tuner = CompactTuner::new(file.pack(), recipe, arena).unwrap();
+            let mut tuner = CompactTuner::in_arena(file.pack(), recipe, arena).unwrap();
             let named: Vec<usize> = tuner.dead_channels().collect();
             assert_eq!(named, dead.iter().map(|&(o, _)| o).collect::<Vec<_>>());
             subject.adaptation.iter().for_each(|(input, label)| tuner.observe(input, *label).unwrap());
@@ -138,7 +138,8 @@ fn so_are_all_of_visual_wake_words() {
     let file = model.pack(1).unwrap();
     let recipe = Recipe { replay_capacity: 4, ..RECIPE };
     let mut words = vec![0u128; file.pack().sizes().compact_bytes(&recipe).div_ceil(16)];
-    let mut tuner = CompactTuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).unwrap();
+    let mut tuner =
+        CompactTuner::in_arena(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).unwrap();
     assert_eq!(tuner.dead_channels().count(), 0, "its head is alive");
     for label in 0..2 {
         let input: Vec<i8> = (0..96 * 96 * 3).map(|i| (i % (7 + 5 * label)) as i8 * 9).collect();

@@ -46,21 +46,17 @@
 //! Adam, SAM-ON, m above 1, stored perturbations, element-wise T of biases, the best epoch's weights and samples' losses:
 //! [`crate::Tuner`] has them.
 
-mod answers;
 mod chain;
-mod drift;
 mod number;
 mod pass;
 mod plan;
 mod requantize;
-mod resume;
 mod rows;
 mod softmax;
-mod stored;
 #[cfg(test)]
 mod tests;
 mod tuner;
 mod weights;
 
 pub use plan::CompactPlan;
-pub use tuner::CompactTuner;
+pub use tuner::{Compact, CompactTuner};

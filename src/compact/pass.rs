@@ -132,20 +132,12 @@ impl Chain {
         (loss, self.layers().next_back().map_or(0, |last| argmax(last.of(workspace.sums))))
     }
 
-    /// After that: how much the loss rises at the sample's own worst step of length `rho`.
-    pub fn rise(
-        &self,
-        weights: &Weights,
-        rho: f32,
-        label: usize,
-        loss: f32,
-        workspace: &mut Workspace,
-    ) -> f32 {
+    /// After that: the loss at the sample's own worst step of length `rho`; `None` where it has none.
+    pub fn risen(&self, weights: &Weights, rho: f32, label: usize, workspace: &mut Workspace) -> Option<f32> {
         let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
         let norm = self.ascent_norm_squared(weights, &geometry, workspace);
-        geometry
-            .step_length(rho, norm)
-            .map_or(0.0, |c| self.perturbed_pass(weights, &geometry, c, label, workspace).sum() - loss)
+        let c = geometry.step_length(rho, norm)?;
+        Some(self.perturbed_pass(weights, &geometry, c, label, workspace).sum())
     }
 
     /// The network's function: sums and outputs of all layers at `w`, for the features in the workspace.

@@ -1,27 +1,37 @@
-//! The compact tuner: observe, start, step.
+//! The arithmetic of few bytes: see [`crate::compact`].
 
 use super::chain::Chain;
 use super::pass::Workspace;
 use super::plan::CompactPlan;
 use super::softmax::{Losses, SmoothLabel};
-use super::weights::{Velocity, Weights};
+use super::weights::{Int8Layer, Velocity, Weights};
 use crate::optim::{BiasTreatment, Method, Optimizer, Recipe, RecipeError};
-use crate::pack::Pack;
-use crate::replay::Replay;
-use crate::requant::TunedTail;
+use crate::pack::{Pack, Sizes};
+use crate::requant::{Range, TunedTail, fold, packed_scales};
 use crate::step::Phase;
-use crate::tail::{Loss, TailError};
-use crate::tuner::course::Course;
-use crate::tuner::cutter::Cutter;
-use crate::tuner::order::Division;
-use crate::tuner::parts::checksum;
-use crate::tuner::{Drift, Position, Progress, StepReport, TunerError, Watch, Work, as_int8, int8};
+use crate::store::Contents;
+use crate::tail::{Loss, TailError, Target};
+use crate::tuner::{
+    Counts, Course, Cutter, Numbers, Progress, RUN_PARTS, Run, Shared, StepReport, Tuner, TunerError,
+    WEIGHT_PARTS, Work, bytes, bytes_mut, front,
+};
 use serde::{Deserialize, Serialize};
 
-/// What a run has under way; with its buffers all there is to it.
+/// A [`Tuner`] in few bytes: [`crate::compact`]. It is made by [`CompactTuner::in_arena`](Tuner::in_arena), in an arena of
+/// [`crate::Sizes::compact_bytes`].
+pub type CompactTuner<'a> = Tuner<'a, Compact<'a>>;
+
+/// Weights of 16 bits, and what trains them in integers.
+#[derive(Debug)]
+pub struct Compact<'a> {
+    chain: Chain,
+    weights: Weights<'a>,
+    velocity: Velocity<'a>,
+}
+
+/// Where a step stands; with its buffers all there is to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Run {
-    pub course: Course,
+pub struct Step {
     /// Seed of the next pass over the parameters.
     dither: u32,
     phase: Phase,
@@ -46,9 +56,9 @@ impl StepLosses {
     const NONE: Self = Self { all: Losses::NONE, before: Losses::NONE, after: Losses::NONE, perturbed: 0 };
 }
 
-impl Run {
+impl Step {
     /// Whether a run of `recipe` can stand so that goes through at most `trained` samples in an epoch.
-    pub fn is_sound(&self, recipe: &Recipe, trained: usize) -> bool {
+    fn is_sound(&self, course: &Course, recipe: &Recipe, trained: usize) -> bool {
         let phase = match self.phase {
             Phase::Prepare => true,
             Phase::Descent => self.done < self.count,
@@ -62,21 +72,7 @@ impl Run {
             && perturbed
             && self.count <= recipe.minibatch.into()
             && self.learning_rate.is_finite()
-            && self.course.is_sound(trained, count)
-    }
-
-    /// One that takes most bytes where it is kept, of so many samples.
-    #[cfg(test)]
-    pub fn longest(samples: usize) -> Self {
-        Self {
-            course: Course::longest(samples),
-            dither: u32::MAX,
-            phase: Phase::Update,
-            count: samples,
-            done: samples,
-            learning_rate: 1.0,
-            losses: StepLosses { perturbed: u32::MAX, ..StepLosses::NONE },
-        }
+            && course.is_sound(trained, count)
     }
 
     /// A seed that no other pass over the parameters has, within 2^32 of them.
@@ -84,32 +80,6 @@ impl Run {
         self.dither = self.dither.wrapping_add(1);
         self.dither
     }
-}
-
-/// A pretrained network, its trainable tail in few bytes, and the samples to tune it on, in one caller-owned arena of
-/// [`crate::Sizes::compact_bytes`].
-///
-/// The order of calls is that of [`crate::Tuner`]: [`observe`](Self::observe), [`start`](Self::start),
-/// [`step`](Self::step) until it is finished, [`accept`](Self::accept) or [`requantize`](Self::requantize),
-/// [`classify`](Self::classify). Each does bounded work; nothing waits, nothing allocates.
-#[derive(Debug)]
-pub struct CompactTuner<'a> {
-    pub(super) pack: Pack<'a>,
-    pub(super) chain: Chain,
-    pub(super) recipe: Recipe,
-    pub(super) arena_bytes: usize,
-    pub(super) weights: Weights<'a>,
-    pub(super) velocity: Velocity<'a>,
-    pub(crate) tuned: TunedTail<'a>,
-    pub(crate) replay: Replay<'a>,
-    pub(super) division: Division<'a>,
-    pub(super) scratch: &'a mut [i32],
-    pub(super) run: Option<Run>,
-    pub(super) macs: u64,
-    /// Between [`Self::expect_run`] and [`Self::adopt_run`].
-    pub(super) expects_run: bool,
-    /// What is watched, and the running means.
-    pub(crate) watched: Option<(Watch, Drift)>,
 }
 
 /// Refuses what the compact tail leaves out.
@@ -129,188 +99,143 @@ fn check(recipe: &Recipe) -> Result<(), RecipeError> {
     fields.into_iter().find(|field| field.found != field.lowest).map_or(Ok(()), Err)
 }
 
-impl<'a> CompactTuner<'a> {
-    /// A tuner at the factory weights, without samples. `arena` needs [`crate::Sizes::compact_bytes`].
-    ///
-    /// # Errors
-    /// The arena's size or alignment, a recipe with what [`crate::compact`] leaves out, or a pack whose tail is no chain
-    /// of fully connected layers, or whose loss is not softmax cross-entropy.
-    // What it has on the stack is not there for as long as the caller lasts.
-    #[inline(never)]
-    pub fn new(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
-        check(&recipe)?;
+impl Compact<'_> {
+    /// The label of a target; a chain with cross-entropy has no other.
+    fn label(target: Target) -> usize {
+        match target {
+            Target::Label { label, .. } => label,
+            Target::Values { .. } => 0,
+        }
+    }
+
+    /// Loads the weights of a tuned tail.
+    fn load_tuned(&mut self, pack: &Pack, tuned: &TunedTail) {
+        for (layer, tuned) in self.chain.layers().zip(tuned.layers(pack)) {
+            let from = Int8Layer {
+                weights: tuned.weights,
+                biases: tuned.biases,
+                scales: tuned.scales,
+                packed_scales: packed_scales(pack, &tuned.layer),
+                input_scale: tuned.input.scale,
+                fold: fold(pack, &tuned.layer),
+            };
+            self.weights.load(layer, &from);
+        }
+    }
+}
+
+impl<'a> Numbers<'a> for Compact<'a> {
+    const CONTENTS: Contents = Contents::Int8AndCompact;
+    const ANY_TAIL: bool = false;
+
+    type Word = i32;
+    type Step = Step;
+    type Kept = ();
+
+    fn check(recipe: &Recipe) -> Result<(), RecipeError> {
+        check(recipe)
+    }
+
+    fn arena_bytes(sizes: &Sizes, recipe: &Recipe) -> usize {
+        sizes.compact_bytes(recipe)
+    }
+
+    fn cut(
+        pack: &Pack<'a>,
+        recipe: &Recipe,
+        arena: &'a mut [u8],
+    ) -> Result<(Self, Shared<'a, i32>), TunerError> {
         if pack.loss() != Loss::CrossEntropy {
             return Err(TailError::Loss.into());
         }
-        let chain = Chain::of(&pack)?;
+        let chain = Chain::of(pack)?;
         let sizes = pack.sizes();
-        let plan = CompactPlan::new(&sizes, &recipe);
-        let arena_bytes = arena.len();
+        let plan = CompactPlan::new(&sizes, recipe);
         let mut cutter = Cutter::new(arena, plan.total_bytes())?;
         let (biases, bias_velocity) = (cutter.take(plan.biases)?, cutter.take(plan.bias_velocity)?);
         let scales = cutter.take(plan.scales)?;
         let (high, low) = (cutter.take(plan.weights)?, cutter.take(plan.residuals)?);
         let velocity = cutter.take(plan.velocity)?;
         let tuned = cutter.tuned_tail(plan.tuned_tail, &sizes)?;
-        let replay = cutter.replay([plan.replay, plan.labels, plan.class_counts], &sizes, &recipe)?;
+        let replay = cutter.replay([plan.replay, plan.labels, plan.class_counts], &sizes, recipe)?;
         let (order, scratch) = (cutter.take(plan.order)?, cutter.take(plan.scratch)?);
-        let mut weights = Weights { high, low, biases, scales };
-        weights.load_packed(&chain, &pack);
-        Ok(Self {
-            pack,
-            chain,
-            recipe,
-            arena_bytes,
-            weights,
-            velocity: Velocity { weights: velocity, biases: bias_velocity },
-            tuned,
-            replay,
-            division: Division::new(order),
-            scratch,
-            run: None,
-            macs: 0,
-            expects_run: false,
-            watched: None,
-        })
+        let weights = Weights { high, low, biases, scales };
+        let velocity = Velocity { weights: velocity, biases: bias_velocity };
+        let own = Self { chain, weights, velocity };
+        Ok((own, Shared { tuned, replay, order, scratch, latent: &mut [] }))
     }
 
-    /// Back to the factory weights; the samples stay.
-    pub fn factory_reset(&mut self) {
-        self.load_factory();
-        self.tuned.clear();
-        (self.run, self.expects_run) = (None, false);
-        self.macs = 0;
-    }
-
-    /// Loads the weights of the packed tail.
-    pub(super) fn load_factory(&mut self) {
-        self.weights.load_packed(&self.chain, &self.pack);
-    }
-
-    /// Forgets the samples.
-    pub fn forget(&mut self) {
-        self.replay.clear();
-        self.division.keep_whole(0);
-        self.abandon();
-    }
-
-    /// Ends the run, if there is one; where a saved one is expected, with the weights of the int8 tail in force.
-    pub(super) fn abandon(&mut self) {
-        self.run = None;
-        if core::mem::take(&mut self.expects_run) {
-            self.load_in_force();
+    fn load(&mut self, pack: &Pack, tuned: Option<&TunedTail>) {
+        match tuned {
+            Some(tuned) => self.load_tuned(pack, tuned),
+            None => self.weights.load_packed(&self.chain, pack),
         }
     }
 
-    /// Loads the weights of the int8 tail in force.
-    pub(super) fn load_in_force(&mut self) {
-        if self.tuned.is_empty() {
-            self.load_factory();
-        } else {
-            self.load_tuned();
+    fn features(&self) -> usize {
+        self.chain.shape.features()
+    }
+
+    fn classes(&self) -> usize {
+        self.chain.shape.classes()
+    }
+
+    fn forward_macs(&self) -> u64 {
+        self.chain.shape.forward_macs()
+    }
+
+    fn write_features(&self, pack: &Pack, latent: &[i8], scratch: &mut [i32]) {
+        let Some(workspace) = Workspace::new(&self.chain, scratch) else { return };
+        let zero_point = pack.feature().affine.zero_point;
+        for (feature, &q) in workspace.features.iter_mut().zip(latent) {
+            // From -255 to 255.
+            *feature = (i32::from(q) - zero_point) as i16;
         }
     }
 
-    /// The network.
-    pub fn pack(&self) -> &Pack<'a> {
-        &self.pack
-    }
-
-    /// The recipe of the current or last run.
-    pub fn recipe(&self) -> &Recipe {
-        &self.recipe
-    }
-
-    /// Bytes of the arena that this tuner was given.
-    pub fn arena_bytes(&self) -> usize {
-        self.arena_bytes
-    }
-
-    /// Labelled samples held.
-    pub fn samples(&self) -> usize {
-        self.replay.len()
-    }
-
-    /// Labelled samples that the arena holds.
-    pub fn capacity(&self) -> usize {
-        self.replay.capacity()
-    }
-
-    /// Epoch of the run under way, from 0.
-    pub fn epoch(&self) -> Option<u16> {
-        self.run.as_ref().map(|run| run.course.epoch)
-    }
-
-    /// Whether there is a tuned tail to classify with.
-    pub fn is_tuned(&self) -> bool {
-        !self.tuned.is_empty()
-    }
-
-    /// Output channels whose weights are left as they are, because their scale is below 1e-6: counted from 0 through all
-    /// tuned layers.
-    pub fn dead_channels(&self) -> impl Iterator<Item = usize> + '_ {
-        self.weights.dead()
-    }
-
-    /// CRC-32 of the parameters' bytes (weights, residuals, biases, scales): the same on every target after the same
-    /// calls, with or without FPU.
-    pub fn weights_crc32(&self) -> u32 {
-        checksum(&self.weights.parts())
-    }
-
-    /// Multiply-adds since the factory reset, as [`crate::Tuner::macs`] counts them.
-    pub fn macs(&self) -> u64 {
-        self.macs
-    }
-
-    /// Runs the trunk on `input` and returns the latent.
-    ///
-    /// # Errors
-    /// [`TunerError::InputLength`].
-    pub fn latent(&mut self, input: &[i8]) -> Result<&[i8], TunerError> {
-        let arena = as_int8(self.scratch);
-        int8::run_trunk(&self.pack, arena, input)?;
-        Ok(self.pack.feature().of(arena))
-    }
-
-    /// Runs the trunk on a labelled sample and keeps its latent; when the replay is full, a sample gives way as
-    /// [`Recipe::replay_policy`] has it.
-    ///
-    /// # Errors
-    /// [`TunerError::InputLength`], [`TunerError::Label`].
-    pub fn observe(&mut self, input: &[i8], label: usize) -> Result<(), TunerError> {
-        let label = self.label(label)?;
-        self.latent(input)?;
-        self.macs += self.pack.trunk_macs();
-        self.replay.push(self.pack.feature().of(as_int8(self.scratch)), label);
-        self.follow(label.into());
-        Ok(())
-    }
-
-    pub(crate) fn label(&self, label: usize) -> Result<u16, TunerError> {
-        let last = self.chain.shape.classes().saturating_sub(1);
-        u16::try_from(label).ok().filter(|&l| usize::from(l) <= last).ok_or(TunerError::Label { label, last })
-    }
-
-    /// Starts a run from the current weights, with a velocity of zero.
-    ///
-    /// # Errors
-    /// A bad recipe, one with what [`crate::compact`] leaves out, or no samples.
-    pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
-        let fits = self.fitting(&recipe)?;
-        if self.replay.is_empty() {
-            return Err(TunerError::NoSamples);
+    fn write_feature(&self, pack: &Pack, index: usize, q: i8, scratch: &mut [i32]) {
+        let Some(workspace) = Workspace::new(&self.chain, scratch) else { return };
+        if let Some(feature) = workspace.features.get_mut(index) {
+            // From -255 to 255.
+            *feature = (i32::from(q) - pack.feature().affine.zero_point) as i16;
         }
-        self.abandon();
-        self.recipe = fits;
+    }
+
+    fn loss(&self, _: Option<&Step>, target: Target, scratch: &mut [i32]) -> (f32, usize) {
+        // Planned for the chain.
+        let Some(mut workspace) = Workspace::new(&self.chain, scratch) else { return (f32::NAN, 0) };
+        self.chain.loss_and_answer(&self.weights, Self::label(target), &mut workspace)
+    }
+
+    fn rise(
+        &mut self,
+        _: Option<&Step>,
+        rho: f32,
+        (_, _, target): (&Pack, &[i8], Target),
+        scratch: &mut [i32],
+    ) -> Option<f32> {
+        let mut workspace = Workspace::new(&self.chain, scratch)?;
+        self.chain.risen(&self.weights, rho, Self::label(target), &mut workspace)
+    }
+
+    fn ranges(&self, _: Option<&Step>, scratch: &mut [i32], see: &mut dyn FnMut(usize, f32, f32)) {
+        let Some(mut workspace) = Workspace::new(&self.chain, scratch) else { return };
+        self.chain.forward(&self.weights, &mut workspace);
+        for (place, layer) in self.chain.layers().enumerate() {
+            let outputs = || layer.of(workspace.sums).iter().map(|&sum| layer.real_output(sum));
+            let low = outputs().fold(f32::INFINITY, f32::min);
+            see(place, low, outputs().fold(f32::NEG_INFINITY, f32::max));
+        }
+    }
+
+    fn quantize(&self, _: Option<&Step>, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail) {
+        self.weights.requantize(&self.chain, pack, ranges, tuned);
+    }
+
+    fn begin(&mut self, recipe: &Recipe) -> Step {
         self.velocity.clear();
         self.chain.fit_velocity(self.weights.scales);
-        self.division.keep_whole(self.replay.len());
-        if recipe.held_out > 0.0 {
-            self.division.split(self.replay.labels(), self.chain.shape.classes(), recipe.held_out);
-        }
-        self.run = Some(Run {
-            course: Course::new(&recipe, self.division.trained),
+        Step {
             // Both halves of the seed.
             dither: (recipe.seed ^ (recipe.seed >> 32)) as u32,
             phase: Phase::Prepare,
@@ -318,82 +243,133 @@ impl<'a> CompactTuner<'a> {
             done: 0,
             learning_rate: 0.0,
             losses: StepLosses::NONE,
-        });
-        crate::fmt::info!("tuning on {} samples, {} epochs", self.division.trained, recipe.epochs);
-        Ok(())
-    }
-
-    /// `recipe` with what was settled when the tuner was made.
-    pub(super) fn fitting(&self, recipe: &Recipe) -> Result<Recipe, TunerError> {
-        check(recipe)?;
-        let Recipe { replay_capacity, replay_policy, .. } = self.recipe;
-        Ok(Recipe { replay_capacity, replay_policy, ..*recipe })
-    }
-
-    /// One minibatch: [`Self::poll`] until it is done.
-    ///
-    /// # Errors
-    /// [`TunerError::NotRunning`].
-    pub fn step(&mut self) -> Result<StepReport, TunerError> {
-        loop {
-            if let Progress::Stepped(report) = self.poll()? {
-                return Ok(report);
-            }
         }
     }
 
-    /// One slice of a step: a sample's pass, forward and backward, or a sweep over the parameters. As
-    /// [`crate::Tuner::poll`], every other call is possible between two of them, and finds the weights of the last whole
-    /// step: no perturbed weight is ever written.
-    ///
-    /// # Errors
-    /// [`TunerError::NotRunning`].
-    pub fn poll(&mut self) -> Result<Progress, TunerError> {
-        let Self { chain, recipe, weights, velocity, division, replay, .. } = self;
-        let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
-        match run.phase {
-            Phase::Prepare => {
-                let held = (division.held_out == 0).then_some(replay.len());
-                (run.learning_rate, run.count) = run.course.begin(recipe, division, held);
-                (run.done, run.losses) = (0, StepLosses::NONE);
-                let seed = run.pass();
-                weights.prepare(chain, velocity, recipe, seed);
-                run.phase = if run.count == 0 { Phase::Update } else { Phase::Descent };
+    fn advance(tuner: &mut Tuner<'a, Self>, _: bool) -> Result<Progress, TunerError> {
+        tuner.advance()
+    }
+
+    fn work(step: &Step) -> (Work, usize) {
+        (Work::Step(step.phase), step.done)
+    }
+
+    // No perturbed weight is ever written.
+    fn abandon(&mut self, _: Step) {}
+
+    fn parts(&self, _: Option<&Step>) -> [&[u8]; WEIGHT_PARTS] {
+        self.weights.parts()
+    }
+
+    fn places(&mut self, _: &Pack, contents: Contents) -> [&mut [u8]; WEIGHT_PARTS] {
+        let Self { weights, velocity, .. } = self;
+        let [high, low] = [bytes_mut(weights.high), bytes_mut(weights.low)];
+        match contents {
+            Contents::Int8AndCompact => [high, low, bytes_mut(weights.biases), bytes_mut(weights.scales)],
+            // 4 bytes a weight and a bias, for nothing: what is there is made anew of the int8 tail.
+            Contents::Int8AndF32 => {
+                let velocity_bytes = 2 * high.len();
+                let velocities = front(bytes_mut(velocity.weights), velocity_bytes);
+                [high, low, velocities, bytes_mut(velocity.biases)]
             }
-            Phase::Update => {
-                let seed = run.pass();
-                weights.descend(chain, velocity, run.learning_rate, recipe.bias, seed);
-                return Ok(Progress::Stepped(self.stepped()));
-            }
+            Contents::Int8 => [&mut [], &mut [], &mut [], &mut []],
+        }
+    }
+
+    fn adopt(&mut self, _: &Pack) -> bool {
+        self.weights.are_sound()
+    }
+
+    fn spare(&mut self) -> &mut [u8] {
+        bytes_mut(self.velocity.weights)
+    }
+
+    fn run_parts(&self, _: &Recipe, _: usize) -> [&[u8]; RUN_PARTS] {
+        let Self { weights, velocity, .. } = self;
+        // Of a tail that has more int8 bytes it is longer.
+        let velocities = velocity.weights.get(..weights.high.len()).unwrap_or(&[]);
+        let [high, low, biases, scales] = weights.parts();
+        [high, low, biases, scales, bytes(velocities), bytes(velocity.biases)]
+    }
+
+    fn run_parts_mut(&mut self, _: &Recipe, _: usize) -> [&mut [u8]; RUN_PARTS] {
+        let Self { weights, velocity, .. } = self;
+        let velocities = velocity.weights.get_mut(..weights.high.len()).unwrap_or(&mut []);
+        [
+            bytes_mut(weights.high),
+            bytes_mut(weights.low),
+            bytes_mut(weights.biases),
+            bytes_mut(weights.scales),
+            bytes_mut(velocities),
+            bytes_mut(velocity.biases),
+        ]
+    }
+
+    fn is_sound(&self, run: &Run<Step>, recipe: &Recipe, counts: Counts) -> bool {
+        run.step.is_sound(&run.course, recipe, counts.trained)
+    }
+
+    fn kept(&self) {}
+
+    fn resume(&mut self, _: &Pack, (): ()) -> bool {
+        // Scales last as long as a run: the velocity's steps are those of its start.
+        self.chain.fit_velocity(self.weights.scales);
+        self.weights.are_sound()
+    }
+}
+
+impl CompactTuner<'_> {
+    /// Output channels whose weights are left as they are, because their scale is below 1e-6: counted from 0 through all
+    /// tuned layers.
+    pub fn dead_channels(&self) -> impl Iterator<Item = usize> + '_ {
+        self.arithmetic.weights.dead()
+    }
+
+    /// One slice of a step: a sample's pass, forward and backward, or a sweep over the parameters.
+    fn advance(&mut self) -> Result<Progress, TunerError> {
+        let phase = self.run.as_ref().ok_or(TunerError::NotRunning)?.step.phase;
+        match phase {
+            Phase::Prepare => self.prepare(),
+            Phase::Update => return Ok(Progress::Stepped(self.update())),
             _ => self.sample(),
         }
-        self.position().map(Progress::Underway).ok_or(TunerError::NotRunning)
+        self.underway()
     }
 
-    /// Where the run under way stands.
-    pub fn position(&self) -> Option<Position> {
-        let run = self.run.as_ref()?;
-        Some(run.course.at(Work::Step(run.phase), run.done))
+    /// Begins a step.
+    fn prepare(&mut self) {
+        let (learning_rate, count) = self.begin_step();
+        let Self { arithmetic: Compact { chain, weights, velocity }, recipe, run: Some(run), .. } = self
+        else {
+            return;
+        };
+        let step = &mut run.step;
+        (step.learning_rate, step.count) = (learning_rate, count);
+        (step.done, step.losses) = (0, StepLosses::NONE);
+        let seed = step.pass();
+        weights.prepare(chain, velocity, recipe, seed);
+        step.phase = if count == 0 { Phase::Update } else { Phase::Descent };
     }
 
     /// The next sample of the step: its gradient, at `w` or at `w + e`, goes into the velocity.
     fn sample(&mut self) {
-        let Self { chain, recipe, weights, velocity, replay, division, scratch, pack, .. } = self;
-        let Some(run) = &mut self.run else { return };
-        let slot = run.course.slots(division).get(run.done).map_or(0, |&slot| slot.into());
+        let Self { arithmetic, recipe, replay, division, scratch, pack, run, .. } = self;
+        let Some(Run { course, step: run }) = run else { return };
+        let slot = course.slots(division).get(run.done).map_or(0, |&slot| slot.into());
         run.done += 1;
         if run.done >= run.count {
             run.phase = Phase::Update;
         }
         let seed = run.pass();
-        let Some(mut workspace) = Workspace::new(chain, scratch) else { return };
         let Some((latent, label)) = replay.get(slot) else { return };
         let label = SmoothLabel { label: label.into(), smoothing: recipe.label_smoothing };
-        load(pack, latent, workspace.features);
+        arithmetic.write_features(pack, latent, scratch);
+        let Compact { chain, weights, velocity } = arithmetic;
+        let Some(mut workspace) = Workspace::new(chain, scratch) else { return };
         let loss = chain.first_pass(weights, label, &mut workspace);
         run.losses.all.add(loss);
         // rho = 0 is the base optimizer, in every bit.
-        let step = recipe.at(run.course.step).geometry().filter(|_| recipe.rho > 0.0).and_then(|geometry| {
+        let step = recipe.at(course.step).geometry().filter(|_| recipe.rho > 0.0).and_then(|geometry| {
             let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
             Some((geometry, geometry.step_length(recipe.rho, norm)?))
         });
@@ -407,16 +383,18 @@ impl<'a> CompactTuner<'a> {
     }
 
     /// Ends a step.
-    fn stepped(&mut self) -> StepReport {
-        let recipe = &self.recipe;
-        let Some(run) = &mut self.run else { return StepReport::NONE };
-        let geometry = recipe.at(run.course.step).geometry().filter(|_| recipe.rho > 0.0);
-        self.macs += self.chain.shape.step_macs(geometry.as_ref(), false) * run.count as u64;
-        run.phase = Phase::Prepare;
-        let StepLosses { all, before, after, perturbed } = run.losses.clone();
-        let loss = all.sum() / run.count.max(1) as f32;
+    fn update(&mut self) -> StepReport {
+        let Self { arithmetic: Compact { chain, weights, velocity }, recipe, .. } = self;
+        let Some(Run { course, step }) = &mut self.run else { return StepReport::NONE };
+        let seed = step.pass();
+        weights.descend(chain, velocity, step.learning_rate, recipe.bias, seed);
+        let geometry = recipe.at(course.step).geometry().filter(|_| recipe.rho > 0.0);
+        self.macs += chain.shape.step_macs(geometry.as_ref(), false) * step.count as u64;
+        step.phase = Phase::Prepare;
+        let StepLosses { all, before, after, perturbed } = step.losses.clone();
+        let loss = all.sum() / step.count.max(1) as f32;
         let rise = (after.sum() - before.sum()) / perturbed.max(1) as f32;
-        let report = run.course.advance(recipe, run.count, [loss, rise, run.learning_rate]);
+        let report = course.advance(recipe, step.count, [loss, rise, step.learning_rate]);
         if report.finished {
             self.run = None;
         }
@@ -424,11 +402,16 @@ impl<'a> CompactTuner<'a> {
     }
 }
 
-/// Writes a latent as the tail's features.
-pub(super) fn load(pack: &Pack, latent: &[i8], features: &mut [i16]) {
-    let zero_point = pack.feature().affine.zero_point;
-    for (feature, &q) in features.iter_mut().zip(latent) {
-        // From -255 to 255.
-        *feature = (i32::from(q) - zero_point) as i16;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tuner::assert_fits;
+
+    #[test]
+    fn the_longest_state_fits() {
+        let most = usize::from(u16::MAX);
+        let losses = StepLosses { perturbed: u32::MAX, ..StepLosses::NONE };
+        let (phase, count, done) = (Phase::Update, most, most);
+        assert_fits(Step { dither: u32::MAX, phase, count, done, learning_rate: 1.0, losses }, ());
     }
 }

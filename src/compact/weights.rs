@@ -6,7 +6,7 @@ use super::rows::{self, split};
 use crate::optim::{BiasTreatment, Recipe};
 use crate::pack::Pack;
 use crate::requant::{fold, packed_scales};
-use crate::tuner::parts::bytes;
+use crate::tuner::bytes;
 
 /// Scales of int8 weights below this are those of dead channels: their weights stay as they are.
 pub(super) const DEAD_SCALE: f32 = 1e-6;

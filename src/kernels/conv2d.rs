@@ -1,7 +1,7 @@
 //! CONV_2D.
 
-use super::dot::{self, Column, ColumnShape, Filters, Requantizer};
 use super::{Requantization, Shape};
+use crate::cpu::int8::{self, Column, ColumnShape, Filters, Requantizer};
 use crate::pack::Window;
 
 /// Outputs of one pixel that are summed before they are scaled.
@@ -32,7 +32,7 @@ pub fn conv2d(
     let padding = requantization.input_zero_point as i8;
     let geometry = Geometry::new(input, input_shape, window, padding);
     let mut scratch =
-        Scratch { dot: dot::Scratch::EMPTY, sums: [[0; OUTPUTS]; 2], gathered: [[0; GATHERED]; 2] };
+        Scratch { dot: int8::Scratch::EMPTY, sums: [[0; OUTPUTS]; 2], gathered: [[0; GATHERED]; 2] };
     let mut folded = [0i32; OUTPUTS];
     let channels = output_shape.channels;
     for first in (0..channels).step_by(OUTPUTS) {
@@ -68,7 +68,7 @@ fn fold(
     requantization: &Requantization,
     weights: &[i8],
     products: usize,
-    scratch: &mut dot::Scratch,
+    scratch: &mut int8::Scratch,
     folded: &mut [i32],
 ) {
     // References, so that they lie in flash and not on the stack.
@@ -78,7 +78,7 @@ fn fold(
     let Some(filters) = Filters::new(weights, products, zeros, 0) else { return };
     for first in (0..products).step_by(GATHERED) {
         let column = Column::contiguous(ONES.get(..GATHERED.min(products - first)).unwrap_or(&[]));
-        dot::accumulate(scratch, &filters, column, first, folded);
+        int8::accumulate(scratch, &filters, column, first, folded);
     }
     for (folded, &bias) in folded.iter_mut().zip(requantization.biases) {
         *folded = bias.wrapping_sub(requantization.input_zero_point.wrapping_mul(*folded));
@@ -191,12 +191,12 @@ impl<'a> Geometry<'a> {
             row += row_step;
             let source = line.and_then(|line| self.input.get(line + column..line + column + until - before));
             let (Some(source), Some((head, rest))) = (source, place.split_at_mut_checked(before)) else {
-                dot::fill(self.padding, place);
+                int8::fill(self.padding, place);
                 continue;
             };
-            dot::fill(self.padding, head);
-            dot::copy(source, rest);
-            dot::fill(self.padding, rest.get_mut(until - before..).unwrap_or(&mut []));
+            int8::fill(self.padding, head);
+            int8::copy(source, rest);
+            int8::fill(self.padding, rest.get_mut(until - before..).unwrap_or(&mut []));
         }
         let done = values.len() / (width * channels).max(1) * width * channels;
         let rest = values.get_mut(done..).unwrap_or(&mut []);
@@ -247,7 +247,7 @@ impl Gathered<'_> {
         self.pad(begin);
         let source = source.get(begin + self.from - first..stop + self.from - first);
         if let (Some(source), Some(place)) = (source, self.values.get_mut(begin..stop)) {
-            dot::copy(source, place);
+            int8::copy(source, place);
         }
         self.filled = stop;
     }
@@ -256,7 +256,7 @@ impl Gathered<'_> {
     #[inline]
     fn pad(&mut self, end: usize) {
         if self.filled < end {
-            dot::fill(self.padding, self.values.get_mut(self.filled..end).unwrap_or(&mut []));
+            int8::fill(self.padding, self.values.get_mut(self.filled..end).unwrap_or(&mut []));
         }
     }
 }
@@ -274,7 +274,7 @@ struct Block<'a> {
 
 /// Buffers of a call.
 struct Scratch {
-    dot: dot::Scratch,
+    dot: int8::Scratch,
     sums: [[i32; OUTPUTS]; 2],
     gathered: [[i8; GATHERED]; 2],
 }
@@ -300,12 +300,12 @@ impl Block<'_> {
         let Scratch { dot, sums: [sums, _], gathered: [gathered, _] } = &mut **scratch;
         let Some(sums) = sums.get_mut(..count) else { return };
         if let Some(column) = whole(geometry, origin, products, gathered) {
-            dot::accumulate(dot, filters, column, 0, sums);
+            int8::accumulate(dot, filters, column, 0, sums);
         } else {
             for from in (0..products).step_by(GATHERED) {
                 let values = gathered.get_mut(..GATHERED.min(products - from)).unwrap_or(&mut []);
                 geometry.gather(origin, from, values);
-                dot::accumulate(dot, filters, Column::contiguous(values), from, sums);
+                int8::accumulate(dot, filters, Column::contiguous(values), from, sums);
             }
         }
         requantizer.run(sums, pixel);
@@ -325,7 +325,7 @@ impl Block<'_> {
         let (Some(sums0), Some(sums1)) = (sums0.get_mut(..count), sums1.get_mut(..count)) else { return };
         let columns = (whole(geometry, a, products, gathered0), whole(geometry, b, products, gathered1));
         let (Some(first), Some(second)) = columns else { return };
-        dot::accumulate_two(dot, filters, [first, second], 0, [sums0, sums1]);
+        int8::accumulate_two(dot, filters, [first, second], 0, [sums0, sums1]);
         let [pixel0, pixel1] = pixels;
         requantizer.run(sums0, pixel0);
         requantizer.run(sums1, pixel1);

@@ -1,7 +1,7 @@
 //! DEPTHWISE_CONV_2D.
 
-use super::dot::{self, Taps};
 use super::{Requantization, Shape, taps_inside};
+use crate::cpu::int8::{self, Taps};
 use crate::pack::Window;
 
 /// Output channels summed before they are scaled.
@@ -32,7 +32,7 @@ pub fn depthwise_conv2d(
     for first in (0..outputs).step_by(CHANNELS) {
         let own = requantization.outputs(first, CHANNELS.min(outputs - first));
         let Some(sums) = sums.get_mut(..own.biases.len()) else { return };
-        let mut requantizer = dot::Requantizer::new(own);
+        let mut requantizer = int8::Requantizer::new(own);
         let mut pixels = output.chunks_exact_mut(outputs);
         for row in 0..output_shape.height {
             let (first_row, rows, top) = taps_inside(window, 0, row, input_shape.height);
@@ -44,7 +44,7 @@ pub fn depthwise_conv2d(
                 let weights = w.get(first_column * outputs..).unwrap_or(&[]);
                 let taps = Taps { input, weights, rows, columns, row_stride, column_stride };
                 if multiplier == 1 {
-                    dot::depthwise(taps, offset, own.biases, sums);
+                    int8::depthwise(taps, offset, own.biases, sums);
                 } else {
                     sums.copy_from_slice(own.biases);
                     widened(taps, first, multiplier, offset, sums);

@@ -1,7 +1,7 @@
 //! FULLY_CONNECTED.
 
 use super::Requantization;
-use super::dot::{self, Column, Filters};
+use crate::cpu::int8::{self, Column, Filters};
 use crate::quant::Multiplier;
 
 /// The scales that a layer's multipliers were quantized from.
@@ -42,7 +42,7 @@ pub fn fully_connected(
     output: &mut [i8],
 ) {
     let offset = -requantization.input_zero_point;
-    let mut scratch = dot::Scratch::EMPTY;
+    let mut scratch = int8::Scratch::EMPTY;
     let mut sums = [0i32; OUTPUTS];
     for (block, y) in output.chunks_mut(OUTPUTS).enumerate() {
         let first = block * OUTPUTS;
@@ -50,8 +50,8 @@ pub fn fully_connected(
         let Some(sums) = sums.get_mut(..own.biases.len()) else { return };
         let rows = weights.get(first * input.len()..(first + y.len()) * input.len()).unwrap_or(&[]);
         let Some(filters) = Filters::new(rows, input.len(), own.biases, offset) else { return };
-        dot::accumulate(&mut scratch, &filters, Column::contiguous(input), 0, sums);
-        dot::requantize_as_double(sums, &own, |o| scales.real(first + o), y);
+        int8::accumulate(&mut scratch, &filters, Column::contiguous(input), 0, sums);
+        int8::requantize_as_double(sums, &own, |o| scales.real(first + o), y);
     }
 }
 

@@ -1,7 +1,7 @@
 //! CONV_2D in groups: output channel o reads the input channels of its own group alone.
 
-use super::dot;
 use super::{Requantization, Shape, taps_inside};
+use crate::cpu::int8;
 use crate::pack::Window;
 
 /// As `conv2d`, with the input's channels cut into `groups` of equal size, and the output's likewise. Weights
@@ -37,11 +37,11 @@ pub fn grouped_conv2d(
                     let line = (top + i * window.dilation[0]) * input_shape.width;
                     let at = (line + left + j * window.dilation[1]) * input_shape.channels;
                     let x = input.get(at + o / outputs * channels..).unwrap_or(&[]);
-                    sum = sum.wrapping_add(dot::dot(x, offset, w));
+                    sum = sum.wrapping_add(int8::dot(x, offset, w));
                 }
             }
             let own = requantization.outputs(o, 1);
-            dot::Requantizer::new(own).run(&[sum], core::slice::from_mut(y));
+            int8::Requantizer::new(own).run(&[sum], core::slice::from_mut(y));
         }
     }
 }

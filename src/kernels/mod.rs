@@ -6,7 +6,6 @@
 mod broadcast;
 mod conv2d;
 mod depthwise;
-mod dot;
 mod elementwise;
 mod fully_connected;
 mod grouped;
@@ -30,6 +29,7 @@ pub(crate) use softmax::exp_of_negative;
 pub(crate) use softmax::softmax_of_classes;
 pub use softmax::{Softmax, softmax};
 
+pub use crate::cpu::int8::Requantization;
 use crate::pack::Window;
 
 /// Extent of an activation: rows, columns, channels.
@@ -41,33 +41,6 @@ pub struct Shape {
     pub width: usize,
     /// Channels.
     pub channels: usize,
-}
-
-/// What a layer with weights needs beside its weights, one entry an output channel.
-#[derive(Debug, Clone, Copy)]
-pub struct Requantization<'a> {
-    /// Zero point of the input, in -128..=127.
-    pub input_zero_point: i32,
-    /// Zero point of the output, in -128..=127.
-    pub output_zero_point: i32,
-    /// int32 biases at scale `input * weight`.
-    pub biases: &'a [i32],
-    /// Q31 mantissas of `input * weight / output`; not negative.
-    pub mantissas: &'a [i32],
-    /// Shifts of the same, in -31..=30.
-    pub shifts: &'a [i32],
-    /// Lowest and highest output.
-    pub clamp: [i8; 2],
-}
-
-impl<'a> Requantization<'a> {
-    /// That of `count` outputs from `first` on; fewer if there are fewer.
-    #[inline]
-    fn outputs(&self, first: usize, count: usize) -> Self {
-        let part = |values: &'a [i32]| values.get(first..first + count).unwrap_or(&[]);
-        let (biases, mantissas, shifts) = (part(self.biases), part(self.mantissas), part(self.shifts));
-        Self { biases, mantissas, shifts, ..*self }
-    }
 }
 
 /// The taps of a window along one axis that fall inside the input: (first tap, taps, input position of the

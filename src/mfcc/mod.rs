@@ -22,7 +22,7 @@
 mod tables;
 
 use crate::quant::Affine;
-use crate::{lanes, math};
+use crate::{cpu::lanes, math};
 use tables::{FALLING, HANN, LINES, SEGMENT, WAVES};
 
 /// Samples a second that the tables are made for.

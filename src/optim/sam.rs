@@ -5,7 +5,7 @@
 //! way back is a copy: `w + e - e` would not be `w` in floating point.
 
 use super::{BiasTreatment, Geometry, Kind, Segment, take, take_mut};
-use crate::lanes::{ascend, ascend_scaled, copy, norm_squared, scaled_norm_squared};
+use crate::cpu::lanes::{ascend, ascend_scaled, copy, norm_squared, scaled_norm_squared};
 
 /// `||T g||^2` over all segments; frozen biases count nothing.
 pub fn ascent_norm_squared(

@@ -2,7 +2,7 @@
 //! dampening. The velocity is the gradient's accumulator: no buffer holds `g` alone.
 
 use super::{BiasTreatment, Kind, Segment, take, take_mut};
-use crate::lanes::{add_scaled, mix};
+use crate::cpu::lanes::{add_scaled, mix};
 
 /// `v = mu v + lambda w`, to be called before the minibatch's gradient is added to `v`. Frozen biases keep a
 /// velocity of zero; a weight decay of 0 leaves w out.

@@ -87,7 +87,7 @@ fn clamp(layer: &TrainedLayer, output: Affine) -> [i8; 2] {
 
 /// A tuned int8 tail in caller-owned buffers.
 #[derive(Debug)]
-pub(crate) struct TunedTail<'a> {
+pub struct TunedTail<'a> {
     /// For every layer: biases, mantissas, shifts, scales (as bits), each as long as the layer's output.
     words: &'a mut [i32],
     /// Trained weights of all layers.
@@ -137,7 +137,7 @@ impl<'a> TunedTail<'a> {
     }
 
     /// The same of the rows that `of` gives for one layer after the other.
-    pub fn quantize_rows<R: Rows>(
+    pub(crate) fn quantize_rows<R: Rows>(
         &mut self,
         pack: &Pack,
         ranges: &[Range],

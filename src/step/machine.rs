@@ -22,8 +22,8 @@
 //! A further ascent is a phase between ascent and descent; a further base optimizer another prepare and update.
 
 use super::{Buffers, Outcome, StepError, stores_perturbation};
-use crate::lanes::block::TOGETHER;
-use crate::lanes::norm_squared;
+use crate::cpu::block::TOGETHER;
+use crate::cpu::lanes::norm_squared;
 use crate::optim::sgd::{self, Descent};
 use crate::optim::{Geometry, Optimizer, Recipe, adam, sam};
 use crate::tail::{Loss, Tail, TailShape, Target, Workspace};
@@ -50,7 +50,7 @@ pub enum Phase {
 
 /// Where a step stands; with its buffers all there is to it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Step {
+pub struct Step {
     learning_rate: f32,
     /// Samples of the minibatch.
     count: usize,
@@ -238,7 +238,7 @@ impl Step {
     ///
     /// # Errors
     /// [`StepError`], with the weights as they were before the step, which is over.
-    pub fn advance<'t, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>>(
+    pub(crate) fn advance<'t, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>>(
         &mut self,
         batch: &mut Minibatch<T, L>,
     ) -> Result<Option<Outcome>, StepError> {

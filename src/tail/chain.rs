@@ -167,7 +167,7 @@ impl TailShape {
             dense::forward(&layer.shape, layer.parameters(parameters), input, y);
             if index == 0 {
                 // The perturbed pass starts from this layer's z: see `dense::shift_first_layer`.
-                crate::lanes::copy(layer.outputs_mut(second.outputs), y);
+                crate::cpu::lanes::copy(layer.outputs_mut(second.outputs), y);
             }
             dense::activate(layer.shape.activation, y);
             (input, rest) = (y, behind);
@@ -208,7 +208,7 @@ impl TailShape {
         let pass = if second { &workspace.second } else { &workspace.first };
         self.inputs(workspace.features, pass).fold(0.0, |sum, (layer, a)| {
             let delta = layer.outputs(pass.deltas);
-            sum + crate::lanes::norm_squared(delta) * (crate::lanes::norm_squared(a) + 1.0)
+            sum + crate::cpu::lanes::norm_squared(delta) * (crate::cpu::lanes::norm_squared(a) + 1.0)
         })
     }
 

@@ -6,8 +6,10 @@
 //!
 //! `parameters` is always the layer's own: weights `[outputs, inputs]` row-major, then `outputs` biases.
 
-use crate::lanes::block::{self, ROWS, add_to_rows, combine, combine_sixteen, descend_along, descend_row};
-use crate::lanes::{add_scaled, descend, dot, dots, mix, norm_squared, scaled_norm_squared, weighted_dot};
+use crate::cpu::block::{self, ROWS, add_to_rows, combine, combine_sixteen, descend_along, descend_row};
+use crate::cpu::lanes::{
+    add_scaled, descend, dot, dots, mix, norm_squared, scaled_norm_squared, weighted_dot,
+};
 use crate::optim::sgd::Descent;
 use crate::optim::{BiasTreatment, Geometry};
 use crate::pack::Activation;
@@ -54,7 +56,7 @@ pub struct FirstPass<'a> {
 /// `z = W a + b`.
 pub fn forward(shape: &DenseShape, parameters: &[f32], a: &[f32], z: &mut [f32]) {
     let (weights, biases) = parameters.split_at(shape.weights().min(parameters.len()));
-    if block::dense_together(weights, biases, &mut [(a, &mut *z)]) {
+    if block::dense_together(weights, biases, &mut [(a, &mut *z)]) == 1 {
         return;
     }
     let done = block::dense(weights, biases, a, z);
@@ -70,9 +72,8 @@ pub fn forward(shape: &DenseShape, parameters: &[f32], a: &[f32], z: &mut [f32])
 /// [`forward`] of several samples, an `a` and a `z` each, which takes the weights from memory once.
 pub(super) fn forward_together(shape: &DenseShape, parameters: &[f32], samples: &mut [(&[f32], &mut [f32])]) {
     let (weights, biases) = parameters.split_at(shape.weights().min(parameters.len()));
-    if !block::dense_together(weights, biases, samples) {
-        samples.iter_mut().for_each(|(a, z)| forward(shape, parameters, a, z));
-    }
+    let done = block::dense_together(weights, biases, samples);
+    samples.iter_mut().skip(done).for_each(|(a, z)| forward(shape, parameters, a, z));
 }
 
 /// Calls `each(rows, their biases, their z)` for every four; behind the last row it stands again.
@@ -138,8 +139,8 @@ pub fn accumulate(
     if bias != BiasTreatment::Frozen {
         add_scaled(d_biases, scale, delta);
     }
-    if block::add_rank_ones(d_weights, scale, &[(delta, a)])
-        || block::add_rank_one(d_weights, scale, delta, a)
+    if block::add_rank_ones(d_weights, scale, &[(delta, a)]) == 1
+        || block::add_rank_one(d_weights, scale, delta, a) == delta.len()
     {
         return;
     }
@@ -172,7 +173,7 @@ pub(super) fn accumulate_together(
     d: &mut [f32],
 ) {
     let (d_weights, d_biases) = d.split_at_mut(shape.weights().min(d.len()));
-    if !block::add_rank_ones(d_weights, scale, samples) {
+    if block::add_rank_ones(d_weights, scale, samples) != samples.len() {
         return samples.iter().for_each(|(delta, a)| accumulate(shape, scale, bias, a, delta, d));
     }
     if bias != BiasTreatment::Frozen {

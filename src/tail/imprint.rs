@@ -16,7 +16,7 @@
 //! M is the mean margin of the new class's samples, U that of all others. Between the two the new class begins. Without
 //! others, it is the mean of the known biases.
 
-use crate::lanes::norm_squared;
+use crate::cpu::lanes::norm_squared;
 
 /// `row += share * x`.
 pub(crate) fn gather(row: &mut [f32], share: f32, x: &[f32]) {

@@ -11,7 +11,7 @@ use crate::pack::format::{header, operator as code};
 use crate::pack::{OperatorRecord, Pack, PackError, TensorRecord, dense_rows};
 use crate::quant::Multiplier;
 use crate::tail::Loss;
-use crate::{Tuner, TunerError, Version};
+use crate::{Float, Tuner, TunerError, Version};
 use core::cell::Cell;
 
 type Kernel = fn(&Pack, &OperatorRecord, &mut [i8]);
@@ -41,7 +41,7 @@ static GRAPH_CODE: GraphCode = GraphCode {
 pub(crate) struct SpareCode {
     pub check: fn(&Pack) -> Result<(), &'static str>,
     pub add: fn(&mut Tuner) -> Result<usize, TunerError>,
-    pub count: fn(&mut Tuner),
+    pub count: fn(&mut Float, &Pack),
 }
 
 static SPARE_CODE: SpareCode = SpareCode {
@@ -72,12 +72,7 @@ impl Operators {
             kernels[kind] = kernel_of(kind as u16);
             kind += 1;
         }
-        Self {
-            kernels,
-            graph: Some(&GRAPH_CODE),
-            spare: Some(&SPARE_CODE),
-            auc: Some(crate::tuner::anomalies::auc),
-        }
+        Self { kernels, graph: Some(&GRAPH_CODE), spare: Some(&SPARE_CODE), auc: Some(crate::tuner::auc) }
     };
 
     /// None, for a firmware without a pack.
@@ -100,7 +95,7 @@ impl Operators {
         let spare = if u16_at(pack, header::SPARE_CLASSES) > 0 { Some(&SPARE_CODE) } else { None };
         let auc: Option<Auc> = match Loss::from_code(u16_at(pack, header::LOSS)) {
             None | Some(Loss::CrossEntropy) => None,
-            Some(Loss::BinaryCrossEntropy | Loss::SquaredError) => Some(crate::tuner::anomalies::auc),
+            Some(Loss::BinaryCrossEntropy | Loss::SquaredError) => Some(crate::tuner::auc),
         };
         Self { kernels, graph, spare, auc }
     }

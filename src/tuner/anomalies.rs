@@ -1,15 +1,16 @@
 //! How well a tail tells anomalies from what is normal.
 
+use super::arithmetic::Arithmetic;
 use super::{Tuner, TunerError, Version};
 use crate::metrics;
-use crate::tail::{Kept, Loss, Tail};
+use crate::tail::{Kept, Loss};
 
 /// For [`crate::Operators`]: a firmware around a pack that knows no anomalies does without.
 pub(crate) fn auc(tuner: &mut Tuner, version: Version, between: &mut dyn FnMut()) -> Result<f32, TunerError> {
     tuner.area(version, between)
 }
 
-impl Tuner<'_> {
+impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Area under the ROC curve ([`metrics::auc`]) of an int8 tail, as the device runs it. Of [`Loss::SquaredError`] a
     /// sample's score is its error: those of [`Self::observe_anomaly`] are to have higher ones than the others. Of
     /// [`Loss::BinaryCrossEntropy`] with one output it is the output: label 1 is to have the higher. The samples are all
@@ -28,19 +29,20 @@ impl Tuner<'_> {
     /// # Errors
     /// Those of [`Self::auc`].
     pub fn auc_between(&mut self, version: Version, mut between: impl FnMut()) -> Result<f32, TunerError> {
-        let area = self.pack.operators().auc().ok_or(TunerError::OneKind)?;
-        area(self, version, &mut between)
+        A::auc(self, version, &mut between)
     }
+}
 
+impl Tuner<'_> {
     fn area(&mut self, version: Version, between: &mut dyn FnMut()) -> Result<f32, TunerError> {
         self.check_weights()?;
         self.tuned.check(version)?;
         if self.run.is_some() {
             return Err(TunerError::Running);
         }
-        let objective = self.tail.objective();
-        let detects = objective == Loss::SquaredError
-            || objective == Loss::BinaryCrossEntropy && self.tail.classes() == 1;
+        let objective = self.objective();
+        let detects =
+            objective == Loss::SquaredError || objective == Loss::BinaryCrossEntropy && self.classes() == 1;
         if !detects {
             return Err(TunerError::OneKind);
         }
@@ -69,29 +71,19 @@ impl Tuner<'_> {
             // Normal ones from the front, the others from the back.
             let count = if positive { &mut anomalous } else { &mut normal };
             *count += 1;
-            let place = if positive { self.velocity.len().checked_sub(*count) } else { Some(*count - 1) };
-            if let Some(place) = place.and_then(|place| self.velocity.get_mut(place)) {
+            let place =
+                if positive { self.arithmetic.velocity.len().checked_sub(*count) } else { Some(*count - 1) };
+            if let Some(place) = place.and_then(|place| self.arithmetic.velocity.get_mut(place)) {
                 *place = score;
             }
         }
-        let front = self.velocity.get(..normal).unwrap_or(&[]);
-        let back = self.velocity.len().checked_sub(anomalous).and_then(|start| self.velocity.get(start..));
+        let front = self.arithmetic.velocity.get(..normal).unwrap_or(&[]);
+        let back = self
+            .arithmetic
+            .velocity
+            .len()
+            .checked_sub(anomalous)
+            .and_then(|start| self.arithmetic.velocity.get(start..));
         metrics::auc(back.unwrap_or(&[]), front).ok_or(TunerError::OneKind)
-    }
-
-    /// The mean squared error of an int8 tail, as the device runs it, on one sample against `target`, quantized as for
-    /// [`Self::observe_target`], or against itself: an autoencoder's anomaly score.
-    ///
-    /// # Errors
-    /// As [`Self::observe_target`]; [`TunerError::NotTuned`].
-    pub fn error(
-        &mut self,
-        input: &[i8],
-        target: Option<&[i8]>,
-        version: Version,
-    ) -> Result<f32, TunerError> {
-        let target = self.check_target(input, target)?;
-        let outputs = self.outputs(version);
-        Ok(outputs.loss(self.classify(input, version)?, target))
     }
 }

@@ -1,6 +1,8 @@
 //! Classes that are added on the device, to the spare outputs of a pack.
 
-use super::{Tuner, TunerError, load};
+use super::arithmetic::{Arithmetic, Numbers};
+use super::{Float, Tuner, TunerError};
+use crate::pack::Pack;
 use crate::tail::{Loss, Tail, imprint};
 
 /// Where the last layer's parameters lie among all.
@@ -10,16 +12,19 @@ struct LastLayer {
     taps: usize,
 }
 
-impl Tuner<'_> {
-    /// Classes that the current weights know: the packed ones, and those that were added.
-    pub fn classes(&self) -> usize {
-        self.tail.classes()
-    }
+fn last_layer(pack: &Pack) -> Option<LastLayer> {
+    let layer = pack.trained_layers().last()?;
+    let biases = layer.parameters + layer.trained_weights();
+    Some(LastLayer { weights: layer.parameters, biases, taps: layer.taps })
+}
 
+impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Spare classes that [`Self::add_class`] has left.
     pub fn spare_classes(&self) -> usize {
-        match self.tail.objective() {
-            Loss::CrossEntropy => self.pack.sizes().output_length.saturating_sub(self.tail.classes()),
+        match self.objective() {
+            Loss::CrossEntropy if A::ANY_TAIL => {
+                self.pack.sizes().output_length.saturating_sub(self.classes())
+            }
             _ => 0,
         }
     }
@@ -54,17 +59,18 @@ impl Tuner<'_> {
     /// # }
     /// ```
     pub fn add_class(&mut self) -> Result<usize, TunerError> {
-        let code = self.pack.operators().spare().ok_or(TunerError::NoSpareClass { spare: 0 })?;
-        (code.add)(self)
+        A::add_class(self)
     }
+}
 
+impl Tuner<'_> {
     fn imprint_class(&mut self) -> Result<usize, TunerError> {
         self.check_weights()?;
         if self.run.is_some() {
             return Err(TunerError::Running);
         }
-        let label = self.tail.classes();
-        let Some(layer) = self.last_layer().filter(|_| self.spare_classes() > 0) else {
+        let label = self.classes();
+        let Some(layer) = last_layer(&self.pack).filter(|_| self.spare_classes() > 0) else {
             return Err(TunerError::NoSpareClass { spare: self.pack.spare_classes() });
         };
         let held = self.replay.len();
@@ -77,33 +83,35 @@ impl Tuner<'_> {
         for slot in 0..held {
             let is_own = self.forward(slot, label);
             let share = if is_own { 1.0 / own as f32 } else { -1.0 / (held - own) as f32 };
-            let x = self.tail.last_input(self.scratch);
+            let x = self.arithmetic.tail.last_input(self.scratch);
             // The features may lie anywhere in the scratch, the row never.
-            imprint::gather(self.weights.get_mut(row.clone()).unwrap_or(&mut []), share, x);
+            imprint::gather(self.arithmetic.weights.get_mut(row.clone()).unwrap_or(&mut []), share, x);
         }
-        let (known, behind) = self.weights.split_at_mut(row.start.min(self.weights.len()));
-        let direction = behind.get_mut(..layer.taps).unwrap_or(&mut []);
+        let (known, rest) =
+            self.arithmetic.weights.split_at_mut(row.start.min(self.arithmetic.weights.len()));
+        let direction = rest.get_mut(..layer.taps).unwrap_or(&mut []);
         let mut found = imprint::imprint(known.get(layer.weights..).unwrap_or(&[]), direction);
         let mut margins = [0.0f32; 2];
         for slot in 0..held {
             let is_own = self.forward(slot, label);
-            let (x, logits) = (self.tail.last_input(self.scratch), self.tail.output(self.scratch));
-            let margin = imprint::margin(self.weights.get(row.clone()).unwrap_or(&[]), x, logits);
+            let (x, logits) =
+                (self.arithmetic.tail.last_input(self.scratch), self.arithmetic.tail.output(self.scratch));
+            let margin = imprint::margin(self.arithmetic.weights.get(row.clone()).unwrap_or(&[]), x, logits);
             margins[usize::from(!is_own)] += margin;
         }
         let others = (held > own).then(|| margins[1] / (held - own) as f32);
-        let biases = self.weights.get(layer.biases..layer.biases + label).unwrap_or(&[]);
+        let biases = self.arithmetic.weights.get(layer.biases..layer.biases + label).unwrap_or(&[]);
         let bias = imprint::bias(margins[0] / own as f32, others, biases);
         found &= bias.is_finite();
         if !found {
-            self.weights.get_mut(row).unwrap_or(&mut []).fill(0.0);
+            self.arithmetic.weights.get_mut(row).unwrap_or(&mut []).fill(0.0);
             return Err(TunerError::ClassFeatures { label });
         }
-        if let Some(place) = self.weights.get_mut(layer.biases + label) {
+        if let Some(place) = self.arithmetic.weights.get_mut(layer.biases + label) {
             *place = bias;
         }
-        self.macs = self.macs.saturating_add(self.tail.forward_macs().saturating_mul(2 * held as u64));
-        self.tail.set_classes(label + 1);
+        self.macs = self.macs.saturating_add(self.arithmetic.forward_macs().saturating_mul(2 * held as u64));
+        self.arithmetic.tail.set_classes(label + 1);
         // Held-out samples of before say nothing about the new class: those of the next run do.
         self.division.keep_whole(0);
         crate::fmt::info!("class {} added", label);
@@ -112,44 +120,12 @@ impl Tuner<'_> {
 
     /// The f32 tail on a sample in the replay; whether it has this label.
     fn forward(&mut self, slot: usize, label: usize) -> bool {
-        let features = self.scratch.get_mut(..self.tail.features()).unwrap_or(&mut []);
-        load(&self.replay, slot, &self.pack, features);
-        self.tail.loss(self.weights, 0.into(), self.scratch);
+        let (arithmetic, scratch) = (&self.arithmetic, &mut *self.scratch);
+        if let Some((latent, _)) = self.replay.get(slot) {
+            arithmetic.write_features(&self.pack, latent, scratch);
+        }
+        arithmetic.tail.loss(arithmetic.weights, 0.into(), scratch);
         self.replay.label(slot).is_some_and(|other| usize::from(other) == label)
-    }
-
-    fn last_layer(&self) -> Option<LastLayer> {
-        let layer = self.pack.trained_layers().last()?;
-        let biases = layer.parameters + layer.trained_weights();
-        Some(LastLayer { weights: layer.parameters, biases, taps: layer.taps })
-    }
-
-    /// Reads from the weights which outputs are classes.
-    pub(super) fn count_classes(&mut self) {
-        if let Some(code) = self.pack.operators().spare() {
-            (code.count)(self);
-        }
-    }
-
-    /// Whether some samples may be neither trained on nor judge.
-    pub(super) fn leaves_out(&self) -> bool {
-        self.tail.objective() == Loss::SquaredError || self.spare_classes() > 0
-    }
-
-    /// A label to observe: one that the tail has, or one of a spare class, whose samples wait.
-    pub(super) fn observed_label(&self, label: usize) -> Result<u16, TunerError> {
-        let (classes, outputs) = (self.tail.classes(), self.tail.classes() + self.spare_classes());
-        if !(classes..outputs).contains(&label) {
-            let last = outputs.saturating_sub(1);
-            return self.label(label).map_err(|error| match error {
-                TunerError::Label { .. } if outputs > classes => TunerError::Label { label, last },
-                error => error,
-            });
-        }
-        if self.run.is_some() {
-            return Err(TunerError::Running);
-        }
-        u16::try_from(label).map_err(|_| TunerError::Label { label, last: u16::MAX.into() })
     }
 }
 
@@ -158,11 +134,11 @@ pub(crate) fn add(tuner: &mut Tuner) -> Result<usize, TunerError> {
     tuner.imprint_class()
 }
 
-/// [`Tuner::count_classes`], of packs with spare ones.
-pub(crate) fn count(tuner: &mut Tuner) {
-    if let Some(layer) = tuner.last_layer().filter(|_| tuner.pack.spare_classes() > 0) {
-        let weights = tuner.weights.get(layer.weights..layer.biases).unwrap_or(&[]);
-        let classes = tuner.pack.classes_of(weights, tuner.pack.sizes().output_length);
-        tuner.tail.set_classes(classes);
+/// Reads from the weights which outputs are classes, of packs with spare ones.
+pub(crate) fn count(float: &mut Float, pack: &Pack) {
+    if let Some(layer) = last_layer(pack).filter(|_| pack.spare_classes() > 0) {
+        let weights = float.weights.get(layer.weights..layer.biases).unwrap_or(&[]);
+        let classes = pack.classes_of(weights, pack.sizes().output_length);
+        float.tail.set_classes(classes);
     }
 }

@@ -1,8 +1,8 @@
 //! Signs that the world moves away from the tail, for the price of a pass or two a labelled sample.
 
 use super::Tuner;
+use super::arithmetic::Arithmetic;
 use super::judge::Sample;
-use crate::CompactTuner;
 use crate::tail::Target;
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +40,7 @@ pub struct Drift {
 impl Drift {
     const NONE: Self = Self { samples: 0, loss: 0.0, rise: 0.0, drifted: false };
 
-    pub(crate) fn with(mut self, watch: &Watch, loss: f32, rise: f32) -> Self {
+    fn with(mut self, watch: &Watch, loss: f32, rise: f32) -> Self {
         self.samples = self.samples.saturating_add(1);
         let share = self.samples.min(watch.samples.max(1).into()) as f32;
         self.loss += (loss - self.loss) / share;
@@ -53,40 +53,30 @@ impl Drift {
     }
 }
 
-/// Calls of both tuners.
-macro_rules! drift_calls {
-    ($tuner:ident) => {
-        impl $tuner<'_> {
-            /// Follows, or with `None` no longer, how the samples given to [`Self::observe`] and its kin, anomalies apart, do
-            /// before they are trained on. Each then takes a forward pass of the tail more, and a pass at `w + e`. What to do about drift is the caller's
-            /// choice: tune, or back to the factory tail.
-            ///
-            /// ```no_run
-            /// # fn demo(tuner: &mut flatmin::Tuner, input: &[i8], label: usize) -> Result<(), flatmin::TunerError> {
-            /// tuner.watch(Some(flatmin::Watch { samples: 32, rho: 0.05, loss: 1.0, rise: 0.5 }));
-            /// tuner.observe(input, label)?;
-            /// if tuner.drift().is_some_and(|drift| drift.samples >= 32 && drift.drifted) {
-            ///     tuner.start(*tuner.recipe())?;
-            /// }
-            /// # Ok(())
-            /// # }
-            /// ```
-            pub fn watch(&mut self, watch: Option<Watch>) {
-                self.watched = watch.map(|watch| (watch, Drift::NONE));
-            }
+impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
+    /// Follows, or with `None` no longer, how the samples given to [`Self::observe`] and its kin, anomalies apart, do
+    /// before they are trained on. Each then takes a forward pass of the tail more, and a pass at `w + e`. What to do about drift is the caller's
+    /// choice: tune, or back to the factory tail.
+    ///
+    /// ```no_run
+    /// # fn demo(tuner: &mut flatmin::Tuner, input: &[i8], label: usize) -> Result<(), flatmin::TunerError> {
+    /// tuner.watch(Some(flatmin::Watch { samples: 32, rho: 0.05, loss: 1.0, rise: 0.5 }));
+    /// tuner.observe(input, label)?;
+    /// if tuner.drift().is_some_and(|drift| drift.samples >= 32 && drift.drifted) {
+    ///     tuner.start(*tuner.recipe())?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&mut self, watch: Option<Watch>) {
+        self.watched = watch.map(|watch| (watch, Drift::NONE));
+    }
 
-            /// The running means since [`Self::watch`].
-            pub fn drift(&self) -> Option<Drift> {
-                self.watched.map(|(_, drift)| drift)
-            }
-        }
-    };
-}
+    /// The running means since [`Self::watch`].
+    pub fn drift(&self) -> Option<Drift> {
+        self.watched.map(|(_, drift)| drift)
+    }
 
-drift_calls!(Tuner);
-drift_calls!(CompactTuner);
-
-impl Tuner<'_> {
     /// Takes in the sample whose latent was observed last.
     pub(super) fn follow(&mut self, target: Target) {
         let Some((watch, drift)) = self.watched else { return };
@@ -94,7 +84,7 @@ impl Tuner<'_> {
             return;
         }
         let loss = self.scored(target).loss;
-        let rise = self.rise(watch.rho, Sample::Observed(target)).map_or(0.0, |risen| risen - loss);
+        let rise = self.rise(watch.rho, loss, Sample::Observed(target));
         self.watched = Some((watch, drift.with(&watch, loss, rise)));
     }
 }

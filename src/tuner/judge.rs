@@ -1,13 +1,111 @@
-//! The tuner's answers: requantization, classification, scores, and means over the replay.
+//! How tails do: scores of the current weights, judgements of int8 tails, and which of them is taken.
 
-use super::features::target;
-use super::int8::check_latent;
-use super::{Evaluation, Score, Tuner, TunerError, Version, as_int8, load, settled, write_features};
-use crate::optim::{BiasTreatment, Geometry, sam};
-use crate::requant::{self, Range, TunedLayer};
-use crate::tail::{Kept, Loss, MAX_LAYERS, PackedTail, Tail, Target, Workspace};
+use super::arithmetic::Arithmetic;
+use super::sample::target;
+use super::{Tuner, TunerError, Version};
+use crate::quant::Affine;
+use crate::requant::{self, Range, TunedTail};
+use crate::tail::{MAX_LAYERS, Target};
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
 
-impl Tuner<'_> {
+/// The current weights on one sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Score {
+    /// Loss against the label or the target.
+    pub loss: f32,
+    /// The answer: the class with the largest logit, or the bits of the outputs above 0; 0 of real values.
+    pub class: usize,
+}
+
+/// Means over the replay, at the current weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Evaluation {
+    /// Mean loss.
+    pub loss: f32,
+    /// Share of samples whose label is the answer; NaN of a squared error.
+    pub accuracy: f32,
+    /// Mean rise of a sample's loss at its own worst step of length rho (SAM's geometry, m = 1).
+    pub sharpness: f32,
+}
+
+/// How a tail does on the samples that judge it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Judgement {
+    /// Samples that judged.
+    pub samples: u32,
+    /// Of these, samples whose label is the answer ([`Tuner::answer`]): all of its bits, where it is bits. 0 of a squared
+    /// error, where the loss alone judges.
+    pub right: u32,
+    /// Mean loss, in nats; a squared error in the output's units, squared.
+    pub loss: f32,
+}
+
+impl Judgement {
+    /// Of no sample.
+    pub(crate) const NONE: Self = Self { samples: 0, right: 0, loss: 0.0 };
+
+    /// Share of samples that are right.
+    pub fn accuracy(&self) -> f32 {
+        self.right as f32 / self.samples.max(1) as f32
+    }
+
+    /// Takes a sample's loss, and whether it is right, into a judgement that is still a sum.
+    pub(crate) fn add(&mut self, sample: Option<(f32, bool)>) {
+        if let Some((loss, right)) = sample {
+            self.samples += 1;
+            self.right += u32::from(right);
+            self.loss += loss;
+        }
+    }
+
+    /// Of the sum; `None` without a sample.
+    pub(crate) fn mean(mut self) -> Option<Self> {
+        self.loss /= self.samples as f32;
+        Some(self).filter(|judgement| judgement.samples > 0)
+    }
+
+    /// Strictly better on the same samples: more of them right, or as many at a smaller loss. A loss of NaN is never
+    /// better.
+    ///
+    /// ```
+    /// use flatmin::Judgement;
+    /// let before = Judgement { samples: 10, right: 8, loss: 0.5 };
+    /// assert!(Judgement { right: 9, loss: 0.9, ..before }.is_better_than(&before));
+    /// assert!(Judgement { loss: 0.4, ..before }.is_better_than(&before));
+    /// assert!(!before.is_better_than(&before));
+    /// ```
+    pub fn is_better_than(&self, other: &Self) -> bool {
+        self.right > other.right || self.right == other.right && self.loss < other.loss
+    }
+}
+
+/// What [`Tuner::accept`] decided, and why: the int8 tails on the same samples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Acceptance {
+    /// The tail as packed.
+    pub factory: Judgement,
+    /// The tail that was in force before: the last one accepted, requantized or restored, else the factory's.
+    pub running: Judgement,
+    /// The tail that the current weights make.
+    pub candidate: Judgement,
+    /// The candidate is in force; else the running tail still is.
+    pub accepted: bool,
+}
+
+impl Acceptance {
+    /// A candidate is taken if it is strictly better than the running tail, and not worse than the factory's.
+    pub(crate) fn decide(factory: Judgement, running: Judgement, candidate: Judgement) -> Self {
+        let accepted = candidate.is_better_than(&running) && !factory.is_better_than(&candidate);
+        Self { factory, running, candidate, accepted }
+    }
+}
+
+impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Quantizes the current weights to int8, with the activation ranges that the replay's samples cause at
     /// them. From then on [`Version::Tuned`] answers with the result.
     ///
@@ -27,71 +125,24 @@ impl Tuner<'_> {
             return Err(TunerError::NoSamples);
         }
         let mut ranges = [Range::EMPTY; MAX_LAYERS];
-        let weights = settled(self.run.as_ref(), self.weights, self.gradient);
-        let mut see = |layer, low, high| requant::widen(&mut ranges, layer, low, high);
-        for slot in 0..self.replay.len() {
+        let Self { arithmetic, run, pack, replay, scratch, tuned, .. } = self;
+        let step = run.as_ref().map(|run| &run.step);
+        for slot in 0..replay.len() {
             between();
-            load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
-            match &self.tail {
-                PackedTail::Chain(chain) => {
-                    if let Some(mut workspace) = Workspace::new(chain, self.scratch) {
-                        chain.forward(weights, &mut workspace);
-                        chain.for_each_range(&workspace, &mut see);
-                    }
-                }
-                PackedTail::Graph(graph) => graph.forward(weights, self.scratch, &mut see),
+            if let Some((latent, _)) = replay.get(slot) {
+                arithmetic.write_features(pack, latent, scratch);
             }
+            arithmetic.ranges(step, scratch, &mut |layer, low, high| {
+                requant::widen(&mut ranges, layer, low, high);
+            });
         }
-        let macs = self.tail.forward_macs().saturating_mul(self.replay.len() as u64);
+        let macs = arithmetic.forward_macs().saturating_mul(replay.len() as u64);
         self.macs = self.macs.saturating_add(macs);
-        self.tuned.quantize(&self.pack, weights, &ranges);
+        arithmetic.quantize(step, pack, &ranges, tuned);
         Ok(())
     }
 
-    /// The network's int8 output for `input`: int8 trunk, int8 tail.
-    ///
-    /// # Errors
-    /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
-    pub fn classify(&mut self, input: &[i8], version: Version) -> Result<&[i8], TunerError> {
-        self.tuned.check(version)?;
-        self.latent(input)?;
-        Ok(self.int8_tail(version))
-    }
-
-    /// The same from a latent that [`Tuner::latent`] gave.
-    ///
-    /// # Errors
-    /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
-    pub fn classify_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError> {
-        self.tuned.check(version)?;
-        check_latent(self.tail.features(), latent)?;
-        Self::scatter(&self.pack, latent, as_int8(self.scratch));
-        Ok(self.int8_tail(version))
-    }
-
-    /// The tuned int8 layers that [`Version::Tuned`] runs, first to last; none before [`Self::requantize`].
-    pub fn tuned_layers(&self) -> impl Iterator<Item = TunedLayer<'_>> {
-        self.tuned.layers(&self.pack)
-    }
-
-    pub(super) fn int8_tail(&mut self, version: Version) -> &[i8] {
-        self.tuned.answer(&self.pack, as_int8(self.scratch), version)
-    }
-
-    /// Runs an int8 tail on a sample in the replay, for [`Self::last_output`].
-    pub(super) fn run_int8(&mut self, slot: usize, version: Version) -> Option<()> {
-        let (latent, _) = self.replay.get(slot)?;
-        Self::scatter(&self.pack, latent, as_int8(self.scratch));
-        self.int8_tail(version);
-        Some(())
-    }
-
-    /// What the int8 tail that ran last gave.
-    pub(super) fn last_output(&self) -> &[i8] {
-        self.pack.output().of(bytemuck::try_cast_slice(self.scratch).unwrap_or(&[]))
-    }
-
-    /// The int8 trunk and the current f32 tail on a sample with its label.
+    /// The int8 trunk and the current weights' tail on a sample with its label.
     ///
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::Label`], [`TunerError::WantsTarget`].
@@ -100,7 +151,7 @@ impl Tuner<'_> {
         self.score_against(input, label.into())
     }
 
-    /// The same against target values, quantized as for [`Self::observe_target`], or against the sample itself.
+    /// [`Self::score`] against target values, quantized as for [`Self::observe_target`], or against the sample itself.
     ///
     /// # Errors
     /// As [`Self::observe_target`].
@@ -114,78 +165,50 @@ impl Tuner<'_> {
         Ok(if self.latent_to_features() { self.scored(target) } else { Score { loss: f32::NAN, class: 0 } })
     }
 
-    /// Makes the features of the latent that the trunk gave last, in place of a chain's latent; false where that has no
-    /// room, which a pack excludes.
-    pub(super) fn latent_to_features(&mut self) -> bool {
-        if self.tail.chain().is_none() {
-            write_features(&self.pack, self.latent, features(&self.tail, self.scratch));
-            return true;
-        }
-        let length = self.tail.features();
-        let feature = self.pack.feature();
-        let start = feature.arena_offset;
-        let arena = as_int8(self.scratch);
-        if start + length > arena.len() {
-            return false;
-        }
-        // The features take four times the latent's place: from its end at the front, none is overwritten
-        // before it is read.
-        for i in 0..length {
-            let q = arena.get(start + i).copied().unwrap_or(0);
-            if let Some(place) = arena.get_mut(i) {
-                *place = q;
-            }
-        }
-        for i in (0..length).rev() {
-            let q = as_int8(self.scratch).get(i).copied().unwrap_or(0);
-            if let Some(value) = self.scratch.get_mut(i) {
-                *value = self.pack.feature_unit() * (i32::from(q) - feature.affine.zero_point) as f32;
-            }
-        }
-        true
-    }
-
-    /// The current f32 tail on a latent with its label.
+    /// The current weights' tail on a latent with its label.
     ///
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::Label`], [`TunerError::WantsTarget`].
     pub fn score_latent(&mut self, latent: &[i8], label: usize) -> Result<Score, TunerError> {
         self.label(label)?;
-        check_latent(self.tail.features(), latent)?;
-        write_features(&self.pack, latent, features(&self.tail, self.scratch));
+        self.check_latent(latent)?;
+        self.arithmetic.write_features(&self.pack, latent, self.scratch);
         Ok(self.scored(label.into()))
     }
 
     /// The tail on the features that are in the workspace.
     pub(super) fn scored(&mut self, target: Target) -> Score {
-        let weights = settled(self.run.as_ref(), self.weights, self.gradient);
-        let loss = self.tail.loss(weights, target, self.scratch);
-        Score { loss, class: self.tail.objective().answer(self.tail.output(self.scratch)) }
+        let Self { arithmetic, run, scratch, .. } = self;
+        let (loss, class) = arithmetic.loss(run.as_ref().map(|run| &run.step), target, scratch);
+        Score { loss, class }
     }
 
-    /// What the output of a sample in the replay is compared with.
-    pub(super) fn target(&self, slot: usize) -> Target<'_> {
-        target(&self.replay, slot, &self.pack)
+    /// Loss and answer of the current weights on the sample in a slot.
+    fn scored_slot(&mut self, slot: usize) -> (f32, usize) {
+        let Self { arithmetic, run, pack, replay, scratch, .. } = self;
+        if let Some((latent, _)) = replay.get(slot) {
+            arithmetic.write_features(pack, latent, scratch);
+        }
+        let target = target::<A>(replay, slot, pack);
+        arithmetic.loss(run.as_ref().map(|run| &run.step), target, scratch)
     }
 
-    /// Whether this is the label of a sample in the replay; never where labels are no answers.
-    pub(super) fn is_right(&self, slot: usize, answer: usize) -> bool {
-        let own = self.replay.label(slot).is_some_and(|label| usize::from(label) == answer);
-        own && self.tail.objective().has_answers()
+    /// After the loss of a sample: how much it rises at the sample's own worst step of length `rho`.
+    pub(super) fn rise(&mut self, rho: f32, loss: f32, sample: Sample) -> f32 {
+        let Self { arithmetic, run, pack, replay, scratch, latent, .. } = self;
+        let (latent, target) = match sample {
+            Sample::Slot(slot) => {
+                (replay.get(slot).map_or(&[][..], |(latent, _)| latent), target::<A>(replay, slot, pack))
+            }
+            Sample::Observed(target) => (&**latent, target),
+        };
+        let step = run.as_ref().map(|run| &run.step);
+        arithmetic.rise(step, rho, (pack, latent, target), scratch).map_or(0.0, |risen| risen - loss)
     }
 
-    /// Whether a sample in the replay is an anomaly, or waits for its class to be added: it trains and judges nothing.
-    pub(super) fn is_left_out(&self, slot: usize) -> bool {
-        self.replay.label(slot).is_some_and(|label| match self.tail.objective() {
-            Loss::SquaredError => label & Kept::ANOMALOUS != 0,
-            Loss::CrossEntropy => usize::from(label) >= self.tail.classes(),
-            Loss::BinaryCrossEntropy => false,
-        })
-    }
-
-    /// Loss, accuracy and sharpness of the current f32 weights over the replay, anomalies and samples of classes that are
-    /// not yet added left out. The sharpness of a tail that is no chain takes a gradient buffer: it is NaN on a tuner that was
-    /// made for SGD, and in the midst of a step that needs the buffer itself.
+    /// Loss, accuracy and sharpness of the current weights over the replay, anomalies and samples of classes that are
+    /// not yet added left out. The sharpness of a tail that is no chain takes a gradient buffer: it is NaN on a tuner that
+    /// was made for SGD, and in the midst of a step that needs the buffer itself.
     ///
     /// # Errors
     /// [`TunerError::NoSamples`].
@@ -204,22 +227,18 @@ impl Tuner<'_> {
     ) -> Result<Evaluation, TunerError> {
         let mut count = 0u32;
         let mut sums = Evaluation { loss: 0.0, accuracy: 0.0, sharpness: 0.0 };
-        let objective = self.tail.objective();
         for slot in 0..self.replay.len() {
             between();
             if self.is_left_out(slot) {
                 continue;
             }
             count += 1;
-            let target = load(&self.replay, slot, &self.pack, features(&self.tail, self.scratch));
-            let weights = settled(self.run.as_ref(), self.weights, self.gradient);
-            let loss = self.tail.loss(weights, target, self.scratch);
+            let (loss, answer) = self.scored_slot(slot);
             sums.loss += loss;
-            let answer = objective.answer(self.tail.output(self.scratch));
             if self.is_right(slot, answer) {
                 sums.accuracy += 1.0;
             }
-            sums.sharpness += self.rise(rho, Sample::Slot(slot)).map_or(0.0, |risen| risen - loss);
+            sums.sharpness += self.rise(rho, loss, Sample::Slot(slot));
         }
         if count == 0 {
             return Err(TunerError::NoSamples);
@@ -227,45 +246,125 @@ impl Tuner<'_> {
         let mean = 1.0 / count as f32;
         Ok(Evaluation {
             loss: sums.loss * mean,
-            accuracy: if objective.has_answers() { sums.accuracy * mean } else { f32::NAN },
+            accuracy: if self.objective().has_answers() { sums.accuracy * mean } else { f32::NAN },
             sharpness: sums.sharpness * mean,
         })
     }
 
-    /// After the loss of the sample in the workspace: its loss at its own worst step of length `rho`.
-    pub(super) fn rise(&mut self, rho: f32, sample: Sample) -> Option<f32> {
-        let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
-        if let Some(chain) = self.tail.chain() {
-            let mut workspace = Workspace::new(chain, self.scratch)?;
-            let weights = settled(self.run.as_ref(), self.weights, self.gradient);
-            let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
-            let c = geometry.step_length(rho, norm)?;
-            let target = match sample {
-                Sample::Slot(slot) => target(&self.replay, slot, &self.pack),
-                Sample::Observed(target) => target,
-            };
-            return Some(chain.perturbed_pass(weights, &geometry, c, target, &mut workspace));
+    /// Slots of the samples that are held out since the last [`Self::start`], in no order; none where
+    /// [`crate::Recipe::held_out`] is 0.
+    pub fn held_out(&self) -> impl Iterator<Item = usize> + '_ {
+        let slots = self.division.held_out().iter().map(|&slot| usize::from(slot));
+        slots.filter(|&slot| slot < self.replay.len())
+    }
+
+    /// An int8 tail, as the device runs it, on the held-out samples, or on all in the replay where none is held out:
+    /// then it says how well the samples were learnt, not how well others will be classified. May be asked at any
+    /// moment. The loss is that of the output: of a softmax's probabilities, none taken for smaller than half a
+    /// step, or of the logits.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`], [`TunerError::NotTuned`].
+    pub fn judge(&mut self, version: Version) -> Result<Judgement, TunerError> {
+        self.judge_between(version, &mut || ())
+    }
+
+    fn judge_between(
+        &mut self,
+        version: Version,
+        between: &mut impl FnMut(),
+    ) -> Result<Judgement, TunerError> {
+        self.tuned.check(version)?;
+        let outputs = self.outputs(version);
+        self.judge_by(|tuner, slot| {
+            between();
+            tuner.run_int8(slot, version)?;
+            let (values, target) = (tuner.last_output(), tuner.target(slot));
+            Some((outputs.loss(values, target), tuner.is_right(slot, outputs.answer(values))))
+        })
+    }
+
+    /// The current weights on the samples that judge.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn judge_weights(&mut self) -> Result<Judgement, TunerError> {
+        self.judge_by(|tuner, slot| Some(tuner.judge_slot(slot)))
+    }
+
+    /// Loss of the current weights on the sample in a slot, and whether they are right.
+    pub(super) fn judge_slot(&mut self, slot: usize) -> (f32, bool) {
+        let (loss, answer) = self.scored_slot(slot);
+        (loss, self.is_right(slot, answer))
+    }
+
+    /// Sums loss and hits of the samples that judge, in slot order where all do.
+    fn judge_by(
+        &mut self,
+        mut of: impl FnMut(&mut Self, usize) -> Option<(f32, bool)>,
+    ) -> Result<Judgement, TunerError> {
+        let mut sum = Judgement::NONE;
+        for index in 0..self.judging() {
+            sum.add(self.judging_slot(index).and_then(|slot| of(self, slot)));
         }
-        if self.gradient.len() < self.tail.parameters() || self.gradient_is_lent() {
-            return Some(f32::NAN);
-        }
-        self.gradient.fill(0.0);
-        self.tail.backward(self.weights, 1.0, geometry.bias, self.scratch, self.gradient);
-        let norm = sam::ascent_norm_squared(self.weights, self.gradient, &geometry, self.tail.segments());
-        let c = geometry.step_length(rho, norm)?;
-        sam::perturb(self.weights, self.gradient, c, &geometry, self.tail.segments());
-        // The backward pass may have used the features' place.
-        let features = features(&self.tail, self.scratch);
-        let target = match sample {
-            Sample::Slot(slot) => load(&self.replay, slot, &self.pack, features),
-            Sample::Observed(target) => {
-                write_features(&self.pack, self.latent, features);
-                target
-            }
+        sum.mean().ok_or(TunerError::NoSamples)
+    }
+
+    /// Samples that judge.
+    pub(super) fn judging(&self) -> usize {
+        self.division.judging(self.replay.len())
+    }
+
+    /// The slot of one of them; `None` of one that is left out.
+    pub(super) fn judging_slot(&self, index: usize) -> Option<usize> {
+        self.division.judging_slot(index).filter(|&slot| !self.is_left_out(slot))
+    }
+
+    /// Whether this is the label of a sample in the replay; never where labels are no answers.
+    fn is_right(&self, slot: usize, answer: usize) -> bool {
+        let own = self.replay.label(slot).is_some_and(|label| usize::from(label) == answer);
+        own && self.objective().has_answers()
+    }
+
+    /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if on the held-out
+    /// samples it is strictly better than the tail in force ([`Judgement::is_better_than`]), and not worse than the
+    /// factory's. Otherwise the tail in force stays, bit for bit, and the weights go back to what it dequantizes
+    /// to, so that a further run starts from it: a class that it does not know is spare again, and its samples wait.
+    ///
+    /// A run under way ends. Takes a forward pass of every sample, for the ranges of [`Self::requantize`], and up to
+    /// three of the held-out ones. The ranges are of all samples: no label has a say in them. Without held-out
+    /// samples those judge that the tail was tuned on: see [`Self::judge`].
+    ///
+    /// Where new samples show that the running tail has become worse than the factory's, the answer says so;
+    /// [`Self::factory_reset`] is the caller's choice.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn accept(&mut self) -> Result<Acceptance, TunerError> {
+        self.accept_between(|| ())
+    }
+
+    /// [`Self::accept`], with a call of `between` before every sample of each pass: there a watchdog is fed.
+    ///
+    /// # Errors
+    /// [`TunerError::NoSamples`].
+    pub fn accept_between(&mut self, mut between: impl FnMut()) -> Result<Acceptance, TunerError> {
+        self.check_weights()?;
+        let factory = self.judge_between(Version::Factory, &mut between)?;
+        let running = match self.tuned.is_empty() {
+            true => factory,
+            false => self.judge_between(Version::Tuned, &mut between)?,
         };
-        let risen = self.tail.loss(self.weights, target, self.scratch);
-        sam::restore(self.weights, self.gradient);
-        Some(risen)
+        self.end_run();
+        let outputs = self.tuned.back_up(self.arithmetic.spare());
+        self.requantize_between(&mut between)?;
+        let candidate = self.judge_between(Version::Tuned, &mut between)?;
+        let acceptance = Acceptance::decide(factory, running, candidate);
+        if !acceptance.accepted {
+            self.tuned.put_back(self.arithmetic.spare(), outputs);
+            self.load_in_force();
+        }
+        Ok(acceptance)
     }
 }
 
@@ -278,7 +377,32 @@ pub(super) enum Sample<'t> {
     Observed(Target<'t>),
 }
 
-/// Where a sample's features go.
-fn features<'w>(tail: &impl Tail, workspace: &'w mut [f32]) -> &'w mut [f32] {
-    workspace.get_mut(..tail.features()).unwrap_or(&mut [])
+/// The layers' output quantization of a tail that was backed up.
+type Backup = Vec<Affine, MAX_LAYERS>;
+
+impl TunedTail<'_> {
+    /// Copies the tail to the front of `place`.
+    fn back_up(&self, place: &mut [u8]) -> Backup {
+        let (words, weights) = self.parts();
+        let words: &[u8] = bytemuck::try_cast_slice(words).unwrap_or(&[]);
+        let weights: &[u8] = bytemuck::try_cast_slice(weights).unwrap_or(&[]);
+        for (place, &byte) in place.iter_mut().zip(words.iter().chain(weights)) {
+            *place = byte;
+        }
+        let mut outputs = Backup::new();
+        // Cannot be full: it is as long as theirs.
+        self.outputs().for_each(|output| _ = outputs.push(output));
+        outputs
+    }
+
+    /// The way back.
+    fn put_back(&mut self, place: &[u8], outputs: Backup) {
+        let (own_words, own_weights) = self.parts_mut();
+        let words: &mut [u8] = bytemuck::try_cast_slice_mut(own_words).unwrap_or(&mut []);
+        let weights: &mut [u8] = bytemuck::try_cast_slice_mut(own_weights).unwrap_or(&mut []);
+        for (own, &byte) in words.iter_mut().chain(weights).zip(place) {
+            *own = byte;
+        }
+        self.set_outputs(outputs);
+    }
 }

@@ -1,49 +1,41 @@
-//! Ties it together: observe, step, requantize, classify. No arithmetic of its own.
+//! The tuner: observe, step, requantize, classify, in whichever arithmetic. No arithmetic of its own.
 
-pub(crate) mod accept;
-pub(crate) mod anomalies;
-#[cfg(feature = "async")]
-mod awaited;
-mod best;
+mod anomalies;
+mod arithmetic;
+mod bytes;
 pub(crate) mod classes;
 mod commit;
-mod confusion;
-pub(crate) mod course;
-pub(crate) mod cutter;
+mod cutter;
 mod drift;
 mod error;
-mod features;
-pub(crate) mod int8;
+mod float;
 mod judge;
-mod observe;
-pub(crate) mod order;
-pub(crate) mod outputs;
-pub(crate) mod parts;
-pub(crate) mod payload;
-pub(crate) mod resume;
+mod order;
+mod outputs;
+mod resume;
 mod run;
-pub(crate) mod stored;
-mod suspects;
-pub(crate) mod trace;
-mod transfer;
+mod sample;
 
-use crate::memory::MemoryPlan;
 use crate::optim::Recipe;
-use crate::pack::{CRC, Pack};
+use crate::pack::Pack;
 use crate::replay::Replay;
-use crate::requant::{self, TunedTail};
-use crate::tail::{PackedTail, Tail};
-pub use accept::{Acceptance, Judgement};
-pub use best::Best;
-use cutter::Cutter;
+use crate::requant::TunedTail;
+use crate::tail::Loss;
+pub(crate) use anomalies::auc;
+pub use arithmetic::Arithmetic;
+pub(crate) use arithmetic::{Counts, Numbers, RUN_PARTS, Shared, WEIGHT_PARTS};
+pub(crate) use bytes::{bytes, bytes_mut, front};
+pub(crate) use cutter::Cutter;
 pub use drift::{Drift, Watch};
 pub use error::TunerError;
-use features::{load, write_features};
+pub use float::{Best, Float, Suspect};
+pub use judge::{Acceptance, Evaluation, Judgement, Score};
 use order::Division;
+#[cfg(test)]
+pub(crate) use resume::assert_fits;
 pub use resume::{RUN_HEAD_BYTES, RUN_VERSION};
+pub(crate) use run::{Course, Run};
 pub use run::{Position, Progress, StepReport, Work};
-use run::{Run, settled};
-pub use suspects::Suspect;
 
 /// Which tail answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -55,56 +47,43 @@ pub enum Version {
     Tuned,
 }
 
-/// The f32 tail on one sample.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Score {
-    /// Loss against the label or the target.
-    pub loss: f32,
-    /// The answer: the class with the largest logit, or the bits of the outputs above 0; 0 of real values.
-    pub class: usize,
-}
-
-/// Means over the replay, at the current weights.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Evaluation {
-    /// Mean loss.
-    pub loss: f32,
-    /// Share of samples whose label is the answer; NaN of a squared error.
-    pub accuracy: f32,
-    /// Mean rise of a sample's loss at its own worst step of length rho (SAM's geometry, m = 1).
-    pub sharpness: f32,
-}
-
 /// A pretrained network, its trainable tail and the samples to tune it on, in one caller-owned arena.
 ///
-/// The order of calls: [`observe`](Self::observe) labelled samples (or targets, as the pack's loss has it), [`start`](Self::start) a run,
-/// [`step`](Self::step) until it is finished ([`poll`](Self::poll), where others must be served in between), [`accept`](Self::accept), which takes the tuned tail if it is the
-/// better one, or [`requantize`](Self::requantize), which takes it in any case, then [`classify`](Self::classify). Each does bounded work; nothing waits, nothing allocates.
+/// The order of calls: [`observe`](Self::observe) labelled samples (or targets, as the pack's loss has it),
+/// [`start`](Self::start) a run, [`step`](Self::step) until it is finished ([`poll`](Self::poll), where others must be served
+/// in between), [`accept`](Self::accept), which takes the tuned tail if it is the better one, or
+/// [`requantize`](Self::requantize), which takes it in any case, then [`classify`](Self::classify). Each does bounded work;
+/// nothing waits, nothing allocates.
+///
+/// A tuner trains in f32, or in another [`Arithmetic`]: [`crate::CompactTuner`]. Functions that take either are generic:
+///
+/// ```
+/// use flatmin::{Arithmetic, StepReport, Tuner, TunerError};
+/// /// Steps until the run is over.
+/// fn finish<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>) -> Result<StepReport, TunerError> {
+///     loop {
+///         let report = tuner.step()?;
+///         if report.finished {
+///             return Ok(report);
+///         }
+///     }
+/// }
+/// ```
 #[derive(Debug)]
-pub struct Tuner<'a> {
-    pack: Pack<'a>,
-    tail: PackedTail<'a>,
-    recipe: Recipe,
+pub struct Tuner<'a, A: Arithmetic<'a> = Float<'a>> {
+    pub(crate) pack: Pack<'a>,
+    /// The weights, and what trains them.
+    pub(crate) arithmetic: A,
+    pub(crate) recipe: Recipe,
     arena_bytes: usize,
-    weights: &'a mut [f32],
-    velocity: &'a mut [f32],
-    gradient: &'a mut [f32],
-    /// Empty unless the recipe that the arena was planned for keeps the best.
-    best_weights: &'a mut [f32],
-    best: Option<Best>,
     tuned: TunedTail<'a>,
-    replay: Replay<'a>,
-    /// Mean losses of the samples after `losses_of` epochs; empty unless the arena was planned for them.
-    losses: &'a mut [f32],
-    losses_of: u16,
-    division: Division<'a>,
-    scratch: &'a mut [f32],
+    pub(crate) replay: Replay<'a>,
+    pub(crate) division: Division<'a>,
+    pub(crate) scratch: &'a mut [A::Word],
     /// The features of one sample, gathered; empty where they lie in one place.
     latent: &'a mut [i8],
-    run: Option<Run>,
-    macs: u64,
+    pub(crate) run: Option<Run<A::Step>>,
+    pub(crate) macs: u64,
     /// Between [`Self::expect_run`] and [`Self::adopt_run`].
     expects_run: bool,
     /// What is watched, and the running means.
@@ -112,60 +91,55 @@ pub struct Tuner<'a> {
 }
 
 /// A shared view of scratch memory, of whichever words, as int8.
-pub(crate) fn as_int8<T: bytemuck::Pod>(scratch: &mut [T]) -> &mut [i8] {
+fn as_int8<T: bytemuck::Pod>(scratch: &mut [T]) -> &mut [i8] {
     bytemuck::try_cast_slice_mut(scratch).unwrap_or(&mut [])
 }
 
 impl<'a> Tuner<'a> {
-    /// A tuner at the factory weights, without samples. `arena` needs [`crate::Sizes::train_bytes`].
+    /// A tuner in f32 at the factory weights, without samples. `arena` needs [`crate::Sizes::train_bytes`].
     ///
     /// # Errors
     /// The arena's size or alignment, the recipe, or a pack without trainable layers.
     pub fn new(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
-        recipe.check()?;
-        let tail = PackedTail::of(&pack)?;
-        let sizes = pack.sizes();
-        let plan = MemoryPlan::new(&sizes, &recipe);
+        Self::in_arena(pack, recipe, arena)
+    }
+}
+
+impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
+    /// A tuner at the factory weights, without samples, in the arithmetic that its type names. `arena` needs
+    /// [`crate::Sizes::train_bytes`] for f32, [`crate::Sizes::compact_bytes`] for a [`crate::CompactTuner`].
+    ///
+    /// # Errors
+    /// The arena's size or alignment; a recipe or a pack that the arithmetic does not take.
+    #[inline(never)] // What it has on the stack is not there for as long as the caller lasts.
+    pub fn in_arena(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
+        A::check(&recipe)?;
         let arena_bytes = arena.len();
-        let mut cutter = Cutter::new(arena, plan.total_bytes())?;
-        let (weights, velocity) = (cutter.take(plan.weights)?, cutter.take(plan.velocity)?);
-        let (gradient, best_weights) = (cutter.take(plan.gradient)?, cutter.take(plan.best)?);
-        let tuned = cutter.tuned_tail(plan.tuned_tail, &sizes)?;
-        let replay = cutter.replay([plan.replay, plan.labels, plan.class_counts], &sizes, &recipe)?;
-        let (losses, order) = (cutter.take(plan.losses)?, cutter.take(plan.order)?);
-        let (scratch, latent) = (cutter.take(plan.scratch)?, cutter.take(plan.latent)?);
-        let mut tuner = Self {
+        let (mut arithmetic, shared) = A::cut(&pack, &recipe, arena)?;
+        arithmetic.load(&pack, None);
+        Ok(Self {
             pack,
-            tail,
+            arithmetic,
             recipe,
             arena_bytes,
-            weights,
-            velocity,
-            gradient,
-            best_weights,
-            best: None,
-            tuned,
-            replay,
-            losses,
-            losses_of: 0,
-            division: Division::new(order),
-            scratch,
-            latent,
+            tuned: shared.tuned,
+            replay: shared.replay,
+            division: Division::new(shared.order),
+            scratch: shared.scratch,
+            latent: shared.latent,
             run: None,
             macs: 0,
             expects_run: false,
             watched: None,
-        };
-        tuner.factory_reset();
-        Ok(tuner)
+        })
     }
 
     /// Back to the factory weights; the samples stay. A run under way is abandoned.
     pub fn factory_reset(&mut self) {
-        requant::dequantize(&self.pack, self.weights);
-        self.count_classes();
+        self.arithmetic.load(&self.pack, None);
+        self.arithmetic.forget(false);
         self.tuned.clear();
-        (self.run, self.best, self.expects_run) = (None, None, false);
+        (self.run, self.expects_run) = (None, false);
         self.macs = 0;
     }
 
@@ -173,9 +147,14 @@ impl<'a> Tuner<'a> {
     pub fn forget(&mut self) {
         self.replay.clear();
         self.division.keep_whole(0);
-        self.losses_of = 0;
         self.abandon();
-        self.best = None;
+        self.arithmetic.forget(true);
+    }
+
+    /// Makes the weights those of the int8 tail in force.
+    fn load_in_force(&mut self) {
+        let tuned = Some(&self.tuned).filter(|tuned| !tuned.is_empty());
+        self.arithmetic.load(&self.pack, tuned);
     }
 
     /// The network.
@@ -213,19 +192,15 @@ impl<'a> Tuner<'a> {
         !self.tuned.is_empty()
     }
 
-    /// The f32 parameters, layer after layer: weights `[outputs, inputs]`, biases.
-    /// While [`Self::poll`] has moved them to `w + e`, those of the last whole step.
-    pub fn weights(&self) -> &[f32] {
-        settled(self.run.as_ref(), self.weights, self.gradient)
+    /// Classes that the current weights know: the packed ones, and those that were added.
+    pub fn classes(&self) -> usize {
+        self.arithmetic.classes()
     }
 
-    /// CRC-32 of the f32 parameters' bytes, little endian: the same on every target after the same calls.
+    /// CRC-32 of the parameters' bytes, little endian: the same on every target after the same calls. In f32 those of
+    /// [`Self::weights`]; compact ones are weights, residuals, biases and scales, with or without FPU.
     pub fn weights_crc32(&self) -> u32 {
-        let mut digest = CRC.digest();
-        for w in self.weights() {
-            digest.update(&w.to_le_bytes());
-        }
-        digest.finalize()
+        bytes::checksum(&self.weight_parts())
     }
 
     /// Multiply-adds since the factory reset: trunk and tail, tuning and evaluation of labelled samples;
@@ -234,39 +209,23 @@ impl<'a> Tuner<'a> {
         self.macs
     }
 
-    /// Runs the trunk on `input` and returns the latent.
-    ///
-    /// # Errors
-    /// [`TunerError::InputLength`].
-    pub fn latent(&mut self, input: &[i8]) -> Result<&[i8], TunerError> {
-        int8::run_trunk(&self.pack, as_int8(self.scratch), input)?;
-        Ok(self.gather())
+    /// What a payload of the tail with its weights is.
+    pub fn contents(&self) -> crate::store::Contents {
+        A::CONTENTS
     }
 
-    /// The features of the sample that the trunk saw last, one behind the other.
-    fn gather(&mut self) -> &[i8] {
-        let arena = as_int8(self.scratch);
-        if self.tail.chain().is_some() {
-            return self.pack.feature().of(arena);
-        }
-        let mut rest = &mut *self.latent;
-        for feature in self.pack.features() {
-            let (own, behind) =
-                core::mem::take(&mut rest).split_at_mut_checked(feature.len()).unwrap_or_default();
-            copy(own, feature.of(arena));
-            rest = behind;
-        }
-        self.latent
+    /// The best weights of the current or last run; `None` where it does not keep them ([`Recipe::keep_best`]).
+    pub fn best(&self) -> Option<Best> {
+        self.arithmetic.best()
     }
 
-    /// The way back: features to where the tail's int8 operators read them.
-    fn scatter(pack: &Pack, latent: &[i8], arena: &mut [i8]) {
-        let mut rest = latent;
-        for feature in pack.features() {
-            let (own, behind) = rest.split_at(feature.len().min(rest.len()));
-            copy(feature.of_mut(arena), own);
-            rest = behind;
-        }
+    /// The loss that the tail is trained with.
+    fn objective(&self) -> Loss {
+        if A::ANY_TAIL { self.pack.loss() } else { Loss::CrossEntropy }
+    }
+
+    fn step_under_way(&self) -> Option<&A::Step> {
+        self.run.as_ref().map(|run| &run.step)
     }
 }
 

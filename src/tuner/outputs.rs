@@ -1,23 +1,69 @@
-//! What an int8 output says: its loss, and the label that it stands for.
+//! int8 outputs: the network's, what they say, and how often they say what.
 
-use super::{Tuner, Version};
+use super::arithmetic::Arithmetic;
+use super::{Tuner, TunerError, Version, as_int8};
 use crate::math;
 use crate::pack::Pack;
 use crate::quant::Affine;
-use crate::requant::TunedTail;
+use crate::requant::{TunedLayer, TunedTail};
 use crate::tail::{Loss, Target, argmax, binary_cross_entropy, bits};
+use crate::trunk;
 
-/// How int8 outputs are to be read.
-pub(crate) struct Outputs {
-    loss: Loss,
-    affine: Affine,
-    /// They are probabilities: a softmax's or a logistic function's.
-    probabilities: bool,
-    /// Outputs behind these are spare classes.
-    classes: usize,
-}
+impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
+    /// The network's int8 output for `input`: int8 trunk, int8 tail.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
+    pub fn classify(&mut self, input: &[i8], version: Version) -> Result<&[i8], TunerError> {
+        self.tuned.check(version)?;
+        self.latent(input)?;
+        Ok(self.int8_tail(version))
+    }
 
-impl Tuner<'_> {
+    /// [`Self::classify`] from a latent that [`Self::latent`] gave.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
+    pub fn classify_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError> {
+        self.tuned.check(version)?;
+        self.check_latent(latent)?;
+        Self::scatter(&self.pack, latent, as_int8(self.scratch));
+        Ok(self.int8_tail(version))
+    }
+
+    /// Refuses a latent of another length than the features'.
+    pub(super) fn check_latent(&self, latent: &[i8]) -> Result<(), TunerError> {
+        let (expected, found) = (self.arithmetic.features(), latent.len());
+        if expected == found { Ok(()) } else { Err(TunerError::InputLength { expected, found }) }
+    }
+
+    /// The tuned int8 layers that [`Version::Tuned`] runs, first to last; none before [`Self::requantize`].
+    pub fn tuned_layers(&self) -> impl Iterator<Item = TunedLayer<'_>> {
+        self.tuned.layers(&self.pack)
+    }
+
+    fn int8_tail(&mut self, version: Version) -> &[i8] {
+        let arena = as_int8(self.scratch);
+        match version {
+            Version::Factory => trunk::run_factory_tail(&self.pack, arena),
+            Version::Tuned => self.tuned.run(&self.pack, arena),
+        }
+        self.pack.output().of(arena)
+    }
+
+    /// Runs an int8 tail on a sample in the replay, for [`Self::last_output`].
+    pub(super) fn run_int8(&mut self, slot: usize, version: Version) -> Option<()> {
+        let (latent, _) = self.replay.get(slot)?;
+        Self::scatter(&self.pack, latent, as_int8(self.scratch));
+        self.int8_tail(version);
+        Some(())
+    }
+
+    /// What the int8 tail that ran last gave.
+    pub(super) fn last_output(&self) -> &[i8] {
+        self.pack.output().of(bytemuck::try_cast_slice(self.scratch).unwrap_or(&[]))
+    }
+
     pub(super) fn outputs(&self, version: Version) -> Outputs {
         Outputs::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned))
     }
@@ -31,8 +77,82 @@ impl Tuner<'_> {
     /// The label that an int8 output stands for, as [`Self::observe`] takes it: the class with the largest output, or the
     /// bits of the outputs above one half; 0 where the output is real values.
     pub fn answer(&self, output: &[i8], version: Version) -> usize {
-        self.outputs(version).answer(output)
+        if A::ANY_TAIL { self.outputs(version).answer(output) } else { argmax(output) }
     }
+
+    /// Counts the samples that judge ([`Self::judge`]) by label and class: `into[label * classes + class]` are those
+    /// with this label of which this class has the largest int8 output, none counted beyond 65,535. Runs the tail on
+    /// each once.
+    ///
+    /// # Errors
+    /// [`TunerError::NotTuned`]; [`TunerError::ConfusionLength`] for a buffer that has not classes times classes.
+    pub fn confusion(&mut self, version: Version, into: &mut [u16]) -> Result<(), TunerError> {
+        let classes = self.classes();
+        let (expected, found) = (classes.saturating_mul(classes), into.len());
+        if expected != found {
+            return Err(TunerError::ConfusionLength { expected, found });
+        }
+        let rows = into.chunks_exact_mut(classes.max(1));
+        rows.enumerate().try_for_each(|(label, row)| self.confusion_row(version, label, 0, row))
+    }
+
+    /// A part of one row of the matrix: `into[i]` are the samples with `label` that are taken for class `first + i`.
+    /// For a link whose messages are small.
+    ///
+    /// # Errors
+    /// [`TunerError::NotTuned`], [`TunerError::Label`]; [`TunerError::NoClasses`], [`TunerError::WantsTarget`] of other
+    /// losses than cross-entropy.
+    pub fn confusion_row(
+        &mut self,
+        version: Version,
+        label: usize,
+        first: usize,
+        into: &mut [u16],
+    ) -> Result<(), TunerError> {
+        self.tuned.check(version)?;
+        let label = self.label(label)?;
+        if self.pack().loss() != Loss::CrossEntropy {
+            return Err(TunerError::NoClasses);
+        }
+        into.fill(0);
+        for index in 0..self.judging() {
+            let slot = self.judging_slot(index).filter(|&slot| self.replay.label(slot) == Some(label));
+            if slot.and_then(|slot| self.run_int8(slot, version)).is_none() {
+                continue;
+            }
+            let class = argmax(self.last_output());
+            if let Some(count) = class.checked_sub(first).and_then(|place| into.get_mut(place)) {
+                *count = count.saturating_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// The mean squared error of an int8 tail, as the device runs it, on one sample against `target`, quantized as for
+    /// [`Self::observe_target`], or against itself: an autoencoder's anomaly score.
+    ///
+    /// # Errors
+    /// As [`Self::observe_target`]; [`TunerError::NotTuned`].
+    pub fn error(
+        &mut self,
+        input: &[i8],
+        target: Option<&[i8]>,
+        version: Version,
+    ) -> Result<f32, TunerError> {
+        let target = self.check_target(input, target)?;
+        let outputs = self.outputs(version);
+        Ok(outputs.loss(self.classify(input, version)?, target))
+    }
+}
+
+/// How int8 outputs are to be read.
+pub(crate) struct Outputs {
+    loss: Loss,
+    affine: Affine,
+    /// They are probabilities: a softmax's or a logistic function's.
+    probabilities: bool,
+    /// Outputs behind these are spare classes.
+    classes: usize,
 }
 
 impl Outputs {
@@ -96,5 +216,12 @@ impl Outputs {
             }
         };
         values.iter().take(Loss::MOST_QUESTIONS).enumerate().map(term).fold(0.0, |sum, loss| sum + loss)
+    }
+}
+
+impl TunedTail<'_> {
+    /// Refuses the tuned tail where there is none.
+    pub(super) fn check(&self, version: Version) -> Result<(), TunerError> {
+        if version == Version::Tuned && self.is_empty() { Err(TunerError::NotTuned) } else { Ok(()) }
     }
 }

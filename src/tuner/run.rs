@@ -1,11 +1,12 @@
-//! A tuning run, slice by slice.
+//! A tuning run: its way through the epochs, and its calls. What a slice does is the arithmetic's.
 
-use super::course::Course;
-use super::{Judgement, Tuner, TunerError, load};
-use crate::memory::MemoryPlan;
+use super::arithmetic::Arithmetic;
+use super::order::Division;
+use super::{Tuner, TunerError};
 use crate::optim::Recipe;
-use crate::step::{self, Buffers, Minibatch, Phase, Step};
-use crate::tail::{Loss, Tail};
+use crate::random::Random;
+use crate::step::Phase;
+use crate::tail::Loss;
 use serde::{Deserialize, Serialize};
 
 /// What [`Tuner::step`] did.
@@ -69,103 +70,126 @@ pub enum Work {
     Judge,
 }
 
-/// What a run has under way; with its buffers all there is to it.
+/// Where a run stands between two steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Run {
-    pub course: Course,
-    pub stage: Stage,
-    /// Of the last step.
-    pub report: StepReport,
+pub struct Course {
+    random: Random,
+    pub epoch: u16,
+    /// Samples of this epoch done, but for those of the step under way.
+    pub position: usize,
+    /// Samples in this epoch.
+    pub samples: usize,
+    pub step: u32,
+    pub steps: u32,
 }
 
-/// What the next slice belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(super) enum Stage {
-    /// A step that has not begun.
-    Between,
-    Step(Step),
-    /// The loss of the sample in this slot, after an epoch.
-    Losses(usize),
-    /// The judgement of the samples before this one, after so many epochs.
-    Judge(u16, usize, Judgement),
-}
-
-impl Run {
-    /// Whether a run of `recipe` can stand so: `stored`, whether ascents are written into the weights; `trained`, the
-    /// samples that it may go through in an epoch; `judging`, those that judge; of `held` in all.
-    pub fn is_sound(&self, recipe: &Recipe, stored: bool, [trained, judging, held]: [usize; 3]) -> bool {
-        let count = self.step_under_way().map_or(0, Step::count);
-        let stage = match &self.stage {
-            Stage::Between => true,
-            Stage::Step(step) => step.is_sound(recipe, stored),
-            Stage::Losses(slot) => recipe.sample_losses && *slot <= held,
-            Stage::Judge(_, index, sum) => {
-                let judged = usize::try_from(sum.samples).is_ok_and(|samples| samples <= *index);
-                recipe.keep_best && *index <= judging && judged && sum.right <= sum.samples
-            }
-        };
-        stage && self.course.is_sound(trained, count)
-    }
-
-    fn step_under_way(&self) -> Option<&Step> {
-        match &self.stage {
-            Stage::Step(step) => Some(step),
-            _ => None,
+impl Course {
+    /// Before the first step of a run on `trained` samples.
+    pub fn new(recipe: &Recipe, trained: usize) -> Self {
+        let steps = u32::try_from(trained.div_ceil(usize::from(recipe.minibatch).max(1))).unwrap_or(u32::MAX);
+        Self {
+            random: Random::new(recipe.seed),
+            epoch: 0,
+            position: 0,
+            samples: 0,
+            step: 0,
+            steps: steps.saturating_mul(recipe.epochs.into()),
         }
     }
+
+    /// One that takes most bytes where it is kept, of so many samples.
+    #[cfg(test)]
+    pub fn longest(samples: usize) -> Self {
+        let (random, epoch) = (Random::longest(), u16::MAX);
+        Self { random, epoch, position: samples, samples, step: u32::MAX, steps: u32::MAX }
+    }
+
+    /// Begins a step: its learning rate, and how many samples it takes. An epoch's first step puts the samples in order:
+    /// all `held` in the replay, or, where the run keeps to those that it was divided into at its start, `None`, those
+    /// to train on.
+    fn begin(&mut self, recipe: &Recipe, division: &mut Division, held: Option<usize>) -> (f32, usize) {
+        if self.position == 0 {
+            self.samples = division.shuffle(held, &mut self.random);
+        }
+        let left = self.samples.saturating_sub(self.position);
+        (recipe.rate(self.step, self.steps), left.min(recipe.minibatch.into()))
+    }
+
+    /// The slots that are left of the epoch, the step's first.
+    pub(crate) fn slots<'o>(&self, division: &'o Division) -> &'o [u16] {
+        division.order.get(self.position..self.samples).unwrap_or(&[])
+    }
+
+    /// Ends a step on `count` samples; says what came of it.
+    pub fn advance(
+        &mut self,
+        recipe: &Recipe,
+        count: usize,
+        [loss, rise, learning_rate]: [f32; 3],
+    ) -> StepReport {
+        self.step = self.step.saturating_add(1);
+        self.position = self.position.saturating_add(count);
+        let (epoch, epoch_finished) = (self.epoch, self.position >= self.samples);
+        if epoch_finished {
+            (self.position, self.epoch) = (0, epoch.saturating_add(1));
+        }
+        let finished = epoch_finished && self.epoch >= recipe.epochs;
+        StepReport { epoch, loss, rise, learning_rate, epoch_finished, finished }
+    }
+
+    /// Where the run stands: what is done next, and to which sample.
+    pub fn at(&self, work: Work, sample: usize) -> Position {
+        Position { step: self.step, steps: self.steps, work, sample }
+    }
+
+    /// Whether a run that goes through at most `trained` samples in an epoch can stand so, in the midst of a step on
+    /// `count`.
+    pub fn is_sound(&self, trained: usize, count: usize) -> bool {
+        self.position.checked_add(count).is_some_and(|end| end <= self.samples) && self.samples <= trained
+    }
 }
 
-/// The weights of the last whole step: where a step has moved them to `w + e`, their exact backup.
-pub(super) fn settled<'w>(run: Option<&Run>, weights: &'w [f32], gradient: &'w [f32]) -> &'w [f32] {
-    let perturbed = run.and_then(Run::step_under_way).is_some_and(Step::is_perturbed);
-    if perturbed { gradient } else { weights }
+/// What a run has under way; with its buffers all there is to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run<Step> {
+    pub course: Course,
+    pub step: Step,
 }
 
-impl Tuner<'_> {
+impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Starts a run from the current weights, with a velocity of zero.
     ///
     /// # Errors
-    /// A bad recipe, one that needs a larger arena or replay than this tuner has, or no samples.
+    /// A bad recipe, one that needs a larger arena or replay than this tuner has, one with what [`crate::compact`] leaves
+    /// out, for a [`crate::CompactTuner`]; or no samples.
     pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
-        recipe.check()?;
         let fits = self.fitting(&recipe)?;
-        let loss = self.tail.objective();
-        let left_out = (0..self.replay.len()).filter(|&slot| self.is_left_out(slot)).count();
-        if self.replay.len() <= left_out {
+        let loss = self.objective();
+        if (0..self.replay.len()).all(|slot| self.is_left_out(slot)) {
             return Err(TunerError::NoSamples);
         }
         self.abandon();
         self.recipe = fits;
-        self.velocity.fill(0.0);
         self.division.keep_whole(self.replay.len());
         if recipe.held_out > 0.0 || self.leaves_out() {
             let groups = self.replay.labels().map(move |label| loss.group(label));
-            // Of a squared error the last group are anomalies.
-            let count = if loss == Loss::SquaredError { 1 } else { loss.groups(self.tail.classes()) };
+            // With a squared error the last group are anomalies.
+            let count = if loss == Loss::SquaredError { 1 } else { loss.groups(self.arithmetic.classes()) };
             self.division.split(groups, count, recipe.held_out);
         }
-        (self.best, self.losses_of) = (None, 0);
-        self.run = Some(Run {
-            course: Course::new(&recipe, self.division.trained),
-            stage: if recipe.keep_best { Stage::Judge(0, 0, Judgement::NONE) } else { Stage::Between },
-            report: StepReport::NONE,
-        });
+        let step = self.arithmetic.begin(&recipe);
+        self.run = Some(Run { course: Course::new(&recipe, self.division.trained), step });
         crate::fmt::info!("tuning on {} samples, {} epochs", self.division.trained, recipe.epochs);
         Ok(())
     }
 
-    /// `recipe` with what was settled when the tuner was made, if the arena has its buffers.
+    /// `recipe` with what was settled when the tuner was made, if the arithmetic takes it and the arena has its buffers.
     pub(super) fn fitting(&self, recipe: &Recipe) -> Result<Recipe, TunerError> {
+        A::check(recipe)?;
         let Recipe { replay_capacity, replay_policy, .. } = self.recipe;
         let fits = Recipe { replay_capacity, replay_policy, ..*recipe };
-        let parameters = self.tail.parameters();
-        let stored = step::stores_perturbation(&self.tail, recipe);
-        let too_long = |wanted: bool, buffer: &[f32]| wanted && buffer.len() < parameters;
-        let stateless = self.velocity.len() < recipe.velocity_floats(parameters);
-        let lossless = recipe.sample_losses && self.losses.len() < self.replay.capacity();
-        let gradientless = too_long(stored, self.gradient);
-        if gradientless || stateless || lossless || too_long(recipe.keep_best, self.best_weights) {
-            let needed = MemoryPlan::new(&self.pack.sizes(), &fits).total_bytes();
+        if !self.arithmetic.has_room(recipe, self.replay.capacity()) {
+            let needed = A::arena_bytes(&self.pack.sizes(), &fits);
             return Err(TunerError::ArenaTooSmall { needed, found: self.arena_bytes });
         }
         Ok(fits)
@@ -174,12 +198,7 @@ impl Tuner<'_> {
     /// Where the run under way stands.
     pub fn position(&self) -> Option<Position> {
         let run = self.run.as_ref()?;
-        let (work, sample) = match run.stage {
-            Stage::Between => (Work::Step(Phase::Prepare), 0),
-            Stage::Step(step) => (Work::Step(step.phase()), step.sample()),
-            Stage::Losses(slot) => (Work::Losses, slot),
-            Stage::Judge(_, index, _) => (Work::Judge, index),
-        };
+        let (work, sample) = A::work(&run.step);
         Some(run.course.at(work, sample))
     }
 
@@ -189,7 +208,7 @@ impl Tuner<'_> {
     /// Those of [`Self::poll`].
     pub fn step(&mut self) -> Result<StepReport, TunerError> {
         loop {
-            if let Progress::Stepped(report) = self.advance(true)? {
+            if let Progress::Stepped(report) = A::advance(self, true)? {
                 return Ok(report);
             }
         }
@@ -221,93 +240,39 @@ impl Tuner<'_> {
     /// # }
     /// ```
     pub fn poll(&mut self) -> Result<Progress, TunerError> {
-        self.advance(false)
+        A::advance(self, false)
     }
 
-    /// A slice; of several samples at once, if they may be `grouped`.
-    fn advance(&mut self, grouped: bool) -> Result<Progress, TunerError> {
-        let stage = self.run.as_ref().ok_or(TunerError::NotRunning)?.stage;
-        let next = match stage {
-            Stage::Between => {
-                let step = self.begin();
-                self.slice(step, grouped)
-            }
-            Stage::Step(step) => self.slice(step, grouped),
-            Stage::Losses(slot) => Ok(self.take_loss(slot)),
-            Stage::Judge(epochs, index, sum) => self.judge_for_best(epochs, index, sum),
-        };
-        let next = next.inspect_err(|_| self.end_run())?;
-        let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
-        run.stage = next;
-        let report = run.report;
-        if next != Stage::Between || matches!(stage, Stage::Judge(0, ..)) {
-            return self.position().map(Progress::Underway).ok_or(TunerError::NotRunning);
-        }
-        if report.finished {
-            self.end_run();
-        }
-        Ok(Progress::Stepped(report))
+    /// A slice was not the last of its step.
+    pub(crate) fn underway(&self) -> Result<Progress, TunerError> {
+        self.position().map(Progress::Underway).ok_or(TunerError::NotRunning)
     }
 
-    /// The next step, before its first slice.
-    fn begin(&mut self) -> Step {
-        let recipe = self.recipe;
+    /// Begins a step: its learning rate, and how many samples it takes.
+    pub(crate) fn begin_step(&mut self) -> (f32, usize) {
         let divided = self.division.held_out > 0 || self.leaves_out();
         let held = (!divided).then_some(self.replay.len());
-        let Some(run) = &mut self.run else { return Step::new(0.0, 0) };
-        let (learning_rate, count) = run.course.begin(&recipe, &mut self.division, held);
-        run.report.learning_rate = learning_rate;
-        Step::new(learning_rate, count)
-    }
-
-    /// A slice of a step; what comes next.
-    fn slice(&mut self, mut step: Step, grouped: bool) -> Result<Stage, TunerError> {
-        let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
-        let recipe = &self.recipe.at(run.course.step);
-        let slots = run.course.slots(&self.division);
-        let (pack, replay) = (&self.pack, &self.replay);
-        let buffers = Buffers {
-            weights: self.weights,
-            velocity: self.velocity,
-            gradient: self.gradient,
-            workspace: self.scratch,
-        };
-        let batch = Minibatch::new(&self.tail, recipe, buffers, |i, features| {
-            load(replay, slots.get(i).map_or(0, |&slot| slot.into()), pack, features)
-        });
-        let mut batch = if grouped { batch.in_groups() } else { batch };
-        let Some(outcome) = step.advance(&mut batch)? else { return Ok(Stage::Step(step)) };
-        self.macs = self.macs.saturating_add(batch.sample_macs().saturating_mul(step.count() as u64));
-        let seen = [outcome.loss, outcome.rise, run.report.learning_rate];
-        run.report = run.course.advance(recipe, step.count(), seen);
-        Ok(match run.report.epoch_finished {
-            true if recipe.sample_losses => Stage::Losses(0),
-            true => self.after_losses(),
-            false => Stage::Between,
-        })
-    }
-
-    /// What follows when an epoch's losses are taken.
-    pub(super) fn after_losses(&self) -> Stage {
-        match &self.run {
-            Some(run) if self.recipe.keep_best => Stage::Judge(run.course.epoch, 0, Judgement::NONE),
-            _ => Stage::Between,
-        }
+        let Some(run) = &mut self.run else { return (0.0, 0) };
+        run.course.begin(&self.recipe, &mut self.division, held)
     }
 
     /// Ends the run, if there is one, with the weights of its last whole step; where a saved one is expected, with
     /// those of the int8 tail in force.
     pub(super) fn abandon(&mut self) {
         if core::mem::take(&mut self.expects_run) {
-            self.dequantize();
+            self.load_in_force();
         }
-        if let Some(Run { stage: Stage::Step(mut step), .. }) = self.run.take() {
-            step.restore(self.weights, self.gradient);
+        if let Some(run) = self.run.take() {
+            self.arithmetic.abandon(run.step);
         }
     }
 
-    /// Whether the gradient's buffer is the step's that is under way.
-    pub(super) fn gradient_is_lent(&self) -> bool {
-        self.run.as_ref().and_then(Run::step_under_way).is_some_and(Step::holds_gradient)
+    /// Ends the run, if there is one, with the best weights where they are kept.
+    pub(crate) fn end_run(&mut self) {
+        let was_running = self.run.is_some();
+        self.abandon();
+        if was_running {
+            self.arithmetic.finish();
+        }
     }
 }

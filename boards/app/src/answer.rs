@@ -5,7 +5,7 @@ use crate::targets::{self, Kept};
 use crate::{Board, run};
 use flatmin::store::StoreError;
 use flatmin::wire::{self, Request, Response};
-use flatmin::{Progress, StepReport, TunerError, Tunes, Version, as_int8};
+use flatmin::{Arithmetic, Progress, StepReport, Tuner, TunerError, Version, as_int8};
 
 /// Tuner and board, and what lasts from one request to the next.
 #[derive(Debug)]
@@ -19,16 +19,15 @@ pub(crate) struct Application<'a, T, B> {
 }
 
 const NO_STORE: Response = Response::Refused("this board has no store");
-const COMPACT: Response = Response::Refused("not with a compact tail");
 
-impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
-    pub fn new(tuner: &'a mut T, board: &'a mut B) -> Self {
+impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
+    pub fn new(tuner: &'a mut Tuner<'p, A>, board: &'a mut B) -> Self {
         let mut application = Self { tuner, board, sequence: None, label: None };
         application.restore();
         application
     }
 
-    pub fn tuner(&self) -> &T {
+    pub fn tuner(&self) -> &Tuner<'p, A> {
         self.tuner
     }
 
@@ -36,7 +35,7 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
         self.board.feed();
     }
 
-    pub fn between<R>(&mut self, work: impl FnOnce(&mut T, &mut B, Option<u16>) -> R) -> R {
+    pub fn between<R>(&mut self, work: impl FnOnce(&mut Tuner<'p, A>, &mut B, Option<u16>) -> R) -> R {
         work(self.tuner, self.board, self.label)
     }
 
@@ -80,14 +79,10 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
                 self.done(start)
             }
             Request::ObserveTarget { target, anomalous, input } => {
-                let Some(tuner) = self.tuner.full() else { return Ok(COMPACT) };
-                targets::observe(tuner, target, anomalous, input)?;
+                targets::observe(self.tuner, target, anomalous, input)?;
                 self.done(start)
             }
-            Request::JudgeTarget { target, input } => match self.tuner.full() {
-                Some(tuner) => targets::judge(tuner, target, input)?,
-                None => COMPACT,
-            },
+            Request::JudgeTarget { target, input } => targets::judge(self.tuner, target, input)?,
             Request::Start(recipe) => {
                 self.tuner.start(recipe)?;
                 self.done(start)
@@ -154,20 +149,14 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Application<'a, T, B> {
                 self.in_force(start)
             }
             Request::Poll => self.poll(start)?,
-            Request::AddClass => match self.tuner.full() {
-                Some(tuner) => {
-                    let label = short(tuner.add_class()?);
-                    Response::ClassAdded { label, ticks: self.ticks_since(start) }
-                }
-                None => COMPACT,
-            },
-            Request::Auc { version } => match self.tuner.full() {
-                Some(tuner) => {
-                    let auc = tuner.auc_between(version, || self.board.feed())?;
-                    Response::Auc { auc, ticks: self.ticks_since(start) }
-                }
-                None => COMPACT,
-            },
+            Request::AddClass => {
+                let label = short(self.tuner.add_class()?);
+                Response::ClassAdded { label, ticks: self.ticks_since(start) }
+            }
+            Request::Auc { version } => {
+                let auc = self.tuner.auc_between(version, || self.board.feed())?;
+                Response::Auc { auc, ticks: self.ticks_since(start) }
+            }
             Request::Accept => {
                 let acceptance = self.tuner.accept_between(|| self.board.feed())?;
                 Response::Accepted { acceptance, ticks: self.ticks_since(start) }
@@ -339,8 +328,8 @@ fn refusal(error: TunerError) -> Response<'static> {
 }
 
 /// All that is asked of a test sample, from one run of the trunk; `keep` holds a latent.
-fn judge<'p>(
-    tuner: &mut impl Tunes<'p>,
+fn judge<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
     label: u16,
     input: &[i8],
     keep: &mut [u8],
@@ -363,8 +352,8 @@ fn judge<'p>(
 }
 
 /// The checksums of the operators from `first` on, as many as `part` holds.
-fn trace<'r, 'p>(
-    tuner: &mut impl Tunes<'p>,
+fn trace<'r, 'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
     first: usize,
     input: &[i8],
     part: &'r mut [u8],

@@ -4,8 +4,8 @@ use crate::answer::Application;
 use crate::fmt::warn;
 use crate::{Board, Buffers};
 use embedded_io::{Read, ReadReady, Write};
-use flatmin::Tunes;
 use flatmin::wire::{self, Request, Response, TAIL_PART_BYTES, WireError};
+use flatmin::{Arithmetic, Tuner};
 
 /// Bytes of a framed [`Response::Damaged`].
 const DAMAGED_BYTES: usize = 16;
@@ -33,16 +33,16 @@ pub struct Endpoint<'a, T, B> {
     damaged: [u8; DAMAGED_BYTES],
 }
 
-impl<'a, 'p, T: Tunes<'p>, B: Board> Endpoint<'a, T, B> {
+impl<'a, 'p, A: Arithmetic<'p>, B: Board> Endpoint<'a, Tuner<'p, A>, B> {
     /// An endpoint in front of `tuner`, with the newest whole tail of the board's store in force. The log says which,
     /// and of each slot why.
-    pub fn new(tuner: &'a mut T, board: &'a mut B, buffers: Buffers<'a>) -> Self {
+    pub fn new(tuner: &'a mut Tuner<'p, A>, board: &'a mut B, buffers: Buffers<'a>) -> Self {
         let application = Application::new(tuner, board);
         Self { application, buffers, length: 0, answered: None, damaged: [0; DAMAGED_BYTES] }
     }
 
-    /// The tuner behind it.
-    pub fn tuner(&self) -> &T {
+    /// Its tuner.
+    pub fn tuner(&self) -> &Tuner<'p, A> {
         self.application.tuner()
     }
 
@@ -57,7 +57,7 @@ impl<'a, 'p, T: Tunes<'p>, B: Board> Endpoint<'a, T, B> {
     }
 
     /// Lets `work` be done between two bytes, with the label that came over the link last.
-    pub fn between<R>(&mut self, work: impl FnOnce(&mut T, &mut B, Option<u16>) -> R) -> R {
+    pub fn between<R>(&mut self, work: impl FnOnce(&mut Tuner<'p, A>, &mut B, Option<u16>) -> R) -> R {
         self.application.between(work)
     }
 

@@ -24,7 +24,7 @@ pub use ram::{ArenaPlan, Buffers, COMPACT_STACK_BYTES, FIXED_BYTES, RamBudget, S
 pub use serial::Serial;
 
 use embedded_io::{Read, ReadReady, Write};
-use flatmin::Tunes;
+use flatmin::{Arithmetic, Tuner};
 
 /// Restores what the board's store holds, then answers requests until the link ends. While a byte is waited for, the
 /// board's watchdog is fed.
@@ -32,8 +32,8 @@ use flatmin::Tunes;
 /// # Errors
 /// Those of the link.
 #[inline(never)] // else on top of what making the tuner takes
-pub fn serve<'p, L: Read + ReadReady + Write>(
-    tuner: &mut impl Tunes<'p>,
+pub fn serve<'p, A: Arithmetic<'p>, L: Read + ReadReady + Write>(
+    tuner: &mut Tuner<'p, A>,
     link: &mut L,
     board: &mut impl Board,
     buffers: Buffers,

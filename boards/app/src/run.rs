@@ -1,11 +1,11 @@
 //! Requests about a run's bytes and about how samples do, which take a tuner and no board.
 
 use flatmin::wire::{COUNTS, Request, Response};
-use flatmin::{TunerError, Tunes};
+use flatmin::{Arithmetic, Tuner, TunerError};
 
 /// Carries a request out; `None` where there is nothing to answer but that it is done.
-pub(crate) fn carry_out<'r, 'p>(
-    tuner: &mut impl Tunes<'p>,
+pub(crate) fn carry_out<'r, 'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
     request: &Request,
     part: &'r mut [u8],
 ) -> Result<Option<Response<'r>>, TunerError> {

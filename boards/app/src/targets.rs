@@ -1,11 +1,11 @@
 //! Requests about samples with targets, and what an output stands for.
 
 use flatmin::wire::Response;
-use flatmin::{Tuner, TunerError, Tunes, Version, as_int8, tail::Loss};
+use flatmin::{Arithmetic, Tuner, TunerError, Version, as_int8, tail::Loss};
 
 /// Keeps a sample with its target, or with itself as such.
-pub(crate) fn observe(
-    tuner: &mut Tuner,
+pub(crate) fn observe<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
     target: Option<&[u8]>,
     anomalous: bool,
     input: &[u8],
@@ -19,8 +19,8 @@ pub(crate) fn observe(
 }
 
 /// The errors of all tails on a sample.
-pub(crate) fn judge(
-    tuner: &mut Tuner,
+pub(crate) fn judge<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
     target: Option<&[u8]>,
     input: &[u8],
 ) -> Result<Response<'static>, TunerError> {
@@ -50,11 +50,9 @@ impl Kept {
     }
 
     /// The label that it stands for, and its largest value. Longer ones are those of classes.
-    pub fn answer<'p>(&self, tuner: &mut impl Tunes<'p>, version: Version) -> (u16, i8) {
+    pub fn answer<'p, A: Arithmetic<'p>>(&self, tuner: &Tuner<'p, A>, version: Version) -> (u16, i8) {
         let (class, value) = self.largest;
-        // A compact tail's outputs are classes.
-        let values = self.values.get(..self.length);
-        let label = values.zip(tuner.full()).map(|(values, tuner)| tuner.answer(values, version));
+        let label = self.values.get(..self.length).map(|values| tuner.answer(values, version));
         // A label has 16 bits.
         (label.map_or(class, |label| label as u16), value)
     }

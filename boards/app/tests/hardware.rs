@@ -8,7 +8,7 @@ use embedded_io::{Read, ReadReady, Write};
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use flatmin::store::{Contents, Store};
 use flatmin::wire::{self, Request, Response};
-use flatmin::{Pack, Progress, Recipe, Sizes, Tuner, Tunes};
+use flatmin::{Arithmetic, Pack, Progress, Recipe, Sizes, Tuner};
 use flatmin_app::{ActiveLow, Board, Buffers, Clock, Endpoint, Hardware, Serial, link_bytes};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -31,8 +31,8 @@ impl Clock for Still {
 }
 
 /// Takes a request through a device, byte by byte.
-fn ask<'e, 'p>(
-    endpoint: &'e mut Endpoint<impl Tunes<'p>, impl Board>,
+fn ask<'e, 'p, A: Arithmetic<'p>>(
+    endpoint: &'e mut Endpoint<Tuner<'p, A>, impl Board>,
     sequence: u32,
     request: &Request,
     answer: &'e mut Vec<u8>,

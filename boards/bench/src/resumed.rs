@@ -3,7 +3,7 @@
 use crate::Board;
 use crate::tails::packs;
 use crate::tuners::observe;
-use flatmin::{CompactTuner, Method, Optimizer, Pack, Progress, Recipe, Tuner, TunerError, Tunes};
+use flatmin::{Arithmetic, CompactTuner, Method, Optimizer, Pack, Progress, Recipe, Tuner, TunerError};
 
 /// Samples of a run.
 const SAMPLES: u16 = 8;
@@ -44,8 +44,8 @@ struct Outcome {
 }
 
 /// Both runs; `saved` takes what a run leaves.
-fn both_runs<'p>(
-    tuner: &mut impl Tunes<'p>,
+fn both_runs<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
     recipe: Recipe,
     saved: &mut [u8],
 ) -> Result<Outcome, TunerError> {
@@ -94,7 +94,7 @@ fn is_last(progress: Progress) -> bool {
 fn run(pack: Pack, recipe: Recipe, compact: bool, memory: &mut [u8]) -> Result<Outcome, TunerError> {
     let (arena, saved) = memory.split_at_mut_checked(memory.len() / 32 * 16).unwrap_or_default();
     if compact {
-        both_runs(&mut CompactTuner::new(pack, recipe, arena)?, recipe, saved)
+        both_runs(&mut CompactTuner::in_arena(pack, recipe, arena)?, recipe, saved)
     } else {
         both_runs(&mut Tuner::new(pack, recipe, arena)?, recipe, saved)
     }

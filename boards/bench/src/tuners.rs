@@ -2,7 +2,7 @@
 
 use crate::tails::{METHODS, packs, recipe};
 use crate::{Board, fill, measured};
-use flatmin::{CompactTuner, Method, Pack, Recipe, Tuner, TunerError, Tunes};
+use flatmin::{Arithmetic, CompactTuner, Method, Pack, Recipe, Tuner, TunerError};
 
 /// Samples of a step, in this order, of every tail and then of every method.
 pub const BATCHES: [u16; 2] = [1, 16];
@@ -17,8 +17,8 @@ pub const TUNERS_MEMORY: usize = 120_000;
 const MOST_VALUES: usize = 128;
 
 /// Gives the tuner so many random samples of so many classes in turn.
-pub(crate) fn observe<'p>(
-    tuner: &mut impl Tunes<'p>,
+pub(crate) fn observe<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
     samples: u16,
     classes: usize,
 ) -> Result<(), TunerError> {
@@ -34,7 +34,11 @@ pub(crate) fn observe<'p>(
 
 /// Ticks and the weights' CRC-32 of the second step of a run: the first has left a velocity, and put the epoch's samples in
 /// order.
-fn second_step<'p>(board: &mut impl Board, tuner: &mut impl Tunes<'p>, recipe: Recipe) -> Option<(u64, u32)> {
+fn second_step<'p, A: Arithmetic<'p>>(
+    board: &mut impl Board,
+    tuner: &mut Tuner<'p, A>,
+    recipe: Recipe,
+) -> Option<(u64, u32)> {
     observe(tuner, recipe.replay_capacity, tuner.classes()).ok()?;
     tuner.start(recipe).ok()?;
     tuner.step().ok()?;
@@ -51,7 +55,7 @@ fn run(
 ) -> Option<(u64, u32)> {
     let recipe = Recipe { minibatch, replay_capacity: 32, epochs: 1, ..recipe(method) };
     if tuner == "compact" {
-        second_step(board, &mut CompactTuner::new(pack, recipe, memory).ok()?, recipe)
+        second_step(board, &mut CompactTuner::in_arena(pack, recipe, memory).ok()?, recipe)
     } else {
         second_step(board, &mut Tuner::new(pack, recipe, memory).ok()?, recipe)
     }

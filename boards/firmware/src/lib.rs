@@ -83,7 +83,7 @@ fn run_with(application: impl FnOnce(&mut OwnTuner<'static>, Buffers<'static>) -
         Err(error) => return Stopped::Pack(error),
     };
     let (Some(arena), Some(memory)) = (ARENA.try_take(), LINK.try_take()) else { return Stopped::Twice };
-    let mut tuner = OwnTuner::new(pack, RECIPE, arena.bytes());
+    let mut tuner = OwnTuner::in_arena(pack, RECIPE, arena.bytes());
     // Used where it is: a second one would not fit on a small board's stack.
     let tuner = match &mut tuner {
         Ok(tuner) => tuner,

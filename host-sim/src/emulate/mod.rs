@@ -69,7 +69,7 @@ impl Firmware {
         if kind == Tail::Compact {
             // What it refuses of a pack comes before minutes of building.
             let mut words = kind.arena(&pack, recipe);
-            CompactTuner::new(pack.pack(), *recipe, bytemuck::cast_slice_mut(&mut words))
+            CompactTuner::in_arena(pack.pack(), *recipe, bytemuck::cast_slice_mut(&mut words))
                 .with_context(|| model.name.clone())?;
         }
         let budget = board.budget(kind, &pack.pack().sizes(), recipe);

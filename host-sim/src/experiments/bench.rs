@@ -9,7 +9,7 @@ use super::task::Task;
 use super::trial::{Draw, LatentUnit, Outcome, Setting, Targets, Trial};
 use super::{dense, scale};
 use crate::packer::PackFile;
-use crate::tuning::{Labelled, SHARPNESS_RHO, Subject, answer, tuner_arena};
+use crate::tuning::{Labelled, SHARPNESS_RHO, Subject, tuner_arena};
 use anyhow::{Context, Result, bail};
 use flatmin::tail::TailShape;
 use flatmin::{Method, Optimizer, Recipe, Tuner, Version};
@@ -231,7 +231,7 @@ pub fn accuracy(tuner: &mut Tuner, latents: &[Labelled], version: Version) -> Re
     let mut right = 0;
     for (latent, label) in latents {
         let output = tuner.classify_latent(latent, version)?.to_vec();
-        right += usize::from(answer(tuner, &output, version) == *label);
+        right += usize::from(tuner.answer(&output, version) == *label);
     }
     Ok(right as f64 / latents.len().max(1) as f64)
 }

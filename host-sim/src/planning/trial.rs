@@ -2,7 +2,7 @@
 
 use super::{Budget, Measured};
 use crate::packer::{PackFile, TailPlan};
-use crate::tuning::{Labelled, Subject, answer, tuner_arena};
+use crate::tuning::{Labelled, Subject, tuner_arena};
 use anyhow::{Context, Result};
 use flatmin::tail::{PackedTail, Tail};
 use flatmin::{Recipe, Tuner, Version, step};
@@ -155,7 +155,7 @@ impl Trials<'_> {
         let mut right = 0.0;
         for (input, label) in &self.subject.test {
             let output = tuner.classify(input, version)?.to_vec();
-            right += f64::from(u8::from(answer(tuner, &output, version) == *label));
+            right += f64::from(u8::from(tuner.answer(&output, version) == *label));
         }
         Ok(right / self.subject.test.len().max(1) as f64)
     }

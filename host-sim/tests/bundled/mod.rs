@@ -3,7 +3,7 @@
 
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::store::{Contents, Store};
-use flatmin::{Pack, Recipe, TunerError, Tunes, Version};
+use flatmin::{Arithmetic, Pack, Recipe, Tuner, TunerError, Version};
 use host_sim::flash::Flash;
 use host_sim::model::Model;
 use host_sim::packer::PackFile;
@@ -30,25 +30,25 @@ pub fn arena(kind: Tail, pack: &Pack, recipe: &Recipe) -> Vec<u128> {
     vec![u128::from_le_bytes([0xA5; 16]); kind.arena_bytes(&pack.sizes(), recipe).div_ceil(16)]
 }
 
-pub fn observe<'p>(tuner: &mut impl Tunes<'p>, samples: &[Labelled]) {
+pub fn observe<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, samples: &[Labelled]) {
     samples.iter().for_each(|(input, label)| tuner.observe(input, *label).unwrap());
 }
 
 /// A whole run, and its int8 tail.
-pub fn run<'p>(tuner: &mut impl Tunes<'p>, recipe: Recipe) {
+pub fn run<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, recipe: Recipe) {
     tuner.start(recipe).unwrap();
     while !tuner.step().unwrap().finished {}
     tuner.requantize().unwrap();
 }
 
-pub fn saved<'p>(tuner: &impl Tunes<'p>) -> Vec<u8> {
+pub fn saved<'p, A: Arithmetic<'p>>(tuner: &Tuner<'p, A>) -> Vec<u8> {
     let mut bytes = vec![0; tuner.run_bytes()];
     assert_eq!(tuner.save_run(0, &mut bytes), Ok(bytes.len()));
     bytes
 }
 
 /// The tuned int8 tail's output for every sample; empty without a tuned tail.
-pub fn answers<'p>(tuner: &mut impl Tunes<'p>, samples: &[Labelled]) -> Vec<i8> {
+pub fn answers<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, samples: &[Labelled]) -> Vec<i8> {
     let mut all = Vec::new();
     for (input, _) in samples {
         match tuner.classify(input, Version::Tuned) {
@@ -60,7 +60,11 @@ pub fn answers<'p>(tuner: &mut impl Tunes<'p>, samples: &[Labelled]) -> Vec<i8> 
 }
 
 /// The confusion matrix, from the answers one by one.
-pub fn confusion<'p>(tuner: &mut impl Tunes<'p>, samples: &[Labelled], version: Version) -> Vec<u16> {
+pub fn confusion<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
+    samples: &[Labelled],
+    version: Version,
+) -> Vec<u16> {
     let classes = tuner.classes();
     let mut counts = vec![0; classes * classes];
     for (input, label) in samples {

@@ -2,7 +2,7 @@
 //! them. Sample by sample it is what the chain does with one, bit for bit.
 
 use super::{Layer, TailShape, Target, Workspace, dense};
-use crate::lanes::block::TOGETHER;
+use crate::cpu::block::TOGETHER;
 use crate::optim::BiasTreatment;
 use heapless::Vec;
 

@@ -27,9 +27,9 @@
 
 use super::geometry::ConvShape;
 use super::{Sink, Weight};
-use crate::lanes::block::{self, Lanes, ROWS};
-use crate::lanes::grid::Grid;
-use crate::lanes::{LANES, sum_of};
+use crate::cpu::block::{self, Lanes, ROWS};
+use crate::cpu::grid::Grid;
+use crate::cpu::lanes::{LANES, sum_of};
 use core::array::from_fn;
 use core::ops::Range;
 

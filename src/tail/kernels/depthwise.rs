@@ -25,8 +25,9 @@
 
 use super::geometry::{ConvShape, ShapeError};
 use super::{Sink, Weight};
-use crate::lanes::grid::Grid;
-use crate::lanes::{add_scaled, block};
+use crate::cpu::block;
+use crate::cpu::grid::Grid;
+use crate::cpu::lanes::add_scaled;
 
 /// Output channels an input channel.
 ///

@@ -11,7 +11,7 @@ pub mod conv2d;
 pub mod depthwise;
 mod geometry;
 
-pub use crate::lanes::block::Weight;
+pub use crate::cpu::block::Weight;
 pub use geometry::{ConvShape, ShapeError};
 
 /// What becomes of a gradient that is there already: where an input has several readers, all but the first add.

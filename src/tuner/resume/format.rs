@@ -1,6 +1,6 @@
-//! The bytes in front of a saved run's buffers.
+//! The bytes before a saved run's buffers.
 
-use super::super::TunerError;
+use super::{Run, TunerError};
 use crate::optim::Recipe;
 use crate::pack::CRC;
 use crate::pack::bytes::{u16_at, u32_at};
@@ -22,11 +22,11 @@ mod head {
     pub const PACK_CRC: usize = 2;
     /// u32, CRC-32 of the samples: labels (u16), then latents and targets, slot after slot.
     pub const SAMPLES_CRC: usize = 6;
-    /// u32, CRC-32 of all behind the head.
+    /// u32, CRC-32 of all after the head.
     pub const BODY_CRC: usize = 10;
-    /// u32, bytes behind the head.
+    /// u32, bytes after the head.
     pub const BODY_LENGTH: usize = 14;
-    /// Recipe, position and sums, in postcard's encoding; zeros behind it.
+    /// Recipe, position and sums, in postcard's encoding; zeros after it.
     pub const STATE: usize = 18;
     /// u8, the tuner: 0 with f32 weights, 1 a compact one.
     pub const TUNER: usize = CRC - 1;
@@ -36,10 +36,11 @@ mod head {
 
 /// All of a run that is not a buffer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct State<Own> {
+pub(super) struct State<Step, Kept> {
     pub recipe: Recipe,
-    /// What only this kind of tuner has.
-    pub own: Own,
+    pub run: Run<Step>,
+    /// What only this arithmetic has.
+    pub kept: Kept,
     pub trained: usize,
     pub held_out: usize,
     pub macs: u64,
@@ -48,12 +49,12 @@ pub(crate) struct State<Own> {
 pub(super) type Head = [u8; RUN_HEAD_BYTES];
 
 /// A head's fields.
-pub(super) struct Fields<Own> {
+pub(super) struct Fields<Step, Kept> {
     pub pack_crc32: u32,
     pub samples_crc32: u32,
     pub body_crc32: u32,
     pub body_length: usize,
-    pub state: State<Own>,
+    pub state: State<Step, Kept>,
 }
 
 /// How a head says which tuner's it is.
@@ -65,8 +66,8 @@ fn put(head: &mut Head, at: usize, field: &[u8]) {
     head.iter_mut().skip(at).zip(field).for_each(|(place, &byte)| *place = byte);
 }
 
-impl<Own: Serialize + DeserializeOwned> Fields<Own> {
-    /// Those of `bytes`, if the head is whole and a run's of a tuner whose payloads are of this kind.
+impl<Step: Serialize + DeserializeOwned, Kept: Serialize + DeserializeOwned> Fields<Step, Kept> {
+    /// Those of `bytes`, if the head is whole and that of a run of a tuner whose payloads are of this kind.
     pub fn read(bytes: &[u8], tuner: Contents) -> Result<Self, TunerError> {
         let bytes: &Head = bytes.first_chunk().ok_or(TunerError::RunDamaged)?;
         let covered = bytes.get(..head::CRC).unwrap_or(&[]);
@@ -113,7 +114,7 @@ impl<Own: Serialize + DeserializeOwned> Fields<Own> {
 
 /// Checks that a state whose values postcard writes longest fits, with room for what recipes may get.
 #[cfg(test)]
-pub(crate) fn assert_fits<Own: Serialize>(own: Own) {
+pub(crate) fn assert_fits<Step: Serialize, Kept: Serialize>(step: Step, kept: Kept) {
     use crate::{Method, Schedule};
     // A replay holds at most 65,535 samples.
     let most = usize::from(u16::MAX);
@@ -128,7 +129,8 @@ pub(crate) fn assert_fits<Own: Serialize>(own: Own) {
         replay_capacity: u16::MAX,
         ..Recipe::DEFAULT
     };
-    let state = State { recipe, own, trained: most, held_out: most, macs: u64::MAX };
+    let run = Run { course: crate::tuner::Course::longest(most), step };
+    let state = State { recipe, run, kept, trained: most, held_out: most, macs: u64::MAX };
     let mut place = [0; head::TUNER - head::STATE];
     let length = postcard::to_slice(&state, &mut place).unwrap().len();
     assert!(length + 24 < place.len(), "{length} of {} bytes", place.len());

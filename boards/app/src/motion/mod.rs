@@ -13,7 +13,7 @@ use crate::fmt::{info, warn};
 use crate::{Attended, Board, Buffers, Endpoint};
 use embedded_hal::i2c::I2c;
 use embedded_io::{Read, ReadReady, Write};
-use flatmin::{Affine, Progress, Recipe, TunerError, Tunes, Version};
+use flatmin::{Affine, Arithmetic, Progress, Recipe, Tuner, TunerError, Version};
 
 /// Frames a second, those of the recordings that the bundled model was trained on.
 pub const FRAMES_A_SECOND: u32 = 50;
@@ -119,9 +119,9 @@ impl<'w, I: I2c> Motion<'w, I> {
     /// # Errors
     /// Those of the tuner: a recipe that does not fit, a label out of range, a loss that is not finite. The next poll goes on,
     /// without the run.
-    pub fn poll<'p>(
+    pub fn poll<'p, A: Arithmetic<'p>>(
         &mut self,
-        tuner: &mut impl Tunes<'p>,
+        tuner: &mut Tuner<'p, A>,
         board: &mut impl Board,
     ) -> Result<Event, TunerError> {
         self.relabel(tuner, board);
@@ -152,7 +152,7 @@ impl<'w, I: I2c> Motion<'w, I> {
     }
 
     /// Windows of one label alone are kept: with another, a new one begins.
-    fn relabel<'p>(&mut self, tuner: &impl Tunes<'p>, board: &mut impl Board) {
+    fn relabel<'p, A: Arithmetic<'p>>(&mut self, tuner: &Tuner<'p, A>, board: &mut impl Board) {
         let pressed = board.pressed();
         if self.pressed && !pressed {
             self.class = self.class.saturating_add(1);
@@ -176,7 +176,7 @@ impl<'w, I: I2c> Motion<'w, I> {
         self.filled = self.filled.saturating_add(CHANNELS);
     }
 
-    fn whole<'p>(&mut self, tuner: &mut impl Tunes<'p>) -> Result<Event, TunerError> {
+    fn whole<'p, A: Arithmetic<'p>>(&mut self, tuner: &mut Tuner<'p, A>) -> Result<Event, TunerError> {
         let Some(label) = self.label else { return self.classify(tuner) };
         self.filled = 0;
         tuner.observe(self.window, label.into())?;
@@ -187,7 +187,7 @@ impl<'w, I: I2c> Motion<'w, I> {
     }
 
     /// Neighbouring windows overlap by half.
-    fn classify<'p>(&mut self, tuner: &mut impl Tunes<'p>) -> Result<Event, TunerError> {
+    fn classify<'p, A: Arithmetic<'p>>(&mut self, tuner: &mut Tuner<'p, A>) -> Result<Event, TunerError> {
         let tuned = tuner.is_tuned();
         let version = if tuned { Version::Tuned } else { Version::Factory };
         let output = tuner.classify(self.window, version);
@@ -201,7 +201,11 @@ impl<'w, I: I2c> Motion<'w, I> {
     }
 
     /// Starts a run, carries it on by a slice, or ends it.
-    fn tune<'p>(&mut self, tuner: &mut impl Tunes<'p>, board: &mut impl Board) -> Result<Event, TunerError> {
+    fn tune<'p, A: Arithmetic<'p>>(
+        &mut self,
+        tuner: &mut Tuner<'p, A>,
+        board: &mut impl Board,
+    ) -> Result<Event, TunerError> {
         if !self.tuning {
             if self.fresh < self.plan.windows.max(1) {
                 return Ok(Event::Idle);
@@ -227,7 +231,11 @@ impl<'w, I: I2c> Motion<'w, I> {
     }
 
     /// Takes the tuned tail if it is the better one, and keeps it in flash.
-    fn take<'p>(&mut self, tuner: &mut impl Tunes<'p>, board: &mut impl Board) -> Result<Event, TunerError> {
+    fn take<'p, A: Arithmetic<'p>>(
+        &mut self,
+        tuner: &mut Tuner<'p, A>,
+        board: &mut impl Board,
+    ) -> Result<Event, TunerError> {
         let accepted = if self.plan.recipe.held_out > 0.0 {
             tuner.accept_between(|| board.feed())?.accepted
         } else {
@@ -253,8 +261,8 @@ impl<'w, I: I2c> Motion<'w, I> {
 ///
 /// # Errors
 /// Those of the link.
-pub fn adapt<'p, L: Read + ReadReady + Write>(
-    tuner: &mut impl Tunes<'p>,
+pub fn adapt<'p, A: Arithmetic<'p>, L: Read + ReadReady + Write>(
+    tuner: &mut Tuner<'p, A>,
     motion: &mut Motion<impl I2c>,
     link: &mut L,
     board: &mut impl Board,

@@ -1,0 +1,199 @@
+//! int8 products summed in int32, and the sums' way back to int8.
+//!
+//! Three paths with one result: integer sums are the same in every order, and every rounding is the portable path's.
+//! Helium where the core has it, the DSP extension of Armv7E-M and Armv8-M, and portable Rust elsewhere.
+
+use super::portable;
+
+#[cfg(flatmin_dsp)]
+use super::armv7em::dsp as path;
+#[cfg(flatmin_helium)]
+use super::helium as path;
+#[cfg(not(any(flatmin_dsp, flatmin_helium)))]
+use super::portable as path;
+
+pub use path::{Requantizer, Scratch, accumulate, accumulate_two};
+#[cfg(flatmin_helium)]
+pub use path::{copy, fill};
+#[cfg(not(flatmin_helium))]
+pub use portable::{copy, fill};
+pub use portable::{dot, requantize_as_double};
+
+/// `sums[c] = start[c] + sum over taps (input[tap, c] + offset) * weights[tap, c]`, wrapping.
+#[inline]
+pub fn depthwise(taps: Taps, offset: i32, start: &[i32], sums: &mut [i32]) {
+    let done = path::depthwise(taps, offset, start, sums);
+    #[cfg(any(flatmin_dsp, flatmin_helium))]
+    if done < sums.len() {
+        let (start, sums) = (start.get(done..).unwrap_or(&[]), sums.get_mut(done..).unwrap_or(&mut []));
+        portable::depthwise(taps.behind(done), offset, start, sums);
+    }
+    #[cfg(not(any(flatmin_dsp, flatmin_helium)))]
+    debug_assert_eq!(done, sums.len());
+}
+
+/// What a layer with weights needs beside its weights, one entry an output channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Requantization<'a> {
+    /// Zero point of the input, in -128..=127.
+    pub input_zero_point: i32,
+    /// Zero point of the output, in -128..=127.
+    pub output_zero_point: i32,
+    /// int32 biases at scale `input * weight`.
+    pub biases: &'a [i32],
+    /// Q31 mantissas of `input * weight / output`; not negative.
+    pub mantissas: &'a [i32],
+    /// Shifts of the same, in -31..=30.
+    pub shifts: &'a [i32],
+    /// Lowest and highest output.
+    pub clamp: [i8; 2],
+}
+
+impl<'a> Requantization<'a> {
+    /// That of `count` outputs from `first` on; fewer if there are fewer.
+    #[inline]
+    pub(crate) fn outputs(&self, first: usize, count: usize) -> Self {
+        let part = |values: &'a [i32]| values.get(first..first + count).unwrap_or(&[]);
+        let (biases, mantissas, shifts) = (part(self.biases), part(self.mantissas), part(self.shifts));
+        Self { biases, mantissas, shifts, ..*self }
+    }
+}
+
+/// Weights of some outputs and where their sums start.
+#[derive(Debug, Clone, Copy)]
+pub struct Filters<'a> {
+    pub(super) weights: &'a [i8],
+    pub(super) stride: usize,
+    pub(super) start: &'a [i32],
+    pub(super) offset: i32,
+}
+
+impl<'a> Filters<'a> {
+    /// `stride` weights for each of `start`, and what is added to every input value. `None` if the weights are not
+    /// as many, or there are none.
+    #[inline]
+    pub fn new(weights: &'a [i8], stride: usize, start: &'a [i32], offset: i32) -> Option<Self> {
+        let whole = !weights.is_empty() && weights.len() == stride * start.len();
+        whole.then_some(Self { weights, stride, start, offset })
+    }
+
+    /// Whether weights `from..from + length` of every output and a sum for each are there; not for no weights.
+    #[inline]
+    pub(super) fn hold(&self, from: usize, length: usize, sums: &[i32]) -> bool {
+        length > 0 && from + length <= self.stride && sums.len() == self.start.len()
+    }
+}
+
+/// The values that one output reads: `rows` rows of `row_length` values, `row_stride` apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Column<'a> {
+    pub(super) values: &'a [i8],
+    pub(super) rows: usize,
+    pub(super) row_length: usize,
+    pub(super) row_stride: usize,
+}
+
+impl<'a> Column<'a> {
+    /// One row.
+    #[inline]
+    pub fn contiguous(values: &'a [i8]) -> Self {
+        Self { values, rows: 1, row_length: values.len(), row_stride: 0 }
+    }
+
+    /// Number of values.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.rows * self.row_length
+    }
+
+    /// Copies values `from..`, as many as `values` takes.
+    #[cfg_attr(not(any(flatmin_dsp, flatmin_helium)), allow(dead_code))]
+    pub(super) fn copy(&self, from: usize, values: &mut [i8]) {
+        let mut rest = values;
+        let (first, mut skipped) = (from / self.row_length.max(1), from % self.row_length.max(1));
+        for row in self.iter().skip(first) {
+            let row = row.get(skipped..).unwrap_or(&[]);
+            skipped = 0;
+            let (place, behind) = rest.split_at_mut(row.len().min(rest.len()));
+            copy(row.get(..place.len()).unwrap_or(&[]), place);
+            rest = behind;
+        }
+    }
+
+    /// The rows.
+    #[inline]
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a [i8]> {
+        let Self { values, rows, row_length, row_stride } = self;
+        (0..rows).map(move |row| {
+            let start = row * row_stride;
+            values.get(start..start + row_length).unwrap_or(&[])
+        })
+    }
+}
+
+/// How rows of values lie, for many columns.
+#[derive(Debug, Clone, Copy)]
+pub struct ColumnShape {
+    rows: usize,
+    row_length: usize,
+    row_stride: usize,
+    /// From the first value to behind the last.
+    span: usize,
+}
+
+impl ColumnShape {
+    /// `rows` rows of `row_length` values, `row_stride` apart; rows that touch are one.
+    pub fn new(rows: usize, row_length: usize, row_stride: usize) -> Self {
+        if row_stride == row_length {
+            return Self { rows: 1, row_length: rows * row_length, row_stride: 0, span: rows * row_length };
+        }
+        let span = rows.saturating_sub(1) * row_stride + row_length;
+        Self { rows, row_length, row_stride, span }
+    }
+
+    /// The column from the start of `values`; `None` if they are too few.
+    #[inline]
+    pub fn of<'a>(&self, values: &'a [i8]) -> Option<Column<'a>> {
+        let Self { rows, row_length, row_stride, span } = *self;
+        (span <= values.len()).then_some(Column { values, rows, row_length, row_stride })
+    }
+}
+
+/// The taps of one output of a depthwise convolution that lie inside the input: `rows * columns` of them, each
+/// with `channels` neighbours in input and weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Taps<'a> {
+    /// Input from the first tap on.
+    pub input: &'a [i8],
+    /// Weights from the first tap on.
+    pub weights: &'a [i8],
+    /// Rows of taps.
+    pub rows: usize,
+    /// Taps in a row.
+    pub columns: usize,
+    /// From one row to the next: in the input, in the weights.
+    pub row_stride: [usize; 2],
+    /// From one tap to the next: in the input, in the weights.
+    pub column_stride: [usize; 2],
+}
+
+impl Taps<'_> {
+    /// The same behind `channel` channels.
+    #[inline]
+    #[cfg_attr(not(any(flatmin_dsp, flatmin_helium)), allow(dead_code))]
+    fn behind(self, channel: usize) -> Self {
+        let (x, w) = (self.input.get(channel..).unwrap_or(&[]), self.weights.get(channel..).unwrap_or(&[]));
+        Self { input: x, weights: w, ..self }
+    }
+
+    /// Whether `channels` neighbours of every tap lie in input and weights.
+    #[cfg_attr(not(any(flatmin_dsp, flatmin_helium)), allow(dead_code))]
+    pub(super) fn hold(&self, channels: usize) -> bool {
+        let last = |axis: usize| {
+            self.rows.saturating_sub(1) * self.row_stride[axis]
+                + self.columns.saturating_sub(1) * self.column_stride[axis]
+                + channels
+        };
+        last(0) <= self.input.len() && last(1) <= self.weights.len()
+    }
+}

@@ -1,0 +1,164 @@
+//! What tuners differ in: the numbers that a tail's weights are made of, and how a run changes them.
+
+use super::run::Run;
+use super::{Best, Progress, Tuner, TunerError, Version, Work};
+use crate::optim::{Recipe, RecipeError};
+use crate::pack::{Pack, Sizes};
+use crate::replay::Replay;
+use crate::requant::{Range, TunedTail};
+use crate::store::Contents;
+use crate::tail::Target;
+use core::fmt::Debug;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The numbers that a [`Tuner`] trains: [`Float`](super::Float), which takes every tail and every recipe, or
+/// [`Compact`](crate::Compact), which takes few bytes. Sealed: a firmware names one of them, and links that one alone.
+pub trait Arithmetic<'a>: Numbers<'a> {}
+
+impl<'a, A: Numbers<'a>> Arithmetic<'a> for A {}
+
+/// Parts that weights have in a payload; some are empty.
+pub const WEIGHT_PARTS: usize = 4;
+
+/// Buffers that a run has beside its order of samples; some are empty.
+pub const RUN_PARTS: usize = 6;
+
+/// Buffers that every tuner has.
+pub struct Shared<'a, Word> {
+    pub tuned: TunedTail<'a>,
+    pub replay: Replay<'a>,
+    pub order: &'a mut [u16],
+    pub scratch: &'a mut [Word],
+    pub latent: &'a mut [i8],
+}
+
+/// How many samples a saved run can have gone through.
+#[derive(Debug, Clone, Copy)]
+pub struct Counts {
+    /// In an epoch.
+    pub trained: usize,
+    /// That judge.
+    pub judging: usize,
+    /// In the replay.
+    pub held: usize,
+}
+
+/// The weights of a tail with all that trains them. Where a `step` is asked for, it is that of the run under way: between two
+/// of its slices the weights may lie elsewhere than between runs.
+pub trait Numbers<'a>: Debug + Sized {
+    /// A payload with these weights.
+    const CONTENTS: Contents;
+    /// Tails of any layers, with any loss, are taken; else chains with softmax cross-entropy alone, and the code for others
+    /// is not linked.
+    const ANY_TAIL: bool;
+
+    /// What the scratch memory is made of.
+    type Word: bytemuck::Pod + Debug;
+    /// Where a run stands, but for its [`Course`](super::Course); with the buffers all there is to it.
+    type Step: Clone + Debug + Serialize + DeserializeOwned;
+    /// What a run leaves when it ends, and a saved one takes along.
+    type Kept: Debug + Serialize + DeserializeOwned;
+
+    /// Refuses a recipe that is out of range, or asks for what this arithmetic leaves out.
+    fn check(recipe: &Recipe) -> Result<(), RecipeError>;
+    /// Bytes of the arena.
+    fn arena_bytes(sizes: &Sizes, recipe: &Recipe) -> usize;
+    /// Divides the arena; the weights are still to be loaded.
+    fn cut(
+        pack: &Pack<'a>,
+        recipe: &Recipe,
+        arena: &'a mut [u8],
+    ) -> Result<(Self, Shared<'a, Self::Word>), TunerError>;
+    /// Whether the buffers are large enough for a run of `recipe`, on so many samples at most.
+    fn has_room(&self, _recipe: &Recipe, _capacity: usize) -> bool {
+        true
+    }
+
+    /// Loads the weights that an int8 tail stands for, or those of the packed tail.
+    fn load(&mut self, pack: &Pack, tuned: Option<&TunedTail>);
+    /// Elements of a latent.
+    fn features(&self) -> usize;
+    /// Outputs that are classes, or all of another loss.
+    fn classes(&self) -> usize;
+    /// Multiply-adds of a forward pass.
+    fn forward_macs(&self) -> u64;
+
+    /// Makes a latent the features in the scratch memory.
+    fn write_features(&self, pack: &Pack, latent: &[i8], scratch: &mut [Self::Word]);
+    /// Makes element `index` of a chain's latent a feature. It lies behind the latent's first `index` bytes, which may stand
+    /// at the scratch memory's front.
+    fn write_feature(&self, pack: &Pack, index: usize, q: i8, scratch: &mut [Self::Word]);
+    /// Runs the tail on the features in the scratch memory: the loss, and the answer.
+    fn loss(&self, step: Option<&Self::Step>, target: Target, scratch: &mut [Self::Word]) -> (f32, usize);
+    /// After that: the loss at the sample's own worst step of length `rho`; `None` where there is no such step, NaN where it
+    /// cannot be had.
+    fn rise(
+        &mut self,
+        step: Option<&Self::Step>,
+        rho: f32,
+        sample: (&Pack, &[i8], Target),
+        scratch: &mut [Self::Word],
+    ) -> Option<f32>;
+    /// Runs the tail on the features in the scratch memory; `see` gets every layer's lowest and highest output.
+    fn ranges(
+        &self,
+        step: Option<&Self::Step>,
+        scratch: &mut [Self::Word],
+        see: &mut dyn FnMut(usize, f32, f32),
+    );
+    /// Quantizes the weights to int8, with outputs of these ranges.
+    fn quantize(&self, step: Option<&Self::Step>, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail);
+
+    /// Begins a run of a fitting recipe.
+    fn begin(&mut self, recipe: &Recipe) -> Self::Step;
+    /// A slice of the run under way; of several samples at once where they may be `grouped`.
+    fn advance(tuner: &mut Tuner<'a, Self>, grouped: bool) -> Result<Progress, TunerError>;
+    /// What the next slice is for, and to which sample.
+    fn work(step: &Self::Step) -> (Work, usize);
+    /// Ends a run, with the weights of its last whole step.
+    fn abandon(&mut self, step: Self::Step);
+    /// Ends a run that was not abandoned, with the weights that it kept.
+    fn finish(&mut self) {}
+
+    /// The weights of the last whole step.
+    fn parts(&self, step: Option<&Self::Step>) -> [&[u8]; WEIGHT_PARTS];
+    /// Their places in a payload, to be filled: of weights of another arithmetic some that nothing lives in between runs.
+    fn places(&mut self, pack: &Pack, contents: Contents) -> [&mut [u8]; WEIGHT_PARTS];
+    /// Takes weights that were written in their places; false where they are such as are never written.
+    fn adopt(&mut self, pack: &Pack) -> bool;
+    /// Memory that nothing lives in between runs, large enough for an int8 tail.
+    fn spare(&mut self) -> &mut [u8];
+
+    /// A run's buffers, of a recipe that fits and so many samples.
+    fn run_parts(&self, recipe: &Recipe, samples: usize) -> [&[u8]; RUN_PARTS];
+    /// A run's buffers, to be filled.
+    fn run_parts_mut(&mut self, recipe: &Recipe, samples: usize) -> [&mut [u8]; RUN_PARTS];
+    /// Whether a run of a fitting recipe can stand so.
+    fn is_sound(&self, run: &Run<Self::Step>, recipe: &Recipe, counts: Counts) -> bool;
+    /// What a saved run takes along.
+    fn kept(&self) -> Self::Kept;
+    /// Goes on with what lies in a run's buffers; false where no run leaves such.
+    fn resume(&mut self, pack: &Pack, kept: Self::Kept) -> bool;
+    /// Forgets what the last run left; `samples`, what it left of each sample, too.
+    fn forget(&mut self, _samples: bool) {}
+    /// Forgets what the last run left of a sample that has given way.
+    fn forget_sample(&mut self, _slot: usize) {}
+
+    /// The best weights of the current or last run.
+    fn best(&self) -> Option<Best> {
+        None
+    }
+    /// Makes a class of the first spare output.
+    fn add_class(_tuner: &mut Tuner<'a, Self>) -> Result<usize, TunerError> {
+        Err(TunerError::NoSpareClass { spare: 0 })
+    }
+    /// Area under the ROC curve.
+    fn auc(
+        _tuner: &mut Tuner<'a, Self>,
+        _version: Version,
+        _between: &mut dyn FnMut(),
+    ) -> Result<f32, TunerError> {
+        Err(TunerError::OneKind)
+    }
+}
