@@ -64,5 +64,5 @@ pub use requant::TunedLayer;
 pub use trunk::{Operators, infer};
 pub use tuner::{
     Acceptance, Arithmetic, Best, Drift, Evaluation, Float, Judgement, Position, Progress, RUN_HEAD_BYTES,
-    RUN_VERSION, Score, StepReport, Suspect, Tuner, TunerError, Version, Watch, Work,
+    RUN_VERSION, Score, Solve, StepReport, Suspect, Tuner, TunerError, Version, Watch, Work,
 };

@@ -44,7 +44,7 @@ impl Region {
 /// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
 ///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
 ///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true,
-///     loss: flatmin::tail::Loss::CrossEntropy };
+///     loss: flatmin::tail::Loss::CrossEntropy, last_features: 64 };
 /// let bytes = |method| MemoryPlan::new(&sizes, &Recipe { method, ..Recipe::DEFAULT }).total_bytes();
 /// assert_eq!(bytes(Method::Sam), bytes(Method::Sgd)); // sharpness-awareness costs no RAM
 /// ```
@@ -152,6 +152,16 @@ impl Sizes {
     /// no say in it, so that it can be changed on a running device; of any other tail, SGD alone is spared.
     pub const fn needs_gradient_buffer(&self, recipe: &Recipe) -> bool {
         recipe.needs_gradient_buffer() || !self.tail_is_chain && !matches!(recipe.method, Method::Sgd)
+    }
+
+    /// Words of the scratch memory of [`crate::Tuner::solve`]; 0 where there is no such head to solve.
+    pub const fn solve_words(&self) -> usize {
+        if self.last_features == 0 {
+            return 0;
+        }
+        let (classes, features) = (self.output_length, self.last_features);
+        let head = classes.saturating_mul(features.saturating_add(1));
+        crate::closed_form::scratch_words(classes, features).saturating_add(head)
     }
 
     /// Bytes of a tuned int8 tail.
@@ -283,6 +293,7 @@ mod tests {
         workspace_floats: 190 + 4 * 71,
         tail_is_chain: true,
         loss: Loss::CrossEntropy,
+        last_features: 64,
     };
 
     #[test]

@@ -1,10 +1,10 @@
 //! Cholesky factor of a symmetric matrix, packed as its lower triangle, row after row.
 
-use crate::lanes::{add_scaled, dot, norm_squared};
+use crate::cpu::lanes::{add_scaled, dot, norm_squared};
 
 /// Elements of a packed triangle with so many rows.
 pub const fn triangle(rows: usize) -> usize {
-    rows * (rows + 1) / 2
+    rows.saturating_mul(rows + 1) / 2
 }
 
 /// Turns row `row` of `S` into that of `L`, `S = L L^T`; rows above are of `L` already. No pivot is taken to be below

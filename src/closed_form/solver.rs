@@ -2,7 +2,7 @@
 
 use super::Statistics;
 use super::cholesky::{factor_row, solve, triangle};
-use crate::lanes::dot;
+use crate::cpu::lanes::dot;
 use crate::math::exp;
 use bytemuck::{cast_slice, cast_slice_mut};
 
@@ -34,7 +34,8 @@ impl Settings {
 
 /// Words of [`ClosedForm`]'s scratch.
 pub const fn scratch_words(classes: usize, features: usize) -> usize {
-    triangle(features) + 2 * classes * features + 3 * classes + 2 * features
+    let rows = classes.saturating_mul(2 * features + 3);
+    triangle(features).saturating_add(rows).saturating_add(2 * features)
 }
 
 /// What is to be done next.
@@ -82,14 +83,18 @@ pub struct ClosedForm<'s> {
     /// Whether there is such a mean: how much it counts.
     known: &'s mut [f32],
     logits: &'s mut [f32],
-    /// A sample's features; then the subject's offset.
+    /// A sample's features; after the pass the subject's offset.
     x: &'s mut [f32],
-    offset: &'s mut [f32],
+    /// A sample's features.
+    steps: &'s mut [i32],
     /// Weights `[classes, features]`, then biases.
     head: &'s mut [f32],
 }
 
 impl<'s> ClosedForm<'s> {
+    /// Most samples whose sums fit into 32 bits.
+    pub const MOST_SAMPLES: usize = i32::MAX as usize / (255 * 255);
+
     /// A head to be solved of so many samples. `head` holds `classes` rows of weights and then `classes` biases of the
     /// factory's head for features in steps; `scratch` at least [`scratch_words`]. Without statistics the answers of
     /// the factory's head stand in for the factory's means, and the samples' own covariance for the factory's.
@@ -105,7 +110,7 @@ impl<'s> ClosedForm<'s> {
     ) -> Option<Self> {
         if head.len() != classes * (features + 1)
             || statistics.is_some_and(|s| s.features() != features || s.classes() > classes)
-            || samples > i32::MAX as usize / (255 * 255)
+            || samples > Self::MOST_SAMPLES
             || classes == 0
         {
             return None;
@@ -118,7 +123,7 @@ impl<'s> ClosedForm<'s> {
         let (counts, rest) = rest.split_at_mut_checked(classes)?;
         let (known, rest) = rest.split_at_mut_checked(classes)?;
         let (logits, rest) = rest.split_at_mut_checked(classes)?;
-        let (x, offset) = rest.split_at_mut_checked(features)?;
+        let (x, steps) = rest.split_at_mut_checked(features)?;
         let mut own = Self {
             settings,
             statistics,
@@ -134,7 +139,7 @@ impl<'s> ClosedForm<'s> {
             known: cast_slice_mut(known),
             logits: cast_slice_mut(logits),
             x: cast_slice_mut(x),
-            offset: cast_slice_mut(offset),
+            steps,
             head,
         };
         if let Some(statistics) = statistics {
@@ -157,6 +162,11 @@ impl<'s> ClosedForm<'s> {
         }
     }
 
+    /// Rows of weights and then biases: solved, where [`Self::next`] says so.
+    pub fn head(&self) -> &[f32] {
+        self.head
+    }
+
     fn features(&self) -> usize {
         self.x.len()
     }
@@ -170,15 +180,15 @@ impl<'s> ClosedForm<'s> {
         match self.phase {
             Phase::Answers(sample) if sample >= self.samples => {
                 let features = self.features().max(1);
-                self.offset.fill(0.0);
+                self.x.fill(0.0);
                 for sums in self.sums.chunks_exact(features) {
-                    self.offset.iter_mut().zip(sums).for_each(|(to, &sum)| *to += sum as f32);
+                    self.x.iter_mut().zip(sums).for_each(|(to, &sum)| *to += sum as f32);
                 }
                 let all = self.counts.iter().sum::<i32>().max(1) as f32;
                 let rows = self.prior.chunks_exact_mut(features).zip(self.sums.chunks_exact(features));
                 for (((prior, sums), &count), known) in rows.zip(&*self.counts).zip(&mut *self.known) {
                     let share = 1.0 / (count + FULL) as f32;
-                    for ((to, &sum), all_sums) in prior.iter_mut().zip(sums).zip(&*self.offset) {
+                    for ((to, &sum), all_sums) in prior.iter_mut().zip(sums).zip(&*self.x) {
                         *to = (sum as f32 + FULL as f32 * (all_sums / all)) * share;
                     }
                     *known = 1.0;
@@ -195,29 +205,32 @@ impl<'s> ClosedForm<'s> {
 
     /// Takes the features of the sample that [`Self::next`] asked for, from -255 to 255 steps, and its label. A label
     /// that is no class counts for nothing.
-    pub fn add(&mut self, x: &[i16], label: usize) {
-        debug_assert!(x.len() == self.features() && x.iter().all(|x| x.unsigned_abs() <= 255));
+    pub fn add(&mut self, x: impl Iterator<Item = i16>, label: usize) {
+        for ((to, float), x) in self.steps.iter_mut().zip(&mut *self.x).zip(x) {
+            debug_assert!(x.unsigned_abs() <= 255);
+            (*to, *float) = (i32::from(x), f32::from(x));
+        }
         match self.phase {
             Phase::Answers(sample) => {
-                self.softmax(x);
+                self.softmax();
                 for class in 0..self.classes() {
                     let share = crate::math::round(FULL as f32 * self.logits[class]) as i32;
-                    self.gather(x, class, share);
+                    self.gather(class, share);
                 }
                 self.phase = Phase::Answers(sample + 1);
             }
             Phase::Samples(sample) => {
                 if label < self.classes() {
-                    let weight = if self.round == 0 { FULL } else { self.weight(x, label) };
-                    self.gather(x, label, weight);
+                    let weight = if self.round == 0 { FULL } else { self.weight(label) };
+                    self.gather(label, weight);
                     let mut rest = &mut *self.triangle;
-                    for (row, &own) in x.iter().enumerate() {
+                    for (row, &own) in self.steps.iter().enumerate() {
                         let Some((to, below)) = core::mem::take(&mut rest).split_at_mut_checked(row + 1) else {
                             return;
                         };
-                        let own = weight * i32::from(own);
+                        let own = weight * own;
                         // Rounded sample by sample: sums stay exact.
-                        to.iter_mut().zip(x).for_each(|(to, &x)| *to += (own * i32::from(x) + FULL / 2) >> 7);
+                        to.iter_mut().zip(&*self.steps).for_each(|(to, &x)| *to += (own * x + FULL / 2) >> 7);
                         rest = below;
                     }
                 }
@@ -228,18 +241,17 @@ impl<'s> ClosedForm<'s> {
         self.past_samples();
     }
 
-    fn gather(&mut self, x: &[i16], class: usize, weight: i32) {
+    fn gather(&mut self, class: usize, weight: i32) {
         let features = self.features();
         let sums = self.sums.iter_mut().skip(class * features);
-        sums.zip(x).for_each(|(sum, &x)| *sum += weight * i32::from(x));
+        sums.zip(&*self.steps).for_each(|(sum, &x)| *sum += weight * x);
         if let Some(count) = self.counts.get_mut(class) {
             *count += weight;
         }
     }
 
     /// `p` of each class, in place of logits.
-    fn softmax(&mut self, x: &[i16]) {
-        self.x.iter_mut().zip(x).for_each(|(to, &x)| *to = f32::from(x));
+    fn softmax(&mut self) {
         let (weights, biases) = self.head.split_at(self.classes() * self.features());
         let rows = weights.chunks_exact(self.features().max(1)).zip(biases);
         for (z, (row, bias)) in self.logits.iter_mut().zip(rows) {
@@ -252,8 +264,8 @@ impl<'s> ClosedForm<'s> {
     }
 
     /// The chance that the label is right, in 1/128.
-    fn weight(&mut self, x: &[i16], label: usize) -> i32 {
-        self.softmax(x);
+    fn weight(&mut self, label: usize) -> i32 {
+        self.softmax();
         let right = (1.0 - self.settings.wrong_labels) * self.logits[label];
         let wrong = self.settings.wrong_labels / self.classes() as f32;
         crate::math::round(FULL as f32 * (right / (right + wrong))) as i32
@@ -299,7 +311,7 @@ impl<'s> ClosedForm<'s> {
     /// The subject's offset, and in the head's rows the means a posteriori; then the mean variance.
     fn means(&mut self) {
         let features = self.features().max(1);
-        self.offset.fill(0.0);
+        self.x.fill(0.0);
         let mut count = 0.0;
         let of_class = |counts: &[i32], class: usize| counts[class] as f32 * PART;
         for (class, (prior, sums)) in
@@ -308,14 +320,14 @@ impl<'s> ClosedForm<'s> {
             let own = self.known[class] * of_class(self.counts, class);
             if own > 0.0 {
                 count += own;
-                for ((to, &sum), prior) in self.offset.iter_mut().zip(sums).zip(prior) {
+                for ((to, &sum), prior) in self.x.iter_mut().zip(sums).zip(prior) {
                     *to += sum as f32 * PART - own * prior;
                 }
             }
         }
         if count > 0.0 {
             let share = 1.0 / (count + self.settings.prior_samples);
-            self.offset.iter_mut().for_each(|o| *o *= share);
+            self.x.iter_mut().for_each(|o| *o *= share);
         }
         let (weights, _) = self.head.split_at_mut(self.counts.len() * self.x.len());
         let rows = self.prior.chunks_exact(features).zip(self.sums.chunks_exact(features));
@@ -323,7 +335,7 @@ impl<'s> ClosedForm<'s> {
             let before = self.settings.prior_samples * self.known[class];
             let own = of_class(self.counts, class);
             let share = if before + own > 0.0 { 1.0 / (before + own) } else { 0.0 };
-            for (((to, &sum), prior), offset) in row.iter_mut().zip(sums).zip(prior).zip(&*self.offset) {
+            for (((to, &sum), prior), offset) in row.iter_mut().zip(sums).zip(prior).zip(&*self.x) {
                 *to = (before * (prior + offset) + sum as f32 * PART) * share;
             }
         }

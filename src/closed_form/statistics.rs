@@ -19,7 +19,8 @@ pub struct Statistics<'p> {
 impl<'p> Statistics<'p> {
     /// Bytes for so many classes and features.
     pub const fn bytes(classes: usize, features: usize) -> usize {
-        4 * features + 2 * classes * features + features * features.saturating_sub(1)
+        let each = 4usize.saturating_add(2usize.saturating_mul(classes)).saturating_add(features.saturating_sub(1));
+        features.saturating_mul(each)
     }
 
     /// The statistics that lie in `bytes`, little endian: standard deviations within a class (f32, one per feature,
@@ -27,7 +28,7 @@ impl<'p> Statistics<'p> {
     /// 1/[`WHOLE`]), the lower triangle row after row without its diagonal. `None` for another length, for what is
     /// not aligned to 4 bytes, and for a deviation that is none.
     pub fn new(bytes: &'p [u8], classes: usize, features: usize) -> Option<Self> {
-        if bytes.len() != Self::bytes(classes, features) {
+        if features == 0 || bytes.len() != Self::bytes(classes, features) {
             return None;
         }
         let (deviations, rest) = bytes.split_at_checked(4 * features)?;

@@ -51,7 +51,7 @@ fn head(
         ClosedForm::new(settings, statistics, samples.len(), (classes, features), &mut head, &mut scratch).unwrap();
     loop {
         match solver.next() {
-            Next::Sample(index) => solver.add(&samples[index].0, samples[index].1),
+            Next::Sample(index) => solver.add(samples[index].0.iter().copied(), samples[index].1),
             Next::Compute => solver.compute(),
             Next::Done => return head,
         }
@@ -319,7 +319,7 @@ fn sums_hold_the_largest_features_of_the_most_samples() {
     let mut slices = 0;
     while solver.next() != Next::Done {
         match solver.next() {
-            Next::Sample(_) => solver.add(&[255], 0),
+            Next::Sample(_) => solver.add([255].into_iter(), 0),
             _ => solver.compute(),
         }
         slices += 1;

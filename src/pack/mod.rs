@@ -12,6 +12,7 @@ mod sizes;
 mod tail;
 mod validate;
 
+use crate::closed_form::Statistics;
 use crate::trunk::Operators;
 use bytes::{f32_at, size_at, u16_at, u32_at};
 pub use error::PackError;
@@ -114,6 +115,14 @@ impl<'a> Pack<'a> {
     /// Real value of one quantization step at the cut, as the f32 tail sees it.
     pub fn feature_unit(&self) -> f32 {
         f32_at(self.bytes, header::FEATURE_UNIT)
+    }
+
+    /// The factory's statistics of what the last layer reads; `None` where none were packed.
+    pub fn statistics(&self) -> Option<Statistics<'a>> {
+        let start = size_at(self.bytes, header::STATISTICS);
+        let (classes, features) = (self.known_classes(), self.sizes.last_features);
+        let bytes = self.bytes.get(start..start.saturating_add(Statistics::bytes(classes, features)))?;
+        if start == 0 { None } else { Statistics::new(bytes, classes, features) }
     }
 
     /// Number of tensor records.

@@ -15,6 +15,7 @@ mod outputs;
 mod resume;
 mod run;
 mod sample;
+mod solve;
 
 use crate::optim::Recipe;
 use crate::pack::Pack;
@@ -36,6 +37,7 @@ pub(crate) use resume::assert_fits;
 pub use resume::{RUN_HEAD_BYTES, RUN_VERSION};
 pub(crate) use run::{Course, Run};
 pub use run::{Position, Progress, StepReport, Work};
+pub use solve::Solve;
 
 /// Which tail answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

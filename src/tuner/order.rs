@@ -104,6 +104,11 @@ impl<'a> Division<'a> {
         self.order.get(self.trained..self.trained.saturating_add(self.held_out)).unwrap_or(&[])
     }
 
+    /// The slot of training sample `index`, of `held` samples in all.
+    pub fn trained_slot(&self, index: usize, held: usize) -> usize {
+        if self.trained == held { index } else { self.order.get(index).copied().unwrap_or(u16::MAX).into() }
+    }
+
     /// How many of `held` samples judge.
     pub fn judging(&self, held: usize) -> usize {
         if self.held_out == 0 { held } else { self.held_out }

@@ -164,23 +164,28 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// out, for a [`crate::CompactTuner`]; or no samples.
     pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
         let fits = self.fitting(&recipe)?;
-        let loss = self.objective();
         if (0..self.replay.len()).all(|slot| self.is_left_out(slot)) {
             return Err(TunerError::NoSamples);
         }
         self.abandon();
         self.recipe = fits;
-        self.division.keep_whole(self.replay.len());
-        if recipe.held_out > 0.0 || self.leaves_out() {
-            let groups = self.replay.labels().map(move |label| loss.group(label));
-            // With a squared error the last group are anomalies.
-            let count = if loss == Loss::SquaredError { 1 } else { loss.groups(self.arithmetic.classes()) };
-            self.division.split(groups, count, recipe.held_out);
-        }
+        self.divide();
         let step = self.arithmetic.begin(&recipe);
         self.run = Some(Run { course: Course::new(&recipe, self.division.trained), step });
         crate::fmt::info!("tuning on {} samples, {} epochs", self.division.trained, recipe.epochs);
         Ok(())
+    }
+
+    /// Holds out what the recipe says, and samples that are not trained on.
+    pub(super) fn divide(&mut self) {
+        let loss = self.objective();
+        self.division.keep_whole(self.replay.len());
+        if self.recipe.held_out > 0.0 || self.leaves_out() {
+            let groups = self.replay.labels().map(move |label| loss.group(label));
+            // With a squared error the last group are anomalies.
+            let count = if loss == Loss::SquaredError { 1 } else { loss.groups(self.arithmetic.classes()) };
+            self.division.split(groups, count, self.recipe.held_out);
+        }
     }
 
     /// `recipe` with what was settled when the tuner was made, if the arithmetic takes it and the arena has its buffers.

@@ -80,7 +80,7 @@ impl Head {
                 .context("lengths")?;
         loop {
             match solver.next() {
-                Next::Sample(i) => solver.add(&own[i].0, own[i].1),
+                Next::Sample(i) => solver.add(own[i].0.iter().copied(), own[i].1),
                 Next::Compute => solver.compute(),
                 Next::Done => break,
             }

@@ -107,6 +107,8 @@ fn check_summary(pack: &Pack) -> Result<(), &'static str> {
     check(pack.output().len() == s.output_length, "output length")?;
     check(s.output_length <= usize::from(u16::MAX), "more than 65,535 outputs")?;
     tail::check_summary(pack)?;
+    let statistics = size_at(pack.bytes, header::STATISTICS) == 0 || pack.statistics().is_some();
+    check(statistics, "the last layer's statistics are cut off, or of no such layer")?;
     check(
         pack.feature_unit().is_normal() && pack.feature_unit() > 0.0,
         "feature unit is not a positive number",
