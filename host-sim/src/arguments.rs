@@ -199,6 +199,10 @@ pub enum Command {
         /// Spare outputs behind the known classes, for classes that are added on the device
         #[arg(long, default_value_t = 0, value_name = "N")]
         spare_classes: usize,
+        /// Samples that the model knows, whose class means and covariance the pack keeps for heads in closed form; without
+        /// labels the model's answers are taken
+        #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"])]
+        calibration: Vec<PathBuf>,
         /// Where to write the pack; the Rust file gets the same name with .rs
         #[arg(short, long)]
         output: PathBuf,

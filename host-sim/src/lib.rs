@@ -4,6 +4,7 @@
 pub mod adding;
 pub mod auto;
 pub mod bench;
+mod calibration;
 pub mod delta;
 pub mod device;
 pub mod emulate;

@@ -8,6 +8,7 @@ mod sensors_command;
 mod tune_options;
 
 use anyhow::{Context, Result, bail};
+use adaptation::calibrated;
 use arguments::{Cli, Command};
 use clap::Parser;
 use flatmin::{Method, Recipe};
@@ -21,7 +22,7 @@ use host_sim::packer::{TailPlan, Trains};
 use host_sim::planning::{self, Budget};
 use host_sim::report::{Report, TuningRun};
 use host_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
-use host_sim::tuning::{Subject, method_name, sized, tune_as};
+use host_sim::tuning::{Subject, method_name, sized, solve, tune_as};
 use host_sim::{adding, bench, delta, export, inspect, wearers};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -62,6 +63,7 @@ fn run(cli: Cli) -> Result<()> {
             tune_all(&subjects, "Held-out wearers, bundled model", &options, page.as_deref())
         }
         Some(Command::Tune { model, adaptation, auto: Some(seconds), options }) => {
+            options.without_closed_form()?;
             let subject = adaptation.subject(model.as_deref(), &options)?;
             auto_command::run(&subject, seconds, &options, options.report.as_deref())
         }
@@ -73,6 +75,7 @@ fn run(cli: Cli) -> Result<()> {
         }
         Some(Command::AddClass { model, adaptation, leave_out, options }) => {
             options.without_acceptance()?;
+            options.without_closed_form()?;
             options.without_compact()?;
             options.without_spare_classes()?;
             if options.report.is_some() {
@@ -85,11 +88,13 @@ fn run(cli: Cli) -> Result<()> {
         }
         Some(Command::Export { model, adaptation, output, delta, options }) => {
             options.without_acceptance()?;
+            options.without_closed_form()?;
             options.without_compact()?;
             let subject = adaptation.subject(model.as_deref(), &options)?;
             export_tuned(&subject, &output, delta.as_deref(), &options)
         }
         Some(Command::Emulate { board, model, log, adaptation, options }) => {
+            options.without_closed_form()?;
             let subject = adaptation.subject(model.as_deref(), &options)?;
             let tail = options.tail(&subject)?;
             let methods = options.methods();
@@ -140,12 +145,13 @@ fn run(cli: Cli) -> Result<()> {
         }
         Some(Command::Plan { model, ram, macs, adaptation, options }) => {
             options.without_choice()?;
+            options.without_closed_form()?;
             let subject = adaptation.subject(model.as_deref(), &options)?;
             plan(&subject, Budget { ram_bytes: ram, step_macs: macs }, &options)
         }
-        Some(Command::Pack { model, layers, train, loss, spare_classes, output, json }) => {
+        Some(Command::Pack { model, layers, train, loss, spare_classes, calibration, output, json }) => {
             let model = Model::open(&model)?.with_loss(loss.map(LossArgument::loss));
-            let model = model.with_spare_classes(spare_classes)?;
+            let model = calibrated(model, &calibration)?.with_spare_classes(spare_classes)?;
             pack(&model, layers, &train, &output, json)
         }
         Some(Command::Bench { board, train: true, only, json, .. }) if board == "host" => {
@@ -212,6 +218,9 @@ fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result<Rep
     let tails = subjects.iter().map(|s| options.tail(s)).collect::<Result<Vec<_>>>()?;
     // The bundled models are all alike.
     let tail = tails.into_iter().next().unwrap_or_default();
+    if options.is_closed_form() {
+        return solved(subjects, title, options);
+    }
     let methods = options.methods();
     let jobs: Vec<(&Subject, Method)> =
         subjects.iter().flat_map(|s| methods.iter().map(move |&m| (s, m))).collect();
@@ -227,6 +236,20 @@ fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result<Rep
     bar.finish_and_clear();
     let classes = subjects.first().map(|s| s.classes.clone()).unwrap_or_default();
     Ok(Report { title: title.to_owned(), classes, settings: options.settings(&tail), runs })
+}
+
+/// The last layers in closed form.
+fn solved(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result<Report> {
+    options.without_compact()?;
+    let runs: Vec<TuningRun> = subjects
+        .par_iter()
+        .map(|subject| solve(subject, options.tail(subject)?, options.recipe(Method::Sgd)))
+        .collect::<Result<_>>()?;
+    let classes = subjects.first().map(|s| s.classes.clone()).unwrap_or_default();
+    let kept = ["label noise", "windows a class", "seed", "held out", "spare classes"];
+    let settings = options.settings(&TailPlan::of(1)).into_iter();
+    let settings = settings.filter(|(name, _)| kept.contains(&name.as_str())).collect();
+    Ok(Report { title: title.to_owned(), classes, settings, runs })
 }
 
 fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Result<()> {

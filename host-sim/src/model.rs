@@ -1,5 +1,6 @@
 //! A model file: its bytes and the graph in it.
 
+use crate::calibration;
 use crate::mapped::with_file;
 use crate::packer::{self, Network, PackFile, TailPlan, Trains};
 use crate::{onnx, tflite};
@@ -117,6 +118,17 @@ impl Model {
     /// The message names the model.
     pub fn pack(&self, tail: impl Into<TailPlan>) -> Result<PackFile> {
         packer::pack_tail(&self.network, self.file_crc32, &tail.into()).with_context(|| self.name.clone())
+    }
+
+    /// The model with what it makes of calibration samples, for heads in closed form: class means and the covariance within
+    /// classes of the last layer's input. Without labels the model's own answers stand in.
+    ///
+    /// # Errors
+    /// A model that does not end in a dense classifier; a class without a sample.
+    pub fn calibrated(mut self, inputs: &[Vec<i8>], labels: Option<&[usize]>) -> Result<Self> {
+        let statistics = calibration::statistics(&self, inputs, labels).with_context(|| self.name.clone())?;
+        self.network.statistics = Some(statistics);
+        Ok(self)
     }
 
     /// The same to be tuned with this loss, whatever the network ends in; `None`: what that says.

@@ -84,6 +84,7 @@ pub fn run(arguments: SensorsArguments) -> Result<()> {
 fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
     ensure!(options.report.is_none(), "--report is for `flatmin tune`; leave it out");
     ensure!(options.loss.is_none(), "exercises are classes: leave out --loss");
+    options.without_closed_form()?;
     options.without_compact()?;
     options.without_spare_classes()?;
     let worn = Wearer::new(wearer, options.windows_per_class.into(), options.label_noise, options.seed)?;

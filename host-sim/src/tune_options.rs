@@ -16,15 +16,19 @@ pub enum MethodArgument {
     Asam,
     /// SAM that moves biases alone
     SamOn,
+    /// The last layer solved in closed form: nothing to tune, done within milliseconds (tune and the bundled wearers)
+    ClosedForm,
 }
 
 impl MethodArgument {
-    fn method(self) -> Method {
+    /// What a run does; nothing of what is solved.
+    fn method(self) -> Option<Method> {
         match self {
-            Self::Sgd => Method::Sgd,
-            Self::Sam => Method::Sam,
-            Self::Asam => Method::Asam,
-            Self::SamOn => Method::SamOn,
+            Self::Sgd => Some(Method::Sgd),
+            Self::Sam => Some(Method::Sam),
+            Self::Asam => Some(Method::Asam),
+            Self::SamOn => Some(Method::SamOn),
+            Self::ClosedForm => None,
         }
     }
 }
@@ -158,10 +162,23 @@ fn parse_not_negative(text: &str) -> Result<f32, String> {
 }
 
 impl TuneOptions {
-    /// The methods to run.
+    /// The methods to run: none for the closed form.
     pub fn methods(&self) -> Vec<Method> {
         let all = vec![Method::Sgd, Method::Sam, Method::Asam];
-        self.method.map_or(all, |m| vec![m.method()])
+        self.method.map_or(all, |m| m.method().into_iter().collect())
+    }
+
+    /// Whether the last layer is solved in closed form.
+    pub fn is_closed_form(&self) -> bool {
+        matches!(self.method, Some(MethodArgument::ClosedForm))
+    }
+
+    /// Refuses what only `tune` and the bundled wearers do.
+    pub fn without_closed_form(&self) -> Result<()> {
+        if self.is_closed_form() {
+            bail!("--method closed-form is for `flatmin tune`; name another method");
+        }
+        Ok(())
     }
 
     fn learning_rate(&self) -> f32 {
@@ -197,7 +214,7 @@ impl TuneOptions {
 
     /// The one method to run, if one was named.
     pub fn one_method(&self) -> Option<Method> {
-        self.method.map(MethodArgument::method)
+        self.method.and_then(MethodArgument::method)
     }
 
     /// The tuner to train with.
@@ -303,7 +320,8 @@ impl TuneOptions {
                 "the bundled task has no further class: --spare-classes is for data of your own, `flatmin add-class` for a trial"
             );
         }
-        Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise, self.seed)
+        let subject = Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise, self.seed)?;
+        if self.is_closed_form() { subject.calibrated(wearer) } else { Ok(subject) }
     }
 
     /// What to tune of this subject's model.

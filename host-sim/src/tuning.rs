@@ -57,6 +57,16 @@ impl Subject {
         Ok(Self { name, model, classes, adaptation, test })
     }
 
+    /// The wearer's subject with the other wearers' windows as the factory's statistics.
+    ///
+    /// # Errors
+    /// Recordings that cannot be read.
+    pub fn calibrated(mut self, wearer: usize) -> Result<Self> {
+        let (inputs, labels): (Vec<_>, Vec<_>) = self.calibration(wearer)?.into_iter().unzip();
+        self.model = self.model.calibrated(&inputs, Some(&labels))?;
+        Ok(self)
+    }
+
     /// Labelled windows of all wearers but this one, on whom the factory's network was trained.
     ///
     /// # Errors
@@ -92,19 +102,16 @@ impl Subject {
     /// # Errors
     /// A class without two samples leaves nothing to test on.
     pub fn user(model: Model, samples: &Samples, label_noise: f64, seed: u64) -> Result<Self> {
-        let affine = input_affine(&model)?;
-        let length: usize = model.input_shape().iter().product();
-        let border = model.network.inputs.first().context("the network has no input")?;
-        let inputs = inference::quantized(&samples.inputs, border, affine)?;
+        let inputs = inputs_of(&model, samples)?;
         let count = objective::labels(model.network.loss(), model.output_shape().iter().product())?;
         let mut totals = vec![0usize; count];
         // Without labels all is alike.
         let label = |sample: usize| samples.labels.get(sample).copied().unwrap_or(0);
         (0..samples.count).for_each(|sample| totals[label(sample)] += 1);
         let (mut adaptation, mut test, mut seen) = (Vec::new(), Vec::new(), vec![0usize; count]);
-        for (input, label) in inputs.chunks(length.max(1)).zip((0..samples.count).map(label)) {
+        for (input, label) in inputs.into_iter().zip((0..samples.count).map(label)) {
             let half = if seen[label] < totals[label] / 2 { &mut adaptation } else { &mut test };
-            half.push((input.to_vec(), label));
+            half.push((input, label));
             seen[label] += 1;
         }
         if adaptation.is_empty() || test.is_empty() {
@@ -141,6 +148,17 @@ impl Subject {
     }
 }
 
+/// The samples as the model's input has them.
+///
+/// # Errors
+/// Samples that do not fit it.
+pub fn inputs_of(model: &Model, samples: &Samples) -> Result<Vec<Vec<i8>>> {
+    let length: usize = model.input_shape().iter().product();
+    let border = model.network.inputs.first().context("the network has no input")?;
+    let values = inference::quantized(&samples.inputs, border, input_affine(model)?)?;
+    Ok(values.chunks(length.max(1)).map(<[i8]>::to_vec).collect())
+}
+
 /// Keeps the subject's samples, and adds the classes that its model lacks.
 ///
 /// # Errors
@@ -163,6 +181,9 @@ pub(crate) fn input_affine(model: &Model) -> Result<Affine> {
     let input = model.network.inputs.first().context("the network has no input")?;
     Ok(model.network.tensors[input.tensor].affine)
 }
+
+/// The closed form's name in tables and JSON.
+pub const CLOSED_FORM: &str = "closed-form";
 
 /// The method's name in tables and JSON.
 pub fn method_name(method: Method) -> &'static str {
@@ -261,22 +282,74 @@ pub fn tune_as(
     let run = match kind {
         Tail::Full => {
             let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
-            run(&mut tuner, subject, recipe, epoch_done)
+            run(&mut tuner, subject, recipe, descend(recipe, epoch_done))
         }
         Tail::Compact => {
             let mut tuner = CompactTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
-            run(&mut tuner, subject, recipe, epoch_done)
+            run(&mut tuner, subject, recipe, descend(recipe, epoch_done))
         }
     }?;
     let memory = kind.memory(&sizes, &recipe);
     Ok(TuningRun { memory, train_ram_bytes: kind.arena_bytes(&sizes, &recipe), ..run })
 }
 
+/// Solves the last layer in closed form; of `recipe` the share that is held out counts.
+///
+/// # Errors
+/// What the runtime refuses, with the subject's name.
+pub fn solve(subject: &Subject, tail: impl Into<TailPlan>, recipe: Recipe) -> Result<TuningRun> {
+    let context = || subject.name.clone();
+    let recipe = sized(subject, Recipe { method: Method::Sgd, ..recipe })?;
+    let file = subject.model.pack(tail)?;
+    let sizes = file.pack().sizes();
+    let mut words = Tail::Full.arena(&file, &recipe);
+    let mut scratch = vec![0; sizes.solve_words()];
+    let mut tuner =
+        Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).with_context(context)?;
+    let train = |tuner: &mut Tuner, latents: &[Labelled], curve: &mut Vec<CurvePoint>| {
+        let mut solve = tuner.solve(&mut scratch).with_context(context)?;
+        while !solve.slice() {}
+        let loss = tuner.evaluate(SHARPNESS_RHO)?.loss;
+        curve.push(point(1, loss, tuner, latents)?);
+        Ok(())
+    };
+    let run = run(&mut tuner, subject, recipe, train)?;
+    let bytes = 4 * sizes.solve_words();
+    let mut memory = Tail::Full.memory(&sizes, &recipe);
+    memory.push(("solving the head".into(), bytes));
+    let train_ram_bytes = Tail::Full.arena_bytes(&sizes, &recipe) + bytes;
+    Ok(TuningRun { method: CLOSED_FORM.into(), memory, train_ram_bytes, ..run })
+}
+
+/// Steps through a run.
+fn descend<'p, A: Arithmetic<'p>>(
+    recipe: Recipe,
+    epoch_done: impl Fn(),
+) -> impl FnOnce(&mut Tuner<'p, A>, &[Labelled], &mut Vec<CurvePoint>) -> Result<()> {
+    move |tuner, latents, curve| {
+        tuner.start(recipe)?;
+        let mut losses = Vec::new();
+        loop {
+            let report = tuner.step()?;
+            losses.push(report.loss);
+            if report.epoch_finished {
+                let mean = losses.iter().sum::<f32>() / losses.len() as f32;
+                losses.clear();
+                curve.push(point(u32::from(report.epoch) + 1, mean, tuner, latents)?);
+                epoch_done();
+            }
+            if report.finished {
+                return Ok(());
+            }
+        }
+    }
+}
+
 fn run<'p, A: Arithmetic<'p>>(
     tuner: &mut Tuner<'p, A>,
     subject: &Subject,
     recipe: Recipe,
-    epoch_done: impl Fn(),
+    train: impl FnOnce(&mut Tuner<'p, A>, &[Labelled], &mut Vec<CurvePoint>) -> Result<()>,
 ) -> Result<TuningRun> {
     let context = || subject.name.clone();
     let latents: Vec<(Vec<i8>, usize)> = (subject.test.iter())
@@ -290,21 +363,7 @@ fn run<'p, A: Arithmetic<'p>>(
     observe_all(tuner, subject).with_context(context)?;
     let before = tuner.evaluate(SHARPNESS_RHO)?;
     let mut curve = vec![point(0, before.loss, tuner, &latents)?];
-    tuner.start(recipe).with_context(context)?;
-    let mut losses = Vec::new();
-    loop {
-        let report = tuner.step().with_context(context)?;
-        losses.push(report.loss);
-        if report.epoch_finished {
-            let mean = losses.iter().sum::<f32>() / losses.len() as f32;
-            losses.clear();
-            curve.push(point(u32::from(report.epoch) + 1, mean, tuner, &latents)?);
-            epoch_done();
-        }
-        if report.finished {
-            break;
-        }
-    }
+    train(tuner, &latents, &mut curve).with_context(context)?;
     let verdict = if recipe.held_out > 0.0 { Some(verdict(tuner)?) } else { None };
     if verdict.is_none() {
         tuner.requantize()?;

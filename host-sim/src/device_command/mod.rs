@@ -225,6 +225,7 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
 }
 
 fn tune_there(device: &mut Device, source: &Source, wishes: Wishes, bar: &ProgressBar) -> Result<()> {
+    source.options.without_closed_form()?;
     let (subject, options) = (source.subject()?, &source.options);
     let tail = options.tail(&subject)?;
     let pack = subject.model.pack(&tail)?;
