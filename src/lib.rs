@@ -37,15 +37,19 @@ pub mod compact;
 mod cpu;
 mod fmt;
 pub mod kernels;
+mod label;
+mod linked;
 mod math;
 mod memory;
 pub mod metrics;
 #[cfg(feature = "mfcc")]
 pub mod mfcc;
+mod op;
 pub mod optim;
 pub mod pack;
 mod quant;
 mod random;
+mod recipe;
 pub mod replay;
 mod requant;
 pub mod step;
@@ -57,11 +61,12 @@ pub mod wire;
 
 pub use compact::{Compact, CompactPlan, CompactTuner};
 pub use memory::{Arena, MemoryPlan, Region};
-pub use optim::{BiasTreatment, Method, Optimizer, Recipe, RecipeError, Schedule};
-pub use pack::{Activation, Aligned, Pack, PackError, Sizes, crc32};
+pub use optim::{BiasTreatment, Schedule};
+pub use pack::{Activation, Aligned, Operators, Pack, PackError, Sizes, crc32};
 pub use quant::{Affine, Multiplier, as_int8};
+pub use recipe::{Method, Optimizer, Recipe, RecipeError};
 pub use requant::TunedLayer;
-pub use trunk::{Operators, infer};
+pub use trunk::infer;
 pub use tuner::{
     Acceptance, Arithmetic, Best, Drift, Evaluation, Float, Judgement, Position, Progress, RUN_HEAD_BYTES,
     RUN_VERSION, Score, Solve, StepReport, Suspect, Tuner, TunerError, Version, Watch, Work,

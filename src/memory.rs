@@ -1,9 +1,9 @@
 //! Who gets which bytes of the arena, known when the firmware is compiled.
 
-use crate::optim::{Method, Recipe};
+use crate::label::Loss;
 use crate::pack::Sizes;
+use crate::recipe::{Method, Recipe};
 use crate::replay::{ClassCount, Policy};
-use crate::tail::Loss;
 
 /// Alignment of the arena and of every part, in bytes.
 pub const ALIGNMENT: usize = 16;

@@ -207,15 +207,17 @@ impl<'a> Numbers<'a> for Compact<'a> {
         self.chain.loss_and_answer(&self.weights, Self::label(target), &mut workspace)
     }
 
-    fn rise(
+    fn risen(
         &mut self,
         _: Option<&Step>,
         rho: f32,
         (_, _, target): (&Pack, &[i8], Target),
         scratch: &mut [i32],
-    ) -> Option<f32> {
-        let mut workspace = Workspace::new(&self.chain, scratch)?;
-        self.chain.risen(&self.weights, rho, Self::label(target), &mut workspace)
+    ) -> (f32, usize, Option<f32>) {
+        let (chain, label) = (&self.chain, Self::label(target));
+        let Some(mut workspace) = Workspace::new(chain, scratch) else { return (f32::NAN, 0, None) };
+        let (loss, answer) = chain.loss_and_answer(&self.weights, label, &mut workspace);
+        (loss, answer, chain.risen(&self.weights, rho, label, &mut workspace))
     }
 
     fn ranges(&self, _: Option<&Step>, scratch: &mut [i32], see: &mut dyn FnMut(usize, f32, f32)) {

@@ -1,8 +1,8 @@
 //! CONV_2D.
 
-use super::{Requantization, Shape};
+use super::Requantization;
 use crate::cpu::int8::{self, Column, ColumnShape, Filters, Requantizer};
-use crate::pack::Window;
+use crate::op::{Shape, Window};
 
 /// Outputs of one pixel that are summed before they are scaled.
 const OUTPUTS: usize = 64;

@@ -1,8 +1,8 @@
 //! DEPTHWISE_CONV_2D.
 
-use super::{Requantization, Shape, taps_inside};
+use super::Requantization;
 use crate::cpu::int8::{self, Taps};
-use crate::pack::Window;
+use crate::op::{Axis, Shape, Window};
 
 /// Output channels summed before they are scaled.
 const CHANNELS: usize = 64;
@@ -28,6 +28,8 @@ pub fn depthwise_conv2d(
     let row_stride = [window.dilation[0] * line, window.filter[1] * outputs];
     let column_stride = [window.dilation[1] * inputs, outputs];
     let offset = -requantization.input_zero_point;
+    let vertical = Axis::new(window, 0, input_shape.height, output_shape.height);
+    let horizontal = Axis::new(window, 1, input_shape.width, output_shape.width);
     let mut sums = [0i32; CHANNELS];
     for first in (0..outputs).step_by(CHANNELS) {
         let own = requantization.outputs(first, CHANNELS.min(outputs - first));
@@ -35,14 +37,21 @@ pub fn depthwise_conv2d(
         let mut requantizer = int8::Requantizer::new(own);
         let mut pixels = output.chunks_exact_mut(outputs);
         for row in 0..output_shape.height {
-            let (first_row, rows, top) = taps_inside(window, 0, row, input_shape.height);
+            let (rows, top) = vertical.inside(row);
             let x = input.get(top * line..).unwrap_or(&[]);
-            let w = weights.get(first_row * row_stride[1] + first..).unwrap_or(&[]);
+            let w = weights.get(rows.start * row_stride[1] + first..).unwrap_or(&[]);
             for column in 0..output_shape.width {
-                let (first_column, columns, left) = taps_inside(window, 1, column, input_shape.width);
+                let (columns, left) = horizontal.inside(column);
                 let input = x.get(left * inputs + if multiplier == 1 { first } else { 0 }..).unwrap_or(&[]);
-                let weights = w.get(first_column * outputs..).unwrap_or(&[]);
-                let taps = Taps { input, weights, rows, columns, row_stride, column_stride };
+                let weights = w.get(columns.start * outputs..).unwrap_or(&[]);
+                let taps = Taps {
+                    input,
+                    weights,
+                    rows: rows.len(),
+                    columns: columns.len(),
+                    row_stride,
+                    column_stride,
+                };
                 if multiplier == 1 {
                     int8::depthwise(taps, offset, own.biases, sums);
                 } else {

@@ -1,5 +1,6 @@
 //! The arithmetic of ADD, SUB, MUL and PRELU on one pair of elements.
 
+use crate::op::SumMultipliers;
 use crate::quant::{Multiplier, saturate};
 
 /// Places of zero and of the clamp in an element-wise operator of two operands.
@@ -23,75 +24,27 @@ impl ZeroPoints {
     }
 }
 
-/// Multipliers of ADD and SUB: both operands are carried to twice the larger scale with 20 bits to spare,
-/// summed, and carried to the output's scale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SumMultipliers {
-    /// Of the first operand.
-    pub first: Multiplier,
-    /// Of the second operand.
-    pub second: Multiplier,
-    /// Of the sum.
-    pub output: Multiplier,
-}
-
-/// Bits that a sum's operands are shifted up by before they are scaled.
-const SPARE_BITS: u32 = 20;
-
-impl SumMultipliers {
-    /// Words of [`Self::words`].
-    pub const WORDS: usize = 6;
-
-    /// Prepares the operator from the scales of its operands and its output, in double precision; `None` where
-    /// the reference kernels refuse them: the sum's multiplier must stay below 1.
-    pub fn new(first: f32, second: f32, output: f32) -> Option<Self> {
-        let [first, second, output] = [first, second, output].map(f64::from);
-        let common = 2.0 * first.max(second);
-        let sum = common / (f64::from(1u32 << SPARE_BITS) * output);
-        (sum < 1.0).then(|| Self {
-            first: Multiplier::from_real(first / common),
-            second: Multiplier::from_real(second / common),
-            output: Multiplier::from_real(sum),
-        })
-    }
-
-    /// As a pack keeps it: mantissa and shift of the operands and of the sum.
-    pub fn words(&self) -> [i32; Self::WORDS] {
-        let [a, b, y] = [self.first, self.second, self.output];
-        [a.mantissa, a.shift, b.mantissa, b.shift, y.mantissa, y.shift]
-    }
-
-    /// Reads [`Self::words`].
-    pub fn read(words: &[i32]) -> Option<Self> {
-        let &[first, a, second, b, output, y] = words else { return None };
-        let multiplier = |mantissa, shift| Multiplier { mantissa, shift };
-        Some(Self {
-            first: multiplier(first, a),
-            second: multiplier(second, b),
-            output: multiplier(output, y),
-        })
-    }
-
-    #[inline]
-    fn scaled(&self, a: i8, b: i8, zero: &ZeroPoints) -> (i32, i32) {
-        // At most 255 << 20 (383 where a zero point is out of int8, which validation excludes): no overflow.
-        let a = self.first.apply((i32::from(a) - zero.first) << SPARE_BITS);
-        let b = self.second.apply((i32::from(b) - zero.second) << SPARE_BITS);
-        (a, b)
-    }
+/// Both operands of a sum at its common scale.
+#[inline]
+fn scaled(a: i8, b: i8, multipliers: &SumMultipliers, zero: &ZeroPoints) -> (i32, i32) {
+    const SPARE_BITS: u32 = SumMultipliers::SPARE_BITS;
+    // At most 255 << 20 (383 where a zero point is out of int8, which validation excludes): no overflow.
+    let a = multipliers.first.apply((i32::from(a) - zero.first) << SPARE_BITS);
+    let b = multipliers.second.apply((i32::from(b) - zero.second) << SPARE_BITS);
+    (a, b)
 }
 
 /// ADD.
 #[inline]
 pub fn add(a: i8, b: i8, multipliers: &SumMultipliers, zero: &ZeroPoints) -> i8 {
-    let (a, b) = multipliers.scaled(a, b, zero);
+    let (a, b) = scaled(a, b, multipliers, zero);
     zero.finish(multipliers.output.apply(a.wrapping_add(b)))
 }
 
 /// SUB.
 #[inline]
 pub fn subtract(a: i8, b: i8, multipliers: &SumMultipliers, zero: &ZeroPoints) -> i8 {
-    let (a, b) = multipliers.scaled(a, b, zero);
+    let (a, b) = scaled(a, b, multipliers, zero);
     zero.finish(multipliers.output.apply(a.wrapping_sub(b)))
 }
 

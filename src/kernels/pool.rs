@@ -1,7 +1,6 @@
 //! AVERAGE_POOL_2D and MAX_POOL_2D.
 
-use super::{Shape, taps_inside};
-use crate::pack::Window;
+use crate::op::{Axis, Shape, Window};
 use crate::quant::saturate;
 
 /// For every output element: `combine` from `start` over the values inside its window, then
@@ -17,10 +16,13 @@ fn for_each_window(
     combine: impl Fn(i32, i32) -> i32,
     finish: impl Fn(i32, i32) -> i32,
 ) {
+    let vertical = Axis::new(window, 0, input_shape.height, output_shape.height);
+    let horizontal = Axis::new(window, 1, input_shape.width, output_shape.width);
     for (index, pixel) in output.chunks_exact_mut(output_shape.channels.max(1)).enumerate() {
         let (row, column) = (index / output_shape.width.max(1), index % output_shape.width.max(1));
-        let (_, rows, top) = taps_inside(window, 0, row, input_shape.height);
-        let (_, columns, left) = taps_inside(window, 1, column, input_shape.width);
+        let (rows, top) = vertical.inside(row);
+        let (columns, left) = horizontal.inside(column);
+        let (rows, columns) = (rows.len(), columns.len());
         let taps = (rows * columns) as i32;
         for (channel, y) in pixel.iter_mut().enumerate() {
             let mut state = start;

@@ -1,13 +1,13 @@
 //! Optimizers over flat buffers: they know segments of weights and biases, never a layer.
 
 pub mod adam;
-mod recipe;
 pub mod sam;
 mod schedule;
 pub mod sgd;
 
-pub use recipe::{BiasTreatment, Method, Optimizer, Recipe, RecipeError};
+pub use crate::recipe::{Method, Optimizer, Recipe, RecipeError};
 pub use schedule::Schedule;
+use serde::{Deserialize, Serialize};
 
 /// What a parameter is to an optimizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,18 @@ pub struct Segment {
     pub length: usize,
     /// What they are.
     pub kind: Kind,
+}
+
+/// What happens to biases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum BiasTreatment {
+    /// Trained, and perturbed with T = 1, as the authors of ASAM do (SamsungLabs/ASAM).
+    Unit,
+    /// Trained, and perturbed like weights: T = |b| + eta under ASAM (davda54/sam).
+    Elementwise,
+    /// Neither trained nor perturbed.
+    Frozen,
 }
 
 /// The normalization T of the ascent step `e = rho T^2 g / ||T g||`.

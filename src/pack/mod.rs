@@ -4,6 +4,7 @@
 //! accessor can fail, whatever the bytes were. The bytes are specified in [`mod@format`].
 
 pub(crate) mod bytes;
+mod code;
 mod error;
 pub mod format;
 mod function;
@@ -13,14 +14,17 @@ mod tail;
 mod validate;
 
 use crate::closed_form::Statistics;
-use crate::trunk::Operators;
+pub use crate::op::Window;
 use bytes::{f32_at, size_at, u16_at, u32_at};
+pub use code::Operators;
+pub(crate) use code::{Above, GraphCode, Kernel};
 pub use error::PackError;
 use format::{header, operator, tensor};
 pub use function::Function;
-pub use records::{Activation, OperatorRecord, TensorRecord, Window};
+pub use records::{Activation, OperatorRecord, TensorRecord};
 pub use sizes::Sizes;
-pub use tail::{Chosen, TailNode, TailValue, TrainedLayer};
+pub(crate) use tail::is_weighted;
+pub use tail::{Chosen, MAX_CHAIN_LAYERS, MAX_LAYERS, TailNode, TailValue, TrainedLayer};
 pub(crate) use validate::{check_nodes, check_spares};
 
 /// The checksum of packs, tails and messages: CRC-32/ISO-HDLC, the one of zlib and Ethernet.
@@ -68,14 +72,6 @@ pub struct Pack<'a> {
 }
 
 impl<'a> Pack<'a> {
-    /// Validates `bytes`.
-    ///
-    /// # Errors
-    /// [`PackError`] names the first thing that is wrong.
-    pub fn new(bytes: &'a [u8]) -> Result<Self, PackError> {
-        Self::with_operators(bytes, &Operators::ALL)
-    }
-
     /// [`Self::new`] with the code of some operators alone: firmware that is built around one pack names
     /// [`Operators::of`] it, and the linker leaves the other kernels out.
     ///

@@ -2,6 +2,7 @@
 
 use super::bytes::{f32_at, i32_at, size_at, u8_at, u16_at, u32_at};
 use super::format::{operator, tensor};
+use crate::op::{Shape, Window};
 use crate::quant::Affine;
 
 /// One activation, or a constant that is used like one: shape NHWC, quantization, and its place.
@@ -48,6 +49,11 @@ impl TensorRecord {
         [self.batch, self.height, self.width, self.channels]
     }
 
+    /// Rows, columns, channels.
+    pub(crate) fn shape(&self) -> Shape {
+        Shape { height: self.height, width: self.width, channels: self.channels }
+    }
+
     /// Number of elements, which is its size in bytes; saturating before validation.
     pub fn len(&self) -> usize {
         self.extents().into_iter().fold(1, usize::saturating_mul)
@@ -84,19 +90,6 @@ impl Activation {
     pub(super) fn from_code(code: u8) -> Option<Self> {
         [Self::None, Self::Relu, Self::Relu6].into_iter().find(|a| a.code() == code)
     }
-}
-
-/// Geometry of a windowed operator; `[vertical, horizontal]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Filter extent.
-    pub filter: [usize; 2],
-    /// Step between outputs.
-    pub stride: [usize; 2],
-    /// Step between taps.
-    pub dilation: [usize; 2],
-    /// Rows above and columns left of the input that the first window covers.
-    pub padding: [usize; 2],
 }
 
 /// Places of an operator's constants, as offsets from the pack's start.

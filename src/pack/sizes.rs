@@ -2,7 +2,7 @@
 
 use super::bytes::{size_at, u8_at, u16_at};
 use super::format::{MAGIC, VERSION, header, operator, tensor};
-use crate::tail::Loss;
+use crate::label::Loss;
 
 /// The sizes that decide how much RAM a network takes, read from a pack's header. A `const fn` reads them, so
 /// that buffers are sized when the firmware is compiled; [`super::Pack::new`] checks them against the network
@@ -41,6 +41,11 @@ impl Sizes {
     /// int8 elements of the target that is kept with every sample.
     pub const fn target_length(&self) -> usize {
         self.loss.target_length(self.output_length)
+    }
+
+    /// Floats of the workspace of a chain: its features, and of every output the value and the gradient of two passes.
+    pub(crate) const fn chain_workspace(features: usize, outputs: usize) -> usize {
+        features.saturating_add(outputs.saturating_mul(4))
     }
 
     /// Reads the header.

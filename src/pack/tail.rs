@@ -3,9 +3,21 @@
 use super::bytes::{size_at, u16_at, u32_at};
 use super::format::{header, node, operator, value};
 use super::{Activation, Function, OperatorRecord, Pack, TensorRecord};
+use crate::label::Loss;
+use crate::op::{ConvShape, Shape, Window};
 use crate::quant::Affine;
-use crate::tail::Loss;
 use core::ops::Range;
+
+/// Most layers that a chain may have.
+pub const MAX_CHAIN_LAYERS: usize = 8;
+
+/// Most layers that a tail may train.
+pub const MAX_LAYERS: usize = 32;
+
+/// Whether a kind of operator has weights that can be trained.
+pub(crate) fn is_weighted(kind: u16) -> bool {
+    [operator::CONV_2D, operator::DEPTHWISE_CONV_2D, operator::FULLY_CONNECTED].contains(&kind)
+}
 
 /// One f32 array of the tail.
 #[derive(Debug, Clone, PartialEq)]
@@ -343,6 +355,19 @@ impl<'a> Pack<'a> {
     pub(crate) fn same_place(&self, one: u16, other: u16) -> bool {
         let (one, other) = (self.tensor(one), self.tensor(other));
         one.arena_offset == other.arena_offset && one.len() == other.len()
+    }
+
+    /// Extents of a layer with weights, if they are in range. A fully connected one is a pointwise convolution over its
+    /// rows.
+    pub(crate) fn conv_shape(&self, op: &OperatorRecord) -> Option<ConvShape> {
+        let (input, output) = (self.tensor(op.input), self.tensor(op.output));
+        if op.kind != operator::FULLY_CONNECTED {
+            return ConvShape::new(input.shape(), output.shape(), op.window).ok();
+        }
+        let rows = super::dense_rows(&output).max(1);
+        let pixels = |channels| Shape { height: 1, width: rows, channels };
+        let window = Window { filter: [1; 2], stride: [1; 2], dilation: [1; 2], padding: [0; 2] };
+        ConvShape::new(pixels(input.len() / rows), pixels(output.channels), window).ok()
     }
 
     /// Shape and quantization of a layer with weights.

@@ -5,7 +5,7 @@
 //! probability that leaves every sample of the class ever seen with the same chance to be held (Vitter 1985,
 //! algorithm R, class by class). What is called a class here is the group of labels that the loss puts a label in.
 
-use crate::tail::Loss;
+use crate::label::Loss;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 

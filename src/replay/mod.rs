@@ -2,8 +2,8 @@
 
 mod balanced;
 
+use crate::label::Loss;
 use crate::pack::CRC;
-use crate::tail::Loss;
 pub use balanced::ClassCount;
 use balanced::Reservoir;
 use serde::{Deserialize, Serialize};

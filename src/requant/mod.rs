@@ -9,9 +9,8 @@ mod quantizer;
 
 use crate::kernels::{self, Requantization, Scales, Softmax};
 use crate::memory::TUNED_WORDS;
-use crate::pack::{Pack, TrainedLayer, format::operator};
+use crate::pack::{MAX_LAYERS, Pack, TrainedLayer, format::operator};
 use crate::quant::Affine;
-use crate::tail::MAX_LAYERS;
 use crate::trunk::{self, input_and_output};
 use dequantizer::Dequantizer;
 pub(crate) use dequantizer::dequantize;

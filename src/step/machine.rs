@@ -25,7 +25,8 @@ use super::{Buffers, Outcome, StepError, stores_perturbation};
 use crate::cpu::block::TOGETHER;
 use crate::cpu::lanes::norm_squared;
 use crate::optim::sgd::{self, Descent};
-use crate::optim::{Geometry, Optimizer, Recipe, adam, sam};
+use crate::optim::{Geometry, adam, sam};
+use crate::recipe::{Optimizer, Recipe};
 use crate::tail::{Loss, Tail, TailShape, Target, Workspace};
 use serde::{Deserialize, Serialize};
 

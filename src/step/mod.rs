@@ -3,7 +3,7 @@
 
 mod machine;
 
-use crate::optim::Recipe;
+use crate::recipe::Recipe;
 use crate::tail::{Tail, Target};
 pub use machine::Phase;
 pub(crate) use machine::{Minibatch, Step};

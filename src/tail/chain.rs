@@ -7,7 +7,7 @@ use super::dense::{self, DenseShape, FirstPass};
 use super::{Loss, MAX_CHAIN_LAYERS, Tail, TailError, Target};
 use crate::optim::sgd::Descent;
 use crate::optim::{BiasTreatment, Geometry, Kind, Segment};
-use crate::pack::{Activation, Pack};
+use crate::pack::{Activation, Pack, Sizes};
 use heapless::Vec;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl TailShape {
 
     /// Floats that [`Workspace::new`] needs.
     pub const fn workspace_length(features: usize, outputs: usize) -> usize {
-        features.saturating_add(outputs.saturating_mul(4))
+        Sizes::chain_workspace(features, outputs)
     }
 
     /// The network's function: outputs of all layers at `parameters`, for the features in `workspace`. The

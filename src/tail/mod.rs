@@ -12,19 +12,15 @@ pub(crate) mod imprint;
 pub mod kernels;
 mod loss;
 
+pub(crate) use crate::label::{Kept, argmax, bits};
+pub use crate::label::{Loss, Target};
 use crate::optim::{BiasTreatment, Geometry, Segment};
 use crate::pack::Pack;
+pub use crate::pack::{MAX_CHAIN_LAYERS, MAX_LAYERS};
 pub use chain::{TailShape, Workspace};
 pub use graph::GraphTail;
-pub(crate) use graph::{backward_nodes, forward_nodes, gain_factor, is_weighted, shape};
-pub(crate) use loss::{Kept, argmax, bits};
-pub use loss::{Loss, Target, binary_cross_entropy, mean_squared_error, softmax_cross_entropy};
-
-/// Most layers that a chain may have.
-pub const MAX_CHAIN_LAYERS: usize = 8;
-
-/// Most layers that a tail may train.
-pub const MAX_LAYERS: usize = 32;
+pub(crate) use graph::{backward_nodes, forward_nodes, gain_factor};
+pub use loss::{binary_cross_entropy, mean_squared_error, softmax_cross_entropy};
 
 /// Why layers do not make a tail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

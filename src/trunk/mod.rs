@@ -2,16 +2,11 @@
 
 mod operators;
 
-use crate::kernels::Shape;
 use crate::pack::{OperatorRecord, Pack, TensorRecord};
 use core::cell::Cell;
-pub use operators::Operators;
+pub(crate) use operators::kernel_of;
 
 impl TensorRecord {
-    pub(crate) fn shape(&self) -> Shape {
-        Shape { height: self.height, width: self.width, channels: self.channels }
-    }
-
     /// This tensor's place in the arena.
     pub(crate) fn of<'a>(&self, arena: &'a [i8]) -> &'a [i8] {
         arena.get(self.arena_offset..self.arena_offset + self.len()).unwrap_or(&[])

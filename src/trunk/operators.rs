@@ -1,123 +1,16 @@
-//! Which kernel runs which kind of operator: a table that is made when the firmware is compiled, so that the
-//! linker leaves out the kernels that no packed model uses.
+//! Which kernel runs which kind of operator.
 
 use super::{input_and_output, of};
 use crate::kernels::{
     self, Mean, Move, Operand, Requantization, Scales, Softmax, SumMultipliers, ZeroPoints,
 };
-use crate::optim::BiasTreatment;
-use crate::pack::bytes::{size_at, u16_at};
-use crate::pack::format::{header, operator as code};
-use crate::pack::{OperatorRecord, Pack, PackError, TensorRecord, dense_rows};
+use crate::pack::format::operator as code;
+use crate::pack::{Kernel, OperatorRecord, Pack, TensorRecord, dense_rows};
 use crate::quant::Multiplier;
-use crate::tail::Loss;
-use crate::{Float, Tuner, TunerError, Version};
 use core::cell::Cell;
 
-type Kernel = fn(&Pack, &OperatorRecord, &mut [i8]);
-
-/// Parameters, workspace, and who wants to see every trained layer's range.
-type Forward = fn(&Pack, &[f32], &mut [f32], &mut dyn FnMut(usize, f32, f32));
-
-/// Parameters, the gradient's factor, biases, workspace, the gradient that is added to.
-type Backward = fn(&Pack, &[f32], f32, BiasTreatment, &mut [f32], &mut [f32]);
-
-/// The code that a tail of any layers takes: a firmware around a pack without one does without.
-#[derive(Debug)]
-pub(crate) struct GraphCode {
-    pub check: fn(&Pack) -> Result<(), PackError>,
-    pub forward: Forward,
-    pub backward: Backward,
-}
-
-static GRAPH_CODE: GraphCode = GraphCode {
-    check: crate::pack::check_nodes,
-    forward: crate::tail::forward_nodes,
-    backward: crate::tail::backward_nodes,
-};
-
-/// The code that adds classes on the device: a firmware around a pack without spare ones does without.
-#[derive(Debug)]
-pub(crate) struct SpareCode {
-    pub check: fn(&Pack) -> Result<(), &'static str>,
-    pub add: fn(&mut Tuner) -> Result<usize, TunerError>,
-    pub count: fn(&mut Float, &Pack),
-}
-
-static SPARE_CODE: SpareCode = SpareCode {
-    check: crate::pack::check_spares,
-    add: crate::tuner::classes::add,
-    count: crate::tuner::classes::count,
-};
-
-/// Area under the ROC curve by one of the int8 tails, and what is called before every sample.
-type Auc = fn(&mut Tuner, Version, &mut dyn FnMut()) -> Result<f32, TunerError>;
-
-/// The kernels that a pack is run with, and the further code that it needs.
-#[derive(Debug, Clone, Copy)]
-pub struct Operators {
-    kernels: [Option<Kernel>; code::KINDS],
-    graph: Option<&'static GraphCode>,
-    spare: Option<&'static SpareCode>,
-    /// Only losses beside cross-entropy know anomalies.
-    auc: Option<Auc>,
-}
-
-impl Operators {
-    /// All of them.
-    pub const ALL: Self = {
-        let mut kernels = [None; code::KINDS];
-        let mut kind = 0;
-        while kind < code::KINDS {
-            kernels[kind] = kernel_of(kind as u16);
-            kind += 1;
-        }
-        Self { kernels, graph: Some(&GRAPH_CODE), spare: Some(&SPARE_CODE), auc: Some(crate::tuner::auc) }
-    };
-
-    /// None, for a firmware without a pack.
-    pub const NONE: Self = Self { kernels: [None; code::KINDS], graph: None, spare: None, auc: None };
-
-    /// Those that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
-    pub const fn of(pack: &[u8]) -> Self {
-        let mut kernels = [None; code::KINDS];
-        let records = size_at(pack, header::OPERATORS);
-        let count = u16_at(pack, header::OPERATOR_COUNT) as usize;
-        let mut index = 0;
-        while index < count {
-            let kind = u16_at(pack, records.saturating_add(index * code::BYTES + code::KIND));
-            if (kind as usize) < code::KINDS {
-                kernels[kind as usize] = kernel_of(kind);
-            }
-            index += 1;
-        }
-        let graph = if u16_at(pack, header::NODE_COUNT) > 0 { Some(&GRAPH_CODE) } else { None };
-        let spare = if u16_at(pack, header::SPARE_CLASSES) > 0 { Some(&SPARE_CODE) } else { None };
-        let auc: Option<Auc> = match Loss::from_code(u16_at(pack, header::LOSS)) {
-            None | Some(Loss::CrossEntropy) => None,
-            Some(Loss::BinaryCrossEntropy | Loss::SquaredError) => Some(crate::tuner::auc),
-        };
-        Self { kernels, graph, spare, auc }
-    }
-
-    pub(crate) fn graph(&self) -> Option<&'static GraphCode> {
-        self.graph
-    }
-
-    pub(crate) fn spare(&self) -> Option<&'static SpareCode> {
-        self.spare
-    }
-
-    pub(crate) fn auc(&self) -> Option<Auc> {
-        self.auc
-    }
-
-    pub(crate) fn kernel(&self, kind: u16) -> Option<Kernel> {
-        self.kernels.get(usize::from(kind)).copied().flatten()
-    }
-}
-
-const fn kernel_of(kind: u16) -> Option<Kernel> {
+/// The kernel of a kind of operator; [`crate::Operators`] picks those of a pack.
+pub(crate) const fn kernel_of(kind: u16) -> Option<Kernel> {
     let kernel: Kernel = match kind {
         code::CONV_2D => conv2d,
         code::DEPTHWISE_CONV_2D => depthwise_conv2d,

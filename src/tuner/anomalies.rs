@@ -6,7 +6,7 @@ use crate::metrics;
 use crate::tail::{Kept, Loss};
 
 /// For [`crate::Operators`]: a firmware around a pack that knows no anomalies does without.
-pub(crate) fn auc(tuner: &mut Tuner, version: Version, between: &mut dyn FnMut()) -> Result<f32, TunerError> {
+pub(super) fn auc(tuner: &mut Tuner, version: Version, between: &mut dyn FnMut()) -> Result<f32, TunerError> {
     tuner.area(version, between)
 }
 

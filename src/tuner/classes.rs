@@ -130,12 +130,12 @@ impl Tuner<'_> {
 }
 
 /// [`Tuner::add_class`], of packs with spare ones.
-pub(crate) fn add(tuner: &mut Tuner) -> Result<usize, TunerError> {
+pub(super) fn add(tuner: &mut Tuner) -> Result<usize, TunerError> {
     tuner.imprint_class()
 }
 
 /// Reads from the weights which outputs are classes, of packs with spare ones.
-pub(crate) fn count(float: &mut Float, pack: &Pack) {
+pub(super) fn count(float: &mut Float, pack: &Pack) {
     if let Some(layer) = last_layer(pack).filter(|_| pack.spare_classes() > 0) {
         let weights = float.weights.get(layer.weights..layer.biases).unwrap_or(&[]);
         let classes = pack.classes_of(weights, pack.sizes().output_length);

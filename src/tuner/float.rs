@@ -64,6 +64,37 @@ impl Float<'_> {
         recipe.velocity_floats(self.tail.parameters()).min(self.velocity.len())
     }
 
+    /// After the loss of a sample: its loss at its own worst step.
+    fn risen_after_loss(
+        &mut self,
+        stages: Option<&Stages>,
+        rho: f32,
+        (pack, latent, target): (&Pack, &[i8], Target),
+        scratch: &mut [f32],
+    ) -> Option<f32> {
+        let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
+        if let Some(chain) = self.tail.chain() {
+            let mut workspace = Workspace::new(chain, scratch)?;
+            let weights = self.settled(stages);
+            let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
+            let c = geometry.step_length(rho, norm)?;
+            return Some(chain.perturbed_pass(weights, &geometry, c, target, &mut workspace));
+        }
+        if self.gradient.len() < self.tail.parameters() || stages.is_some_and(Stages::holds_gradient) {
+            return Some(f32::NAN);
+        }
+        self.gradient.fill(0.0);
+        self.tail.backward(self.weights, 1.0, geometry.bias, scratch, self.gradient);
+        let norm = sam::ascent_norm_squared(self.weights, self.gradient, &geometry, self.tail.segments());
+        let c = geometry.step_length(rho, norm)?;
+        sam::perturb(self.weights, self.gradient, c, &geometry, self.tail.segments());
+        // The backward pass may have used the features' place.
+        self.write_features(pack, latent, scratch);
+        let risen = self.tail.loss(self.weights, target, scratch);
+        sam::restore(self.weights, self.gradient);
+        Some(risen)
+    }
+
     /// Reads from the weights which outputs are classes.
     fn count_classes(&mut self, pack: &Pack) {
         if let Some(code) = pack.operators().spare() {
@@ -152,34 +183,15 @@ impl<'a> Numbers<'a> for Float<'a> {
         (loss, self.tail.objective().answer(self.tail.output(scratch)))
     }
 
-    fn rise(
+    fn risen(
         &mut self,
         stages: Option<&Stages>,
         rho: f32,
-        (pack, latent, target): (&Pack, &[i8], Target),
+        sample: (&Pack, &[i8], Target),
         scratch: &mut [f32],
-    ) -> Option<f32> {
-        let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
-        if let Some(chain) = self.tail.chain() {
-            let mut workspace = Workspace::new(chain, scratch)?;
-            let weights = self.settled(stages);
-            let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
-            let c = geometry.step_length(rho, norm)?;
-            return Some(chain.perturbed_pass(weights, &geometry, c, target, &mut workspace));
-        }
-        if self.gradient.len() < self.tail.parameters() || stages.is_some_and(Stages::holds_gradient) {
-            return Some(f32::NAN);
-        }
-        self.gradient.fill(0.0);
-        self.tail.backward(self.weights, 1.0, geometry.bias, scratch, self.gradient);
-        let norm = sam::ascent_norm_squared(self.weights, self.gradient, &geometry, self.tail.segments());
-        let c = geometry.step_length(rho, norm)?;
-        sam::perturb(self.weights, self.gradient, c, &geometry, self.tail.segments());
-        // The backward pass may have used the features' place.
-        self.write_features(pack, latent, scratch);
-        let risen = self.tail.loss(self.weights, target, scratch);
-        sam::restore(self.weights, self.gradient);
-        Some(risen)
+    ) -> (f32, usize, Option<f32>) {
+        let (loss, answer) = self.loss(stages, sample.2, scratch);
+        (loss, answer, self.risen_after_loss(stages, rho, sample, scratch))
     }
 
     fn ranges(&self, stages: Option<&Stages>, scratch: &mut [f32], see: &mut dyn FnMut(usize, f32, f32)) {

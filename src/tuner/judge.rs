@@ -177,24 +177,22 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 
     /// The tail on the features that are in the workspace.
-    pub(super) fn scored(&mut self, target: Target) -> Score {
+    fn scored(&mut self, target: Target) -> Score {
         let Self { arithmetic, run, scratch, .. } = self;
         let (loss, class) = arithmetic.loss(run.as_ref().map(|run| &run.step), target, scratch);
         Score { loss, class }
     }
 
-    /// Loss and answer of the current weights on the sample in a slot.
-    fn scored_slot(&mut self, slot: usize) -> (f32, usize) {
-        let Self { arithmetic, run, pack, replay, scratch, .. } = self;
-        if let Some((latent, _)) = replay.get(slot) {
-            arithmetic.write_features(pack, latent, scratch);
+    /// Makes the latent in a slot the tail's features.
+    fn load_slot(&mut self, slot: usize) {
+        if let Some((latent, _)) = self.replay.get(slot) {
+            self.arithmetic.write_features(&self.pack, latent, self.scratch);
         }
-        let target = target::<A>(replay, slot, pack);
-        arithmetic.loss(run.as_ref().map(|run| &run.step), target, scratch)
     }
 
-    /// After the loss of a sample: how much it rises at the sample's own worst step of length `rho`.
-    pub(super) fn rise(&mut self, rho: f32, loss: f32, sample: Sample) -> f32 {
+    /// Loss, answer, and the rise of the loss at the sample's own worst step of length `rho`, of the sample whose features are
+    /// in the workspace.
+    pub(super) fn risen(&mut self, rho: f32, sample: Sample) -> (f32, usize, f32) {
         let Self { arithmetic, run, pack, replay, scratch, latent, .. } = self;
         let (latent, target) = match sample {
             Sample::Slot(slot) => {
@@ -203,7 +201,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             Sample::Observed(target) => (&**latent, target),
         };
         let step = run.as_ref().map(|run| &run.step);
-        arithmetic.rise(step, rho, (pack, latent, target), scratch).map_or(0.0, |risen| risen - loss)
+        let (loss, answer, risen) = arithmetic.risen(step, rho, (pack, latent, target), scratch);
+        (loss, answer, risen.map_or(0.0, |risen| risen - loss))
     }
 
     /// Loss, accuracy and sharpness of the current weights over the replay, anomalies and samples of classes that are
@@ -233,12 +232,13 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
                 continue;
             }
             count += 1;
-            let (loss, answer) = self.scored_slot(slot);
+            self.load_slot(slot);
+            let (loss, answer, rise) = self.risen(rho, Sample::Slot(slot));
             sums.loss += loss;
             if self.is_right(slot, answer) {
                 sums.accuracy += 1.0;
             }
-            sums.sharpness += self.rise(rho, loss, Sample::Slot(slot));
+            sums.sharpness += rise;
         }
         if count == 0 {
             return Err(TunerError::NoSamples);
@@ -294,7 +294,10 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
 
     /// Loss of the current weights on the sample in a slot, and whether they are right.
     pub(super) fn judge_slot(&mut self, slot: usize) -> (f32, bool) {
-        let (loss, answer) = self.scored_slot(slot);
+        self.load_slot(slot);
+        let Self { arithmetic, run, pack, replay, scratch, .. } = self;
+        let target = target::<A>(replay, slot, pack);
+        let (loss, answer) = arithmetic.loss(run.as_ref().map(|run| &run.step), target, scratch);
         (loss, self.is_right(slot, answer))
     }
 

@@ -3,7 +3,8 @@
 mod anomalies;
 mod arithmetic;
 mod bytes;
-pub(crate) mod classes;
+mod classes;
+pub(crate) mod code;
 mod commit;
 mod cutter;
 mod drift;
@@ -22,7 +23,6 @@ use crate::pack::Pack;
 use crate::replay::Replay;
 use crate::requant::TunedTail;
 use crate::tail::Loss;
-pub(crate) use anomalies::auc;
 pub use arithmetic::Arithmetic;
 pub(crate) use arithmetic::{Counts, Numbers, RUN_PARTS, Shared, WEIGHT_PARTS};
 pub(crate) use bytes::{bytes, bytes_mut, front};

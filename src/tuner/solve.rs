@@ -6,7 +6,8 @@ use crate::closed_form::{ClosedForm, Next, Settings};
 use crate::pack::format::operator;
 use crate::pack::{Function, Pack, TrainedLayer};
 use crate::requant::fold;
-use crate::tail::{Loss, Tail};
+use crate::label::Loss;
+use crate::tail::Tail;
 
 /// The last layer's solution under way: [`Tuner::solve`].
 #[derive(Debug)]

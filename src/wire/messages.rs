@@ -1,6 +1,6 @@
 //! What a desktop asks, and what a device answers.
 
-use crate::optim::Recipe;
+use crate::recipe::Recipe;
 use crate::store::{Contents, SlotState};
 use crate::{Acceptance, Drift, Position, Version, Watch};
 use serde::{Deserialize, Serialize};

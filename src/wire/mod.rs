@@ -151,11 +151,11 @@ fn checksum(sequence: u32, body: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::{BiasTreatment, Method, Recipe, Schedule};
     use crate::step::Phase;
     use crate::store::{Contents, MAX_SLOTS, Record, SlotState};
     use crate::tail::MAX_LAYERS;
     use crate::{Acceptance, Drift, Judgement, Position, Watch, Work};
+    use crate::{BiasTreatment, Method, Recipe, Schedule};
     use std::{string::String, vec};
 
     fn fits(message: &impl Serialize, bytes: usize) {

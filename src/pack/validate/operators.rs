@@ -1,7 +1,7 @@
 //! What each kind of operator may ask of its tensors and constants.
 
 use super::{MAX_ELEMENTS, check};
-use crate::kernels::{Mean, Move, SumMultipliers};
+use crate::op::{Mean, Move, SumMultipliers};
 use crate::pack::format::operator;
 use crate::pack::{OperatorRecord, Pack, TensorRecord, dense_rows};
 

@@ -3,8 +3,9 @@
 use super::super::format::{header, node, operator};
 use super::super::{Activation, Chosen, Function, Pack, PackError, TailNode, TailValue, dense_rows};
 use super::{MAX_ELEMENTS, check};
+use crate::label::Loss;
 use crate::pack::bytes::u16_at;
-use crate::tail::{Loss, MAX_CHAIN_LAYERS, MAX_LAYERS, TailShape, is_weighted, shape};
+use crate::pack::{MAX_CHAIN_LAYERS, MAX_LAYERS, Sizes, is_weighted};
 use core::ops::Range;
 
 const NOT_BUILT_IN: &str = "its tail's code is not in this build: name the pack that it was built with";
@@ -15,7 +16,7 @@ pub(super) fn check_tail(pack: &Pack) -> Result<(), PackError> {
     if pack.trunk_operators() >= pack.operator_count() {
         return if pack.tail_is_chain() { Ok(()) } else { Err(PackError::Header("nodes without a tail")) };
     }
-    match pack.operators().graph() {
+    match pack.operators().graph {
         _ if pack.tail_is_chain() => check_chain(pack),
         Some(code) => (code.check)(pack),
         None => Err(PackError::Header(NOT_BUILT_IN)),
@@ -226,7 +227,7 @@ fn check_meaning(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), 
     ];
     check(weighted || plain.contains(&op.kind), "has no backward pass")?;
     check(weighted || !node.is_trained(), "has nothing to train")?;
-    check(!weighted || shape(pack, op).is_some(), "an extent of more than 32,767")?;
+    check(!weighted || pack.conv_shape(op).is_some(), "an extent of more than 32,767")?;
     let weights_alone = node.is(node::TRAINS_WEIGHTS) && !node.is(node::TRAINS_BIASES);
     check(!weights_alone, "weights are trained, their biases are not")?;
     let scales = node.is(node::TRAINS_SCALES);
@@ -270,9 +271,9 @@ pub(super) fn check_summary(pack: &Pack) -> Result<(), &'static str> {
     check(Loss::from_code(u16_at(pack.bytes, header::LOSS)).is_some(), "unknown loss")?;
     let questions = s.loss == Loss::BinaryCrossEntropy && s.output_length > Loss::MOST_QUESTIONS;
     check(s.tail_layers == 0 || !questions, "more than 16 outputs of binary cross-entropy")?;
-    match pack.operators().spare() {
+    match pack.operators().spare_check {
         _ if pack.spare_classes() == 0 => {}
-        Some(code) => (code.check)(pack)?,
+        Some(check) => check(pack)?,
         None => return Err(NOT_BUILT_IN),
     }
     let tail = pack.trunk_operators() < pack.operator_count();
@@ -295,7 +296,7 @@ pub(super) fn check_summary(pack: &Pack) -> Result<(), &'static str> {
     check(parameters == s.tail_parameters, "number of trained parameters")?;
     check(weights <= MAX_ELEMENTS, "more than 64 Mi trainable weights")?;
     if pack.tail_is_chain() {
-        let expected = if layers == 0 { 0 } else { TailShape::workspace_length(s.feature_length, outputs) };
+        let expected = if layers == 0 { 0 } else { Sizes::chain_workspace(s.feature_length, outputs) };
         check(s.workspace_floats == expected, "length of the workspace")?;
     }
     check(s.workspace_floats <= MAX_ELEMENTS, "a workspace of more than 64 Mi floats")

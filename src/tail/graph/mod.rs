@@ -11,15 +11,14 @@ mod weighted;
 
 use super::kernels::Sink;
 use super::{Loss, Tail, Target};
-use crate::kernels::{Mean, Move};
+use crate::op::{Mean, Move};
 use crate::optim::{BiasTreatment, Kind, Segment};
 use crate::pack::format::{node, operator};
-use crate::pack::{Function, Pack, TailNode, TailValue, TensorRecord};
+use crate::pack::{Function, Pack, TailNode, TailValue, TensorRecord, is_weighted};
 use core::cell::Cell;
 use core::ops::Range;
 use pairwise::{Elements, Operand};
 pub(crate) use partial::factor as gain_factor;
-pub(crate) use weighted::shape;
 
 /// A tail that is no mere chain of fully connected layers, as its pack describes it.
 ///
@@ -41,7 +40,7 @@ impl<'p> GraphTail<'p> {
     /// with the range of every trained layer's output, spare classes left out.
     pub fn forward(&self, parameters: &[f32], workspace: &mut [f32], mut see: impl FnMut(usize, f32, f32)) {
         // Validation lets no pack through whose tail has no code.
-        let Some(code) = self.pack.operators().graph() else { return };
+        let Some(code) = self.pack.operators().graph else { return };
         if self.pack.spare_classes() == 0 {
             return (code.forward)(&self.pack, parameters, workspace, &mut see);
         }
@@ -257,7 +256,7 @@ impl<'p> GraphTail<'p> {
     }
 }
 
-/// [`GraphTail::forward`], for `trunk::GraphCode`.
+/// [`GraphTail::forward`], for `pack::GraphCode`.
 pub(crate) fn forward_nodes(
     pack: &Pack,
     parameters: &[f32],
@@ -280,10 +279,6 @@ pub(crate) fn backward_nodes(
         let tail = GraphTail { pack: *pack, classes: pack.known_classes() };
         tail.backward_node(&node, parameters, scale, bias, workspace, gradient);
     }
-}
-
-pub(crate) fn is_weighted(kind: u16) -> bool {
-    [operator::CONV_2D, operator::DEPTHWISE_CONV_2D, operator::FULLY_CONNECTED].contains(&kind)
 }
 
 /// The activation that the backward pass of a pool or a lookup reads.
@@ -359,7 +354,7 @@ impl Tail for GraphTail<'_> {
         workspace: &mut [f32],
         gradient: &mut [f32],
     ) {
-        if let Some(code) = self.pack.operators().graph() {
+        if let Some(code) = self.pack.operators().graph {
             (code.backward)(&self.pack, parameters, scale, bias, workspace, gradient);
         }
     }

@@ -1,6 +1,6 @@
 //! Operators that move elements, forward and backward, in f32.
 
-use crate::kernels::Move;
+use crate::op::Move;
 use crate::quant::Affine;
 
 /// Calls `each(element of the input, element of the output)`.

@@ -3,8 +3,9 @@
 
 use super::arrays;
 use super::weighted::{Step, run, run_back, scale_of};
+use crate::op::ConvShape;
 use crate::pack::{Chosen, Pack, TailNode, TrainedLayer};
-use crate::tail::kernels::{ConvShape, Sink, conv2d};
+use crate::tail::kernels::{Sink, conv2d};
 use core::ops::Range;
 
 /// The least factor that a gain stands for. A tuned layer's weights keep their signs, and no scale comes near zero.

@@ -1,8 +1,6 @@
 //! AVERAGE_POOL_2D, MAX_POOL_2D and MEAN, forward and backward, in f32. Activations are HWC.
 
-use crate::kernels::Shape;
-use crate::kernels::taps_inside;
-use crate::pack::Window;
+use crate::op::{Axis, Shape, Window};
 
 /// Calls `each(first element of the pixel in the output, first elements of the pixels under the window)`.
 fn for_each_window(
@@ -11,10 +9,14 @@ fn for_each_window(
     output: Shape,
     mut each: impl FnMut(usize, &mut dyn Iterator<Item = usize>, usize),
 ) {
+    let vertical = Axis::new(window, 0, input.height, output.height);
+    let horizontal = Axis::new(window, 1, input.width, output.width);
     for row in 0..output.height {
-        let (_, rows, top) = taps_inside(window, 0, row, input.height);
+        let (rows, top) = vertical.inside(row);
+        let rows = rows.len();
         for column in 0..output.width {
-            let (_, columns, left) = taps_inside(window, 1, column, input.width);
+            let (columns, left) = horizontal.inside(column);
+            let columns = columns.len();
             let mut pixels = (0..rows).flat_map(|r| {
                 (0..columns).map(move |c| ((top + r) * input.width + left + c) * input.channels)
             });
@@ -67,10 +69,14 @@ pub fn max_forward(window: &Window, x: &[f32], input: Shape, y: &mut [f32], outp
 
 /// Adds `delta` to the largest element under the window; of equals, to the first.
 pub fn max_backward(window: &Window, x: &[f32], delta: &[f32], output: Shape, d: &mut [f32], input: Shape) {
+    let vertical = Axis::new(window, 0, input.height, output.height);
+    let horizontal = Axis::new(window, 1, input.width, output.width);
     for row in 0..output.height {
-        let (_, rows, top) = taps_inside(window, 0, row, input.height);
+        let (rows, top) = vertical.inside(row);
+        let rows = rows.len();
         for column in 0..output.width {
-            let (_, columns, left) = taps_inside(window, 1, column, input.width);
+            let (columns, left) = horizontal.inside(column);
+            let columns = columns.len();
             for channel in 0..output.channels {
                 let places = (0..rows).flat_map(|r| {
                     (0..columns).map(move |c| ((top + r) * input.width + left + c) * input.channels + channel)

@@ -1,23 +1,11 @@
 //! Convolutions, depthwise convolutions and fully connected layers of a tail, trained or frozen.
 
 use super::{arrays, partial, sink};
-use crate::kernels::Shape;
+use crate::op::ConvShape;
 use crate::optim::BiasTreatment;
 use crate::pack::format::{node, operator};
-use crate::pack::{OperatorRecord, Pack, TailNode, Window, dense_rows};
-use crate::tail::kernels::{ConvShape, Sink, Weight, conv2d, depthwise};
-
-/// A layer's extents. A fully connected one is a pointwise convolution over its rows.
-pub(crate) fn shape(pack: &Pack, op: &OperatorRecord) -> Option<ConvShape> {
-    let (input, output) = (pack.tensor(op.input), pack.tensor(op.output));
-    if op.kind != operator::FULLY_CONNECTED {
-        return ConvShape::new(input.shape(), output.shape(), op.window).ok();
-    }
-    let rows = dense_rows(&output).max(1);
-    let pixels = |channels| Shape { height: 1, width: rows, channels };
-    let window = Window { filter: [1; 2], stride: [1; 2], dilation: [1; 2], padding: [0; 2] };
-    ConvShape::new(pixels(input.len() / rows), pixels(output.channels), window).ok()
-}
+use crate::pack::{Pack, TailNode};
+use crate::tail::kernels::{Sink, Weight, conv2d, depthwise};
 
 pub(super) fn run<W: Weight>(
     kind: u16,
@@ -55,7 +43,7 @@ pub(super) fn scale_of(scales: &[f32], o: usize) -> f32 {
 /// `y = W x + b`, without an activation.
 pub(super) fn forward(pack: &Pack, node: &TailNode, parameters: &[f32], workspace: &mut [f32]) {
     let op = &node.operator;
-    let (Some(shape), Some(input)) = (shape(pack, op), node.input.as_ref()) else { return };
+    let (Some(shape), Some(input)) = (pack.conv_shape(op), node.input.as_ref()) else { return };
     let Some([x, y]) = arrays(workspace, [&input.activation, &node.output.activation]) else { return };
     let layer = pack.layer_of(node);
     let own = parameters.get(node.parameters..).unwrap_or(&[]);
@@ -101,7 +89,7 @@ impl Step<'_, '_> {
         let op = &node.operator;
         let layer = pack.layer_of(node);
         let (Some(shape), Some(input), Some(delta)) =
-            (shape(pack, op), node.input.as_ref(), node.output.delta.as_ref())
+            (pack.conv_shape(op), node.input.as_ref(), node.output.delta.as_ref())
         else {
             return;
         };

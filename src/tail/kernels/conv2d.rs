@@ -25,11 +25,11 @@
 //! # Ok::<(), flatmin::tail::kernels::ShapeError>(())
 //! ```
 
-use super::geometry::ConvShape;
 use super::{Sink, Weight};
 use crate::cpu::block::{self, Lanes, ROWS};
 use crate::cpu::grid::Grid;
 use crate::cpu::lanes::{LANES, sum_of};
+use crate::op::ConvShape;
 use core::array::from_fn;
 use core::ops::Range;
 

@@ -23,11 +23,11 @@
 //! # Ok::<(), flatmin::tail::kernels::ShapeError>(())
 //! ```
 
-use super::geometry::{ConvShape, ShapeError};
 use super::{Sink, Weight};
 use crate::cpu::block;
 use crate::cpu::grid::Grid;
 use crate::cpu::lanes::add_scaled;
+use crate::op::{ConvShape, ShapeError};
 
 /// Output channels an input channel.
 ///

@@ -9,10 +9,9 @@
 
 pub mod conv2d;
 pub mod depthwise;
-mod geometry;
 
 pub use crate::cpu::block::Weight;
-pub use geometry::{ConvShape, ShapeError};
+pub use crate::op::{ConvShape, ShapeError};
 
 /// What becomes of a gradient that is there already: where an input has several readers, all but the first add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

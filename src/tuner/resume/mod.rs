@@ -1,7 +1,7 @@
 //! A run as bytes, at any slice boundary: saved, and resumed with the same bits.
 //!
 //! Format version 1, little endian throughout. After the head ([`RUN_HEAD_BYTES`], fields at the offsets in
-//! [`format`]) of a [`Tuner`]:
+//! [`format`]) of a [`Tuner`] in f32:
 //!
 //! | part | bytes | what |
 //! | --- | --- | --- |

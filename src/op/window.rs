@@ -1,8 +1,30 @@
-//! Which taps of a window lie inside the input.
+//! Extents and windows, and which taps of a window lie inside the input: one arithmetic for int8 and f32.
 
-use crate::kernels::Shape;
-use crate::pack::Window;
 use core::ops::Range;
+
+/// Extent of an activation: rows, columns, channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+}
+
+/// Geometry of a windowed operator; `[vertical, horizontal]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Filter extent.
+    pub filter: [usize; 2],
+    /// Step between outputs.
+    pub stride: [usize; 2],
+    /// Step between taps.
+    pub dilation: [usize; 2],
+    /// Rows above and columns left of the input that the first window covers.
+    pub padding: [usize; 2],
+}
 
 /// A convolution's extents, checked.
 ///
@@ -136,14 +158,14 @@ impl ConvShape {
     }
 
     /// A product of two matrices: 1x1, every pixel once, none left out.
-    pub(super) fn is_pointwise(&self) -> bool {
+    pub(crate) fn is_pointwise(&self) -> bool {
         let Window { filter, stride, padding, .. } = self.window;
         (filter, stride, padding) == ([1; 2], [1; 2], [0; 2])
             && (self.input.height, self.input.width) == (self.output.height, self.output.width)
     }
 
     /// A pointwise convolution does not care where lines end.
-    pub(super) fn flattened(&self) -> Self {
+    pub(crate) fn flattened(&self) -> Self {
         let flat = |s: Shape| Shape { height: 1, width: s.height * s.width, channels: s.channels };
         if self.is_pointwise() {
             Self { input: flat(self.input), output: flat(self.output), ..*self }
@@ -152,32 +174,18 @@ impl ConvShape {
         }
     }
 
-    pub(super) fn rows(&self) -> Axis {
-        Axis {
-            input: self.input.height,
-            output: self.output.height,
-            filter: self.window.filter[0],
-            stride: self.window.stride[0],
-            dilation: self.window.dilation[0],
-            padding: self.window.padding[0],
-        }
+    pub(crate) fn rows(&self) -> Axis {
+        Axis::new(&self.window, 0, self.input.height, self.output.height)
     }
 
-    pub(super) fn columns(&self) -> Axis {
-        Axis {
-            input: self.input.width,
-            output: self.output.width,
-            filter: self.window.filter[1],
-            stride: self.window.stride[1],
-            dilation: self.window.dilation[1],
-            padding: self.window.padding[1],
-        }
+    pub(crate) fn columns(&self) -> Axis {
+        Axis::new(&self.window, 1, self.input.width, self.output.width)
     }
 }
 
 /// One axis of the window: tap j of output c lies at input `c * stride + j * dilation - padding`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     pub input: usize,
     pub output: usize,
     pub filter: usize,
@@ -194,6 +202,26 @@ fn steps_below(limit: usize, offset: usize, step: usize) -> usize {
 }
 
 impl Axis {
+    /// Axis 0 (rows) or 1 (columns) of `window`, over so many inputs and outputs.
+    pub fn new(window: &Window, axis: usize, input: usize, output: usize) -> Self {
+        Self {
+            input,
+            output,
+            filter: window.filter[axis],
+            stride: window.stride[axis],
+            dilation: window.dilation[axis],
+            padding: window.padding[axis],
+        }
+    }
+
+    /// [`Self::taps`], and where the first of them lies.
+    #[inline]
+    pub fn inside(&self, c: usize) -> (Range<usize>, usize) {
+        let taps = self.taps(c);
+        let place = (c * self.stride + taps.start * self.dilation).saturating_sub(self.padding);
+        (taps, place)
+    }
+
     /// Taps of output `c` that lie inside the input.
     pub fn taps(&self, c: usize) -> Range<usize> {
         let origin = c * self.stride;
@@ -259,6 +287,8 @@ mod tests {
                                     );
                                     if let Some(q) = place {
                                         assert_eq!(axis.place(c, j), q);
+                                        let (taps, first) = axis.inside(c);
+                                        assert_eq!(first + (j - taps.start) * dilation, q);
                                         assert_eq!(axis.output_of(q, j), Some(c));
                                     }
                                 }

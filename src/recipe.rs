@@ -1,6 +1,6 @@
 //! A tuning run's hyperparameters.
 
-use super::{Geometry, Schedule, adam};
+use crate::optim::{BiasTreatment, Geometry, Schedule, adam};
 use crate::replay::Policy;
 use serde::{Deserialize, Serialize};
 
@@ -24,22 +24,10 @@ pub enum Method {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Optimizer {
-    /// SGD with momentum ([`super::sgd`]).
+    /// SGD with momentum ([`crate::optim::sgd`]).
     Sgd,
-    /// AdamW with moments in 8 bits ([`super::adam`]): 2.125 bytes a parameter more.
+    /// AdamW with moments in 8 bits ([`crate::optim::adam`]): 2.125 bytes a parameter more.
     Adam,
-}
-
-/// What happens to biases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum BiasTreatment {
-    /// Trained, and perturbed with T = 1, as the authors of ASAM do (SamsungLabs/ASAM).
-    Unit,
-    /// Trained, and perturbed like weights: T = |b| + eta under ASAM (davda54/sam).
-    Elementwise,
-    /// Neither trained nor perturbed.
-    Frozen,
 }
 
 /// Hyperparameters of a tuning run. The RAM that a run takes depends on `optimizer`, `sharpness_batch`,

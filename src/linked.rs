@@ -1,0 +1,67 @@
+//! What a pack makes the linker keep: tables that are made when the firmware is compiled, so that it leaves out all
+//! code that no packed model uses. This room knows all others that a pack needs code of, and none of them knows it.
+
+use crate::label::Loss;
+use crate::pack::bytes::{size_at, u16_at};
+use crate::pack::format::{header, operator};
+use crate::pack::{Above, GraphCode, Operators, Pack, PackError, check_nodes, check_spares};
+use crate::tail::{backward_nodes, forward_nodes};
+use crate::trunk::kernel_of;
+use crate::tuner::code::{AUC_CODE, SPARE_CODE};
+
+static GRAPH_CODE: GraphCode =
+    GraphCode { check: check_nodes, forward: forward_nodes, backward: backward_nodes };
+
+const SPARE: Option<Above> = Some(&SPARE_CODE);
+const ANOMALIES: Option<Above> = Some(&AUC_CODE);
+
+impl Operators {
+    /// All of them.
+    pub const ALL: Self = {
+        let mut kernels = [None; operator::KINDS];
+        let mut kind = 0;
+        while kind < operator::KINDS {
+            kernels[kind] = kernel_of(kind as u16);
+            kind += 1;
+        }
+        let (graph, spare_check) = (Some(&GRAPH_CODE), Some(check_spares as fn(&Pack) -> _));
+        Self { kernels, graph, spare_check, spare: SPARE, anomalies: ANOMALIES }
+    };
+
+    /// Those that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
+    pub const fn of(pack: &[u8]) -> Self {
+        let mut own = Self::NONE;
+        let records = size_at(pack, header::OPERATORS);
+        let count = u16_at(pack, header::OPERATOR_COUNT) as usize;
+        let mut index = 0;
+        while index < count {
+            let kind = u16_at(pack, records.saturating_add(index * operator::BYTES + operator::KIND));
+            if (kind as usize) < operator::KINDS {
+                own.kernels[kind as usize] = kernel_of(kind);
+            }
+            index += 1;
+        }
+        if u16_at(pack, header::NODE_COUNT) > 0 {
+            own.graph = Some(&GRAPH_CODE);
+        }
+        if u16_at(pack, header::SPARE_CLASSES) > 0 {
+            own.spare_check = Some(check_spares);
+            own.spare = SPARE;
+        }
+        own.anomalies = match Loss::from_code(u16_at(pack, header::LOSS)) {
+            None | Some(Loss::CrossEntropy) => None,
+            Some(Loss::BinaryCrossEntropy | Loss::SquaredError) => ANOMALIES,
+        };
+        own
+    }
+}
+
+impl<'a> Pack<'a> {
+    /// Validates `bytes`.
+    ///
+    /// # Errors
+    /// [`PackError`] names the first thing that is wrong.
+    pub fn new(bytes: &'a [u8]) -> Result<Self, PackError> {
+        Self::with_operators(bytes, &Operators::ALL)
+    }
+}
