@@ -11,7 +11,7 @@ const DSP_CORES: [&str; 3] = ["cortex-m33", "cortex-m35p", "star-mc1"];
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!(
-        "cargo:rustc-check-cfg=cfg(flatmin_dsp, flatmin_helium, flatmin_vfp, flatmin_vmla, flatmin_avx)"
+        "cargo:rustc-check-cfg=cfg(flatmin_dsp, flatmin_helium, flatmin_mve_float, flatmin_vfp, flatmin_vmla, flatmin_floats, flatmin_avx)"
     );
     let target = env::var("TARGET").unwrap_or_default();
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
@@ -36,11 +36,17 @@ fn main() {
         || arm_v8 && (helium || feature("dsp").unwrap_or(DSP_CORES.contains(&core)));
     if helium {
         println!("cargo:rustc-cfg=flatmin_helium");
+        // Vectors of floats come with the named cores, and not with `mve` alone.
+        if target.ends_with("eabihf") && feature("mve.fp").unwrap_or(HELIUM_CORES.contains(&core)) {
+            println!("cargo:rustc-cfg=flatmin_mve_float");
+            println!("cargo:rustc-cfg=flatmin_floats");
+        }
     } else if dsp {
         println!("cargo:rustc-cfg=flatmin_dsp");
         // The hardware's calling convention says that there is an FPU.
         if target.ends_with("eabihf") {
             println!("cargo:rustc-cfg=flatmin_vfp");
+            println!("cargo:rustc-cfg=flatmin_floats");
             // As the compiler does it: one instruction for a product and its sum, unless it knows better of the core.
             if core.is_empty() {
                 println!("cargo:rustc-cfg=flatmin_vmla");

@@ -1,9 +1,9 @@
 //! Blocks of sums that stay in registers: what the layers' loops have in common. Each names its order of
 //! operations; how many sums run side by side changes no bit of any of them.
 
-#[cfg(flatmin_vfp)]
+#[cfg(flatmin_floats)]
 use super::Rest;
-#[cfg(flatmin_vfp)]
+#[cfg(flatmin_floats)]
 use super::floats;
 use super::grid::Grid;
 use super::lanes::LANES;
@@ -43,7 +43,7 @@ impl Weight for i8 {
 }
 
 /// Four rows of floats, if they are floats.
-#[cfg(flatmin_vfp)]
+#[cfg(flatmin_floats)]
 #[inline(always)]
 fn rows_of_floats<W: Weight>([a, b, c, d]: [&[W]; ROWS]) -> Option<[&[f32]; ROWS]> {
     Some([W::floats(a)?, W::floats(b)?, W::floats(c)?, W::floats(d)?])
@@ -58,7 +58,7 @@ pub type Lanes = [[f32; LANES]; ROWS];
 /// `sums[r][i mod LANES] += rows[r][i] * x[i]`, i ascending.
 #[inline(always)]
 pub fn dots<W: Weight>(sums: &mut Lanes, rows: [&[W]; ROWS], x: &[f32]) {
-    #[cfg(flatmin_vfp)]
+    #[cfg(flatmin_floats)]
     let (rows, x) = {
         let done = rows_of_floats(rows).map_or(0, |rows| floats::dots(sums, rows, x));
         if done == x.len() {
@@ -83,10 +83,11 @@ pub fn dots<W: Weight>(sums: &mut Lanes, rows: [&[W]; ROWS], x: &[f32]) {
 /// `sums[i] += sum_o factors[o] * rows[o * stride + i]`, o ascending, for a block of N columns.
 #[inline(always)]
 pub fn combine<const N: usize, W: Weight>(sums: &mut [f32; N], factors: &[f32], rows: &[W], stride: usize) {
-    #[cfg(flatmin_vfp)]
+    #[cfg(flatmin_floats)]
     if let (Some(sums), Some(rows)) = (sums.as_mut_slice().as_mut_array::<16>(), W::floats(rows)) {
-        floats::combine(sums, factors, rows, stride, false);
-        return;
+        if floats::combine(sums, factors, rows, stride, false) == N {
+            return;
+        }
     }
     for (&factor, row) in factors.iter().zip(rows.chunks(stride.max(1))) {
         let Some(row) = row.first_chunk::<N>() else { return };
@@ -99,13 +100,12 @@ pub fn combine<const N: usize, W: Weight>(sums: &mut [f32; N], factors: &[f32], 
 /// [`combine`] from nothing, for sixteen columns of floats.
 #[inline(always)]
 pub fn combine_sixteen(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stride: usize) {
-    #[cfg(flatmin_vfp)]
-    floats::combine(sums, factors, rows, stride, true);
-    #[cfg(not(flatmin_vfp))]
-    {
-        *sums = [0.0; 16];
-        combine(sums, factors, rows, stride);
+    #[cfg(flatmin_floats)]
+    if floats::combine(sums, factors, rows, stride, true) == sums.len() {
+        return;
     }
+    *sums = [0.0; 16];
+    combine(sums, factors, rows, stride);
 }
 
 /// `d[o * stride + k] += scale * sum_p delta[p][o] * x[p][k]` for a block of M by N, line by line, p ascending.
@@ -118,7 +118,7 @@ pub fn outer<const M: usize, const N: usize>(
     x: &[f32],
     grid: &Grid,
 ) {
-    #[cfg(flatmin_vfp)]
+    #[cfg(flatmin_floats)]
     if M == ROWS && N == LANES && floats::outer(d, stride, scale, delta, x, grid) == M {
         return;
     }
@@ -158,7 +158,7 @@ fn add_outer<const M: usize, const N: usize>(
 /// `sums[k] += sum_p a[p][k] * b[p][k]`, line by line, p ascending.
 #[inline(always)]
 pub fn products<const N: usize, W: Weight>(sums: &mut [f32; N], a: &[f32], b: &[W], grid: &Grid) {
-    #[cfg(flatmin_vfp)]
+    #[cfg(flatmin_floats)]
     if let (Some(sums), Some(b)) = (sums.as_mut_slice().as_mut_array::<16>(), W::floats(b))
         && floats::products(sums, a, b, grid) == N
     {
@@ -176,13 +176,126 @@ pub fn products<const N: usize, W: Weight>(sums: &mut [f32; N], a: &[f32], b: &[
     }
 }
 
+/// `y[k] = sum_p a[p][k] * b[p][k] + biases[k]`, line by line, p ascending, the biases last; returns how many values:
+/// all, which may be overwritten, or none.
+#[inline(always)]
+pub fn products_onto<const N: usize, W: Weight>(
+    y: &mut [f32; N],
+    a: &[f32],
+    b: &[W],
+    biases: &[f32; N],
+    grid: &Grid,
+) -> usize {
+    #[cfg(flatmin_mve_float)]
+    if let (Some(y), Some(b), Some(biases)) =
+        (y.as_mut_slice().as_mut_array::<16>(), W::floats(b), biases.as_slice().as_array::<16>())
+    {
+        return floats::products_onto(y, a, b, biases, grid);
+    }
+    let _ = (y, a, b, biases, grid);
+    0
+}
+
+/// `y[k] = sum_p a[p][k] * b[p][k]`, line by line, p ascending, backwards in `a` from value `first` on; returns how many
+/// values: all, which may be overwritten, or none.
+#[inline(always)]
+pub fn products_back<W: Weight>(y: &mut [f32; 16], a: &[f32], first: usize, b: &[W], grid: &Grid) -> usize {
+    #[cfg(flatmin_mve_float)]
+    return W::floats(b).map_or(0, |b| floats::products_back(y, a, first, b, grid));
+    #[cfg(not(flatmin_mve_float))]
+    {
+        let _ = (y, a, first, b, grid);
+        0
+    }
+}
+
+/// `sums[i] = sum_p sum_o factors[p][o] * rows[p][o * stride + i]`, line by line, p ascending, backwards in `factors` from
+/// value `first` on, and for each of them `count` o ascending; returns how many sums: all, which may be overwritten, or
+/// none.
+#[inline(always)]
+pub fn combine_taps<const N: usize, W: Weight>(
+    sums: &mut [f32; N],
+    factors: &[f32],
+    first: usize,
+    rows: &[W],
+    [stride, count]: [usize; 2],
+    grid: &Grid,
+) -> usize {
+    #[cfg(flatmin_mve_float)]
+    if let (Some(sums), Some(rows)) = (sums.as_mut_slice().as_mut_array::<16>(), W::floats(rows)) {
+        return floats::combine_taps(sums, factors, first, rows, stride, count, grid);
+    }
+    let _ = (sums, factors, first, rows, stride, count, grid);
+    0
+}
+
+/// `y[p * channels + i] = sum_o factors[p * outputs + o] * w[o * channels + i]`, o ascending, for all pixels, for the first
+/// channels: returns how many they are, and writes none of the others'.
+#[inline(always)]
+pub fn combine_pixels<W: Weight>(
+    y: &mut [f32],
+    factors: &[f32],
+    w: &[W],
+    [channels, outputs]: [usize; 2],
+) -> usize {
+    #[cfg(flatmin_mve_float)]
+    return W::floats(w).map_or(0, |w| {
+        let blocks = (0..channels / 16).map(|block| block * 16).find(|&first| {
+            let (y, w) = (y.get_mut(first..).unwrap_or(&mut []), w.get(first..).unwrap_or(&[]));
+            floats::combine_pixels(y, factors, w, [channels, outputs]) == 0
+        });
+        blocks.unwrap_or(channels / 16 * 16)
+    });
+    #[cfg(not(flatmin_mve_float))]
+    {
+        let _ = (y, factors, w, channels, outputs);
+        0
+    }
+}
+
+/// What a pixel of a convolution sees: `lines` of `length` values, `x_step` apart in the input and `w_step` in a filter,
+/// and filters `filter_step` apart.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(flatmin_mve_float), allow(dead_code))]
+pub struct Window {
+    /// Lines of the window inside the input.
+    pub lines: usize,
+    /// Values of a line.
+    pub length: usize,
+    /// From one line to the next in the input.
+    pub x_step: usize,
+    /// The same in a filter.
+    pub w_step: usize,
+    /// From one filter to the next.
+    pub filter_step: usize,
+}
+
+/// `y[o] = sum over lines and i of x[line, i] * w[o, line, i] + biases[o]`, value i of a line through lane i mod 4, for the
+/// first filters: returns how many they are, and writes none of the others'.
+#[inline(always)]
+pub fn forward_window<W: Weight>(
+    window: &Window,
+    x: &[f32],
+    w: &[W],
+    biases: &[f32],
+    y: &mut [f32],
+) -> usize {
+    #[cfg(flatmin_mve_float)]
+    return W::floats(w).map_or(0, |w| floats::forward_window(window, x, w, biases, y));
+    #[cfg(not(flatmin_mve_float))]
+    {
+        let _ = (window, x, w, biases, y);
+        0
+    }
+}
+
 /// `z[o] = sum_i w[o * inputs + i] * x[i] + biases[o]`, the sum as [`super::lanes::dots`] takes it, for the first outputs:
 /// returns how many they are, and writes none of the others'.
 #[inline(always)]
 pub fn dense(w: &[f32], biases: &[f32], x: &[f32], z: &mut [f32]) -> usize {
-    #[cfg(flatmin_vfp)]
+    #[cfg(flatmin_floats)]
     return floats::forward(w, biases, x, z);
-    #[cfg(not(flatmin_vfp))]
+    #[cfg(not(flatmin_floats))]
     {
         let _ = (w, biases, x, z);
         0
@@ -193,9 +306,9 @@ pub fn dense(w: &[f32], biases: &[f32], x: &[f32], z: &mut [f32]) -> usize {
 /// many they are.
 #[inline(always)]
 pub fn add_rank_one(d: &mut [f32], scale: f32, delta: &[f32], x: &[f32]) -> usize {
-    #[cfg(flatmin_vfp)]
+    #[cfg(flatmin_floats)]
     return floats::add_rank_one(d, scale, delta, x);
-    #[cfg(not(flatmin_vfp))]
+    #[cfg(not(flatmin_floats))]
     {
         let _ = (d, scale, delta, x);
         0
@@ -232,7 +345,7 @@ pub fn add_rank_ones(d: &mut [f32], scale: f32, samples: &[(&[f32], &[f32])]) ->
 /// `rows[r][i] += factors[r] * x[i]`.
 #[inline(always)]
 pub fn add_to_rows(
-    #[cfg_attr(not(flatmin_vfp), allow(unused_mut))] mut rows: [&mut [f32]; ROWS],
+    #[cfg_attr(not(flatmin_floats), allow(unused_mut))] mut rows: [&mut [f32]; ROWS],
     factors: [f32; ROWS],
     x: &[f32],
 ) {
@@ -247,8 +360,8 @@ pub fn add_to_rows(
 /// `v[r][i] = momentum * v[r][i] + factors[r] * x[i]`, then `w[r][i] += rate * v[r][i]`.
 #[inline(always)]
 pub fn descend_along(
-    #[cfg_attr(not(flatmin_vfp), allow(unused_mut))] mut v: [&mut [f32]; ROWS],
-    #[cfg_attr(not(flatmin_vfp), allow(unused_mut))] mut w: [&mut [f32]; ROWS],
+    #[cfg_attr(not(flatmin_floats), allow(unused_mut))] mut v: [&mut [f32]; ROWS],
+    #[cfg_attr(not(flatmin_floats), allow(unused_mut))] mut w: [&mut [f32]; ROWS],
     factors: [f32; ROWS],
     x: &[f32],
     momentum: f32,
@@ -286,9 +399,9 @@ pub fn four_pixels<W: Weight>(
     y: &mut [f32],
     widths: [usize; 2],
 ) -> usize {
-    #[cfg(flatmin_vfp)]
+    #[cfg(flatmin_floats)]
     return W::floats(w).map_or(0, |w| floats::four_pixels(x, w, biases, y, widths));
-    #[cfg(not(flatmin_vfp))]
+    #[cfg(not(flatmin_floats))]
     {
         let _ = (x, w, biases, y, widths);
         0

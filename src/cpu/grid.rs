@@ -8,9 +8,9 @@ pub struct Grid {
     line_steps: [usize; 2],
     lines: usize,
     /// Unsafe code relies on these.
-    #[cfg_attr(not(flatmin_vfp), allow(dead_code))]
+    #[cfg_attr(not(flatmin_floats), allow(dead_code))]
     last: [usize; 2],
-    #[cfg_attr(not(flatmin_vfp), allow(dead_code))]
+    #[cfg_attr(not(flatmin_floats), allow(dead_code))]
     jumps: [usize; 2],
 }
 
@@ -64,14 +64,14 @@ impl Grid {
     /// Where the last pixel lies, which no other lies behind; `usize::MAX`, which no slice reaches, if there is none or
     /// if it is further still.
     #[inline(always)]
-    #[cfg(flatmin_vfp)]
+    #[cfg(flatmin_floats)]
     pub fn last(&self) -> [usize; 2] {
         self.last
     }
 
     /// From where a line's next pixel would be to the next line's first.
     #[inline(always)]
-    #[cfg(flatmin_vfp)]
+    #[cfg(flatmin_floats)]
     pub fn jumps(&self) -> [usize; 2] {
         self.jumps
     }

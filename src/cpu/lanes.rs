@@ -16,6 +16,9 @@ fn reduce3(
     c: &[f32],
     term: impl Fn(f32, f32, f32) -> f32,
 ) -> f32 {
+    if cfg!(flatmin_floats) && a.is_empty() {
+        return sum_of(sums);
+    }
     let (a, a_rest) = a.as_chunks::<LANES>();
     let (b, b_rest) = b.as_chunks::<LANES>();
     let (c, c_rest) = c.as_chunks::<LANES>();
@@ -48,7 +51,7 @@ const NOTHING: [f32; LANES] = [0.0; LANES];
 /// `sum a[i] * b[i]`.
 #[inline]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    #[cfg_attr(not(flatmin_vfp), allow(unused_mut))]
+    #[cfg_attr(not(flatmin_floats), allow(unused_mut))]
     let mut sums = NOTHING;
     path!(dot(&mut sums, a, b) of a, b);
     reduce(sums, a, b, |a, b| a * b)
@@ -57,7 +60,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// `sum a[i]^2`, as [`dot`] sums it.
 #[inline]
 pub fn norm_squared(a: &[f32]) -> f32 {
-    #[cfg_attr(not(flatmin_vfp), allow(unused_mut))]
+    #[cfg_attr(not(flatmin_floats), allow(unused_mut))]
     let mut sums = NOTHING;
     path!(norm_squared(&mut sums, a) of a);
     reduce(sums, a, a, |a, b| a * b)
@@ -66,7 +69,7 @@ pub fn norm_squared(a: &[f32]) -> f32 {
 /// `sum (|w[i]| + eta)^2 * g[i]^2`: the squared norm of `T g` with ASAM's T.
 #[inline]
 pub fn scaled_norm_squared(w: &[f32], g: &[f32], eta: f32) -> f32 {
-    #[cfg_attr(not(flatmin_vfp), allow(unused_mut))]
+    #[cfg_attr(not(flatmin_floats), allow(unused_mut))]
     let mut sums = NOTHING;
     path!(scaled_norm_squared(&mut sums, w, g, eta) of w, g);
     reduce(sums, w, g, |w, g| {
@@ -87,7 +90,7 @@ pub fn weighted_dot(w: &[f32], eta: f32, a: &[f32], b: &[f32]) -> f32 {
 /// `sums[r] = sum_i rows[r][i] * x[i]`, each as [`dot`] sums it.
 #[inline(always)]
 pub fn dots(rows: [&[f32]; ROWS], x: &[f32]) -> [f32; ROWS] {
-    #[cfg(flatmin_vfp)]
+    #[cfg(flatmin_floats)]
     {
         let mut sums = [0.0; ROWS];
         if super::floats::dots_of(&mut sums, rows, x) == ROWS {

@@ -10,7 +10,7 @@
 /// `path!(add_scaled(y, factor, x) of y, x)`.
 macro_rules! path {
     ($name:ident($($argument:expr),*) of $($slice:ident),*) => {
-        #[cfg(flatmin_vfp)]
+        #[cfg(flatmin_floats)]
         let ($($slice,)*) = {
             let done = super::floats::$name($($argument),*);
             ($(super::Rest::rest($slice, done),)*)
@@ -34,14 +34,16 @@ mod x86_64;
 
 #[cfg(flatmin_vfp)]
 use armv7em::vfp as floats;
+#[cfg(flatmin_mve_float)]
+use helium::floats;
 
 /// What is left when the first elements are done.
-#[cfg(flatmin_vfp)]
+#[cfg(flatmin_floats)]
 trait Rest {
     fn rest(self, done: usize) -> Self;
 }
 
-#[cfg(flatmin_vfp)]
+#[cfg(flatmin_floats)]
 impl<T> Rest for &[T] {
     #[inline(always)]
     fn rest(self, done: usize) -> Self {
@@ -49,7 +51,7 @@ impl<T> Rest for &[T] {
     }
 }
 
-#[cfg(flatmin_vfp)]
+#[cfg(flatmin_floats)]
 impl<T> Rest for &mut [T] {
     #[inline(always)]
     fn rest(self, done: usize) -> Self {
@@ -57,7 +59,7 @@ impl<T> Rest for &mut [T] {
     }
 }
 
-#[cfg(flatmin_vfp)]
+#[cfg(flatmin_floats)]
 impl<S: Rest, const N: usize> Rest for [S; N] {
     #[inline(always)]
     fn rest(self, done: usize) -> Self {

@@ -27,10 +27,23 @@ const VMULL: Encoding = Encoding { name: "VMULLB.S16", mask: 0xefb1_0f51, bits: 
 
 /// VFMA and VFMS, then VFNMA and VFNMS, of registers of one or two words: Armv7-M Architecture Reference Manual (DDI 0403),
 /// sections A7.7.229 and A7.7.231. They round once where the contract on bits rounds twice.
-const FUSED: [Encoding; 2] = [
+const FUSED: [Encoding; 4] = [
     Encoding { name: "VFMA", mask: 0xffb0_0e10, bits: 0xeea0_0a00 },
     Encoding { name: "VFNMA", mask: 0xffb0_0e10, bits: 0xee90_0a00 },
+    // Helium's: of vectors, and of a vector and a scalar.
+    Encoding { name: "VFMA.F32 of vectors", mask: 0xff91_1f51, bits: 0xef00_0c50 },
+    Encoding { name: "VFMA.F32 by a scalar", mask: 0xffb1_0f70, bits: 0xee31_0e40 },
 ];
+
+/// What a loop over f32 vectors holds: VLDRW.U32 with an offset, VMUL.F32 of vectors or by a scalar, VADD.F32 of vectors.
+const VLDRW: Encoding = Encoding { name: "VLDRW", mask: 0xfe10_1f80, bits: 0xec10_1f00 };
+const VMUL: [Encoding; 2] = [
+    Encoding { name: "VMUL.F32", mask: 0xffb1_1f51, bits: 0xff00_0d50 },
+    Encoding { name: "VMUL.F32 by a scalar", mask: 0xffb1_1ff0, bits: 0xee31_0e60 },
+];
+const VADD: Encoding = Encoding { name: "VADD.F32", mask: 0xffb1_1f51, bits: 0xef00_0d40 };
+/// LE and LETP, the ends of low-overhead loops.
+const LOOP_END: Encoding = Encoding { name: "LE", mask: 0xffef_f001, bits: 0xf00f_c001 };
 
 /// Functions with an inner loop, what it multiplies with, and how often at least.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +68,55 @@ pub const HELIUM: &[Expectation] = &[
     Expectation { function: "three_filters_with_offset", encoding: VMLADAVA, least: 3 },
     Expectation { function: "sixteen_channels", encoding: VMULL, least: 4 },
 ];
+
+/// Functions of training that hold Helium's loops over f32 vectors, and how many loops at least.
+pub const HELIUM_TRAINING: &[(&str, usize)] = &[
+    ("5dense7forward17h", 1),
+    ("5dense10accumulate17h", 2),
+    ("5dense14backward_input17h", 1),
+    ("6conv2d16backward_weights17h", 1),
+    ("9depthwise16backward_weights17h", 1),
+];
+/// All of them in a firmware that trains every kind of layer.
+pub const HELIUM_LOOPS: usize = 16;
+
+/// Checks that a firmware's training loops are low-overhead ones over f32 vectors: `all` in the firmware, and as many as
+/// `functions` say.
+///
+/// # Errors
+/// The message names the function that holds fewer.
+pub fn check_vector_loops(executable: &Path, functions: &[(&str, usize)], all: usize) -> Result<()> {
+    let file = std::fs::read(executable).with_context(|| format!("cannot read {}", executable.display()))?;
+    for &(function, least) in functions {
+        let code = code(&file, function)?
+            .with_context(|| format!("{}: no function {function} was linked", executable.display()))?;
+        let found = vector_loops(&code);
+        ensure!(
+            found >= least,
+            "{function} holds {found} loops over f32 vectors, at least {least} are expected"
+        );
+    }
+    let found: usize = thumb_code(&file)?.iter().map(|code| vector_loops(code)).sum();
+    ensure!(found >= all, "the firmware holds {found} loops over f32 vectors, at least {all} are expected");
+    Ok(())
+}
+
+/// How many low-overhead loops load vectors, multiply and add.
+fn vector_loops(code: &[u8]) -> usize {
+    let mut loops = 0;
+    for (end, instruction) in instructions(code) {
+        if instruction & LOOP_END.mask != LOOP_END.bits {
+            continue;
+        }
+        // imm10:imm1:0 bytes back from behind this instruction.
+        let back = (instruction >> 1 & 0x3ff) << 2 | (instruction >> 11 & 1) << 1;
+        let Some(start) = (2 * end + 4).checked_sub(back as usize) else { continue };
+        let body = code.get(start..2 * end).unwrap_or(&[]);
+        let multiplies = VMUL.iter().any(|&encoding| count(body, encoding) > 0);
+        loops += usize::from(multiplies && count(body, VLDRW) > 0 && count(body, VADD) > 0);
+    }
+    loops
+}
 
 /// Checks an executable.
 ///
@@ -130,9 +192,15 @@ fn code(file: &[u8], name: &str) -> Result<Option<Vec<u8>>> {
 
 /// How many instructions of `code` have this encoding.
 fn count(code: &[u8], encoding: Encoding) -> usize {
+    let found = instructions(code).into_iter();
+    found.filter(|(_, instruction)| instruction & encoding.mask == encoding.bits).count()
+}
+
+/// The instructions of two halfwords in `code`, and at which halfword each begins.
+fn instructions(code: &[u8]) -> Vec<(usize, u32)> {
     let halfwords: Vec<u32> =
         code.as_chunks::<2>().0.iter().map(|h| u32::from(u16::from_le_bytes(*h))).collect();
-    let (mut at, mut found) = (0, 0);
+    let (mut at, mut found) = (0, Vec::new());
     while at < halfwords.len() {
         let first = halfwords[at];
         // 0b11101, 0b11110 and 0b11111 begin instructions of two halfwords.
@@ -141,8 +209,7 @@ fn count(code: &[u8], encoding: Encoding) -> usize {
             continue;
         }
         let Some(second) = halfwords.get(at + 1) else { break };
-        let instruction = first << 16 | second;
-        found += usize::from(instruction & encoding.mask == encoding.bits);
+        found.push((at, first << 16 | second));
         at += 2;
     }
     found
@@ -170,7 +237,21 @@ mod tests {
         let negated = [0x90, 0xee, 0xc1, 0x0a, 0x90, 0xee, 0x81, 0x0a]; // vfnma.f32 and vfnms.f32 s0, s1, s2
         let chained = [0x00, 0xee, 0x81, 0x0a, 0x20, 0xee, 0x81, 0x0a]; // vmla.f32 and vmul.f32 s0, s1, s2
         let code = [fused, chained, negated].concat();
-        assert_eq!(FUSED.map(|encoding| count(&code, encoding)), [2, 2]);
+        assert_eq!(FUSED.map(|encoding| count(&code, encoding)), [2, 2, 0, 0]);
+        // vfma.f32 q0, q1, q2; vfms.f32 q0, q1, q2; vfma.f32 q0, q1, r2
+        let vectors = [0x02, 0xef, 0x54, 0x0c, 0x22, 0xef, 0x54, 0x0c, 0x33, 0xee, 0x42, 0x0e];
+        assert_eq!(FUSED.map(|encoding| count(&vectors, encoding)), [0, 0, 2, 1]);
+        let load = [0xb1, 0xec, 0x04, 0x9f, 0x99, 0xed, 0x0c, 0xff]; // vldrw.32 q4, [r1], #16 and q7, [r9, #48]
+        let multiply = [0x0a, 0xff, 0x58, 0xad, 0x3d, 0xee, 0x6c, 0xee]; // vmul.f32 q5, q5, q4 and q7, q6, r12
+        let add = [0x00, 0xef, 0x4a, 0x0d]; // vadd.f32 q0, q0, q5
+        assert_eq!(count(&load, VLDRW), 2);
+        assert_eq!(VMUL.map(|encoding| count(&multiply, encoding)), [1, 1]);
+        let end = |back: u8| [0x1f, 0xf0, 0x01 | back / 2, 0xc0]; // letp lr, so many bytes back, a multiple of 4
+        let whole = [&nop[..], &nop, &load, &multiply, &add, &end(24)].concat();
+        assert_eq!([vector_loops(&whole), count(&whole, LOOP_END)], [1, 1]);
+        // A loop that begins behind the loads.
+        let shorter = [&load[..], &multiply, &add, &end(16)].concat();
+        assert_eq!([vector_loops(&shorter), count(&shorter, LOOP_END)], [0, 1]);
         // Half an instruction is none.
         assert_eq!(count(&smlad[..2], SMLAD), 0);
     }

@@ -190,6 +190,14 @@ fn measure_build(
     if board.cpu.starts_with("cortex") {
         instructions::check_unfused(&executable)?;
     }
+    // Of less, the linker leaves loops out.
+    if board.cpu == "cortex-m55" && TRAINING.iter().all(|training| training.name.contains(only)) {
+        instructions::check_vector_loops(
+            &executable,
+            instructions::HELIUM_TRAINING,
+            instructions::HELIUM_LOOPS,
+        )?;
+    }
     let output = board.run(&mut board.emulator(&executable)?)?;
     let Results { measured: found, resumed } = Results::of(&output)?;
     let count = expected.measured.len();

@@ -6,6 +6,8 @@
 #![allow(unsafe_code)]
 
 mod depthwise;
+#[cfg(flatmin_mve_float)]
+pub mod floats;
 mod requantize;
 
 use super::int8::{Column, Filters};

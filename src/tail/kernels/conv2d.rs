@@ -26,8 +26,8 @@
 //! ```
 
 use super::geometry::ConvShape;
-use super::{Sink, Weight};
-use crate::cpu::block::{self, Lanes, ROWS};
+use super::{Seen, Sink, Weight};
+use crate::cpu::block::{self, Lanes, ROWS, Window};
 use crate::cpu::grid::Grid;
 use crate::cpu::lanes::{LANES, sum_of};
 use core::array::from_fn;
@@ -54,12 +54,20 @@ pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &
     if shape.is_pointwise() {
         return forward_pointwise(shape, weights, biases, x, y);
     }
-    let (rows, columns) = (shape.rows(), shape.columns());
-    let pixels = y.chunks_exact_mut(output.channels.max(1)).enumerate();
-    for (pixel, y) in pixels.take(output.height * output.width) {
-        let (row, column) = (pixel / output.width.max(1), pixel % output.width.max(1));
-        let runs = Runs { shape, x, row, column, rows: rows.taps(row), columns: columns.taps(column) };
-        forward_pixel(&runs, weights, biases, y);
+    let mut pixels = y.chunks_exact_mut(output.channels.max(1));
+    for row in 0..output.height {
+        let rows = shape.rows().taps(row);
+        for column in 0..output.width {
+            let columns = shape.columns().taps(column);
+            let runs = Runs { shape, x, row, column, rows: rows.clone(), columns };
+            let Some(y) = pixels.next() else { return };
+            let done = runs.forward(weights, biases, y);
+            if done < y.len() {
+                let weights = weights.get(done * products(shape)..).unwrap_or(&[]);
+                let (biases, y) = (biases.get(done..).unwrap_or(&[]), y.get_mut(done..).unwrap_or(&mut []));
+                forward_pixel(&runs, weights, biases, y);
+            }
+        }
     }
 }
 
@@ -116,6 +124,27 @@ struct Runs<'a> {
 }
 
 impl Runs<'_> {
+    /// The first filters of the pixel; returns how many.
+    #[inline(always)]
+    fn forward<W: Weight>(&self, weights: &[W], biases: &[f32], y: &mut [f32]) -> usize {
+        let (shape, input, filter) = (self.shape, self.shape.input(), self.shape.window().filter);
+        let (Some(i), Some(j)) = (self.rows.clone().next(), self.columns.clone().next()) else { return 0 };
+        if shape.window().dilation[1] != 1 {
+            return 0;
+        }
+        let window = Window {
+            lines: self.rows.len(),
+            length: self.columns.len() * input.channels,
+            x_step: shape.window().dilation[0] * input.width * input.channels,
+            w_step: filter[1] * input.channels,
+            filter_step: products(shape),
+        };
+        let line = shape.rows().place(self.row, i) * input.width;
+        let x = self.x.get((line + shape.columns().place(self.column, j)) * input.channels..);
+        let weights = weights.get((i * filter[1] + j) * input.channels..);
+        block::forward_window(&window, x.unwrap_or(&[]), weights.unwrap_or(&[]), biases, y)
+    }
+
     /// Calls `see(first weight, inputs)` for every run.
     #[inline(always)]
     fn for_each(&self, mut see: impl FnMut(usize, &[f32])) {
@@ -244,12 +273,15 @@ pub fn backward_input<W: Weight>(
 ) {
     let input = shape.input();
     if shape.is_pointwise() && sink == Sink::Overwrite {
-        let pixels = d_x
-            .chunks_exact_mut(input.channels.max(1))
-            .zip(delta.chunks_exact(shape.output().channels.max(1)));
+        let widths = [input.channels.max(1), shape.output().channels.max(1)];
+        let done = block::combine_pixels(d_x, delta, weights, widths);
+        if done == input.channels {
+            return;
+        }
+        let pixels = d_x.chunks_exact_mut(widths[0]).zip(delta.chunks_exact(widths[1]));
         return pixels
             .take(input.height * input.width)
-            .for_each(|(d_x, delta)| backward_pixel(weights, delta, d_x));
+            .for_each(|(d_x, delta)| backward_pixel(weights, delta, done, d_x));
     }
     for (pixel, d_x) in
         d_x.chunks_exact_mut(input.channels.max(1)).enumerate().take(input.height * input.width)
@@ -274,12 +306,13 @@ pub fn backward_input<W: Weight>(
     }
 }
 
-/// `d_x = W^T delta` of a pixel.
-fn backward_pixel<W: Weight>(weights: &[W], delta: &[f32], d_x: &mut [f32]) {
+/// `d_x = W^T delta` of a pixel, from channel `first` on.
+fn backward_pixel<W: Weight>(weights: &[W], delta: &[f32], first: usize, d_x: &mut [f32]) {
     let channels = d_x.len();
+    let d_x = d_x.get_mut(first..).unwrap_or(&mut []);
     d_x.fill(0.0);
     let (blocks, rest) = d_x.as_chunks_mut::<16>();
-    let mut columns = weights;
+    let mut columns = weights.get(first..).unwrap_or(&[]);
     for sums in blocks {
         block::combine(sums, delta, columns, channels);
         columns = columns.get(16..).unwrap_or(&[]);
@@ -305,6 +338,22 @@ fn input_block<const N: usize, W: Weight>(
     let (input, output, products) = (shape.input(), shape.output(), products(shape));
     let mut added = [0.0; N];
     let sums = if sink == Sink::Add { &mut added } else { &mut *d_x };
+    if let Some(seen) = Seen::of(shape, (row, column)) {
+        let (delta_first, tap) = (seen.output * output.channels, seen.tap * input.channels + first);
+        let grid = Grid::new(
+            [output.channels, input.channels],
+            seen.columns,
+            [output.width * output.channels, filter_width * input.channels],
+            seen.rows,
+        );
+        let weights = weights.get(tap..).unwrap_or(&[]);
+        if block::combine_taps(sums, delta, delta_first, weights, [products, output.channels], &grid) == N {
+            if sink == Sink::Add {
+                d_x.iter_mut().zip(added).for_each(|(d, sum)| *d += sum);
+            }
+            return;
+        }
+    }
     sums.fill(0.0);
     for i in 0..filter_height {
         let Some(r) = shape.rows().output_of(row, i) else { continue };

@@ -24,7 +24,7 @@
 //! ```
 
 use super::geometry::{ConvShape, ShapeError};
-use super::{Sink, Weight};
+use super::{Seen, Sink, Weight};
 use crate::cpu::block;
 use crate::cpu::grid::Grid;
 use crate::cpu::lanes::add_scaled;
@@ -54,17 +54,38 @@ const BLOCK: usize = 16;
 
 /// Overwrites `y`. Order: taps row by row; the bias comes last. Biases that are not there count as 0.
 pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
-    let output = shape.output();
-    let (pixels, width) = (y.chunks_exact_mut(output.channels.max(1)).enumerate(), output.width.max(1));
-    for (pixel, y) in pixels.take(output.height * output.width) {
-        let pixel = (pixel / width, pixel % width);
-        in_blocks(shape, |first, blocked| {
-            if blocked {
-                forward_block::<BLOCK, W>(shape, weights, biases, x, pixel, [first, first], y);
-            } else {
-                forward_block::<1, W>(shape, weights, biases, x, pixel, [first, first / quotient(shape)], y);
+    let (input, output, window) = (shape.input(), shape.output(), shape.window());
+    let mut pixels = y.chunks_exact_mut(output.channels.max(1));
+    for row in 0..output.height {
+        let rows = shape.rows().taps(row);
+        let line = shape.rows().place(row, rows.start) * input.width;
+        let grid = |taps: usize| {
+            let steps = [window.dilation[1] * input.channels, output.channels];
+            let line_steps =
+                [window.dilation[0] * input.width * input.channels, window.filter[1] * output.channels];
+            Grid::new(steps, taps, line_steps, rows.len())
+        };
+        // Most pixels of a row see as many taps as the one before.
+        let mut seen = (0, grid(0));
+        for column in 0..output.width {
+            let Some(y) = pixels.next() else { return };
+            let taps = shape.columns().taps(column);
+            if taps.len() != seen.0 {
+                seen = (taps.len(), grid(taps.len()));
             }
-        });
+            let first = [
+                (line + shape.columns().place(column, taps.start)) * input.channels,
+                (rows.start * window.filter[1] + taps.start) * output.channels,
+            ];
+            let taps = (seen.0 > 0 && !rows.is_empty()).then_some((first, &seen.1));
+            in_blocks(shape, |o, blocked| {
+                if blocked {
+                    forward_block::<BLOCK, W>(taps, weights, biases, x, [o, o], y);
+                } else {
+                    forward_block::<1, W>(taps, weights, biases, x, [o, o / quotient(shape)], y);
+                }
+            });
+        }
     }
 }
 
@@ -83,33 +104,29 @@ fn in_blocks(shape: &ConvShape, mut each: impl FnMut(usize, bool)) {
     (blocked..channels).for_each(|first| each(first, false));
 }
 
-/// N channels of a pixel of the output: from output channel `o`, input channel `k`.
+/// N channels of a pixel of the output: from output channel `o`, input channel `k`; its taps, if it has any, with the
+/// first one's place in the input and among the weights.
 #[inline(always)]
 fn forward_block<const N: usize, W: Weight>(
-    shape: &ConvShape,
+    taps: Option<([usize; 2], &Grid)>,
     weights: &[W],
     biases: &[f32],
     x: &[f32],
-    (row, column): (usize, usize),
     [o, k]: [usize; 2],
     y: &mut [f32],
 ) {
-    let (input, channels) = (shape.input(), shape.output().channels);
     let Some(y) = y.get_mut(o..).and_then(|y| y.first_chunk_mut::<N>()) else { return };
-    *y = [0.0; N];
-    let (taps, rows) = (shape.columns().taps(column), shape.rows().taps(row));
-    if !taps.is_empty() && !rows.is_empty() {
-        let window = shape.window();
-        let grid = Grid::new(
-            [window.dilation[1] * input.channels, channels],
-            taps.len(),
-            [window.dilation[0] * input.width * input.channels, window.filter[1] * channels],
-            rows.len(),
-        );
-        let line = shape.rows().place(row, rows.start) * input.width;
-        let place = (line + shape.columns().place(column, taps.start)) * input.channels + k;
-        let tap = (rows.start * window.filter[1] + taps.start) * channels + o;
-        block::products(y, x.get(place..).unwrap_or(&[]), weights.get(tap..).unwrap_or(&[]), &grid);
+    if let Some(([place, tap], grid)) = taps {
+        let (x, weights) = (x.get(place + k..).unwrap_or(&[]), weights.get(tap + o..).unwrap_or(&[]));
+        if let Some(biases) = biases.get(o..).and_then(|biases| biases.first_chunk::<N>())
+            && block::products_onto(y, x, weights, biases, grid) == N
+        {
+            return;
+        }
+        *y = [0.0; N];
+        block::products(y, x, weights, grid);
+    } else {
+        *y = [0.0; N];
     }
     match biases.get(o..).and_then(|biases| biases.first_chunk::<N>()) {
         // A factor of 1 rounds nothing.
@@ -195,9 +212,23 @@ pub fn backward_input<W: Weight>(
         d_x.chunks_exact_mut(input.channels.max(1)).enumerate().take(input.height * input.width)
     {
         let pixel = (pixel / width, pixel % width);
+        let grid = Seen::of(shape, pixel).filter(|_| blocked > 0).map(|seen| {
+            let (line, filter_width) = (shape.output().width, shape.window().filter[1]);
+            let steps = [channels; 2];
+            let grid = Grid::new(steps, seen.columns, [line * channels, filter_width * channels], seen.rows);
+            (seen.output * channels, seen.tap * channels, grid)
+        });
         let (blocks, rest) = d_x.split_at_mut(blocked.min(d_x.len()));
         for (block, d_x) in blocks.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
             let mut sums = [0.0; BLOCK];
+            if let Some((first, tap, grid)) = &grid {
+                let w = weights.get(tap + block * BLOCK..).unwrap_or(&[]);
+                if block::products_back(&mut sums, delta, first + block * BLOCK, w, grid) == BLOCK {
+                    d_x.iter_mut().zip(sums).for_each(|(d, sum)| sink.put(d, sum));
+                    continue;
+                }
+                sums = [0.0; BLOCK];
+            }
             seen_from(shape, pixel, |place, tap| {
                 let (delta, w) = (delta.get(place + block * BLOCK..), weights.get(tap + block * BLOCK..));
                 block::products(&mut sums, delta.unwrap_or(&[]), w.unwrap_or(&[]), &Grid::PIXEL);

@@ -30,6 +30,36 @@ impl Sink {
     }
 }
 
+/// The taps that see an input pixel where neither stride nor dilation leaves any out: `rows` by `columns` of them from
+/// `tap` on, the first at the output pixel `output` and each further one a line or a pixel before it.
+struct Seen {
+    tap: usize,
+    output: usize,
+    rows: usize,
+    columns: usize,
+}
+
+impl Seen {
+    /// `None` if there are none, or the window has a stride or a dilation.
+    #[inline(always)]
+    fn of(shape: &ConvShape, (row, column): (usize, usize)) -> Option<Self> {
+        let (window, output) = (shape.window(), shape.output());
+        if window.stride != [1; 2] || window.dilation != [1; 2] {
+            return None;
+        }
+        let along = |axis: usize, input: usize, outputs: usize| {
+            let reached = input + window.padding[axis];
+            let first = (reached + 1).saturating_sub(outputs);
+            let count =
+                (reached + 1).min(window.filter[axis]).checked_sub(first).filter(|&count| count > 0)?;
+            Some((first, reached - first, count))
+        };
+        let (i, r, rows) = along(0, row, output.height)?;
+        let (j, c, columns) = along(1, column, output.width)?;
+        Some(Self { tap: i * window.filter[1] + j, output: r * output.width + c, rows, columns })
+    }
+}
+
 /// `d_biases[o] += scale * sum_p delta[p, o]`, pixel after pixel: the same for both convolutions.
 fn backward_biases(channels: usize, scale: f32, delta: &[f32], d_biases: &mut [f32]) {
     for (channel, d) in d_biases.iter_mut().enumerate().take(channels) {

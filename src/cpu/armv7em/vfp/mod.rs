@@ -244,9 +244,10 @@ pub fn dots_of(results: &mut [f32; ROWS], rows: [&[f32]; ROWS], x: &[f32]) -> us
     ROWS
 }
 
-/// `sums[i] += sum_o factors[o] * rows[o * stride + i]`, o ascending; `from_zero`, `sums[i] = ` that.
+/// `sums[i] += sum_o factors[o] * rows[o * stride + i]`, o ascending; `from_zero`, `sums[i] = ` that. Returns how many
+/// sums: all.
 #[inline(always)]
-pub fn combine(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stride: usize, from_zero: bool) {
+pub fn combine(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stride: usize, from_zero: bool) -> usize {
     let behind_first = rows.len().checked_sub(16);
     let count = behind_first.map_or(0, |behind| factors.len().min(behind / stride.max(1) + 1));
     if count == 0 && from_zero {
@@ -280,6 +281,7 @@ pub fn combine(sums: &mut [f32; 16], factors: &[f32], rows: &[f32], stride: usiz
             );
         }
     }
+    sums.len()
 }
 
 sum! {
