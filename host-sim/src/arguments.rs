@@ -89,7 +89,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  flatmin emulate --board mps2-an386 --method sam --json\n  \
         flatmin emulate model.tflite --data x.npy y.npy --layers 1 --method asam")]
     Emulate {
-        /// A board of README's table that runs in QEMU; mps2-an386-m0plus is a Cortex-M0+ there
+        /// A board of docs/boards.md that runs in QEMU; mps2-an386-m0plus is a Cortex-M0+ there
         #[arg(long, default_value = "mps2-an386")]
         board: String,
         /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer

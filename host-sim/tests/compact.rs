@@ -163,7 +163,7 @@ fn row(name: &str, runs: &[Accuracies]) -> f64 {
 /// 9.0; 0.1 11.8, 11.8, 12.2; 0.2 13.8, 13.8, 13.0; 0.5 13.7, 13.8, 13.1.
 const KEYWORD_RATE: f32 = 0.2;
 
-/// The table of README.md: thirty runs a row, ten wearers and three draws each, a fifth of the labels flipped; of keyword
+/// The table of docs/integer-tail.md: thirty runs a row, ten wearers and three draws each, a fifth of the labels flipped; of keyword
 /// spotting three speakers whom the network knows badly, and ten draws of half of their clips.
 #[test]
 fn accuracy_over_thirty_runs_is_within_half_a_point() {
