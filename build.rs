@@ -11,7 +11,7 @@ const DSP_CORES: [&str; 3] = ["cortex-m33", "cortex-m35p", "star-mc1"];
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!(
-        "cargo:rustc-check-cfg=cfg(flatmin_dsp, flatmin_helium, flatmin_mve_float, flatmin_vfp, flatmin_vmla, flatmin_floats, flatmin_avx)"
+        "cargo:rustc-check-cfg=cfg(flatmin_dsp, flatmin_helium, flatmin_mve_float, flatmin_vfp, flatmin_vmla, flatmin_floats, flatmin_plain, flatmin_thumb1, flatmin_avx)"
     );
     let target = env::var("TARGET").unwrap_or_default();
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
@@ -29,6 +29,14 @@ fn main() {
     // What a processor has of AVX is asked for at run time; without an operating system its registers may be off.
     if target.starts_with("x86_64-") && !target.ends_with("-none") {
         println!("cargo:rustc-cfg=flatmin_avx");
+    }
+    // Microcontrollers that come to neither of the branches below.
+    let thumb1 = target.starts_with("thumbv6m") || target.starts_with("thumbv8m.base");
+    if thumb1 || target.starts_with("riscv32") {
+        println!("cargo:rustc-cfg=flatmin_plain");
+    }
+    if thumb1 {
+        println!("cargo:rustc-cfg=flatmin_thumb1");
     }
     let arm_v8 = target.starts_with("thumbv8m.main");
     let helium = arm_v8 && feature("mve").unwrap_or(HELIUM_CORES.contains(&core));

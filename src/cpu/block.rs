@@ -7,6 +7,7 @@ use super::Rest;
 use super::floats;
 use super::grid::Grid;
 use super::lanes::LANES;
+use super::scalar;
 
 /// A weight: trained ones are f32, frozen ones the pack's int8 values, whose scale is applied to the sums and to
 /// `delta`.
@@ -71,11 +72,11 @@ pub fn dots<W: Weight>(sums: &mut Lanes, rows: [&[W]; ROWS], x: &[f32]) {
         let (x, x_rest) = x.as_chunks::<LANES>();
         for (row, x) in row.iter().zip(x) {
             for ((sum, &w), &x) in sums.iter_mut().zip(row).zip(x) {
-                *sum += w.value() * x;
+                *sum = scalar(*sum + scalar(w.value() * x));
             }
         }
         for ((sum, &w), &x) in sums.iter_mut().zip(row_rest).zip(x_rest) {
-            *sum += w.value() * x;
+            *sum = scalar(*sum + scalar(w.value() * x));
         }
     }
 }
@@ -92,7 +93,7 @@ pub fn combine<const N: usize, W: Weight>(sums: &mut [f32; N], factors: &[f32], 
     for (&factor, row) in factors.iter().zip(rows.chunks(stride.max(1))) {
         let Some(row) = row.first_chunk::<N>() else { return };
         for (sum, &w) in sums.iter_mut().zip(row) {
-            *sum += factor * w.value();
+            *sum = scalar(*sum + scalar(factor * w.value()));
         }
     }
 }
@@ -127,7 +128,7 @@ pub fn outer<const M: usize, const N: usize>(
     for (o, sums) in sums.into_iter().enumerate() {
         let Some(d) = d.get_mut(o * stride..).and_then(|d| d.first_chunk_mut::<N>()) else { return };
         for (d, sum) in d.iter_mut().zip(sums) {
-            *d += scale * sum;
+            *d = scalar(*d + scalar(scale * sum));
         }
     }
 }
@@ -148,7 +149,7 @@ fn add_outer<const M: usize, const N: usize>(
             let (Some(delta), Some(x)) = (delta.first_chunk::<M>(), x.first_chunk::<N>()) else { return };
             for (sums, &delta) in sums.iter_mut().zip(delta) {
                 for (sum, &x) in sums.iter_mut().zip(x) {
-                    *sum += delta * x;
+                    *sum = scalar(*sum + scalar(delta * x));
                 }
             }
         }
@@ -170,7 +171,7 @@ pub fn products<const N: usize, W: Weight>(sums: &mut [f32; N], a: &[f32], b: &[
         for (a, b) in a.zip(b).take(grid.pixels()) {
             let (Some(a), Some(b)) = (a.first_chunk::<N>(), b.first_chunk::<N>()) else { return };
             for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-                *sum += a * b.value();
+                *sum = scalar(*sum + scalar(a * b.value()));
             }
         }
     }
@@ -352,7 +353,7 @@ pub fn add_to_rows(
     path!(add_to_rows(&mut rows, &factors, x) of rows, x);
     for (row, factor) in rows.into_iter().zip(factors) {
         for (d, &x) in row.iter_mut().zip(x) {
-            *d += factor * x;
+            *d = scalar(*d + scalar(factor * x));
         }
     }
 }
@@ -383,9 +384,9 @@ pub fn descend_row(v: &mut [f32], w: &mut [f32], factor: f32, x: &[f32], momentu
 #[inline(always)]
 fn descend_each(v: &mut [f32], w: &mut [f32], factor: f32, x: &[f32], momentum: f32, rate: f32) {
     for ((v, w), &x) in v.iter_mut().zip(w).zip(x) {
-        *v *= momentum;
-        *v += factor * x;
-        *w += rate * *v;
+        *v = scalar(*v * momentum);
+        *v = scalar(*v + scalar(factor * x));
+        *w = scalar(*w + scalar(rate * *v));
     }
 }
 
@@ -424,7 +425,7 @@ pub fn matrix<W: Weight>(x: [&[f32]; ROWS], w: [&[W]; ROWS]) -> Lanes {
     for (sums, x) in sums.iter_mut().zip(x) {
         for (sum, w) in sums.iter_mut().zip(w) {
             for (&x, &w) in x.iter().zip(w) {
-                *sum += x * w.value();
+                *sum = scalar(*sum + scalar(x * w.value()));
             }
         }
     }

@@ -1,7 +1,8 @@
 //! int8 products summed in int32, and the sums' way back to int8.
 //!
-//! Three paths with one result: integer sums are the same in every order, and every rounding is the portable path's.
-//! Helium where the core has it, the DSP extension of Armv7E-M and Armv8-M, and portable Rust elsewhere.
+//! Four paths with one result: integer sums are the same in every order, and every rounding is the portable path's.
+//! Helium where the core has it, the DSP extension of Armv7E-M and Armv8-M, loops for cores without vectors (Armv6-M,
+//! RISC-V), and portable Rust that LLVM vectorizes elsewhere.
 
 use super::portable;
 
@@ -9,12 +10,18 @@ use super::portable;
 use super::armv7em::dsp as path;
 #[cfg(flatmin_helium)]
 use super::helium as path;
-#[cfg(not(any(flatmin_dsp, flatmin_helium)))]
+#[cfg(flatmin_plain)]
+use super::plain as path;
+#[cfg(not(any(flatmin_dsp, flatmin_helium, flatmin_plain)))]
 use super::portable as path;
 
-pub use path::{Requantizer, Scratch, accumulate, accumulate_two};
+#[cfg(any(flatmin_dsp, flatmin_helium))]
+pub use path::Requantizer;
+pub use path::{Scratch, accumulate, accumulate_two};
 #[cfg(flatmin_helium)]
 pub use path::{copy, fill};
+#[cfg(not(any(flatmin_dsp, flatmin_helium)))]
+pub use portable::Requantizer;
 #[cfg(not(flatmin_helium))]
 pub use portable::{copy, fill};
 pub use portable::{dot, requantize_as_double};
@@ -23,12 +30,12 @@ pub use portable::{dot, requantize_as_double};
 #[inline]
 pub fn depthwise(taps: Taps, offset: i32, start: &[i32], sums: &mut [i32]) {
     let done = path::depthwise(taps, offset, start, sums);
-    #[cfg(any(flatmin_dsp, flatmin_helium))]
+    #[cfg(any(flatmin_dsp, flatmin_helium, flatmin_plain))]
     if done < sums.len() {
         let (start, sums) = (start.get(done..).unwrap_or(&[]), sums.get_mut(done..).unwrap_or(&mut []));
         portable::depthwise(taps.behind(done), offset, start, sums);
     }
-    #[cfg(not(any(flatmin_dsp, flatmin_helium)))]
+    #[cfg(not(any(flatmin_dsp, flatmin_helium, flatmin_plain)))]
     debug_assert_eq!(done, sums.len());
 }
 
@@ -180,14 +187,14 @@ pub struct Taps<'a> {
 impl Taps<'_> {
     /// The same behind `channel` channels.
     #[inline]
-    #[cfg_attr(not(any(flatmin_dsp, flatmin_helium)), allow(dead_code))]
-    fn behind(self, channel: usize) -> Self {
+    #[cfg_attr(not(any(flatmin_dsp, flatmin_helium, flatmin_plain)), allow(dead_code))]
+    pub(super) fn behind(self, channel: usize) -> Self {
         let (x, w) = (self.input.get(channel..).unwrap_or(&[]), self.weights.get(channel..).unwrap_or(&[]));
         Self { input: x, weights: w, ..self }
     }
 
     /// Whether `channels` neighbours of every tap lie in input and weights.
-    #[cfg_attr(not(any(flatmin_dsp, flatmin_helium)), allow(dead_code))]
+    #[cfg_attr(not(any(flatmin_dsp, flatmin_helium, flatmin_plain)), allow(dead_code))]
     pub(super) fn hold(&self, channels: usize) -> bool {
         let last = |axis: usize| {
             self.rows.saturating_sub(1) * self.row_stride[axis]

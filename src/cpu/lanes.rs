@@ -3,6 +3,7 @@
 //! Slices of one call have the same length; that is the caller's contract.
 
 use super::block::{self, Lanes, ROWS};
+use super::scalar;
 
 /// Lanes of every reduction.
 pub const LANES: usize = 4;
@@ -24,11 +25,11 @@ fn reduce3(
     let (c, c_rest) = c.as_chunks::<LANES>();
     for ((a, b), c) in a.iter().zip(b).zip(c) {
         for (((sum, &a), &b), &c) in sums.iter_mut().zip(a).zip(b).zip(c) {
-            *sum += term(a, b, c);
+            *sum = scalar(*sum + scalar(term(a, b, c)));
         }
     }
     for (((sum, &a), &b), &c) in sums.iter_mut().zip(a_rest).zip(b_rest).zip(c_rest) {
-        *sum += term(a, b, c);
+        *sum = scalar(*sum + scalar(term(a, b, c)));
     }
     sum_of(sums)
 }
@@ -73,7 +74,7 @@ pub fn scaled_norm_squared(w: &[f32], g: &[f32], eta: f32) -> f32 {
     let mut sums = NOTHING;
     path!(scaled_norm_squared(&mut sums, w, g, eta) of w, g);
     reduce(sums, w, g, |w, g| {
-        let scaled = (w.abs() + eta) * g;
+        let scaled = scalar((w.abs() + eta) * g);
         scaled * scaled
     })
 }
@@ -81,9 +82,17 @@ pub fn scaled_norm_squared(w: &[f32], g: &[f32], eta: f32) -> f32 {
 /// `sum (|w[i]| + eta)^2 * a[i] * b[i]`.
 #[inline]
 pub fn weighted_dot(w: &[f32], eta: f32, a: &[f32], b: &[f32]) -> f32 {
-    reduce3(NOTHING, w, a, b, |w, a, b| {
+    #[cfg(flatmin_mve_float)]
+    let (sums, (w, a, b)) = {
+        let mut sums = NOTHING;
+        let done = super::floats::weighted_dot(&mut sums, w, a, b, eta);
+        (sums, (super::Rest::rest(w, done), super::Rest::rest(a, done), super::Rest::rest(b, done)))
+    };
+    #[cfg(not(flatmin_mve_float))]
+    let sums = NOTHING;
+    reduce3(sums, w, a, b, |w, a, b| {
         let t = w.abs() + eta;
-        (t * t) * (a * b)
+        scalar(t * t) * scalar(a * b)
     })
 }
 
@@ -107,7 +116,7 @@ pub fn dots(rows: [&[f32]; ROWS], x: &[f32]) -> [f32; ROWS] {
 pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
     path!(add_scaled(y, x, factor) of y, x);
     for (y, &x) in y.iter_mut().zip(x) {
-        *y += factor * x;
+        *y = scalar(*y + scalar(factor * x));
     }
 }
 
@@ -116,11 +125,11 @@ pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
 pub fn mix(v: &mut [f32], momentum: f32, w: &[f32], decay: f32) {
     if decay == 0.0 {
         path!(scale(v, momentum) of v);
-        return v.iter_mut().for_each(|v| *v *= momentum);
+        return v.iter_mut().for_each(|v| *v = scalar(momentum * *v));
     }
     path!(mix(v, w, momentum, decay) of v, w);
     for (v, &w) in v.iter_mut().zip(w) {
-        *v = momentum * *v + decay * w;
+        *v = scalar(scalar(momentum * *v) + scalar(decay * w));
     }
 }
 
@@ -129,8 +138,8 @@ pub fn mix(v: &mut [f32], momentum: f32, w: &[f32], decay: f32) {
 pub fn descend(v: &mut [f32], w: &mut [f32], momentum: f32, rate: f32) {
     path!(descend(v, w, momentum, rate) of v, w);
     for (v, w) in v.iter_mut().zip(w) {
-        *v *= momentum;
-        *w += rate * *v;
+        *v = scalar(*v * momentum);
+        *w = scalar(*w + scalar(rate * *v));
     }
 }
 
@@ -148,9 +157,9 @@ pub fn copy(to: &mut [f32], from: &[f32]) {
 pub fn ascend(w: &mut [f32], g: &mut [f32], c: f32) {
     path!(ascend(w, g, c) of w, g);
     for (w, g) in w.iter_mut().zip(g) {
-        let e = c * *g;
+        let e = scalar(c * *g);
         *g = *w;
-        *w += e;
+        *w = scalar(*w + e);
     }
 }
 
@@ -160,9 +169,9 @@ pub fn ascend_scaled(w: &mut [f32], g: &mut [f32], c: f32, eta: f32) {
     path!(ascend_scaled(w, g, c, eta) of w, g);
     for (w, g) in w.iter_mut().zip(g) {
         let t = w.abs() + eta;
-        let e = c * ((t * t) * *g);
+        let e = scalar(c * scalar(scalar(t * t) * *g));
         *g = *w;
-        *w += e;
+        *w = scalar(*w + e);
     }
 }
 

@@ -26,8 +26,10 @@ pub(crate) mod grid;
 mod helium;
 pub(crate) mod int8;
 pub(crate) mod lanes;
+#[cfg(any(flatmin_plain, test))]
+mod plain;
 // What a path does not speed up, it takes from here.
-#[cfg_attr(any(flatmin_dsp, flatmin_helium), allow(dead_code, unused_imports))]
+#[cfg_attr(any(flatmin_dsp, flatmin_helium, flatmin_plain), allow(dead_code, unused_imports))]
 mod portable;
 #[cfg(flatmin_avx)]
 mod x86_64;
@@ -36,6 +38,13 @@ mod x86_64;
 use armv7em::vfp as floats;
 #[cfg(flatmin_mve_float)]
 use helium::floats;
+
+/// A result as a scalar computes it. Vectors of Helium, which LLVM would take of its own accord, flush subnormal numbers;
+/// where loops of this room run beside such a path, they are there for those alone.
+#[inline(always)]
+fn scalar(result: f32) -> f32 {
+    if cfg!(flatmin_mve_float) { core::hint::black_box(result) } else { result }
+}
 
 /// What is left when the first elements are done.
 #[cfg(flatmin_floats)]

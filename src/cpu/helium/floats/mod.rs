@@ -115,7 +115,7 @@ pub use pixels::four_pixels;
 pub use rows::{add_rank_one, add_to_rows, combine, descend_along, dots, dots_of, forward};
 pub use sweeps::{
     add_scaled, ascend, ascend_scaled, copy, descend, descend_row, dot, mix, norm_squared, scale,
-    scaled_norm_squared,
+    scaled_norm_squared, weighted_dot,
 };
 
 pub use window::{combine_pixels, combine_taps, forward_window};

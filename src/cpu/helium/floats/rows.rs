@@ -285,7 +285,7 @@ unsafe fn finish_rows(rows: [*mut f32; ROWS], factors: &[f32; ROWS], x: &[f32], 
         // SAFETY: the caller's; one row is borrowed at a time.
         let row = unsafe { core::slice::from_raw_parts_mut(row, x.len()) };
         for (d, &x) in row.iter_mut().zip(x).skip(done) {
-            *d += factor * x;
+            *d = crate::cpu::scalar(*d + crate::cpu::scalar(factor * x));
         }
     }
 }

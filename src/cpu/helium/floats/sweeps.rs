@@ -119,6 +119,20 @@ sum! {
     "vadd.f32 q0, q0, q1",
 }
 
+sum! {
+    /// [`crate::cpu::lanes::weighted_dot`] in lanes.
+    weighted_dot(w, a, b; eta):
+    "vldrw.32 q1, [{w}], #16",
+    "vldrw.32 q2, [{a}], #16",
+    "vldrw.32 q3, [{b}], #16",
+    "vabs.f32 q1, q1",
+    "vmul.f32 q2, q2, q3",
+    "vadd.f32 q1, q1, {eta}",
+    "vmul.f32 q1, q1, q1",
+    "vmul.f32 q1, q1, q2",
+    "vadd.f32 q0, q0, q1",
+}
+
 sweep! {
     /// `y[i] += factor * x[i]`.
     add_scaled(y; x; factor):
