@@ -9,7 +9,7 @@ const HELIUM_CORES: [&str; 3] = ["cortex-m52", "cortex-m55", "cortex-m85"];
 const DSP_CORES: [&str; 3] = ["cortex-m33", "cortex-m35p", "star-mc1"];
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/cpu/build.rs");
     println!(
         "cargo:rustc-check-cfg=cfg(flatmin_dsp, flatmin_helium, flatmin_vfp, flatmin_vmla, flatmin_plain, flatmin_thumb1, flatmin_avx)"
     );
