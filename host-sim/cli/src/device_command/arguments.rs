@@ -186,7 +186,7 @@ impl Source {
 
     pub(super) fn subject(&self) -> Result<Subject> {
         self.options.without_compact()?;
-        self.adaptation.subject(self.model.as_deref(), &self.options)
+        self.adaptation.subject(self.model.as_deref(), &self.options)?.labelled("device")
     }
 }
 
