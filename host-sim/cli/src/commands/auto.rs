@@ -1,7 +1,7 @@
 //! `flatmin tune --auto`: the search's progress and what it prints.
 
-use crate::tune_options::TuneOptions;
-use crate::{json, print};
+use crate::answer::{json, print};
+use crate::arguments::TuneOptions;
 use anyhow::{Context, Result, bail};
 use flatmin::tail::Loss;
 use flatmin_sim::auto::{Score, Search, candidates, search};

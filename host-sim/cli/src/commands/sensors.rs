@@ -1,7 +1,8 @@
 //! `flatmin sensors`: the sensors' applications, fed from recordings.
 
-use crate::tune_options::TuneOptions;
-use crate::{json, print, show, tuned};
+use super::tune::tuned;
+use crate::answer::{json, print, show};
+use crate::arguments::TuneOptions;
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, value_parser};
 use flatmin::mfcc::Mfcc;
@@ -12,9 +13,11 @@ use flatmin_sim::wearers::WEARERS;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 
-/// Which sensor.
+/// Run the sensors' applications on recordings, as the device does on what it measures
 #[derive(Debug, Args)]
-pub struct SensorsArguments {
+#[command(after_help = "Examples:\n  flatmin sensors motion --wearer 3\n  \
+    flatmin sensors keywords kws_ref_model.tflite --wavs clips --speaker 893705bb")]
+pub struct Arguments {
     #[command(subcommand)]
     sensor: Sensor,
 }
@@ -53,7 +56,7 @@ enum Sensor {
     },
 }
 
-pub fn run(arguments: SensorsArguments) -> Result<()> {
+pub fn run(arguments: Arguments) -> Result<()> {
     match arguments.sensor {
         Sensor::Motion { wearer, options } => motion(wearer.into(), &options),
         Sensor::Keywords { model, wavs, speaker, classes, options } => {

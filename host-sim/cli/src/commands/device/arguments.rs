@@ -1,8 +1,7 @@
 //! The arguments of `flatmin device`, and the device and the samples that they name.
 
-use crate::adaptation::Adaptation;
-use crate::log_sink;
-use crate::tune_options::TuneOptions;
+use crate::arguments::{Adaptation, TuneOptions};
+use crate::commands::emulate::log_sink;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use flatmin::Method;
@@ -14,10 +13,15 @@ use flatmin_sim::tuning::sized;
 use indicatif::ProgressBar;
 use std::path::PathBuf;
 
-/// The device, and what is wanted of it.
+/// Ask a device on a serial port, behind a socket or in QEMU: tune there, keep, roll back, watch, compare
 #[derive(Debug, Args)]
-#[command(subcommand_required = true)]
-pub struct DeviceArguments {
+#[command(
+    subcommand_required = true,
+    after_help = "Examples:\n  flatmin device --port /dev/ttyACM0 info\n  \
+    flatmin device --qemu riscv32-virt --flash pflash.bin tune --commit --wearer 3\n  \
+    flatmin device --tcp localhost:4000 backup -o tail.bin"
+)]
+pub struct Arguments {
     #[command(flatten)]
     pub(super) connection: Connection,
     #[command(subcommand)]

@@ -2,9 +2,9 @@
 
 mod arguments;
 
-use crate::{print, show};
+use crate::answer::{print, show};
 use anyhow::{Context, Result, bail, ensure};
-pub use arguments::DeviceArguments;
+pub use arguments::Arguments;
 use arguments::{Action, Source};
 use flatmin::tail::Loss;
 use flatmin::wire::Request;
@@ -30,7 +30,7 @@ struct Wishes {
 }
 
 /// Carries out one command.
-pub fn run(arguments: &DeviceArguments) -> Result<()> {
+pub fn run(arguments: &Arguments) -> Result<()> {
     let source = arguments.action.source();
     if !matches!(arguments.action, Action::Tune { .. } | Action::Resume { .. }) {
         source.options.without_acceptance()?;

@@ -1,6 +1,6 @@
 //! What is tuned on: a user's model and samples, or a bundled wearer's.
 
-use crate::tune_options::{LossArgument, TuneOptions};
+use super::{LossArgument, TuneOptions};
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use flatmin::tail::Loss;

@@ -1,0 +1,79 @@
+//! `flatmin emulate`: the firmware in QEMU, with the desktop's data and seed.
+
+use crate::answer::show;
+use crate::arguments::{Adaptation, TuneOptions};
+use anyhow::{Context, Result};
+use clap::Args;
+use flatmin_link::emulate::{Firmware, LogSink};
+use flatmin_sim::report::Report;
+use flatmin_sim::tuning::{method_name, sized};
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// Build the firmware, run it in QEMU with the same data and seed, and compare it with the desktop
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  flatmin emulate --board mps2-an386 --method sam --json\n  \
+    flatmin emulate model.tflite --data x.npy y.npy --layers 1 --method asam")]
+pub struct Arguments {
+    /// A board of docs/boards.md that runs in QEMU; mps2-an386-m0plus is a Cortex-M0+ there
+    #[arg(long, default_value = "mps2-an386")]
+    board: String,
+    /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
+    #[arg(requires = "data")]
+    model: Option<PathBuf>,
+    /// Write the firmware's log here (default: standard error)
+    #[arg(long)]
+    log: Option<PathBuf>,
+    #[command(flatten)]
+    adaptation: Adaptation,
+    #[command(flatten)]
+    options: TuneOptions,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { board, model, log, adaptation, options } = arguments;
+    let subject = adaptation.subject(model.as_deref(), &options)?.labelled("emulate")?;
+    let tail = options.tail(&subject)?;
+    let methods = options.methods();
+    let bar = ProgressBar::new(methods.len() as u64 * u64::from(options.epochs));
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
+    let sink = log_sink(log.as_deref(), &bar)?;
+    // One firmware for all methods, with the arena of the one that takes most: of a chain, of any of them.
+    let sizes = subject.model.pack(&tail)?.pack().sizes();
+    let recipes = methods.iter().map(|&method| options.recipe(method));
+    let largest = recipes.max_by_key(|recipe| sizes.train_bytes(recipe));
+    let recipe = sized(&subject, largest.context("one method at least is asked for")?)?;
+    let firmware = Firmware::build_as(options.tuner(), &board, &subject.model, &tail, &recipe, sink)?;
+    let runs = (methods.par_iter())
+        .map(|&m| {
+            let tuned = firmware.tune(&subject, options.recipe(m), || bar.inc(1));
+            tuned.with_context(|| format!("tuning with {} on {board}", method_name(m)))
+        })
+        .collect::<Result<_>>()?;
+    bar.finish_and_clear();
+    let title = format!("{board} in QEMU, {}", subject.name);
+    show(
+        Report::new(title, std::slice::from_ref(&subject), options.settings(&tail), runs),
+        &options,
+        options.report.as_deref(),
+    )
+}
+
+/// Where the firmware's log lines go: a file, or standard error without disturbing the progress bar.
+pub fn log_sink(path: Option<&Path>, bar: &ProgressBar) -> Result<LogSink> {
+    let Some(path) = path else {
+        let bar = bar.clone();
+        return Ok(LogSink::new(move |line| bar.suspend(|| eprintln!("{line}"))));
+    };
+    let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = Mutex::new(file);
+    Ok(LogSink::new(move |line| {
+        // A log that cannot be written is no reason to stop the run.
+        if let Ok(mut file) = file.lock() {
+            let _ = writeln!(file, "{line}");
+        }
+    }))
+}

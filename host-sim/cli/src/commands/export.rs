@@ -1,0 +1,83 @@
+//! `flatmin export`: the tuned layers written back into the .tflite.
+
+use crate::answer::print;
+use crate::arguments::{Adaptation, TuneOptions};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use flatmin::Recipe;
+use flatmin_model::output::{ensure_apart, write_file};
+use flatmin_sim::subject::Subject;
+use flatmin_sim::tuning::method_name;
+use flatmin_sim::{delta, export};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::{Path, PathBuf};
+
+/// Tune, and write the tuned layers back into the .tflite: it answers as the tuned device does
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  flatmin export --wearer 3 --method asam -o tuned.tflite\n  \
+    flatmin export model.tflite --data x.npy y.npy --method sam -o tuned.tflite")]
+pub struct Arguments {
+    /// A full-integer int8 .tflite; without it the bundled model of --wearer
+    #[arg(requires = "data")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    adaptation: Adaptation,
+    /// Where to write the tuned .tflite
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Also write what of the tail differs from the factory's: `flatmin device restore` takes it
+    #[arg(long, value_name = "FILE")]
+    delta: Option<PathBuf>,
+    #[command(flatten)]
+    options: TuneOptions,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { model, adaptation, output, delta, options } = arguments;
+    options.without_acceptance()?;
+    options.without_compact()?;
+    if options.report.is_some() {
+        bail!("export writes no report: leave out --report");
+    }
+    let read = || model.as_deref().into_iter().chain(adaptation.files());
+    ensure_apart(&output, read())?;
+    if let Some(delta) = &delta {
+        ensure_apart(delta, read())?;
+        ensure!(*delta != output, "{}: --output and --delta are one file", output.display());
+    }
+    let subject = adaptation.subject(model.as_deref(), &options)?;
+    export_tuned(&subject, &output, delta.as_deref(), &options)
+}
+
+/// With the default recipe's method unless another is asked for.
+fn export_tuned(subject: &Subject, output: &Path, delta: Option<&Path>, options: &TuneOptions) -> Result<()> {
+    let method = options.one_method().unwrap_or(Recipe::DEFAULT.method);
+    let tail = options.tail(subject)?;
+    let bar = ProgressBar::new(u64::from(options.epochs));
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
+    let export = export::export(subject, &tail, options.recipe(method), || bar.inc(1))?;
+    bar.finish_and_clear();
+    write_file(output, &export.bytes).with_context(|| format!("cannot write {}", output.display()))?;
+    let delta_bytes = match delta {
+        Some(path) => {
+            let file = subject.model.pack(&tail)?;
+            let bytes = delta::encode(&file, &export.tail)?;
+            write_file(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+            Some(bytes.len())
+        }
+        None => None,
+    };
+    let (bytes, checked, method) = (export.bytes.len(), export.checked, method_name(method));
+    if options.json {
+        print(serde_json::json!({
+            "output": output, "bytes": bytes, "method": method, "layers": tail.layers, "samples_checked": checked,
+            "delta": delta, "delta_bytes": delta_bytes,
+        }))
+    } else {
+        let path = output.display();
+        print(format_args!(
+            "{path}: {bytes} bytes, {} layer(s) tuned with {method}; {checked} test samples answered as by the tuned device",
+            tail.layers
+        ))
+    }
+}

@@ -1,0 +1,79 @@
+//! Commands, each in a file with its arguments.
+
+mod add_class;
+mod auto;
+mod device;
+mod emulate;
+mod export;
+mod inspect;
+mod laboratory;
+mod new_board;
+mod pack;
+mod plan;
+mod run;
+mod sensors;
+mod tune;
+
+use crate::arguments::TuneOptions;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Fine-tunes the last layers of int8 networks with SAM and ASAM, by the code that runs on the microcontroller.
+///
+/// Without a command: tunes the bundled model for each of ten held-out wearers with SGD, SAM and ASAM, prints
+/// one table and writes an HTML report.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flatmin",
+    version,
+    // Options in front of a command would be read and have no effect.
+    args_conflicts_with_subcommands = true,
+    after_help = "Example: flatmin --label-noise 0.2 --report report.html"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: TuneOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Tune(tune::Arguments),
+    AddClass(add_class::Arguments),
+    Export(export::Arguments),
+    Emulate(emulate::Arguments),
+    Device(device::Arguments),
+    NewBoard(new_board::Arguments),
+    Sensors(sensors::Arguments),
+    Inspect(inspect::Arguments),
+    Plan(plan::Arguments),
+    Pack(pack::Arguments),
+    Bench(laboratory::Bench),
+    Experiment(laboratory::Experiment),
+    Run(run::Arguments),
+}
+
+impl Cli {
+    /// Carries out the command.
+    pub fn run(self) -> Result<ExitCode> {
+        match self.command {
+            None => tune::all_wearers(&self.options),
+            Some(Command::Tune(arguments)) => tune::run(arguments),
+            Some(Command::AddClass(arguments)) => add_class::run(arguments),
+            Some(Command::Export(arguments)) => export::run(arguments),
+            Some(Command::Emulate(arguments)) => emulate::run(arguments),
+            Some(Command::Device(arguments)) => device::run(&arguments),
+            Some(Command::NewBoard(arguments)) => new_board::run(&arguments),
+            Some(Command::Sensors(arguments)) => sensors::run(arguments),
+            Some(Command::Inspect(arguments)) => inspect::run(&arguments),
+            Some(Command::Plan(arguments)) => plan::run(arguments),
+            Some(Command::Pack(arguments)) => pack::run(arguments),
+            Some(Command::Run(arguments)) => run::run(&arguments),
+            Some(Command::Bench(bench)) => return bench.run(),
+            Some(Command::Experiment(experiment)) => return experiment.run(),
+        }
+        .map(|()| ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,83 @@
+//! `flatmin pack`: the device format, and its constants in Rust.
+
+use crate::answer::print;
+use crate::arguments::LossArgument;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use flatmin_model::inspect;
+use flatmin_model::model::Model;
+use flatmin_model::output::{ensure_apart, write_file};
+use flatmin_model::packer::{TailPlan, Trains};
+use std::path::{Path, PathBuf};
+
+/// Write the device format, and a Rust file with its constants beside it
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  flatmin pack model.tflite --layers 3 --train biases,biases,all -o model.pack\n  \
+        flatmin pack model.tflite --layers 1 --spare-classes 2 -o model.pack"
+)]
+pub struct Arguments {
+    /// A full-integer int8 .tflite or QDQ .onnx
+    model: PathBuf,
+    /// Layers with weights to train, counted from the end; 0 packs it for inference alone (default: 2,
+    /// or 1 if the network has no more)
+    #[arg(long)]
+    layers: Option<usize>,
+    /// What of each layer is trained, first to last; the rest whole
+    #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
+    train: Vec<Trains>,
+    /// What its tail is to be tuned with (default: binary cross-entropy where the network ends in a logistic
+    /// function, else cross-entropy)
+    #[arg(long)]
+    loss: Option<LossArgument>,
+    /// Spare outputs behind the known classes, for classes that are added on the device
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    spare_classes: usize,
+    /// Where to write the pack; the Rust file gets the same name with .rs
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { model, layers, train, loss, spare_classes, output, json } = arguments;
+    for written in [&output, &output.with_extension("rs")] {
+        ensure_apart(written, [model.as_path()])?;
+    }
+    let model = Model::open(&model)?.with_loss(loss.map(LossArgument::loss));
+    let model = model.with_spare_classes(spare_classes)?;
+    pack(&model, layers, &train, &output, json)
+}
+
+fn pack(model: &Model, layers: Option<usize>, train: &[Trains], output: &Path, json: bool) -> Result<()> {
+    let tail = if layers == Some(0) { TailPlan::default() } else { model.tail_plan(layers, train)? };
+    let file = model.pack(&tail)?;
+    let rust = output.with_extension("rs");
+    if rust == output {
+        bail!(
+            "{}: the pack would be overwritten by its Rust file; choose another extension",
+            output.display()
+        );
+    }
+    let write = |path: &Path, bytes: &[u8]| {
+        write_file(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let constants = inspect::constants(&file, output)?;
+    write(output, file.bytes())?;
+    write(&rust, constants.as_bytes())?;
+    let sizes = file.pack().sizes();
+    if json {
+        let object = serde_json::json!({
+            "pack": output, "rust": rust, "bytes": file.bytes().len(), "crc32": file.pack().crc32(),
+            "tail_parameters": sizes.tail_parameters, "feature_length": sizes.feature_length,
+            "classes": file.pack().known_classes(), "spare_classes": file.pack().spare_classes(),
+        });
+        print(object)
+    } else {
+        let (bytes, parameters) = (file.bytes().len(), sizes.tail_parameters);
+        let (output, rust) = (output.display(), rust.display());
+        print(format_args!("{output}: {bytes} bytes, {parameters} trainable parameters\n{rust}: constants"))
+    }
+}

@@ -1,0 +1,66 @@
+//! `flatmin plan`: what to train within a budget.
+
+use crate::answer::print;
+use crate::arguments::quantity::{parse_bytes, parse_count};
+use crate::arguments::{Adaptation, TuneOptions};
+use anyhow::{Context, Result};
+use clap::Args;
+use flatmin::Recipe;
+use flatmin_model::output::write_file;
+use flatmin_sim::planning::{self, Budget};
+use flatmin_sim::subject::Subject;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+
+/// Layers that a plan looks back.
+const PLANNED_LAYERS: u16 = 8;
+
+/// Search what to train: which layers, and what of them, within a budget of RAM and multiply-adds; half of every
+/// class has no say and tests
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  flatmin plan --wearer 1 --ram 96K\n  \
+    flatmin plan model.tflite --ram 64K --macs 2000000 --data x.npy y.npy --method sam --report plan.html")]
+pub struct Arguments {
+    /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
+    #[arg(requires = "data")]
+    model: Option<PathBuf>,
+    /// All RAM that a firmware may take: such as 65536, 64K, 96KiB or 0.1M
+    #[arg(long, value_parser = parse_bytes)]
+    ram: usize,
+    /// Multiply-adds that a sample's share of a step may take, such as 2000000 or 2M
+    #[arg(long, value_parser = parse_count)]
+    macs: Option<u64>,
+    #[command(flatten)]
+    adaptation: Adaptation,
+    /// --layers is how far back to search (default: 8), --method what to train with (default: sam)
+    #[command(flatten)]
+    options: TuneOptions,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { model, ram, macs, adaptation, options } = arguments;
+    options.without_choice()?;
+    let subject = adaptation.subject(model.as_deref(), &options)?.labelled("plan")?;
+    plan(&subject, Budget { ram_bytes: ram, step_macs: macs }, &options)
+}
+
+/// With the default recipe's method unless another is asked for.
+fn plan(subject: &Subject, budget: Budget, options: &TuneOptions) -> Result<()> {
+    let method = options.one_method().unwrap_or(Recipe::DEFAULT.method);
+    let depth = options.layers.unwrap_or(PLANNED_LAYERS);
+    let bar = ProgressBar::new(1);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} plans tried, {eta} left")?);
+    let findings = planning::search(subject, options.recipe(method), budget, depth.into(), &bar)?;
+    bar.finish_and_clear();
+    if let Some(page) = &options.report {
+        let table = findings.to_string().replace('&', "&amp;").replace('<', "&lt;");
+        let svg = findings.svg()?;
+        let html = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>flatmin plan</title>\n{svg}\n\
+             <pre>{table}</pre>\n</html>\n"
+        );
+        write_file(page, html.as_bytes()).with_context(|| format!("cannot write {}", page.display()))?;
+        eprintln!("report: {}", page.display());
+    }
+    if options.json { print(serde_json::to_string_pretty(&findings)?) } else { print(findings) }
+}

@@ -1,0 +1,81 @@
+//! `flatmin tune`, and without a command the same for every bundled wearer.
+
+use super::auto;
+use crate::answer::show;
+use crate::arguments::quantity::parse_seconds;
+use crate::arguments::{Adaptation, TuneOptions};
+use anyhow::{Context, Result};
+use clap::Args;
+use flatmin::Method;
+use flatmin_sim::report::{Report, TuningRun};
+use flatmin_sim::subject::Subject;
+use flatmin_sim::tuning::{method_name, tune_as};
+use flatmin_sim::wearers;
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+
+/// Tune one model: a held-out wearer's, or your own on your own data
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  flatmin tune --wearer 3 --method asam --label-noise 0.2\n  \
+    flatmin tune model.tflite --data x.npy y.npy --layers 2 --json\n  \
+    flatmin tune autoencoder.tflite --data x.npy --loss mse --layers 1\n  \
+    flatmin tune model.tflite --data windows.csv --auto=120")]
+pub struct Arguments {
+    /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
+    #[arg(requires = "data")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    adaptation: Adaptation,
+    /// Choose the recipe by nested validation on the samples to tune on, within so many seconds (60); methods and
+    /// strengths are the search's unless --method names one
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60",
+        value_parser = parse_seconds)]
+    auto: Option<f64>,
+    #[command(flatten)]
+    options: TuneOptions,
+}
+
+/// Every bundled wearer, held out in turn.
+pub fn all_wearers(options: &TuneOptions) -> Result<()> {
+    let subjects = (1..=wearers::WEARERS).map(|w| options.wearer(w)).collect::<Result<Vec<_>>>()?;
+    let page = if options.json { None } else { Some(PathBuf::from("flatmin-report.html")) };
+    let page = options.report.clone().or(page);
+    tune_all(&subjects, "Held-out wearers, bundled model", options, page.as_deref())
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let Arguments { model, adaptation, auto, options } = arguments;
+    let subject = adaptation.subject(model.as_deref(), &options)?;
+    if let Some(seconds) = auto {
+        return auto::run(&subject, seconds, &options, options.report.as_deref());
+    }
+    let bundled = "A held-out wearer, bundled model".to_owned();
+    let title = model.map_or(bundled, |path| path.display().to_string());
+    tune_all(&[subject], &title, &options, options.report.as_deref())
+}
+
+fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
+    show(tuned(subjects, title, options)?, options, page)
+}
+
+/// One run for each subject and method.
+pub fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result<Report> {
+    let tails = subjects.iter().map(|s| options.tail(s)).collect::<Result<Vec<_>>>()?;
+    // The bundled models are all alike.
+    let tail = tails.into_iter().next().unwrap_or_default();
+    let methods = options.methods();
+    let jobs: Vec<(&Subject, Method)> =
+        subjects.iter().flat_map(|s| methods.iter().map(move |&m| (s, m))).collect();
+    let bar = ProgressBar::new(jobs.len() as u64 * u64::from(options.epochs));
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
+    let runs: Vec<TuningRun> = jobs
+        .par_iter()
+        .map(|(subject, method)| {
+            tune_as(options.tuner(), subject, &tail, options.recipe(*method), || bar.inc(1))
+                .with_context(|| format!("tuning with {}", method_name(*method)))
+        })
+        .collect::<Result<_>>()?;
+    bar.finish_and_clear();
+    Ok(Report::new(title.to_owned(), subjects, options.settings(&tail), runs))
+}
