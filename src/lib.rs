@@ -22,30 +22,31 @@
 //! In front of a network that listens stands `mfcc` (feature `mfcc`), which makes its input of a microphone's PCM.
 //!
 //! ```
-//! use flatmin::{Arena, Pack, Recipe, Sizes, Tuner, Version, include_pack};
+//! use flatmin::{Arena, Operators, Pack, Recipe, Sizes, Tuner, include_pack};
 //!
-//! # fn recorded() -> impl Iterator<Item = ([i8; 600], usize)> {
-//! #     let shaken = |axis, at: usize| if at % 6 == axis { (at / 6 % 10) as i8 * 12 - 54 } else { 0 };
-//! #     (0..30).map(move |index| (core::array::from_fn(|at| shaken(index % 3, at)), index % 3))
-//! # }
-//! const PACK: &[u8] = include_pack!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples/motion.pack"));
+//! static MODEL: &[u8] = include_pack!("../tests/examples/motion.pack");
+//! static OPERATORS: Operators = Operators::of(MODEL); // links the kernels of this model alone
 //! const RECIPE: Recipe = Recipe { held_out: 0.2, learning_rate: 0.05, ..Recipe::DEFAULT };
-//! const ARENA_BYTES: usize = Sizes::of(PACK).train_bytes(&RECIPE);
+//! const BYTES: usize = Sizes::of(MODEL).train_bytes(&RECIPE); // known when the firmware is compiled
 //!
-//! let mut arena = Arena::<ARENA_BYTES>::new();
-//! let mut tuner = Tuner::new(Pack::new(PACK)?, RECIPE, arena.bytes())?;
-//! for (window, label) in recorded() {
-//!     tuner.observe(&window, label)?; // the frozen layers run once per sample
+//! type Samples<'s> = &'s [([i8; 600], usize)]; // inputs as the network takes them, and their labels
+//!
+//! fn adapt(samples: Samples, unknown: &[i8], arena: &mut Arena<BYTES>) -> Result<usize, Box<dyn core::error::Error>> {
+//!     let mut tuner = Tuner::new(Pack::with_operators(MODEL, &OPERATORS)?, RECIPE, arena.bytes())?;
+//!     for (input, label) in samples {
+//!         tuner.observe(input, *label)?; // the backbone runs once; its feature is kept
+//!     }
+//!     tuner.start(RECIPE)?;
+//!     while !tuner.step()?.finished {} // or `poll`, between other work
+//!     tuner.accept()?; // the tuned tail is taken if it is better on the held-out samples
+//!     Ok(tuner.classify(unknown)?.label) // by the tail in force
 //! }
-//! tuner.start(RECIPE)?;
-//! while !tuner.step()?.finished {}
-//! let verdict = tuner.accept()?; // the held-out samples decide
-//! let version = if verdict.accepted { Version::Tuned } else { Version::Factory };
-//! for (window, label) in recorded().take(3) {
-//!     let output = tuner.classify(&window, version)?;
-//!     let output: [i8; 7] = output.try_into()?;
-//!     assert_eq!(tuner.answer(&output, version), label);
-//! }
+//! # let shaken = |axis, at: usize| if at % 6 == axis { (at / 6 % 10) as i8 * 12 - 54 } else { 0 };
+//! # let recorded = |index| (core::array::from_fn(|at| shaken(index % 3, at)), index % 3);
+//! # let samples: [_; 30] = core::array::from_fn(recorded);
+//! # for (window, label) in &samples[..3] {
+//! #     assert_eq!(adapt(&samples, window, &mut Arena::new())?, *label);
+//! # }
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 //!
@@ -97,6 +98,6 @@ pub use recipe::{Ascent, Method, Optimizer, Recipe, RecipeError};
 pub use requant::TunedLayer;
 pub use trunk::infer;
 pub use tuner::{
-    Acceptance, Arithmetic, Best, Drift, Evaluation, Float, Judgement, Position, Progress, RUN_HEAD_BYTES,
-    RUN_VERSION, Score, StepReport, Suspect, Tuner, TunerError, Version, Watch, Work,
+    Acceptance, Answer, Arithmetic, Best, Drift, Evaluation, Float, Judgement, Position, Progress,
+    RUN_HEAD_BYTES, RUN_VERSION, Score, StepReport, Suspect, Tuner, TunerError, Version, Watch, Work,
 };

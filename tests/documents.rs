@@ -58,6 +58,22 @@ fn the_readme_is_short() {
     assert!(lines <= 150, "README.md has {lines} lines");
 }
 
+/// The README's example is compiled and run: it is the crate's own doctest, but for the lines that a page of documentation
+/// hides.
+#[test]
+fn the_readme_shows_the_doctest() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, rest) = readme.split_once("```rust\n").unwrap();
+    let shown: Vec<&str> = rest.split_once("\n```").unwrap().0.lines().collect();
+    let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let (_, rest) = lib.split_once("//! ```\n").unwrap();
+    let run = rest.lines().take_while(|line| *line != "//! ```");
+    let run =
+        run.map(|line| line.trim_start_matches("//!")).map(|line| line.strip_prefix(' ').unwrap_or(line));
+    let run: Vec<&str> = run.filter(|line| !line.starts_with("# ")).collect();
+    assert_eq!(shown, run, "README.md's example is not the first one of src/lib.rs");
+}
+
 /// Names of an enum's variants, in order: the lines of its body that begin with a capital, outside of nested braces.
 fn variants<'s>(source: &'s str, name: &str) -> Vec<&'s str> {
     let (_, rest) = source.split_once(&format!("pub enum {name}<")).unwrap();

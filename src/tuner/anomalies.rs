@@ -46,7 +46,7 @@ impl Tuner<'_> {
         if !detects {
             return Err(TunerError::OneKind);
         }
-        let outputs = self.outputs(version);
+        let outputs = self.reading(version);
         let (mut normal, mut anomalous) = (0, 0);
         let judging = self.judging();
         // Anomalies are on neither side of a division.

@@ -282,7 +282,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         between: &mut impl FnMut(),
     ) -> Result<Judgement, TunerError> {
         self.tuned.check(version)?;
-        let outputs = self.outputs(version);
+        let outputs = self.reading(version);
         self.judge_by(|tuner, slot| {
             between();
             tuner.run_int8(slot, version)?;

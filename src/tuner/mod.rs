@@ -32,6 +32,7 @@ pub use error::TunerError;
 pub use float::{Best, Float, Suspect};
 pub use judge::{Acceptance, Evaluation, Judgement, Score};
 use order::Division;
+pub use outputs::Answer;
 #[cfg(test)]
 pub(crate) use resume::assert_fits;
 pub use resume::{RUN_HEAD_BYTES, RUN_VERSION};

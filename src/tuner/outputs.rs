@@ -9,22 +9,68 @@ use crate::requant::{TunedLayer, TunedTail};
 use crate::tail::{Loss, Target, argmax, binary_cross_entropy, bits};
 use crate::trunk;
 
+/// What the network says about an input: [`Tuner::classify`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Answer {
+    /// The label, as [`Tuner::observe`] takes it: the class with the largest output, or one bit per output, set where the
+    /// output is above one half. 0 where the output is real values.
+    pub label: usize,
+    /// The largest output, dequantized: a probability from 0 to 1 where the network ends in a softmax or a logistic
+    /// function, else a logit, or a value in the output's units.
+    pub score: f32,
+    /// The tail that gave it: the one in force.
+    pub version: Version,
+}
+
 impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
-    /// The network's int8 output for `input`: int8 trunk, int8 tail.
+    /// The network's answer to `input`, by the int8 tail in force ([`Self::in_force`]). `input` has
+    /// [`Sizes::input_length`](crate::Sizes) values, quantized as `tuner.pack().input().affine` says.
+    ///
+    /// # Errors
+    /// [`TunerError::InputLength`].
+    pub fn classify(&mut self, input: &[i8]) -> Result<Answer, TunerError> {
+        let version = self.in_force();
+        self.infer(input, version)?;
+        Ok(self.last_answer(version))
+    }
+
+    /// The answer of the tail that is asked for to a feature that [`Self::latent`] gave.
+    ///
+    /// # Errors
+    /// [`TunerError::LatentLength`], [`TunerError::NotTuned`].
+    pub fn classify_latent(&mut self, latent: &[i8], version: Version) -> Result<Answer, TunerError> {
+        self.infer_latent(latent, version)?;
+        Ok(self.last_answer(version))
+    }
+
+    /// What the int8 tail that ran last says, which is that of `version`.
+    fn last_answer(&self, version: Version) -> Answer {
+        let output = self.last_output();
+        Answer { label: self.answer(output, version), score: self.reading(version).largest(output), version }
+    }
+
+    /// The tail that [`Self::classify`] answers with: the tuned one where there is one, else the factory's.
+    pub fn in_force(&self) -> Version {
+        if self.is_tuned() { Version::Tuned } else { Version::Factory }
+    }
+
+    /// The network's bare int8 outputs for `input`, by the tail that is asked for: int8 backbone, int8 tail.
+    /// [`Self::answer`] says what they stand for, [`Self::output_affine`] how they are quantized.
     ///
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::NotTuned`].
-    pub fn classify(&mut self, input: &[i8], version: Version) -> Result<&[i8], TunerError> {
+    pub fn infer(&mut self, input: &[i8], version: Version) -> Result<&[i8], TunerError> {
         self.tuned.check(version)?;
         self.latent(input)?;
         Ok(self.int8_tail(version))
     }
 
-    /// [`Self::classify`] from a latent that [`Self::latent`] gave.
+    /// [`Self::infer`] from a feature that [`Self::latent`] gave.
     ///
     /// # Errors
     /// [`TunerError::LatentLength`], [`TunerError::NotTuned`].
-    pub fn classify_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError> {
+    pub fn infer_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError> {
         self.tuned.check(version)?;
         self.check_latent(latent)?;
         Self::scatter(&self.pack, latent, as_int8(self.scratch));
@@ -64,20 +110,20 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         self.pack.output().of(bytemuck::try_cast_slice(self.scratch).unwrap_or(&[]))
     }
 
-    pub(super) fn outputs(&self, version: Version) -> Outputs {
+    pub(super) fn reading(&self, version: Version) -> Outputs {
         Outputs::of(&self.pack, (version == Version::Tuned).then_some(&self.tuned))
     }
 
     /// Scale and zero point of the int8 output. A tuned tail's differ from the factory's where the last operator is a
     /// layer that was tuned.
     pub fn output_affine(&self, version: Version) -> Affine {
-        self.outputs(version).affine
+        self.reading(version).affine
     }
 
     /// The label that an int8 output stands for, as [`Self::observe`] takes it: the class with the largest output, or the
     /// bits of the outputs above one half; 0 where the output is real values.
     pub fn answer(&self, output: &[i8], version: Version) -> usize {
-        if A::ANY_TAIL { self.outputs(version).answer(output) } else { argmax(output) }
+        if A::ANY_TAIL { self.reading(version).answer(output) } else { argmax(output) }
     }
 
     /// Counts the samples that judge ([`Self::judge`]) by label and class: `into[label * classes + class]` are those
@@ -140,8 +186,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         version: Version,
     ) -> Result<f32, TunerError> {
         let target = self.check_target(input, target)?;
-        let outputs = self.outputs(version);
-        Ok(outputs.loss(self.classify(input, version)?, target))
+        let outputs = self.reading(version);
+        Ok(outputs.loss(self.infer(input, version)?, target))
     }
 }
 
@@ -151,7 +197,7 @@ pub(crate) struct Outputs {
     affine: Affine,
     /// They are probabilities: a softmax's or a logistic function's.
     probabilities: bool,
-    /// Outputs behind these are spare classes.
+    /// Outputs after these are spare classes.
     classes: usize,
 }
 
@@ -163,6 +209,12 @@ impl Outputs {
         let affine = own.map_or(pack.output().affine, |tuned| tuned.output);
         let classes = tuned.map_or(pack.known_classes(), |tuned| tuned.classes(pack));
         Self { loss: pack.loss(), affine, probabilities: pack.head().is_some(), classes }
+    }
+
+    /// The largest of those that are no spare classes, dequantized.
+    fn largest(&self, values: &[i8]) -> f32 {
+        let known = values.get(..self.classes).unwrap_or(values);
+        known.iter().max().map_or(f32::NAN, |&q| self.affine.dequantize(q))
     }
 
     pub fn answer(&self, values: &[i8]) -> usize {

@@ -2,7 +2,7 @@
 
 mod gestures;
 
-use flatmin::{Arena, Pack, Progress, Recipe, Sizes, Tuner, Version, include_pack};
+use flatmin::{Arena, Pack, Progress, Recipe, Sizes, Tuner, include_pack};
 
 const PACK: &[u8] = include_pack!("motion.pack");
 const RECIPE: Recipe = Recipe { learning_rate: 0.05, ..Recipe::DEFAULT };
@@ -23,10 +23,9 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
         if let Progress::Stepped(report) = tuner.poll()?
             && report.epoch_finished
         {
-            // Other work goes on meanwhile: the network answers with the weights as packed.
+            // Other work goes on meanwhile: the tail in force answers, here the one that was packed.
             let (window, label) = arriving.next().ok_or("no window")?;
-            let output = tuner.classify(&window, Version::Factory)?.to_vec();
-            let answer = tuner.answer(&output, Version::Factory);
+            let answer = tuner.classify(&window)?.label;
             println!("{slices} slices, loss {:.3}; gesture {label} is taken for {answer}", report.loss);
             if report.finished {
                 break;
@@ -35,8 +34,7 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
     }
     tuner.requantize()?;
     for (window, label) in arriving.take(3) {
-        let output = tuner.classify(&window, Version::Tuned)?.to_vec();
-        println!("tuned: gesture {label} is taken for {}", tuner.answer(&output, Version::Tuned));
+        println!("tuned: gesture {label} is taken for {}", tuner.classify(&window)?.label);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 mod gestures;
 
-use flatmin::{Arena, Pack, Recipe, Sizes, Tuner, Version, include_pack};
+use flatmin::{Arena, Pack, Recipe, Sizes, Tuner, include_pack};
 
 const PACK: &[u8] = include_pack!("motion.pack");
 const RECIPE: Recipe = Recipe { held_out: 0.2, learning_rate: 0.05, ..Recipe::DEFAULT };
@@ -17,11 +17,9 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
     tuner.start(RECIPE)?;
     while !tuner.step()?.finished {}
     let verdict = tuner.accept()?;
-    let version = if verdict.accepted { Version::Tuned } else { Version::Factory };
     println!("held-out windows: {:?} as packed, {:?} tuned", verdict.factory, verdict.candidate);
     for (window, label) in gestures::recorded(9) {
-        let output = tuner.classify(&window, version)?.to_vec();
-        println!("gesture {label} is taken for {}", tuner.answer(&output, version));
+        println!("gesture {label} is taken for {:?}", tuner.classify(&window)?);
     }
     Ok(())
 }

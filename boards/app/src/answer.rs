@@ -1,11 +1,10 @@
 //! What each request does.
 
 use crate::fmt::{debug, info, warn};
-use crate::targets::{self, Kept};
-use crate::{Board, run};
+use crate::{Board, run, targets};
 use flatmin::store::StoreError;
 use flatmin::wire::{self, Request, Response};
-use flatmin::{Arithmetic, Progress, StepReport, Tuner, TunerError, Version, as_int8};
+use flatmin::{Answer, Arithmetic, Progress, StepReport, Tuner, TunerError, Version, as_int8};
 
 /// Tuner and board, and what lasts from one request to the next.
 #[derive(Debug)]
@@ -222,10 +221,9 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
     }
 
     fn classify(&mut self, input: &[i8], start: u32) -> Result<Response<'static>, TunerError> {
-        let tuned = self.tuner.is_tuned();
-        let version = if tuned { Version::Tuned } else { Version::Factory };
-        let kept = Kept::of(self.tuner.classify(input, version)?);
-        let (class, output) = kept.answer(self.tuner, version);
+        let Answer { label, score, version, .. } = self.tuner.classify(input)?;
+        // The very number that it was dequantized from.
+        let output = self.tuner.output_affine(version).quantize(score);
         let kept = match self.label {
             Some(label) if self.board.pressed() => {
                 self.tuner.observe(input, label.into())?;
@@ -233,6 +231,7 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
             }
             _ => false,
         };
+        let (class, tuned) = (short(label), version == Version::Tuned);
         Ok(Response::Classified { class, output, tuned, kept, ticks: self.ticks_since(start) })
     }
 
@@ -346,15 +345,14 @@ fn judge<'p, A: Arithmetic<'p>>(
         *keep = value.cast_unsigned();
     }
     let latent = as_int8(keep);
-    let kept = Kept::of(tuner.classify_latent(latent, Version::Factory)?);
-    let (factory, _) = kept.answer(tuner, Version::Factory);
-    let tuned_int8 = match tuner.classify_latent(latent, Version::Tuned).map(Kept::of) {
-        Ok(kept) => Some(kept.answer(tuner, Version::Tuned).0),
+    let factory = short(tuner.classify_latent(latent, Version::Factory)?.label);
+    let tuned_int8 = match tuner.classify_latent(latent, Version::Tuned) {
+        Ok(answer) => Some(short(answer.label)),
         Err(TunerError::NotTuned) => None,
         Err(error) => return Err(error),
     };
     let score = tuner.score_latent(latent, label.into())?;
-    Ok(Response::Judged { factory, tuned_f32: score.class as u16, tuned_int8, loss: score.loss })
+    Ok(Response::Judged { factory, tuned_f32: short(score.class), tuned_int8, loss: score.loss })
 }
 
 /// The checksums of the operators from `first` on, as many as `part` holds.

@@ -1,7 +1,7 @@
-//! Requests about samples with targets, and what an output stands for.
+//! Requests about samples with targets.
 
 use flatmin::wire::Response;
-use flatmin::{Arithmetic, Tuner, TunerError, Version, as_int8, tail::Loss};
+use flatmin::{Arithmetic, Tuner, TunerError, Version, as_int8};
 
 /// Keeps a sample with its target, or with itself as such.
 pub(crate) fn observe<'p, A: Arithmetic<'p>>(
@@ -33,38 +33,4 @@ pub(crate) fn judge<'p, A: Arithmetic<'p>>(
     };
     let tuned_f32 = tuner.score_target(input, target)?.loss;
     Ok(Response::Compared { factory, tuned_f32, tuned_int8 })
-}
-
-/// An output whose meaning is asked for after the call that gave it.
-pub(crate) struct Kept {
-    values: [i8; Loss::MOST_QUESTIONS],
-    length: usize,
-    largest: (u16, i8),
-}
-
-impl Kept {
-    pub fn of(output: &[i8]) -> Self {
-        let mut values = [0; Loss::MOST_QUESTIONS];
-        values.iter_mut().zip(output).for_each(|(to, from)| *to = *from);
-        Self { values, length: output.len(), largest: largest(output) }
-    }
-
-    /// The label that it stands for, and its largest value. Longer ones are those of classes.
-    pub fn answer<'p, A: Arithmetic<'p>>(&self, tuner: &Tuner<'p, A>, version: Version) -> (u16, i8) {
-        let (class, value) = self.largest;
-        let label = self.values.get(..self.length).map(|values| tuner.answer(values, version));
-        // A label has 16 bits.
-        (label.map_or(class, |label| label as u16), value)
-    }
-}
-
-/// Class and value of the largest output; the first among equals.
-pub(crate) fn largest(output: &[i8]) -> (u16, i8) {
-    let mut best = (0, i8::MIN);
-    for (class, &value) in (0u16..).zip(output) {
-        if value > best.1 {
-            best = (class, value);
-        }
-    }
-    best
 }

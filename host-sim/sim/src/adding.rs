@@ -91,7 +91,7 @@ fn stage(subject: &Subject, tuner: &mut Tuner, version: Version, done: &str) -> 
     let new = subject.classes.len() - 1;
     let mut counts = [[0u32; 2]; 2];
     for (input, label) in &subject.test {
-        let output = tuner.classify(input, version)?.to_vec();
+        let output = tuner.infer(input, version)?.to_vec();
         let [right, all] = &mut counts[usize::from(*label == new)];
         *right += u32::from(tuner.answer(&output, version) == *label);
         *all += 1;

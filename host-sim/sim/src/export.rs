@@ -62,7 +62,7 @@ pub fn export(
         let mut right = [0_usize; 2];
         for (input, label) in &subject.test {
             for (count, version) in right.iter_mut().zip([Version::Factory, Version::Tuned]) {
-                let output = tuner.classify(input, version)?.to_vec();
+                let output = tuner.infer(input, version)?.to_vec();
                 *count += usize::from(tuner.answer(&output, version) == *label);
             }
         }
@@ -94,7 +94,7 @@ pub fn export(
     for (sample, (input, _)) in subject.test.iter().enumerate() {
         let exported = flatmin::infer(&pack.pack(), input, &mut arena);
         // The device's further outputs are spare still.
-        let own = tuner.classify(input, Version::Tuned)?;
+        let own = tuner.infer(input, Version::Tuned)?;
         if own.get(..exported.len()) != Some(exported) {
             bail!("{}: the exported model answers test sample {sample} differently", subject.name);
         }

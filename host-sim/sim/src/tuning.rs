@@ -293,7 +293,7 @@ fn confusion<'p, A: Arithmetic<'p>>(
 ) -> Result<Vec<Vec<u32>>> {
     let mut counts = vec![vec![0; classes]; classes];
     for (latent, label) in latents {
-        let output = tuner.classify_latent(latent, version)?.to_vec();
+        let output = tuner.infer_latent(latent, version)?.to_vec();
         counts[*label][tuner.answer(&output, version)] += 1;
     }
     Ok(counts)
@@ -313,7 +313,7 @@ pub fn accuracy(confusion: &[Vec<u32>]) -> f64 {
 pub fn accuracy_on(tuner: &mut Tuner, latents: &[Labelled], version: Version) -> Result<f64> {
     let mut right = 0;
     for (latent, label) in latents {
-        let output = tuner.classify_latent(latent, version)?.to_vec();
+        let output = tuner.infer_latent(latent, version)?.to_vec();
         right += usize::from(tuner.answer(&output, version) == *label);
     }
     Ok(right as f64 / latents.len().max(1) as f64)

@@ -10,7 +10,6 @@ mod imu;
 pub use imu::{CHANNELS, Imu, ImuError};
 
 use crate::fmt::{info, warn};
-use crate::targets::Kept;
 use crate::{Attended, Board, Buffers, Endpoint};
 use embedded_hal::i2c::I2c;
 use embedded_io::{Read, ReadReady, Write};
@@ -189,15 +188,14 @@ impl<'w, I: I2c> Motion<'w, I> {
 
     /// Neighbouring windows overlap by half.
     fn classify<'p, A: Arithmetic<'p>>(&mut self, tuner: &mut Tuner<'p, A>) -> Result<Event, TunerError> {
-        let tuned = tuner.is_tuned();
-        let version = if tuned { Version::Tuned } else { Version::Factory };
-        let output = tuner.classify(self.window, version).map(Kept::of);
+        let answer = tuner.classify(self.window);
         let half = (self.window.len() / 2).next_multiple_of(CHANNELS).min(self.window.len());
         self.window.rotate_left(half);
         self.filled = self.window.len().saturating_sub(half);
-        let (class, _) = output.inspect_err(|_| self.filled = 0)?.answer(tuner, version);
+        let answer = answer.inspect_err(|_| self.filled = 0)?;
+        let class = u16::try_from(answer.label).unwrap_or(u16::MAX);
         info!("class {}", class);
-        Ok(Event::Classified { class, tuned })
+        Ok(Event::Classified { class, tuned: answer.version == Version::Tuned })
     }
 
     /// Starts a run, carries it on by a slice, or ends it.

@@ -58,7 +58,7 @@ fn finish(tuner: &mut Tuner, recipe: Recipe) {
 fn accuracies(tuner: &mut Tuner, subject: &Subject) -> [f64; 2] {
     let mut counts = [[0, 0]; 2];
     for (input, label) in &subject.test {
-        let output = tuner.classify(input, Version::Tuned).unwrap().to_vec();
+        let output = tuner.infer(input, Version::Tuned).unwrap().to_vec();
         let count = &mut counts[usize::from(*label == NEW)];
         count[0] += usize::from(tuner.answer(&output, Version::Tuned) == *label);
         count[1] += 1;
@@ -112,7 +112,7 @@ fn tuning_goes_on_as_without_spare_classes() {
                 tuner.requantize().unwrap();
                 let judged = tuner.judge(Version::Tuned).unwrap();
                 let answers = subject.test.iter();
-                let answers = answers.map(|(x, _)| tuner.classify(x, Version::Tuned).unwrap()[..7].to_vec());
+                let answers = answers.map(|(x, _)| tuner.infer(x, Version::Tuned).unwrap()[..7].to_vec());
                 let answers = answers.collect();
                 (tuner.weights().to_vec(), evaluation, judged, answers)
             })
@@ -241,11 +241,7 @@ fn a_tail_in_flash_a_delta_and_a_saved_run_keep_the_class() {
         let fresh = |check: &mut dyn FnMut(&mut Tuner)| with_tuner(&file, recipe(Method::Asam), check);
         with_added(&subject, &file, |tuner| {
             let answers = |tuner: &mut Tuner| -> Vec<Vec<i8>> {
-                subject
-                    .test
-                    .iter()
-                    .map(|(x, _)| tuner.classify(x, Version::Tuned).unwrap().to_vec())
-                    .collect()
+                subject.test.iter().map(|(x, _)| tuner.infer(x, Version::Tuned).unwrap().to_vec()).collect()
             };
             let expected = answers(tuner);
             for contents in [Contents::Int8, Contents::Int8AndF32] {

@@ -175,7 +175,7 @@ fn a_thousandth_of_damaged_bytes_costs_repeats_and_nothing_else() {
     let judged: Vec<Answer> = data
         .iter()
         .map(|(input, label)| {
-            let factory = largest(truth.classify(input, Version::Factory).unwrap());
+            let factory = largest(truth.infer(input, Version::Factory).unwrap());
             let score = truth.score(input, *label).unwrap();
             let (tuned_f32, loss) = (score.class as u16, score.loss);
             Answer::Judged { factory, tuned_f32, tuned_int8: None, loss }

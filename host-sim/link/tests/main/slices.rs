@@ -34,7 +34,7 @@ fn answers(tuner: &mut Tuner, (input, label): &Labelled) -> Answers {
         tuner.score(input, *label).unwrap().loss.to_bits(),
         tuner.judge_weights().unwrap().loss.to_bits(),
         tuner.evaluate(0.05).unwrap().loss.to_bits(),
-        tuner.classify(input, Version::Factory).unwrap().to_vec(),
+        tuner.infer(input, Version::Factory).unwrap().to_vec(),
     )
 }
 
@@ -284,8 +284,8 @@ fn a_delta_brings_back_every_output() {
     other.adopt_tail(&whole[..layers], flatmin::crc32(&whole)).unwrap();
     assert_eq!(other.weights_crc32(), weights_crc32);
     for (input, _) in &data {
-        let expected = own.classify(input, Version::Tuned).unwrap().to_vec();
-        assert_eq!(other.classify(input, Version::Tuned).unwrap(), expected);
+        let expected = own.infer(input, Version::Tuned).unwrap().to_vec();
+        assert_eq!(other.infer(input, Version::Tuned).unwrap(), expected);
     }
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();

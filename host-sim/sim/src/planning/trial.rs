@@ -155,7 +155,7 @@ impl Trials<'_> {
     fn right(&self, tuner: &mut Tuner, version: Version) -> Result<f64> {
         let mut right = 0.0;
         for (input, label) in &self.subject.test {
-            let output = tuner.classify(input, version)?.to_vec();
+            let output = tuner.infer(input, version)?.to_vec();
             right += f64::from(u8::from(tuner.answer(&output, version) == *label));
         }
         Ok(right / self.subject.test.len().max(1) as f64)

@@ -47,7 +47,7 @@ fn judged_by_hand<'s>(
 ) -> (u32, u32, f64) {
     let (mut count, mut right, mut loss) = (0, 0, 0.0);
     for (input, label) in samples {
-        let output = tuner.classify(input, version).unwrap();
+        let output = tuner.infer(input, version).unwrap();
         let first_largest = (0..output.len()).find(|&c| output.iter().all(|&q| q <= output[c])).unwrap();
         let p = (f64::from(output[*label]) + 128.0).max(0.5) / 256.0;
         count += 1;
@@ -61,6 +61,15 @@ fn assert_same(judgement: Judgement, (samples, right, loss): (u32, u32, f64)) {
     assert_eq!((judgement.samples, judgement.right), (samples, right));
     let bound = if cfg!(feature = "micromath") { 1e-3 } else { 1e-5 };
     assert!((f64::from(judgement.loss) - loss).abs() < bound, "{judgement:?}: {loss}");
+}
+
+/// The answer of `version`: the first of the largest outputs, a softmax's probability of 1/256 per step from -128.
+fn assert_classified(tuner: &mut Tuner, input: &[i8], version: Version) {
+    let output = tuner.infer(input, version).unwrap();
+    let label = (0..output.len()).find(|&c| output.iter().all(|&q| q <= output[c])).unwrap();
+    let score = (f32::from(output[label]) + 128.0) / 256.0;
+    let answer = tuner.classify(input).unwrap();
+    assert_eq!((answer.label, answer.score, answer.version), (label, score, version));
 }
 
 #[test]
@@ -151,7 +160,7 @@ fn a_run_on_labels_that_are_all_wrong_is_never_accepted() {
                 assert!(!answer.accepted, "wearer {wearer} {method:?}: {answer:?}");
                 assert!(answer.candidate.right < answer.factory.right, "{answer:?}");
                 assert_eq!(tuner.weights_crc32(), factory);
-                assert_eq!(tuner.classify(&samples[0].0, Version::Tuned), Err(TunerError::NotTuned));
+                assert_eq!(tuner.infer(&samples[0].0, Version::Tuned), Err(TunerError::NotTuned));
             });
         }
     }
@@ -192,6 +201,11 @@ fn what_is_in_force_never_gets_worse() {
                 if !taken {
                     assert_eq!(answers(tuner, &subject.test[..20]), bytes);
                 }
+                // A refusal leaves the tail of before in force, which need not be the factory's.
+                let version = if before.is_some() { Version::Tuned } else { Version::Factory };
+                for (input, _) in &subject.test[..20] {
+                    assert_classified(tuner, input, version);
+                }
                 accepted += u32::from(taken);
                 refused += u32::from(!taken);
             }
@@ -204,7 +218,7 @@ fn what_is_in_force_never_gets_worse() {
 fn answers(tuner: &mut Tuner, samples: &[Labelled]) -> Vec<i8> {
     let mut all = Vec::new();
     for (input, _) in samples {
-        all.extend_from_slice(tuner.classify(input, Version::Tuned).unwrap_or(&[]));
+        all.extend_from_slice(tuner.infer(input, Version::Tuned).unwrap_or(&[]));
     }
     all
 }

@@ -74,7 +74,7 @@ fn calls_come_in_order_and_what_is_left_out_is_refused_by_name() {
     assert_eq!(tuner.step(), Err(TunerError::NotRunning));
     assert_eq!(tuner.start(Recipe::DEFAULT), Err(TunerError::NoSamples));
     assert_eq!(tuner.requantize(), Err(TunerError::NoSamples));
-    assert_eq!(tuner.classify(input, Version::Tuned), Err(TunerError::NotTuned));
+    assert_eq!(tuner.infer(input, Version::Tuned), Err(TunerError::NotTuned));
     assert_eq!(tuner.observe(input, 7), Err(TunerError::Label { label: 7, last: 6 }));
     assert_eq!(tuner.observe(&[0; 3], 1), Err(TunerError::InputLength { expected: 600, found: 3 }));
     tuner.observe(input, *label).unwrap();

@@ -36,7 +36,7 @@ fn answers(tuner: &mut CompactTuner, latent: &[i8], label: usize) -> (u32, u32, 
         tuner.weights_crc32(),
         tuner.score_latent(latent, label).unwrap().loss.to_bits(),
         [means.loss, means.accuracy, means.sharpness].map(f32::to_bits),
-        tuner.classify_latent(latent, Version::Factory).unwrap().to_vec(),
+        tuner.infer_latent(latent, Version::Factory).unwrap().to_vec(),
     )
 }
 

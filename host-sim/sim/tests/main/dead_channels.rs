@@ -102,7 +102,7 @@ fn check(dead: &[(usize, f32)]) {
             assert!(layers.iter().all(|scale| scale.is_normal() && *scale > 0.0));
             let mut right = 0;
             for (input, label) in &subject.adaptation {
-                let output = tuner.classify(input, Version::Tuned).unwrap();
+                let output = tuner.infer(input, Version::Tuned).unwrap();
                 let best = output.iter().max().unwrap();
                 right += usize::from(output.iter().position(|q| q == best) == Some(*label));
             }

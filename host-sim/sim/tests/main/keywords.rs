@@ -117,7 +117,7 @@ fn a_new_speaker_is_understood_better_after_tuning() {
             .unwrap();
     let right = (subject.adaptation.iter().chain(&subject.test))
         .filter(|(input, label)| {
-            let output = tuner.classify(input, Version::Factory).unwrap();
+            let output = tuner.infer(input, Version::Factory).unwrap();
             output.iter().zip(0..).max_by_key(|&(value, class)| (value, -class)).unwrap().1 as usize == *label
         })
         .count();

@@ -79,7 +79,7 @@ fn after_a_reboot_the_bits_are_the_same_and_tuning_goes_on_with_the_same_bits() 
     after.roll_back(&store, &mut flash).unwrap();
     assert_eq!(after.weights_crc32(), tuned_once);
     assert_eq!(after.roll_back(&store, &mut flash).unwrap().in_force(), None);
-    assert_eq!(after.classify(&data[0].0, Version::Tuned).err(), Some(TunerError::NotTuned));
+    assert_eq!(after.infer(&data[0].0, Version::Tuned).err(), Some(TunerError::NotTuned));
     let nothing = Err(TunerError::Store(StoreError::NothingToRollBack));
     assert_eq!(after.roll_back(&store, &mut flash), nothing);
 
@@ -130,7 +130,7 @@ fn an_awaited_driver_keeps_and_restores_the_same_tail() {
             break;
         }
         assert_eq!(after.weights(), factory, "{polls}");
-        assert_eq!(after.classify(&data[0].0, Version::Tuned).err(), Some(TunerError::NotTuned));
+        assert_eq!(after.infer(&data[0].0, Version::Tuned).err(), Some(TunerError::NotTuned));
         given_up += 1;
     }
     // Every chunk of 128 bytes is read twice: at recovery, and into the tuner.

@@ -168,7 +168,7 @@ fn labels_that_are_all_equal_are_learnt() {
             assert_eq!(evaluation.accuracy, 1.0);
             tuner.requantize().unwrap();
             for (input, _) in &same {
-                let output = tuner.classify(input, Version::Tuned).unwrap();
+                let output = tuner.infer(input, Version::Tuned).unwrap();
                 assert!(output.iter().all(|&p| p <= output[5]), "{method:?}: {output:?}");
             }
         });
@@ -197,7 +197,7 @@ fn a_gradient_of_zero_changes_nothing() {
             assert_eq!(bits(&tuner), before);
             assert_eq!(tuner.evaluate(0.05).unwrap().sharpness, 0.0);
             tuner.requantize().unwrap();
-            assert_eq!(tuner.classify(&certain[0].0, Version::Tuned).unwrap()[3], 127);
+            assert_eq!(tuner.infer(&certain[0].0, Version::Tuned).unwrap()[3], 127);
         }
     }
 }
@@ -214,7 +214,7 @@ fn inputs_that_no_sensor_gives_are_tuned_on_like_others() {
         tuned(packed.pack(), recipe(method), &odd, |tuner, losses| {
             assert!(losses[losses.len() - 1] < losses[0], "{losses:?}");
             tuner.requantize().unwrap();
-            tuner.classify(&odd[0].0, Version::Tuned).unwrap();
+            tuner.infer(&odd[0].0, Version::Tuned).unwrap();
         });
     }
 }
@@ -252,10 +252,10 @@ fn the_largest_scale_is_tuned_and_a_larger_one_refused() {
         }
         assert!(tuner.weights().iter().all(|w| w.is_finite()));
         tuner.requantize().unwrap();
-        tuner.classify(&some[0].0, Version::Tuned).unwrap();
+        tuner.infer(&some[0].0, Version::Tuned).unwrap();
         let (healthy, mut scratch) = (Packed::bundled(), vec![0; packed.pack().sizes().arena_bytes]);
         assert_eq!(
-            tuner.classify(&some[0].0, Version::Factory).unwrap(),
+            tuner.infer(&some[0].0, Version::Factory).unwrap(),
             flatmin::infer(&healthy.pack(), &some[0].0, &mut scratch)
         );
     }
@@ -294,13 +294,13 @@ fn refusals_leave_the_tuner_as_it_was() {
     assert_eq!(tuner.step(), Err(TunerError::NotRunning));
     assert_eq!(tuner.evaluate(0.05), Err(TunerError::NoSamples));
     assert_eq!(tuner.requantize(), Err(TunerError::NoSamples));
-    assert_eq!(tuner.classify(&some[0].0, Version::Tuned), Err(TunerError::NotTuned));
+    assert_eq!(tuner.infer(&some[0].0, Version::Tuned), Err(TunerError::NotTuned));
     for length in [0, 599, 601] {
         let input = vec![0; length];
         let expected = TunerError::InputLength { expected: 600, found: length };
         assert_eq!(tuner.observe(&input, 0), Err(expected));
         assert_eq!(tuner.latent(&input), Err(expected));
-        assert_eq!(tuner.classify(&input, Version::Factory), Err(expected));
+        assert_eq!(tuner.infer(&input, Version::Factory), Err(expected));
         assert_eq!(tuner.score(&input, 0), Err(expected));
     }
     for label in [7, 65_536, usize::MAX] {
@@ -334,7 +334,7 @@ fn refusals_leave_the_tuner_as_it_was() {
     tuner.requantize().unwrap();
     tuner.factory_reset();
     assert_eq!((tuner.samples(), bits(&tuner)), (3, before));
-    assert_eq!(tuner.classify(&some[0].0, Version::Tuned), Err(TunerError::NotTuned));
+    assert_eq!(tuner.infer(&some[0].0, Version::Tuned), Err(TunerError::NotTuned));
     tuner.start(recipe).unwrap();
     tuner.forget();
     assert_eq!((tuner.samples(), tuner.step()), (0, Err(TunerError::NotRunning)));

@@ -121,7 +121,7 @@ fn an_autoencoder_learns_what_is_normal_and_tells_what_is_not() {
             let by_hand: Vec<f32> = normal
                 .iter()
                 .map(|sample| {
-                    let output = tuner.classify(sample, Version::Factory).unwrap();
+                    let output = tuner.infer(sample, Version::Factory).unwrap();
                     let value = |affine: Affine, q: i8| {
                         f64::from(affine.scale) * f64::from(i32::from(q) - affine.zero_point)
                     };
@@ -223,7 +223,7 @@ fn questions_are_learnt_and_survive_rounding() {
         tuner.requantize().unwrap();
         let judged = tuner.judge(Version::Tuned).unwrap();
         let right = samples.iter().filter(|(x, label)| {
-            let output = tuner.classify(x, Version::Tuned).unwrap().to_vec();
+            let output = tuner.infer(x, Version::Tuned).unwrap().to_vec();
             tuner.answer(&output, Version::Tuned) == *label
         });
         assert_eq!(right.count() as u32, judged.right);

@@ -248,8 +248,8 @@ fn tuning_any_depth_lowers_the_loss_and_survives_rounding() {
             // Requantized as it was, the tail answers like the factory's, but for the new ranges' rounding.
             tuner.requantize().unwrap();
             for sample in 0..8 {
-                let factory = tuner.classify(&input(&network, sample), Version::Factory).unwrap().to_vec();
-                let tuned = tuner.classify(&input(&network, sample), Version::Tuned).unwrap();
+                let factory = tuner.infer(&input(&network, sample), Version::Factory).unwrap().to_vec();
+                let tuned = tuner.infer(&input(&network, sample), Version::Tuned).unwrap();
                 let largest =
                     factory.iter().zip(tuned).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max();
                 assert!(largest.unwrap() <= 24, "{layers} layers: {factory:?} {tuned:?}");
@@ -267,7 +267,7 @@ fn tuning_any_depth_lowers_the_loss_and_survives_rounding() {
             assert!(before.sharpness > 0.0 || method == Method::Sgd, "{before:?}");
             tuner.requantize().unwrap();
             let right = (0..8).filter(|&sample| {
-                let answer = tuner.classify(&input(&network, sample), Version::Tuned).unwrap();
+                let answer = tuner.infer(&input(&network, sample), Version::Tuned).unwrap();
                 let largest = answer.iter().enumerate().max_by_key(|(_, q)| **q).unwrap().0;
                 largest == usize::from(sample % 2 == 0) * 3
             });

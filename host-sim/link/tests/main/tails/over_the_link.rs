@@ -98,7 +98,7 @@ fn check(network: &Network, file: &PackFile) {
     let tail = backup(&mut first, |_, _| {}).unwrap();
     let expected: Vec<_> = (0..SAMPLES)
         .map(|seed| {
-            let output = truth.classify(&input(network, seed), Version::Tuned).unwrap();
+            let output = truth.infer(&input(network, seed), Version::Tuned).unwrap();
             let best = output.iter().max().unwrap();
             (output.iter().position(|value| value == best).unwrap() as u16, *best, true)
         })

@@ -51,7 +51,7 @@ pub fn saved<'p, A: Arithmetic<'p>>(tuner: &Tuner<'p, A>) -> Vec<u8> {
 pub fn answers<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, samples: &[Labelled]) -> Vec<i8> {
     let mut all = Vec::new();
     for (input, _) in samples {
-        match tuner.classify(input, Version::Tuned) {
+        match tuner.infer(input, Version::Tuned) {
             Ok(output) => all.extend_from_slice(output),
             Err(error) => assert_eq!(error, TunerError::NotTuned),
         }
@@ -68,7 +68,7 @@ pub fn confusion<'p, A: Arithmetic<'p>>(
     let classes = tuner.classes();
     let mut counts = vec![0; classes * classes];
     for (input, label) in samples {
-        let output = tuner.classify(input, version).unwrap();
+        let output = tuner.infer(input, version).unwrap();
         let class = output.iter().position(|value| value == output.iter().max().unwrap()).unwrap();
         counts[label * classes + class] += 1;
     }
