@@ -4,7 +4,7 @@
 mod reference;
 
 use flatmin::step::{self, Buffers, StepError};
-use flatmin::tail::{TailError, TailShape, dense::DenseShape};
+use flatmin::tail::{TailError, DenseChain, dense::DenseShape};
 use flatmin::{Activation, BiasTreatment, Method, Recipe, Schedule};
 use reference::{PATHS, Random, Sample, State, bits, plain, tail};
 
@@ -20,7 +20,7 @@ fn base(method: Method) -> Recipe {
 /// Asserts that three steps of every method are SGD's in every bit, momentum and decay included, and finite.
 fn assert_steps_are_sgds(
     what: &str,
-    tail: &TailShape,
+    tail: &DenseChain,
     start: &[f32],
     batch: &[Sample],
     change: impl Fn(Recipe) -> Recipe,
@@ -341,7 +341,7 @@ fn layers_that_make_no_tail_are_refused() {
         (vec![dense(4, 3, relu), dense(4, 2, none)], TailError::Mismatch { layer: 1, expected: 3, found: 4 }),
         (vec![dense(2, 2, none); 9], TailError::TooDeep),
     ] {
-        assert_eq!(TailShape::new(&layers), Err(expected), "{layers:?}");
+        assert_eq!(DenseChain::new(&layers), Err(expected), "{layers:?}");
     }
-    assert!(TailShape::new(&[dense(4, 3, relu), dense(3, 2, none)]).is_ok());
+    assert!(DenseChain::new(&[dense(4, 3, relu), dense(3, 2, none)]).is_ok());
 }

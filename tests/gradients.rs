@@ -8,7 +8,7 @@
 mod reference;
 
 use flatmin::optim::{Geometry, sam};
-use flatmin::tail::{TailShape, Workspace};
+use flatmin::tail::{DenseChain, Workspace};
 use flatmin::{Activation, BiasTreatment, Method, Recipe};
 use reference::rounding::{self, Approx};
 use reference::{Random, Sample, State, autodiff, gradient, kinds, tail, workspace};
@@ -24,7 +24,7 @@ const CLEARANCE: f64 = 1e-4;
 
 struct Case {
     name: String,
-    tail: TailShape,
+    tail: DenseChain,
     parameters: Vec<f32>,
     sample: Sample,
 }
@@ -164,7 +164,7 @@ fn candles_gradients_are_finite_differences() {
 }
 
 /// The loss in plain f64.
-fn forward_loss(tail: &TailShape, parameters: &[f64], (features, label): &Sample) -> f64 {
+fn forward_loss(tail: &DenseChain, parameters: &[f64], (features, label): &Sample) -> f64 {
     let (mut a, mut rest) = (wide(features), parameters);
     for layer in tail.layers() {
         let (own, behind) = rest.split_at(layer.parameters());
@@ -191,7 +191,7 @@ fn normalization(geometry: &Geometry, w: f64, is_bias: bool) -> f64 {
 }
 
 /// `e = rho T^2 g / ||T g||`, and `||T g||`, in f64.
-fn ascent(tail: &TailShape, w: &[f64], g: &[f64], geometry: &Geometry, rho: f32) -> (Vec<f64>, f64) {
+fn ascent(tail: &DenseChain, w: &[f64], g: &[f64], geometry: &Geometry, rho: f32) -> (Vec<f64>, f64) {
     let t: Vec<f64> =
         w.iter().zip(kinds(tail)).map(|(&w, is_bias)| normalization(geometry, w, is_bias)).collect();
     let norm = t.iter().zip(g).map(|(t, g)| (t * g).powi(2)).sum::<f64>().sqrt();

@@ -5,7 +5,7 @@
 #![cfg(not(feature = "micromath"))]
 
 use flatmin::step::{self, Buffers};
-use flatmin::tail::{TailShape, dense::DenseShape};
+use flatmin::tail::{DenseChain, dense::DenseShape};
 use flatmin::{Activation, BiasTreatment, Method, Optimizer, Recipe, Schedule};
 use serde_json::Value;
 
@@ -81,13 +81,13 @@ fn worst_distances(case: &Value, store_perturbation: bool) -> Worst {
             activation: if layer + 2 == widths.len() { Activation::None } else { Activation::Relu },
         })
         .collect();
-    let tail = TailShape::new(&shapes).expect("a tail");
+    let tail = DenseChain::new(&shapes).expect("a tail");
     let samples: Vec<Vec<f64>> = case["samples"].as_array().expect("samples").iter().map(floats).collect();
     let labels = indices(&case["labels"]);
     let mut w: Vec<f32> = floats(&case["initial"]).iter().map(|&x| x as f32).collect();
     let mut v = vec![0.0; recipe.velocity_floats(w.len())];
     let mut g = vec![0.0; w.len()];
-    let mut workspace = vec![0.0; TailShape::workspace_length(tail.features(), tail.outputs())];
+    let mut workspace = vec![0.0; DenseChain::workspace_length(tail.features(), tail.outputs())];
     let steps = case["batches"].as_array().expect("batches");
     assert_eq!(steps.len(), 10, "{name}");
     let mut worst = Worst { tensor: 0.0, loss: 0.0 };

@@ -5,7 +5,7 @@
 mod reference;
 
 use flatmin::optim::{Geometry, Kind, Segment, sam};
-use flatmin::tail::TailShape;
+use flatmin::tail::DenseChain;
 use flatmin::{Activation, BiasTreatment, Method, Recipe};
 use reference::{PATHS, Random, Sample, State, bits, gradient, logits, plain, tail};
 
@@ -14,7 +14,7 @@ const ASAM: Geometry = Geometry { weights: true, eta: Some(0.0), bias: BiasTreat
 const RHO: f32 = 0.5;
 
 /// The same function: every hidden channel times its factor, the next layer's weights for it divided by it.
-fn rescale(tail: &TailShape, parameters: &[f32], factor: impl Fn(usize) -> f32) -> Vec<f32> {
+fn rescale(tail: &DenseChain, parameters: &[f32], factor: impl Fn(usize) -> f32) -> Vec<f32> {
     let layers: Vec<_> = tail.layers().collect();
     let mut scaled = parameters.to_vec();
     let mut rest = scaled.as_mut_slice();
@@ -37,7 +37,7 @@ fn rescale(tail: &TailShape, parameters: &[f32], factor: impl Fn(usize) -> f32) 
 
 /// Logits for every probe at the `w + e` of the samples' common ascent.
 fn function_at_ascent(
-    tail: &TailShape,
+    tail: &DenseChain,
     parameters: &[f32],
     geometry: &Geometry,
     samples: &[Sample],
@@ -60,7 +60,7 @@ fn furthest(a: &[f32], b: &[f32]) -> f32 {
 }
 
 struct Setting {
-    tail: TailShape,
+    tail: DenseChain,
     parameters: Vec<f32>,
     samples: Vec<Sample>,
     probes: Vec<Sample>,

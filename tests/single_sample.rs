@@ -2,7 +2,7 @@
 
 use flatmin::optim::sgd;
 use flatmin::step::{self, Buffers};
-use flatmin::tail::{TailShape, Workspace, dense::DenseShape};
+use flatmin::tail::{DenseChain, Workspace, dense::DenseShape};
 use flatmin::{Activation, BiasTreatment, Method, Recipe};
 
 const FEATURES: usize = 21;
@@ -12,7 +12,7 @@ const LEARNING_RATE: f32 = 0.05;
 #[test]
 fn one_pass_gives_the_bits_of_three() {
     let layer = |inputs, outputs, activation| DenseShape { inputs, outputs, activation };
-    let tail = TailShape::new(&[
+    let tail = DenseChain::new(&[
         layer(FEATURES, 18, Activation::Relu),
         layer(18, 11, Activation::Relu6),
         layer(11, CLASSES, Activation::None),
@@ -34,7 +34,7 @@ fn one_pass_gives_the_bits_of_three() {
         };
         let mut weights: Vec<f32> = (0..tail.parameters()).map(|_| next()).collect();
         let mut velocity = vec![0.0f32; weights.len()];
-        let mut memory = vec![0.0f32; TailShape::workspace_length(FEATURES, tail.outputs())];
+        let mut memory = vec![0.0f32; DenseChain::workspace_length(FEATURES, tail.outputs())];
         let (mut w, mut v) = (weights.clone(), velocity.clone());
         for round in 0..20 {
             let sample: Vec<f32> = (0..FEATURES).map(|_| 4.0 * next()).collect();

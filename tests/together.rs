@@ -3,7 +3,7 @@
 mod reference;
 
 use flatmin::step::{self, Buffers, Outcome, StepError};
-use flatmin::tail::TailShape;
+use flatmin::tail::DenseChain;
 use flatmin::{Activation, BiasTreatment, Method, Recipe};
 use reference::{Random, Sample, bits, tail};
 
@@ -13,7 +13,7 @@ const ROOM: [usize; 6] = [1, 2, 3, 7, 8, 20];
 /// What three steps leave in weights and velocity, and what the last one saw; the workspace is longer than so many
 /// samples by `more` floats.
 fn steps(
-    tail: &TailShape,
+    tail: &DenseChain,
     recipe: &Recipe,
     start: &[f32],
     samples: &[Sample],

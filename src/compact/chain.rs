@@ -2,7 +2,7 @@
 
 use super::softmax::LOGIT_BITS;
 use crate::pack::{Activation, Pack};
-use crate::tail::{MAX_CHAIN_LAYERS, TailError, TailShape};
+use crate::tail::{MAX_CHAIN_LAYERS, TailError, DenseChain};
 use heapless::Vec;
 
 /// Fractional bits of a hidden activation below its int8 step: the packed range takes 13 of 16 bits.
@@ -103,7 +103,7 @@ impl Layer {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Chain {
     layers: Vec<Layer, MAX_CHAIN_LAYERS>,
-    pub shape: TailShape,
+    pub shape: DenseChain,
 }
 
 impl Chain {
@@ -117,11 +117,11 @@ impl Chain {
             return Err(TailError::SpareClasses);
         }
         let scales = pack.trained_layers().map(|layer| layer.output.scale);
-        Ok(Self::new(TailShape::of(pack)?, pack.feature_unit(), scales))
+        Ok(Self::new(DenseChain::of(pack)?, pack.feature_unit(), scales))
     }
 
     /// A chain with features of this unit, whose outputs were quantized with these scales.
-    pub fn new(shape: TailShape, feature_unit: f32, scales: impl Iterator<Item = f32>) -> Self {
+    pub fn new(shape: DenseChain, feature_unit: f32, scales: impl Iterator<Item = f32>) -> Self {
         let mut chain = Self { layers: Vec::new(), shape };
         let count = chain.shape.layers().len();
         let (mut input_unit, mut input_range) = (feature_unit, 255.0);

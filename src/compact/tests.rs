@@ -6,7 +6,7 @@ use super::weights::{Int8Layer, Velocity, Weights};
 use crate::optim::BiasTreatment;
 use crate::pack::Activation;
 use crate::recipe::{Method, Recipe};
-use crate::tail::TailShape;
+use crate::tail::DenseChain;
 use crate::tail::dense::DenseShape;
 use std::vec::Vec;
 
@@ -134,7 +134,7 @@ impl Tail {
                 DenseShape { inputs: pair[0], outputs: pair[1], activation }
             })
             .collect();
-        let shape = TailShape::new(&shapes).unwrap();
+        let shape = DenseChain::new(&shapes).unwrap();
         let hidden = std::iter::repeat_n(0.02f32, shapes.len());
         let (weights, outputs) = (shape.parameters() - shape.outputs(), shape.outputs());
         let words = workspace_words(shape.features(), outputs);

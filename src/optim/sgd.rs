@@ -31,7 +31,7 @@ pub fn descend(w: &mut [f32], v: &[f32], learning_rate: f32) {
 }
 
 /// A minibatch of one sample without weight decay: [`prepare`], its gradient and [`descend`] in one pass, where the
-/// layers can do that ([`TailShape::descend_alone`](crate::tail::TailShape::descend_alone)).
+/// layers can do that ([`DenseChain::descend_alone`](crate::tail::DenseChain::descend_alone)).
 #[derive(Debug, Clone, Copy)]
 pub struct Descent {
     /// mu.

@@ -25,9 +25,10 @@ use super::{Buffers, Outcome, StepError, stores_perturbation};
 use crate::cpu::block::TOGETHER;
 use crate::cpu::lanes::norm_squared;
 use crate::optim::sgd::{self, Descent};
-use crate::optim::{Geometry, adam, sam};
-use crate::recipe::{Optimizer, Recipe};
-use crate::tail::{Loss, Tail, TailShape, Target, Workspace};
+use crate::optim::{adam, sam};
+use crate::recipe::{Ascent, Optimizer, Recipe};
+use crate::tail::{Loss, Tail, Target};
+use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 /// What a slice of a step works on.
@@ -78,8 +79,8 @@ pub(crate) struct Minibatch<'a, 'b, T, L> {
     recipe: &'a Recipe,
     buffers: Buffers<'b>,
     load: L,
-    /// Of the ascent; rho = 0 is the base optimizer, in every bit.
-    geometry: Option<Geometry>,
+    /// None of the base optimizer, nor of rho = 0, which is the same in every bit.
+    ascent: Option<Ascent>,
     stored: bool,
     /// Samples of a slice at most.
     together: usize,
@@ -88,25 +89,30 @@ pub(crate) struct Minibatch<'a, 'b, T, L> {
 impl<'a, 'b, 't, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>> Minibatch<'a, 'b, T, L> {
     /// The buffers must have their lengths: shorter ones give another result, though no panic.
     pub fn new(tail: &'a T, recipe: &'a Recipe, buffers: Buffers<'b>, load: L) -> Self {
-        let geometry = recipe.ascent().map(|ascent| ascent.geometry);
-        Self { tail, recipe, buffers, load, geometry, stored: stores_perturbation(tail, recipe), together: 1 }
+        let (ascent, stored) = (recipe.ascent(), stores_perturbation(tail, recipe));
+        Self { tail, recipe, buffers, load, ascent, stored, together: 1 }
     }
 
     /// Where no one waits for the next slice: as many samples in a slice as the workspace holds, which share what they
     /// read.
     pub fn in_groups(self) -> Self {
         let together = self.buffers.workspace.len() / self.tail.workspace_floats().max(1);
-        Self { together: together.clamp(1, TOGETHER), ..self }
+        Self { together: together.clamp(1, self.tail.together()), ..self }
     }
 
-    /// The geometry of an ascent that is written into the weights.
-    fn stored(&self) -> Option<Geometry> {
-        self.geometry.filter(|_| self.stored)
+    /// The ascent, if it is written into the weights.
+    fn stored(&self) -> Option<Ascent> {
+        self.ascent.filter(|_| self.stored)
+    }
+
+    /// The ascent, if it is not.
+    fn unstored(&self) -> Option<Ascent> {
+        self.ascent.filter(|_| !self.stored)
     }
 
     /// Multiply-adds of a sample's share of a step.
     pub fn sample_macs(&self) -> u64 {
-        self.tail.step_macs(self.geometry.as_ref(), self.stored)
+        self.tail.step_macs(self.ascent.map(|ascent| ascent.geometry).as_ref(), self.stored)
     }
 
     /// Loads a sample and runs the first pass. Returns the loss and what it was taken against.
@@ -115,13 +121,8 @@ impl<'a, 'b, 't, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>> Minibatch<'
         let features = workspace.get_mut(..self.tail.features()).unwrap_or(&mut []);
         let target = (self.load)(sample, features).smoothed(self.recipe.label_smoothing);
         admit(self.tail, &target, sample)?;
-        let loss = self.tail.loss(weights, target, workspace);
-        if let Some(chain) = self.tail.chain() {
-            let workspace = Workspace::new(chain, workspace);
-            check(chain, workspace.as_ref(), sample, loss, false)?;
-        } else if !loss.is_finite() {
-            return Err(StepError::NonFinite { sample });
-        }
+        let loss = self.tail.forward_loss(weights, target, workspace);
+        check(loss, self.tail.gradient_is_finite(workspace), sample)?;
         Ok((loss, target))
     }
 
@@ -129,31 +130,30 @@ impl<'a, 'b, 't, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>> Minibatch<'
     /// `sum`.
     fn passes(&mut self, first: usize, end: usize, sum: &mut f32) -> Result<usize, StepError> {
         let count = self.together.min(end.saturating_sub(first));
-        let Some(chain) = self.tail.chain().filter(|_| TOGETHER > 1 && count > 1) else {
+        if TOGETHER == 1 || count <= 1 {
             *sum += self.pass(first)?.0;
             return Ok(1);
-        };
+        }
+        let (features, floats) = (self.tail.features(), self.tail.workspace_floats().max(1));
         let Buffers { weights, workspace, .. } = &mut self.buffers;
-        let mut samples = chain.workspaces(workspace, count);
-        let (mut targets, mut refused) = ([Target::from(0); TOGETHER], None);
-        let mut admitted = 0;
-        for ((own, to), sample) in samples.iter_mut().zip(&mut targets).zip(first..) {
-            *to = (self.load)(sample, own.features).smoothed(self.recipe.label_smoothing);
-            refused = admit(self.tail, to, sample).err();
-            if refused.is_some() {
+        let (mut targets, mut losses) = (Vec::<Target, TOGETHER>::new(), [0.0; TOGETHER]);
+        let mut refused = None;
+        for (own, sample) in workspace.chunks_exact_mut(floats).take(count).zip(first..) {
+            let features = own.get_mut(..features).unwrap_or(&mut []);
+            let target = (self.load)(sample, features).smoothed(self.recipe.label_smoothing);
+            refused = admit(self.tail, &target, sample).err();
+            // Those before the one that is refused may have to be refused before it.
+            if refused.is_some() || targets.push(target).is_err() {
                 break;
             }
-            admitted += 1;
         }
-        // Those before the one that is refused may have to be refused before it.
-        samples.truncate(admitted);
-        let mut losses = [0.0; TOGETHER];
-        chain.first_passes(weights, &targets, &mut samples, &mut losses);
-        for ((own, loss), sample) in samples.iter().zip(losses).zip(first..) {
-            check(chain, Some(own), sample, loss, false)?;
+        self.tail.pass_many(weights, &targets, workspace, &mut losses);
+        let own = workspace.chunks_exact(floats).take(targets.len());
+        for ((own, loss), sample) in own.zip(losses).zip(first..) {
+            check(loss, self.tail.gradient_is_finite(own), sample)?;
             *sum += loss;
         }
-        refused.map_or(Ok(admitted), Err)
+        refused.map_or(Ok(targets.len()), Err)
     }
 
     /// Backward passes of as many samples as [`Self::passes`] took, added to the gradient, or to the velocity.
@@ -161,9 +161,10 @@ impl<'a, 'b, 't, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>> Minibatch<'
         let bias = self.recipe.bias;
         let Buffers { weights, velocity, gradient, workspace } = &mut self.buffers;
         let sum = if into_gradient { gradient } else { velocity };
-        match self.tail.chain().filter(|_| TOGETHER > 1 && count > 1) {
-            Some(chain) => chain.accumulate_together(scale, bias, &chain.workspaces(workspace, count), sum),
-            None => self.tail.backward(weights, scale, bias, workspace, sum),
+        if TOGETHER > 1 && count > 1 {
+            self.tail.accumulate_many(weights, count, scale, bias, workspace, sum);
+        } else {
+            self.tail.backward(weights, scale, bias, workspace, sum);
         }
     }
 }
@@ -245,12 +246,14 @@ impl Step {
     ) -> Result<Option<Outcome>, StepError> {
         match self.phase {
             Phase::Prepare => {
-                // Where a chain sees its only sample, which checks the gradient, one slice goes over both buffers once.
-                if let Some(chain) = batch.tail.chain().filter(|_| self.count == 1 && !batch.stored)
+                // Where the only sample's gradient is checked before it is added, one slice goes over both buffers once.
+                if batch.tail.ascends_unstored()
+                    && self.count == 1
+                    && !batch.stored
                     && batch.recipe.weight_decay == 0.0
                     && batch.recipe.optimizer == Optimizer::Sgd
                 {
-                    self.unstored(chain, true, batch)?;
+                    self.unstored(true, batch)?;
                     return Ok(Some(self.outcome()));
                 }
                 let Recipe { momentum, weight_decay, bias, .. } = *batch.recipe;
@@ -266,13 +269,11 @@ impl Step {
             }
             Phase::Ascent => self.ascent(batch)?,
             Phase::Perturb => self.perturb(batch),
-            Phase::Descent => match batch.tail.chain() {
-                Some(chain) if batch.geometry.is_some() && !batch.stored => {
-                    self.unstored(chain, false, batch)?;
-                    self.next_group(batch);
-                }
-                _ => self.descent(batch)?,
-            },
+            Phase::Descent if batch.unstored().is_some() => {
+                self.unstored(false, batch)?;
+                self.next_group(batch);
+            }
+            Phase::Descent => self.descent(batch)?,
             Phase::Restore => {
                 let Buffers { weights, gradient, .. } = &mut batch.buffers;
                 self.restore(weights, gradient);
@@ -285,8 +286,8 @@ impl Step {
                 let Recipe { momentum, weight_decay, bias, optimizer, .. } = *batch.recipe;
                 let Buffers { weights, velocity, .. } = &mut batch.buffers;
                 let (velocity, state) = velocity.split_at_mut(velocity.len().min(weights.len()));
-                // A chain's gradients were checked one by one.
-                if batch.tail.chain().is_none() && !norm_squared(velocity).is_finite() {
+                // Other gradients were checked one by one.
+                if !batch.tail.ascends_unstored() && !norm_squared(velocity).is_finite() {
                     return Err(StepError::NonFinite { sample: self.count.saturating_sub(1) });
                 }
                 let learning_rate = self.learning_rate;
@@ -355,9 +356,9 @@ impl Step {
         batch: &mut Minibatch<T, L>,
     ) {
         let Buffers { weights, gradient, .. } = &mut batch.buffers;
-        if let Some(geometry) = &batch.geometry {
+        if let Some(Ascent { rho, geometry }) = &batch.ascent {
             let norm = sam::ascent_norm_squared(weights, gradient, geometry, batch.tail.segments());
-            if let Some(c) = geometry.step_length(batch.recipe.rho, norm) {
+            if let Some(c) = geometry.step_length(*rho, norm) {
                 sam::perturb(weights, gradient, c, geometry, batch.tail.segments());
                 self.perturbed = true;
             }
@@ -397,7 +398,6 @@ impl Step {
     /// sample, with the rest of the step.
     fn unstored<'t, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>>(
         &mut self,
-        chain: &TailShape,
         alone: bool,
         batch: &mut Minibatch<T, L>,
     ) -> Result<(), StepError> {
@@ -405,25 +405,22 @@ impl Step {
         let (loss, target) = batch.pass(sample)?;
         self.loss += loss;
         self.sample = self.sample.saturating_add(1);
-        let Recipe { momentum, bias, rho, .. } = *batch.recipe;
+        let Recipe { momentum, bias, .. } = *batch.recipe;
         let Buffers { weights, velocity, workspace, .. } = &mut batch.buffers;
-        let Some(mut workspace) = Workspace::new(chain, workspace) else { return Ok(()) };
-        let ascent = batch.geometry.as_ref().and_then(|geometry| {
-            let norm = chain.ascent_norm_squared(weights, geometry, &mut workspace);
-            Some((geometry, geometry.step_length(rho, norm)?))
-        });
-        if let Some((geometry, c)) = ascent {
-            let risen = chain.perturbed_pass(weights, geometry, c, target, &mut workspace);
-            check(chain, Some(&workspace), sample, risen, true)?;
+        let ascended = batch.tail.ascend_unstored(weights, batch.ascent.as_ref(), target, workspace);
+        debug_assert!(ascended.is_some(), "a tail whose ascent is stored");
+        let Some(ascended) = ascended else { return Ok(()) };
+        if let Some(risen) = ascended.risen() {
+            check(risen, ascended.gradient_is_finite(), sample)?;
             self.rise += risen - loss;
             self.risen = self.risen.saturating_add(1);
         }
         let scale = self.scale();
         if alone {
             let descent = Descent { momentum, scale, bias, learning_rate: self.learning_rate };
-            chain.descend_alone(&descent, &workspace, ascent.is_some(), velocity, weights);
+            ascended.descend(&descent, velocity, weights);
         } else {
-            chain.accumulate(scale, bias, &workspace, ascent.is_some(), velocity);
+            ascended.accumulate(scale, bias, velocity);
         }
         Ok(())
     }
@@ -444,14 +441,7 @@ fn admit(tail: &impl Tail, target: &Target, sample: usize) -> Result<(), StepErr
     }
 }
 
-/// Whether a chain's loss and gradient are safe to go on with.
-fn check(
-    chain: &TailShape,
-    workspace: Option<&Workspace>,
-    sample: usize,
-    loss: f32,
-    second: bool,
-) -> Result<(), StepError> {
-    let norm = workspace.map_or(f32::NAN, |workspace| chain.gradient_norm_squared(workspace, second));
-    if loss.is_finite() && norm.is_finite() { Ok(()) } else { Err(StepError::NonFinite { sample }) }
+/// Whether a loss, and the gradient where it is known, are safe to go on with.
+fn check(loss: f32, gradient_is_finite: bool, sample: usize) -> Result<(), StepError> {
+    if loss.is_finite() && gradient_is_finite { Ok(()) } else { Err(StepError::NonFinite { sample }) }
 }

@@ -100,8 +100,8 @@ impl Buffers<'_> {
 /// Whether steps of `recipe` write their ascent into the weights, which takes a gradient buffer: all of a tail that
 /// is no chain.
 pub fn stores_perturbation(tail: &impl Tail, recipe: &Recipe) -> bool {
-    let graph = tail.chain().is_none() && recipe.ascent().is_some();
-    graph || recipe.needs_gradient_buffer()
+    let always = !tail.ascends_unstored() && recipe.ascent().is_some();
+    always || recipe.needs_gradient_buffer()
 }
 
 /// One step on `count` samples: `load(i, features)` writes sample i's features and returns its label, or its
@@ -111,8 +111,8 @@ pub fn stores_perturbation(tail: &impl Tail, recipe: &Recipe) -> bool {
 /// [`StepError`], with the weights unchanged.
 ///
 /// ```
-/// use flatmin::{Activation, Method, Recipe, step::{self, Buffers}, tail::{TailShape, dense::DenseShape}};
-/// let tail = TailShape::new(&[DenseShape { inputs: 2, outputs: 2, activation: Activation::None }])?;
+/// use flatmin::{Activation, Method, Recipe, step::{self, Buffers}, tail::{DenseChain, dense::DenseShape}};
+/// let tail = DenseChain::new(&[DenseShape { inputs: 2, outputs: 2, activation: Activation::None }])?;
 /// let (mut w, mut v, mut workspace) = ([0.0; 6], [0.0; 6], [0.0; 10]);
 /// let recipe = Recipe { method: Method::Sgd, weight_decay: 0.0, label_smoothing: 0.0, ..Recipe::DEFAULT };
 /// let buffers = Buffers { weights: &mut w, velocity: &mut v, gradient: &mut [], workspace: &mut workspace };

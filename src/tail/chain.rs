@@ -5,9 +5,11 @@ mod together;
 
 use super::dense::{self, DenseShape, FirstPass};
 use super::{Loss, MAX_CHAIN_LAYERS, Tail, TailError, Target};
+use crate::cpu::block::TOGETHER;
 use crate::optim::sgd::Descent;
 use crate::optim::{BiasTreatment, Geometry, Kind, Segment};
 use crate::pack::{Activation, Pack, Sizes};
+use crate::recipe::Ascent;
 use heapless::Vec;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +42,8 @@ impl Layer {
 /// The chain of dense layers that is trained.
 ///
 /// ```
-/// use flatmin::{Activation, tail::{TailShape, dense::DenseShape}};
-/// let tail = TailShape::new(&[
+/// use flatmin::{Activation, tail::{DenseChain, dense::DenseShape}};
+/// let tail = DenseChain::new(&[
 ///     DenseShape { inputs: 64, outputs: 32, activation: Activation::Relu },
 ///     DenseShape { inputs: 32, outputs: 10, activation: Activation::None },
 /// ])?;
@@ -49,7 +51,7 @@ impl Layer {
 /// # Ok::<(), flatmin::tail::TailError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TailShape {
+pub struct DenseChain {
     layers: Vec<Layer, MAX_CHAIN_LAYERS>,
     parameters: usize,
     outputs: usize,
@@ -58,7 +60,7 @@ pub struct TailShape {
     spare: usize,
 }
 
-impl TailShape {
+impl DenseChain {
     /// A tail of these layers, first to last, with softmax cross-entropy.
     ///
     /// # Errors
@@ -86,9 +88,9 @@ impl TailShape {
     /// The same tail with another loss.
     ///
     /// ```
-    /// use flatmin::{Activation, tail::{Loss, TailShape, dense::DenseShape}};
+    /// use flatmin::{Activation, tail::{Loss, DenseChain, dense::DenseShape}};
     /// let layer = DenseShape { inputs: 8, outputs: 1, activation: Activation::None };
-    /// let detector = TailShape::new(&[layer])?.with_loss(Loss::BinaryCrossEntropy);
+    /// let detector = DenseChain::new(&[layer])?.with_loss(Loss::BinaryCrossEntropy);
     /// # Ok::<(), flatmin::tail::TailError>(())
     /// ```
     pub fn with_loss(self, objective: Loss) -> Self {
@@ -204,21 +206,20 @@ impl TailShape {
 
     /// `||g||^2` of one sample's gradient after a pass; infinite or NaN exactly if the gradient is not safe to
     /// add.
-    pub fn gradient_norm_squared(&self, workspace: &Workspace, second: bool) -> f32 {
-        let pass = if second { &workspace.second } else { &workspace.first };
-        self.inputs(workspace.features, pass).fold(0.0, |sum, (layer, a)| {
-            let delta = layer.outputs(pass.deltas);
+    fn norm_squared(&self, features: &[f32], outputs: &[f32], deltas: &[f32]) -> f32 {
+        self.inputs(features, outputs).fold(0.0, |sum, (layer, a)| {
+            let delta = layer.outputs(deltas);
             sum + crate::cpu::lanes::norm_squared(delta) * (crate::cpu::lanes::norm_squared(a) + 1.0)
         })
     }
 
-    /// Each layer with its input in `pass`.
+    /// Each layer with its input in a pass.
     fn inputs<'s>(
         &'s self,
         features: &'s [f32],
-        pass: &'s Pass,
+        outputs: &'s [f32],
     ) -> impl Iterator<Item = (&'s Layer, &'s [f32])> {
-        let below = self.layers.iter().map(|l| l.outputs(pass.outputs));
+        let below = self.layers.iter().map(|l| l.outputs(outputs));
         self.layers.iter().zip(core::iter::once(features).chain(below))
     }
 
@@ -231,7 +232,7 @@ impl TailShape {
     ) -> f32 {
         let Workspace { features, first, second } = workspace;
         let mut sum = 0.0;
-        for (layer, a) in self.inputs(features, first) {
+        for (layer, a) in self.inputs(features, first.outputs) {
             let pass = FirstPass { a, delta: layer.outputs(first.deltas) };
             // The second pass's deltas are free until it gets there.
             let energies = layer.outputs_mut(second.deltas);
@@ -261,7 +262,7 @@ impl TailShape {
     ) -> f32 {
         let Workspace { features, first, second } = workspace;
         let (mut input, mut rest): (&[f32], &mut [f32]) = (features, second.outputs);
-        for (index, (layer, a)) in self.inputs(features, first).enumerate() {
+        for (index, (layer, a)) in self.inputs(features, first.outputs).enumerate() {
             let (z, behind) =
                 core::mem::take(&mut rest).split_at_mut_checked(layer.shape.outputs).unwrap_or_default();
             let (own, pass) =
@@ -312,7 +313,7 @@ impl TailShape {
         gradient: &mut [f32],
     ) {
         let pass = if second { &workspace.second } else { &workspace.first };
-        for (layer, a) in self.inputs(workspace.features, pass) {
+        for (layer, a) in self.inputs(workspace.features, pass.outputs) {
             let delta = layer.outputs(pass.deltas);
             dense::accumulate(&layer.shape, scale, bias, a, delta, layer.parameters_mut(gradient));
         }
@@ -329,7 +330,7 @@ impl TailShape {
         weights: &mut [f32],
     ) {
         let pass = if second { &workspace.second } else { &workspace.first };
-        for (layer, a) in self.inputs(workspace.features, pass) {
+        for (layer, a) in self.inputs(workspace.features, pass.outputs) {
             let (v, w) = (layer.parameters_mut(velocity), layer.parameters_mut(weights));
             dense::descend_alone(&layer.shape, descent, a, layer.outputs(pass.deltas), v, w);
         }
@@ -367,7 +368,7 @@ impl TailShape {
     }
 }
 
-impl Tail for TailShape {
+impl Tail for DenseChain {
     fn parameters(&self) -> usize {
         self.parameters
     }
@@ -392,11 +393,38 @@ impl Tail for TailShape {
         Self::segments(self)
     }
 
-    fn loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32 {
+    fn set_classes(&mut self, classes: usize) {
+        self.spare = self.layers.last().map_or(0, |l| l.shape.outputs.saturating_sub(classes));
+    }
+
+    fn forward_macs(&self) -> u64 {
+        Self::forward_macs(self)
+    }
+
+    fn backward_macs(&self) -> u64 {
+        self.step_macs(None, false) - Self::forward_macs(self)
+    }
+
+    fn step_macs(&self, geometry: Option<&Geometry>, stored: bool) -> u64 {
+        Self::step_macs(self, geometry, stored)
+    }
+
+    fn forward_loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32 {
         match Workspace::new(self, workspace) {
             Some(mut workspace) => self.first_pass(parameters, target, &mut workspace),
             None => f32::NAN,
         }
+    }
+
+    fn forward_ranges(
+        &self,
+        parameters: &[f32],
+        workspace: &mut [f32],
+        see: &mut dyn FnMut(usize, f32, f32),
+    ) {
+        let Some(mut workspace) = Workspace::new(self, workspace) else { return };
+        self.forward(parameters, &mut workspace);
+        self.for_each_range(&workspace, see);
     }
 
     fn backward(
@@ -419,25 +447,96 @@ impl Tail for TailShape {
 
     fn last_input<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
         let Some(last) = self.layers.last() else { return &[] };
-        // The outputs of the layer before lie in front of its own, those of the first behind the features.
+        // The outputs of the layer before lie in front of its own, those of the first after the features.
         let end = Self::features(self) + last.outputs;
         workspace.get(end.saturating_sub(last.shape.inputs)..end).unwrap_or(&[])
     }
 
-    fn set_classes(&mut self, classes: usize) {
-        self.spare = self.layers.last().map_or(0, |l| l.shape.outputs.saturating_sub(classes));
+    fn ascends_unstored(&self) -> bool {
+        true
     }
 
-    fn forward_macs(&self) -> u64 {
-        Self::forward_macs(self)
+    fn gradient_is_finite(&self, workspace: &[f32]) -> bool {
+        let parts = workspace.split_at_checked(Self::features(self)).and_then(|(features, rest)| {
+            let (outputs, rest) = rest.split_at_checked(self.outputs)?;
+            Some((features, outputs, rest.get(..self.outputs)?))
+        });
+        parts.is_some_and(|(features, outputs, deltas)| {
+            self.norm_squared(features, outputs, deltas).is_finite()
+        })
     }
 
-    fn backward_macs(&self) -> u64 {
-        self.step_macs(None, false) - Self::forward_macs(self)
+    fn ascend_unstored<'w>(
+        &self,
+        parameters: &[f32],
+        ascent: Option<&Ascent>,
+        target: Target,
+        workspace: &'w mut [f32],
+    ) -> Option<Ascended<'_, 'w>> {
+        let mut workspace = Workspace::new(self, workspace)?;
+        let risen = ascent.and_then(|Ascent { rho, geometry }| {
+            let norm = self.ascent_norm_squared(parameters, geometry, &mut workspace);
+            let c = geometry.step_length(*rho, norm)?;
+            Some(self.perturbed_pass(parameters, geometry, c, target, &mut workspace))
+        });
+        Some(Ascended { chain: self, workspace, risen })
     }
 
-    fn chain(&self) -> Option<&TailShape> {
-        Some(self)
+    fn together(&self) -> usize {
+        TOGETHER
+    }
+
+    fn pass_many(
+        &self,
+        parameters: &[f32],
+        targets: &[Target],
+        workspaces: &mut [f32],
+        losses: &mut [f32],
+    ) {
+        self.first_passes(parameters, targets, &mut self.workspaces(workspaces, targets.len()), losses);
+    }
+
+    fn accumulate_many(
+        &self,
+        _: &[f32],
+        count: usize,
+        scale: f32,
+        bias: BiasTreatment,
+        workspaces: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        self.accumulate_together(scale, bias, &self.workspaces(workspaces, count), gradient);
+    }
+}
+
+/// A sample of a [`DenseChain`] at `w + e`, of which nothing is written into the weights: [`Tail::ascend_unstored`].
+#[derive(Debug)]
+pub struct Ascended<'t, 'w> {
+    chain: &'t DenseChain,
+    workspace: Workspace<'w>,
+    risen: Option<f32>,
+}
+
+impl Ascended<'_, '_> {
+    /// The loss at `w + e`; `None` where there is no `e`: the gradient is then that at `w`.
+    pub fn risen(&self) -> Option<f32> {
+        self.risen
+    }
+
+    /// Whether the gradient at `w + e` is finite.
+    pub fn gradient_is_finite(&self) -> bool {
+        let Workspace { features, second, .. } = &self.workspace;
+        self.chain.norm_squared(features, second.outputs, second.deltas).is_finite()
+    }
+
+    /// `gradient += scale * dL/dw`.
+    pub fn accumulate(&self, scale: f32, bias: BiasTreatment, gradient: &mut [f32]) {
+        self.chain.accumulate(scale, bias, &self.workspace, self.risen.is_some(), gradient);
+    }
+
+    /// The whole step of a minibatch of this sample: see [`DenseChain::descend_alone`].
+    pub fn descend(&self, descent: &Descent, velocity: &mut [f32], weights: &mut [f32]) {
+        self.chain.descend_alone(descent, &self.workspace, self.risen.is_some(), velocity, weights);
     }
 }
 
@@ -458,8 +557,8 @@ pub struct Workspace<'a> {
 }
 
 impl<'a> Workspace<'a> {
-    /// Divides `memory`; `None` if it is shorter than [`TailShape::workspace_length`].
-    pub fn new(tail: &TailShape, memory: &'a mut [f32]) -> Option<Self> {
+    /// Divides `memory`; `None` if it is shorter than [`DenseChain::workspace_length`].
+    pub fn new(tail: &DenseChain, memory: &'a mut [f32]) -> Option<Self> {
         let outputs = tail.outputs();
         let (features, rest) = memory.split_at_mut_checked(tail.features())?;
         let (y, rest) = rest.split_at_mut_checked(outputs)?;
@@ -473,7 +572,7 @@ impl<'a> Workspace<'a> {
         })
     }
 
-    /// The tail's output after [`TailShape::forward`] or a first pass; `classes` as the tail has, which must
+    /// The tail's output after [`DenseChain::forward`] or a first pass; `classes` as the tail has, which must
     /// have no spare ones.
     pub fn logits(&self, classes: usize) -> &[f32] {
         let outputs: &[f32] = self.first.outputs;

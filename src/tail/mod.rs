@@ -1,6 +1,6 @@
-//! The trainable layers behind the cut, in f32: shape, first pass, and the pass at `w + e`.
+//! The trainable layers after the cut, in f32: shape, first pass, and the pass at `w + e`.
 //!
-//! A tail is a chain of fully connected layers ([`TailShape`]), whose ascent of one sample needs no written weight,
+//! A tail is a chain of fully connected layers ([`DenseChain`]), whose ascent of one sample needs no written weight,
 //! or a graph of any layers ([`GraphTail`]). It knows no optimizer; it reads and writes flat parameter buffers.
 //! Layout of every such buffer, layer after layer: weights as in the pack (`[outputs, inputs]` row-major of a fully
 //! connected layer), then biases `[outputs]`.
@@ -16,7 +16,8 @@ pub use crate::label::{Loss, Target};
 use crate::optim::{BiasTreatment, Geometry, Segment};
 use crate::pack::Pack;
 pub use crate::pack::{MAX_CHAIN_LAYERS, MAX_LAYERS};
-pub use chain::{TailShape, Workspace};
+use crate::recipe::Ascent;
+pub use chain::{Ascended, DenseChain, Workspace};
 pub use graph::GraphTail;
 pub(crate) use graph::{backward_nodes, forward_nodes, gain_factor};
 pub use loss::{binary_cross_entropy, mean_squared_error, softmax_cross_entropy};
@@ -58,7 +59,7 @@ pub enum TailError {
     },
 }
 
-/// What a step of an optimizer needs of a tail. Every buffer is flat.
+/// What training needs of a tail. Every buffer is flat; every workspace has [`Self::workspace_floats`].
 pub trait Tail {
     /// Number of parameters.
     fn parameters(&self) -> usize;
@@ -66,16 +67,36 @@ pub trait Tail {
     fn features(&self) -> usize;
     /// Length of the output, spare classes left out.
     fn classes(&self) -> usize;
-    /// What [`Self::loss`] is.
+    /// What [`Self::forward_loss`] is.
     fn objective(&self) -> Loss;
     /// Floats of the workspace.
     fn workspace_floats(&self) -> usize;
     /// What the parameters are, in order.
     fn segments(&self) -> impl Iterator<Item = Segment> + Clone;
+    /// Makes so many outputs classes; those after them are spare.
+    fn set_classes(&mut self, classes: usize);
+    /// Multiply-adds of one forward pass.
+    fn forward_macs(&self) -> u64;
+    /// Multiply-adds of one backward pass.
+    fn backward_macs(&self) -> u64;
+    /// Multiply-adds of one sample's share of a step; `stored` where the ascent is written into the weights.
+    fn step_macs(&self, geometry: Option<&Geometry>, _stored: bool) -> u64 {
+        let passes = if geometry.is_some() { 2 } else { 1 };
+        passes * (self.forward_macs() + self.backward_macs())
+    }
+
     /// Forward at `parameters`, for the features in `workspace`: the loss, and in the workspace its gradient by the
     /// output.
-    fn loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32;
-    /// `gradient += scale * dL/dw`, after [`Self::loss`] at the same parameters.
+    fn forward_loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32;
+    /// Forward at `parameters`, for the features in `workspace`. Calls `see(layer, lowest, highest)` with the range of every
+    /// trained layer's output, spare classes left out.
+    fn forward_ranges(
+        &self,
+        parameters: &[f32],
+        workspace: &mut [f32],
+        see: &mut dyn FnMut(usize, f32, f32),
+    );
+    /// `gradient += scale * dL/dw`, after [`Self::forward_loss`] at the same parameters.
     fn backward(
         &self,
         parameters: &[f32],
@@ -84,26 +105,62 @@ pub trait Tail {
         workspace: &mut [f32],
         gradient: &mut [f32],
     );
-    /// The output after [`Self::loss`].
+    /// The output after [`Self::forward_loss`].
     fn output<'w>(&self, workspace: &'w [f32]) -> &'w [f32];
-    /// What the last layer read in [`Self::loss`].
+    /// What the last layer read in [`Self::forward_loss`].
     fn last_input<'w>(&self, workspace: &'w [f32]) -> &'w [f32];
-    /// Makes so many outputs classes; those behind them are spare.
-    fn set_classes(&mut self, classes: usize);
-    /// Multiply-adds of one forward pass.
-    fn forward_macs(&self) -> u64;
-    /// Multiply-adds of one backward pass.
-    fn backward_macs(&self) -> u64;
-    /// The chain, if it is one: its samples can be perturbed one by one without a written weight.
-    fn chain(&self) -> Option<&TailShape> {
+
+    /// Whether a sample's gradient is one outer product in every layer. Its norm is then known before it is added
+    /// anywhere, and the pass at its own `w + e` needs no written weight: [`Self::ascend_unstored`].
+    fn ascends_unstored(&self) -> bool {
+        false
+    }
+    /// Whether the gradient is finite after [`Self::forward_loss`]; true of a tail that does not know before it is summed.
+    fn gradient_is_finite(&self, _workspace: &[f32]) -> bool {
+        true
+    }
+    /// Pass at `w + e` after [`Self::forward_loss`], with `e` the ascent of this very sample; without an ascent, the pass that
+    /// was. `None` of a tail that does not [ascend unstored](Self::ascends_unstored).
+    fn ascend_unstored<'w>(
+        &self,
+        _parameters: &[f32],
+        _ascent: Option<&Ascent>,
+        _target: Target,
+        _workspace: &'w mut [f32],
+    ) -> Option<Ascended<'_, 'w>> {
         None
     }
-    /// Multiply-adds of one sample's share of a step; `stored` where the ascent is written into the weights.
-    fn step_macs(&self, geometry: Option<&Geometry>, stored: bool) -> u64 {
-        let passes = if geometry.is_some() { 2 } else { 1 };
-        match self.chain() {
-            Some(chain) => chain.step_macs(geometry, stored),
-            None => passes * (self.forward_macs() + self.backward_macs()),
+
+    /// Samples at most that [`Self::pass_many`] and [`Self::accumulate_many`] take faster than one after the other.
+    fn together(&self) -> usize {
+        1
+    }
+    /// [`Self::forward_loss`] of a sample per target, each in a workspace of its own, one after the other in `workspaces`.
+    /// Writes a loss per sample.
+    fn pass_many(
+        &self,
+        parameters: &[f32],
+        targets: &[Target],
+        workspaces: &mut [f32],
+        losses: &mut [f32],
+    ) {
+        let each = workspaces.chunks_exact_mut(self.workspace_floats().max(1));
+        for ((workspace, &target), loss) in each.zip(targets).zip(losses) {
+            *loss = self.forward_loss(parameters, target, workspace);
+        }
+    }
+    /// [`Self::backward`] of one sample after the other, after [`Self::pass_many`] of `count`.
+    fn accumulate_many(
+        &self,
+        parameters: &[f32],
+        count: usize,
+        scale: f32,
+        bias: BiasTreatment,
+        workspaces: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        for workspace in workspaces.chunks_exact_mut(self.workspace_floats().max(1)).take(count) {
+            self.backward(parameters, scale, bias, workspace, gradient);
         }
     }
 }
@@ -113,7 +170,7 @@ pub trait Tail {
 #[allow(clippy::large_enum_variant)] // One of them, in one place.
 pub enum PackedTail<'p> {
     /// Fully connected layers, one behind the other.
-    Chain(TailShape),
+    Chain(DenseChain),
     /// Any layers.
     Graph(GraphTail<'p>),
 }
@@ -126,7 +183,7 @@ impl<'p> PackedTail<'p> {
     pub fn of(pack: &Pack<'p>) -> Result<Self, TailError> {
         match GraphTail::of(pack) {
             Some(graph) => Ok(Self::Graph(graph)),
-            None => TailShape::of(pack).map(Self::Chain),
+            None => DenseChain::of(pack).map(Self::Chain),
         }
     }
 }
@@ -170,8 +227,33 @@ impl Tail for PackedTail<'_> {
         chain.into_iter().flatten().chain(graph.into_iter().flatten())
     }
 
-    fn loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32 {
-        either!(self, tail => tail.loss(parameters, target, workspace))
+    fn set_classes(&mut self, classes: usize) {
+        either!(self, tail => tail.set_classes(classes));
+    }
+
+    fn forward_macs(&self) -> u64 {
+        either!(self, tail => tail.forward_macs())
+    }
+
+    fn backward_macs(&self) -> u64 {
+        either!(self, tail => tail.backward_macs())
+    }
+
+    fn step_macs(&self, geometry: Option<&Geometry>, stored: bool) -> u64 {
+        either!(self, tail => Tail::step_macs(tail, geometry, stored))
+    }
+
+    fn forward_loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32 {
+        either!(self, tail => tail.forward_loss(parameters, target, workspace))
+    }
+
+    fn forward_ranges(
+        &self,
+        parameters: &[f32],
+        workspace: &mut [f32],
+        see: &mut dyn FnMut(usize, f32, f32),
+    ) {
+        either!(self, tail => tail.forward_ranges(parameters, workspace, see));
     }
 
     fn backward(
@@ -193,22 +275,47 @@ impl Tail for PackedTail<'_> {
         either!(self, tail => tail.last_input(workspace))
     }
 
-    fn set_classes(&mut self, classes: usize) {
-        either!(self, tail => tail.set_classes(classes));
+    fn ascends_unstored(&self) -> bool {
+        either!(self, tail => tail.ascends_unstored())
     }
 
-    fn forward_macs(&self) -> u64 {
-        either!(self, tail => tail.forward_macs())
+    fn gradient_is_finite(&self, workspace: &[f32]) -> bool {
+        either!(self, tail => tail.gradient_is_finite(workspace))
     }
 
-    fn backward_macs(&self) -> u64 {
-        either!(self, tail => tail.backward_macs())
+    fn ascend_unstored<'w>(
+        &self,
+        parameters: &[f32],
+        ascent: Option<&Ascent>,
+        target: Target,
+        workspace: &'w mut [f32],
+    ) -> Option<Ascended<'_, 'w>> {
+        either!(self, tail => tail.ascend_unstored(parameters, ascent, target, workspace))
     }
 
-    fn chain(&self) -> Option<&TailShape> {
-        match self {
-            Self::Chain(tail) => Some(tail),
-            Self::Graph(_) => None,
-        }
+    fn together(&self) -> usize {
+        either!(self, tail => tail.together())
+    }
+
+    fn pass_many(
+        &self,
+        parameters: &[f32],
+        targets: &[Target],
+        workspaces: &mut [f32],
+        losses: &mut [f32],
+    ) {
+        either!(self, tail => tail.pass_many(parameters, targets, workspaces, losses));
+    }
+
+    fn accumulate_many(
+        &self,
+        parameters: &[f32],
+        count: usize,
+        scale: f32,
+        bias: BiasTreatment,
+        workspaces: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        either!(self, tail => tail.accumulate_many(parameters, count, scale, bias, workspaces, gradient));
     }
 }

@@ -125,7 +125,7 @@ impl Tuner<'_> {
         if let Some((latent, _)) = self.replay.get(slot) {
             arithmetic.write_features(&self.pack, latent, scratch);
         }
-        arithmetic.tail.loss(arithmetic.weights, 0.into(), scratch);
+        arithmetic.tail.forward_loss(arithmetic.weights, 0.into(), scratch);
         self.replay.label(slot).is_some_and(|other| usize::from(other) == label)
     }
 }

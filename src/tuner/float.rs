@@ -8,12 +8,12 @@ use super::{Cutter, Judgement, Progress, Tuner, TunerError, Version, Work, bytes
 use crate::memory::MemoryPlan;
 use crate::optim::{BiasTreatment, Geometry, adam, sam};
 use crate::pack::{Pack, Sizes};
-use crate::recipe::Recipe;
+use crate::recipe::{Ascent, Recipe};
 use crate::requant::{self, Range, TunedTail};
 use crate::sound;
 use crate::step;
 use crate::store::Contents;
-use crate::tail::{PackedTail, Tail, Target, Workspace};
+use crate::tail::{PackedTail, Tail, Target};
 pub use run::Suspect;
 use run::{Stage, Stages};
 use serde::{Deserialize, Serialize};
@@ -75,12 +75,9 @@ impl Float<'_> {
         scratch: &mut [f32],
     ) -> Option<f32> {
         let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
-        if let Some(chain) = self.tail.chain() {
-            let mut workspace = Workspace::new(chain, scratch)?;
-            let weights = self.settled(stages);
-            let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
-            let c = geometry.step_length(rho, norm)?;
-            return Some(chain.perturbed_pass(weights, &geometry, c, target, &mut workspace));
+        if self.tail.ascends_unstored() {
+            let ascent = Ascent { rho, geometry };
+            return self.tail.ascend_unstored(self.settled(stages), Some(&ascent), target, scratch)?.risen();
         }
         if self.gradient.len() < self.tail.parameters() || stages.is_some_and(Stages::holds_gradient) {
             return Some(f32::NAN);
@@ -92,7 +89,7 @@ impl Float<'_> {
         sam::perturb(self.weights, self.gradient, c, &geometry, self.tail.segments());
         // The backward pass may have used the features' place.
         self.write_features(pack, latent, scratch);
-        let risen = self.tail.loss(self.weights, target, scratch);
+        let risen = self.tail.forward_loss(self.weights, target, scratch);
         sam::restore(self.weights, self.gradient);
         Some(risen)
     }
@@ -184,7 +181,7 @@ impl<'a> Numbers<'a> for Float<'a> {
     }
 
     fn loss(&self, stages: Option<&Stages>, target: Target, scratch: &mut [f32]) -> (f32, usize) {
-        let loss = self.tail.loss(self.settled(stages), target, scratch);
+        let loss = self.tail.forward_loss(self.settled(stages), target, scratch);
         (loss, self.tail.objective().answer(self.tail.output(scratch)))
     }
 
@@ -200,16 +197,7 @@ impl<'a> Numbers<'a> for Float<'a> {
     }
 
     fn ranges(&self, stages: Option<&Stages>, scratch: &mut [f32], see: &mut dyn FnMut(usize, f32, f32)) {
-        let (weights, mut see) = (self.settled(stages), see);
-        match &self.tail {
-            PackedTail::Chain(chain) => {
-                if let Some(mut workspace) = Workspace::new(chain, scratch) {
-                    chain.forward(weights, &mut workspace);
-                    chain.for_each_range(&workspace, &mut see);
-                }
-            }
-            PackedTail::Graph(graph) => graph.forward(weights, scratch, &mut see),
-        }
+        self.tail.forward_ranges(self.settled(stages), scratch, see);
     }
 
     fn quantize(&self, stages: Option<&Stages>, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail) {

@@ -2,11 +2,11 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use flatmin::Activation;
-use flatmin::tail::TailShape;
+use flatmin::tail::DenseChain;
 
 /// Loss and gradient of one sample's softmax cross-entropy.
 pub fn loss_and_gradient(
-    tail: &TailShape,
+    tail: &DenseChain,
     parameters: &[f64],
     features: &[f32],
     label: usize,
@@ -15,7 +15,7 @@ pub fn loss_and_gradient(
 }
 
 fn differentiate(
-    tail: &TailShape,
+    tail: &DenseChain,
     parameters: &[f64],
     features: &[f32],
     label: usize,

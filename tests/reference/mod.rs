@@ -6,7 +6,7 @@ pub mod rounding;
 
 use flatmin::optim::{Kind, Segment};
 use flatmin::step::{self, Buffers, Outcome, StepError};
-use flatmin::tail::{TailShape, Workspace, dense::DenseShape};
+use flatmin::tail::{DenseChain, Workspace, dense::DenseShape};
 use flatmin::{Activation, BiasTreatment, Method, Recipe};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
@@ -40,12 +40,12 @@ impl Random {
     }
 
     /// Samples with features from -1.5 to 1.5 and labels that have nothing to do with them.
-    pub fn samples(&mut self, tail: &TailShape, count: usize) -> Vec<Sample> {
+    pub fn samples(&mut self, tail: &DenseChain, count: usize) -> Vec<Sample> {
         (0..count).map(|_| (self.vector(tail.features(), 1.5), self.below(tail.classes()))).collect()
     }
 
     /// Weights of the usual size for each layer's fan-in, biases up to 0.3; none of them zero.
-    pub fn parameters(&mut self, tail: &TailShape) -> Vec<f32> {
+    pub fn parameters(&mut self, tail: &DenseChain) -> Vec<f32> {
         let mut all = Vec::new();
         for layer in tail.layers() {
             all.extend(self.vector(layer.weights(), 1.5 / (layer.inputs as f32).sqrt()));
@@ -57,22 +57,22 @@ impl Random {
 }
 
 /// Dense layers of these widths, inputs first, with `hidden` behind all but the last.
-pub fn tail(widths: &[usize], hidden: Activation) -> TailShape {
+pub fn tail(widths: &[usize], hidden: Activation) -> DenseChain {
     let last = widths.len() - 2;
     let activation = |layer| if layer == last { Activation::None } else { hidden };
     let layers: Vec<_> = (widths.windows(2).enumerate())
         .map(|(i, w)| DenseShape { inputs: w[0], outputs: w[1], activation: activation(i) })
         .collect();
-    TailShape::new(&layers).expect("widths make a chain")
+    DenseChain::new(&layers).expect("widths make a chain")
 }
 
 /// Floats of a workspace for `tail`.
-pub fn workspace(tail: &TailShape) -> Vec<f32> {
-    vec![0.0; TailShape::workspace_length(tail.features(), tail.outputs())]
+pub fn workspace(tail: &DenseChain) -> Vec<f32> {
+    vec![0.0; DenseChain::workspace_length(tail.features(), tail.outputs())]
 }
 
 /// The network's function.
-pub fn logits(tail: &TailShape, parameters: &[f32], features: &[f32]) -> Vec<f32> {
+pub fn logits(tail: &DenseChain, parameters: &[f32], features: &[f32]) -> Vec<f32> {
     let mut memory = workspace(tail);
     let mut workspace = Workspace::new(tail, &mut memory).expect("workspace");
     workspace.features.copy_from_slice(features);
@@ -82,7 +82,7 @@ pub fn logits(tail: &TailShape, parameters: &[f32], features: &[f32]) -> Vec<f32
 
 /// Loss and gradient of one sample at `parameters`.
 pub fn gradient(
-    tail: &TailShape,
+    tail: &DenseChain,
     parameters: &[f32],
     bias: BiasTreatment,
     (features, label): &Sample,
@@ -96,7 +96,7 @@ pub fn gradient(
 }
 
 /// Every parameter with its segment, in the order of the flat buffers.
-pub fn kinds(tail: &TailShape) -> impl Iterator<Item = bool> {
+pub fn kinds(tail: &DenseChain) -> impl Iterator<Item = bool> {
     tail.segments().flat_map(|Segment { length, kind }| std::iter::repeat_n(kind == Kind::Bias, length))
 }
 
@@ -123,7 +123,7 @@ impl State {
     /// One step on `batch`. What must not matter, the other buffers' contents, is filled with NaN.
     pub fn step(
         &mut self,
-        tail: &TailShape,
+        tail: &DenseChain,
         recipe: &Recipe,
         learning_rate: f32,
         batch: &[Sample],

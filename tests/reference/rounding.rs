@@ -8,7 +8,7 @@
 
 use flatmin::Activation;
 use flatmin::optim::{BiasTreatment, Geometry};
-use flatmin::tail::TailShape;
+use flatmin::tail::DenseChain;
 use std::ops::{Add, Mul};
 
 const U: f64 = 1.0 / 16_777_216.0;
@@ -85,7 +85,7 @@ pub struct Pass {
 
 /// Forward and backward of one sample. Also bounds the rank-one pass at `w + e`, in which every term passes the
 /// same operations or fewer: there e is not rounded into the weights.
-pub fn pass(tail: &TailShape, parameters: &[Approx], features: &[f32], label: usize) -> Pass {
+pub fn pass(tail: &DenseChain, parameters: &[Approx], features: &[f32], label: usize) -> Pass {
     let layers: Vec<_> = tail.layers().collect();
     let mut own = Vec::new();
     let mut rest = parameters;
@@ -178,7 +178,7 @@ fn softmax_cross_entropy(logits: &[Approx], label: usize) -> (Approx, Vec<Approx
 
 /// `w + e` with `e = rho T^2 g / ||T g||`, and `||T g||`.
 pub fn ascend(
-    tail: &TailShape,
+    tail: &DenseChain,
     parameters: &[f32],
     gradient: &[Approx],
     geometry: &Geometry,

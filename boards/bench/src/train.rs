@@ -7,7 +7,7 @@ use flatmin::pack::{Activation, Window};
 use flatmin::step::{self, Buffers};
 use flatmin::tail::dense::DenseShape;
 use flatmin::tail::kernels::{ConvShape, Sink, conv2d, depthwise};
-use flatmin::tail::{TailError, TailShape};
+use flatmin::tail::{TailError, DenseChain};
 use flatmin::{Method, Optimizer, Recipe};
 
 /// One thing to measure.
@@ -101,7 +101,7 @@ const FEATURES: usize = 64;
 const HIDDEN: usize = 32;
 const CLASSES: usize = 10;
 const PARAMETERS: usize = (FEATURES + 1) * HIDDEN + (HIDDEN + 1) * CLASSES;
-const WORKSPACE: usize = TailShape::workspace_length(FEATURES, HIDDEN + CLASSES);
+const WORKSPACE: usize = DenseChain::workspace_length(FEATURES, HIDDEN + CLASSES);
 const SAMPLES: usize = 16;
 
 /// Floats that [`run_training`] takes: the largest layer's input, weights, biases and output, which is more than the
@@ -112,8 +112,8 @@ const _: () = {
     assert!(MEMORY >= PARAMETERS + state + SAMPLES * FEATURES + WORKSPACE);
 };
 
-fn tail() -> Result<TailShape, TailError> {
-    TailShape::new(&[
+fn tail() -> Result<DenseChain, TailError> {
+    DenseChain::new(&[
         DenseShape { inputs: FEATURES, outputs: HIDDEN, activation: Activation::Relu },
         DenseShape { inputs: HIDDEN, outputs: CLASSES, activation: Activation::None },
     ])

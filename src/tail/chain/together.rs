@@ -1,21 +1,21 @@
 //! Several samples of a chain, layer by layer: a layer's parameters, and its gradient, come from memory once for all of
 //! them. Sample by sample it is what the chain does with one, bit for bit.
 
-use super::{Layer, TailShape, Target, Workspace, dense};
+use super::{Layer, DenseChain, Target, Workspace, dense};
 use crate::cpu::block::TOGETHER;
 use crate::optim::BiasTreatment;
 use heapless::Vec;
 
-impl TailShape {
+impl DenseChain {
     /// Divides `memory`: a workspace for each of `count` samples, or of as many as fit, [`TOGETHER`] at most.
-    pub(crate) fn workspaces<'w>(&self, memory: &'w mut [f32], count: usize) -> Vec<Workspace<'w>, TOGETHER> {
+    pub(super) fn workspaces<'w>(&self, memory: &'w mut [f32], count: usize) -> Vec<Workspace<'w>, TOGETHER> {
         let length = Self::workspace_length(self.features(), self.outputs());
         let each = memory.chunks_exact_mut(length.max(1)).take(count);
         gather(each.filter_map(|memory| Workspace::new(self, memory)))
     }
 
     /// [`Self::first_pass`] of every sample; none may be perturbed behind it. Writes a loss each.
-    pub(crate) fn first_passes(
+    pub(super) fn first_passes(
         &self,
         parameters: &[f32],
         targets: &[Target],
@@ -37,7 +37,7 @@ impl TailShape {
     }
 
     /// [`Self::accumulate`] of one sample after the other, after [`Self::first_passes`].
-    pub(crate) fn accumulate_together(
+    pub(super) fn accumulate_together(
         &self,
         scale: f32,
         bias: BiasTreatment,
@@ -46,7 +46,7 @@ impl TailShape {
     ) {
         for (place, layer) in self.layers.iter().enumerate() {
             let terms = gather(samples.iter().filter_map(|sample| {
-                let (_, input) = self.inputs(sample.features, &sample.first).nth(place)?;
+                let (_, input) = self.inputs(sample.features, sample.first.outputs).nth(place)?;
                 Some((layer.outputs(sample.first.deltas), input))
             }));
             dense::accumulate_together(&layer.shape, scale, bias, &terms, layer.parameters_mut(gradient));

@@ -31,15 +31,9 @@ pub struct GraphTail<'p> {
 }
 
 impl<'p> GraphTail<'p> {
-    /// The tail of `pack`; `None` if it is a chain, for which [`super::TailShape`] is there.
+    /// The tail of `pack`; `None` if it is a chain, for which [`super::DenseChain`] is there.
     pub fn of(pack: &Pack<'p>) -> Option<Self> {
         (!pack.tail_is_chain()).then_some(Self { pack: *pack, classes: pack.known_classes() })
-    }
-
-    /// All nodes at `parameters`, for the features at the front of `workspace`. Calls `see(layer, lowest, highest)`
-    /// with the range of every trained layer's output, spare classes left out.
-    pub fn forward(&self, parameters: &[f32], workspace: &mut [f32], mut see: impl FnMut(usize, f32, f32)) {
-        self.run(parameters, workspace, Some(&mut see));
     }
 
     fn run(&self, parameters: &[f32], workspace: &mut [f32], see: Option<See>) {
@@ -354,7 +348,7 @@ impl Tail for GraphTail<'_> {
         )
     }
 
-    fn loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32 {
+    fn forward_loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32 {
         self.run(parameters, workspace, None);
         let Some(end) = self.end() else { return f32::NAN };
         let Some(by_logits) = &end.output.delta else { return f32::NAN };
@@ -362,6 +356,15 @@ impl Tail for GraphTail<'_> {
             Some([outputs, delta]) => self.objective().of_classes(self.classes, outputs, target, delta),
             None => f32::NAN,
         }
+    }
+
+    fn forward_ranges(
+        &self,
+        parameters: &[f32],
+        workspace: &mut [f32],
+        see: &mut dyn FnMut(usize, f32, f32),
+    ) {
+        self.run(parameters, workspace, Some(see));
     }
 
     fn backward(

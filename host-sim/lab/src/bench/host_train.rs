@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use flatmin::pack::Activation;
 use flatmin::step::{self, Buffers};
 use flatmin::tail::dense::DenseShape;
-use flatmin::tail::{PackedTail, Tail, TailShape};
+use flatmin::tail::{PackedTail, Tail, DenseChain};
 use flatmin::{Method, Recipe};
 use flatmin_model::model::Model;
 use flatmin_sim::wearers::model_bytes;
@@ -104,7 +104,7 @@ fn time_chain(layers: &[usize], batch: usize, recipe: &Recipe) -> Result<f64> {
             DenseShape { inputs: pair[0], outputs: pair[1], activation }
         })
         .collect();
-    let tail = TailShape::new(&shapes)?;
+    let tail = DenseChain::new(&shapes)?;
     let weights = uniform(1, 0.1, tail.parameters());
     time(&tail, weights, batch, recipe)
 }

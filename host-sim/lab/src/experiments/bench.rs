@@ -8,7 +8,7 @@ use super::task::Task;
 use super::trial::{Draw, LatentUnit, Outcome, Setting, Targets, Trial};
 use super::{dense, scale};
 use anyhow::{Context, Result, bail};
-use flatmin::tail::TailShape;
+use flatmin::tail::DenseChain;
 use flatmin::{Method, Optimizer, Recipe, Tuner, Version};
 use flatmin_model::packer::PackFile;
 use flatmin_sim::subject::{Labelled, Subject};
@@ -233,7 +233,7 @@ impl Stand<'_> {
 
     /// Where the runtime has no such targets.
     fn tune_softly(&mut self, recipe: &Recipe, targets: Targets) -> Result<()> {
-        let tail = TailShape::of(self.tuner.pack())?;
+        let tail = DenseChain::of(self.tuner.pack())?;
         let samples = self.features()?;
         let mut weights = self.tuner.weights().to_vec();
         soft_targets::train(&tail, &mut weights, &samples, recipe, targets)?;

@@ -8,7 +8,7 @@ use super::result::Findings;
 use super::start::Start;
 use super::trial::{Draw, Trial};
 use anyhow::{Context, Result};
-use flatmin::tail::TailShape;
+use flatmin::tail::DenseChain;
 use flatmin_sim::samples::{write_npy_f32, write_npy_i8};
 use serde_json::json;
 use std::fs;
@@ -101,7 +101,7 @@ impl Arrays {
             draw.start.begin(&mut stand.tuner, &draw)?;
             self.weights.extend(stand.tuner.weights());
             self.layers =
-                TailShape::of(stand.tuner.pack())?.layers().map(|l| [l.inputs, l.outputs]).collect();
+                DenseChain::of(stand.tuner.pack())?.layers().map(|l| [l.inputs, l.outputs]).collect();
             let samples = stand.features()?;
             self.samples = samples.len();
             for (features, label) in samples {

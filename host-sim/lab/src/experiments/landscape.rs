@@ -5,12 +5,12 @@ use super::soft_targets::Sample;
 use super::start::uniform;
 use anyhow::{Context, Result};
 use flatmin::BiasTreatment;
-use flatmin::tail::{TailShape, Workspace};
+use flatmin::tail::{DenseChain, Workspace};
 use flatmin_sim::wearers::SplitMix64;
 
 /// A tail at some weights, on some features.
 pub struct Landscape<'a> {
-    tail: &'a TailShape,
+    tail: &'a DenseChain,
     memory: Vec<f32>,
     windows: Vec<Sample>,
     test: Vec<Sample>,
@@ -25,8 +25,8 @@ const STEP: f32 = 1e-2;
 
 impl<'a> Landscape<'a> {
     /// The loss on `windows`, the accuracy on `test`.
-    pub fn new(tail: &'a TailShape, windows: Vec<Sample>, test: Vec<Sample>) -> Self {
-        let memory = vec![0.0; TailShape::workspace_length(tail.features(), tail.outputs())];
+    pub fn new(tail: &'a DenseChain, windows: Vec<Sample>, test: Vec<Sample>) -> Self {
+        let memory = vec![0.0; DenseChain::workspace_length(tail.features(), tail.outputs())];
         Self { tail, memory, windows, test }
     }
 
@@ -133,7 +133,7 @@ impl<'a> Landscape<'a> {
 
 /// `w + size * d`, d a random direction with every row as long as the weights' own (Li et al. 2018, section 4);
 /// biases stay.
-pub fn moved(tail: &TailShape, weights: &[f32], size: f32, seed: u64) -> Vec<f32> {
+pub fn moved(tail: &DenseChain, weights: &[f32], size: f32, seed: u64) -> Vec<f32> {
     let mut random = SplitMix64::new(seed);
     let mut normal = || (0..12).map(|_| random.next_u64() as f64 / u64::MAX as f64).sum::<f64>() - 6.0;
     each_row(tail, weights, |row| {
@@ -148,7 +148,7 @@ pub fn moved(tail: &TailShape, weights: &[f32], size: f32, seed: u64) -> Vec<f32
 }
 
 /// Weights rounded to this many bits, symmetric, one scale a row; biases stay.
-pub fn rounded(tail: &TailShape, weights: &[f32], bits: u32) -> Vec<f32> {
+pub fn rounded(tail: &DenseChain, weights: &[f32], bits: u32) -> Vec<f32> {
     let steps = ((1u32 << (bits - 1)) - 1) as f32;
     each_row(tail, weights, |row| {
         let scale = row.iter().fold(0.0f32, |m, w| m.max(w.abs())) / steps;
@@ -158,7 +158,7 @@ pub fn rounded(tail: &TailShape, weights: &[f32], bits: u32) -> Vec<f32> {
     })
 }
 
-fn each_row(tail: &TailShape, weights: &[f32], mut change: impl FnMut(&mut [f32])) -> Vec<f32> {
+fn each_row(tail: &DenseChain, weights: &[f32], mut change: impl FnMut(&mut [f32])) -> Vec<f32> {
     let mut changed = weights.to_vec();
     let mut rest: &mut [f32] = &mut changed;
     for layer in tail.layers() {
@@ -170,7 +170,7 @@ fn each_row(tail: &TailShape, weights: &[f32], mut change: impl FnMut(&mut [f32]
 }
 
 /// Weights rounded to 8 bits, each of which is then flipped with this probability, as in memory that forgets.
-pub fn flipped(tail: &TailShape, weights: &[f32], probability: f64, seed: u64) -> Vec<f32> {
+pub fn flipped(tail: &DenseChain, weights: &[f32], probability: f64, seed: u64) -> Vec<f32> {
     let mut random = SplitMix64::new(seed);
     each_row(tail, weights, |row| {
         let scale = row.iter().fold(0.0f32, |m, w| m.max(w.abs())) / 127.0;
@@ -226,7 +226,7 @@ mod tests {
         const INPUTS: usize = 4;
         const CLASSES: usize = 3;
         let tail =
-            TailShape::new(&[DenseShape { inputs: INPUTS, outputs: CLASSES, activation: Activation::None }])
+            DenseChain::new(&[DenseShape { inputs: INPUTS, outputs: CLASSES, activation: Activation::None }])
                 .unwrap();
         let mut random = SplitMix64::new(2);
         let mut number = || (2.0 * uniform(&mut random) - 1.0) as f32;
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn as_many_bits_flip_as_asked_for() {
         let tail =
-            TailShape::new(&[DenseShape { inputs: 1000, outputs: 4, activation: Activation::None }]).unwrap();
+            DenseChain::new(&[DenseShape { inputs: 1000, outputs: 4, activation: Activation::None }]).unwrap();
         let weights: Vec<f32> = (0..tail.parameters()).map(|i| (i % 127) as f32 - 63.0).collect();
         let whole = rounded(&tail, &weights, 8);
         assert_eq!(flipped(&tail, &weights, 0.0, 1), whole);
@@ -292,9 +292,9 @@ mod tests {
         assert!((240..380).contains(&changed), "{changed}");
     }
 
-    fn tail() -> TailShape {
+    fn tail() -> DenseChain {
         let layer = |inputs, outputs, activation| DenseShape { inputs, outputs, activation };
-        TailShape::new(&[layer(3, 2, Activation::Relu), layer(2, 2, Activation::None)]).unwrap()
+        DenseChain::new(&[layer(3, 2, Activation::Relu), layer(2, 2, Activation::None)]).unwrap()
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::statistics::Estimate;
 use super::trial::{Draw, Setting, Trial};
 use super::{Progress, page, plane};
 use anyhow::Result;
-use flatmin::tail::TailShape;
+use flatmin::tail::DenseChain;
 use rayon::prelude::*;
 
 const NOISE: u32 = 20;
@@ -38,7 +38,7 @@ const METHODS: [usize; 4] = [0, 1, 2, 4];
 fn measure(stand: &mut Stand, trial: &Trial) -> Result<Vec<f64>> {
     stand.tune(trial)?;
     let weights = stand.tuner.weights().to_vec();
-    let tail = TailShape::of(stand.tuner.pack())?;
+    let tail = DenseChain::of(stand.tuner.pack())?;
     let windows = stand.features()?;
     let test = stand.test.iter().map(|(latent, label)| (stand.to_f32(latent), *label)).collect();
     let mut landscape = Landscape::new(&tail, windows, test);

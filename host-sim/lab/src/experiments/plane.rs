@@ -5,7 +5,7 @@ use super::figure::colour;
 use super::landscape::{Landscape, dot};
 use super::trial::{Draw, Setting, Trial};
 use anyhow::Result;
-use flatmin::tail::TailShape;
+use flatmin::tail::DenseChain;
 use plotters::prelude::*;
 
 /// Cells along each side.
@@ -68,7 +68,7 @@ fn drawn(stand: &mut Stand, draw: Draw, solutions: [(&str, Setting); 2]) -> Resu
         ends.push(stand.tuner.weights().to_vec());
     }
     let plane = Plane::through([&start, &ends[0], &ends[1]]);
-    let tail = TailShape::of(stand.tuner.pack())?;
+    let tail = DenseChain::of(stand.tuner.pack())?;
     let windows = stand.features()?;
     let mut landscape = Landscape::new(&tail, windows, Vec::new());
     let (across, up) = (plane.range(0), plane.range(1));

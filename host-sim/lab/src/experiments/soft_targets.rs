@@ -5,7 +5,7 @@ use super::start::uniform;
 use super::trial::Targets;
 use anyhow::{Context, Result};
 use flatmin::optim::sgd;
-use flatmin::tail::{TailShape, dense};
+use flatmin::tail::{DenseChain, dense};
 use flatmin::{BiasTreatment, Recipe};
 use flatmin_sim::wearers::SplitMix64;
 
@@ -14,13 +14,13 @@ pub type Sample = (Vec<f32>, usize);
 
 /// A tail's activations, and room for a gradient.
 struct Pass<'t> {
-    tail: &'t TailShape,
+    tail: &'t DenseChain,
     /// The tail's input, then every layer's output.
     values: Vec<Vec<f32>>,
 }
 
 impl<'t> Pass<'t> {
-    fn new(tail: &'t TailShape) -> Self {
+    fn new(tail: &'t DenseChain) -> Self {
         let values = std::iter::once(tail.features())
             .chain(tail.layers().map(|l| l.outputs))
             .map(|n| vec![0.0; n])
@@ -99,7 +99,7 @@ fn loss(logits: &[f32], target: &[f32], belief: Targets) -> (f64, Vec<f32>) {
 /// # Errors
 /// No sample.
 pub fn train(
-    tail: &TailShape,
+    tail: &DenseChain,
     weights: &mut [f32],
     samples: &[Sample],
     recipe: &Recipe,
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn gradients_of_a_chain_are_those_of_finite_differences() {
         let shape = |inputs, outputs, activation| DenseShape { inputs, outputs, activation };
-        let tail = TailShape::new(&[shape(3, 5, Activation::Relu), shape(5, 4, Activation::None)]).unwrap();
+        let tail = DenseChain::new(&[shape(3, 5, Activation::Relu), shape(5, 4, Activation::None)]).unwrap();
         let mut random = SplitMix64::new(3);
         let weights: Vec<f32> = (0..tail.parameters()).map(|_| (uniform(&mut random) - 0.5) as f32).collect();
         let (features, target) = ([0.5, -0.25, 1.0], [0.0, 0.5, 0.5, 0.0]);
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn bare_labels_lead_where_the_steps_of_the_device_lead() {
         let shape = |inputs, outputs, activation| DenseShape { inputs, outputs, activation };
-        let tail = TailShape::new(&[shape(3, 6, Activation::Relu), shape(6, 2, Activation::None)]).unwrap();
+        let tail = DenseChain::new(&[shape(3, 6, Activation::Relu), shape(6, 2, Activation::None)]).unwrap();
         let mut random = SplitMix64::new(4);
         let start: Vec<f32> = (0..tail.parameters()).map(|_| (uniform(&mut random) - 0.5) as f32).collect();
         let samples: Vec<Sample> =
@@ -257,7 +257,7 @@ mod tests {
         let mut own = start.clone();
         train(&tail, &mut own, &samples, &recipe, Targets::Labels).unwrap();
         let (mut other, mut velocity) = (start.clone(), vec![0.0; start.len()]);
-        let mut workspace = vec![0.0; TailShape::workspace_length(3, tail.outputs())];
+        let mut workspace = vec![0.0; DenseChain::workspace_length(3, tail.outputs())];
         for step in 0..20 {
             let buffers = flatmin::step::Buffers {
                 weights: &mut other,

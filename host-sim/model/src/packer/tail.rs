@@ -143,7 +143,7 @@ impl Tail {
             weights,
             outputs,
             parameters: weights + outputs,
-            workspace_floats: flatmin::tail::TailShape::workspace_length(features, outputs),
+            workspace_floats: flatmin::tail::DenseChain::workspace_length(features, outputs),
             ..Self::default()
         }
     }

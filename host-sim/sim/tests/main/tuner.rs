@@ -3,7 +3,7 @@
 
 use flatmin::pack::format::{header, operator};
 use flatmin::step::{self, Buffers, StepError};
-use flatmin::tail::{TailShape, dense::DenseShape};
+use flatmin::tail::{DenseChain, dense::DenseShape};
 use flatmin::{Activation, Method, Optimizer, Pack, PackError, Recipe, Tuner, TunerError, Version, crc32};
 use flatmin_model::model::Model;
 use flatmin_sim::wearers::{Recordings, model_bytes};
@@ -265,7 +265,7 @@ fn the_largest_scale_is_tuned_and_a_larger_one_refused() {
 #[test]
 fn numbers_that_are_not_finite_change_no_weight() {
     let shape = DenseShape { inputs: 2, outputs: 2, activation: Activation::None };
-    let tail = TailShape::new(&[shape]).unwrap();
+    let tail = DenseChain::new(&[shape]).unwrap();
     for method in METHODS {
         let recipe = recipe(method);
         let (mut w, mut v, mut workspace) = ([3e38f32, 3e38, -3e38, 1.0, 0.0, 0.0], [0.0; 6], [0.0; 10]);

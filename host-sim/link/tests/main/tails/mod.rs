@@ -91,7 +91,7 @@ fn check(name: &str, network: &Network, plan: &TailPlan) -> usize {
             (Target::Values { values: &values, affine }, reference::Target::Values(exact))
         }
     };
-    let loss = f64::from(tail.loss(&parameters, target, &mut workspace));
+    let loss = f64::from(tail.forward_loss(&parameters, target, &mut workspace));
     let logits = tail.output(&workspace).to_vec();
     let mut gradient = vec![0.0; parameters.len()];
     tail.backward(&parameters, 1.0, BiasTreatment::Unit, &mut workspace, &mut gradient);
