@@ -5,7 +5,7 @@ use crate::label::Loss;
 use crate::pack::bytes::{size_at, u16_at};
 use crate::pack::format::{header, operator};
 use crate::pack::{Above, GraphCode, Operators, Pack, PackError, check_nodes, check_spares};
-use crate::tail::{backward_nodes, forward_nodes};
+use crate::tail::{backward_nodes, forward_nodes, node_op_of};
 use crate::trunk::kernel_of;
 use crate::tuner::code::{AUC_CODE, SPARE_CODE};
 
@@ -18,14 +18,15 @@ const ANOMALIES: Option<Above> = Some(&AUC_CODE);
 impl Operators {
     /// All of them.
     pub const ALL: Self = {
-        let mut kernels = [None; operator::KINDS];
+        let (mut kernels, mut nodes) = ([None; operator::KINDS], [None; operator::KINDS]);
         let mut kind = 0;
         while kind < operator::KINDS {
             kernels[kind] = kernel_of(kind as u16);
+            nodes[kind] = node_op_of(kind as u16);
             kind += 1;
         }
         let (graph, spare_check) = (Some(&GRAPH_CODE), Some(check_spares as fn(&Pack) -> _));
-        Self { kernels, graph, spare_check, spare: SPARE, anomalies: ANOMALIES }
+        Self { kernels, graph, nodes, spare_check, spare: SPARE, anomalies: ANOMALIES }
     };
 
     /// Those that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
@@ -33,15 +34,20 @@ impl Operators {
         let mut own = Self::NONE;
         let records = size_at(pack, header::OPERATORS);
         let count = u16_at(pack, header::OPERATOR_COUNT) as usize;
+        let trunk = u16_at(pack, header::TRUNK_OPERATORS) as usize;
+        let graph = u16_at(pack, header::NODE_COUNT) > 0;
         let mut index = 0;
         while index < count {
             let kind = u16_at(pack, records.saturating_add(index * operator::BYTES + operator::KIND));
             if (kind as usize) < operator::KINDS {
                 own.kernels[kind as usize] = kernel_of(kind);
+                if graph && index >= trunk {
+                    own.nodes[kind as usize] = node_op_of(kind);
+                }
             }
             index += 1;
         }
-        if u16_at(pack, header::NODE_COUNT) > 0 {
+        if graph {
             own.graph = Some(&GRAPH_CODE);
         }
         if u16_at(pack, header::SPARE_CLASSES) > 0 {

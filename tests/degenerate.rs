@@ -4,7 +4,7 @@
 mod reference;
 
 use flatmin::step::{self, Buffers, StepError};
-use flatmin::tail::{TailError, DenseChain, dense::DenseShape};
+use flatmin::tail::{DenseChain, TailError, dense::DenseShape};
 use flatmin::{Activation, BiasTreatment, Method, Recipe, Schedule};
 use reference::{PATHS, Random, Sample, State, bits, plain, tail};
 

@@ -2,7 +2,7 @@
 
 use super::softmax::LOGIT_BITS;
 use crate::pack::{Activation, Pack};
-use crate::tail::{MAX_CHAIN_LAYERS, TailError, DenseChain};
+use crate::tail::{DenseChain, MAX_CHAIN_LAYERS, TailError};
 use heapless::Vec;
 
 /// Fractional bits of a hidden activation below its int8 step: the packed range takes 13 of 16 bits.

@@ -2,7 +2,7 @@
 //! fills them, above all rooms that have some.
 
 use super::format::operator;
-use super::{OperatorRecord, Pack, PackError};
+use super::{Function, OperatorRecord, Pack, PackError, TailNode};
 use crate::optim::BiasTreatment;
 use core::any::Any;
 
@@ -26,6 +26,54 @@ pub(crate) struct GraphCode {
     pub backward: Backward,
 }
 
+/// A node of a tail with what it is computed from.
+pub(crate) struct NodePass<'s, 'p> {
+    pub pack: &'s Pack<'p>,
+    pub node: &'s TailNode,
+    /// Of the whole tail.
+    pub parameters: &'s [f32],
+}
+
+/// What a tail of any layers does with a kind of operator.
+#[derive(Debug)]
+pub(crate) struct NodeOp {
+    /// Writes the output, before its fused activation.
+    pub forward: fn(&NodePass, workspace: &mut [f32]),
+    /// Adds to the gradients by its inputs, and `scale` times that by its parameters to `gradient`; the gradient by its
+    /// output is there, before its fused activation.
+    pub backward: fn(&NodePass, scale: f32, BiasTreatment, workspace: &mut [f32], gradient: &mut [f32]),
+    /// What `backward` reads, by the node's function and flags.
+    pub keeps: fn(Function, u16) -> Keeps,
+    /// Says what is wrong with a node.
+    pub check: fn(&Pack, &TailNode) -> Result<(), &'static str>,
+    /// Inputs that it has, if they are no constants.
+    pub inputs: usize,
+}
+
+/// The activations that are read in the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeps {
+    /// The inputs'.
+    pub inputs: bool,
+    /// The output's.
+    pub output: bool,
+}
+
+impl Keeps {
+    pub(crate) const NOTHING: Self = Self { inputs: false, output: false };
+    pub(crate) const INPUTS: Self = Self { inputs: true, output: false };
+    pub(crate) const OUTPUT: Self = Self { inputs: false, output: true };
+}
+
+impl NodeOp {
+    /// What a node's backward pass reads, that of a fused activation included.
+    pub fn kept(&self, kind: u16, function: Function, flags: u16) -> Keeps {
+        let own = (self.keeps)(function, flags);
+        let output = own.output || function.fused(kind) != Function::Identity;
+        Keeps { output, ..own }
+    }
+}
+
 /// Says what is wrong with a pack's spare classes.
 type SpareCheck = fn(&Pack) -> Result<(), &'static str>;
 
@@ -37,6 +85,8 @@ pub(crate) type Above = &'static (dyn Any + Send + Sync);
 pub struct Operators {
     pub(crate) kernels: [Option<Kernel>; operator::KINDS],
     pub(crate) graph: Option<&'static GraphCode>,
+    /// Its nodes' code.
+    pub(crate) nodes: [Option<&'static NodeOp>; operator::KINDS],
     /// Checks a pack with spare classes.
     pub(crate) spare_check: Option<SpareCheck>,
     /// Adds classes on the device: a firmware around a pack without spare ones does without.
@@ -50,6 +100,7 @@ impl Operators {
     pub const NONE: Self = Self {
         kernels: [None; operator::KINDS],
         graph: None,
+        nodes: [None; operator::KINDS],
         spare_check: None,
         spare: None,
         anomalies: None,
@@ -57,5 +108,9 @@ impl Operators {
 
     pub(crate) fn kernel(&self, kind: u16) -> Option<Kernel> {
         self.kernels.get(usize::from(kind)).copied().flatten()
+    }
+
+    pub(crate) fn node(&self, kind: u16) -> Option<&'static NodeOp> {
+        self.nodes.get(usize::from(kind)).copied().flatten()
     }
 }

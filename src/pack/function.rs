@@ -1,5 +1,6 @@
 //! Element-wise functions of the f32 tail.
 
+use super::format::operator;
 use crate::math;
 
 /// A fused activation, or what a lookup stands for, in f32.
@@ -56,6 +57,11 @@ impl Function {
             Self::ReluN1To1 => Some([-1.0, 1.0]),
             _ => None,
         }
+    }
+
+    /// The activation that is fused to an operator of this kind; of a lookup it is the operator itself.
+    pub(crate) fn fused(self, kind: u16) -> Self {
+        if kind == operator::LOOKUP { Self::Identity } else { self }
     }
 
     /// Whether its slope needs the input, and not the output alone.

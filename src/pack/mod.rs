@@ -15,16 +15,15 @@ mod validate;
 
 pub use crate::op::Window;
 use bytes::{f32_at, size_at, u16_at, u32_at};
-pub use code::Operators;
-pub(crate) use code::{Above, GraphCode, Kernel, See};
+pub(crate) use code::{Above, GraphCode, Kernel, NodeOp, NodePass, See};
+pub use code::{Keeps, Operators};
 pub use error::PackError;
 use format::{header, operator, tensor};
 pub use function::Function;
 pub use records::{Activation, OperatorRecord, TensorRecord};
 pub use sizes::Sizes;
-pub(crate) use tail::is_weighted;
 pub use tail::{Chosen, MAX_CHAIN_LAYERS, MAX_LAYERS, TailNode, TailValue, TrainedLayer};
-pub(crate) use validate::{check_nodes, check_spares};
+pub(crate) use validate::{check, check_nodes, check_spares};
 
 /// The checksum of packs, tails and messages: CRC-32/ISO-HDLC, the one of zlib and Ethernet.
 pub(crate) static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);

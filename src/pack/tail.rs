@@ -14,11 +14,6 @@ pub const MAX_CHAIN_LAYERS: usize = 8;
 /// Most layers that a tail may train.
 pub const MAX_LAYERS: usize = 32;
 
-/// Whether a kind of operator has weights that can be trained.
-pub(crate) fn is_weighted(kind: u16) -> bool {
-    [operator::CONV_2D, operator::DEPTHWISE_CONV_2D, operator::FULLY_CONNECTED].contains(&kind)
-}
-
 /// One f32 array of the tail.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TailValue {
@@ -71,6 +66,11 @@ impl TailNode {
     /// Whether a flag of `format::node` is set.
     pub fn is(&self, flag: u16) -> bool {
         self.flags & flag != 0
+    }
+
+    /// All flags of `format::node`.
+    pub(crate) fn flags(&self) -> u16 {
+        self.flags
     }
 
     /// Whether it has parameters of its own.

@@ -2,6 +2,7 @@
 //! weight.
 
 mod together;
+mod workspace;
 
 use super::dense::{self, DenseShape, FirstPass};
 use super::{Loss, MAX_CHAIN_LAYERS, Tail, TailError, Target};
@@ -11,6 +12,8 @@ use crate::optim::{BiasTreatment, Geometry, Kind, Segment};
 use crate::pack::{Activation, Pack, Sizes};
 use crate::recipe::Ascent;
 use heapless::Vec;
+use workspace::Pass;
+pub use workspace::{Ascended, Workspace};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Layer {
@@ -486,13 +489,7 @@ impl Tail for DenseChain {
         TOGETHER
     }
 
-    fn pass_many(
-        &self,
-        parameters: &[f32],
-        targets: &[Target],
-        workspaces: &mut [f32],
-        losses: &mut [f32],
-    ) {
+    fn pass_many(&self, parameters: &[f32], targets: &[Target], workspaces: &mut [f32], losses: &mut [f32]) {
         self.first_passes(parameters, targets, &mut self.workspaces(workspaces, targets.len()), losses);
     }
 
@@ -506,76 +503,5 @@ impl Tail for DenseChain {
         gradient: &mut [f32],
     ) {
         self.accumulate_together(scale, bias, &self.workspaces(workspaces, count), gradient);
-    }
-}
-
-/// A sample of a [`DenseChain`] at `w + e`, of which nothing is written into the weights: [`Tail::ascend_unstored`].
-#[derive(Debug)]
-pub struct Ascended<'t, 'w> {
-    chain: &'t DenseChain,
-    workspace: Workspace<'w>,
-    risen: Option<f32>,
-}
-
-impl Ascended<'_, '_> {
-    /// The loss at `w + e`; `None` where there is no `e`: the gradient is then that at `w`.
-    pub fn risen(&self) -> Option<f32> {
-        self.risen
-    }
-
-    /// Whether the gradient at `w + e` is finite.
-    pub fn gradient_is_finite(&self) -> bool {
-        let Workspace { features, second, .. } = &self.workspace;
-        self.chain.norm_squared(features, second.outputs, second.deltas).is_finite()
-    }
-
-    /// `gradient += scale * dL/dw`.
-    pub fn accumulate(&self, scale: f32, bias: BiasTreatment, gradient: &mut [f32]) {
-        self.chain.accumulate(scale, bias, &self.workspace, self.risen.is_some(), gradient);
-    }
-
-    /// The whole step of a minibatch of this sample: see [`DenseChain::descend_alone`].
-    pub fn descend(&self, descent: &Descent, velocity: &mut [f32], weights: &mut [f32]) {
-        self.chain.descend_alone(descent, &self.workspace, self.risen.is_some(), velocity, weights);
-    }
-}
-
-/// Activations and deltas of one pass, all layers one behind the other.
-#[derive(Debug)]
-struct Pass<'a> {
-    outputs: &'a mut [f32],
-    deltas: &'a mut [f32],
-}
-
-/// One sample's features, activations and deltas: two passes' worth, lent for the length of a call.
-#[derive(Debug)]
-pub struct Workspace<'a> {
-    /// The tail's input.
-    pub features: &'a mut [f32],
-    first: Pass<'a>,
-    second: Pass<'a>,
-}
-
-impl<'a> Workspace<'a> {
-    /// Divides `memory`; `None` if it is shorter than [`DenseChain::workspace_length`].
-    pub fn new(tail: &DenseChain, memory: &'a mut [f32]) -> Option<Self> {
-        let outputs = tail.outputs();
-        let (features, rest) = memory.split_at_mut_checked(tail.features())?;
-        let (y, rest) = rest.split_at_mut_checked(outputs)?;
-        let (delta, rest) = rest.split_at_mut_checked(outputs)?;
-        let (y2, rest) = rest.split_at_mut_checked(outputs)?;
-        let (delta2, _) = rest.split_at_mut_checked(outputs)?;
-        Some(Self {
-            features,
-            first: Pass { outputs: y, deltas: delta },
-            second: Pass { outputs: y2, deltas: delta2 },
-        })
-    }
-
-    /// The tail's output after [`DenseChain::forward`] or a first pass; `classes` as the tail has, which must
-    /// have no spare ones.
-    pub fn logits(&self, classes: usize) -> &[f32] {
-        let outputs: &[f32] = self.first.outputs;
-        outputs.get(outputs.len().saturating_sub(classes)..).unwrap_or(&[])
     }
 }

@@ -18,8 +18,8 @@ use crate::pack::Pack;
 pub use crate::pack::{MAX_CHAIN_LAYERS, MAX_LAYERS};
 use crate::recipe::Ascent;
 pub use chain::{Ascended, DenseChain, Workspace};
-pub use graph::GraphTail;
-pub(crate) use graph::{backward_nodes, forward_nodes, gain_factor};
+pub use graph::{GraphTail, keeps};
+pub(crate) use graph::{backward_nodes, forward_nodes, gain_factor, node_op_of};
 pub use loss::{binary_cross_entropy, mean_squared_error, softmax_cross_entropy};
 
 /// Why layers do not make a tail.
@@ -90,12 +90,7 @@ pub trait Tail {
     fn forward_loss(&self, parameters: &[f32], target: Target, workspace: &mut [f32]) -> f32;
     /// Forward at `parameters`, for the features in `workspace`. Calls `see(layer, lowest, highest)` with the range of every
     /// trained layer's output, spare classes left out.
-    fn forward_ranges(
-        &self,
-        parameters: &[f32],
-        workspace: &mut [f32],
-        see: &mut dyn FnMut(usize, f32, f32),
-    );
+    fn forward_ranges(&self, parameters: &[f32], workspace: &mut [f32], see: &mut dyn FnMut(usize, f32, f32));
     /// `gradient += scale * dL/dw`, after [`Self::forward_loss`] at the same parameters.
     fn backward(
         &self,
@@ -137,13 +132,7 @@ pub trait Tail {
     }
     /// [`Self::forward_loss`] of a sample per target, each in a workspace of its own, one after the other in `workspaces`.
     /// Writes a loss per sample.
-    fn pass_many(
-        &self,
-        parameters: &[f32],
-        targets: &[Target],
-        workspaces: &mut [f32],
-        losses: &mut [f32],
-    ) {
+    fn pass_many(&self, parameters: &[f32], targets: &[Target], workspaces: &mut [f32], losses: &mut [f32]) {
         let each = workspaces.chunks_exact_mut(self.workspace_floats().max(1));
         for ((workspace, &target), loss) in each.zip(targets).zip(losses) {
             *loss = self.forward_loss(parameters, target, workspace);
@@ -297,13 +286,7 @@ impl Tail for PackedTail<'_> {
         either!(self, tail => tail.together())
     }
 
-    fn pass_many(
-        &self,
-        parameters: &[f32],
-        targets: &[Target],
-        workspaces: &mut [f32],
-        losses: &mut [f32],
-    ) {
+    fn pass_many(&self, parameters: &[f32], targets: &[Target], workspaces: &mut [f32], losses: &mut [f32]) {
         either!(self, tail => tail.pass_many(parameters, targets, workspaces, losses));
     }
 

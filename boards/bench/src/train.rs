@@ -7,7 +7,7 @@ use flatmin::pack::{Activation, Window};
 use flatmin::step::{self, Buffers};
 use flatmin::tail::dense::DenseShape;
 use flatmin::tail::kernels::{ConvShape, Sink, conv2d, depthwise};
-use flatmin::tail::{TailError, DenseChain};
+use flatmin::tail::{DenseChain, TailError};
 use flatmin::{Method, Optimizer, Recipe};
 
 /// One thing to measure.

@@ -70,7 +70,8 @@ fn table_fits(pack: &Pack, field: usize, record_bytes: usize, count: u16) -> Res
     Ok(())
 }
 
-fn check(condition: bool, what: &'static str) -> Result<(), &'static str> {
+/// Says `what` is wrong where `condition` does not hold.
+pub(crate) fn check(condition: bool, what: &'static str) -> Result<(), &'static str> {
     if condition { Ok(()) } else { Err(what) }
 }
 

@@ -5,7 +5,7 @@ use super::super::{Activation, Chosen, Function, Pack, PackError, TailNode, Tail
 use super::{MAX_ELEMENTS, check};
 use crate::label::Loss;
 use crate::pack::bytes::u16_at;
-use crate::pack::{MAX_CHAIN_LAYERS, MAX_LAYERS, Sizes, is_weighted};
+use crate::pack::{MAX_CHAIN_LAYERS, MAX_LAYERS, Sizes};
 use core::ops::Range;
 
 const NOT_BUILT_IN: &str = "its tail's code is not in this build: name the pack that it was built with";
@@ -129,9 +129,8 @@ fn check_node(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'s
         node.output.tensor.len() == pack.tensor(op.output).len(),
         "value of another length than the output",
     )?;
-    let pairwise = [operator::ADD, operator::SUB, operator::MUL, operator::PRELU].contains(&op.kind);
-    let reads =
-        [(&node.input, op.input, op.kind != operator::FILL), (&node.second, op.second_input, pairwise)];
+    let code = pack.operators().node(op.kind).ok_or("has no backward pass in this build")?;
+    let reads = [(&node.input, op.input, code.inputs > 0), (&node.second, op.second_input, code.inputs > 1)];
     for (value, tensor, wanted) in reads {
         let tensor = pack.tensor(tensor);
         check(value.is_some() == (wanted && !tensor.constant), "an input has no value, or no reader")?;
@@ -156,11 +155,12 @@ fn check_node(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'s
     )?;
     if let Some(delta) = &node.output.delta {
         // An activation that nothing reads any more may give its place to a gradient.
-        let slope_by_input = op.kind == operator::LOOKUP && node.function.needs_input();
-        let read = node.is(node::TRAINS_SCALES) || node.function != Function::Identity && !slope_by_input;
+        let kept = code.kept(op.kind, node.function, node.flags());
         check(
             apart(&[
-                Some(&node.output.activation).filter(|_| read),
+                Some(&node.output.activation).filter(|_| kept.output),
+                input.map(|v| &v.activation).filter(|_| kept.inputs),
+                second.map(|v| &v.activation).filter(|_| kept.inputs && !twice),
                 Some(delta),
                 by_input.as_ref(),
                 by_second.as_ref().filter(|_| !twice),
@@ -173,7 +173,8 @@ fn check_node(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'s
     if let Some(chosen) = &node.chosen {
         check_chosen(pack, node, chosen, by_input.as_ref())?;
     }
-    check_meaning(pack, node, parameters)
+    (code.check)(pack, node)?;
+    check_place(pack, node, parameters)
 }
 
 /// Channels that there are, each once, and places for what is computed of them apart from all else that is alive.
@@ -191,10 +192,7 @@ fn check_chosen(
         channels.len() == chosen.count && chosen.count < outputs && rising && known,
         "the chosen channels are not some of the layer's, rising",
     )?;
-    check(
-        node.is(node::TRAINS_WEIGHTS) && node.operator.kind != operator::DEPTHWISE_CONV_2D,
-        "channels are chosen of what has none to choose",
-    )?;
+    check(node.is(node::TRAINS_WEIGHTS), "channels are chosen of what has none to choose")?;
     let inside = |range: &Range<usize>| range.end <= pack.sizes.workspace_floats;
     let input = node.input.as_ref().map(|input| &input.activation);
     let delta = node.output.delta.as_ref();
@@ -209,32 +207,10 @@ fn check_chosen(
     )
 }
 
-fn check_meaning(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'static str> {
-    let op = &node.operator;
-    let weighted = is_weighted(op.kind);
-    let plain = [
-        operator::AVERAGE_POOL_2D,
-        operator::MAX_POOL_2D,
-        operator::MEAN,
-        operator::ADD,
-        operator::SUB,
-        operator::MUL,
-        operator::PRELU,
-        operator::LOOKUP,
-        operator::MOVE,
-        operator::FILL,
-        operator::RESIZE_NEAREST,
-    ];
-    check(weighted || plain.contains(&op.kind), "has no backward pass")?;
-    check(weighted || !node.is_trained(), "has nothing to train")?;
-    check(!weighted || pack.conv_shape(op).is_some(), "an extent of more than 32,767")?;
-    let weights_alone = node.is(node::TRAINS_WEIGHTS) && !node.is(node::TRAINS_BIASES);
-    check(!weights_alone, "weights are trained, their biases are not")?;
-    let scales = node.is(node::TRAINS_SCALES);
-    let scales_alone = !node.is(node::TRAINS_WEIGHTS) && node.is(node::TRAINS_BIASES);
-    check(!scales || scales_alone, "scales are trained beside weights, or without biases")?;
+/// Where the parameters lie, and that an output that is quantized anew can be.
+fn check_place(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'static str> {
     check(!node.is_trained() || node.parameters == parameters, "place of its parameters")?;
-    let clamps = op.kind == operator::LOOKUP || node.function.limits().is_some();
+    let clamps = node.function.fused(node.operator.kind).limits().is_some();
     check(clamps, "only a lookup can have a function that is no clamp")?;
     if node.is(node::REFIT) {
         let reads = |other: &TailNode| {

@@ -1,7 +1,7 @@
 //! Several samples of a chain, layer by layer: a layer's parameters, and its gradient, come from memory once for all of
 //! them. Sample by sample it is what the chain does with one, bit for bit.
 
-use super::{Layer, DenseChain, Target, Workspace, dense};
+use super::{DenseChain, Layer, Target, Workspace, dense};
 use crate::cpu::block::TOGETHER;
 use crate::optim::BiasTreatment;
 use heapless::Vec;

@@ -1,23 +1,23 @@
-//! A tail of any layers: the pack's list of nodes, run over f32 arrays in one workspace.
+//! A tail of any layers: the pack's list of nodes, run over f32 arrays in one workspace. What a further kind of operator
+//! takes is a file with its [`NodeOp`], and a row in [`node_op_of`].
 //!
 //! The plan of the workspace is made on the desktop: activations live until the backward pass has read them,
 //! gradients until they have been handed on, and what is never alive together shares its place.
 
+mod lookup;
+mod mean;
 mod movement;
 mod pairwise;
 mod partial;
 mod pool;
+mod resize;
 mod weighted;
 
-use super::kernels::Sink;
 use super::{Loss, Tail, Target};
-use crate::op::{Mean, Move};
 use crate::optim::{BiasTreatment, Kind, Segment};
 use crate::pack::format::{node, operator};
-use crate::pack::{Function, Pack, See, TailNode, TailValue, TensorRecord, is_weighted};
-use core::cell::Cell;
+use crate::pack::{Function, Keeps, NodeOp, NodePass, Pack, See, TailNode, TensorRecord, check};
 use core::ops::Range;
-use pairwise::{Elements, Operand};
 pub(crate) use partial::factor as gain_factor;
 
 /// A tail that is no mere chain of fully connected layers, as its pack describes it.
@@ -82,82 +82,14 @@ impl<'p> GraphTail<'p> {
     }
 
     fn forward_node(&self, node: &TailNode, parameters: &[f32], workspace: &mut [f32]) {
-        let op = &node.operator;
-        let (from, to) = (self.pack.tensor(op.input), self.pack.tensor(op.output));
-        let output = &node.output.activation;
-        match op.kind {
-            operator::ADD | operator::SUB | operator::MUL | operator::PRELU => {
-                let cells = Cell::from_mut(&mut *workspace).as_slice_of_cells();
-                let (a, b) = self.operands(node, cells);
-                pairwise::forward(op.kind, a, b, to.extents(), cells.get(output.clone()).unwrap_or(&[]));
-            }
-            operator::FILL => {
-                let value = self.pack.parameters(op).first().copied().unwrap_or(0);
-                let value = to.affine.dequantize(crate::quant::saturate(value));
-                workspace.get_mut(output.clone()).unwrap_or(&mut []).fill(value);
-            }
-            operator::MOVE if from.constant => {
-                let Some(movement) = Move::read(self.pack.parameters(op)) else { return };
-                let elements = self.pack.int8(from.arena_offset, from.len());
-                let y = workspace.get_mut(output.clone()).unwrap_or(&mut []);
-                movement::forward_constant(&movement, elements, from.affine, y);
-            }
-            kind if is_weighted(kind) => weighted::forward(&self.pack, node, parameters, workspace),
-            _ => {
-                let Some(input) = &node.input else { return };
-                let Some([x, y]) = arrays(workspace, [&input.activation, output]) else { return };
-                self.forward_plain(node, [&from, &to], x, y);
-            }
+        let kind = node.operator.kind;
+        // Validation lets no node through that has no code.
+        let Some(code) = self.pack.operators().node(kind) else { return };
+        (code.forward)(&NodePass { pack: &self.pack, node, parameters }, workspace);
+        let function = node.function.fused(kind);
+        if function != Function::Identity {
+            apply(function, workspace.get_mut(node.output.activation.clone()).unwrap_or(&mut []));
         }
-        // A lookup has applied it; it is all that a lookup does.
-        if node.function != Function::Identity && op.kind != operator::LOOKUP {
-            let y = workspace.get_mut(output.clone()).unwrap_or(&mut []);
-            apply(node.function, y);
-        }
-    }
-
-    /// An operator of one input.
-    fn forward_plain(&self, node: &TailNode, [from, to]: [&TensorRecord; 2], x: &[f32], y: &mut [f32]) {
-        let op = &node.operator;
-        match op.kind {
-            operator::AVERAGE_POOL_2D => pool::average_forward(&op.window, x, from.shape(), y, to.shape()),
-            operator::MAX_POOL_2D => pool::max_forward(&op.window, x, from.shape(), y, to.shape()),
-            operator::MEAN => {
-                if let Some(mean) = Mean::read(self.pack.parameters(op)) {
-                    pool::mean_forward(x, from.extents(), mean.axes, y);
-                }
-            }
-            operator::LOOKUP => {
-                y.iter_mut().zip(x).for_each(|(y, &x)| *y = node.function.of(x, op.beta));
-            }
-            operator::MOVE => {
-                if let Some(movement) = Move::read(self.pack.parameters(op)) {
-                    movement::forward(&movement, x, y);
-                }
-            }
-            operator::RESIZE_NEAREST => {
-                if let Some((rows, columns)) = self.pack.parameters(op).split_at_checked(to.height) {
-                    movement::resize_forward(from.width, from.channels, rows, columns, x, y);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The operands of ADD, SUB, MUL and PRELU.
-    fn operands<'c>(&self, node: &TailNode, cells: &'c [Cell<f32>]) -> (Operand<'c>, Operand<'c>)
-    where
-        'p: 'c,
-    {
-        let operand = |value: &Option<TailValue>, tensor: u16| {
-            let tensor = self.pack.tensor(tensor);
-            let elements = match value {
-                Some(value) => Elements::Values(cells.get(value.activation.clone()).unwrap_or(&[])),
-                None => Elements::Constants(self.pack.int8(tensor.arena_offset, tensor.len()), tensor.affine),
-            };
-            Operand { elements, extents: tensor.extents() }
-        };
-        (operand(&node.input, node.operator.input), operand(&node.second, node.operator.second_input))
     }
 
     fn backward_node(
@@ -169,94 +101,94 @@ impl<'p> GraphTail<'p> {
         workspace: &mut [f32],
         gradient: &mut [f32],
     ) {
-        let Some(delta) = &node.output.delta else { return };
-        let op = &node.operator;
-        if node.function != Function::Identity && op.kind != operator::LOOKUP {
+        let (Some(delta), kind) = (&node.output.delta, node.operator.kind) else { return };
+        let Some(code) = self.pack.operators().node(kind) else { return };
+        let function = node.function.fused(kind);
+        if function != Function::Identity {
             let Some([y, delta]) = arrays(workspace, [&node.output.activation, delta]) else { return };
-            mask(node.function, y, delta);
+            mask(function, y, delta);
         }
-        for (value, wanted, first) in [
-            (&node.input, node::INPUT_DELTA, node::INPUT_FIRST),
-            (&node.second, node::SECOND_DELTA, node::SECOND_FIRST),
-        ] {
-            // A layer with weights overwrites what it finds.
-            if node.is(wanted) && node.is(first) && !is_weighted(op.kind) {
-                let place = value.as_ref().and_then(|value| value.delta.clone());
-                place.and_then(|place| workspace.get_mut(place)).unwrap_or(&mut []).fill(0.0);
-            }
-        }
-        if is_weighted(op.kind) {
-            let step = weighted::Step { pack: &self.pack, node, parameters, scale, bias };
-            return step.backward(workspace, gradient);
-        }
-        if [operator::ADD, operator::SUB, operator::MUL, operator::PRELU].contains(&op.kind) {
-            let cells = Cell::from_mut(workspace).as_slice_of_cells();
-            let (a, b) = self.operands(node, cells);
-            let extents = self.pack.tensor(op.output).extents();
-            let of = |range: Option<&Range<usize>>| range.and_then(|r| cells.get(r.clone())).unwrap_or(&[]);
-            for (value, flag) in [(&node.input, node::INPUT_DELTA), (&node.second, node::SECOND_DELTA)] {
-                if node.is(flag) {
-                    let d = of(value.as_ref().and_then(|value| value.delta.as_ref()));
-                    let by_second = flag == node::SECOND_DELTA;
-                    pairwise::backward(op.kind, by_second, a, b, extents, of(Some(delta)), d);
-                }
-            }
-            return;
-        }
-        if let (Some(input), true) = (&node.input, node.is(node::INPUT_DELTA)) {
-            self.backward_plain(node, input, delta, workspace);
-        }
-    }
-
-    /// Adds an operator's share to the gradient by its one input.
-    fn backward_plain(
-        &self,
-        node: &TailNode,
-        input: &TailValue,
-        delta: &Range<usize>,
-        workspace: &mut [f32],
-    ) {
-        let op = &node.operator;
-        let (from, to) = (self.pack.tensor(op.input), self.pack.tensor(op.output));
-        let Some(by_input) = &input.delta else { return };
-        // Of the activations, only what the slope depends on is still there.
-        if let Some(kept) = kept_activation(node) {
-            let Some([kept, delta, d]) = arrays(workspace, [kept, delta, by_input]) else { return };
-            if op.kind == operator::MAX_POOL_2D {
-                return pool::max_backward(&op.window, kept, delta, to.shape(), d, from.shape());
-            }
-            for ((d, &mut kept), &mut delta) in d.iter_mut().zip(kept).zip(delta) {
-                *d += delta * node.function.slope(kept, kept, op.beta);
-            }
-            return;
-        }
-        let Some([delta, d]) = arrays(workspace, [delta, by_input]) else { return };
-        match op.kind {
-            operator::AVERAGE_POOL_2D => {
-                pool::average_backward(&op.window, delta, to.shape(), d, from.shape());
-            }
-            operator::MEAN => {
-                if let Some(mean) = Mean::read(self.pack.parameters(op)) {
-                    pool::mean_backward(delta, from.extents(), mean.axes, d);
-                }
-            }
-            operator::MOVE => {
-                if let Some(movement) = Move::read(self.pack.parameters(op)) {
-                    movement::backward(&movement, delta, d);
-                }
-            }
-            operator::RESIZE_NEAREST => {
-                if let Some((rows, columns)) = self.pack.parameters(op).split_at_checked(to.height) {
-                    movement::resize_backward(from.width, from.channels, rows, columns, delta, d);
-                }
-            }
-            // A lookup that is the identity.
-            _ => d.iter_mut().zip(delta).for_each(|(d, &mut delta)| *d += delta),
-        }
+        (code.backward)(&NodePass { pack: &self.pack, node, parameters }, scale, bias, workspace, gradient);
     }
 }
 
-/// [`GraphTail::forward`], for `pack::GraphCode`.
+/// The code of a kind of operator; [`crate::Operators`] picks those of a pack's tail.
+pub(crate) const fn node_op_of(kind: u16) -> Option<&'static NodeOp> {
+    Some(match kind {
+        operator::CONV_2D | operator::FULLY_CONNECTED => &weighted::CONVOLUTION,
+        operator::DEPTHWISE_CONV_2D => &weighted::DEPTHWISE,
+        operator::ADD | operator::SUB => &pairwise::SUM,
+        operator::MUL | operator::PRELU => &pairwise::PRODUCT,
+        operator::AVERAGE_POOL_2D => &pool::AVERAGE,
+        operator::MAX_POOL_2D => &pool::MAX,
+        operator::MEAN => &mean::MEAN,
+        operator::LOOKUP => &lookup::LOOKUP,
+        operator::MOVE => &movement::MOVE,
+        operator::FILL => &movement::FILL,
+        operator::RESIZE_NEAREST => &resize::RESIZE_NEAREST,
+        _ => return None,
+    })
+}
+
+/// The activations that the backward pass of a kind of operator reads; `None` where there is no backward pass.
+#[doc(hidden)]
+pub fn keeps(kind: u16, function: Function, flags: u16) -> Option<Keeps> {
+    node_op_of(kind).map(|code| code.kept(kind, function, flags))
+}
+
+/// [`NodeOp::keeps`] where gradients alone are read.
+fn keeps_nothing(_: Function, _: u16) -> Keeps {
+    Keeps::NOTHING
+}
+
+/// [`NodeOp::check`] of operators without parameters.
+fn check_untrained(_: &Pack, node: &TailNode) -> Result<(), &'static str> {
+    check(!node.is_trained(), "has nothing to train")
+}
+
+impl NodePass<'_, '_> {
+    /// Of the input and the output.
+    fn tensors(&self) -> [TensorRecord; 2] {
+        let op = &self.node.operator;
+        [op.input, op.output].map(|tensor| self.pack.tensor(tensor))
+    }
+
+    /// The first input's and the output's activations.
+    fn activations<'w>(&self, workspace: &'w mut [f32]) -> Option<[&'w mut [f32]; 2]> {
+        arrays(workspace, [&self.node.input.as_ref()?.activation, &self.node.output.activation])
+    }
+
+    /// The output's activations.
+    fn output<'w>(&self, workspace: &'w mut [f32]) -> &'w mut [f32] {
+        workspace.get_mut(self.node.output.activation.clone()).unwrap_or(&mut [])
+    }
+
+    /// Where the gradient by the first input goes, if it is wanted.
+    fn by_input(&self) -> Option<&Range<usize>> {
+        self.node.input.as_ref().filter(|_| self.node.is(node::INPUT_DELTA))?.delta.as_ref()
+    }
+
+    /// The gradient by the output, and that by the first input, if it is wanted, to be added to.
+    fn gradients<'w>(&self, workspace: &'w mut [f32]) -> Option<[&'w mut [f32]; 2]> {
+        let [delta, d] = arrays(workspace, [self.node.output.delta.as_ref()?, self.by_input()?])?;
+        if self.node.is(node::INPUT_FIRST) {
+            d.fill(0.0);
+        }
+        Some([delta, d])
+    }
+
+    /// [`Self::gradients`], with an activation that is kept in front.
+    fn gradients_at<'w>(&self, kept: &Range<usize>, workspace: &'w mut [f32]) -> Option<[&'w mut [f32]; 3]> {
+        let ranges = [kept, self.node.output.delta.as_ref()?, self.by_input()?];
+        let [kept, delta, d] = arrays(workspace, ranges)?;
+        if self.node.is(node::INPUT_FIRST) {
+            d.fill(0.0);
+        }
+        Some([kept, delta, d])
+    }
+}
+
+/// The forward pass, for `pack::GraphCode`.
 pub(crate) fn forward_nodes(pack: &Pack, parameters: &[f32], workspace: &mut [f32], see: Option<See>) {
     GraphTail { pack: *pack, classes: pack.known_classes() }.forward_all(parameters, workspace, see);
 }
@@ -291,18 +223,6 @@ fn mask(function: Function, y: &[f32], delta: &mut [f32]) {
         return delta.iter_mut().zip(y).for_each(|(d, &y)| *d *= Function::Relu.slope(y, y, 0.0));
     }
     delta.iter_mut().zip(y).for_each(|(d, &y)| *d *= function.slope(y, y, 0.0));
-}
-
-/// The activation that the backward pass of a pool or a lookup reads.
-fn kept_activation(node: &TailNode) -> Option<&Range<usize>> {
-    let input = node.input.as_ref().map(|input| &input.activation);
-    match (node.operator.kind, node.function) {
-        (operator::MAX_POOL_2D, _) => input,
-        (operator::LOOKUP, Function::Identity) => None,
-        (operator::LOOKUP, function) if function.needs_input() => input,
-        (operator::LOOKUP, _) => Some(&node.output.activation),
-        _ => None,
-    }
 }
 
 /// Arrays of the workspace; `None` if two of them overlap, which validation excludes.
@@ -409,9 +329,4 @@ impl Tail for GraphTail<'_> {
         };
         self.pack.nodes().filter(|node| node.output.delta.is_some()).map(|node| of(&node)).sum()
     }
-}
-
-/// What a value's gradient is written with: see [`Sink`].
-fn sink(node: &TailNode) -> Sink {
-    if node.is(node::INPUT_FIRST) { Sink::Overwrite } else { Sink::Add }
 }

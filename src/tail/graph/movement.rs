@@ -1,7 +1,20 @@
-//! Operators that move elements, forward and backward, in f32.
+//! MOVE, which copies a box of elements, and FILL, forward and backward, in f32.
 
+use super::{check_untrained, keeps_nothing};
 use crate::op::Move;
-use crate::quant::Affine;
+use crate::optim::BiasTreatment;
+use crate::pack::{NodeOp, NodePass};
+
+pub(super) static MOVE: NodeOp =
+    NodeOp { forward, backward, keeps: keeps_nothing, check: check_untrained, inputs: 1 };
+
+pub(super) static FILL: NodeOp = NodeOp {
+    forward: fill,
+    backward: |_, _, _, _, _| {},
+    keeps: keeps_nothing,
+    check: check_untrained,
+    inputs: 0,
+};
 
 /// Calls `each(element of the input, element of the output)`.
 fn for_each(movement: &Move, mut each: impl FnMut(usize, usize)) {
@@ -28,80 +41,40 @@ fn for_each(movement: &Move, mut each: impl FnMut(usize, usize)) {
     }
 }
 
-/// Copies the box.
-pub fn forward(movement: &Move, x: &[f32], y: &mut [f32]) {
-    for_each(movement, |from, to| {
-        if let (Some(&x), Some(y)) = (x.get(from), y.get_mut(to)) {
-            *y = x;
-        }
-    });
-}
-
-/// Copies the box out of constants.
-pub fn forward_constant(movement: &Move, x: &[i8], affine: Affine, y: &mut [f32]) {
-    for_each(movement, |from, to| {
-        if let (Some(&x), Some(y)) = (x.get(from), y.get_mut(to)) {
-            *y = affine.dequantize(x);
-        }
-    });
+/// Copies the box, out of constants perhaps.
+fn forward(pass: &NodePass, workspace: &mut [f32]) {
+    let Some(movement) = Move::read(pass.pack.parameters(&pass.node.operator)) else { return };
+    let [from, _] = pass.tensors();
+    if from.constant {
+        let x = pass.pack.int8(from.arena_offset, from.len());
+        return copy(&movement, x, |&x| from.affine.dequantize(x), pass.output(workspace));
+    }
+    if let Some([x, y]) = pass.activations(workspace) {
+        copy(&movement, x, |&x| x, y);
+    }
 }
 
 /// Adds the box's gradient to where it came from.
-pub fn backward(movement: &Move, delta: &[f32], d: &mut [f32]) {
-    for_each(movement, |from, to| {
+fn backward(pass: &NodePass, _: f32, _: BiasTreatment, workspace: &mut [f32], _: &mut [f32]) {
+    let Some(movement) = Move::read(pass.pack.parameters(&pass.node.operator)) else { return };
+    let Some([delta, d]) = pass.gradients(workspace) else { return };
+    for_each(&movement, |from, to| {
         if let (Some(&delta), Some(d)) = (delta.get(to), d.get_mut(from)) {
             *d += delta;
         }
     });
 }
 
-/// Calls `each(first element of an input's pixel, first element of the output's)` for a nearest-neighbour
-/// resize.
-fn for_each_pixel(
-    width: usize,
-    channels: usize,
-    rows: &[i32],
-    columns: &[i32],
-    mut each: impl FnMut(usize, usize),
-) {
-    let size = |place: i32| usize::try_from(place).unwrap_or(0);
-    let mut to = 0;
-    for &row in rows {
-        for &column in columns {
-            each((size(row) * width + size(column)) * channels, to);
-            to += channels;
-        }
-    }
-}
-
-/// RESIZE_NEAREST_NEIGHBOR of an image of `width` pixels a row: `rows` and `columns` name the input's pixel.
-pub fn resize_forward(
-    width: usize,
-    channels: usize,
-    rows: &[i32],
-    columns: &[i32],
-    x: &[f32],
-    y: &mut [f32],
-) {
-    for_each_pixel(width, channels, rows, columns, |from, to| {
-        if let (Some(x), Some(y)) = (x.get(from..from + channels), y.get_mut(to..to + channels)) {
-            y.copy_from_slice(x);
+fn copy<T>(movement: &Move, x: &[T], value: impl Fn(&T) -> f32, y: &mut [f32]) {
+    for_each(movement, |from, to| {
+        if let (Some(x), Some(y)) = (x.get(from), y.get_mut(to)) {
+            *y = value(x);
         }
     });
 }
 
-/// Adds every pixel's gradient to the pixel that it came from.
-pub fn resize_backward(
-    width: usize,
-    channels: usize,
-    rows: &[i32],
-    columns: &[i32],
-    delta: &[f32],
-    d: &mut [f32],
-) {
-    for_each_pixel(width, channels, rows, columns, |from, to| {
-        if let (Some(d), Some(delta)) = (d.get_mut(from..from + channels), delta.get(to..to + channels)) {
-            d.iter_mut().zip(delta).for_each(|(d, &delta)| *d += delta);
-        }
-    });
+fn fill(pass: &NodePass, workspace: &mut [f32]) {
+    let [_, to] = pass.tensors();
+    let value = pass.pack.parameters(&pass.node.operator).first().copied().unwrap_or(0);
+    pass.output(workspace).fill(to.affine.dequantize(crate::quant::saturate(value)));
 }

@@ -1,13 +1,17 @@
 //! ADD, SUB, MUL and PRELU of broadcast operands, forward and backward, in f32. Operands and
 //! results are cells of one workspace: an operand may be read twice.
 
-use crate::pack::format::operator;
+use super::{check_untrained, keeps_nothing};
+use crate::optim::BiasTreatment;
+use crate::pack::format::{node, operator};
+use crate::pack::{Keeps, NodeOp, NodePass};
 use crate::quant::Affine;
 use core::cell::Cell;
+use core::ops::Range;
 
 /// An operand's elements.
 #[derive(Debug, Clone, Copy)]
-pub enum Elements<'a> {
+enum Elements<'a> {
     /// Computed.
     Values(&'a [Cell<f32>]),
     /// Constants of the pack.
@@ -26,11 +30,11 @@ impl Elements<'_> {
 
 /// An operand and its extents, NHWC; an extent of 1 is repeated along the output's.
 #[derive(Debug, Clone, Copy)]
-pub struct Operand<'a> {
+struct Operand<'a> {
     /// Its elements.
-    pub elements: Elements<'a>,
+    elements: Elements<'a>,
     /// Its extents.
-    pub extents: [usize; 4],
+    extents: [usize; 4],
 }
 
 /// Element of an operand that output element `[n, h, w, c]` reads.
@@ -41,6 +45,63 @@ fn place(extents: [usize; 4], at: [usize; 4]) -> usize {
         index = index * extent + if extent == 1 { 0 } else { at };
     }
     index
+}
+
+/// ADD and SUB.
+pub(super) static SUM: NodeOp =
+    NodeOp { forward, backward, keeps: keeps_nothing, check: check_untrained, inputs: 2 };
+
+/// MUL and PRELU.
+pub(super) static PRODUCT: NodeOp =
+    NodeOp { forward, backward, keeps: |_, _| Keeps::INPUTS, check: check_untrained, inputs: 2 };
+
+/// Operands in the workspace, whose cells these are, or in the pack.
+fn operands<'c>(pass: &NodePass<'c, '_>, cells: &'c [Cell<f32>]) -> [Operand<'c>; 2] {
+    let NodePass { pack, node, .. } = *pass;
+    let op = &node.operator;
+    [(&node.input, op.input), (&node.second, op.second_input)].map(|(value, tensor)| {
+        let tensor = pack.tensor(tensor);
+        let elements = match value {
+            Some(value) => Elements::Values(cells.get(value.activation.clone()).unwrap_or(&[])),
+            None => Elements::Constants(pack.int8(tensor.arena_offset, tensor.len()), tensor.affine),
+        };
+        Operand { elements, extents: tensor.extents() }
+    })
+}
+
+fn forward(pass: &NodePass, workspace: &mut [f32]) {
+    let NodePass { pack, node, .. } = *pass;
+    let cells = Cell::from_mut(workspace).as_slice_of_cells();
+    let [a, b] = operands(pass, cells);
+    let y = cells.get(node.output.activation.clone()).unwrap_or(&[]);
+    combine(node.operator.kind, a, b, pack.tensor(node.operator.output).extents(), y);
+}
+
+fn backward(pass: &NodePass, _: f32, _: BiasTreatment, workspace: &mut [f32], _: &mut [f32]) {
+    let NodePass { pack, node, .. } = *pass;
+    let op = &node.operator;
+    let Some(delta) = &node.output.delta else { return };
+    let cells = Cell::from_mut(workspace).as_slice_of_cells();
+    let operands = operands(pass, cells);
+    let extents = pack.tensor(op.output).extents();
+    let at = |range: &Range<usize>| cells.get(range.clone()).unwrap_or(&[]);
+    let inputs = [
+        (&node.input, node::INPUT_DELTA, node::INPUT_FIRST),
+        (&node.second, node::SECOND_DELTA, node::SECOND_FIRST),
+    ];
+    // Both before anything is added: they may be one.
+    let gradients = inputs.map(|(value, wanted, first)| {
+        let d = at(value.as_ref().filter(|_| node.is(wanted))?.delta.as_ref()?);
+        if node.is(first) {
+            d.iter().for_each(|d| d.set(0.0));
+        }
+        Some(d)
+    });
+    for (place, d) in gradients.into_iter().enumerate() {
+        if let Some(d) = d {
+            add_share(op.kind, place > 0, operands, extents, at(delta), d);
+        }
+    }
 }
 
 /// Calls `each(output's element, first operand's, second operand's)`.
@@ -60,7 +121,7 @@ fn for_each(extents: [usize; 4], a: [usize; 4], b: [usize; 4], mut each: impl Fn
 }
 
 /// `y = a op b`, without an activation; `kind` as in `pack::format::operator`.
-pub fn forward(kind: u16, a: Operand, b: Operand, extents: [usize; 4], y: &[Cell<f32>]) {
+fn combine(kind: u16, a: Operand, b: Operand, extents: [usize; 4], y: &[Cell<f32>]) {
     for_each(extents, a.extents, b.extents, |index, i, j| {
         let (a, b) = (a.elements.at(i), b.elements.at(j));
         if let Some(y) = y.get(index) {
@@ -76,11 +137,10 @@ pub fn forward(kind: u16, a: Operand, b: Operand, extents: [usize; 4], y: &[Cell
 }
 
 /// Adds the loss's gradient by one operand, the first or the second, to `d`.
-pub fn backward(
+fn add_share(
     kind: u16,
     by_second: bool,
-    a: Operand,
-    b: Operand,
+    [a, b]: [Operand; 2],
     extents: [usize; 4],
     delta: &[Cell<f32>],
     d: &[Cell<f32>],

@@ -2,11 +2,10 @@
 //! rest of the weights stays int8, in flash.
 
 use super::arrays;
-use super::weighted::{Step, run, run_back, scale_of};
+use super::weighted::{Kernels, scale_of};
 use crate::op::ConvShape;
-use crate::pack::{Chosen, Pack, TailNode, TrainedLayer};
-use crate::tail::kernels::{Sink, conv2d};
-use core::ops::Range;
+use crate::pack::{Chosen, NodePass, TrainedLayer};
+use crate::tail::kernels::Sink;
 
 /// The least factor that a gain stands for. A tuned layer's weights keep their signs, and no scale comes near zero.
 const LEAST_GAIN: f32 = 1.0 / 1024.0;
@@ -47,17 +46,18 @@ pub(super) fn backward_gains(
 
 /// The chosen channels' outputs, `W x + b` with the trained weights, over those of the packed weights in `y`.
 pub(super) fn forward_chosen(
-    pack: &Pack,
-    node: &TailNode,
+    pass: &NodePass,
+    kernels: &Kernels,
     chosen: &Chosen,
     shape: &ConvShape,
     [weights, biases]: [&[f32]; 2],
     workspace: &mut [f32],
 ) {
+    let NodePass { pack, node, .. } = *pass;
     let Some(input) = &node.input else { return };
     let ranges = [&input.activation, &node.output.activation, &chosen.outputs];
     let Some([x, y, own]) = arrays(workspace, ranges) else { return };
-    run(node.operator.kind, &shape.of_outputs(chosen.count), weights, &[], x, own);
+    (kernels.forward)(&shape.of_outputs(chosen.count), weights, &[], x, own);
     let outputs = shape.output().channels.max(1);
     for (y, own) in y.chunks_exact_mut(outputs).zip(own.chunks_exact(chosen.count.max(1))) {
         for (&o, own) in pack.channels(chosen).iter().zip(own) {
@@ -69,50 +69,54 @@ pub(super) fn forward_chosen(
     }
 }
 
-impl Step<'_, '_> {
-    /// Gathers the chosen channels' gradients, and adds `scale` times that of their weights.
-    pub(super) fn backward_chosen(
-        &self,
-        chosen: &Chosen,
-        shape: &ConvShape,
-        [x, delta]: [&Range<usize>; 2],
-        workspace: &mut [f32],
-        d_weights: &mut [f32],
-    ) {
-        let Some([x, delta, own]) = arrays(workspace, [x, delta, &chosen.deltas]) else { return };
-        let outputs = shape.output().channels.max(1);
-        for (delta, own) in delta.chunks_exact(outputs).zip(own.chunks_exact_mut(chosen.count.max(1))) {
-            for (&o, own) in self.pack.channels(chosen).iter().zip(own) {
-                *own = delta.get(usize::from(o)).copied().unwrap_or(0.0);
-            }
+/// Gathers the chosen channels' gradients, and adds `scale` times that of their weights.
+pub(super) fn backward_chosen(
+    pass: &NodePass,
+    kernels: &Kernels,
+    chosen: &Chosen,
+    shape: &ConvShape,
+    scale: f32,
+    workspace: &mut [f32],
+    d_weights: &mut [f32],
+) {
+    let NodePass { pack, node, .. } = *pass;
+    let (Some(input), Some(delta)) = (&node.input, &node.output.delta) else { return };
+    let Some([x, delta, own]) = arrays(workspace, [&input.activation, delta, &chosen.deltas]) else { return };
+    let outputs = shape.output().channels.max(1);
+    for (delta, own) in delta.chunks_exact(outputs).zip(own.chunks_exact_mut(chosen.count.max(1))) {
+        for (&o, own) in pack.channels(chosen).iter().zip(own) {
+            *own = delta.get(usize::from(o)).copied().unwrap_or(0.0);
         }
-        conv2d::backward_weights(&shape.of_outputs(chosen.count), self.scale, x, own, d_weights);
     }
+    (kernels.backward_weights)(&shape.of_outputs(chosen.count), scale, x, own, d_weights);
+}
 
-    /// Hands the gradient on through the packed weights of the other channels, then through the chosen ones.
-    pub(super) fn backward_input_chosen(
-        &self,
-        chosen: &Chosen,
-        shape: &ConvShape,
-        [delta, by_input]: [&Range<usize>; 2],
-        sink: Sink,
-        workspace: &mut [f32],
-    ) {
-        let Some([delta, d, own]) = arrays(workspace, [delta, by_input, &chosen.deltas]) else { return };
-        let op = &self.node.operator;
-        let layer = self.pack.layer(*op, 0);
-        let scales = self.pack.float32(op.constants.scales, layer.scales());
-        for delta in delta.chunks_exact_mut(layer.outputs.max(1)) {
-            delta.iter_mut().enumerate().for_each(|(o, delta)| *delta *= scale_of(scales, o));
-            for &o in self.pack.channels(chosen) {
-                if let Some(delta) = delta.get_mut(usize::from(o)) {
-                    *delta = 0.0;
-                }
+/// Hands the gradient on through the packed weights of the other channels, then through the chosen ones.
+pub(super) fn backward_input_chosen(
+    pass: &NodePass,
+    kernels: &Kernels,
+    chosen: &Chosen,
+    shape: &ConvShape,
+    sink: Sink,
+    workspace: &mut [f32],
+) {
+    let NodePass { pack, node, parameters } = *pass;
+    let (Some(by_input), Some(delta)) = (pass.by_input(), &node.output.delta) else { return };
+    let Some([delta, d, own]) = arrays(workspace, [delta, by_input, &chosen.deltas]) else { return };
+    let op = &node.operator;
+    let layer = pack.layer(*op, 0);
+    let scales = pack.float32(op.constants.scales, layer.scales());
+    for delta in delta.chunks_exact_mut(layer.outputs.max(1)) {
+        delta.iter_mut().enumerate().for_each(|(o, delta)| *delta *= scale_of(scales, o));
+        for &o in pack.channels(chosen) {
+            if let Some(delta) = delta.get_mut(usize::from(o)) {
+                *delta = 0.0;
             }
         }
-        run_back(op.kind, shape, self.pack.int8(op.constants.weights, layer.weights()), delta, sink, d);
-        let weights = self.parameters.get(self.node.parameters..).unwrap_or(&[]);
-        let weights = weights.get(..chosen.count * layer.taps).unwrap_or(&[]);
-        run_back(op.kind, &shape.of_outputs(chosen.count), weights, own, Sink::Add, d);
     }
+    let packed = pack.int8(op.constants.weights, layer.weights());
+    (kernels.backward_input_frozen)(shape, packed, delta, sink, d);
+    let weights = parameters.get(node.parameters..).unwrap_or(&[]);
+    let weights = weights.get(..chosen.count * layer.taps).unwrap_or(&[]);
+    (kernels.backward_input)(&shape.of_outputs(chosen.count), weights, own, Sink::Add, d);
 }

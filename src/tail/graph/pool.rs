@@ -1,6 +1,25 @@
-//! AVERAGE_POOL_2D, MAX_POOL_2D and MEAN, forward and backward, in f32. Activations are HWC.
+//! AVERAGE_POOL_2D and MAX_POOL_2D, forward and backward, in f32. Activations are HWC.
 
+use super::{check_untrained, keeps_nothing};
 use crate::op::{Axis, Shape, Window};
+use crate::optim::BiasTreatment;
+use crate::pack::{Keeps, NodeOp, NodePass};
+
+pub(super) static AVERAGE: NodeOp = NodeOp {
+    forward: average_forward,
+    backward: average_backward,
+    keeps: keeps_nothing,
+    check: check_untrained,
+    inputs: 1,
+};
+
+pub(super) static MAX: NodeOp = NodeOp {
+    forward: max_forward,
+    backward: max_backward,
+    keeps: |_, _| Keeps::INPUTS,
+    check: check_untrained,
+    inputs: 1,
+};
 
 /// Calls `each(first element of the pixel in the output, first elements of the pixels under the window)`.
 fn for_each_window(
@@ -26,7 +45,10 @@ fn for_each_window(
 }
 
 /// `y = mean of x under the window`; padding does not count.
-pub fn average_forward(window: &Window, x: &[f32], input: Shape, y: &mut [f32], output: Shape) {
+fn average_forward(pass: &NodePass, workspace: &mut [f32]) {
+    let Some([x, y]) = pass.activations(workspace) else { return };
+    let [input, output] = pass.tensors().map(|tensor| tensor.shape());
+    let window = &pass.node.operator.window;
     for_each_window(window, input, output, |at, pixels, count| {
         let Some(y) = y.get_mut(at..at + output.channels) else { return };
         y.fill(0.0);
@@ -40,7 +62,10 @@ pub fn average_forward(window: &Window, x: &[f32], input: Shape, y: &mut [f32], 
 }
 
 /// Adds `delta / count` to every element under the window.
-pub fn average_backward(window: &Window, delta: &[f32], output: Shape, d: &mut [f32], input: Shape) {
+fn average_backward(pass: &NodePass, _: f32, _: BiasTreatment, workspace: &mut [f32], _: &mut [f32]) {
+    let Some([delta, d]) = pass.gradients(workspace) else { return };
+    let [input, output] = pass.tensors().map(|tensor| tensor.shape());
+    let window = &pass.node.operator.window;
     for_each_window(window, input, output, |at, pixels, count| {
         let Some(delta) = delta.get(at..at + output.channels) else { return };
         let share = 1.0 / count.max(1) as f32;
@@ -52,7 +77,10 @@ pub fn average_backward(window: &Window, delta: &[f32], output: Shape, d: &mut [
 }
 
 /// `y = largest x under the window`. NaN passes through.
-pub fn max_forward(window: &Window, x: &[f32], input: Shape, y: &mut [f32], output: Shape) {
+fn max_forward(pass: &NodePass, workspace: &mut [f32]) {
+    let Some([x, y]) = pass.activations(workspace) else { return };
+    let [input, output] = pass.tensors().map(|tensor| tensor.shape());
+    let window = &pass.node.operator.window;
     for_each_window(window, input, output, |at, pixels, _| {
         let Some(y) = y.get_mut(at..at + output.channels) else { return };
         y.fill(f32::NEG_INFINITY);
@@ -65,7 +93,11 @@ pub fn max_forward(window: &Window, x: &[f32], input: Shape, y: &mut [f32], outp
 }
 
 /// Adds `delta` to the largest element under the window; of equals, to the first.
-pub fn max_backward(window: &Window, x: &[f32], delta: &[f32], output: Shape, d: &mut [f32], input: Shape) {
+fn max_backward(pass: &NodePass, _: f32, _: BiasTreatment, workspace: &mut [f32], _: &mut [f32]) {
+    let Some(x) = &pass.node.input else { return };
+    let Some([x, delta, d]) = pass.gradients_at(&x.activation, workspace) else { return };
+    let [input, output] = pass.tensors().map(|tensor| tensor.shape());
+    let window = &pass.node.operator.window;
     let vertical = Axis::new(window, 0, input.height, output.height);
     let horizontal = Axis::new(window, 1, input.width, output.width);
     for row in 0..output.height {
@@ -92,58 +124,4 @@ pub fn max_backward(window: &Window, x: &[f32], delta: &[f32], output: Shape, d:
             }
         }
     }
-}
-
-/// Element of the mean that element `[n, h, w, c]` counts to.
-fn kept(extents: [usize; 4], averaged: [bool; 4], at: [usize; 4]) -> usize {
-    let mut index = 0;
-    for ((extent, averaged), at) in extents.into_iter().zip(averaged).zip(at) {
-        if !averaged {
-            index = index * extent + at;
-        }
-    }
-    index
-}
-
-fn for_each_mean(extents: [usize; 4], averaged: [bool; 4], mut each: impl FnMut(usize, usize)) {
-    let [images, height, width, channels] = extents;
-    let mut index = 0;
-    for n in 0..images {
-        for h in 0..height {
-            for w in 0..width {
-                for c in 0..channels {
-                    each(index, kept(extents, averaged, [n, h, w, c]));
-                    index += 1;
-                }
-            }
-        }
-    }
-}
-
-/// One over the number of elements of one mean.
-fn share(extents: [usize; 4], averaged: [bool; 4]) -> f32 {
-    let counted = extents.into_iter().zip(averaged).filter(|(_, averaged)| *averaged);
-    1.0 / counted.map(|(extent, _)| extent).product::<usize>().max(1) as f32
-}
-
-/// `y = mean of x over the averaged axes`.
-pub fn mean_forward(x: &[f32], extents: [usize; 4], averaged: [bool; 4], y: &mut [f32]) {
-    y.fill(0.0);
-    for_each_mean(extents, averaged, |from, to| {
-        if let (Some(&x), Some(y)) = (x.get(from), y.get_mut(to)) {
-            *y += x;
-        }
-    });
-    let share = share(extents, averaged);
-    y.iter_mut().for_each(|y| *y *= share);
-}
-
-/// Adds `delta / count` to every element.
-pub fn mean_backward(delta: &[f32], extents: [usize; 4], averaged: [bool; 4], d: &mut [f32]) {
-    let share = share(extents, averaged);
-    for_each_mean(extents, averaged, |to, from| {
-        if let (Some(&delta), Some(d)) = (delta.get(from), d.get_mut(to)) {
-            *d += share * delta;
-        }
-    });
 }

@@ -1,38 +1,80 @@
 //! Convolutions, depthwise convolutions and fully connected layers of a tail, trained or frozen.
 
-use super::{arrays, partial, sink};
+use super::{arrays, partial};
 use crate::op::ConvShape;
 use crate::optim::BiasTreatment;
-use crate::pack::format::{node, operator};
-use crate::pack::{Pack, TailNode};
-use crate::tail::kernels::{Sink, Weight, conv2d, depthwise};
+use crate::pack::format::node;
+use crate::pack::{Function, Keeps, NodeOp, NodePass, Pack, TailNode, check};
+use crate::tail::kernels::{Sink, conv2d, depthwise};
 
-pub(super) fn run<W: Weight>(
-    kind: u16,
-    shape: &ConvShape,
-    weights: &[W],
-    biases: &[f32],
-    x: &[f32],
-    y: &mut [f32],
-) {
-    match kind {
-        operator::DEPTHWISE_CONV_2D => depthwise::forward(shape, weights, biases, x, y),
-        _ => conv2d::forward(shape, weights, biases, x, y),
-    }
+/// CONV_2D and FULLY_CONNECTED.
+pub(super) static CONVOLUTION: NodeOp = NodeOp {
+    forward: |pass, workspace| forward(pass, &CONV2D_KERNELS, workspace),
+    backward: |pass, scale, bias, workspace, gradient| {
+        backward(pass, &CONV2D_KERNELS, scale, bias, workspace, gradient);
+    },
+    keeps,
+    check: check_trained,
+    inputs: 1,
+};
+
+/// DEPTHWISE_CONV_2D.
+pub(super) static DEPTHWISE: NodeOp = NodeOp {
+    forward: |pass, workspace| forward(pass, &DEPTHWISE_KERNELS, workspace),
+    backward: |pass, scale, bias, workspace, gradient| {
+        backward(pass, &DEPTHWISE_KERNELS, scale, bias, workspace, gradient);
+    },
+    keeps,
+    check: |pack, node| {
+        check(node.chosen.is_none(), "channels are chosen of what has none to choose")?;
+        check_trained(pack, node)
+    },
+    inputs: 1,
+};
+
+/// Weights, biases, x, y.
+type Forward<W> = fn(&ConvShape, &[W], &[f32], &[f32], &mut [f32]);
+
+/// Weights, gradient by the output, what becomes of the gradient by the input, that gradient.
+type BackwardInput<W> = fn(&ConvShape, &[W], &[f32], Sink, &mut [f32]);
+
+/// What layers differ in: trained weights are f32, frozen ones int8.
+pub(super) struct Kernels {
+    pub forward: Forward<f32>,
+    pub forward_frozen: Forward<i8>,
+    pub backward_input: BackwardInput<f32>,
+    pub backward_input_frozen: BackwardInput<i8>,
+    /// Scale, x, gradient by the output, gradient by the weights.
+    pub backward_weights: fn(&ConvShape, f32, &[f32], &[f32], &mut [f32]),
 }
 
-pub(super) fn run_back<W: Weight>(
-    kind: u16,
-    shape: &ConvShape,
-    weights: &[W],
-    delta: &[f32],
-    sink: Sink,
-    d: &mut [f32],
-) {
-    match kind {
-        operator::DEPTHWISE_CONV_2D => depthwise::backward_input(shape, weights, delta, sink, d),
-        _ => conv2d::backward_input(shape, weights, delta, sink, d),
-    }
+static CONV2D_KERNELS: Kernels = Kernels {
+    forward: conv2d::forward,
+    forward_frozen: conv2d::forward,
+    backward_input: conv2d::backward_input,
+    backward_input_frozen: conv2d::backward_input,
+    backward_weights: conv2d::backward_weights,
+};
+
+static DEPTHWISE_KERNELS: Kernels = Kernels {
+    forward: depthwise::forward,
+    forward_frozen: depthwise::forward,
+    backward_input: depthwise::backward_input,
+    backward_input_frozen: depthwise::backward_input,
+    backward_weights: depthwise::backward_weights,
+};
+
+fn keeps(_: Function, flags: u16) -> Keeps {
+    Keeps { inputs: flags & node::TRAINS_WEIGHTS != 0, output: flags & node::TRAINS_SCALES != 0 }
+}
+
+fn check_trained(pack: &Pack, node: &TailNode) -> Result<(), &'static str> {
+    check(pack.conv_shape(&node.operator).is_some(), "an extent of more than 32,767")?;
+    let weights_alone = node.is(node::TRAINS_WEIGHTS) && !node.is(node::TRAINS_BIASES);
+    check(!weights_alone, "weights are trained, their biases are not")?;
+    let scales = node.is(node::TRAINS_SCALES);
+    let scales_alone = !node.is(node::TRAINS_WEIGHTS) && node.is(node::TRAINS_BIASES);
+    check(!scales || scales_alone, "scales are trained beside weights, or without biases")
 }
 
 /// Real value of one step of output channel `o`'s weights, as packed.
@@ -41,17 +83,19 @@ pub(super) fn scale_of(scales: &[f32], o: usize) -> f32 {
 }
 
 /// `y = W x + b`, without an activation.
-pub(super) fn forward(pack: &Pack, node: &TailNode, parameters: &[f32], workspace: &mut [f32]) {
+fn forward(pass: &NodePass, kernels: &Kernels, workspace: &mut [f32]) {
+    let NodePass { pack, node, parameters } = *pass;
     let op = &node.operator;
-    let (Some(shape), Some(input)) = (pack.conv_shape(op), node.input.as_ref()) else { return };
-    let Some([x, y]) = arrays(workspace, [&input.activation, &node.output.activation]) else { return };
+    let Some(shape) = pack.conv_shape(op) else { return };
+    let Some([x, y]) = pass.activations(workspace) else { return };
     let layer = pack.layer_of(node);
     let own = parameters.get(node.parameters..).unwrap_or(&[]);
     let (front, own_biases) = own.split_at(layer.trained_weights().min(own.len()));
     if layer.trains_weights && layer.chosen.is_none() {
-        return run(op.kind, &shape, front, own_biases.get(..layer.outputs).unwrap_or(&[]), x, y);
+        let biases = own_biases.get(..layer.outputs).unwrap_or(&[]);
+        return (kernels.forward)(&shape, front, biases, x, y);
     }
-    run(op.kind, &shape, pack.int8(op.constants.weights, layer.weights()), &[], x, y);
+    (kernels.forward_frozen)(&shape, pack.int8(op.constants.weights, layer.weights()), &[], x, y);
     let scales = pack.float32(op.constants.scales, layer.scales());
     let biases = pack.int32(op.constants.biases, layer.outputs);
     let bias = |o: usize| {
@@ -69,73 +113,66 @@ pub(super) fn forward(pack: &Pack, node: &TailNode, parameters: &[f32], workspac
         }
     }
     if let Some(chosen) = &node.chosen {
-        partial::forward_chosen(pack, node, chosen, &shape, [front, own_biases], workspace);
+        partial::forward_chosen(pass, kernels, chosen, &shape, [front, own_biases], workspace);
     }
 }
 
-/// One layer's backward pass.
-pub(super) struct Step<'s, 'p> {
-    pub pack: &'s Pack<'p>,
-    pub node: &'s TailNode,
-    pub parameters: &'s [f32],
-    pub scale: f32,
-    pub bias: BiasTreatment,
-}
-
-impl Step<'_, '_> {
-    /// Adds `scale` times the gradient of the layer's parameters; hands the gradient on to its input.
-    pub fn backward(&self, workspace: &mut [f32], gradient: &mut [f32]) {
-        let Self { pack, node, .. } = *self;
-        let op = &node.operator;
-        let layer = pack.layer_of(node);
-        let (Some(shape), Some(input), Some(delta)) =
-            (pack.conv_shape(op), node.input.as_ref(), node.output.delta.as_ref())
-        else {
-            return;
-        };
-        let own = gradient.get_mut(node.parameters..).unwrap_or(&mut []);
-        let (d_weights, rest) = own.split_at_mut(layer.trained_weights().min(own.len()));
-        let own = self.parameters.get(node.parameters..).unwrap_or(&[]);
-        let (weights, biases) = own.split_at(layer.trained_weights().min(own.len()));
-        if layer.trains_biases && self.bias != BiasTreatment::Frozen {
-            let delta = workspace.get(delta.clone()).unwrap_or(&[]);
-            let d_biases = rest.get_mut(..layer.outputs).unwrap_or(&mut []);
-            conv2d::backward_biases(&shape, self.scale, delta, d_biases);
-        }
-        if layer.trains_scales {
-            let activation = &node.output.activation;
-            let Some([y, delta]) = arrays(workspace, [activation, delta]) else { return };
-            partial::backward_gains(&layer, self.scale, [weights, biases], y, delta, d_weights);
-        }
-        if let Some(chosen) = &node.chosen {
-            self.backward_chosen(chosen, &shape, [&input.activation, delta], workspace, d_weights);
-        } else if layer.trains_weights {
-            let Some([x, delta]) = arrays(workspace, [&input.activation, delta]) else { return };
-            match op.kind {
-                operator::DEPTHWISE_CONV_2D => {
-                    depthwise::backward_weights(&shape, self.scale, x, delta, d_weights);
-                }
-                _ => conv2d::backward_weights(&shape, self.scale, x, delta, d_weights),
-            }
-        }
-        let Some(by_input) = input.delta.as_ref().filter(|_| node.is(node::INPUT_DELTA)) else { return };
-        if let Some(chosen) = &node.chosen {
-            return self.backward_input_chosen(chosen, &shape, [delta, by_input], sink(node), workspace);
-        }
-        let Some([delta, d]) = arrays(workspace, [delta, by_input]) else { return };
-        if layer.trains_weights {
-            return run_back(op.kind, &shape, weights, delta, sink(node), d);
-        }
-        // Nobody else reads these gradients afterwards.
-        let scales = pack.float32(op.constants.scales, layer.scales());
-        for delta in delta.chunks_exact_mut(layer.outputs.max(1)) {
-            for (o, delta) in delta.iter_mut().enumerate() {
-                let scale = scale_of(scales, o);
-                let scale = if layer.trains_scales { scale * partial::gain_of(weights, o) } else { scale };
-                *delta *= scale;
-            }
-        }
-        let own = pack.int8(op.constants.weights, layer.weights());
-        run_back(op.kind, &shape, own, delta, sink(node), d);
+/// Adds `scale` times the gradient of the layer's parameters; hands the gradient on to its input.
+fn backward(
+    pass: &NodePass,
+    kernels: &Kernels,
+    scale: f32,
+    bias: BiasTreatment,
+    workspace: &mut [f32],
+    gradient: &mut [f32],
+) {
+    let NodePass { pack, node, parameters } = *pass;
+    let op = &node.operator;
+    let layer = pack.layer_of(node);
+    let (Some(shape), Some(input), Some(delta)) =
+        (pack.conv_shape(op), node.input.as_ref(), node.output.delta.as_ref())
+    else {
+        return;
+    };
+    let own = gradient.get_mut(node.parameters..).unwrap_or(&mut []);
+    let (d_weights, rest) = own.split_at_mut(layer.trained_weights().min(own.len()));
+    let own = parameters.get(node.parameters..).unwrap_or(&[]);
+    let (weights, biases) = own.split_at(layer.trained_weights().min(own.len()));
+    if layer.trains_biases && bias != BiasTreatment::Frozen {
+        let delta = workspace.get(delta.clone()).unwrap_or(&[]);
+        let d_biases = rest.get_mut(..layer.outputs).unwrap_or(&mut []);
+        conv2d::backward_biases(&shape, scale, delta, d_biases);
     }
+    if layer.trains_scales {
+        let activation = &node.output.activation;
+        let Some([y, delta]) = arrays(workspace, [activation, delta]) else { return };
+        partial::backward_gains(&layer, scale, [weights, biases], y, delta, d_weights);
+    }
+    if let Some(chosen) = &node.chosen {
+        partial::backward_chosen(pass, kernels, chosen, &shape, scale, workspace, d_weights);
+    } else if layer.trains_weights {
+        let Some([x, delta]) = arrays(workspace, [&input.activation, delta]) else { return };
+        (kernels.backward_weights)(&shape, scale, x, delta, d_weights);
+    }
+    let Some(by_input) = pass.by_input() else { return };
+    // It overwrites what it finds.
+    let sink = if node.is(node::INPUT_FIRST) { Sink::Overwrite } else { Sink::Add };
+    if let Some(chosen) = &node.chosen {
+        return partial::backward_input_chosen(pass, kernels, chosen, &shape, sink, workspace);
+    }
+    let Some([delta, d]) = arrays(workspace, [delta, by_input]) else { return };
+    if layer.trains_weights {
+        return (kernels.backward_input)(&shape, weights, delta, sink, d);
+    }
+    // Nobody else reads these gradients afterwards.
+    let scales = pack.float32(op.constants.scales, layer.scales());
+    for delta in delta.chunks_exact_mut(layer.outputs.max(1)) {
+        for (o, delta) in delta.iter_mut().enumerate() {
+            let scale = scale_of(scales, o);
+            let scale = if layer.trains_scales { scale * partial::gain_of(weights, o) } else { scale };
+            *delta *= scale;
+        }
+    }
+    let own = pack.int8(op.constants.weights, layer.weights());
+    (kernels.backward_input_frozen)(&shape, own, delta, sink, d);
 }

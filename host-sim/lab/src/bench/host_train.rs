@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use flatmin::pack::Activation;
 use flatmin::step::{self, Buffers};
 use flatmin::tail::dense::DenseShape;
-use flatmin::tail::{PackedTail, Tail, DenseChain};
+use flatmin::tail::{DenseChain, PackedTail, Tail};
 use flatmin::{Method, Recipe};
 use flatmin_model::model::Model;
 use flatmin_sim::wearers::model_bytes;

@@ -281,8 +281,8 @@ mod tests {
 
     #[test]
     fn as_many_bits_flip_as_asked_for() {
-        let tail =
-            DenseChain::new(&[DenseShape { inputs: 1000, outputs: 4, activation: Activation::None }]).unwrap();
+        let tail = DenseChain::new(&[DenseShape { inputs: 1000, outputs: 4, activation: Activation::None }])
+            .unwrap();
         let weights: Vec<f32> = (0..tail.parameters()).map(|i| (i % 127) as f32 - 63.0).collect();
         let whole = rounded(&tail, &weights, 8);
         assert_eq!(flipped(&tail, &weights, 0.0, 1), whole);

@@ -4,8 +4,9 @@
 use super::network::{Network, Step};
 use super::plan::{Life, place};
 use super::trains::{Trains, largest_channels};
-use flatmin::pack::Function;
 use flatmin::pack::format::{node, operator as code, value};
+use flatmin::pack::{Function, Keeps};
+use flatmin::tail::keeps;
 use std::collections::HashMap;
 
 /// What a pack trains.
@@ -304,22 +305,11 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Whether the backward pass of node `place` reads its input's activation.
-    fn keeps_input(&self, place: usize) -> bool {
+    /// The activations that the backward pass of node `place` reads. What has none is refused when the pack is read.
+    fn keeps(&self, place: usize) -> Keeps {
         let (step, own) = (self.steps[place], &self.tail.nodes[place]);
-        match step.kind {
-            code::MUL | code::PRELU | code::MAX_POOL_2D => true,
-            code::LOOKUP => step.function.is_some_and(Function::needs_input),
-            _ => own.flags & node::TRAINS_WEIGHTS != 0,
-        }
-    }
-
-    /// Whether it reads its output's.
-    fn keeps_output(&self, place: usize) -> bool {
-        let step = self.steps[place];
         let function = step.function.unwrap_or(Function::Identity);
-        let gains = self.tail.nodes[place].flags & node::TRAINS_SCALES != 0;
-        gains || function != Function::Identity && !(step.kind == code::LOOKUP && function.needs_input())
+        keeps(step.kind, function, own.flags).unwrap_or(Keeps { inputs: true, output: true })
     }
 
     /// Places for all arrays. Time `i` is the forward pass of node i, time `n` the loss, time `2n - i` the backward
@@ -342,16 +332,17 @@ impl<'a> Graph<'a> {
         for (place, own) in self.tail.nodes.iter().enumerate() {
             let back = 2 * count - place;
             let has_gradient = self.depends[own.output];
+            let kept = self.keeps(place);
             touch(&mut activations[own.output], place);
             for read in [own.input, own.second].into_iter().flatten() {
                 touch(&mut activations[read], place);
-                if has_gradient && self.keeps_input(place) {
+                if has_gradient && kept.inputs {
                     touch(&mut activations[read], back);
                 }
             }
             if has_gradient {
                 touch(&mut deltas[own.output], back);
-                if self.keeps_output(place) {
+                if kept.output {
                     touch(&mut activations[own.output], back);
                 }
             }

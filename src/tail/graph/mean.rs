@@ -1,0 +1,75 @@
+//! MEAN over some axes, forward and backward, in f32.
+
+use super::{check_untrained, keeps_nothing};
+use crate::op::Mean;
+use crate::optim::BiasTreatment;
+use crate::pack::{NodeOp, NodePass};
+
+pub(super) static MEAN: NodeOp =
+    NodeOp { forward, backward, keeps: keeps_nothing, check: check_untrained, inputs: 1 };
+
+/// Element of the mean that element `[n, h, w, c]` counts to.
+fn kept(extents: [usize; 4], averaged: [bool; 4], at: [usize; 4]) -> usize {
+    let mut index = 0;
+    for ((extent, averaged), at) in extents.into_iter().zip(averaged).zip(at) {
+        if !averaged {
+            index = index * extent + at;
+        }
+    }
+    index
+}
+
+fn for_each_mean(extents: [usize; 4], averaged: [bool; 4], mut each: impl FnMut(usize, usize)) {
+    let [images, height, width, channels] = extents;
+    let mut index = 0;
+    for n in 0..images {
+        for h in 0..height {
+            for w in 0..width {
+                for c in 0..channels {
+                    each(index, kept(extents, averaged, [n, h, w, c]));
+                    index += 1;
+                }
+            }
+        }
+    }
+}
+
+/// One over the number of elements of one mean.
+fn share(extents: [usize; 4], averaged: [bool; 4]) -> f32 {
+    let counted = extents.into_iter().zip(averaged).filter(|(_, averaged)| *averaged);
+    1.0 / counted.map(|(extent, _)| extent).product::<usize>().max(1) as f32
+}
+
+/// `y = mean of x over the averaged axes`.
+fn forward(pass: &NodePass, workspace: &mut [f32]) {
+    let Some(Mean { axes: averaged, .. }) = Mean::read(pass.pack.parameters(&pass.node.operator)) else {
+        return;
+    };
+    let Some([x, y]) = pass.activations(workspace) else { return };
+    let [input, _] = pass.tensors();
+    let extents = input.extents();
+    y.fill(0.0);
+    for_each_mean(extents, averaged, |from, to| {
+        if let (Some(&x), Some(y)) = (x.get(from), y.get_mut(to)) {
+            *y += x;
+        }
+    });
+    let share = share(extents, averaged);
+    y.iter_mut().for_each(|y| *y *= share);
+}
+
+/// Adds `delta / count` to every element.
+fn backward(pass: &NodePass, _: f32, _: BiasTreatment, workspace: &mut [f32], _: &mut [f32]) {
+    let Some(Mean { axes: averaged, .. }) = Mean::read(pass.pack.parameters(&pass.node.operator)) else {
+        return;
+    };
+    let Some([delta, d]) = pass.gradients(workspace) else { return };
+    let [input, _] = pass.tensors();
+    let extents = input.extents();
+    let share = share(extents, averaged);
+    for_each_mean(extents, averaged, |to, from| {
+        if let (Some(&delta), Some(d)) = (delta.get(from), d.get_mut(to)) {
+            *d += share * delta;
+        }
+    });
+}
