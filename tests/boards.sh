@@ -14,7 +14,7 @@ trap 'rm -rf "$results"' EXIT
 boards="mps2-an386 qemu-cortex-m -
 mps2-an500 qemu-cortex-m -
 mps2-an505 qemu-cortex-m cortex-m33
-mps3-an547 qemu-cortex-m cortex-m55
+mps3-an547 qemu-cortex-m cortex-m55 --target thumbv8m.main-none-eabihf
 stm32f405 stm32f405 -
 riscv32-virt qemu-riscv32 -
 mps2-an386-m0plus qemu-cortex-m cortex-m0plus --target thumbv6m-none-eabi --config env.FLATMIN_COMPACT='1'
@@ -35,10 +35,16 @@ build() {
   # Where rustup has no bare-metal targets, a toolchain of its own has them.
   [ -d "$(rustc --print target-libdir --target "$target")" ] || toolchain=+embedded
   [ "$processor" = - ] || export CARGO_ENCODED_RUSTFLAGS=-Ctarget-cpu=$processor
+  # Helium's floating point has other bits; rustc warns of a feature that it passes on without a name of its own for it.
+  [ "$processor" = cortex-m55 ] && CARGO_ENCODED_RUSTFLAGS+=$'\x1f-Ctarget-feature=-mve.fp'
   said=$(cd "$folder" && FLATMIN_BOARD=$board cargo $toolchain build --locked --release "${@:4}" 2>&1 </dev/null) ||
     { echo "$said" >&2; exit 1; }
   unset CARGO_ENCODED_RUSTFLAGS
-  if grep -A9 '^warning' <<<"$said" >&2; then echo "$board: warnings" >&2; exit 1; fi
+  if grep '^warning' <<<"$said" | grep -v '`mve.fp`\|^warning: .* generated 1 warning\( (1 duplicate)\)\?$' >&2; then
+    echo "$said" >&2
+    echo "$board: warnings" >&2
+    exit 1
+  fi
 }
 
 # Bytes in flash: the sections that are loaded. Bytes of RAM: the writable ones but the stack's, and the ESP32's room for

@@ -39,20 +39,31 @@ fn main() {
         println!("cargo:rustc-cfg=flatmin_thumb1");
     }
     let arm_v8 = target.starts_with("thumbv8m.main");
-    let helium = arm_v8 && feature("mve").unwrap_or(HELIUM_CORES.contains(&core));
+    let vectors = feature("mve").unwrap_or(HELIUM_CORES.contains(&core));
+    // Helium's floats flush subnormal numbers, scalar ones and every other core keep them: where the compiler may use them,
+    // a run's bits are not the desktop's.
+    if vectors && target.starts_with("thumb") && feature("mve.fp") != Some(false) {
+        println!(
+            "cargo::error=a core with Helium needs the compiler flag -Ctarget-feature=-mve.fp: Helium's floating point \
+             flushes subnormal numbers, and a tuning run would end with other bits than on the desktop. Integers keep \
+             Helium."
+        );
+    }
+    let helium = arm_v8 && vectors;
     let dsp = target.starts_with("thumbv7em")
         || arm_v8 && (helium || feature("dsp").unwrap_or(DSP_CORES.contains(&core)));
     if helium {
         println!("cargo:rustc-cfg=flatmin_helium");
     } else if dsp {
         println!("cargo:rustc-cfg=flatmin_dsp");
-        // The hardware's calling convention says that there is an FPU.
-        if target.ends_with("eabihf") {
-            println!("cargo:rustc-cfg=flatmin_vfp");
-            // As the compiler does it: one instruction for a product and its sum, unless it knows better of the core.
-            if core.is_empty() {
-                println!("cargo:rustc-cfg=flatmin_vmla");
-            }
+    }
+    // The hardware's calling convention says that there is an FPU.
+    if target.ends_with("eabihf") && (target.starts_with("thumbv7em") || arm_v8) {
+        println!("cargo:rustc-cfg=flatmin_vfp");
+        // As the compiler does it: one instruction for a product and its sum, unless it knows better of the core. Of the
+        // cores with Helium no timing is published; they take the shorter code.
+        if core.is_empty() || helium {
+            println!("cargo:rustc-cfg=flatmin_vmla");
         }
     }
 }

@@ -18,7 +18,7 @@ macro_rules! path {
     };
 }
 
-#[cfg(flatmin_dsp)]
+#[cfg(any(flatmin_dsp, flatmin_vfp))]
 mod armv7em;
 pub(crate) mod block;
 pub(crate) mod grid;

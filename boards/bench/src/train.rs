@@ -18,7 +18,12 @@ pub struct Training {
     /// Input and output as `flatmin bench` prints them.
     pub shape: &'static str,
     work: Work,
+    /// Largest magnitude of a layer's input and bias; of a step's velocity, a hundredth.
+    size: f32,
 }
+
+/// Turns numbers of the usual size into subnormal ones, or their products.
+const SUBNORMAL: f32 = 1e-38;
 
 #[derive(Debug, Clone, Copy)]
 enum Work {
@@ -41,11 +46,11 @@ enum Pass {
 }
 
 const fn layer(name: &'static str, shape: &'static str, layer: Layer, pass: Pass) -> Training {
-    Training { name, shape, work: Work::Layer(layer, pass) }
+    Training { name, shape, work: Work::Layer(layer, pass), size: 1.0 }
 }
 
 const fn step(name: &'static str, shape: &'static str, method: Method, batch: usize) -> Training {
-    Training { name, shape, work: Work::Step { method, optimizer: Optimizer::Sgd, batch } }
+    Training { name, shape, work: Work::Step { method, optimizer: Optimizer::Sgd, batch }, size: 1.0 }
 }
 
 const CONV: &str = "3x3, 8x8x16 -> 32, SAME";
@@ -58,7 +63,7 @@ const SIXTEEN: &str = "64 -> 32 -> 10, 16 samples";
 pub const RESUMED: &str = "train_resumed";
 
 /// All that is measured beside tails.
-pub const TRAINING: [Training; 17] = [
+pub const TRAINING: [Training; 19] = [
     layer("train_conv3x3_8x8x16_32_forward", CONV, Layer::Conv3x3, Pass::Forward),
     layer("train_conv3x3_8x8x16_32_weight_gradient", CONV, Layer::Conv3x3, Pass::WeightGradient),
     layer("train_conv3x3_8x8x16_32_input_gradient", CONV, Layer::Conv3x3, Pass::InputGradient),
@@ -79,7 +84,14 @@ pub const TRAINING: [Training; 17] = [
         name: "train_dense_64_32_10_b16_adam",
         shape: SIXTEEN,
         work: Work::Step { method: Method::Sgd, optimizer: Optimizer::Adam, batch: 16 },
+        size: 1.0,
     },
+    // Vector units that flush subnormal numbers give other bits than scalar ones.
+    Training {
+        size: SUBNORMAL,
+        ..layer("train_conv3x3_8x8x16_32_forward_subnormal", CONV, Layer::Conv3x3, Pass::Forward)
+    },
+    Training { size: SUBNORMAL, ..step("train_dense_64_32_10_b1_sgd_subnormal", ONE, Method::Sgd, 1) },
 ];
 
 const fn conv(layer: Layer) -> ConvShape {
@@ -165,13 +177,21 @@ impl Training {
     /// Runs it in `memory` of [`MEMORY`] floats; returns ticks and the result's CRC-32.
     fn run(&self, board: &mut impl Board, memory: &mut [f32]) -> Option<(u64, u32)> {
         match self.work {
-            Work::Layer(layer, pass) => run_layer(board, layer, pass, memory),
-            Work::Step { method, optimizer, batch } => run_step(board, method, optimizer, batch, memory),
+            Work::Layer(layer, pass) => run_layer(board, layer, pass, self.size, memory),
+            Work::Step { method, optimizer, batch } => {
+                run_step(board, method, optimizer, (batch, self.size), memory)
+            }
         }
     }
 }
 
-fn run_layer(board: &mut impl Board, layer: Layer, pass: Pass, memory: &mut [f32]) -> Option<(u64, u32)> {
+fn run_layer(
+    board: &mut impl Board,
+    layer: Layer,
+    pass: Pass,
+    size: f32,
+    memory: &mut [f32],
+) -> Option<(u64, u32)> {
     let shape = conv(layer);
     let shape = &shape;
     let depthwise = matches!(layer, Layer::Depthwise3x3);
@@ -180,8 +200,10 @@ fn run_layer(board: &mut impl Board, layer: Layer, pass: Pass, memory: &mut [f32
     let (w, rest) = rest.split_at_mut_checked(count)?;
     let (b, rest) = rest.split_at_mut_checked(shape.output().channels)?;
     let y = rest.get_mut(..shape.output_length())?;
-    for (seed, values) in [(11, &mut *x), (12, &mut *w), (13, &mut *b), (14, &mut *y)] {
-        fill_uniform(seed, 1.0, values);
+    for (seed, limit, values) in
+        [(11, size, &mut *x), (12, 1.0, &mut *w), (13, size, &mut *b), (14, 1.0, &mut *y)]
+    {
+        fill_uniform(seed, limit, values);
     }
     // `y` is the output or its gradient.
     let (ticks, result) = match (pass, depthwise) {
@@ -207,7 +229,7 @@ fn run_step(
     board: &mut impl Board,
     method: Method,
     optimizer: Optimizer,
-    batch: usize,
+    (batch, size): (usize, f32),
     memory: &mut [f32],
 ) -> Option<(u64, u32)> {
     let tail = tail().ok()?;
@@ -227,7 +249,8 @@ fn run_step(
     // A run under way: weights of the usual size for the fan-in, a velocity of former steps; Adam's first.
     let (sum, moments) = velocity.split_at_mut_checked(PARAMETERS)?;
     moments.fill(0.0);
-    for (seed, limit, values) in [(21, 0.2, &mut *weights), (22, 0.01, sum), (23, 1.0, &mut *features)] {
+    for (seed, limit, values) in [(21, 0.2, &mut *weights), (22, 0.01 * size, sum), (23, 1.0, &mut *features)]
+    {
         fill_uniform(seed, limit, values);
     }
     let (features, _) = features.as_chunks::<FEATURES>();

@@ -10,7 +10,7 @@ use super::{
     operator_references, parse,
 };
 use anyhow::{Context, Result, bail, ensure};
-use flatmin_link::firmware::{sources, toolchain};
+use flatmin_link::firmware::{processor_flags, sources, toolchain};
 use flatmin_model::model::Model;
 use serde::Serialize;
 use std::fmt;
@@ -267,15 +267,12 @@ impl Emulated {
         ] {
             cargo.env_remove(variable);
         }
-        let mut flags = vec!["-Clink-arg=-Tmemory.x", "-Clink-arg=-Tlink.x"];
-        if self.package == "bench-cortex-m" {
+        let mut flags = processor_flags(cpu);
+        if self.package != "bench-cortex-m" {
             // cortex-m-rt's link.x takes memory.x in itself.
-            flags.remove(0);
+            flags.push("-Clink-arg=-Tmemory.x".into());
         }
-        let named = format!("-Ctarget-cpu={cpu}");
-        if !cpu.is_empty() {
-            flags.push(&named);
-        }
+        flags.push("-Clink-arg=-Tlink.x".into());
         cargo
             .args(["build", "--release", "--quiet", "--target", self.target])
             .current_dir(root.join("boards").join(self.package))

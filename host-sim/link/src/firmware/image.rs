@@ -1,6 +1,6 @@
 //! A firmware, built around a pack: the executable and what the linker says about it.
 
-use super::Board;
+use super::{Board, processor_flags};
 use anyhow::{Context, Result, bail, ensure};
 use flatmin::{Method, Optimizer, Recipe};
 use flatmin_sim::tuning::Tail;
@@ -62,8 +62,9 @@ impl Image {
         if tail == Tail::Compact {
             cargo.env("FLATMIN_COMPACT", "1");
         }
-        if !board.cpu.is_empty() {
-            cargo.env("CARGO_ENCODED_RUSTFLAGS", format!("-Ctarget-cpu={}", board.cpu));
+        let flags = processor_flags(board.cpu);
+        if !flags.is_empty() {
+            cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
         }
         // Between a build and the reading of its executable no other build may come.
         let _building = BUILDING.lock();

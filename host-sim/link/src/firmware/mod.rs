@@ -5,7 +5,7 @@ mod image;
 mod log;
 mod machine;
 
-pub use board::{BOARDS, Board};
+pub use board::{BOARDS, Board, processor_flags};
 pub use image::{Image, sources, toolchain};
 pub use log::LogSink;
 pub use machine::{Machine, Options};
