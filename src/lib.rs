@@ -76,6 +76,7 @@ pub mod mfcc;
 mod op;
 pub mod optim;
 pub mod pack;
+mod part;
 mod quant;
 mod random;
 mod recipe;

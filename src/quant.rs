@@ -69,7 +69,7 @@ impl Affine {
 /// assert_eq!(flatmin::as_int8(&[0, 127, 255]), [0, 127, -1]);
 /// ```
 pub fn as_int8(bytes: &[u8]) -> &[i8] {
-    bytemuck::try_cast_slice(bytes).unwrap_or(&[])
+    bytemuck::must_cast_slice(bytes)
 }
 
 /// Clamps to the int8 range.

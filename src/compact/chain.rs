@@ -2,6 +2,7 @@
 
 use super::softmax::LOGIT_BITS;
 use crate::pack::{Activation, Pack};
+use crate::part::Part;
 use crate::tail::{DenseChain, MAX_CHAIN_LAYERS, TailError};
 use heapless::Vec;
 
@@ -37,12 +38,12 @@ pub(super) struct Layer {
 impl Layer {
     /// The layer's own among all outputs'.
     pub fn of<'a, T>(&self, all: &'a [T]) -> &'a [T] {
-        all.get(self.first_output..self.first_output + self.outputs).unwrap_or(&[])
+        all.part(self.first_output..self.first_output + self.outputs)
     }
 
     /// The same, to write.
     pub fn of_mut<'a, T>(&self, all: &'a mut [T]) -> &'a mut [T] {
-        all.get_mut(self.first_output..self.first_output + self.outputs).unwrap_or(&mut [])
+        all.part_mut(self.first_output..self.first_output + self.outputs)
     }
 
     /// Outputs of all layers in front of it.
@@ -53,19 +54,19 @@ impl Layer {
     /// The weights, or whatever else there is one a weight, of output `o`.
     pub fn row<'a, T>(&self, all: &'a [T], o: usize) -> &'a [T] {
         let start = self.first_weight + o * self.inputs;
-        all.get(start..start + self.inputs).unwrap_or(&[])
+        all.part(start..start + self.inputs)
     }
 
     /// The same, to write.
     pub fn row_mut<'a, T>(&self, all: &'a mut [T], o: usize) -> &'a mut [T] {
         let start = self.first_weight + o * self.inputs;
-        all.get_mut(start..start + self.inputs).unwrap_or(&mut [])
+        all.part_mut(start..start + self.inputs)
     }
 
     /// Every output's row.
     pub fn rows<'a, T>(&self, all: &'a [T]) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
-        let own = all.get(self.first_weight..self.first_weight + self.inputs * self.outputs);
-        own.unwrap_or(&[]).chunks_exact(self.inputs.max(1))
+        let own = all.part(self.first_weight..self.first_weight + self.inputs * self.outputs);
+        own.chunks_exact(self.inputs.max(1))
     }
 
     /// A number of output `o`, or with [`Self::outputs`] of the biases, that no other layer has.

@@ -10,6 +10,7 @@ use super::rows;
 use super::softmax::{Losses, SmoothLabel, softmax_cross_entropy};
 use super::weights::{BIAS_VELOCITY_BITS, Velocity, Weights};
 use crate::optim::{BiasTreatment, Geometry};
+use crate::part::Part;
 use crate::tail::{MAX_CHAIN_LAYERS, argmax};
 
 /// Real values of the steps of every layer's deltas.
@@ -77,7 +78,7 @@ impl<'a> Workspace<'a> {
 /// The input of a layer: the outputs below it, which lie in front of its own, or the features.
 fn input<'s>(place: usize, layer: &Layer, features: &'s [i16], outputs: &'s [i16]) -> &'s [i16] {
     match layer.first_output().checked_sub(layer.inputs) {
-        Some(start) if place > 0 => outputs.get(start..layer.first_output()).unwrap_or(&[]),
+        Some(start) if place > 0 => outputs.part(start..layer.first_output()),
         _ => features,
     }
 }
@@ -356,7 +357,7 @@ impl Layer {
             }
             return;
         }
-        let products = products.get_mut(..self.inputs).unwrap_or(&mut []);
+        let products = products.part_mut(..self.inputs);
         let unit = multiply(a, b, self.input_unit, products);
         for ((energy, row), &scale) in energies.iter_mut().zip(self.rows(weights.high)).zip(scales) {
             let steps = if scale > 0.0 { rows::energy(row, products) as f32 } else { 0.0 };

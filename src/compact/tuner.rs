@@ -7,6 +7,7 @@ use super::softmax::{Losses, SmoothLabel};
 use super::weights::{Int8Layer, Velocity, Weights};
 use crate::optim::BiasTreatment;
 use crate::pack::{Pack, Sizes};
+use crate::part::Part;
 use crate::recipe::{Method, Optimizer, Recipe};
 use crate::requant::{Range, TunedTail, fold, packed_scales};
 use crate::step::Phase;
@@ -292,14 +293,14 @@ impl<'a> Numbers<'a> for Compact<'a> {
     fn run_parts(&self, _: &Recipe, _: usize) -> [&[u8]; RUN_PARTS] {
         let Self { weights, velocity, .. } = self;
         // Of a tail that has more int8 bytes it is longer.
-        let velocities = velocity.weights.get(..weights.high.len()).unwrap_or(&[]);
+        let velocities = velocity.weights.part(..weights.high.len());
         let [high, low, biases, scales] = weights.parts();
         [high, low, biases, scales, bytes(velocities), bytes(velocity.biases)]
     }
 
     fn run_parts_mut(&mut self, _: &Recipe, _: usize) -> [&mut [u8]; RUN_PARTS] {
         let Self { weights, velocity, .. } = self;
-        let velocities = velocity.weights.get_mut(..weights.high.len()).unwrap_or(&mut []);
+        let velocities = velocity.weights.part_mut(..weights.high.len());
         [
             bytes_mut(weights.high),
             bytes_mut(weights.low),

@@ -5,6 +5,7 @@ use super::number::{Dither, Factor, Step};
 use super::rows::{self, split};
 use crate::optim::BiasTreatment;
 use crate::pack::Pack;
+use crate::part::Part;
 use crate::recipe::Recipe;
 use crate::requant::{fold, packed_scales};
 use crate::sound;
@@ -57,7 +58,7 @@ impl Weights<'_> {
         let of = |scales: &[f32], o: usize| scales.get(o).or(scales.first()).copied().unwrap_or(0.0);
         for o in 0..layer.outputs {
             let scale = of(from.scales, o);
-            let row = from.weights.get(o * layer.inputs..(o + 1) * layer.inputs).unwrap_or(&[]);
+            let row = from.weights.part(o * layer.inputs..(o + 1) * layer.inputs);
             let largest = row.iter().fold(0u32, |most, q| most.max(q.unsigned_abs().into()));
             // Of a row of zeros nothing can be told but its neighbours' scale.
             let own = if largest == 0 { usual } else { scale };

@@ -14,6 +14,7 @@ mod tail;
 mod validate;
 
 pub use crate::op::Window;
+use crate::part::Part;
 use bytes::{f32_at, size_at, u16_at, u32_at};
 pub(crate) use code::{Above, GraphCode, Kernel, NodeOp, NodePass, See};
 pub use code::{Keeps, Operators};
@@ -212,7 +213,7 @@ impl<'a> Pack<'a> {
 
     fn record(&self, table: usize, record_bytes: usize, index: u16) -> &'a [u8] {
         let start = size_at(self.bytes, table).saturating_add(usize::from(index) * record_bytes);
-        self.bytes.get(start..start.saturating_add(record_bytes)).unwrap_or(&[])
+        self.bytes.part(start..start.saturating_add(record_bytes))
     }
 
     /// int8 constants, or nothing if they are not there (which validation excludes).

@@ -4,6 +4,7 @@ mod balanced;
 
 use crate::label::Loss;
 use crate::pack::CRC;
+use crate::part::Part;
 pub use balanced::ClassCount;
 use balanced::Reservoir;
 use serde::{Deserialize, Serialize};
@@ -126,7 +127,7 @@ impl<'a> Replay<'a> {
                 slot
             }
             Giving::Balanced(reservoir) => {
-                let labels = self.labels.get(..self.stored).unwrap_or(&[]);
+                let labels = self.labels.part(..self.stored);
                 reservoir.slot(labels, capacity, label)?
             }
         };
@@ -161,15 +162,15 @@ impl<'a> Replay<'a> {
 
     /// The labels of all samples, slot after slot.
     pub fn labels(&self) -> impl ExactSizeIterator<Item = u16> + Clone + '_ {
-        self.labels.get(..self.stored).unwrap_or(&[]).iter().copied()
+        self.labels.part(..self.stored).iter().copied()
     }
 
     /// CRC-32 of all samples: labels, then latents and their targets, slot after slot.
     pub fn crc32(&self) -> u32 {
         let mut digest = CRC.digest();
         self.labels().for_each(|label| digest.update(&label.to_le_bytes()));
-        let latents = self.latents.get(..self.stored.saturating_mul(self.record_length())).unwrap_or(&[]);
-        digest.update(bytemuck::try_cast_slice(latents).unwrap_or(&[]));
+        let latents = self.latents.part(..self.stored.saturating_mul(self.record_length()));
+        digest.update(bytemuck::must_cast_slice(latents));
         digest.finalize()
     }
 

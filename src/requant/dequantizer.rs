@@ -2,6 +2,7 @@
 
 use super::{fold, packed_scales, row, row_mut};
 use crate::pack::{Pack, TrainedLayer};
+use crate::part::Part;
 
 /// One int8 layer, to become f32.
 pub(super) struct Dequantizer<'a> {
@@ -21,7 +22,7 @@ pub(super) struct Dequantizer<'a> {
 impl Dequantizer<'_> {
     /// Writes the layer's parameters among all.
     pub fn run(&self, parameters: &mut [f32]) {
-        let own = parameters.get_mut(self.layer.parameters..).unwrap_or(&mut []);
+        let own = parameters.part_mut(self.layer.parameters..);
         let (w, b) = own.split_at_mut(self.layer.trained_weights().min(own.len()));
         let biases = self.biases.iter().take(self.layer.trained_biases());
         let scale = |o: usize| self.scales.get(o).or(self.scales.first()).copied().unwrap_or(0.0);

@@ -10,6 +10,7 @@ mod quantizer;
 use crate::kernels::{self, Requantization, Scales, Softmax};
 use crate::memory::TUNED_WORDS;
 use crate::pack::{MAX_LAYERS, Pack, TrainedLayer, format::operator};
+use crate::part::Part;
 use crate::quant::Affine;
 use crate::sound;
 use crate::trunk::{self, input_and_output};
@@ -115,7 +116,7 @@ impl<'a> TunedTail<'a> {
     pub fn classes(&self, pack: &Pack) -> usize {
         match (pack.spare_classes(), places(pack).last()) {
             (1.., Some(Place { layer, weights, .. })) => {
-                pack.classes_of(self.weights.get(weights).unwrap_or(&[]), layer.outputs)
+                pack.classes_of(self.weights.part(weights), layer.outputs)
             }
             _ => pack.known_classes(),
         }
@@ -129,9 +130,9 @@ impl<'a> TunedTail<'a> {
     /// Quantizes f32 `parameters`; `ranges` are the trained layers' outputs as seen at these parameters.
     pub fn quantize(&mut self, pack: &Pack, parameters: &[f32], ranges: &[Range]) {
         self.quantize_rows(pack, ranges, |layer| {
-            let own = parameters.get(layer.parameters..).unwrap_or(&[]);
+            let own = parameters.part(layer.parameters..);
             let (w, b) = own.split_at(layer.trained_weights().min(own.len()));
-            let biases = b.get(..layer.outputs).unwrap_or(&[]);
+            let biases = b.part(..layer.outputs);
             F32Rows { layer: *layer, unfold: unfold(pack, layer), weights: w, biases }
         });
     }
@@ -168,8 +169,8 @@ impl<'a> TunedTail<'a> {
                 chosen: pack.chosen_channels(layer),
                 classes,
             };
-            let words = self.words.get_mut(place.words).unwrap_or(&mut []);
-            let weights = self.weights.get_mut(place.weights).unwrap_or(&mut []);
+            let words = self.words.part_mut(place.words);
+            let weights = self.weights.part_mut(place.weights);
             quantizer.run(weights, words);
             // Cannot be full: a tail has at most MAX_LAYERS.
             let _ = self.outputs.push(output);
@@ -184,10 +185,10 @@ impl<'a> TunedTail<'a> {
 
     fn layer<'t>(&'t self, pack: &Pack<'t>, place: Place, output: Affine) -> TunedLayer<'t> {
         let Place { layer, words, weights } = place;
-        let own = self.words.get(words).unwrap_or(&[]);
-        let part = |index: usize| own.get(index * layer.outputs..(index + 1) * layer.outputs).unwrap_or(&[]);
+        let own = self.words.part(words);
+        let part = |index: usize| own.part(index * layer.outputs..(index + 1) * layer.outputs);
         let weights = match layer.trains_weights {
-            true => self.weights.get(weights).unwrap_or(&[]),
+            true => self.weights.part(weights),
             false => pack.int8(layer.operator.constants.weights, layer.weights()),
         };
         TunedLayer {
@@ -195,7 +196,7 @@ impl<'a> TunedTail<'a> {
             weights,
             biases: part(0),
             // Kept as bits beside the integers.
-            scales: bytemuck::try_cast_slice(part(3)).unwrap_or(&[]),
+            scales: bytemuck::must_cast_slice(part(3)),
             per_channel: layer.operator.per_channel,
             input: self.input(&layer),
             output,
@@ -228,7 +229,7 @@ impl<'a> TunedTail<'a> {
     pub fn adopt(&mut self, pack: &Pack, outputs: impl Iterator<Item = Affine>) -> bool {
         self.outputs.clear();
         for (place, output) in places(pack).zip(outputs) {
-            let words = self.words.get(place.words).unwrap_or(&[]);
+            let words = self.words.part(place.words);
             let kept = place.layer.refit || output == place.layer.output;
             if !sane_affine(&output) || !sane_words(words, place.layer.outputs) || !kept {
                 break;
@@ -270,7 +271,7 @@ impl<'a> TunedTail<'a> {
             if let Some((place, &output)) = own {
                 next = places.next();
                 let (from, mantissas) = (place.words.start, place.layer.outputs);
-                let multipliers = self.words.get(from + mantissas..from + 3 * mantissas).unwrap_or(&[]);
+                let multipliers = self.words.part(from + mantissas..from + 3 * mantissas);
                 run_layer(pack, &self.layer(pack, place, output), multipliers, arena);
                 logits = Some((op.output, output));
                 continue;
@@ -370,12 +371,12 @@ pub(crate) fn widen(ranges: &mut [Range], layer: usize, low: f32, high: f32) {
 fn row<'w, T>(layer: &TrainedLayer, weights: &'w [T], o: usize) -> impl Iterator<Item = &'w T> {
     let (start, step) =
         if layer.rows_are_contiguous() { (o * layer.taps, 1) } else { (o, layer.outputs.max(1)) };
-    weights.get(start..).unwrap_or(&[]).iter().step_by(step).take(layer.taps)
+    weights.part(start..).iter().step_by(step).take(layer.taps)
 }
 
 /// The same, to write.
 fn row_mut<'w, T>(layer: &TrainedLayer, weights: &'w mut [T], o: usize) -> impl Iterator<Item = &'w mut T> {
     let (start, step) =
         if layer.rows_are_contiguous() { (o * layer.taps, 1) } else { (o, layer.outputs.max(1)) };
-    weights.get_mut(start..).unwrap_or(&mut []).iter_mut().step_by(step).take(layer.taps)
+    weights.part_mut(start..).iter_mut().step_by(step).take(layer.taps)
 }

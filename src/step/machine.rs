@@ -26,6 +26,7 @@ use crate::cpu::block::TOGETHER;
 use crate::cpu::lanes::norm_squared;
 use crate::optim::sgd::{self, Descent};
 use crate::optim::{adam, sam};
+use crate::part::Part;
 use crate::recipe::{Ascent, Optimizer, Recipe};
 use crate::tail::{Loss, Tail, Target};
 use heapless::Vec;
@@ -118,7 +119,7 @@ impl<'a, 'b, 't, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>> Minibatch<'
     /// Loads a sample and runs the first pass. Returns the loss and what it was taken against.
     fn pass(&mut self, sample: usize) -> Result<(f32, Target<'t>), StepError> {
         let Buffers { weights, workspace, .. } = &mut self.buffers;
-        let features = workspace.get_mut(..self.tail.features()).unwrap_or(&mut []);
+        let features = workspace.part_mut(..self.tail.features());
         let target = (self.load)(sample, features).smoothed(self.recipe.label_smoothing);
         admit(self.tail, &target, sample)?;
         let loss = self.tail.forward_loss(weights, target, workspace);
@@ -139,7 +140,7 @@ impl<'a, 'b, 't, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>> Minibatch<'
         let (mut targets, mut losses) = (Vec::<Target, TOGETHER>::new(), [0.0; TOGETHER]);
         let mut refused = None;
         for (own, sample) in workspace.chunks_exact_mut(floats).take(count).zip(first..) {
-            let features = own.get_mut(..features).unwrap_or(&mut []);
+            let features = own.part_mut(..features);
             let target = (self.load)(sample, features).smoothed(self.recipe.label_smoothing);
             refused = admit(self.tail, &target, sample).err();
             // Those before the one that is refused may have to be refused before it.

@@ -22,6 +22,7 @@ use super::access::Awaited;
 use super::access::{Access, Blocking};
 use crate::pack::bytes::{u16_at, u32_at};
 use crate::pack::{Sizes, crc32};
+use crate::part::Part;
 use embedded_storage::nor_flash::NorFlash;
 
 /// First bytes of every record.
@@ -219,7 +220,7 @@ impl Header {
         if !bytes.starts_with(&MAGIC) {
             return Head::Foreign;
         }
-        let checked = bytes.get(..header::CRC).unwrap_or(&[]);
+        let checked = bytes.part(..header::CRC);
         if crc32(checked) != u32_at(bytes, header::CRC) {
             return Head::Damaged;
         }

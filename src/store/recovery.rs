@@ -4,6 +4,7 @@ use super::access::{Access, Blocking, now};
 use super::record::{COMMIT, CRC, Contents, Head, Header, TRAILER_BYTES, body_bytes, header, record_bytes};
 use super::{MAX_SLOTS, Store, StoreError, stream};
 use crate::pack::bytes::u32_at;
+use crate::part::Part;
 use embedded_storage::nor_flash::NorFlash;
 
 /// A whole record in its slot.
@@ -95,7 +96,7 @@ pub struct Recovery {
 impl Recovery {
     /// What lies in each slot.
     pub fn slots(&self) -> &[SlotState] {
-        self.states.get(..self.slots).unwrap_or(&[])
+        self.states.part(..self.slots)
     }
 
     /// The record in force: the newest that is whole; `None` if it is the factory tail.
@@ -186,7 +187,7 @@ impl Store {
         let mut head = Head::Blank;
         let head_bytes = header::BYTES.next_multiple_of(A::UNIT);
         stream::scan(flash, start, u32::try_from(head_bytes).unwrap_or(0), |bytes| {
-            head = Header::read(bytes.get(..header::BYTES).unwrap_or(&[]));
+            head = Header::read(bytes.part(..header::BYTES));
         })
         .await?;
         let header = match head {

@@ -3,6 +3,7 @@
 use super::StoreError;
 use super::access::{Access, CHUNK, usable};
 use super::record::CRC;
+use crate::part::Part;
 
 /// Writes a stream of bytes behind each other; keeps their CRC.
 pub(super) struct Writer<'f, A> {
@@ -21,7 +22,7 @@ impl<'f, A: Access> Writer<'f, A> {
 
     pub async fn push(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
         while !bytes.is_empty() {
-            let free = self.buffer.get_mut(self.filled..).unwrap_or(&mut []);
+            let free = self.buffer.part_mut(self.filled..);
             let (now, later) = bytes.split_at(bytes.len().min(free.len()));
             for (place, &byte) in free.iter_mut().zip(now) {
                 *place = byte;
@@ -43,7 +44,7 @@ impl<'f, A: Access> Writer<'f, A> {
 
     async fn flush(&mut self) -> Result<(), StoreError> {
         // The buffer is full of 0xFF behind what was put into it: padding.
-        let words = self.buffer.get(..self.filled.next_multiple_of(A::UNIT)).unwrap_or(&[]);
+        let words = self.buffer.part(..self.filled.next_multiple_of(A::UNIT));
         if !words.is_empty() {
             self.flash.write(self.at, words).await?;
         }
@@ -66,7 +67,7 @@ pub(super) async fn scan<A: Access>(
     let mut rest = length;
     while rest > 0 {
         let now = rest.min(CHUNK as u32);
-        let chunk = buffer.get_mut(..now as usize).unwrap_or(&mut []);
+        let chunk = buffer.part_mut(..now as usize);
         flash.read(at, chunk).await?;
         see(chunk);
         at = at.saturating_add(now);

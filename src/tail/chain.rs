@@ -10,6 +10,7 @@ use crate::cpu::block::TOGETHER;
 use crate::optim::sgd::Descent;
 use crate::optim::{BiasTreatment, Geometry, Kind, Segment};
 use crate::pack::{Activation, Pack, Sizes};
+use crate::part::Part;
 use crate::recipe::Ascent;
 use heapless::Vec;
 use workspace::Pass;
@@ -26,19 +27,19 @@ struct Layer {
 
 impl Layer {
     fn parameters<'a>(&self, all: &'a [f32]) -> &'a [f32] {
-        all.get(self.parameters..self.parameters + self.shape.parameters()).unwrap_or(&[])
+        all.part(self.parameters..self.parameters + self.shape.parameters())
     }
 
     fn parameters_mut<'a>(&self, all: &'a mut [f32]) -> &'a mut [f32] {
-        all.get_mut(self.parameters..self.parameters + self.shape.parameters()).unwrap_or(&mut [])
+        all.part_mut(self.parameters..self.parameters + self.shape.parameters())
     }
 
     fn outputs<'a>(&self, all: &'a [f32]) -> &'a [f32] {
-        all.get(self.outputs..self.outputs + self.shape.outputs).unwrap_or(&[])
+        all.part(self.outputs..self.outputs + self.shape.outputs)
     }
 
     fn outputs_mut<'a>(&self, all: &'a mut [f32]) -> &'a mut [f32] {
-        all.get_mut(self.outputs..self.outputs + self.shape.outputs).unwrap_or(&mut [])
+        all.part_mut(self.outputs..self.outputs + self.shape.outputs)
     }
 }
 
@@ -167,8 +168,7 @@ impl DenseChain {
         let mut input: &[f32] = features;
         let mut rest: &mut [f32] = first.outputs;
         for (index, layer) in self.layers.iter().enumerate() {
-            let (y, behind) =
-                core::mem::take(&mut rest).split_at_mut_checked(layer.shape.outputs).unwrap_or_default();
+            let (y, behind) = core::mem::take(&mut rest).parts_mut_at(layer.shape.outputs);
             dense::forward(&layer.shape, layer.parameters(parameters), input, y);
             if index == 0 {
                 // The perturbed pass starts from this layer's z: see `dense::shift_first_layer`.
@@ -199,8 +199,8 @@ impl DenseChain {
     /// Hands deltas down from the last layer to the first.
     fn hand_down(&self, pass: &mut Pass, backward_input: impl Fn(&Layer, &[f32], &mut [f32])) {
         for (below, layer) in self.layers.iter().zip(self.layers.iter().skip(1)).rev() {
-            let (front, back) = pass.deltas.split_at_mut_checked(layer.outputs).unwrap_or_default();
-            let delta = back.get(..layer.shape.outputs).unwrap_or(&[]);
+            let (front, back) = pass.deltas.parts_mut_at(layer.outputs);
+            let delta = back.part(..layer.shape.outputs);
             let d_input = below.outputs_mut(front);
             backward_input(layer, delta, d_input);
             dense::mask(below.shape.activation, below.outputs(pass.outputs), d_input);
@@ -266,8 +266,7 @@ impl DenseChain {
         let Workspace { features, first, second } = workspace;
         let (mut input, mut rest): (&[f32], &mut [f32]) = (features, second.outputs);
         for (index, (layer, a)) in self.inputs(features, first.outputs).enumerate() {
-            let (z, behind) =
-                core::mem::take(&mut rest).split_at_mut_checked(layer.shape.outputs).unwrap_or_default();
+            let (z, behind) = core::mem::take(&mut rest).parts_mut_at(layer.shape.outputs);
             let (own, pass) =
                 (layer.parameters(parameters), FirstPass { a, delta: layer.outputs(first.deltas) });
             if index == 0 {
@@ -291,7 +290,7 @@ impl DenseChain {
         let first: &Pass = first;
         self.hand_down(second, |layer, delta, d_input| {
             let below = layer.outputs - layer.shape.inputs;
-            let a = first.outputs.get(below..layer.outputs).unwrap_or(&[]);
+            let a = first.outputs.part(below..layer.outputs);
             let pass = FirstPass { a, delta: layer.outputs(first.deltas) };
             dense::backward_input_perturbed(
                 &layer.shape,
@@ -363,7 +362,7 @@ impl DenseChain {
         for (index, layer) in self.layers.iter().enumerate() {
             let outputs = layer.outputs(workspace.first.outputs);
             let spare = if index + 1 == self.layers.len() { self.spare } else { 0 };
-            let outputs = outputs.get(..outputs.len().saturating_sub(spare)).unwrap_or(&[]);
+            let outputs = outputs.part(..outputs.len().saturating_sub(spare));
             let low = outputs.iter().fold(f32::INFINITY, |m, &x| m.min(x));
             let high = outputs.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
             see(index, low, high);
@@ -445,14 +444,14 @@ impl Tail for DenseChain {
 
     fn output<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
         let end = Self::features(self) + self.outputs - self.spare.min(self.outputs);
-        workspace.get(end.saturating_sub(Self::classes(self))..end).unwrap_or(&[])
+        workspace.part(end.saturating_sub(Self::classes(self))..end)
     }
 
     fn last_input<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
         let Some(last) = self.layers.last() else { return &[] };
         // The outputs of the layer before lie in front of its own, those of the first after the features.
         let end = Self::features(self) + last.outputs;
-        workspace.get(end.saturating_sub(last.shape.inputs)..end).unwrap_or(&[])
+        workspace.part(end.saturating_sub(last.shape.inputs)..end)
     }
 
     fn ascends_unstored(&self) -> bool {

@@ -13,6 +13,7 @@ use crate::cpu::lanes::{
 use crate::optim::sgd::Descent;
 use crate::optim::{BiasTreatment, Geometry};
 use crate::pack::Activation;
+use crate::part::Part;
 use core::array::from_fn;
 
 /// Shape of one layer.
@@ -60,8 +61,8 @@ pub fn forward(shape: &DenseShape, parameters: &[f32], a: &[f32], z: &mut [f32])
         return;
     }
     let done = block::dense(weights, biases, a, z);
-    let weights = weights.get(done * shape.inputs..).unwrap_or(&[]);
-    let (biases, z) = (biases.get(done..).unwrap_or(&[]), z.get_mut(done..).unwrap_or(&mut []));
+    let weights = weights.part(done * shape.inputs..);
+    let (biases, z) = (biases.part(done..), z.part_mut(done..));
     for_each_four(shape, weights, biases, z, |rows, biases, z| {
         for ((z, sum), &b) in z.iter_mut().zip(dots(rows, a)).zip(biases) {
             *z = sum + b;
@@ -230,7 +231,7 @@ pub fn descend_alone(
 pub fn backward_input(shape: &DenseShape, parameters: &[f32], delta: &[f32], d_input: &mut [f32]) {
     let (weights, _) = parameters.split_at(shape.weights().min(parameters.len()));
     let (blocks, rest) = d_input.as_chunks_mut::<16>();
-    let columns = |first: usize| weights.get(first..).unwrap_or(&[]);
+    let columns = |first: usize| weights.part(first..);
     for (block, d_input) in blocks.iter_mut().enumerate() {
         combine_sixteen(d_input, delta, columns(block * 16), shape.inputs);
     }

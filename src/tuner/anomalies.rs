@@ -3,6 +3,7 @@
 use super::arithmetic::Arithmetic;
 use super::{Tuner, TunerError, Version};
 use crate::metrics;
+use crate::part::Part;
 use crate::tail::{Kept, Loss};
 
 /// For [`crate::Operators`]: a firmware around a pack that knows no anomalies does without.
@@ -77,7 +78,7 @@ impl Tuner<'_> {
                 *place = score;
             }
         }
-        let front = self.arithmetic.velocity.get(..normal).unwrap_or(&[]);
+        let front = self.arithmetic.velocity.part(..normal);
         let back = self
             .arithmetic
             .velocity

@@ -4,6 +4,7 @@
 use super::arithmetic::{Arithmetic, WEIGHT_PARTS};
 use super::{Incoming, Tuner, TunerError};
 use crate::pack::{CRC, Pack};
+use crate::part::Part;
 use crate::quant::Affine;
 use crate::requant::TunedTail;
 use crate::store::Contents;
@@ -142,11 +143,11 @@ impl Layers {
     }
 
     pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or(&[])
+        self.bytes.part(..self.length)
     }
 
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(..self.length).unwrap_or(&mut [])
+        self.bytes.part_mut(..self.length)
     }
 }
 
@@ -209,9 +210,9 @@ pub(crate) fn checksum<const N: usize>(parts: &[&[u8]; N]) -> u32 {
 pub(super) fn read<'s>(parts: impl IntoIterator<Item = &'s [u8]>, offset: usize, into: &mut [u8]) -> usize {
     let (mut skip, mut written) = (offset, 0);
     for part in parts {
-        let from = part.get(skip.min(part.len())..).unwrap_or(&[]);
+        let from = part.part(skip.min(part.len())..);
         skip = skip.saturating_sub(part.len());
-        let places = into.get_mut(written..).unwrap_or(&mut []);
+        let places = into.part_mut(written..);
         written += from.len().min(places.len());
         places.iter_mut().zip(from).for_each(|(place, &byte)| *place = byte);
     }
@@ -237,7 +238,7 @@ pub(super) fn write<'s>(parts: impl IntoIterator<Item = &'s mut [u8]>, offset: u
     let (mut skip, mut bytes) = (offset, bytes);
     for part in parts {
         let length = part.len();
-        let places = part.get_mut(skip.min(length)..).unwrap_or(&mut []);
+        let places = part.part_mut(skip.min(length)..);
         skip = skip.saturating_sub(length);
         let (own, behind) = bytes.split_at(places.len().min(bytes.len()));
         places.iter_mut().zip(own).for_each(|(place, &byte)| *place = byte);
@@ -247,16 +248,16 @@ pub(super) fn write<'s>(parts: impl IntoIterator<Item = &'s mut [u8]>, offset: u
 
 /// Memory as bytes. The crate builds for little-endian targets alone: it is what the formats say.
 pub(crate) fn bytes<T: bytemuck::NoUninit>(values: &[T]) -> &[u8] {
-    bytemuck::try_cast_slice(values).unwrap_or(&[])
+    bytemuck::must_cast_slice(values)
 }
 
 /// Memory as bytes, to write.
 pub(crate) fn bytes_mut<T: bytemuck::Pod>(values: &mut [T]) -> &mut [u8] {
-    bytemuck::try_cast_slice_mut(values).unwrap_or(&mut [])
+    bytemuck::must_cast_slice_mut(values)
 }
 
 /// The first `length` bytes, or as many as there are.
 pub(crate) fn front(bytes: &mut [u8], length: usize) -> &mut [u8] {
     let length = length.min(bytes.len());
-    bytes.get_mut(..length).unwrap_or(&mut [])
+    bytes.part_mut(..length)
 }

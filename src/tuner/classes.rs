@@ -4,6 +4,7 @@ use super::arithmetic::{Arithmetic, Numbers};
 use super::imprint;
 use super::{Float, Tuner, TunerError};
 use crate::pack::Pack;
+use crate::part::Part;
 use crate::tail::{Loss, Tail};
 
 /// Where the last layer's parameters lie among all.
@@ -86,26 +87,26 @@ impl Tuner<'_> {
             let share = if is_own { 1.0 / own as f32 } else { -1.0 / (held - own) as f32 };
             let x = self.arithmetic.tail.last_input(self.scratch);
             // The features may lie anywhere in the scratch, the row never.
-            imprint::gather(self.arithmetic.weights.get_mut(row.clone()).unwrap_or(&mut []), share, x);
+            imprint::gather(self.arithmetic.weights.part_mut(row.clone()), share, x);
         }
         let (known, rest) =
             self.arithmetic.weights.split_at_mut(row.start.min(self.arithmetic.weights.len()));
-        let direction = rest.get_mut(..layer.taps).unwrap_or(&mut []);
-        let mut found = imprint::imprint(known.get(layer.weights..).unwrap_or(&[]), direction);
+        let direction = rest.part_mut(..layer.taps);
+        let mut found = imprint::imprint(known.part(layer.weights..), direction);
         let mut margins = [0.0f32; 2];
         for slot in 0..held {
             let is_own = self.forward(slot, label);
             let (x, logits) =
                 (self.arithmetic.tail.last_input(self.scratch), self.arithmetic.tail.output(self.scratch));
-            let margin = imprint::margin(self.arithmetic.weights.get(row.clone()).unwrap_or(&[]), x, logits);
+            let margin = imprint::margin(self.arithmetic.weights.part(row.clone()), x, logits);
             margins[usize::from(!is_own)] += margin;
         }
         let others = (held > own).then(|| margins[1] / (held - own) as f32);
-        let biases = self.arithmetic.weights.get(layer.biases..layer.biases + label).unwrap_or(&[]);
+        let biases = self.arithmetic.weights.part(layer.biases..layer.biases + label);
         let bias = imprint::bias(margins[0] / own as f32, others, biases);
         found &= bias.is_finite();
         if !found {
-            self.arithmetic.weights.get_mut(row).unwrap_or(&mut []).fill(0.0);
+            self.arithmetic.weights.part_mut(row).fill(0.0);
             return Err(TunerError::ClassFeatures { label });
         }
         if let Some(place) = self.arithmetic.weights.get_mut(layer.biases + label) {
@@ -138,7 +139,7 @@ pub(super) fn add(tuner: &mut Tuner) -> Result<usize, TunerError> {
 /// Reads from the weights which outputs are classes, of packs with spare ones.
 pub(super) fn count(float: &mut Float, pack: &Pack) {
     if let Some(layer) = last_layer(pack).filter(|_| pack.spare_classes() > 0) {
-        let weights = float.weights.get(layer.weights..layer.biases).unwrap_or(&[]);
+        let weights = float.weights.part(layer.weights..layer.biases);
         let classes = pack.classes_of(weights, pack.sizes().output_length);
         float.tail.set_classes(classes);
     }

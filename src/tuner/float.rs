@@ -8,6 +8,7 @@ use super::{Cutter, Judgement, Progress, Tuner, TunerError, Version, Work, bytes
 use crate::memory::MemoryPlan;
 use crate::optim::{BiasTreatment, Geometry, adam, sam};
 use crate::pack::{Pack, Sizes};
+use crate::part::Part;
 use crate::recipe::{Ascent, Recipe};
 use crate::requant::{self, Range, TunedTail};
 use crate::sound;
@@ -58,7 +59,7 @@ impl Float<'_> {
 
     /// Where a sample's features go.
     fn features_in<'w>(&self, workspace: &'w mut [f32]) -> &'w mut [f32] {
-        workspace.get_mut(..self.tail.features()).unwrap_or(&mut [])
+        workspace.part_mut(..self.tail.features())
     }
 
     /// Floats of the velocity that are the run's.
@@ -260,10 +261,10 @@ impl<'a> Numbers<'a> for Float<'a> {
         let floats = |wanted: bool, buffer| if wanted { bytes::<f32>(buffer) } else { &[] };
         [
             bytes(self.weights),
-            bytes(self.velocity.get(..self.velocity_floats(recipe)).unwrap_or(&[])),
+            bytes(self.velocity.part(..self.velocity_floats(recipe))),
             floats(step::stores_perturbation(&self.tail, recipe), self.gradient),
             floats(recipe.keep_best, self.best_weights),
-            floats(recipe.sample_losses, self.losses.get(..samples).unwrap_or(&[])),
+            floats(recipe.sample_losses, self.losses.part(..samples)),
             &[],
         ]
     }
@@ -274,10 +275,10 @@ impl<'a> Numbers<'a> for Float<'a> {
         let losses = if recipe.sample_losses { samples } else { 0 };
         [
             bytes_mut(self.weights),
-            bytes_mut(self.velocity.get_mut(..velocity).unwrap_or(&mut [])),
+            bytes_mut(self.velocity.part_mut(..velocity)),
             if gradient { bytes_mut(self.gradient) } else { &mut [] },
             if recipe.keep_best { bytes_mut(self.best_weights) } else { &mut [] },
-            bytes_mut(self.losses.get_mut(..losses).unwrap_or(&mut [])),
+            bytes_mut(self.losses.part_mut(..losses)),
             &mut [],
         ]
     }
@@ -291,7 +292,7 @@ impl<'a> Numbers<'a> for Float<'a> {
     }
 
     fn resume(&mut self, pack: &Pack, recipe: &Recipe, run: &Run<Stages>, kept: Kept) -> bool {
-        let velocity = self.velocity.get(..self.velocity_floats(recipe)).unwrap_or(&[]);
+        let velocity = self.velocity.part(..self.velocity_floats(recipe));
         let (sums, moments) = velocity.split_at(self.weights.len().min(velocity.len()));
         let gradient = match &run.step {
             stages if stages.is_perturbed() => sound::weights(self.gradient),
@@ -357,8 +358,7 @@ fn write_features(pack: &Pack, latent: &[i8], features: &mut [f32]) {
     for tensor in pack.features() {
         let unit = if pack.tail_is_chain() { pack.feature_unit() } else { tensor.affine.scale };
         let (own, rest) = latent.split_at(tensor.len().min(latent.len()));
-        let (own_features, features_rest) =
-            core::mem::take(&mut features).split_at_mut_checked(own.len()).unwrap_or_default();
+        let (own_features, features_rest) = core::mem::take(&mut features).parts_mut_at(own.len());
         for (feature, &q) in own_features.iter_mut().zip(own) {
             *feature = unit * (i32::from(q) - tensor.affine.zero_point) as f32;
         }

@@ -402,8 +402,8 @@ impl TunedTail<'_> {
     /// Copies the tail to the front of `place`.
     fn back_up(&self, place: &mut [u8]) -> Backup {
         let (words, weights) = self.parts();
-        let words: &[u8] = bytemuck::try_cast_slice(words).unwrap_or(&[]);
-        let weights: &[u8] = bytemuck::try_cast_slice(weights).unwrap_or(&[]);
+        let words: &[u8] = bytemuck::must_cast_slice(words);
+        let weights: &[u8] = bytemuck::must_cast_slice(weights);
         for (place, &byte) in place.iter_mut().zip(words.iter().chain(weights)) {
             *place = byte;
         }
@@ -416,8 +416,8 @@ impl TunedTail<'_> {
     /// The way back.
     fn put_back(&mut self, place: &[u8], outputs: Backup) {
         let (own_words, own_weights) = self.parts_mut();
-        let words: &mut [u8] = bytemuck::try_cast_slice_mut(own_words).unwrap_or(&mut []);
-        let weights: &mut [u8] = bytemuck::try_cast_slice_mut(own_weights).unwrap_or(&mut []);
+        let words: &mut [u8] = bytemuck::must_cast_slice_mut(own_words);
+        let weights: &mut [u8] = bytemuck::must_cast_slice_mut(own_weights);
         for (own, &byte) in words.iter_mut().chain(weights).zip(place) {
             *own = byte;
         }

@@ -107,7 +107,7 @@ enum Incoming {
 
 /// A shared view of scratch memory, of whichever words, as int8.
 fn as_int8<T: bytemuck::Pod>(scratch: &mut [T]) -> &mut [i8] {
-    bytemuck::try_cast_slice_mut(scratch).unwrap_or(&mut [])
+    bytemuck::must_cast_slice_mut(scratch)
 }
 
 impl<'a> Tuner<'a> {

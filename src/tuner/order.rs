@@ -1,5 +1,6 @@
 //! Which samples a run trains on, which it holds out, and in what order it takes the former.
 
+use crate::part::Part;
 use crate::random::Random;
 
 /// Writes the order of one epoch over `count` samples: a Fisher-Yates shuffle of 0, 1, 2, ... Returns how many.
@@ -101,7 +102,7 @@ impl<'a> Division<'a> {
 
     /// The slots that are held out.
     pub fn held_out(&self) -> &[u16] {
-        self.order.get(self.trained..self.trained.saturating_add(self.held_out)).unwrap_or(&[])
+        self.order.part(self.trained..self.trained.saturating_add(self.held_out))
     }
 
     /// How many of `held` samples judge.

@@ -4,6 +4,7 @@ use super::arithmetic::Arithmetic;
 use super::order::Division;
 use super::{Incoming, Tuner, TunerError};
 use crate::cpu;
+use crate::part::Part;
 use crate::random::Random;
 use crate::recipe::Recipe;
 use crate::step::Phase;
@@ -122,7 +123,7 @@ impl Course {
 
     /// The slots that are left of the epoch, the step's first.
     pub(crate) fn slots<'o>(&self, division: &'o Division) -> &'o [u16] {
-        division.order.get(self.position..self.samples).unwrap_or(&[])
+        division.order.part(self.position..self.samples)
     }
 
     /// Ends a step on `count` samples; says what came of it.

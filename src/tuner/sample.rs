@@ -3,6 +3,7 @@
 use super::arithmetic::Arithmetic;
 use super::{Tuner, TunerError, as_int8, copy};
 use crate::pack::{Pack, crc32};
+use crate::part::Part;
 use crate::quant::Affine;
 use crate::replay::Replay;
 use crate::tail::{Kept, Loss, Target};
@@ -26,7 +27,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         if self.is_gathered() {
             return self.latent;
         }
-        self.pack.feature().of(bytemuck::try_cast_slice(self.scratch).unwrap_or(&[]))
+        self.pack.feature().of(bytemuck::must_cast_slice(self.scratch))
     }
 
     /// Whether features lie in several places.
@@ -42,8 +43,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let arena = as_int8(self.scratch);
         let mut rest = &mut *self.latent;
         for feature in self.pack.features() {
-            let (own, behind) =
-                core::mem::take(&mut rest).split_at_mut_checked(feature.len()).unwrap_or_default();
+            let (own, behind) = core::mem::take(&mut rest).parts_mut_at(feature.len());
             copy(own, feature.of(arena));
             rest = behind;
         }
@@ -103,7 +103,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             let operator = pack.operator(index);
             trunk::run_operator(pack, &operator, arena);
             let output = pack.tensor(operator.output).of(arena);
-            see(index.into(), crc32(bytemuck::try_cast_slice(output).unwrap_or(&[])));
+            see(index.into(), crc32(bytemuck::must_cast_slice(output)));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ mod tail;
 use super::bytes::{size_at, u8_at, u16_at, u32_at};
 use super::format::{ALIGNMENT, MAGIC, VERSION, header, node, operator, tensor, value};
 use super::{CRC, Pack, PackError, TensorRecord};
+use crate::part::Part;
 use crate::sound;
 use operators::check_operator;
 pub(crate) use tail::{check_nodes, check_spares};
@@ -33,7 +34,7 @@ pub(super) fn envelope(bytes: &[u8]) -> Result<(), PackError> {
     if bytes.as_ptr().align_offset(ALIGNMENT) != 0 {
         return Err(PackError::Misaligned);
     }
-    let found = CRC.checksum(bytes.get(header::CHECKED_FROM..total).unwrap_or(&[]));
+    let found = CRC.checksum(bytes.part(header::CHECKED_FROM..total));
     let expected = u32_at(bytes, header::CRC);
     if found != expected {
         return Err(PackError::Checksum { expected, found });

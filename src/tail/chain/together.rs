@@ -4,6 +4,7 @@
 use super::{DenseChain, Layer, Target, Workspace, dense};
 use crate::cpu::block::TOGETHER;
 use crate::optim::BiasTreatment;
+use crate::part::Part;
 use heapless::Vec;
 
 impl DenseChain {
@@ -57,12 +58,12 @@ impl DenseChain {
 impl Layer {
     /// Its input and its output in a sample's first pass.
     fn ends<'s>(&self, sample: &'s mut Workspace) -> (&'s [f32], &'s mut [f32]) {
-        let (below, own) = sample.first.outputs.split_at_mut_checked(self.outputs).unwrap_or_default();
+        let (below, own) = sample.first.outputs.parts_mut_at(self.outputs);
         let input = match self.outputs {
             0 => &*sample.features,
-            first => below.get(first.saturating_sub(self.shape.inputs)..).unwrap_or(&[]),
+            first => below.part(first.saturating_sub(self.shape.inputs)..),
         };
-        (input, own.get_mut(..self.shape.outputs).unwrap_or(&mut []))
+        (input, own.part_mut(..self.shape.outputs))
     }
 }
 

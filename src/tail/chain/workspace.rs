@@ -3,6 +3,7 @@
 use super::DenseChain;
 use crate::optim::BiasTreatment;
 use crate::optim::sgd::Descent;
+use crate::part::Part;
 
 /// Activations and deltas of one pass, all layers one after the other.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ impl<'a> Workspace<'a> {
     /// have no spare ones.
     pub fn logits(&self, classes: usize) -> &[f32] {
         let outputs: &[f32] = self.first.outputs;
-        outputs.get(outputs.len().saturating_sub(classes)..).unwrap_or(&[])
+        outputs.part(outputs.len().saturating_sub(classes)..)
     }
 }
 

@@ -17,6 +17,7 @@ use super::{Loss, Tail, Target};
 use crate::optim::{BiasTreatment, Kind, Segment};
 use crate::pack::format::{node, operator};
 use crate::pack::{Function, Keeps, NodeOp, NodePass, Pack, See, TailNode, TensorRecord, check};
+use crate::part::Part;
 use core::ops::Range;
 pub(crate) use partial::factor as gain_factor;
 
@@ -61,7 +62,7 @@ impl<'p> GraphTail<'p> {
             self.forward_node(&node, parameters, workspace);
             let Some(see) = &mut see else { continue };
             if node.is_trained() {
-                let output = workspace.get(node.output.activation.clone()).unwrap_or(&[]);
+                let output = workspace.part(node.output.activation.clone());
                 let low = output.iter().fold(f32::INFINITY, |m, &x| m.min(x));
                 let high = output.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
                 see(layer, low, high);
@@ -88,7 +89,7 @@ impl<'p> GraphTail<'p> {
         (code.forward)(&NodePass { pack: &self.pack, node, parameters }, workspace);
         let function = node.function.fused(kind);
         if function != Function::Identity {
-            apply(function, workspace.get_mut(node.output.activation.clone()).unwrap_or(&mut []));
+            apply(function, workspace.part_mut(node.output.activation.clone()));
         }
     }
 
@@ -160,7 +161,7 @@ impl NodePass<'_, '_> {
 
     /// The output's activations.
     fn output<'w>(&self, workspace: &'w mut [f32]) -> &'w mut [f32] {
-        workspace.get_mut(self.node.output.activation.clone()).unwrap_or(&mut [])
+        workspace.part_mut(self.node.output.activation.clone())
     }
 
     /// Where the gradient by the first input goes, if it is wanted.
@@ -301,13 +302,13 @@ impl Tail for GraphTail<'_> {
     }
 
     fn output<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
-        let output = self.end().and_then(|node| workspace.get(node.output.activation)).unwrap_or(&[]);
+        let output = self.end().map_or(&[][..], |node| workspace.part(node.output.activation));
         output.get(..self.classes).unwrap_or(output)
     }
 
     fn last_input<'w>(&self, workspace: &'w [f32]) -> &'w [f32] {
         let input = self.end().and_then(|node| node.input);
-        input.and_then(|input| workspace.get(input.activation)).unwrap_or(&[])
+        input.map_or(&[], |input| workspace.part(input.activation))
     }
 
     fn set_classes(&mut self, classes: usize) {

@@ -5,6 +5,7 @@ use super::{check_untrained, keeps_nothing};
 use crate::optim::BiasTreatment;
 use crate::pack::format::{node, operator};
 use crate::pack::{Keeps, NodeOp, NodePass};
+use crate::part::Part;
 use crate::quant::Affine;
 use core::cell::Cell;
 use core::ops::Range;
@@ -62,7 +63,7 @@ fn operands<'c>(pass: &NodePass<'c, '_>, cells: &'c [Cell<f32>]) -> [Operand<'c>
     [(&node.input, op.input), (&node.second, op.second_input)].map(|(value, tensor)| {
         let tensor = pack.tensor(tensor);
         let elements = match value {
-            Some(value) => Elements::Values(cells.get(value.activation.clone()).unwrap_or(&[])),
+            Some(value) => Elements::Values(cells.part(value.activation.clone())),
             None => Elements::Constants(pack.int8(tensor.arena_offset, tensor.len()), tensor.affine),
         };
         Operand { elements, extents: tensor.extents() }
@@ -73,7 +74,7 @@ fn forward(pass: &NodePass, workspace: &mut [f32]) {
     let NodePass { pack, node, .. } = *pass;
     let cells = Cell::from_mut(workspace).as_slice_of_cells();
     let [a, b] = operands(pass, cells);
-    let y = cells.get(node.output.activation.clone()).unwrap_or(&[]);
+    let y = cells.part(node.output.activation.clone());
     combine(node.operator.kind, a, b, pack.tensor(node.operator.output).extents(), y);
 }
 
@@ -84,7 +85,7 @@ fn backward(pass: &NodePass, _: f32, _: BiasTreatment, workspace: &mut [f32], _:
     let cells = Cell::from_mut(workspace).as_slice_of_cells();
     let operands = operands(pass, cells);
     let extents = pack.tensor(op.output).extents();
-    let at = |range: &Range<usize>| cells.get(range.clone()).unwrap_or(&[]);
+    let at = |range: &Range<usize>| cells.part(range.clone());
     let inputs = [
         (&node.input, node::INPUT_DELTA, node::INPUT_FIRST),
         (&node.second, node::SECOND_DELTA, node::SECOND_FIRST),

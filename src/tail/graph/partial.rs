@@ -5,6 +5,7 @@ use super::arrays;
 use super::weighted::{Kernels, scale_of};
 use crate::op::ConvShape;
 use crate::pack::{Chosen, NodePass, TrainedLayer};
+use crate::part::Part;
 use crate::tail::kernels::Sink;
 
 /// The least factor that a gain stands for. A tuned layer's weights keep their signs, and no scale comes near zero.
@@ -116,7 +117,7 @@ pub(super) fn backward_input_chosen(
     }
     let packed = pack.int8(op.constants.weights, layer.weights());
     (kernels.backward_input_frozen)(shape, packed, delta, sink, d);
-    let weights = parameters.get(node.parameters..).unwrap_or(&[]);
-    let weights = weights.get(..chosen.count * layer.taps).unwrap_or(&[]);
+    let weights = parameters.part(node.parameters..);
+    let weights = weights.part(..chosen.count * layer.taps);
     (kernels.backward_input)(&shape.of_outputs(chosen.count), weights, own, Sink::Add, d);
 }

@@ -4,6 +4,7 @@ use super::{check_untrained, keeps_nothing};
 use crate::op::{Axis, Shape, Window};
 use crate::optim::BiasTreatment;
 use crate::pack::{Keeps, NodeOp, NodePass};
+use crate::part::Part;
 
 pub(super) static AVERAGE: NodeOp = NodeOp {
     forward: average_forward,
@@ -53,7 +54,7 @@ fn average_forward(pass: &NodePass, workspace: &mut [f32]) {
         let Some(y) = y.get_mut(at..at + output.channels) else { return };
         y.fill(0.0);
         for pixel in pixels {
-            let x = x.get(pixel..).unwrap_or(&[]);
+            let x = x.part(pixel..);
             y.iter_mut().zip(x).for_each(|(y, &x)| *y += x);
         }
         let share = 1.0 / count.max(1) as f32;
@@ -70,7 +71,7 @@ fn average_backward(pass: &NodePass, _: f32, _: BiasTreatment, workspace: &mut [
         let Some(delta) = delta.get(at..at + output.channels) else { return };
         let share = 1.0 / count.max(1) as f32;
         for pixel in pixels {
-            let d = d.get_mut(pixel..).unwrap_or(&mut []);
+            let d = d.part_mut(pixel..);
             d.iter_mut().zip(delta).for_each(|(d, &delta)| *d += share * delta);
         }
     });
@@ -85,7 +86,7 @@ fn max_forward(pass: &NodePass, workspace: &mut [f32]) {
         let Some(y) = y.get_mut(at..at + output.channels) else { return };
         y.fill(f32::NEG_INFINITY);
         for pixel in pixels {
-            let x = x.get(pixel..).unwrap_or(&[]);
+            let x = x.part(pixel..);
             // No branch: which one is larger cannot be foretold.
             y.iter_mut().zip(x).for_each(|(y, &x)| *y = if x > *y || x.is_nan() { x } else { *y });
         }

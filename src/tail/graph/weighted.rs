@@ -5,6 +5,7 @@ use crate::op::ConvShape;
 use crate::optim::BiasTreatment;
 use crate::pack::format::node;
 use crate::pack::{Function, Keeps, NodeOp, NodePass, Pack, TailNode, check};
+use crate::part::Part;
 use crate::tail::kernels::{Sink, conv2d, depthwise};
 
 /// CONV_2D and FULLY_CONNECTED.
@@ -88,11 +89,13 @@ fn forward(pass: &NodePass, kernels: &Kernels, workspace: &mut [f32]) {
     let op = &node.operator;
     let Some(shape) = pack.conv_shape(op) else { return };
     let Some([x, y]) = pass.activations(workspace) else { return };
+    // Kernels take slices of any length.
+    debug_assert!(x.len() == shape.input_length() && y.len() == shape.output_length());
     let layer = pack.layer_of(node);
-    let own = parameters.get(node.parameters..).unwrap_or(&[]);
-    let (front, own_biases) = own.split_at(layer.trained_weights().min(own.len()));
+    let own = parameters.part(node.parameters..);
+    let (front, own_biases) = (own.part(..layer.trained_weights()), own.part(layer.trained_weights()..));
     if layer.trains_weights && layer.chosen.is_none() {
-        let biases = own_biases.get(..layer.outputs).unwrap_or(&[]);
+        let biases = own_biases.part(..layer.outputs);
         return (kernels.forward)(&shape, front, biases, x, y);
     }
     (kernels.forward_frozen)(&shape, pack.int8(op.constants.weights, layer.weights()), &[], x, y);
@@ -134,13 +137,13 @@ fn backward(
     else {
         return;
     };
-    let own = gradient.get_mut(node.parameters..).unwrap_or(&mut []);
-    let (d_weights, rest) = own.split_at_mut(layer.trained_weights().min(own.len()));
-    let own = parameters.get(node.parameters..).unwrap_or(&[]);
-    let (weights, biases) = own.split_at(layer.trained_weights().min(own.len()));
+    let own = gradient.part_mut(node.parameters..);
+    let (d_weights, rest) = own.parts_mut_at(layer.trained_weights());
+    let own = parameters.part(node.parameters..);
+    let (weights, biases) = (own.part(..layer.trained_weights()), own.part(layer.trained_weights()..));
     if layer.trains_biases && bias != BiasTreatment::Frozen {
-        let delta = workspace.get(delta.clone()).unwrap_or(&[]);
-        let d_biases = rest.get_mut(..layer.outputs).unwrap_or(&mut []);
+        let delta = workspace.part(delta.clone());
+        let d_biases = rest.part_mut(..layer.outputs);
         conv2d::backward_biases(&shape, scale, delta, d_biases);
     }
     if layer.trains_scales {

@@ -3,6 +3,7 @@
 //! A kernel knows slices and shapes, never the graph. Activations are HWC (NHWC with N = 1). Every sum has one
 //! order of operations, written in the source, and products are rounded before they are added: the bits are the
 //! same on every target. All are total: a slice that is too short leaves outputs unwritten, it never panics.
+//! (A window that lies in the padding alone begins after its input.) Who hands slices over checks their lengths.
 //!
 //! `forward` overwrites, `backward_input` says to its [`Sink`]; `backward_weights` and `backward_biases` add `scale`
 //! times the gradient. Frozen layers run on their int8 weights: see [`Weight`]. Activation functions stand outside: [`super::dense::activate`] and [`super::dense::mask`].

@@ -3,6 +3,7 @@
 use super::{Run, TunerError};
 use crate::pack::CRC;
 use crate::pack::bytes::{u16_at, u32_at};
+use crate::part::Part;
 use crate::recipe::Recipe;
 use crate::store::Contents;
 use serde::de::DeserializeOwned;
@@ -70,7 +71,7 @@ impl<Step: Serialize + DeserializeOwned, Kept: Serialize + DeserializeOwned> Fie
     /// Those of `bytes`, if the head is whole and that of a run of a tuner whose payloads are of this kind.
     pub fn read(bytes: &[u8], tuner: Contents) -> Result<Self, TunerError> {
         let bytes: &Head = bytes.first_chunk().ok_or(TunerError::RunDamaged)?;
-        let covered = bytes.get(..head::CRC).unwrap_or(&[]);
+        let covered = bytes.part(..head::CRC);
         if CRC.checksum(covered) != u32_at(bytes, head::CRC) {
             return Err(TunerError::RunDamaged);
         }
@@ -83,7 +84,7 @@ impl<Step: Serialize + DeserializeOwned, Kept: Serialize + DeserializeOwned> Fie
                 return Err(TunerError::RunOfAnother { what, expected, found });
             }
         }
-        let state = covered.get(head::STATE..head::TUNER).unwrap_or(&[]);
+        let state = covered.part(head::STATE..head::TUNER);
         Ok(Self {
             pack_crc32: u32_at(bytes, head::PACK_CRC),
             samples_crc32: u32_at(bytes, head::SAMPLES_CRC),
@@ -96,7 +97,7 @@ impl<Step: Serialize + DeserializeOwned, Kept: Serialize + DeserializeOwned> Fie
     /// The head.
     pub fn write(&self, tuner: Contents) -> Result<Head, TunerError> {
         let mut bytes = [0; RUN_HEAD_BYTES];
-        let place = bytes.get_mut(head::STATE..head::TUNER).unwrap_or(&mut []);
+        let place = bytes.part_mut(head::STATE..head::TUNER);
         // It always fits: see the tests.
         postcard::to_slice(&self.state, place).map_err(|_| TunerError::RunDamaged)?;
         let length = u32::try_from(self.body_length).unwrap_or(u32::MAX);
@@ -106,7 +107,7 @@ impl<Step: Serialize + DeserializeOwned, Kept: Serialize + DeserializeOwned> Fie
         put(&mut bytes, head::BODY_CRC, &self.body_crc32.to_le_bytes());
         put(&mut bytes, head::BODY_LENGTH, &length.to_le_bytes());
         put(&mut bytes, head::TUNER, &[code(tuner)]);
-        let crc = CRC.checksum(bytes.get(..head::CRC).unwrap_or(&[]));
+        let crc = CRC.checksum(bytes.part(..head::CRC));
         put(&mut bytes, head::CRC, &crc.to_le_bytes());
         Ok(bytes)
     }

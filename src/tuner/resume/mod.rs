@@ -30,6 +30,7 @@ use super::bytes::{self, bytes as as_bytes, bytes_mut};
 use super::run::Run;
 use super::{Incoming, Tuner, TunerError};
 use crate::pack::CRC;
+use crate::part::Part;
 use crate::recipe::Recipe;
 #[cfg(test)]
 pub(crate) use format::assert_fits;
@@ -66,7 +67,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// of before is over, and the weights are those of the int8 tail in force.
     pub fn resume_run(&mut self, bytes: &[u8]) -> Result<(), TunerError> {
         let fields = self.fitting_fields(bytes)?;
-        let body = bytes.get(RUN_HEAD_BYTES..).unwrap_or(&[]);
+        let body = bytes.part(RUN_HEAD_BYTES..);
         if body.len() != fields.body_length || CRC.checksum(body) != fields.body_crc32 {
             return Err(TunerError::RunDamaged);
         }
@@ -122,14 +123,14 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     fn run_parts_of(&self, recipe: &Recipe) -> [&[u8]; RUN_PARTS + 1] {
         let held = self.replay.len();
         let [a, b, c, d, e, f] = self.arithmetic.run_parts(recipe, held);
-        [a, b, c, d, e, f, as_bytes(self.division.order.get(..held).unwrap_or(&[]))]
+        [a, b, c, d, e, f, as_bytes(self.division.order.part(..held))]
     }
 
     /// A run's buffers, to be filled.
     fn run_parts_mut(&mut self) -> [&mut [u8]; RUN_PARTS + 1] {
         let held = self.replay.len();
         let [a, b, c, d, e, f] = self.arithmetic.run_parts_mut(&self.recipe, held);
-        [a, b, c, d, e, f, bytes_mut(self.division.order.get_mut(..held).unwrap_or(&mut []))]
+        [a, b, c, d, e, f, bytes_mut(self.division.order.part_mut(..held))]
     }
 
     fn body_bytes(&self) -> usize {
@@ -177,7 +178,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let expected = self.fitting(&recipe)? == self.recipe;
         // Before the first epoch's shuffle nothing is in order yet.
         let ordered = if held_out == 0 { run.course.samples } else { trained.saturating_add(held_out) };
-        let slots = self.division.order.get(..ordered).unwrap_or(&[]);
+        let slots = self.division.order.part(..ordered);
         let known = slots.iter().all(|&slot| usize::from(slot) < self.replay.len());
         let whole = bytes::checksum(&self.run_parts()) == fields.body_crc32;
         if !(expected && known && whole && self.arithmetic.resume(&self.pack, &recipe, &run, kept)) {
