@@ -69,7 +69,9 @@ impl<R: Rows> LayerQuantizer<'_, R> {
         let (shifts, scales) = rest.split_at_mut(outputs.min(rest.len()));
         let trained = self.layer.trains_weights;
         let every = self.rows.biases().enumerate().map(|(o, b)| self.own_scale(o, b));
-        let whole = every.take(self.classes).fold(0.0, f32::max);
+        // Where neither weights nor scales are trained, no row is there, and the scales stay.
+        let moved = trained || self.layer.trains_scales;
+        let whole = if moved { every.take(self.classes).fold(0.0, f32::max) } else { 0.0 };
         let outputs = biases.iter_mut().zip(mantissas).zip(shifts).zip(scales);
         for ((o, b), (((bias, mantissa), shift), scale_bits)) in self.rows.biases().enumerate().zip(outputs) {
             if o >= self.classes {
@@ -77,7 +79,7 @@ impl<R: Rows> LayerQuantizer<'_, R> {
                 self.round(o, whole, weights);
                 continue;
             }
-            let scale = match (trained || self.layer.trains_scales, self.layer.operator.per_channel) {
+            let scale = match (moved, self.layer.operator.per_channel) {
                 (true, true) => self.own_scale(o, b),
                 (true, false) => whole,
                 (false, _) => self.packed_scale(o),

@@ -259,12 +259,13 @@ impl<'a> Numbers<'a> for Float<'a> {
 
     fn run_parts(&self, recipe: &Recipe, samples: usize) -> [&[u8]; RUN_PARTS] {
         let floats = |wanted: bool, buffer| if wanted { bytes::<f32>(buffer) } else { &[] };
+        let losses = if recipe.sample_losses { samples } else { 0 };
         [
             bytes(self.weights),
             bytes(self.velocity.part(..self.velocity_floats(recipe))),
             floats(step::stores_perturbation(&self.tail, recipe), self.gradient),
             floats(recipe.keep_best, self.best_weights),
-            floats(recipe.sample_losses, self.losses.part(..samples)),
+            bytes(self.losses.part(..losses)),
             &[],
         ]
     }
