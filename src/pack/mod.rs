@@ -14,7 +14,6 @@ mod tail;
 mod validate;
 
 pub use crate::op::Window;
-use crate::part::Part;
 use bytes::{f32_at, size_at, u16_at, u32_at};
 pub(crate) use code::{Above, GraphCode, Kernel, NodeOp, NodePass, See};
 pub use code::{Keeps, Operators};
@@ -213,7 +212,8 @@ impl<'a> Pack<'a> {
 
     fn record(&self, table: usize, record_bytes: usize, index: u16) -> &'a [u8] {
         let start = size_at(self.bytes, table).saturating_add(usize::from(index) * record_bytes);
-        self.bytes.part(start..start.saturating_add(record_bytes))
+        // Validation follows references before it has checked them.
+        self.bytes.get(start..start.saturating_add(record_bytes)).unwrap_or(&[])
     }
 
     /// int8 constants, or nothing if they are not there (which validation excludes).
