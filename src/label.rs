@@ -8,14 +8,14 @@ use crate::quant::Affine;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Loss {
-    /// One class of all: [`crate::tail::softmax_cross_entropy`]. A label is the class.
+    /// Softmax cross-entropy over all outputs, in nats. A label is the class, from 0.
     #[default]
     CrossEntropy,
-    /// Up to [`Self::MOST_QUESTIONS`] yes-or-no questions, an output each: [`crate::tail::binary_cross_entropy`]. A label is a set of
-    /// bits, bit i the answer of output i: 0 or 1 of a single output.
+    /// Binary cross-entropy, in nats, summed over up to [`Self::MOST_QUESTIONS`] yes-or-no questions, one per output. A label
+    /// is a set of bits, bit i the answer to question i: 0 or 1 for a single output.
     BinaryCrossEntropy,
-    /// Real values: [`crate::tail::mean_squared_error`]. A sample's target is a vector as long as the output, or the sample itself,
-    /// of which an autoencoder is to make a copy. A label is 0, or 1 of an anomaly, which is never trained on.
+    /// Mean squared error, in the output's units, squared. A sample's target is a vector as long as the output, or the sample
+    /// itself, which an autoencoder is to copy. A label is 0, or 1 for an anomaly, which is never trained on.
     SquaredError,
 }
 

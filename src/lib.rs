@@ -5,21 +5,24 @@
 //! linked. The same `no_std` code runs on the desktop, bit for bit, on every processor that keeps subnormal numbers: with
 //! FPSCR.FZ, or MXCSR's FTZ or DAZ, set no run starts.
 //!
-//! In the order in which data flows:
+//! Words: the *backbone* are the frozen layers, which run in int8; the *tail* are the last layers, which are tuned; a
+//! *feature*, or *latent*, is what the backbone gives the tail for one sample. Data flows in this order:
 //!
-//! 1. A [`Pack`] is the network as it lies in flash: made on the desktop by `flatmin pack`, validated once,
-//!    used where it lies. [`Sizes`] reads its header at compile time.
-//! 2. [`MemoryPlan`] divides one caller-owned [`Arena`]; it is a `const fn` of [`Sizes`] and [`Recipe`].
-//! 3. The trunk, all operators in front of the cut, runs in int8 ([`kernels`]), bit-exact with TensorFlow
-//!    Lite's reference kernels, once per sample; its output is kept as a latent in the [`replay`].
-//! 4. The [`tail`], the layers behind the cut, is trained in f32 by [`step`]: forward, backward, the
-//!    ascent of SAM or ASAM and the descent of SGD ([`optim`]).
-//! 5. The tuned tail is requantized to int8, and classifies.
-//! 6. The [`store`] keeps it in flash, where it outlasts a power cut.
+//! 1. A [`Pack`] is the network as it lies in flash: made on the desktop by `flatmin pack`, checked once, never copied.
+//!    [`Sizes`] reads its header at compile time, [`Operators`] links the kernels that it needs.
+//! 2. A [`Recipe`] has the hyperparameters: method, rho, learning rate, epochs, minibatch, how many samples are kept.
+//!    [`MemoryPlan`], a `const fn` of both, divides one [`Arena`] that the caller owns.
+//! 3. [`Tuner::observe`] takes a sample with its label. The backbone runs once, bit-exact with TensorFlow Lite's reference
+//!    kernels, and its feature is kept in the arena's replay, where every epoch finds it again.
+//! 4. [`Tuner::start`] and [`Tuner::step`] (or [`Tuner::poll`], in slices) train the tail's f32 weights minibatch by
+//!    minibatch: forward, backward, the ascent of SAM or ASAM, the descent of SGD or AdamW.
+//! 5. [`Tuner::accept`] quantizes the tail to int8 again and takes it if it is better on held-out samples;
+//!    [`Tuner::classify`] answers with the tail in force.
+//! 6. A [`store`] keeps it in flash, where it outlasts a power cut: [`Tuner::commit`], [`Tuner::restore`].
 //!
-//! [`Tuner`] ties all of it together; [`wire`] carries it over a serial line. [`CompactTuner`] does the same in fewer
-//! bytes, and without floating point where the work is: [`compact`].
-//! In front of a network that listens stands `mfcc` (feature `mfcc`), which makes its input of a microphone's PCM.
+//! [`CompactTuner`] does the same in fewer bytes and in integers. Features of this crate: `wire`, the serial protocol and
+//! saved runs; `mfcc`, the front end of a microphone; `async`, flash drivers that are awaited; `defmt`, formatted errors
+//! and reports; `micromath`, smaller approximations of transcendental functions, with other bits.
 //!
 //! ```
 //! use flatmin::{Arena, Operators, Pack, Recipe, Sizes, Tuner, include_pack};
@@ -54,6 +57,8 @@
 //! Batch normalization (int8 networks have it folded), dynamic shapes, batches in the trunk.
 
 #![no_std]
+// What packs networks, and steps that are taken one by one, lie in their rooms, and `host-sim` alone calls them.
+#![cfg_attr(not(feature = "_internals"), allow(dead_code, unused_imports))]
 
 #[cfg(test)]
 extern crate std;
@@ -61,44 +66,100 @@ extern crate std;
 #[cfg(target_endian = "big")]
 compile_error!("packs are little endian and used where they lie: big-endian targets are not supported");
 
+#[cfg(feature = "wire")]
 mod cobs;
-pub mod compact;
+mod compact;
 mod cpu;
 mod fmt;
-pub mod kernels;
+mod kernels;
 mod label;
 mod linked;
 mod math;
 mod memory;
-pub mod metrics;
+mod metrics;
 #[cfg(feature = "mfcc")]
 pub mod mfcc;
 mod op;
-pub mod optim;
-pub mod pack;
+mod optim;
+mod pack;
 mod part;
 mod quant;
 mod random;
 mod recipe;
-pub mod replay;
+mod replay;
 mod requant;
 mod sound;
-pub mod step;
+mod step;
 pub mod store;
-pub mod tail;
-pub mod trunk;
+mod tail;
+mod trunk;
 mod tuner;
+#[cfg(feature = "wire")]
 pub mod wire;
 
 pub use compact::{Compact, CompactPlan, CompactTuner};
-pub use memory::{Arena, MemoryPlan, Region};
+pub use label::Loss;
+pub use memory::{Arena, MemoryPlan};
 pub use optim::{BiasTreatment, Schedule};
-pub use pack::{Activation, Aligned, Operators, Pack, PackError, Sizes, crc32};
-pub use quant::{Affine, Multiplier, as_int8};
-pub use recipe::{Ascent, Method, Optimizer, Recipe, RecipeError};
-pub use requant::TunedLayer;
+pub use pack::{Aligned, Operators, Pack, PackError, Sizes, TensorRecord, crc32};
+pub use quant::{Affine, as_int8};
+pub use recipe::{Method, Optimizer, Recipe, RecipeError};
+pub use replay::Policy;
+pub use step::{Phase, StepError};
+pub use tail::TailError;
 pub use trunk::infer;
 pub use tuner::{
-    Acceptance, Answer, Arithmetic, Best, Drift, Evaluation, Float, Judgement, Position, Progress,
-    RUN_HEAD_BYTES, RUN_VERSION, Score, StepReport, Suspect, Tuner, TunerError, Version, Watch, Work,
+    Acceptance, Answer, Arithmetic, Best, Drift, Evaluation, Float, Judgement, Position, Progress, Score,
+    StepReport, Suspect, Tuner, TunerError, Version, Watch, Work,
 };
+#[cfg(feature = "wire")]
+pub use tuner::{RUN_HEAD_BYTES, RUN_VERSION};
+
+/// Int8 inference alone, of networks with any number of inputs and outputs; [`infer`] is the short way of one of each.
+pub mod inference {
+    pub use crate::trunk::{load, output, run};
+}
+
+/// The rooms, for `host-sim`, benchmarks and this crate's own tests. No part of the public face: what is in here changes
+/// without notice.
+#[cfg(feature = "_internals")]
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::quant::Multiplier;
+    pub use crate::recipe::Ascent;
+    pub use crate::requant::TunedLayer;
+
+    pub mod kernels {
+        pub use crate::kernels::*;
+    }
+    pub mod label {
+        pub use crate::label::*;
+    }
+    pub mod metrics {
+        pub use crate::metrics::*;
+    }
+    pub mod op {
+        pub use crate::op::*;
+    }
+    pub mod optim {
+        pub use crate::optim::*;
+    }
+    pub mod pack {
+        pub use crate::pack::*;
+    }
+    pub mod record {
+        pub use crate::store::record::*;
+    }
+    pub mod replay {
+        pub use crate::replay::*;
+    }
+    pub mod step {
+        pub use crate::step::*;
+    }
+    pub mod tail {
+        pub use crate::tail::*;
+    }
+    pub mod trunk {
+        pub use crate::trunk::*;
+    }
+}

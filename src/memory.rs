@@ -44,7 +44,7 @@ impl Region {
 /// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
 ///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
 ///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true,
-///     loss: flatmin::tail::Loss::CrossEntropy };
+///     loss: flatmin::Loss::CrossEntropy };
 /// let bytes = |method| MemoryPlan::new(&sizes, &Recipe { method, ..Recipe::DEFAULT }).total_bytes();
 /// assert_eq!(bytes(Method::Sam), bytes(Method::Sgd)); // sharpness-awareness costs no RAM
 /// ```
@@ -52,31 +52,43 @@ impl Region {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MemoryPlan {
     /// f32 parameters w.
+    #[doc(hidden)]
     pub weights: Region,
     /// f32 velocity v, which is also the gradient's accumulator; of Adam the gradient, then its moments. Between runs it
     /// keeps the running tail while another is judged, and the samples' scores: of a tail that has more int8 bytes than
     /// f32 parameters take, or whose loss takes no classes and fewer parameters than the replay has samples, it is that
     /// long.
+    #[doc(hidden)]
     pub velocity: Region,
     /// f32 gradient g, then the weights' backup: only for stored perturbations.
+    #[doc(hidden)]
     pub gradient: Region,
     /// f32 parameters, the best that a run has seen: only for [`Recipe::keep_best`].
+    #[doc(hidden)]
     pub best: Region,
     /// The tuned tail in int8, with its biases, multipliers and scales.
+    #[doc(hidden)]
     pub tuned_tail: Region,
     /// int8 latents, each with its target behind it: [`Sizes::target_length`] bytes, none of a loss that takes labels.
+    #[doc(hidden)]
     pub replay: Region,
     /// u16 labels.
+    #[doc(hidden)]
     pub labels: Region,
     /// What a balanced replay knows of the classes: only for [`Policy::Balanced`].
+    #[doc(hidden)]
     pub class_counts: Region,
     /// f32 mean loss of every sample: only for [`Recipe::sample_losses`].
+    #[doc(hidden)]
     pub losses: Region,
     /// u16 order of samples in an epoch.
+    #[doc(hidden)]
     pub order: Region,
     /// int8 activations, or the tail's f32 workspace.
+    #[doc(hidden)]
     pub scratch: Region,
     /// int8 features of one sample, gathered; of a chain nothing.
+    #[doc(hidden)]
     pub latent: Region,
 }
 
@@ -150,6 +162,7 @@ impl MemoryPlan {
 impl Sizes {
     /// Whether tuning with this recipe takes a gradient buffer beside weights and velocity. Of a chain, the method has
     /// no say in it, so that it can be changed on a running device; of any other tail, SGD alone is spared.
+    #[doc(hidden)]
     pub const fn needs_gradient_buffer(&self, recipe: &Recipe) -> bool {
         recipe.needs_gradient_buffer() || !self.tail_is_chain && !matches!(recipe.method, Method::Sgd)
     }

@@ -6,7 +6,7 @@
 /// numbers. `None` without a sample of either kind, or with a score of NaN.
 ///
 /// ```
-/// use flatmin::metrics::auc;
+/// use flatmin::internals::metrics::auc;
 /// assert_eq!(auc(&[0.9, 0.4], &[0.1, 0.4]), Some(0.875)); // three pairs in order, one tie
 /// assert_eq!(auc(&[], &[0.1]), None);
 /// ```

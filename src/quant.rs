@@ -80,7 +80,7 @@ pub fn saturate(x: i32) -> i8 {
 /// A positive real factor as `mantissa * 2^(shift - 31)`, the mantissa in `[2^30, 2^31)` or 0.
 ///
 /// ```
-/// use flatmin::Multiplier;
+/// use flatmin::internals::Multiplier;
 /// let half = Multiplier::from_real(0.5);
 /// assert_eq!((half.mantissa, half.shift), (1 << 30, 0));
 /// assert_eq!(half.apply(7), 4); // 3.5 rounds away from zero
@@ -147,7 +147,7 @@ impl Multiplier {
     /// then alone.
     ///
     /// ```
-    /// let half = flatmin::Multiplier::from_real(0.5);
+    /// let half = flatmin::internals::Multiplier::from_real(0.5);
     /// assert_eq!([7, -7, 6].map(|x| half.apply_as_double(x, || 0.5)), [4, -4, 3]); // 3.5, -3.5, 3
     /// ```
     #[inline]

@@ -3,18 +3,19 @@
 
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
-use serde::{Deserialize, Serialize};
 
 /// [`Pcg32`] from a seed, and how many words it gave.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Place", into = "Place")]
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "wire", serde(from = "Place", into = "Place"))]
 pub(crate) struct Random {
     stream: Pcg32,
     place: Place,
 }
 
 /// What is kept of it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 struct Place {
     seed: u64,
     words: u64,

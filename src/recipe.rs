@@ -2,10 +2,10 @@
 
 use crate::optim::{BiasTreatment, Geometry, Schedule, adam};
 use crate::replay::Policy;
-use serde::{Deserialize, Serialize};
 
 /// The optimizer around the base step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Method {
     /// SGD with momentum: the base optimizer alone.
@@ -21,12 +21,13 @@ pub enum Method {
 }
 
 /// The base optimizer, which gets the gradient that the method finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Optimizer {
-    /// SGD with momentum ([`crate::optim::sgd`]).
+    /// SGD with momentum.
     Sgd,
-    /// AdamW with moments in 8 bits ([`crate::optim::adam`]): 2.125 bytes a parameter more.
+    /// AdamW (Loshchilov & Hutter 2019) with moments in 8 bits: 2.125 bytes per parameter more than SGD.
     Adam,
 }
 
@@ -39,7 +40,8 @@ pub enum Optimizer {
 /// assert!(RECIPE.check().is_ok());
 /// assert!(Recipe { momentum: 1.0, ..RECIPE }.check().is_err());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Recipe {
     /// What is done around the base optimizer.
@@ -152,12 +154,14 @@ impl Recipe {
     /// assert_eq!(recipe.ascent().map(|ascent| (ascent.rho, ascent.geometry.eta)), Some((0.5, Some(0.01))));
     /// assert!(Recipe { rho: 0.0, ..recipe }.ascent().is_none());
     /// ```
+    #[doc(hidden)]
     pub fn ascent(&self) -> Option<Ascent> {
         let geometry = self.geometry().filter(|_| self.rho > 0.0)?;
         Some(Ascent { rho: self.rho, geometry })
     }
 
     /// The ascent's geometry; `None` for SGD.
+    #[doc(hidden)]
     pub fn geometry(&self) -> Option<Geometry> {
         match self.method {
             Method::Sgd => None,
@@ -168,6 +172,7 @@ impl Recipe {
     }
 
     /// The recipe of the step `step` (from 0) of a run: SGD where it does not ascend.
+    #[doc(hidden)]
     pub const fn at(&self, step: u32) -> Self {
         let ascends = self.ascent_every <= 1 || step.is_multiple_of(self.ascent_every as u32);
         Self { method: if ascends { self.method } else { Method::Sgd }, ..*self }
@@ -191,6 +196,7 @@ impl Recipe {
     }
 
     /// Floats that the base optimizer keeps for so many parameters: of Adam the gradient, then its moments.
+    #[doc(hidden)]
     pub const fn velocity_floats(&self, parameters: usize) -> usize {
         match self.optimizer {
             Optimizer::Sgd => parameters,
@@ -200,6 +206,7 @@ impl Recipe {
 
     /// Whether the run needs a gradient buffer beside weights and velocity. The method has no say, so that it
     /// can be changed on a running device.
+    #[doc(hidden)]
     pub const fn needs_gradient_buffer(&self) -> bool {
         self.sharpness_batch > 1 || self.store_perturbation
     }

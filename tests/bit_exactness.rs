@@ -3,8 +3,8 @@
 
 mod reference;
 
-use flatmin::optim::{Geometry, Kind, Segment, sam};
-use flatmin::{Activation, BiasTreatment, MemoryPlan, Method, Recipe, Sizes};
+use flatmin::internals::optim::{Geometry, Kind, Segment, sam};
+use flatmin::{BiasTreatment, MemoryPlan, Method, Recipe, Sizes, internals::pack::Activation};
 use reference::{Random, State, bits, plain, tail};
 
 const METHODS: [Method; 3] = [Method::Sgd, Method::Sam, Method::Asam];
@@ -160,7 +160,7 @@ fn sharpness_awareness_costs_no_memory() {
         tail_parameters: (features + 1) * hidden + (hidden + 1) * 7,
         workspace_floats: features + 4 * (hidden + 7),
         tail_is_chain: true,
-        loss: flatmin::tail::Loss::CrossEntropy,
+        loss: flatmin::Loss::CrossEntropy,
     });
     for sizes in [small, large] {
         for (sharpness_batch, store_perturbation) in SHARING {

@@ -3,9 +3,15 @@
 
 mod reference;
 
-use flatmin::step::{self, Buffers, StepError};
-use flatmin::tail::{DenseChain, TailError, dense::DenseShape};
-use flatmin::{Activation, BiasTreatment, Method, Recipe, Schedule};
+use flatmin::{BiasTreatment, Method, Recipe, Schedule, internals::pack::Activation};
+use flatmin::{
+    StepError,
+    internals::step::{self, Buffers},
+};
+use flatmin::{
+    TailError,
+    internals::tail::{DenseChain, dense::DenseShape},
+};
 use reference::{PATHS, Random, Sample, State, bits, plain, tail};
 
 const PERTURBED: [Method; 2] = [Method::Sam, Method::Asam];

@@ -7,9 +7,9 @@
 
 mod reference;
 
-use flatmin::optim::{Geometry, sam};
-use flatmin::tail::{DenseChain, Workspace};
-use flatmin::{Activation, BiasTreatment, Method, Recipe};
+use flatmin::internals::optim::{Geometry, sam};
+use flatmin::internals::tail::{DenseChain, Workspace};
+use flatmin::{BiasTreatment, Method, Recipe, internals::pack::Activation};
 use reference::rounding::{self, Approx};
 use reference::{Random, Sample, State, autodiff, gradient, kinds, tail, workspace};
 

@@ -2,9 +2,12 @@
 //! differences: small integers, for which every order of operations is exact, and reals within rounding.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use flatmin::kernels::Shape;
-use flatmin::pack::Window;
-use flatmin::tail::kernels::{ConvShape, Sink, conv2d, depthwise};
+use flatmin::internals::op::Shape;
+use flatmin::internals::op::Window;
+use flatmin::internals::{
+    op::ConvShape,
+    tail::kernels::{Sink, conv2d, depthwise},
+};
 
 mod reference;
 use reference::Random;

@@ -4,8 +4,8 @@
 
 mod reference;
 
-use flatmin::tail::softmax_cross_entropy;
-use flatmin::{Activation, Method, Schedule};
+use flatmin::internals::tail::softmax_cross_entropy;
+use flatmin::{Method, Schedule, internals::pack::Activation};
 use reference::{Random, State, bits, plain, relative, tail};
 
 /// `e^x`, relative, as `math.rs` states it.

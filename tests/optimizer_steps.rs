@@ -4,9 +4,9 @@
 // micromath's exp and ln are off by far more than f32 rounding.
 #![cfg(not(feature = "micromath"))]
 
-use flatmin::step::{self, Buffers};
-use flatmin::tail::{DenseChain, dense::DenseShape};
-use flatmin::{Activation, BiasTreatment, Method, Optimizer, Recipe, Schedule};
+use flatmin::internals::step::{self, Buffers};
+use flatmin::internals::tail::{DenseChain, dense::DenseShape};
+use flatmin::{BiasTreatment, Method, Optimizer, Recipe, Schedule, internals::pack::Activation};
 use serde_json::Value;
 
 fn floats(value: &Value) -> Vec<f64> {

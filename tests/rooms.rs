@@ -66,7 +66,7 @@ fn rooms_stand_one_above_the_other() {
     // What `lib.rs` exports stands for the room that it comes from.
     let mut rooms = BTreeMap::new();
     for statement in lib.split(';').filter_map(|statement| statement.split("pub use ").nth(1)) {
-        let (room, names) = statement.split_once("::").unwrap();
+        let (room, names) = statement.trim_start_matches("crate::").split_once("::").unwrap();
         for name in names.split(|c: char| !c.is_alphanumeric() && c != '_') {
             rooms.insert(name.to_owned(), room.to_owned());
         }

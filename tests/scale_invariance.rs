@@ -4,9 +4,9 @@
 
 mod reference;
 
-use flatmin::optim::{Geometry, Kind, Segment, sam};
-use flatmin::tail::DenseChain;
-use flatmin::{Activation, BiasTreatment, Method, Recipe};
+use flatmin::internals::optim::{Geometry, Kind, Segment, sam};
+use flatmin::internals::tail::DenseChain;
+use flatmin::{BiasTreatment, Method, Recipe, internals::pack::Activation};
 use reference::{PATHS, Random, Sample, State, bits, gradient, logits, plain, tail};
 
 const SAM: Geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Frozen };

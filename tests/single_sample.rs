@@ -1,9 +1,9 @@
 //! A minibatch of one sample goes over velocity and weights in one pass: every bit is what the three passes give.
 
-use flatmin::optim::sgd;
-use flatmin::step::{self, Buffers};
-use flatmin::tail::{DenseChain, Workspace, dense::DenseShape};
-use flatmin::{Activation, BiasTreatment, Method, Recipe};
+use flatmin::internals::optim::sgd;
+use flatmin::internals::step::{self, Buffers};
+use flatmin::internals::tail::{DenseChain, Workspace, dense::DenseShape};
+use flatmin::{BiasTreatment, Method, Recipe, internals::pack::Activation};
 
 const FEATURES: usize = 21;
 const CLASSES: usize = 5;
@@ -43,7 +43,8 @@ fn one_pass_gives_the_bits_of_three() {
             sgd::prepare(&mut v, &w, recipe.momentum, 0.0, bias, tail.segments());
             let mut workspace = Workspace::new(&tail, &mut memory).expect("long enough");
             workspace.features.copy_from_slice(&sample);
-            let target = flatmin::tail::Target::Label { label, smoothing: recipe.label_smoothing };
+            let target =
+                flatmin::internals::label::Target::Label { label, smoothing: recipe.label_smoothing };
             tail.first_pass(&w, target, &mut workspace);
             tail.accumulate(1.0, bias, &workspace, false, &mut v);
             sgd::descend(&mut w, &v, LEARNING_RATE);

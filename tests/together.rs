@@ -2,9 +2,12 @@
 
 mod reference;
 
-use flatmin::step::{self, Buffers, Outcome, StepError};
-use flatmin::tail::DenseChain;
-use flatmin::{Activation, BiasTreatment, Method, Recipe};
+use flatmin::internals::tail::DenseChain;
+use flatmin::{BiasTreatment, Method, Recipe, internals::pack::Activation};
+use flatmin::{
+    StepError,
+    internals::step::{self, Buffers, Outcome},
+};
 use reference::{Random, Sample, bits, tail};
 
 /// Workspaces, in samples that fit.

@@ -11,7 +11,7 @@ use crate::recipe::Recipe;
 /// use flatmin::{CompactPlan, MemoryPlan, Recipe, Sizes};
 /// let sizes = Sizes { input_length: 600, feature_length: 64, output_length: 7, arena_bytes: 3000,
 ///     tail_layers: 1, tail_weights: 64 * 7, tail_outputs: 7, tail_parameters: 65 * 7,
-///     workspace_floats: 64 + 4 * 7, tail_is_chain: true, loss: flatmin::tail::Loss::CrossEntropy };
+///     workspace_floats: 64 + 4 * 7, tail_is_chain: true, loss: flatmin::Loss::CrossEntropy };
 /// let plan = CompactPlan::new(&sizes, &Recipe::DEFAULT);
 /// assert_eq!(plan.parameter_bytes(), 448 * 5 + 7 * 28); // 5.4 bytes a parameter; the f32 tail takes 9.2
 /// assert!(plan.total_bytes() < MemoryPlan::new(&sizes, &Recipe::DEFAULT).total_bytes());
@@ -20,29 +20,41 @@ use crate::recipe::Recipe;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CompactPlan {
     /// int32 biases.
+    #[doc(hidden)]
     pub biases: Region,
     /// int32 velocity of the biases.
+    #[doc(hidden)]
     pub bias_velocity: Region,
     /// f32 scales of the outputs' weights.
+    #[doc(hidden)]
     pub scales: Region,
     /// int8 weights.
+    #[doc(hidden)]
     pub weights: Region,
     /// int8 residuals: what is smaller than a weight's step.
+    #[doc(hidden)]
     pub residuals: Region,
     /// int16 velocity, which is also the gradient's accumulator. Between runs it keeps the running tail while another is
     /// judged: of a tail that has more int8 bytes than that, it is that long.
+    #[doc(hidden)]
     pub velocity: Region,
     /// The tuned tail in int8, with its biases, multipliers and scales.
+    #[doc(hidden)]
     pub tuned_tail: Region,
     /// int8 latents.
+    #[doc(hidden)]
     pub replay: Region,
     /// u16 labels.
+    #[doc(hidden)]
     pub labels: Region,
     /// What a balanced replay knows of the classes: only for [`crate::replay::Policy::Balanced`].
+    #[doc(hidden)]
     pub class_counts: Region,
     /// u16 order of samples in an epoch.
+    #[doc(hidden)]
     pub order: Region,
     /// int8 activations, or the tail's integer workspace.
+    #[doc(hidden)]
     pub scratch: Region,
 }
 

@@ -7,7 +7,6 @@
 use super::number::{Factor, to_i16};
 use crate::kernels::exp_of_negative;
 use crate::math;
-use serde::{Deserialize, Serialize};
 
 /// Fractional bits of a logit, in nats.
 pub(super) const LOGIT_BITS: u32 = 20;
@@ -15,7 +14,8 @@ pub(super) const LOGIT_BITS: u32 = 20;
 const LARGEST: i16 = i16::MAX;
 
 /// A sum of cross-entropies: `ln(product) + linear`, so that one logarithm does for many samples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Losses {
     product: f32,
     linear: f32,

@@ -17,10 +17,13 @@ use crate::tuner::{
     Counts, Course, Cutter, Numbers, Progress, RUN_PARTS, Run, Shared, StepReport, Tuner, TunerError,
     WEIGHT_PARTS, Work, bytes, bytes_mut, front,
 };
-use serde::{Deserialize, Serialize};
 
-/// A [`Tuner`] in few bytes: [`crate::compact`]. It is made by [`CompactTuner::in_arena`](Tuner::in_arena), in an arena of
-/// [`crate::Sizes::compact_bytes`].
+/// A [`Tuner`] that trains in integers, in about 5 bytes per weight: for devices with 8 to 32 KiB of RAM, and for cores
+/// without FPU. It is made by [`CompactTuner::in_arena`](Tuner::in_arena), in an arena of [`crate::Sizes::compact_bytes`].
+///
+/// It takes chains of fully connected layers ([`crate::Sizes::tail_is_chain`]) with softmax cross-entropy, and SGD with
+/// momentum, SAM and ASAM. Left out are Adam, SAM-ON, a sharpness batch above 1, stored perturbations, element-wise
+/// treatment of biases, the best epoch's weights, and the samples' losses: `src/compact` has the number formats.
 pub type CompactTuner<'a> = Tuner<'a, Compact<'a>>;
 
 /// Weights of 16 bits, and what trains them in integers.
@@ -32,7 +35,8 @@ pub struct Compact<'a> {
 }
 
 /// Where a step stands; with its buffers all there is to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 pub struct Step {
     /// Seed of the next pass over the parameters.
     dither: u32,
@@ -45,7 +49,8 @@ pub struct Step {
 }
 
 /// Sums over the samples of a step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 struct StepLosses {
     all: Losses,
     /// At `w` and at `w + e`, of those that were perturbed.

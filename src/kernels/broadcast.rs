@@ -38,7 +38,7 @@ fn strides(own: [usize; 4], extents: [usize; 4]) -> [usize; 4] {
 ///
 /// ```
 /// use core::cell::Cell;
-/// use flatmin::kernels::{Operand, broadcast};
+/// use flatmin::internals::kernels::{Operand, broadcast};
 /// let mut y = [0; 4];
 /// let cells = Cell::from_mut(&mut y[..]).as_slice_of_cells();
 /// let (column, row) = (Operand::Constant(&[10, 20]), Operand::Constant(&[1, 2]));

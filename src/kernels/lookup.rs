@@ -10,7 +10,7 @@ use core::cell::Cell;
 /// let mut table = [0u8; 256];
 /// (table[255], table[0], table[3]) = (7, 8, 9);
 /// let cells = Cell::from_mut(&mut values[..]).as_slice_of_cells();
-/// flatmin::kernels::lookup(cells, &table, cells);
+/// flatmin::internals::kernels::lookup(cells, &table, cells);
 /// assert_eq!(values, [7, 8, 9]);
 /// ```
 pub fn lookup(input: &[Cell<i8>], table: &[u8; 256], output: &[Cell<i8>]) {

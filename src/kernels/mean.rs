@@ -7,7 +7,7 @@ use crate::quant::saturate;
 /// averaged over having vanished from `output` or become 1.
 ///
 /// ```
-/// use flatmin::kernels::{Mean, mean};
+/// use flatmin::internals::{op::Mean, kernels::mean};
 /// // Two pixels of two channels: 5 / 2 rounds to 3, -3 / 2 to -1: ties go up.
 /// let over_the_image = Mean::new(1.0, 1.0, 2, [false, true, true, false]);
 /// let mut y = [0; 2];

@@ -30,4 +30,4 @@ pub(crate) use softmax::softmax_of_classes;
 pub use softmax::{Softmax, softmax};
 
 pub use crate::cpu::int8::Requantization;
-pub use crate::op::{Mean, Move, Shape, SumMultipliers};
+pub(crate) use crate::op::{Mean, Move, SumMultipliers};

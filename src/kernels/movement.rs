@@ -5,7 +5,7 @@ use crate::op::Move;
 /// Copies the box. What does not fit (see [`Move::fits`]) is left out.
 ///
 /// ```
-/// use flatmin::kernels::{Move, copy_box};
+/// use flatmin::internals::{op::Move, kernels::copy_box};
 /// // The transpose of a 2x3 matrix.
 /// let transpose = Move { extents: [1, 1, 2, 3], from: 0, from_strides: [0, 0, 3, 1], to: 0, to_strides: [0, 0, 1, 2] };
 /// let mut y = [0; 6];
@@ -51,7 +51,7 @@ pub fn copy_box(input: &[i8], movement: &Move, output: &mut [i8]) {
 ///
 /// ```
 /// let mut y = [0; 4];
-/// flatmin::kernels::resize_nearest(&[5, 9], 2, 1, &[0, 0], &[0, 1], &mut y);
+/// flatmin::internals::kernels::resize_nearest(&[5, 9], 2, 1, &[0, 0], &[0, 1], &mut y);
 /// assert_eq!(y, [5, 9, 5, 9]);
 /// ```
 pub fn resize_nearest(

@@ -29,7 +29,7 @@ pub struct Window {
 /// A convolution's extents, checked.
 ///
 /// ```
-/// use flatmin::{kernels::Shape, pack::Window, tail::kernels::ConvShape};
+/// use flatmin::internals::op::{Shape, Window, ConvShape};
 /// let input = Shape { height: 8, width: 8, channels: 16 };
 /// let output = Shape { height: 4, width: 4, channels: 32 };
 /// let window = Window { filter: [3; 2], stride: [2; 2], dilation: [1; 2], padding: [0; 2] };
@@ -37,7 +37,7 @@ pub struct Window {
 /// assert_eq!(shape.input_length(), 8 * 8 * 16);
 /// assert_eq!(shape.output_length(), 4 * 4 * 32);
 /// assert!(ConvShape::new(input, output, Window { stride: [0; 2], ..window }).is_err());
-/// # Ok::<(), flatmin::tail::kernels::ShapeError>(())
+/// # Ok::<(), flatmin::internals::op::ShapeError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvShape {

@@ -24,7 +24,7 @@ const SMALLEST: f32 = 1e-30;
 /// Floats of the moments of so many parameters: `c1`, `c2` and the blocks. All zero before the first step.
 ///
 /// ```
-/// assert_eq!(flatmin::optim::adam::state_floats(12_800), 2 + 200 * 34); // 2.125 bytes a parameter
+/// assert_eq!(flatmin::internals::optim::adam::state_floats(12_800), 2 + 200 * 34); // 2.125 bytes a parameter
 /// ```
 pub const fn state_floats(parameters: usize) -> usize {
     parameters.div_ceil(BLOCK).saturating_mul(BLOCK_FLOATS).saturating_add(2)
@@ -56,7 +56,7 @@ pub struct Descent {
 /// One step by the minibatch's gradient `g`, which is 0 for frozen biases. `state` has [`state_floats`].
 ///
 /// ```
-/// use flatmin::optim::{BiasTreatment, Kind, Segment, adam};
+/// use flatmin::{BiasTreatment, internals::optim::{Kind, Segment, adam}};
 /// let descent = adam::Descent { momentum: 0.9, weight_decay: 0.0, bias: BiasTreatment::Unit, learning_rate: 0.1 };
 /// let (mut w, mut state) = ([1.0, 1.0], [0.0; adam::state_floats(2)]);
 /// adam::descend(&mut w, &[3.0, -0.5], &mut state, &descent, core::iter::once(Segment { length: 2, kind: Kind::Weight }));

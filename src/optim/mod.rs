@@ -6,7 +6,6 @@ mod schedule;
 pub mod sgd;
 
 pub use schedule::Schedule;
-use serde::{Deserialize, Serialize};
 
 /// What a parameter is to an optimizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +31,8 @@ pub struct Segment {
 }
 
 /// What happens to biases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum BiasTreatment {
     /// Trained, and perturbed with T = 1, as the authors of ASAM do (SamsungLabs/ASAM).

@@ -30,7 +30,7 @@ pub fn ascent_norm_squared(
 /// One sweep: `e = c T^2 g; g = w; w = w + e`. The gradient's buffer then holds the weights' exact backup.
 ///
 /// ```
-/// use flatmin::optim::{BiasTreatment, Geometry, Kind, Segment, sam};
+/// use flatmin::{BiasTreatment, internals::optim::{Geometry, Kind, Segment, sam}};
 /// let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
 /// let (mut w, mut g) = ([1.0, 2.0], [3.0, 4.0]);
 /// let norm = 25.0f32; // of (3, 4), squared

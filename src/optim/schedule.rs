@@ -1,10 +1,10 @@
 //! Learning-rate schedules.
 
 use crate::math;
-use serde::{Deserialize, Serialize};
 
 /// How the learning rate runs over a tuning run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Schedule {
     /// The same rate throughout.
@@ -22,6 +22,7 @@ impl Schedule {
     /// assert!((Schedule::Cosine.rate(0.2, 5, 10) - 0.1).abs() < 1e-6);
     /// assert_eq!(Schedule::Constant.rate(0.2, 9, 10), 0.2);
     /// ```
+    #[doc(hidden)]
     pub fn rate(self, learning_rate: f32, step: u32, steps: u32) -> f32 {
         match self {
             Self::Constant => learning_rate,

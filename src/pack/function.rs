@@ -72,7 +72,7 @@ impl Function {
     /// The function's value. NaN passes through, to be noticed in the loss.
     ///
     /// ```
-    /// use flatmin::pack::Function;
+    /// use flatmin::internals::pack::Function;
     /// assert_eq!(Function::HardSwish.of(1.0, 0.0), 1.0 * 4.0 / 6.0);
     /// assert_eq!(Function::LeakyRelu.of(-2.0, 0.1), -0.2);
     /// ```

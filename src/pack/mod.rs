@@ -13,7 +13,6 @@ mod sizes;
 mod tail;
 mod validate;
 
-pub use crate::op::Window;
 use bytes::{f32_at, size_at, u16_at, u32_at};
 pub(crate) use code::{Above, GraphCode, Kernel, NodeOp, NodePass, See};
 pub use code::{Keeps, Operators};
@@ -107,21 +106,25 @@ impl<'a> Pack<'a> {
     }
 
     /// Real value of one quantization step at the cut, as the f32 tail sees it.
+    #[doc(hidden)]
     pub fn feature_unit(&self) -> f32 {
         f32_at(self.bytes, header::FEATURE_UNIT)
     }
 
     /// Number of tensor records.
+    #[doc(hidden)]
     pub fn tensor_count(&self) -> u16 {
         u16_at(self.bytes, header::TENSOR_COUNT)
     }
 
     /// Number of operators.
+    #[doc(hidden)]
     pub fn operator_count(&self) -> u16 {
         u16_at(self.bytes, header::OPERATOR_COUNT)
     }
 
     /// Number of frozen operators in front of the tail.
+    #[doc(hidden)]
     pub fn trunk_operators(&self) -> u16 {
         u16_at(self.bytes, header::TRUNK_OPERATORS)
     }
@@ -172,11 +175,13 @@ impl<'a> Pack<'a> {
     }
 
     /// Tensor record `index`; all zeros if there is none.
+    #[doc(hidden)]
     pub fn tensor(&self, index: u16) -> TensorRecord {
         TensorRecord::read(self.record(header::TENSORS, tensor::BYTES, index))
     }
 
     /// Operator record `index`; all zeros, which is no kind, if there is none.
+    #[doc(hidden)]
     pub fn operator(&self, index: u16) -> OperatorRecord {
         OperatorRecord::read(self.record(header::OPERATORS, operator::BYTES, index))
     }
@@ -187,6 +192,7 @@ impl<'a> Pack<'a> {
     }
 
     /// Multiply-adds of one run of an operator; additions alone (pools, means) don't count.
+    #[doc(hidden)]
     pub fn operator_macs(&self, op: &OperatorRecord) -> u64 {
         let (input, output) = (self.tensor(op.input), self.tensor(op.output));
         let taps = op.window.filter[0] * op.window.filter[1];

@@ -19,10 +19,13 @@ pub struct TensorRecord {
     /// Scale and zero point.
     pub affine: Affine,
     /// First byte in the activation arena; of a constant, from the pack's start.
+    #[doc(hidden)]
     pub arena_offset: usize,
     /// The elements lie in the pack.
+    #[doc(hidden)]
     pub constant: bool,
     /// The elements are uint8: a border of the network.
+    #[doc(hidden)]
     pub unsigned: bool,
 }
 

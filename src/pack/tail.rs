@@ -188,6 +188,7 @@ impl<'a> Pack<'a> {
     }
 
     /// True if the tail is a chain of fully connected layers, all trained.
+    #[doc(hidden)]
     pub fn tail_is_chain(&self) -> bool {
         self.node_count() == 0
     }
@@ -208,6 +209,7 @@ impl<'a> Pack<'a> {
     }
 
     /// The tensors at the cut, in the order of their elements in a latent.
+    #[doc(hidden)]
     pub fn features(&self) -> impl Iterator<Item = TensorRecord> + use<'a> {
         let pack = *self;
         let chain = pack.tail_is_chain().then(|| pack.feature());
@@ -262,6 +264,7 @@ impl<'a> Pack<'a> {
     }
 
     /// The channels that are chosen, rising.
+    #[doc(hidden)]
     pub fn channels(&self, chosen: &Chosen) -> &'a [u16] {
         let end = chosen.offset.saturating_add(chosen.count * 2);
         let bytes = self.bytes.get(chosen.offset..end);
@@ -269,6 +272,7 @@ impl<'a> Pack<'a> {
     }
 
     /// The output channels of `layer` whose weights are trained, rising; none where all are, or no weights.
+    #[doc(hidden)]
     pub fn chosen_channels(&self, layer: &TrainedLayer) -> &'a [u16] {
         if layer.chosen.is_none() {
             return &[];
@@ -282,12 +286,14 @@ impl<'a> Pack<'a> {
     }
 
     /// The tail's operators in f32, in order; none of a chain, which [`Self::trained_layers`] describes whole.
+    #[doc(hidden)]
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = TailNode> + ExactSizeIterator + use<'a> {
         let pack = *self;
         (0..pack.node_count()).map(move |index| pack.node(index))
     }
 
     /// The layers with trained parameters, first to last.
+    #[doc(hidden)]
     pub fn trained_layers(&self) -> impl Iterator<Item = TrainedLayer> + use<'a> {
         let pack = *self;
         let chain = pack.tail_is_chain();

@@ -7,10 +7,10 @@ use crate::pack::CRC;
 use crate::part::Part;
 pub use balanced::ClassCount;
 use balanced::Reservoir;
-use serde::{Deserialize, Serialize};
 
 /// Which sample gives way to a newcomer when the replay is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Policy {
     /// The oldest.
@@ -51,7 +51,7 @@ impl<'a> Replay<'a> {
     /// depend on what was pushed and on `seed`, and on nothing else.
     ///
     /// ```
-    /// use flatmin::replay::{ClassCount, Replay};
+    /// use flatmin::internals::replay::{ClassCount, Replay};
     /// let (mut latents, mut labels, mut counts) = ([0; 4], [0; 4], [ClassCount::default(); 2]);
     /// let mut replay = Replay::balanced(&mut latents, &mut labels, 1, &mut counts, 1);
     /// replay.push(&[1], 1);
@@ -112,7 +112,7 @@ impl<'a> Replay<'a> {
     /// The same with a target.
     ///
     /// ```
-    /// use flatmin::replay::Replay;
+    /// use flatmin::internals::replay::Replay;
     /// let (mut latents, mut labels) = ([0; 6], [0; 2]);
     /// let mut replay = Replay::new(&mut latents, &mut labels, 1).with_targets(2);
     /// replay.push_with(&[1], &[5, 6], 0);

@@ -30,10 +30,10 @@ use crate::part::Part;
 use crate::recipe::{Ascent, Optimizer, Recipe};
 use crate::tail::{Loss, Tail, Target};
 use heapless::Vec;
-use serde::{Deserialize, Serialize};
 
 /// What a slice of a step works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Phase {
@@ -52,7 +52,8 @@ pub enum Phase {
 }
 
 /// Where a step stands; with its buffers all there is to it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 pub struct Step {
     learning_rate: f32,
     /// Samples of the minibatch.

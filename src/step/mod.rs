@@ -43,7 +43,7 @@ pub enum StepError {
     /// A buffer of the wrong length; nothing was written.
     #[error("{buffer} buffer has {found} floats, the tail and the recipe take {expected}")]
     BufferLength {
-        /// The field of [`Buffers`].
+        /// Its name: weights, velocity, gradient or workspace.
         buffer: &'static str,
         /// Floats needed.
         expected: usize,
@@ -111,7 +111,7 @@ pub fn stores_perturbation(tail: &impl Tail, recipe: &Recipe) -> bool {
 /// [`StepError`], with the weights unchanged.
 ///
 /// ```
-/// use flatmin::{Activation, Method, Recipe, step::{self, Buffers}, tail::{DenseChain, dense::DenseShape}};
+/// use flatmin::{internals::{pack::Activation, step::{self, Buffers}, tail::{DenseChain, dense::DenseShape}}, Method, Recipe};
 /// let tail = DenseChain::new(&[DenseShape { inputs: 2, outputs: 2, activation: Activation::None }])?;
 /// let (mut w, mut v, mut workspace) = ([0.0; 6], [0.0; 6], [0.0; 10]);
 /// let recipe = Recipe { method: Method::Sgd, weight_decay: 0.0, label_smoothing: 0.0, ..Recipe::DEFAULT };

@@ -17,7 +17,7 @@
 //! A slot that the driver cannot read counts as damaged. On chips where reading a torn word raises a fault (those
 //! with an error-correcting code), the driver has to turn that fault into an error.
 //!
-//! The bytes are specified in [`record`]. More slots than two spread the wear, and keep more to roll back to.
+//! The bytes are specified in `src/store/record.rs`. More slots than two spread the wear, and keep more to roll back to.
 //!
 //! ## Why not a key-value store
 //! `sequential-storage` wants an item in one page, and serialized in one RAM buffer; a tail with its f32 weights
@@ -29,11 +29,11 @@
 mod access;
 #[cfg(feature = "async")]
 mod awaited;
-pub mod record;
+pub(crate) mod record;
 mod recovery;
 mod stream;
 
-pub use record::Contents;
+pub use record::{Contents, LAYER_BYTES};
 pub use recovery::{Record, Recovery, SlotState};
 
 #[cfg(feature = "async")]

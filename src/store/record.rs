@@ -67,8 +67,9 @@ pub(super) static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 /// The payload: for every layer the output's scale (f32) and zero point (i32); for every layer biases, mantissas,
 /// shifts (i32) and scales (f32), each as long as the layer's output; the layers' int8 weights; with
 /// [`Self::Int8AndF32`] the f32 parameters, as [`crate::Tuner::weights`] lays them out; with [`Self::Int8AndCompact`] the
-/// parameters of [`crate::compact`], each for all layers: weights (i8), residuals (i8), biases (i32), scales (f32).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// parameters of a [`crate::CompactTuner`], each for all layers: weights (i8), residuals (i8), biases (i32), scales (f32).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Contents {
     /// The int8 tail: classifies with the same bits. Tuning goes on from its dequantized weights.
@@ -141,7 +142,7 @@ impl Sizes {
     /// const MODEL: Sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
     ///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
     ///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true,
-    ///     loss: flatmin::tail::Loss::CrossEntropy };
+    ///     loss: flatmin::Loss::CrossEntropy };
     /// // 40 bytes of header and trailer, 16 of layers, 16 for every output, one for every weight, 4 for every f32.
     /// const SLOT: u32 = MODEL.slot_bytes::<Flash>(Contents::Int8AndF32);
     /// assert_eq!(SLOT, (40u32 + 16 + 71 * 16 + 12_736 + (12_736 + 71) * 4).next_multiple_of(4096));

@@ -46,13 +46,13 @@ impl Layer {
 /// The chain of dense layers that is trained.
 ///
 /// ```
-/// use flatmin::{Activation, tail::{DenseChain, dense::DenseShape}};
+/// use flatmin::internals::{pack::Activation, tail::{DenseChain, dense::DenseShape}};
 /// let tail = DenseChain::new(&[
 ///     DenseShape { inputs: 64, outputs: 32, activation: Activation::Relu },
 ///     DenseShape { inputs: 32, outputs: 10, activation: Activation::None },
 /// ])?;
 /// assert_eq!(tail.parameters(), 64 * 32 + 32 + 32 * 10 + 10);
-/// # Ok::<(), flatmin::tail::TailError>(())
+/// # Ok::<(), flatmin::TailError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DenseChain {
@@ -92,10 +92,10 @@ impl DenseChain {
     /// The same tail with another loss.
     ///
     /// ```
-    /// use flatmin::{Activation, tail::{Loss, DenseChain, dense::DenseShape}};
+    /// use flatmin::{internals::{pack::Activation, tail::{DenseChain, dense::DenseShape}}, Loss};
     /// let layer = DenseShape { inputs: 8, outputs: 1, activation: Activation::None };
     /// let detector = DenseChain::new(&[layer])?.with_loss(Loss::BinaryCrossEntropy);
-    /// # Ok::<(), flatmin::tail::TailError>(())
+    /// # Ok::<(), flatmin::TailError>(())
     /// ```
     pub fn with_loss(self, objective: Loss) -> Self {
         Self { objective, ..self }

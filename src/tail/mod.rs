@@ -12,10 +12,10 @@ pub mod kernels;
 mod loss;
 
 pub(crate) use crate::label::{Kept, argmax, bits};
-pub use crate::label::{Loss, Target};
+pub(crate) use crate::label::{Loss, Target};
 use crate::optim::{BiasTreatment, Geometry, Segment};
 use crate::pack::Pack;
-pub use crate::pack::{MAX_CHAIN_LAYERS, MAX_LAYERS};
+pub(crate) use crate::pack::{MAX_CHAIN_LAYERS, MAX_LAYERS};
 use crate::recipe::Ascent;
 pub use chain::{Ascended, DenseChain, Workspace};
 pub use graph::{GraphTail, keeps};
@@ -30,7 +30,7 @@ pub enum TailError {
     /// No layer at all: there is nothing to train.
     #[error("the tail has no layer to train; pack with --layers 1 or more")]
     Empty,
-    /// More than [`MAX_CHAIN_LAYERS`].
+    /// More than 8 layers.
     #[error("the chain has more than {MAX_CHAIN_LAYERS} layers")]
     TooDeep,
     /// The loss is taken of bare outputs, so that nothing may stand behind the last layer.

@@ -12,7 +12,7 @@ pub(super) fn auc(tuner: &mut Tuner, version: Version, between: &mut dyn FnMut()
 }
 
 impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
-    /// Area under the ROC curve ([`metrics::auc`]) of an int8 tail, as the device runs it. Of [`Loss::SquaredError`] a
+    /// Area under the ROC curve, from 0 to 1, of an int8 tail, as the device runs it. Of [`Loss::SquaredError`] a
     /// sample's score is its error: those of [`Self::observe_anomaly`] are to have higher ones than the others. Of
     /// [`Loss::BinaryCrossEntropy`] with one output it is the output: label 1 is to have the higher. The samples are all
     /// in the replay; where some are held out, those, and all anomalies. Between runs; scores take the velocity's place,

@@ -9,8 +9,6 @@ use crate::requant::{Range, TunedTail};
 use crate::store::Contents;
 use crate::tail::Target;
 use core::fmt::Debug;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// The numbers that a [`Tuner`] trains: [`Float`](super::Float), which takes every tail and every recipe, or
 /// [`Compact`](crate::Compact), which takes few bytes. Sealed: a firmware names one of them, and links that one alone.
@@ -35,6 +33,19 @@ pub struct Shared<'a, Word> {
     pub weights_crc32: u32,
 }
 
+/// What a saved run keeps in postcard's encoding; anything without the feature `wire`, where no run is saved.
+#[cfg(feature = "wire")]
+pub trait Saved: serde::Serialize + serde::de::DeserializeOwned {}
+
+#[cfg(feature = "wire")]
+impl<T: serde::Serialize + serde::de::DeserializeOwned> Saved for T {}
+
+#[cfg(not(feature = "wire"))]
+pub trait Saved {}
+
+#[cfg(not(feature = "wire"))]
+impl<T> Saved for T {}
+
 /// How many samples a saved run can have gone through.
 #[derive(Debug, Clone, Copy)]
 pub struct Counts {
@@ -58,9 +69,9 @@ pub trait Numbers<'a>: Debug + Sized {
     /// What the scratch memory is made of.
     type Word: bytemuck::Pod + Debug;
     /// Where a run stands, but for its [`Course`](super::Course); with the buffers all there is to it.
-    type Step: Clone + Debug + Serialize + DeserializeOwned;
+    type Step: Clone + Debug + Saved;
     /// What a run leaves when it ends, and a saved one takes along.
-    type Kept: Debug + Serialize + DeserializeOwned;
+    type Kept: Debug + Saved;
 
     /// Refuses a recipe that is out of range, or asks for what this arithmetic leaves out.
     fn check(recipe: &Recipe) -> Result<(), TunerError>;

@@ -4,10 +4,10 @@ use super::Tuner;
 use super::arithmetic::Arithmetic;
 use super::judge::Sample;
 use crate::tail::Target;
-use serde::{Deserialize, Serialize};
 
 /// What is watched, and from where on it is called drift.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Watch {
     /// Samples that the running means remember: N.
@@ -23,7 +23,8 @@ pub struct Watch {
 /// Running means over the labelled samples that were observed since [`Tuner::watch`], each at the f32 weights of its
 /// moment, before it was trained on: `m_k = m_(k-1) + (x_k - m_(k-1)) / min(k, N)`, the plain mean of the first N,
 /// then an exponential one.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Drift {
     /// Samples seen, k.

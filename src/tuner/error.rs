@@ -43,7 +43,7 @@ pub enum TunerError {
         /// Elements given.
         found: usize,
     },
-    /// A recipe with what the tuner's arithmetic leaves out: see [`crate::compact`].
+    /// A recipe with what the tuner's arithmetic leaves out: see [`crate::CompactTuner`].
     #[error("a compact tail has no {what}: leave it out of the recipe, or tune in f32")]
     LeftOut {
         /// What the recipe asks for.

@@ -17,10 +17,10 @@ use crate::store::Contents;
 use crate::tail::{PackedTail, Tail, Target};
 pub use run::Suspect;
 use run::{Stage, Stages};
-use serde::{Deserialize, Serialize};
 
 /// The weights that a run with [`crate::Recipe::keep_best`] keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Best {
     /// Epochs after which they were seen; 0 are the weights that the run began with.
@@ -45,7 +45,8 @@ pub struct Float<'a> {
 }
 
 /// What a run leaves, beside its buffers.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 pub struct Kept {
     best: Option<Best>,
     losses_of: u16,

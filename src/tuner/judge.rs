@@ -7,7 +7,6 @@ use crate::quant::Affine;
 use crate::requant::{self, Range, TunedTail};
 use crate::tail::{MAX_LAYERS, Target};
 use heapless::Vec;
-use serde::{Deserialize, Serialize};
 
 /// The current weights on one sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,7 +31,8 @@ pub struct Evaluation {
 }
 
 /// How a tail does on the samples that judge it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Judgement {
     /// Samples that judged.
@@ -84,7 +84,8 @@ impl Judgement {
 }
 
 /// What [`Tuner::accept`] decided, and why: the int8 tails on the same samples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Acceptance {
     /// The tail as packed.

@@ -14,6 +14,7 @@ mod imprint;
 mod judge;
 mod order;
 mod outputs;
+#[cfg(feature = "wire")]
 mod resume;
 mod run;
 mod sample;
@@ -33,14 +34,16 @@ pub use float::{Best, Float, Suspect};
 pub use judge::{Acceptance, Evaluation, Judgement, Score};
 use order::Division;
 pub use outputs::Answer;
-#[cfg(test)]
+#[cfg(all(test, feature = "wire"))]
 pub(crate) use resume::assert_fits;
+#[cfg(feature = "wire")]
 pub use resume::{RUN_HEAD_BYTES, RUN_VERSION};
 pub(crate) use run::{Course, Run};
 pub use run::{Position, Progress, StepReport, Work};
 
 /// Which tail answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Version {
     /// The tail as packed.

@@ -84,6 +84,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 
     /// The tuned int8 layers that [`Version::Tuned`] runs, first to last; none before [`Self::requantize`].
+    #[doc(hidden)]
     pub fn tuned_layers(&self) -> impl Iterator<Item = TunedLayer<'_>> {
         self.tuned.layers(&self.pack)
     }

@@ -9,10 +9,10 @@ use crate::random::Random;
 use crate::recipe::Recipe;
 use crate::step::Phase;
 use crate::tail::Loss;
-use serde::{Deserialize, Serialize};
 
 /// What [`Tuner::step`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct StepReport {
     /// Epoch of this step, from 0.
@@ -46,7 +46,8 @@ pub enum Progress {
 }
 
 /// Where a run stands: what its next slice works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Position {
     /// Steps done.
@@ -61,7 +62,8 @@ pub struct Position {
 }
 
 /// What a slice is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Work {
     /// A step.
@@ -73,7 +75,8 @@ pub enum Work {
 }
 
 /// Where a run stands between two steps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 pub struct Course {
     random: Random,
     pub epoch: u16,
@@ -158,7 +161,8 @@ impl Course {
 }
 
 /// What a run has under way; with its buffers all there is to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 pub struct Run<Step> {
     pub course: Course,
     pub step: Step,
@@ -169,8 +173,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// given up, and the run starts from what the int8 tail in force stands for.
     ///
     /// # Errors
-    /// [`TunerError::FlushesToZero`]; a bad recipe, one that needs a larger arena or replay than this tuner has, one with what [`crate::compact`] leaves
-    /// out, for a [`crate::CompactTuner`]; or no samples.
+    /// [`TunerError::FlushesToZero`]; a bad recipe, one that needs a larger arena or replay than this tuner has, one with what a
+    /// [`crate::CompactTuner`] leaves out, for such a tuner; or no samples.
     pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
         if !cpu::keeps_subnormals() {
             return Err(TunerError::FlushesToZero);

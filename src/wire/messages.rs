@@ -88,7 +88,7 @@ pub enum Request<'a> {
     },
     /// Put the tail that was pushed in force: [`crate::Tuner::adopt_tail`].
     AdoptTail {
-        /// The description of its layers, in one piece: [`LAYER_BYTES`](crate::store::record::LAYER_BYTES) for each that is trained.
+        /// The description of its layers, in one piece: [`LAYER_BYTES`](crate::store::LAYER_BYTES) for each that is trained.
         layers: &'a [u8],
         /// CRC-32 of the description and all that was pushed, or of the int8 tail, where no weights were pushed.
         crc32: u32,

@@ -1,8 +1,8 @@
 //! The full-precision truth: candle's tensors and automatic differentiation, in f64.
 
 use candle_core::{Device, Result, Tensor, Var};
-use flatmin::Activation;
-use flatmin::tail::DenseChain;
+use flatmin::internals::pack::Activation;
+use flatmin::internals::tail::DenseChain;
 
 /// Loss and gradient of one sample's softmax cross-entropy.
 pub fn loss_and_gradient(

@@ -4,10 +4,13 @@
 pub mod autodiff;
 pub mod rounding;
 
-use flatmin::optim::{Kind, Segment};
-use flatmin::step::{self, Buffers, Outcome, StepError};
-use flatmin::tail::{DenseChain, Workspace, dense::DenseShape};
-use flatmin::{Activation, BiasTreatment, Method, Recipe};
+use flatmin::internals::optim::{Kind, Segment};
+use flatmin::internals::tail::{DenseChain, Workspace, dense::DenseShape};
+use flatmin::{BiasTreatment, Method, Recipe, internals::pack::Activation};
+use flatmin::{
+    StepError,
+    internals::step::{self, Buffers, Outcome},
+};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 

@@ -6,9 +6,9 @@
 //! `k U / (1 - k U)` times the sum of the absolute values. Nothing is fitted: a bound that fails is a bug here
 //! or there. The values that are carried along are f64 and do not come from the crate.
 
-use flatmin::Activation;
-use flatmin::optim::{BiasTreatment, Geometry};
-use flatmin::tail::DenseChain;
+use flatmin::internals::pack::Activation;
+use flatmin::internals::tail::DenseChain;
+use flatmin::{BiasTreatment, internals::optim::Geometry};
 use std::ops::{Add, Mul};
 
 const U: f64 = 1.0 / 16_777_216.0;

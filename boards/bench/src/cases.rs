@@ -3,8 +3,8 @@
 
 use crate::crc32;
 use crate::random::{Random, scale};
-use flatmin::kernels::{self, Requantization, Scales, Shape};
-use flatmin::pack::Window;
+use flatmin::internals::{kernels::{self, Requantization, Scales}, op::Shape};
+use flatmin::internals::op::Window;
 
 /// How many cases there are.
 pub const CASES: u32 = 500;

@@ -5,7 +5,7 @@
 
 use crate::crc32_after;
 use core::fmt::{self, Write};
-use flatmin::{Aligned, Pack, trunk};
+use flatmin::{Aligned, Pack, internals::trunk};
 
 /// The largest pack that a board takes, in bytes.
 pub const GRID_PACK_BYTES: usize = 32 << 10;

@@ -22,7 +22,7 @@ pub use random::fill;
 pub use shapes::{KERNELS, Kernel};
 
 use core::fmt::Write;
-use flatmin::{Pack, trunk};
+use flatmin::{Pack, internals::trunk};
 
 /// What a board gives: a line to the desktop and a clock.
 pub trait Board: Write {

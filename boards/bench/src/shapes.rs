@@ -2,8 +2,8 @@
 
 use crate::random::{fill, int8s, integers, mantissas, scales};
 use flatmin::Aligned;
-use flatmin::kernels::{self, Requantization, Scales, Shape};
-use flatmin::pack::Window;
+use flatmin::internals::{kernels::{self, Requantization, Scales}, op::Shape};
+use flatmin::internals::op::Window;
 
 /// A layer with its constants.
 #[derive(Debug, Clone, Copy)]

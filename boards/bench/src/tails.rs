@@ -2,9 +2,9 @@
 
 use crate::train::{crc32, fill_uniform};
 use crate::{Board, measured};
-use flatmin::pack::format::{ALIGNMENT, header};
-use flatmin::step::{self, Buffers};
-use flatmin::tail::{Loss, PackedTail, Tail, Target};
+use flatmin::internals::pack::format::{ALIGNMENT, header};
+use flatmin::internals::step::{self, Buffers};
+use flatmin::{Loss, internals::{tail::{PackedTail, Tail}, label::Target}};
 use flatmin::{Affine, Method, Pack, Recipe};
 
 /// In this order, of every tail.

@@ -2,12 +2,12 @@
 
 use crate::random::Random;
 use crate::{Board, measured};
-use flatmin::kernels::Shape;
-use flatmin::pack::{Activation, Window};
-use flatmin::step::{self, Buffers};
-use flatmin::tail::dense::DenseShape;
-use flatmin::tail::kernels::{ConvShape, Sink, conv2d, depthwise};
-use flatmin::tail::{DenseChain, TailError};
+use flatmin::internals::op::Shape;
+use flatmin::internals::{pack::Activation, op::Window};
+use flatmin::internals::step::{self, Buffers};
+use flatmin::internals::tail::dense::DenseShape;
+use flatmin::internals::{op::ConvShape, tail::kernels::{Sink, conv2d, depthwise}};
+use flatmin::{internals::tail::DenseChain, TailError};
 use flatmin::{Method, Optimizer, Recipe};
 
 /// One thing to measure.

@@ -5,7 +5,7 @@ use crate::graph::Graph;
 use crate::packer::{self, PackFile};
 use crate::{onnx, tflite};
 use flatmin::Pack;
-use flatmin::pack::format::header;
+use flatmin::internals::pack::format::header;
 
 /// Networks above this are not run: time, not memory safety.
 const LARGEST_MACS: u64 = 2_000_000;
@@ -42,8 +42,8 @@ pub fn pack(bytes: &[u8]) {
     if bytes.len() < header::BYTES {
         return;
     }
-    bytes[..8].copy_from_slice(&flatmin::pack::format::MAGIC);
-    bytes[header::VERSION..][..2].copy_from_slice(&flatmin::pack::format::VERSION.to_le_bytes());
+    bytes[..8].copy_from_slice(&flatmin::internals::pack::format::MAGIC);
+    bytes[header::VERSION..][..2].copy_from_slice(&flatmin::internals::pack::format::VERSION.to_le_bytes());
     let Ok(total) = u32::try_from(bytes.len()) else { return };
     bytes[header::TOTAL_BYTES..][..4].copy_from_slice(&total.to_le_bytes());
     let crc = flatmin::crc32(&bytes[header::CHECKED_FROM..]);
@@ -68,11 +68,11 @@ fn run(pack: &Pack) {
         let mut arena = vec![0; sizes.arena_bytes];
         for place in 0..pack.input_count() {
             let input = vec![1; pack.input_at(place).len()];
-            assert!(flatmin::trunk::load(pack, place, &input, &mut arena));
+            assert!(flatmin::inference::load(pack, place, &input, &mut arena));
         }
-        flatmin::trunk::run(pack, &mut arena);
+        flatmin::inference::run(pack, &mut arena);
         let outputs = 0..pack.output_count();
-        outputs.map(|place| flatmin::trunk::output(pack, place, &arena).to_vec()).collect::<Vec<_>>()
+        outputs.map(|place| flatmin::inference::output(pack, place, &arena).to_vec()).collect::<Vec<_>>()
     };
     let first = infer();
     assert!(first.iter().enumerate().all(|(place, y)| y.len() == pack.output_at(place).len()));

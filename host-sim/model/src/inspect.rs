@@ -4,7 +4,7 @@ use crate::model::Model;
 use crate::packer::{self, PackFile};
 use anyhow::{Context, Result};
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
-use flatmin::tail::{PackedTail, Tail};
+use flatmin::internals::tail::{PackedTail, Tail};
 use flatmin::{MemoryPlan, Method, Recipe};
 use flatmin_app::RamBudget;
 use serde::Serialize;
@@ -111,7 +111,10 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
         let budget = RamBudget::new(&sizes, recipe);
         let macs = |method| {
             let own = Recipe { method, ..*recipe };
-            tail.step_macs(own.geometry().as_ref(), flatmin::step::stores_perturbation(&tail, &own))
+            tail.step_macs(
+                own.geometry().as_ref(),
+                flatmin::internals::step::stores_perturbation(&tail, &own),
+            )
         };
         cuts.push(Cut {
             layers,
@@ -237,7 +240,7 @@ pub fn constants(file: &PackFile, path: &Path) -> Result<String> {
          /// Its sizes, for buffers that are sized when the firmware is compiled.\n\
          pub const SIZES: flatmin::Sizes = flatmin::Sizes {{\n    input_length: {},\n    feature_length: {},\n    \
          output_length: {},\n    arena_bytes: {},\n    tail_layers: {},\n    tail_weights: {},\n    \
-         tail_outputs: {},\n    tail_parameters: {},\n    workspace_floats: {},\n    tail_is_chain: {},\n    loss: flatmin::tail::Loss::{:?},\n}};\n\
+         tail_outputs: {},\n    tail_parameters: {},\n    workspace_floats: {},\n    tail_is_chain: {},\n    loss: flatmin::Loss::{:?},\n}};\n\
          /// CRC-32 of the pack.\n\
          pub const CRC32: u32 = {:#010x};\n",
         sizes.input_length,

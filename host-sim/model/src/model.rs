@@ -4,7 +4,7 @@ use crate::mapped::with_file;
 use crate::packer::{self, Network, PackFile, TailPlan, Trains};
 use crate::{onnx, tflite};
 use anyhow::{Context, Result, anyhow, bail};
-use flatmin::tail::Loss;
+use flatmin::Loss;
 use std::path::{Path, PathBuf};
 
 /// A model, named for messages.

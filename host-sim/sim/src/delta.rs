@@ -17,9 +17,9 @@
 
 use crate::tuning::{Tail, tuner_arena};
 use anyhow::{Context, Result, bail, ensure};
+use flatmin::Loss;
 use flatmin::store::Contents;
-use flatmin::store::record::LAYER_BYTES;
-use flatmin::tail::Loss;
+use flatmin::store::LAYER_BYTES;
 use flatmin::{Arithmetic, CompactTuner, Recipe, Tuner, crc32};
 use flatmin_model::packer::PackFile;
 

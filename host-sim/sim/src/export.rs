@@ -3,7 +3,7 @@
 use crate::subject::Subject;
 use crate::tuning::{observe_all, sized, tuner_arena};
 use anyhow::{Context, Result, bail};
-use flatmin::{Recipe, TunedLayer, Tuner, Version};
+use flatmin::{Recipe, Tuner, Version, internals::TunedLayer};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{TailPlan, Trains};
 use flatmin_model::tflite;

@@ -57,11 +57,14 @@ pub fn run(model: &Model, batches: &[Samples]) -> Result<Vec<Values>> {
                 for (place, values) in inputs.iter().enumerate() {
                     let length = values.len() / count;
                     let own = &values[sample * length..(sample + 1) * length];
-                    assert!(flatmin::trunk::load(&pack, place, own, arena), "the reader checked the length");
+                    assert!(
+                        flatmin::inference::load(&pack, place, own, arena),
+                        "the reader checked the length"
+                    );
                 }
-                flatmin::trunk::run(&pack, arena);
+                flatmin::inference::run(&pack, arena);
                 (0..pack.output_count())
-                    .map(|place| flatmin::trunk::output(&pack, place, arena).to_vec())
+                    .map(|place| flatmin::inference::output(&pack, place, arena).to_vec())
                     .collect()
             },
         )

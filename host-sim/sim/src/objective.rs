@@ -4,9 +4,9 @@
 use crate::report::Anomalies;
 use crate::subject::{Labelled, Subject};
 use anyhow::Result;
-use flatmin::tail::Loss;
+use flatmin::Loss;
 use flatmin::wire::Request;
-use flatmin::{Arithmetic, Pack, Tuner, TunerError, Version, metrics};
+use flatmin::{Arithmetic, Pack, Tuner, TunerError, Version, internals::metrics};
 
 /// Whether samples are their own targets.
 pub fn copies(pack: &Pack) -> bool {

@@ -5,7 +5,7 @@ use crate::samples::{Division, Inputs, Samples};
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail, ensure};
 use flatmin::Affine;
-use flatmin::tail::Loss;
+use flatmin::Loss;
 use flatmin_model::model::Model;
 
 /// An int8 input and its label.

@@ -4,7 +4,7 @@
 //! A 3x3 of ones over a 2x2 image, padded by 1: every output is the sum of all four inputs.
 //!
 //! ```
-//! use flatmin::{kernels::Shape, pack::Window, tail::kernels::{ConvShape, Sink, conv2d}};
+//! use flatmin::internals::{op::{Shape, Window, ConvShape}, tail::kernels::{Sink, conv2d}};
 //! let image = Shape { height: 2, width: 2, channels: 1 };
 //! let window = Window { filter: [3; 2], stride: [1; 2], dilation: [1; 2], padding: [1; 2] };
 //! let shape = ConvShape::new(image, image, window)?;
@@ -22,7 +22,7 @@
 //! assert_eq!(d_w, [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 3.0, 4.0]);
 //! assert_eq!(d_b, [1.0]);
 //! assert_eq!(d_x, [1.0; 4]);
-//! # Ok::<(), flatmin::tail::kernels::ShapeError>(())
+//! # Ok::<(), flatmin::internals::op::ShapeError>(())
 //! ```
 
 use super::{Sink, Weight};

@@ -3,7 +3,7 @@
 //! Weights `[height, width, out]` as in a `.tflite`, activations HWC.
 //!
 //! ```
-//! use flatmin::{kernels::Shape, pack::Window, tail::kernels::{ConvShape, Sink, depthwise}};
+//! use flatmin::internals::{op::{Shape, Window, ConvShape}, tail::kernels::{Sink, depthwise}};
 //! let (input, output) =
 //!     (Shape { height: 1, width: 3, channels: 1 }, Shape { height: 1, width: 2, channels: 2 });
 //! let window = Window { filter: [1, 2], stride: [1; 2], dilation: [1; 2], padding: [0; 2] };
@@ -20,7 +20,7 @@
 //! depthwise::backward_input(&shape, &w, &delta, Sink::Overwrite, &mut d_x);
 //! assert_eq!(d_w, [3.0, 2.0, 1.0, 4.0]);
 //! assert_eq!(d_x, [1.0, 19.0, 0.0]);
-//! # Ok::<(), flatmin::tail::kernels::ShapeError>(())
+//! # Ok::<(), flatmin::internals::op::ShapeError>(())
 //! ```
 
 use super::conv2d::seen_by;

@@ -15,7 +15,6 @@ mod tests;
 
 use crate::cpu::block;
 pub use crate::cpu::block::Weight;
-pub use crate::op::{ConvShape, ShapeError};
 
 /// What becomes of a gradient that is there already: where an input has several readers, all but the first add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Every pass with AVX against the portable loops, bit by bit, over generated shapes.
 
-use super::{ConvShape, Sink, conv2d, depthwise};
+use super::{Sink, conv2d, depthwise};
 use crate::cpu::x86_64::portable;
+use crate::op::ConvShape;
 use crate::op::{Shape, Window};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;

@@ -9,7 +9,7 @@ use crate::math;
 ///
 /// ```
 /// let mut d_logits = [0.0; 2];
-/// let loss = flatmin::tail::binary_cross_entropy(&[0.0, 40.0], 0b10, 0.0, &mut d_logits);
+/// let loss = flatmin::internals::tail::binary_cross_entropy(&[0.0, 40.0], 0b10, 0.0, &mut d_logits);
 /// assert!((loss - 2f32.ln()).abs() < 1e-6);
 /// assert_eq!(d_logits, [0.5, 0.0]);
 /// ```

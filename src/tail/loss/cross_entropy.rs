@@ -9,11 +9,11 @@ use crate::math;
 ///
 /// ```
 /// let mut d_logits = [0.0; 2];
-/// let loss = flatmin::tail::softmax_cross_entropy(&[0.0, 0.0], 1, 0.0, &mut d_logits);
+/// let loss = flatmin::internals::tail::softmax_cross_entropy(&[0.0, 0.0], 1, 0.0, &mut d_logits);
 /// assert!((loss - 2f32.ln()).abs() < 1e-6);
 /// assert_eq!(d_logits, [0.5, -0.5]);
 ///
-/// flatmin::tail::softmax_cross_entropy(&[0.0, 0.0], 1, 0.5, &mut d_logits); // q = 1/4, 3/4
+/// flatmin::internals::tail::softmax_cross_entropy(&[0.0, 0.0], 1, 0.5, &mut d_logits); // q = 1/4, 3/4
 /// assert_eq!(d_logits, [0.25, -0.25]);
 /// ```
 pub fn softmax_cross_entropy(logits: &[f32], label: usize, smoothing: f32, d_logits: &mut [f32]) -> f32 {

@@ -14,12 +14,13 @@ impl Loss {
     /// loss.
     ///
     /// ```
-    /// use flatmin::tail::{Loss, Target};
+    /// use flatmin::{Loss, internals::label::Target};
     /// let mut d = [0.0; 2];
     /// let loss = Loss::BinaryCrossEntropy.of(&[0.0, 0.0], Target::from(0b10), &mut d);
     /// assert!((loss - 2.0 * 2f32.ln()).abs() < 1e-6);
     /// assert_eq!(d, [0.5, -0.5]);
     /// ```
+    #[doc(hidden)]
     pub fn of(self, outputs: &[f32], target: Target, d_outputs: &mut [f32]) -> f32 {
         match (self, target) {
             (Self::CrossEntropy, Target::Label { label, smoothing }) => {

@@ -6,7 +6,7 @@ use crate::quant::Affine;
 /// `values`. The mean is over the n outputs, as in Keras and PyTorch. NaN if there are not as many values as outputs.
 ///
 /// ```
-/// use flatmin::{Affine, tail::mean_squared_error};
+/// use flatmin::{Affine, internals::tail::mean_squared_error};
 /// let half = Affine { scale: 0.5, zero_point: 1 };
 /// let mut d = [0.0; 2];
 /// assert_eq!(mean_squared_error(&[1.0, 2.0], &[3, -1], half, &mut d), 4.5); // t = 1, -1

@@ -9,10 +9,10 @@ use crate::tuner::order::Division;
 use crate::tuner::run::{Run, StepReport};
 use crate::tuner::sample::target;
 use crate::tuner::{Judgement, copy};
-use serde::{Deserialize, Serialize};
 
 /// Where a run in f32 stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stages {
     pub stage: Stage,
     /// Of the last step.
@@ -20,7 +20,8 @@ pub struct Stages {
 }
 
 /// What the next slice belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 pub enum Stage {
     /// A step that has not begun.
     Between,

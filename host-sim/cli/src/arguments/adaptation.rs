@@ -3,7 +3,7 @@
 use super::{LossArgument, TuneOptions};
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
-use flatmin::tail::Loss;
+use flatmin::Loss;
 use flatmin_model::model::Model;
 use flatmin_sim::samples::{self, Labels, Samples, Table};
 use flatmin_sim::subject::{self, Subject};

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum, value_parser};
-use flatmin::tail::Loss;
+use flatmin::Loss;
 use flatmin::{Method, Optimizer, Recipe};
 use flatmin_model::packer::{TailPlan, Trains};
 use flatmin_sim::subject::Subject;

@@ -3,7 +3,7 @@
 use crate::answer::{json, print};
 use crate::arguments::TuneOptions;
 use anyhow::{Context, Result, bail};
-use flatmin::tail::Loss;
+use flatmin::Loss;
 use flatmin_sim::auto::{Score, Search, candidates, search};
 use flatmin_sim::report::Report;
 use flatmin_sim::subject::Subject;

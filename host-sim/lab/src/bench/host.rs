@@ -74,10 +74,10 @@ pub fn measure(model: &Model) -> Result<HostReport> {
     // Later runs find in the inputs' places what activations left there: their time does not depend on it.
     for place in 0..pack.input_count() {
         let input = pack.input_at(place);
-        flatmin_bench::fill(flatmin_bench::INPUT_SEED, flatmin::trunk::place(&input, &mut arena));
+        flatmin_bench::fill(flatmin_bench::INPUT_SEED, flatmin::internals::trunk::place(&input, &mut arena));
     }
     let nanoseconds = best_of(|| {
-        flatmin::trunk::run(&pack, std::hint::black_box(&mut arena));
+        flatmin::inference::run(&pack, std::hint::black_box(&mut arena));
     });
     let mut memory = vec![0; 1 << 16];
     let mut kernels = Vec::new();

@@ -2,10 +2,10 @@
 
 use super::host::{best_of, python, reason};
 use anyhow::{Context, Result, ensure};
-use flatmin::pack::Activation;
-use flatmin::step::{self, Buffers};
-use flatmin::tail::dense::DenseShape;
-use flatmin::tail::{DenseChain, PackedTail, Tail};
+use flatmin::internals::pack::Activation;
+use flatmin::internals::step::{self, Buffers};
+use flatmin::internals::tail::dense::DenseShape;
+use flatmin::internals::tail::{DenseChain, PackedTail, Tail};
 use flatmin::{Method, Recipe};
 use flatmin_model::model::Model;
 use flatmin_sim::wearers::model_bytes;

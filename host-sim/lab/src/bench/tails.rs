@@ -2,7 +2,10 @@
 
 use anyhow::{Result, ensure};
 use flatmin::Method;
-use flatmin::tail::{Loss, PackedTail, Tail};
+use flatmin::{
+    Loss,
+    internals::tail::{PackedTail, Tail},
+};
 use flatmin_bench::tails::{METHODS, recipe};
 use flatmin_model::graph::{
     Activation, Element, Graph, Kind, Operator, Padding, Quantization, Tensor, Window,
@@ -155,7 +158,7 @@ pub(super) fn work(packs: &[u8], only: &str) -> Result<Vec<(String, String, u64)
         let tail = PackedTail::of(&pack)?;
         for method in METHODS {
             let recipe = recipe(method);
-            let stored = flatmin::step::stores_perturbation(&tail, &recipe);
+            let stored = flatmin::internals::step::stores_perturbation(&tail, &recipe);
             let [height, width, channels] = end.extents;
             let shape = format!("{height}x{width}x{channels} -> {}, 1 sample", end.classes);
             all.push((end.row(method), shape, tail.step_macs(recipe.geometry().as_ref(), stored)));

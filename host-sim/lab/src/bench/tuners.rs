@@ -4,7 +4,7 @@ use super::tails::{Builder, append};
 use super::train::Row;
 use anyhow::{Context, Result};
 use flatmin::Method;
-use flatmin::tail::{PackedTail, Tail};
+use flatmin::internals::tail::{PackedTail, Tail};
 use flatmin_bench::tails::{METHODS, recipe};
 use flatmin_bench::train::RESUMED;
 use flatmin_bench::tuners::{BATCHES, TUNERS};

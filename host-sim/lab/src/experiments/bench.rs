@@ -8,7 +8,7 @@ use super::task::Task;
 use super::trial::{Draw, LatentUnit, Outcome, Setting, Targets, Trial};
 use super::{dense, scale};
 use anyhow::{Context, Result, bail};
-use flatmin::tail::DenseChain;
+use flatmin::internals::tail::DenseChain;
 use flatmin::{Method, Optimizer, Recipe, Tuner, Version};
 use flatmin_model::packer::PackFile;
 use flatmin_sim::subject::{Labelled, Subject};

@@ -1,9 +1,9 @@
 //! Networks of fully connected layers, for tails that no file holds, and for those that are pretrained here.
 
 use anyhow::Result;
-use flatmin::pack::Function;
-use flatmin::pack::format::operator as code;
-use flatmin::{Affine, Multiplier, Recipe, Tuner};
+use flatmin::internals::pack::Function;
+use flatmin::internals::pack::format::operator as code;
+use flatmin::{Affine, Recipe, Tuner, internals::Multiplier};
 use flatmin_model::graph::Element;
 use flatmin_model::packer::{Activations, Border, Network, PackFile, Step, TailPlan, pack_tail};
 use flatmin_sim::subject::Labelled;

@@ -8,7 +8,7 @@ use super::result::Findings;
 use super::start::Start;
 use super::trial::{Draw, Trial};
 use anyhow::{Context, Result};
-use flatmin::tail::DenseChain;
+use flatmin::internals::tail::DenseChain;
 use flatmin_sim::samples::{write_npy_f32, write_npy_i8};
 use serde_json::json;
 use std::fs;

@@ -5,7 +5,7 @@ use super::soft_targets::Sample;
 use super::start::uniform;
 use anyhow::{Context, Result};
 use flatmin::BiasTreatment;
-use flatmin::tail::{DenseChain, Workspace};
+use flatmin::internals::tail::{DenseChain, Workspace};
 use flatmin_sim::wearers::SplitMix64;
 
 /// A tail at some weights, on some features.
@@ -217,8 +217,8 @@ fn largest_of_tridiagonal(diagonal: &[f64], beside: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flatmin::Activation;
-    use flatmin::tail::dense::DenseShape;
+    use flatmin::internals::pack::Activation;
+    use flatmin::internals::tail::dense::DenseShape;
 
     #[test]
     fn eigenvalue_and_trace_are_those_of_the_hessian_written_out() {

@@ -12,7 +12,7 @@ use super::statistics::Estimate;
 use super::trial::{Draw, Setting, Trial};
 use super::{Progress, page, plane};
 use anyhow::Result;
-use flatmin::tail::DenseChain;
+use flatmin::internals::tail::DenseChain;
 use rayon::prelude::*;
 
 const NOISE: u32 = 20;

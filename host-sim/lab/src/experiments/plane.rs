@@ -5,7 +5,7 @@ use super::figure::colour;
 use super::landscape::{Landscape, dot};
 use super::trial::{Draw, Setting, Trial};
 use anyhow::Result;
-use flatmin::tail::DenseChain;
+use flatmin::internals::tail::DenseChain;
 use plotters::prelude::*;
 
 /// Cells along each side.

@@ -1,7 +1,7 @@
 //! Packs whose latents keep the model's own scale, for comparison: `flatmin pack` gives all the same.
 
 use anyhow::{Context, Result};
-use flatmin::pack::format::header;
+use flatmin::internals::pack::format::header;
 use flatmin_model::packer::PackFile;
 
 /// The same network with the features' unit that it has in int8.

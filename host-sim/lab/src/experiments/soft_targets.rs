@@ -4,8 +4,8 @@
 use super::start::uniform;
 use super::trial::Targets;
 use anyhow::{Context, Result};
-use flatmin::optim::sgd;
-use flatmin::tail::{DenseChain, dense};
+use flatmin::internals::optim::sgd;
+use flatmin::internals::tail::{DenseChain, dense};
 use flatmin::{BiasTreatment, Recipe};
 use flatmin_sim::wearers::SplitMix64;
 
@@ -94,7 +94,7 @@ fn loss(logits: &[f32], target: &[f32], belief: Targets) -> (f64, Vec<f32>) {
     (if hard { value } else { value + (1.0 - beta) * entropy }, slope)
 }
 
-/// Trains `weights` with SGD as [`flatmin::step`] does, towards `targets`.
+/// Trains `weights` with SGD as [`flatmin::internals::step`] does, towards `targets`.
 ///
 /// # Errors
 /// No sample.
@@ -159,8 +159,8 @@ fn beta(alpha: f64, random: &mut SplitMix64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flatmin::Activation;
-    use flatmin::tail::dense::DenseShape;
+    use flatmin::internals::pack::Activation;
+    use flatmin::internals::tail::dense::DenseShape;
 
     const KINDS: [Targets; 4] = [
         Targets::Labels,
@@ -259,14 +259,14 @@ mod tests {
         let (mut other, mut velocity) = (start.clone(), vec![0.0; start.len()]);
         let mut workspace = vec![0.0; DenseChain::workspace_length(3, tail.outputs())];
         for step in 0..20 {
-            let buffers = flatmin::step::Buffers {
+            let buffers = flatmin::internals::step::Buffers {
                 weights: &mut other,
                 velocity: &mut velocity,
                 gradient: &mut [],
                 workspace: &mut workspace,
             };
             let rate = recipe.rate(step, 20);
-            flatmin::step::minibatch(&tail, &recipe, rate, buffers, 16, |i, features| {
+            flatmin::internals::step::minibatch(&tail, &recipe, rate, buffers, 16, |i, features| {
                 features.copy_from_slice(&samples[i].0);
                 samples[i].1
             })

@@ -2,7 +2,7 @@
 
 use super::trial::Draw;
 use anyhow::{Context, Result};
-use flatmin::store::record::LAYER_BYTES;
+use flatmin::store::LAYER_BYTES;
 use flatmin::{Method, Pack, Recipe, Tuner, crc32};
 use flatmin_sim::wearers::SplitMix64;
 use serde::{Deserialize, Serialize};

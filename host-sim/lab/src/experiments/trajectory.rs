@@ -8,7 +8,7 @@ use super::statistics::Estimate;
 use super::surface::{self, Way};
 use anyhow::Result;
 use flatmin::BiasTreatment;
-use flatmin::optim::{Geometry, Kind, Segment, sam, sgd};
+use flatmin::internals::optim::{Geometry, Kind, Segment, sam, sgd};
 use plotters::prelude::*;
 
 const START: [f32; 2] = [1.5, 0.6];

@@ -1,14 +1,17 @@
-//! A device's tuned tail as a file: the record that a store would keep, byte by byte as `flatmin::store::record`
+//! A device's tuned tail as a file: the record that a store would keep, byte by byte as `flatmin::internals::record`
 //! specifies it for words of 4 bytes. It is the difference to the pack alone, and useless without it.
 
 use super::Device;
 use crate::link::Answer;
 use anyhow::{Context, Result, bail, ensure};
 use embedded_storage::nor_flash::NorFlash;
-use flatmin::store::record::LAYER_BYTES;
-use flatmin::store::{Contents, Description, Store, record};
-use flatmin::tail::MAX_LAYERS;
+use flatmin::internals::pack::MAX_LAYERS;
+use flatmin::store::LAYER_BYTES;
 use flatmin::wire::{Request, TAIL_PART_BYTES};
+use flatmin::{
+    internals::record,
+    store::{Contents, Description, Store},
+};
 use flatmin_model::packer::PackFile;
 use flatmin_sim::delta;
 use flatmin_sim::flash::Flash;

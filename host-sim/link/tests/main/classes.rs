@@ -325,7 +325,7 @@ fn what_has_no_place_for_spare_classes_is_refused() {
     says(spare().unwrap().pack(0), "inference alone");
     let biases = TailPlan { layers: 1, trains: vec![Trains::Biases] };
     says(spare().unwrap().pack(biases), "trained whole");
-    let squared = bundled().with_loss(Some(flatmin::tail::Loss::SquaredError)).with_spare_classes(1);
+    let squared = bundled().with_loss(Some(flatmin::Loss::SquaredError)).with_spare_classes(1);
     says(squared.and_then(|model| model.pack(1)), "not cross-entropy");
     let mut convolution = bundled();
     convolution.network.steps.truncate(1);

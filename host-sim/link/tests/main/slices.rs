@@ -279,7 +279,7 @@ fn a_delta_brings_back_every_output() {
     assert!(bytes.len() < records[0] * 2 / 3 && bytes.len() > 100);
 
     let (whole, weights_crc32) = delta::decode(&file, &bytes).unwrap();
-    let layers = pack.sizes().tail_layers * flatmin::store::record::LAYER_BYTES;
+    let layers = pack.sizes().tail_layers * flatmin::store::LAYER_BYTES;
     other.write_tail(layers, &whole[layers..]).unwrap();
     other.adopt_tail(&whole[..layers], flatmin::crc32(&whole)).unwrap();
     assert_eq!(other.weights_crc32(), weights_crc32);
@@ -343,7 +343,7 @@ fn boards_stop_in_the_midst_of_a_step_and_go_on_with_the_desktops_bits() {
         };
         observe(&mut device);
         device.ask(&Request::Start(recipe)).unwrap();
-        let moved = flatmin::Work::Step(flatmin::step::Phase::Restore);
+        let moved = flatmin::Work::Step(flatmin::Phase::Restore);
         let mut polls = 0;
         loop {
             polls += 1;

@@ -1,5 +1,5 @@
 //! From a [`Graph`] to the device's format: checks what the runtime can do, cuts off the tail, plans the
-//! activation arena and writes the bytes that [`flatmin::pack::format`] specifies.
+//! activation arena and writes the bytes that [`flatmin::internals::pack::format`] specifies.
 
 mod lower;
 mod network;
@@ -12,8 +12,8 @@ mod write;
 
 use crate::graph::Graph;
 use crate::tflite::printable;
-use flatmin::pack::format::operator as code;
-use flatmin::tail::Loss;
+use flatmin::Loss;
+use flatmin::internals::pack::format::operator as code;
 pub use network::{Activations, Border, Network, Step};
 pub use plan::{Patched, Plan, patches, plan};
 pub use tail::TailPlan;
@@ -218,7 +218,7 @@ pub fn pack_tail(network: &Network, model_crc32: u32, plan: &TailPlan) -> Result
     for (layer, step) in weighted.enumerate() {
         let outputs = step.constants.biases.len();
         let share = plan.trains(layer).trains_weights() && plan.trains(layer).channels(outputs) < outputs;
-        if share && step.kind == flatmin::pack::format::operator::DEPTHWISE_CONV_2D {
+        if share && step.kind == flatmin::internals::pack::format::operator::DEPTHWISE_CONV_2D {
             return Err(PackerError::Share { index: step.index });
         }
     }

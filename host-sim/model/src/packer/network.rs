@@ -2,9 +2,9 @@
 
 use crate::graph::{Element, Tensor};
 use flatmin::Affine;
-use flatmin::pack::Function;
-use flatmin::pack::format::operator as code;
-use flatmin::tail::Loss;
+use flatmin::Loss;
+use flatmin::internals::pack::Function;
+use flatmin::internals::pack::format::operator as code;
 
 /// An activation, or a constant that is used like one.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ pub struct Step {
     pub index: usize,
     /// Schema's name.
     pub name: String,
-    /// `flatmin::pack::format::operator` kind.
+    /// `flatmin::internals::pack::format::operator` kind.
     pub kind: u16,
     /// Index into [`Network::tensors`].
     pub input: usize,
@@ -72,7 +72,7 @@ pub struct Step {
     /// Index into [`Network::tensors`].
     pub output: usize,
     /// Filter, stride, dilation, padding; `[vertical, horizontal]`.
-    pub window: flatmin::pack::Window,
+    pub window: flatmin::internals::op::Window,
     /// Outputs a channel of a depthwise convolution, groups of a grouped one.
     pub depth_multiplier: usize,
     /// Lowest and highest output.
@@ -83,7 +83,7 @@ pub struct Step {
     pub constants: Constants,
     /// Softmax's beta, or the slope of a leaky ReLU.
     pub beta: f32,
-    /// See `flatmin::pack::format::operator`.
+    /// See `flatmin::internals::pack::format::operator`.
     pub parameters: Vec<i32>,
     /// A lookup's table.
     pub table: Option<Box<[u8; 256]>>,
@@ -99,7 +99,7 @@ impl Step {
             input,
             second_input: None,
             output,
-            window: flatmin::pack::Window {
+            window: flatmin::internals::op::Window {
                 filter: [1; 2],
                 stride: [1; 2],
                 dilation: [1; 2],
@@ -248,7 +248,7 @@ impl Network {
         let behind = usize::from(self.head().is_some());
         let trainable = |step: &&Step| step.function.is_some() && step.kind != code::SOFTMAX;
         let tail = self.steps.iter().rev().skip(behind).take_while(trainable);
-        tail.filter(|step| step.has_weights()).count().min(flatmin::tail::MAX_LAYERS)
+        tail.filter(|step| step.has_weights()).count().min(flatmin::internals::pack::MAX_LAYERS)
     }
 
     /// How many fully connected layers, one behind the other, the network ends in.
@@ -270,7 +270,7 @@ impl Network {
             expected = step.input;
             count += usize::from(dense);
         }
-        count.min(flatmin::tail::MAX_CHAIN_LAYERS).min(self.trainable_layers())
+        count.min(flatmin::internals::pack::MAX_CHAIN_LAYERS).min(self.trainable_layers())
     }
 
     /// Multiply-adds of one operator.

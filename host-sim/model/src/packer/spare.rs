@@ -6,9 +6,9 @@
 
 use super::network::{Network, Step};
 use super::{PackerError, TailPlan, Trains};
-use flatmin::pack::Function;
-use flatmin::pack::format::operator as code;
-use flatmin::tail::Loss;
+use flatmin::Loss;
+use flatmin::internals::pack::Function;
+use flatmin::internals::pack::format::operator as code;
 
 const fn fail<T>(what: &'static str) -> Result<T, PackerError> {
     Err(PackerError::Spare { what })

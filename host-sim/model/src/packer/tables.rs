@@ -1,7 +1,7 @@
 //! Functions of one byte as tables, computed with the arithmetic of TensorFlow Lite's reference kernels as
 //! LiteRT builds them, so that every entry is the byte that they would give.
 
-use flatmin::{Affine, Multiplier};
+use flatmin::{Affine, internals::Multiplier};
 
 /// 256 output bytes, by the input's byte.
 pub type Table = [u8; 256];

@@ -4,9 +4,9 @@
 use super::network::{Network, Step};
 use super::plan::{Life, place};
 use super::trains::{Trains, largest_channels};
-use flatmin::pack::format::{node, operator as code, value};
-use flatmin::pack::{Function, Keeps};
-use flatmin::tail::keeps;
+use flatmin::internals::pack::format::{node, operator as code, value};
+use flatmin::internals::pack::{Function, Keeps};
+use flatmin::internals::tail::keeps;
 use std::collections::HashMap;
 
 /// What a pack trains.
@@ -73,7 +73,7 @@ pub(super) struct Value {
 /// One operator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Node {
-    /// See `flatmin::pack::format::node`.
+    /// See `flatmin::internals::pack::format::node`.
     pub flags: u16,
     pub input: Option<usize>,
     pub second: Option<usize>,
@@ -144,7 +144,7 @@ impl Tail {
             weights,
             outputs,
             parameters: weights + outputs,
-            workspace_floats: flatmin::tail::DenseChain::workspace_length(features, outputs),
+            workspace_floats: flatmin::internals::tail::DenseChain::workspace_length(features, outputs),
             ..Self::default()
         }
     }

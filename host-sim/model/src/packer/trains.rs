@@ -1,7 +1,7 @@
 //! What of a layer is trained, and which channels where it is a share of them.
 
 use super::network::Step;
-use flatmin::pack::format::operator as code;
+use flatmin::internals::pack::format::operator as code;
 use std::fmt;
 use std::str::FromStr;
 

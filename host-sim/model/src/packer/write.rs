@@ -3,8 +3,8 @@
 use super::network::{Network, Step};
 use super::plan::plan;
 use super::tail::{Tail, TailPlan};
-use flatmin::pack::Function;
-use flatmin::pack::format::{ALIGNMENT, MAGIC, VERSION, header, node, operator, tensor, value};
+use flatmin::internals::pack::Function;
+use flatmin::internals::pack::format::{ALIGNMENT, MAGIC, VERSION, header, node, operator, tensor, value};
 
 /// One quantization step at the cut as the f32 tail sees it. int8 latents then span two units whatever their
 /// scale is, so that rho and the learning rate mean the same for every network.
@@ -89,9 +89,9 @@ pub fn write(network: &Network, model_crc: u32, tail: &TailPlan) -> Vec<u8> {
 /// The code of the activation of a layer in a chain; 255 where it cannot stand in one.
 fn activation(step: &Step) -> u8 {
     match step.function {
-        Some(Function::Identity) => flatmin::Activation::None.code(),
-        Some(Function::Relu) => flatmin::Activation::Relu.code(),
-        Some(Function::Relu6) => flatmin::Activation::Relu6.code(),
+        Some(Function::Identity) => flatmin::internals::pack::Activation::None.code(),
+        Some(Function::Relu) => flatmin::internals::pack::Activation::Relu.code(),
+        Some(Function::Relu6) => flatmin::internals::pack::Activation::Relu6.code(),
         _ => 255,
     }
 }

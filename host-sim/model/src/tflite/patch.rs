@@ -5,7 +5,7 @@ use super::field::{buffer, quantization, tensor};
 use super::view::{File, Table};
 use super::{ReadError, read, storage};
 use crate::graph::{Graph, Kind};
-use flatmin::{Affine, TunedLayer};
+use flatmin::{Affine, internals::TunedLayer};
 use std::ops::Range;
 use thiserror::Error;
 

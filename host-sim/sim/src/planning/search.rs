@@ -3,7 +3,7 @@
 use super::plan_of;
 use super::trial::Cost;
 use anyhow::Result;
-use flatmin::pack::format::operator as code;
+use flatmin::internals::pack::format::operator as code;
 use flatmin_model::packer::{Network, TailPlan, Trains};
 use std::collections::HashSet;
 

@@ -1,6 +1,6 @@
 //! Never worse than before: held-out samples judge, acceptance, and the best weights of a run, on the bundled task.
 
-use flatmin::replay::Policy;
+use flatmin::Policy;
 use flatmin::{Acceptance, Judgement, Method, Recipe, Tuner, TunerError, Version};
 use flatmin_sim::subject::{Labelled, Subject};
 use std::collections::BTreeSet;

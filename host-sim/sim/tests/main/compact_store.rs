@@ -4,7 +4,7 @@
 use crate::bundled;
 
 use crate::bundled::{answers, confusion, flash_of, observe, packed, samples};
-use flatmin::store::record::LAYER_BYTES;
+use flatmin::store::LAYER_BYTES;
 use flatmin::store::{Contents, Description, SlotState, StoreError};
 use flatmin::{Arithmetic, CompactTuner, Method, Pack, Recipe, Tuner, TunerError, Version, Watch};
 use flatmin_sim::delta;

@@ -2,8 +2,8 @@
 //! are below 1e-6, the smallest 9e-12, where an update divided by the squared scale would be of the order of 1e22. The
 //! compact tail leaves their weights as they are, names them, and learns with the others.
 
-use flatmin::store::record::LAYER_BYTES;
-use flatmin::{CompactTuner, Method, Multiplier, Recipe, Version};
+use flatmin::store::LAYER_BYTES;
+use flatmin::{CompactTuner, Method, Recipe, Version, internals::Multiplier};
 use flatmin_model::model::Model;
 use flatmin_model::packer::PackFile;
 use flatmin_sim::subject::Subject;
@@ -28,7 +28,7 @@ const RECIPE: Recipe =
 fn subject(dead: &[(usize, f32)]) -> Subject {
     let mut subject = Subject::wearer(1, 9, 0.0, 1).unwrap();
     let network = &mut subject.model.network;
-    let fully_connected = flatmin::pack::format::operator::FULLY_CONNECTED;
+    let fully_connected = flatmin::internals::pack::format::operator::FULLY_CONNECTED;
     let hidden = network.steps.iter().rev().filter(|step| step.kind == fully_connected).nth(1).unwrap();
     let (index, input, output) = (hidden.index, hidden.input, hidden.output);
     let [input, output] = [input, output].map(|tensor| network.tensors[tensor].affine.scale);

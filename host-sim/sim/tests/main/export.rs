@@ -97,7 +97,7 @@ fn layers_without_room_are_refused() {
     let weights = [0; 1];
     let file = subject.model.pack(1).unwrap();
     let softmax = subject.model.network.steps.last().unwrap().index;
-    let layer = flatmin::TunedLayer {
+    let layer = flatmin::internals::TunedLayer {
         layer: file.pack().trained_layers().next().unwrap(),
         weights: &weights,
         biases: &[0],
@@ -123,7 +123,7 @@ fn layers_without_room_are_refused() {
 fn an_autoencoder_is_exported_with_the_scale_of_its_new_output() {
     let Some(path) = shared("models/mlperf-tiny/anomaly_detection/ad01_int8.tflite") else { return };
     let model = Model::open(&path).unwrap();
-    let model = model.with_loss(Some(flatmin::tail::Loss::SquaredError));
+    let model = model.with_loss(Some(flatmin::Loss::SquaredError));
     let sample = |seed: usize| (0..640).map(|i| ((i * (seed + 3)) % 97) as i8 - 20).collect::<Vec<i8>>();
     let (adaptation, test) = (
         (0..8).map(|i| (sample(i), usize::from(i > 5))).collect(),

@@ -2,7 +2,7 @@
 //! weights are numbers, what a tuner gives away it takes back, and nothing panics. Cases are bounded, and the same each time.
 
 use crate::bundled::{Labelled, answers, observe, saved};
-use flatmin::pack::format::{VERSION, header};
+use flatmin::internals::pack::format::{VERSION, header};
 use flatmin::{
     Arithmetic, BiasTreatment, CompactTuner, Method, Optimizer, Pack, RUN_HEAD_BYTES, Recipe, Schedule,
     Tuner, TunerError, Version, Watch, crc32,

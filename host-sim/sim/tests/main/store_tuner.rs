@@ -158,7 +158,7 @@ fn a_small_slot_keeps_the_int8_tail() {
     let mut after = tuner(&pack, &mut second_arena);
     after.restore(&store, &mut flash).unwrap();
     assert_eq!(answers(&mut after, &data), answers(&mut before, &data));
-    let shapes = flatmin::tail::DenseChain::of(&pack).unwrap();
+    let shapes = flatmin::internals::tail::DenseChain::of(&pack).unwrap();
     let (mut old, mut new) = (before.weights(), after.weights());
     for shape in shapes.layers() {
         let (w, rest) = old.split_at(shape.inputs * shape.outputs);
@@ -248,7 +248,7 @@ fn numbers_that_are_no_tail_are_refused() {
 }
 
 fn shape_outputs(pack: &Pack) -> Vec<usize> {
-    flatmin::tail::DenseChain::of(pack).unwrap().layers().map(|layer| layer.outputs).collect()
+    flatmin::internals::tail::DenseChain::of(pack).unwrap().layers().map(|layer| layer.outputs).collect()
 }
 
 /// Every operation near the begin and the end of a commit, every 97th between, or with FLATMIN_EVERY_CUT=1 (minutes) all

@@ -1,10 +1,16 @@
 //! [`Tuner`] where things end: no sample, too many, one class, no gradient, no number, and calls out of order.
 //! Behaviour that firmware relies on, with the bundled model.
 
-use flatmin::pack::format::{header, operator};
-use flatmin::step::{self, Buffers, StepError};
-use flatmin::tail::{DenseChain, dense::DenseShape};
-use flatmin::{Activation, Method, Optimizer, Pack, PackError, Recipe, Tuner, TunerError, Version, crc32};
+use flatmin::internals::pack::format::{header, operator};
+use flatmin::internals::tail::{DenseChain, dense::DenseShape};
+use flatmin::{
+    Method, Optimizer, Pack, PackError, Recipe, Tuner, TunerError, Version, crc32,
+    internals::pack::Activation,
+};
+use flatmin::{
+    StepError,
+    internals::step::{self, Buffers},
+};
 use flatmin_model::model::Model;
 use flatmin_sim::wearers::{Recordings, model_bytes};
 

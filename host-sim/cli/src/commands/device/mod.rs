@@ -6,7 +6,7 @@ use crate::answer::{print, show};
 use anyhow::{Context, Result, bail, ensure};
 pub use arguments::Arguments;
 use arguments::{Action, Source};
-use flatmin::tail::Loss;
+use flatmin::Loss;
 use flatmin::wire::Request;
 use flatmin::{Drift, Version, Watch};
 use flatmin_link::device::{self, Device, Progress};

@@ -2,9 +2,9 @@
 
 use super::{arena, check, input, kitchen_sink};
 use crate::skipping::shared;
-use flatmin::replay::Policy;
-use flatmin::tail::Loss;
-use flatmin::{Affine, Method, Recipe, Tuner, TunerError, Version, metrics};
+use flatmin::Loss;
+use flatmin::Policy;
+use flatmin::{Affine, Method, Recipe, Tuner, TunerError, Version, internals::metrics};
 use flatmin_model::graph::{Activation, Unary};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{Network, PackFile, TailPlan, Trains, lower, pack, pack_tail};

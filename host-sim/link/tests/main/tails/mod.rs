@@ -8,9 +8,15 @@ mod reference;
 use crate::skipping;
 
 use crate::skipping::shared;
-use flatmin::pack::format::operator::DEPTHWISE_CONV_2D;
-use flatmin::tail::{Loss, PackedTail, Tail, Target};
+use flatmin::internals::pack::format::operator::DEPTHWISE_CONV_2D;
 use flatmin::{BiasTreatment, MemoryPlan, Method, Recipe, Tuner, Version};
+use flatmin::{
+    Loss,
+    internals::{
+        label::Target,
+        tail::{PackedTail, Tail},
+    },
+};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{Network, TailPlan, Trains, lower, pack_tail};
 use rand_core::{Rng, SeedableRng};

@@ -112,7 +112,7 @@ fn check(network: &Network, file: &PackFile) {
     assert_eq!(backup(&mut second, |_, _| {}).unwrap(), tail);
 
     // A tail that was not pushed leaves the one before in force.
-    let described = file.pack().sizes().tail_layers * flatmin::store::record::LAYER_BYTES;
+    let described = file.pack().sizes().tail_layers * flatmin::store::LAYER_BYTES;
     let layers = vec![0; described];
     assert!(second.ask(&Request::AdoptTail { layers: &layers, crc32: 1 }).is_err());
     let identity = second.identify().unwrap();
@@ -136,7 +136,7 @@ fn a_tail_of_more_layers_than_one_part_describes_is_backed_up_and_restored() {
         check(&network, &file);
     }
     let all = pack_tail(&network, 0, &TailPlan::of(9)).unwrap();
-    let described = all.pack().sizes().tail_layers * flatmin::store::record::LAYER_BYTES;
+    let described = all.pack().sizes().tail_layers * flatmin::store::LAYER_BYTES;
     assert!(described > wire::TAIL_PART_BYTES, "the test is about more than one part");
 }
 
@@ -231,7 +231,7 @@ fn no_area_is_computed_while_a_run_is_expected() {
 #[test]
 fn a_squared_error_has_the_same_bits_over_the_link() {
     let mut network = lower(&kitchen_sink::autoencoder(3, 12, None)).unwrap();
-    network.loss = Some(flatmin::tail::Loss::SquaredError);
+    network.loss = Some(flatmin::Loss::SquaredError);
     let file = pack_tail(&network, 0, &TailPlan::of(2)).unwrap();
     let mut memory = arena(file.pack().sizes().train_bytes(&RECIPE));
     let mut truth = Tuner::new(file.pack(), RECIPE, bytemuck::cast_slice_mut(&mut memory)).unwrap();

@@ -1,8 +1,8 @@
 //! A tail's loss in double precision, straight from the lowered network: naive loops, no plan, no workspace.
 
-use flatmin::kernels::{Mean, Move};
-use flatmin::pack::Function;
-use flatmin::pack::format::operator as code;
+use flatmin::internals::op::{Mean, Move};
+use flatmin::internals::pack::Function;
+use flatmin::internals::pack::format::operator as code;
 use flatmin_model::packer::{Activations, Network, Step, TailPlan, Trains};
 use std::collections::HashMap;
 

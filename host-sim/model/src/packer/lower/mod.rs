@@ -10,10 +10,10 @@ use super::tables::{self, Side};
 use super::{PackerError, Problem};
 use crate::graph::{Activation, Element, Graph, Kind, Operator, Tensor, Unary};
 use crate::tflite::printable;
-use flatmin::kernels::Mean;
-use flatmin::pack::Function;
-use flatmin::pack::format::operator as code;
-use flatmin::{Affine, Multiplier};
+use flatmin::internals::op::Mean;
+use flatmin::internals::pack::Function;
+use flatmin::internals::pack::format::operator as code;
+use flatmin::{Affine, internals::Multiplier};
 
 /// What is wrong with an operator: what was expected and what was found.
 type Fault = String;

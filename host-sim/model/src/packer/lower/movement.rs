@@ -3,8 +3,8 @@
 use super::super::network::{Activations, Step};
 use super::{Fault, Lowering};
 use crate::graph::Operator;
-use flatmin::kernels::Move;
-use flatmin::pack::format::operator as code;
+use flatmin::internals::op::Move;
+use flatmin::internals::pack::format::operator as code;
 
 /// Attributes of the graph's axes as those of NHWC: filled with `neutral` in front, or cut there.
 fn aligned<T: Copy>(values: &[T], neutral: T) -> [T; 4] {

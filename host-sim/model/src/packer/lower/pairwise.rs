@@ -3,9 +3,9 @@
 use super::super::network::Step;
 use super::{Fault, Lowering, clamp, words};
 use crate::graph::{Activation, Binary, Operator};
-use flatmin::Multiplier;
-use flatmin::kernels::SumMultipliers;
-use flatmin::pack::format::operator as code;
+use flatmin::internals::Multiplier;
+use flatmin::internals::op::SumMultipliers;
+use flatmin::internals::pack::format::operator as code;
 
 impl Lowering<'_> {
     /// Both operands and the output, whose shape must be the broadcast of theirs.

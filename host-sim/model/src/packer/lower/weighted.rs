@@ -3,8 +3,8 @@
 use super::super::network::{Activations, Constants, Step};
 use super::{Fault, Lowering, clamp, function};
 use crate::graph::{Element, Kind, Operator, Padding, Tensor, Window};
-use flatmin::Multiplier;
-use flatmin::pack::format::operator as code;
+use flatmin::internals::Multiplier;
+use flatmin::internals::pack::format::operator as code;
 
 impl Lowering<'_> {
     pub(super) fn weighted(&mut self, index: usize, op: &Operator) -> Result<(), Fault> {
@@ -145,7 +145,7 @@ pub(super) fn geometry(
     filter: [usize; 2],
     from: &Activations,
     to: &Activations,
-) -> Result<flatmin::pack::Window, Fault> {
+) -> Result<flatmin::internals::op::Window, Fault> {
     if from.shape[0] != 1 {
         return Err(format!("has a batch of {}, 1 is expected", from.shape[0]));
     }
@@ -167,5 +167,5 @@ pub(super) fn geometry(
             _ => ((expected - 1) * stride + reach).saturating_sub(extent) / 2,
         };
     }
-    Ok(flatmin::pack::Window { filter, stride: window.stride, dilation: window.dilation, padding })
+    Ok(flatmin::internals::op::Window { filter, stride: window.stride, dilation: window.dilation, padding })
 }

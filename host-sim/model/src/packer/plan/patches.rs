@@ -5,7 +5,7 @@
 //! output are alive whole, everything between for one patch with its halo, which neighbours compute again.
 
 use super::super::network::{Network, Step};
-use flatmin::pack::format::operator as code;
+use flatmin::internals::pack::format::operator as code;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::ops::Range;

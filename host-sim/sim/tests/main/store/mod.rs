@@ -5,7 +5,10 @@ mod awaited;
 mod cases;
 
 use cases::*;
-use flatmin::store::{Contents, Description, Recovery, SlotState, Store, StoreError, record};
+use flatmin::{
+    internals::record,
+    store::{Contents, Description, Recovery, SlotState, Store, StoreError},
+};
 use flatmin_sim::flash::{Flash, Partial};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
