@@ -60,7 +60,7 @@
 // What packs networks, and steps that are taken one by one, lie in their rooms, and `host-sim` alone calls them.
 #![cfg_attr(not(feature = "_internals"), allow(dead_code, unused_imports))]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "_test"))]
 extern crate std;
 
 #[cfg(target_endian = "big")]
@@ -70,6 +70,9 @@ compile_error!("packs are little endian and used where they lie: big-endian targ
 mod cobs;
 mod compact;
 mod cpu;
+#[cfg(feature = "_test")]
+#[doc(hidden)]
+pub mod flash;
 mod fmt;
 mod kernels;
 mod label;

@@ -279,16 +279,16 @@ impl Module {
                     name if path.is_empty() => path = own.iter().cloned().chain([name.to_owned()]).collect(),
                     name => path.push(name.to_owned()),
                 }
-                self.import_below(own, &part.tree, path, public);
+                self.import_below(&part.tree, path, public);
             }
             UseTree::Group(group) => {
                 group.items.iter().for_each(|tree| self.import(own, tree, path.clone(), public));
             }
-            _ => self.import_below(own, tree, path, public),
+            _ => self.import_below(tree, path, public),
         }
     }
 
-    fn import_below(&mut self, own: &[String], tree: &UseTree, path: Place, public: bool) {
+    fn import_below(&mut self, tree: &UseTree, path: Place, public: bool) {
         let with = |name: &syn::Ident| path.iter().cloned().chain([name.to_string()]).collect::<Place>();
         match tree {
             UseTree::Name(name) if name.ident == "self" => {
@@ -305,10 +305,10 @@ impl Module {
                     "super" => path[..path.len() - 1].to_vec(),
                     _ => with(&part.ident),
                 };
-                self.import_below(own, &part.tree, path, public);
+                self.import_below(&part.tree, path, public);
             }
             UseTree::Group(group) => {
-                group.items.iter().for_each(|tree| self.import_below(own, tree, path.clone(), public));
+                group.items.iter().for_each(|tree| self.import_below(tree, path.clone(), public));
             }
         }
     }

@@ -109,7 +109,7 @@ impl Sizes {
         layers.saturating_add(self.tuned_bytes()).saturating_add(self.weight_bytes(contents))
     }
 
-    /// Bytes of it behind the int8 tail.
+    /// Bytes of it after the int8 tail.
     pub(crate) const fn weight_bytes(&self, contents: Contents) -> usize {
         match contents {
             Contents::Int8 => 0,
@@ -125,25 +125,12 @@ impl Sizes {
     ///
     /// ```
     /// use flatmin::{Sizes, store::Contents};
-    /// # use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
-    /// # struct Flash;
-    /// # impl ErrorType for Flash { type Error = core::convert::Infallible; }
-    /// # impl ReadNorFlash for Flash {
-    /// #     const READ_SIZE: usize = 1;
-    /// #     fn read(&mut self, _: u32, _: &mut [u8]) -> Result<(), Self::Error> { Ok(()) }
-    /// #     fn capacity(&self) -> usize { 0 }
-    /// # }
-    /// # impl NorFlash for Flash {
-    /// #     const WRITE_SIZE: usize = 4;
-    /// #     const ERASE_SIZE: usize = 4096;
-    /// #     fn erase(&mut self, _: u32, _: u32) -> Result<(), Self::Error> { Ok(()) }
-    /// #     fn write(&mut self, _: u32, _: &[u8]) -> Result<(), Self::Error> { Ok(()) }
-    /// # }
+    /// type Flash = flatmin::flash::Flash<4, 4096>; // in a firmware the driver: words of 4 bytes, pages of 4 KiB
     /// const MODEL: Sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
     ///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
     ///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true,
     ///     loss: flatmin::Loss::CrossEntropy };
-    /// // 40 bytes of header and trailer, 16 of layers, 16 for every output, one for every weight, 4 for every f32.
+    /// // 40 bytes of header and trailer, 16 of layers, 16 per output, 1 per weight, 4 per f32.
     /// const SLOT: u32 = MODEL.slot_bytes::<Flash>(Contents::Int8AndF32);
     /// assert_eq!(SLOT, (40u32 + 16 + 71 * 16 + 12_736 + (12_736 + 71) * 4).next_multiple_of(4096));
     /// assert_eq!(MODEL.slot_bytes::<Flash>(Contents::Int8), 16_384);

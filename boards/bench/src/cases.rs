@@ -3,8 +3,11 @@
 
 use crate::crc32;
 use crate::random::{Random, scale};
-use flatmin::internals::{kernels::{self, Requantization, Scales}, op::Shape};
 use flatmin::internals::op::Window;
+use flatmin::internals::{
+    kernels::{self, Requantization, Scales},
+    op::Shape,
+};
 
 /// How many cases there are.
 pub const CASES: u32 = 500;

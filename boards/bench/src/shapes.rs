@@ -2,8 +2,11 @@
 
 use crate::random::{fill, int8s, integers, mantissas, scales};
 use flatmin::Aligned;
-use flatmin::internals::{kernels::{self, Requantization, Scales}, op::Shape};
 use flatmin::internals::op::Window;
+use flatmin::internals::{
+    kernels::{self, Requantization, Scales},
+    op::Shape,
+};
 
 /// A layer with its constants.
 #[derive(Debug, Clone, Copy)]

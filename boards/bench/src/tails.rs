@@ -4,8 +4,14 @@ use crate::train::{crc32, fill_uniform};
 use crate::{Board, measured};
 use flatmin::internals::pack::format::{ALIGNMENT, header};
 use flatmin::internals::step::{self, Buffers};
-use flatmin::{Loss, internals::{tail::{PackedTail, Tail}, label::Target}};
 use flatmin::{Affine, Method, Pack, Recipe};
+use flatmin::{
+    Loss,
+    internals::{
+        label::Target,
+        tail::{PackedTail, Tail},
+    },
+};
 
 /// In this order, of every tail.
 pub const METHODS: [Method; 3] = [Method::Sgd, Method::Sam, Method::Asam];

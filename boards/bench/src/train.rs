@@ -3,12 +3,15 @@
 use crate::random::Random;
 use crate::{Board, measured};
 use flatmin::internals::op::Shape;
-use flatmin::internals::{pack::Activation, op::Window};
 use flatmin::internals::step::{self, Buffers};
 use flatmin::internals::tail::dense::DenseShape;
-use flatmin::internals::{op::ConvShape, tail::kernels::{Sink, conv2d, depthwise}};
-use flatmin::{internals::tail::DenseChain, TailError};
+use flatmin::internals::{
+    op::ConvShape,
+    tail::kernels::{Sink, conv2d, depthwise},
+};
+use flatmin::internals::{op::Window, pack::Activation};
 use flatmin::{Method, Optimizer, Recipe};
+use flatmin::{TailError, internals::tail::DenseChain};
 
 /// One thing to measure.
 #[derive(Debug, Clone, Copy)]

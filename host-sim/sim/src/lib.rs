@@ -6,7 +6,6 @@ pub mod auto;
 pub mod contenders;
 pub mod delta;
 pub mod export;
-pub mod flash;
 pub mod inference;
 pub mod objective;
 pub mod planning;

@@ -5,6 +5,7 @@ use super::Device;
 use crate::link::Answer;
 use anyhow::{Context, Result, bail, ensure};
 use embedded_storage::nor_flash::NorFlash;
+use flatmin::flash::Flash;
 use flatmin::internals::pack::MAX_LAYERS;
 use flatmin::store::LAYER_BYTES;
 use flatmin::wire::{Request, TAIL_PART_BYTES};
@@ -14,7 +15,6 @@ use flatmin::{
 };
 use flatmin_model::packer::PackFile;
 use flatmin_sim::delta;
-use flatmin_sim::flash::Flash;
 use flatmin_sim::tuning::Tail;
 
 type Pages = Flash<4, 4096>;

@@ -3,6 +3,7 @@
 use crate::skipping;
 
 use embedded_storage::nor_flash::NorFlash;
+use flatmin::flash::Flash;
 use flatmin::store::{Contents, Store};
 use flatmin::wire::{self, Request, Response};
 use flatmin::{CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, TunerError, Version};
@@ -11,7 +12,6 @@ use flatmin_link::device;
 use flatmin_link::emulate::{Device, Firmware, LogSink};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{PackFile, TailPlan, Trains};
-use flatmin_sim::flash::Flash;
 use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::{sized, tune};
 use flatmin_sim::wearers::model_bytes;

@@ -2,13 +2,13 @@
 //! carried out once, every answer is right.
 
 use embedded_storage::nor_flash::NorFlash;
+use flatmin::flash::Flash;
 use flatmin::store::{Contents, Store};
 use flatmin::wire::{self, Request};
 use flatmin::{Method, Pack, Recipe, Tuner, Version};
 use flatmin_app::{Board, Buffers, Clock, Endpoint, Hardware, link_bytes};
 use flatmin_link::link::{Answer, Identity, LinkError, Session};
 use flatmin_model::model::Model;
-use flatmin_sim::flash::Flash;
 use flatmin_sim::wearers::{Recordings, model_bytes};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;

@@ -2,12 +2,12 @@
 //! frame by frame, with a label given for each adaptation window.
 
 use super::imu::{Lsm6dso, Movements};
-use crate::flash::Flash;
 use crate::subject::{Subject, input_affine};
 use crate::tuning::{method_name, sized, tune, tuner_arena};
 use crate::wearers::{EXERCISES, Recordings, Window, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail, ensure};
 use embedded_storage::nor_flash::NorFlash as _;
+use flatmin::flash::Flash;
 use flatmin::store::{Contents, Store};
 use flatmin::{Recipe, Tuner};
 use flatmin_app::motion::{CHANNELS, Event, Imu, Motion, Plan};

@@ -4,11 +4,11 @@
 use crate::bundled;
 
 use crate::bundled::{answers, confusion, flash_of, observe, packed, samples};
+use flatmin::flash::Partial;
 use flatmin::store::LAYER_BYTES;
 use flatmin::store::{Contents, Description, SlotState, StoreError};
 use flatmin::{Arithmetic, CompactTuner, Method, Pack, Recipe, Tuner, TunerError, Version, Watch};
 use flatmin_sim::delta;
-use flatmin_sim::flash::Partial;
 use flatmin_sim::tuning::Tail;
 
 const RECIPE: Recipe =

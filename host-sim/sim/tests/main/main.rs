@@ -13,7 +13,6 @@ mod keywords;
 mod onnx;
 mod random_sequences;
 mod skipping;
-mod store;
 mod store_tuner;
 mod stored_before;
 mod suspects;

@@ -3,10 +3,10 @@
 use crate::bundled;
 
 use crate::bundled::{Nor, answers, flash_of, observe, samples};
+use flatmin::flash::Partial;
 use flatmin::store::{Contents, Description, SlotState, Store, StoreError};
 use flatmin::{Method, Pack, Recipe, Tuner, TunerError, Version};
 use flatmin_model::model::Model;
-use flatmin_sim::flash::Partial;
 use flatmin_sim::tuning::Tail;
 use flatmin_sim::wearers::model_bytes;
 use std::pin::pin;

@@ -3,11 +3,11 @@
 
 use crate::bundled::{Labelled, observe, saved};
 use embedded_storage::nor_flash::NorFlash;
+use flatmin::flash::Flash;
 use flatmin::store::Store;
 use flatmin::{Arithmetic, CompactTuner, Method, Optimizer, Pack, Recipe, Tuner, crc32};
 use flatmin_model::model::Model;
 use flatmin_model::packer::PackFile;
-use flatmin_sim::flash::Flash;
 use flatmin_sim::tuning::Tail;
 use flatmin_sim::wearers::SplitMix64;
 use std::path::PathBuf;

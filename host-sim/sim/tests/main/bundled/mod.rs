@@ -2,11 +2,11 @@
 #![allow(dead_code)] // each test uses its part
 
 use embedded_storage::nor_flash::NorFlash;
+use flatmin::flash::Flash;
 use flatmin::store::{Contents, Store};
 use flatmin::{Arithmetic, Pack, Recipe, Tuner, TunerError, Version};
 use flatmin_model::model::Model;
 use flatmin_model::packer::PackFile;
-use flatmin_sim::flash::Flash;
 use flatmin_sim::tuning::Tail;
 use flatmin_sim::wearers::{Recordings, model_bytes};
 

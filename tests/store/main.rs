@@ -1,15 +1,15 @@
 //! The store under power cuts at every operation, torn in every way that the flash model knows, and under bit rot.
-//! Payloads are a few hundred bytes, so that no operation is left out; `tests/store_tuner.rs` runs real tails.
+//! Payloads are a few hundred bytes, so that no operation is left out; host-sim runs real tails.
 
 mod awaited;
 mod cases;
 
 use cases::*;
+use flatmin::flash::{Flash, Partial};
 use flatmin::{
     internals::record,
     store::{Contents, Description, Recovery, SlotState, Store, StoreError},
 };
-use flatmin_sim::flash::{Flash, Partial};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 

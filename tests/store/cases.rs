@@ -1,11 +1,11 @@
 //! Changes to stores in many states.
 
 use embedded_storage::nor_flash::NorFlash;
+use flatmin::flash::{Flash, Partial};
 use flatmin::{
     internals::record,
     store::{Contents, Description, Store, StoreError},
 };
-use flatmin_sim::flash::{Flash, Partial};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
 

@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
-//! use flatmin_sim::flash::{Flash, FlashError, Partial};
+//! use flatmin::flash::{Flash, FlashError, Partial};
 //!
 //! let mut flash = Flash::<4, 256>::new(2);
 //! flash.write(0, &[1, 2, 3, 4, 5, 6, 7, 8])?;
@@ -25,6 +25,7 @@
 //! # Ok::<(), FlashError>(())
 //! ```
 
+#[cfg(feature = "async")]
 mod awaited;
 
 use embedded_storage::nor_flash::{
@@ -32,6 +33,8 @@ use embedded_storage::nor_flash::{
 };
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
+use std::vec;
+use std::vec::Vec;
 
 /// What becomes of the operation during which the power goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 
 use super::cases::*;
 use embedded_storage_async::nor_flash::NorFlash;
+use flatmin::flash::{Flash, Partial};
 use flatmin::store::{Contents, Description, Store, StoreError};
-use flatmin_sim::flash::{Flash, Partial};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
