@@ -2,8 +2,8 @@
 
 use crate::model::Model;
 use crate::packer::{self, PackFile};
+use crate::table::Table;
 use anyhow::{Context, Result};
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use flatmin::internals::tail::{PackedTail, Tail};
 use flatmin::{MemoryPlan, Method, Recipe};
 use flatmin_app::RamBudget;
@@ -157,9 +157,8 @@ impl fmt::Display for Inspection {
             "{}: {} bytes, {macs} MACs, activation arena {arena} bytes (lower bound {}, greedy planner {})",
             self.model, self.file_bytes, self.arena_lower_bound, self.arena_greedy_bytes
         )?;
-        let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY);
-        table.set_header(["#", "operator", "output HWC", "scale", "zero point", "weights", "MACs"]);
+        let heading = ["#", "operator", "output HWC", "scale", "zero point", "weights", "MACs"];
+        let mut table = Table::new(2, heading);
         for l in &self.layers {
             let [_, h, w, c] = l.output;
             let shape = format!("{h}x{w}x{c}");
@@ -187,32 +186,20 @@ impl fmt::Display for Inspection {
             return write!(f, "no trainable tail: the network does not end in fully connected layers");
         }
         writeln!(f, "tuning the last layers, replay of {} latents:", self.replay_capacity)?;
-        let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY);
-        table.set_header([
-            "layers",
-            "latent",
-            "parameters",
-            "flash",
-            "arena",
-            "firmware RAM",
-            "trunk MACs",
-            "SGD MACs",
-            "SAM MACs",
-            "ASAM MACs",
-        ]);
+        let costs = ["layers", "latent", "parameters", "flash", "arena", "firmware RAM"];
+        let macs = ["trunk MACs", "SGD MACs", "SAM MACs", "ASAM MACs"];
+        let mut table = Table::new(0, costs.iter().chain(&macs));
         for c in &self.cuts {
             let ram = [c.train_ram_bytes, c.firmware_ram_bytes];
             let numbers = [c.layers, c.feature_length, c.tail_parameters, c.flash_bytes, ram[0], ram[1]];
             let macs = [c.trunk_macs, c.sgd_macs, c.sam_macs, c.asam_macs];
             let row = numbers.iter().map(ToString::to_string).chain(macs.iter().map(ToString::to_string));
-            table.add_row(row.collect::<Vec<_>>());
+            table.add_row(row);
         }
         writeln!(f, "{table}")?;
-        let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY);
         let layers = self.cuts.iter().map(|c| format!("{} layers", c.layers));
-        table.set_header(std::iter::chain(["firmware RAM in bytes by purpose".to_owned()], layers));
+        let heading = std::iter::chain(["firmware RAM in bytes by purpose".to_owned()], layers);
+        let mut table = Table::new(1, heading);
         let purposes = self.cuts.first().map_or(0, |c| c.firmware_ram.len());
         for purpose in 0..purposes {
             let name = self.cuts[0].firmware_ram[purpose].0.clone();

@@ -8,4 +8,5 @@ pub mod model;
 pub mod onnx;
 pub mod output;
 pub mod packer;
+pub mod table;
 pub mod tflite;

@@ -12,6 +12,7 @@ use super::{
 use anyhow::{Context, Result, bail, ensure};
 use flatmin_link::firmware::{processor_flags, sources, toolchain};
 use flatmin_model::model::Model;
+use flatmin_model::table::Table;
 use serde::Serialize;
 use std::fmt;
 use std::io::Read;
@@ -436,9 +437,8 @@ fn check_cases(lines: &[Line]) -> Result<usize> {
 
 impl fmt::Display for BoardReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-        table.set_header(["kernel", "shape", "MACs", "instructions", "per MAC", "CMSIS-NN", "ratio"]);
+        let heading = ["kernel", "shape", "MACs", "instructions", "per MAC", "CMSIS-NN", "ratio"];
+        let mut table = Table::new(2, heading);
         let optional = |value: Option<String>| value.unwrap_or_else(|| "-".into());
         for row in &self.kernels {
             table.add_row([
@@ -450,9 +450,6 @@ impl fmt::Display for BoardReport {
                 optional(row.cmsis_nn.map(|a| a.to_string())),
                 optional(row.ratio.map(|r| format!("{r:.3}"))),
             ]);
-        }
-        for column in table.column_iter_mut().skip(2) {
-            column.set_cell_alignment(comfy_table::CellAlignment::Right);
         }
         writeln!(f, "{}, {} in QEMU", self.board, self.core)?;
         writeln!(f, "{table}")?;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use flatmin_bench::tails::TAILS_MEMORY;
 use flatmin_bench::train::{TRAINING, run_training};
 use flatmin_bench::tuners::TUNERS_MEMORY;
+use flatmin_model::table::Table;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::fmt;
@@ -281,8 +282,6 @@ fn trace(board: &Emulated, executable: &std::path::Path, measurements: usize) ->
 
 impl fmt::Display for TrainReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
         let mut header: Vec<String> = ["training", "shape", "MACs"].map(String::from).into();
         let builds = self.kernels.first().map_or(&[][..], |row| &row.builds);
         for figures in builds {
@@ -293,7 +292,7 @@ impl fmt::Display for TrainReport {
             }
         }
         header.extend(["best peer", "ratio"].map(String::from));
-        table.set_header(header);
+        let mut table = Table::new(2, header);
         let optional = |value: Option<String>| value.unwrap_or_else(|| "-".into());
         for row in &self.kernels {
             let mut cells = vec![row.name.clone(), row.shape.clone(), row.macs.to_string()];
@@ -304,9 +303,6 @@ impl fmt::Display for TrainReport {
             cells.push(optional(row.peer_instructions.map(|p| p.to_string())));
             cells.push(optional(row.ratio.map(|r| format!("{r:.3}"))));
             table.add_row(cells);
-        }
-        for column in table.column_iter_mut().skip(2) {
-            column.set_cell_alignment(comfy_table::CellAlignment::Right);
         }
         writeln!(f, "{}, {} in QEMU", self.board, self.core)?;
         if !self.kernels.is_empty() {

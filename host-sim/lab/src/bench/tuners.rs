@@ -10,6 +10,7 @@ use flatmin_bench::train::RESUMED;
 use flatmin_bench::tuners::{BATCHES, TUNERS};
 use flatmin_model::graph::{Activation, Graph, Kind};
 use flatmin_model::packer::{TailPlan, lower, pack_tail};
+use flatmin_model::table::Table;
 use flatmin_sim::tuning::method_name;
 use serde::Serialize;
 use std::fmt;
@@ -110,16 +111,13 @@ pub(super) fn pairs(rows: &mut Vec<Row>) -> Vec<Pair> {
 
 /// Writes the table of pairs.
 pub(super) fn write(f: &mut fmt::Formatter, pairs: &[Pair]) -> fmt::Result {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["step of a tuner", "shape", "instructions, f32", "instructions, compact", "ratio"]);
+    let heading = ["step of a tuner", "shape", "instructions, f32", "instructions, compact", "ratio"];
+    let mut table = Table::new(2, heading);
     for pair in pairs {
         let name = pair.f32.name.trim_end_matches("_f32");
         let [full, compact] = [&pair.f32, &pair.compact].map(|row| row.instructions.to_string());
-        table.add_row([name, &pair.f32.shape, &full, &compact, &format!("{:.3}", pair.ratio)]);
-    }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(comfy_table::CellAlignment::Right);
+        let ratio = format!("{:.3}", pair.ratio);
+        table.add_row([name, &pair.f32.shape, &full, &compact, &ratio]);
     }
     writeln!(f, "{table}")
 }

@@ -2,26 +2,9 @@
 
 use super::statistics::Interval;
 use anyhow::Result;
+use flatmin_sim::chart::palette::{GRID, TEXT, series as colour};
+use flatmin_sim::chart::svg_on_white;
 use plotters::prelude::*;
-
-/// Okabe and Ito's colours that are dark enough for lines.
-const COLOURS: [RGBColor; 8] = [
-    RGBColor(0x6B, 0x74, 0x80),
-    RGBColor(0x00, 0x72, 0xB2),
-    RGBColor(0xD5, 0x5E, 0x00),
-    RGBColor(0xE6, 0x9F, 0x00),
-    RGBColor(0x00, 0x9E, 0x73),
-    RGBColor(0xB8, 0x4F, 0x8E),
-    RGBColor(0x33, 0x22, 0x88),
-    RGBColor(0x8C, 0x56, 0x4B),
-];
-const TEXT: RGBColor = RGBColor(0x1B, 0x1F, 0x24);
-const GRID: RGBColor = RGBColor(0xDF, 0xE3, 0xE8);
-
-/// The colour of a series.
-pub fn colour(index: usize) -> RGBColor {
-    COLOURS[index % COLOURS.len()]
-}
 
 /// One line: x, and a mean with its interval.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,10 +49,7 @@ impl Chart {
         let (y_low, y_high) = bounds(points().flat_map(|(_, y)| [y.low, y.high]));
         let air = 0.05 * (y_high - y_low).max(1e-9);
         let y = y_low - air..y_high + air;
-        let mut svg = String::new();
-        {
-            let canvas = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-            canvas.fill(&WHITE)?;
+        svg_on_white(SIZE, |canvas| {
             let (plot, legend) = canvas.split_horizontally(SIZE.0 - LEGEND);
             if self.logarithmic {
                 let ticks = round_numbers(x_low, x_high);
@@ -84,12 +64,11 @@ impl Chart {
                 legend.draw(&Text::new(
                     series.name.clone(),
                     (28, height - 7),
-                    ("sans-serif", 15).into_font().color(&TEXT),
+                    ("sans-serif", 15).into_font().color(&TEXT.rgb()),
                 ))?;
             }
-            canvas.present()?;
-        }
-        Ok(svg)
+            Ok(())
+        })
     }
 
     /// A little beside `x`, by turns to the left and to the right, so that bars of several series do not hide each
@@ -114,7 +93,7 @@ impl Chart {
         X::CoordDescType: Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
     {
         let mut chart = ChartBuilder::on(plot)
-            .caption(&self.title, ("sans-serif", 18).into_font().color(&TEXT))
+            .caption(&self.title, ("sans-serif", 18).into_font().color(&TEXT.rgb()))
             .margin(8)
             .x_label_area_size(44)
             .y_label_area_size(58)
@@ -122,14 +101,14 @@ impl Chart {
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
+            .bold_line_style(GRID.rgb())
             .x_labels(8)
             .y_labels(7)
             .x_label_formatter(&|x| format!("{}", (x * 1e6).round() / 1e6))
             .x_desc(&self.x)
             .y_desc(&self.y)
-            .label_style(("sans-serif", 14).into_font().color(&TEXT))
-            .axis_desc_style(("sans-serif", 15).into_font().color(&TEXT))
+            .label_style(("sans-serif", 14).into_font().color(&TEXT.rgb()))
+            .axis_desc_style(("sans-serif", 15).into_font().color(&TEXT.rgb()))
             .draw()?;
         for (index, series) in self.series.iter().enumerate() {
             let colour = colour(index);

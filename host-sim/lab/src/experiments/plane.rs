@@ -1,11 +1,12 @@
 //! The loss in the plane through three points: the start and two solutions.
 
 use super::bench::{Bench, Stand};
-use super::figure::colour;
 use super::landscape::{Landscape, dot};
 use super::trial::{Draw, Setting, Trial};
 use anyhow::Result;
 use flatmin::internals::tail::DenseChain;
+use flatmin_sim::chart::palette::series as colour;
+use flatmin_sim::chart::svg_on_white;
 use plotters::prelude::*;
 
 /// Cells along each side.
@@ -84,11 +85,8 @@ fn drawn(stand: &mut Stand, draw: Draw, solutions: [(&str, Setting); 2]) -> Resu
     }
     let lowest = cells.iter().fold(f64::INFINITY, |m, cell| m.min(cell.2));
     let highest = cells.iter().fold(0.0, |m: f64, cell| m.max(cell.2));
-    let mut svg = String::new();
-    {
-        let canvas = SVGBackend::with_string(&mut svg, (720, 480)).into_drawing_area();
-        canvas.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&canvas)
+    svg_on_white((720, 480), |canvas| {
+        let mut chart = ChartBuilder::on(canvas)
             .caption(
                 format!("Adaptation loss, {lowest:.2} (light) to {highest:.2} (dark)"),
                 ("sans-serif", 18),
@@ -128,9 +126,8 @@ fn drawn(stand: &mut Stand, draw: Draw, solutions: [(&str, Setting); 2]) -> Resu
             .background_style(WHITE.mix(0.8))
             .label_font(("sans-serif", 15))
             .draw()?;
-        canvas.present()?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Ways of two parameters on the surface of their loss, seen from the side.
 
-use super::figure::colour;
 use anyhow::Result;
+use flatmin_sim::chart::palette::series as colour;
+use flatmin_sim::chart::svg_on_white;
 use plotters::prelude::*;
 
 const X: std::ops::Range<f64> = -0.25..1.65;
@@ -26,11 +27,8 @@ pub struct Way {
 pub fn figure(title: &str, loss: impl Fn(f64, f64) -> f64, ways: &[Way]) -> Result<String> {
     // A parallel projection, by hand: plotters' own has no room for labels.
     let seen = |(x, y): (f64, f64)| (x + 0.55 * y, 0.45 * loss(x, y) + 0.6 * y);
-    let mut svg = String::new();
-    {
-        let canvas = SVGBackend::with_string(&mut svg, (760, 440)).into_drawing_area();
-        canvas.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&canvas)
+    svg_on_white((760, 440), |canvas| {
+        let mut chart = ChartBuilder::on(canvas)
             .caption(title, ("sans-serif", 18))
             .margin(8)
             .build_cartesian_2d(-0.45f64..2.05, -0.3f64..1.85)?;
@@ -78,7 +76,6 @@ pub fn figure(title: &str, loss: impl Fn(f64, f64) -> f64, ways: &[Way]) -> Resu
             .background_style(WHITE.mix(0.8))
             .label_font(words)
             .draw()?;
-        canvas.present()?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }

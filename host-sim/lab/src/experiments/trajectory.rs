@@ -2,13 +2,14 @@
 //! taken step by step with the crate's optimizers.
 
 use super::Progress;
-use super::figure::colour;
 use super::result::{Figure, Findings, Row, markdown};
 use super::statistics::Estimate;
 use super::surface::{self, Way};
 use anyhow::Result;
 use flatmin::BiasTreatment;
 use flatmin::internals::optim::{Geometry, Kind, Segment, sam, sgd};
+use flatmin_sim::chart::palette::series as colour;
+use flatmin_sim::chart::svg_on_white;
 use plotters::prelude::*;
 
 const START: [f32; 2] = [1.5, 0.6];
@@ -118,11 +119,8 @@ pub fn run() -> Result<Progress> {
 }
 
 fn figure() -> Result<String> {
-    let mut svg = String::new();
-    {
-        let canvas = SVGBackend::with_string(&mut svg, (760, 400)).into_drawing_area();
-        canvas.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&canvas)
+    svg_on_white((760, 400), |canvas| {
+        let mut chart = ChartBuilder::on(canvas)
             .caption("SGD and SAM from one start", ("sans-serif", 18))
             .margin(8)
             .x_label_area_size(40)
@@ -173,9 +171,8 @@ fn figure() -> Result<String> {
             .background_style(WHITE.mix(0.8))
             .label_font(("sans-serif", 15))
             .draw()?;
-        canvas.present()?;
-    }
-    Ok(svg)
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Held-out loss over RAM: every plan that was measured, and the frontier.
 
 use super::{Findings, Measured};
+use crate::chart::palette::series;
+use crate::chart::svg_on_white;
 use anyhow::Result;
 use plotters::prelude::*;
 
@@ -17,12 +19,9 @@ pub(super) fn svg(findings: &Findings) -> Result<String> {
     let (low, high) = losses.fold((f64::MAX, f64::MIN), |(low, high), loss| (low.min(loss), high.max(loss)));
     let margin = (high - low).max(1e-6) * 0.06;
 
-    let mut text = String::new();
-    {
-        let canvas = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-        canvas.fill(&WHITE)?;
+    svg_on_white(SIZE, |canvas| {
         let title = format!("{}: what training takes and brings", findings.subject);
-        let mut chart = ChartBuilder::on(&canvas)
+        let mut chart = ChartBuilder::on(canvas)
             .caption(title, ("sans-serif", 18))
             .margin(12)
             .x_label_area_size(42)
@@ -35,17 +34,15 @@ pub(super) fn svg(findings: &Findings) -> Result<String> {
             .light_line_style(TRANSPARENT)
             .draw()?;
         let level = factory.fold(f64::MIN, f64::max);
-        let grey = RGBColor(0x6B, 0x74, 0x80);
+        let (grey, blue) = (series(0), series(1));
         let line = [(0.96 * left, level), (1.02 * budget, level)];
         chart.draw_series(DashedLineSeries::new(line, 6, 4, grey.stroke_width(1)))?;
-        let blue = RGBColor(0x1F, 0x6F, 0xB2);
         chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, grey.mix(0.6).filled())))?;
         let steps: Vec<(f64, f64)> = (findings.frontier.windows(2))
             .flat_map(|pair| [at(&pair[0]), (at(&pair[1]).0, pair[0].loss), at(&pair[1])])
             .collect();
         chart.draw_series(LineSeries::new(steps, blue.stroke_width(2)))?;
         chart.draw_series(findings.frontier.iter().map(|own| Circle::new(at(own), 5, blue.filled())))?;
-        canvas.present()?;
-    }
-    Ok(text)
+        Ok(())
+    })
 }

@@ -11,10 +11,10 @@ mod trial;
 
 use crate::subject::{Labelled, Subject};
 use anyhow::{Context, Result, bail};
-use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 use flatmin::Loss;
 use flatmin::Recipe;
 use flatmin_model::packer::{TailPlan, Trains};
+use flatmin_model::table::Table;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::fmt;
@@ -222,33 +222,23 @@ impl fmt::Display for Findings {
             ])
         };
         let costs = ["parameters", "firmware RAM", "step MACs", "loss before", "loss after", "right, %"];
-        let right = |table: &mut Table, from: usize| {
-            for column in table.column_iter_mut().skip(from) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        };
         writeln!(
             f,
             "{}: {tuned} samples tuned on, {held_out} held out; every layer alone within {} bytes:",
             self.subject, self.budget.ram_bytes
         )?;
-        let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY);
-        table.set_header(["#", "operator", "trained"].into_iter().chain(costs));
+        let mut table = Table::new(3, ["#", "operator", "trained"].into_iter().chain(costs));
         for own in &self.contributions {
             let named = [own.operator.to_string(), own.name.clone(), own.trains.clone()];
             table.add_row(named.into_iter().chain(row(&own.measured)));
         }
-        right(&mut table, 3);
         writeln!(f, "{table}\nthe frontier, of {} plans measured:", self.measured.len())?;
-        let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY);
-        table.set_header(["plan"].into_iter().chain(costs).chain(["others, int8, %"]));
+        let heading = ["plan"].into_iter().chain(costs).chain(["others, int8, %"]);
+        let mut table = Table::new(1, heading);
         for own in &self.frontier {
             let test = own.test_accuracy.map_or_else(String::new, percent);
             table.add_row([own.options()].into_iter().chain(row(own)).chain([test]));
         }
-        right(&mut table, 1);
         writeln!(
             f,
             "{table}\n{test} samples had no say; the factory model gets {} % of them right",

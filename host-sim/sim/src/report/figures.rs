@@ -3,8 +3,8 @@
 use std::fmt::{Result, Write as _};
 
 use super::format::{Escaped, grouped, method_label, method_name, percent};
-use super::palette::{FACTORY, look, purpose};
 use super::{Report, Summary};
+use crate::chart::palette::{FACTORY, look, purpose};
 
 /// More classes than this are set in smaller type, one matrix a line.
 const MANY_CLASSES: usize = 10;

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::format::{Escaped, grouped, method_label, percent_estimate, points_estimate, si};
-use super::palette::{self, FACTORY, look};
 use super::plots::{self, Curve};
 use super::{Report, Summary, figures, tables};
+use crate::chart::palette::{self, FACTORY, look};
 
 /// Layout and type; the colours come from [`palette::variables`].
 const STYLE: &str = include_str!("style.css");

@@ -6,14 +6,13 @@
 //! - `summary`: means, standard errors and paired differences over the subjects;
 //! - `table`: the terminal's table and the RAM by purpose;
 //! - `html`: the page, with `tables`, `figures` and `plots` for its parts;
-//! - `palette`, `format`: one colour and one marker a method, one way to write a number.
+//! - `format`: one way to write a number; colours and markers are those of [`crate::chart::palette`].
 //!
 //! Accuracies are fractions of one in every struct, and percent only in what is shown.
 
 mod figures;
 mod format;
 mod html;
-mod palette;
 mod plots;
 #[cfg(test)]
 mod samples;

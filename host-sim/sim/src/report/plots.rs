@@ -4,14 +4,14 @@
 
 use std::ops::Range;
 
-use plotters::coord::Shift;
 use plotters::coord::types::{RangedCoordf64, RangedCoordu32};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::format::shortened;
-use super::palette::{self, FACTORY, GRID, Look, MUTED, PAPER, TEXT, look};
 use super::{CurvePoint, Report};
+use crate::chart::palette::{self, FACTORY, GRID, Look, MUTED, PAPER, TEXT, look};
+use crate::chart::{self, Canvas};
 
 /// Units of the drawing a CSS pixel.
 const SCALE: u32 = 2;
@@ -22,8 +22,6 @@ const HEIGHT: u32 = 320;
 /// Text size in CSS pixels; plotters divides by 1.24 what it is asked for.
 const TEXT_SIZE: f64 = 14.0 * 1.24;
 
-/// The drawing area of a figure.
-type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// A chart over epochs.
 type EpochChart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordu32, RangedCoordf64>>;
 
@@ -81,11 +79,8 @@ pub(super) fn learning_curve(report: &Report, curve: Curve) -> anyhow::Result<Op
         Curve::Accuracy => percent_range(values),
     };
 
-    let mut svg = String::new();
-    {
-        let size = (WIDTH * SCALE, HEIGHT * SCALE);
-        let canvas = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        let mut chart = epoch_chart(&canvas, 0..last.max(1), range, curve.title())?;
+    let svg = chart::svg((WIDTH * SCALE, HEIGHT * SCALE), |canvas| {
+        let mut chart = epoch_chart(canvas, 0..last.max(1), range, curve.title())?;
         if let Some(accuracy) = factory {
             let line = [(0, accuracy), (last.max(1), accuracy)];
             let style = FACTORY.rgb().stroke_width(3);
@@ -99,10 +94,10 @@ pub(super) fn learning_curve(report: &Report, curve: Curve) -> anyhow::Result<Op
             }
         }
         for group in &groups {
-            draw_mean(&canvas, &mut chart, group)?;
+            draw_mean(canvas, &mut chart, group)?;
         }
-        canvas.present()?;
-    }
+        Ok(())
+    })?;
     Ok(Some(palette::adopt(&svg)))
 }
 
@@ -229,12 +224,9 @@ pub(super) fn subjects(report: &Report) -> anyhow::Result<Option<String>> {
     let height = row_height * rows.len() as u32 + 62;
     let names = || rows.iter().map(|run| shortened(&run.subject, 22));
     let widest = names().map(|name| name.chars().count()).max().unwrap_or(0) as u32;
-    let mut svg = String::new();
-    {
-        let size = (WIDTH * SCALE, height * SCALE);
-        let canvas = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+    let svg = chart::svg((WIDTH * SCALE, height * SCALE), |canvas| {
         let count = rows.len() as f64;
-        let mut chart = ChartBuilder::on(&canvas)
+        let mut chart = ChartBuilder::on(canvas)
             .margin_top(10 * SCALE)
             .margin_right(20 * SCALE)
             .margin_bottom(2 * SCALE)
@@ -281,13 +273,13 @@ pub(super) fn subjects(report: &Report) -> anyhow::Result<Option<String>> {
                     let stem = vec![(x, point.1), point];
                     let style = look.ink.rgb().mix(0.55).stroke_width(4);
                     canvas.draw(&PathElement::new(stem, style))?;
-                    marker(&canvas, look, point, if lane < 0.2 { 8 } else { 9 })?;
+                    marker(canvas, look, point, if lane < 0.2 { 8 } else { 9 })?;
                 }
             }
             canvas.draw(&Rectangle::new(bar, FACTORY.rgb().filled()))?;
         }
-        canvas.present()?;
-    }
+        Ok(())
+    })?;
     Ok(Some(palette::adopt(&svg)))
 }
 

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use comfy_table::{Cell, CellAlignment, Table};
-use comfy_table::{LineStyle, TableStyle};
+use flatmin_model::table::Table;
 
 use super::format::{
     NOTHING, crc, grouped, method_label, method_name, percent_estimate, points_estimate, si, significant,
@@ -11,25 +10,22 @@ use super::format::{
 use super::summary::Row;
 use super::{MethodSummary, Summary};
 
-/// A rule under the heading, and nothing else.
-const RULED: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-
 impl Summary {
     /// The methods against the factory model, and RAM by purpose: what the terminal shows.
     pub fn to_table(&self) -> String {
-        let mut text = format!("{}\n", trimmed(&self.methods_table()));
+        let mut text = format!("{}\n", self.methods_table());
         let (board, instructions) = (self.board_memory(), self.instructions());
         if self.methods.iter().any(|m| m.anomalies.is_some()) {
-            text.push_str(&format!("\n{}\n", trimmed(&self.anomalies_table())));
+            text.push_str(&format!("\n{}\n", self.anomalies_table()));
         }
         // The board's RAM has the arena's parts in it.
         if !board.is_empty() {
-            text.push_str(&format!("\n{}\n", trimmed(&self.by_method("RAM of the board in bytes", board))));
+            text.push_str(&format!("\n{}\n", self.by_method("RAM of the board in bytes", board)));
         } else if !self.methods.is_empty() {
-            text.push_str(&format!("\n{}\n", trimmed(&self.memory_table())));
+            text.push_str(&format!("\n{}\n", self.memory_table()));
         }
         if !instructions.is_empty() {
-            text.push_str(&format!("\n{}\n", trimmed(&self.by_method("instructions", instructions))));
+            text.push_str(&format!("\n{}\n", self.by_method("instructions", instructions)));
         }
         if self.methods.iter().any(|m| m.accepted.is_some_and(|(accepted, of)| accepted < of)) {
             text.push_str(
@@ -58,13 +54,13 @@ impl Summary {
         header.extend(judged.then_some("accepted"));
         header.push("CRC-32");
 
-        let mut table = plain(&header);
+        let mut table = Table::new(1, &header);
         let factory = percent_estimate(&self.factory_accuracy);
         let mut row = vec!["factory".to_owned(), NOTHING.to_owned(), factory];
         row.resize(header.len(), NOTHING.to_owned());
-        table.add_row(aligned(row));
+        table.add_row(row);
         for method in &self.methods {
-            table.add_row(aligned(method_row(method, compared, counted, judged)));
+            table.add_row(method_row(method, compared, counted, judged));
         }
         table
     }
@@ -75,7 +71,7 @@ impl Summary {
         let areas = areas.clone().any(|a| a.factory_auc.is_some() || a.tuned_auc.is_some());
         let mut header = vec!["int8, test set", "squared error before", "after"];
         header.extend(areas.then_some(["AUC before", "after"]).into_iter().flatten());
-        let mut table = plain(&header);
+        let mut table = Table::new(1, &header);
         for method in &self.methods {
             let Some(own) = &method.anomalies else { continue };
             let area = |area: Option<f64>| area.map_or_else(|| NOTHING.to_owned(), |a| format!("{a:.3}"));
@@ -84,7 +80,7 @@ impl Summary {
             if areas {
                 row.extend([area(own.factory_auc), area(own.tuned_auc)]);
             }
-            table.add_row(aligned(row));
+            table.add_row(row);
         }
         table
     }
@@ -104,12 +100,12 @@ impl Summary {
         let names: Vec<String> = self.methods.iter().map(|m| method_name(&m.method)).collect();
         let mut header = vec![title];
         header.extend(names.iter().map(String::as_str));
-        let mut table = plain(&header);
+        let mut table = Table::new(1, &header);
         for (name, figures) in rows {
             let cells = figures.iter().map(|f| {
                 f.map_or_else(|| NOTHING.to_owned(), |f| usize::try_from(f).map_or(f.to_string(), grouped))
             });
-            table.add_row(aligned(std::iter::chain([name.to_owned()], cells)));
+            table.add_row(std::iter::chain([name.to_owned()], cells));
         }
         table
     }
@@ -150,30 +146,6 @@ fn method_row(method: &MethodSummary, compared: bool, counted: bool, judged: boo
     }
     row.push(crc(method.weights_crc32));
     row
-}
-
-/// An empty table with its heading.
-fn plain(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(RULED);
-    table.set_header(aligned(header.iter().map(|text| text.to_string())));
-    table.column_iter_mut().for_each(|column| {
-        column.set_padding((1, 0));
-    });
-    table
-}
-
-/// Cells of a row: the first to the left, the others to the right.
-fn aligned(cells: impl IntoIterator<Item = String>) -> Vec<Cell> {
-    let alignments = std::iter::chain([CellAlignment::Left], std::iter::repeat(CellAlignment::Right));
-    let pairs = cells.into_iter().zip(alignments);
-    pairs.map(|(text, alignment)| Cell::new(text).set_alignment(alignment)).collect()
-}
-
-/// The table without spaces at the end of its lines.
-fn trimmed(table: &Table) -> String {
-    let lines = table.lines().map(|line| line.trim_end().to_owned());
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

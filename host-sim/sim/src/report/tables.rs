@@ -6,9 +6,9 @@ use super::format::{
     Escaped, NOTHING, crc, grouped, method_label, method_name, percent, percent_estimate, points,
     points_estimate, si, significant,
 };
-use super::palette::look;
 use super::summary::Row;
 use super::{Report, Summary, TuningRun};
+use crate::chart::palette::look;
 
 /// The same table as in the terminal, with the gain over the factory model.
 pub(super) fn methods(html: &mut String, summary: &Summary) -> Result {

@@ -9,7 +9,7 @@ use plotters::style::RGBColor;
 
 /// A colour with its name in the style sheet.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Ink {
+pub struct Ink {
     /// Name of the CSS variable, without its dashes.
     name: &'static str,
     /// On white, and in print.
@@ -19,15 +19,15 @@ pub(super) struct Ink {
 }
 
 /// Text and axes.
-pub(super) const TEXT: Ink = ink("text", 0x1B_1F_24, 0xE6_E8_EB);
+pub const TEXT: Ink = ink("text", 0x1B_1F_24, 0xE6_E8_EB);
 /// Secondary text.
-pub(super) const MUTED: Ink = ink("muted", 0x5B_64_70, 0x9D_A7_B3);
+pub const MUTED: Ink = ink("muted", 0x5B_64_70, 0x9D_A7_B3);
 /// Grid lines and borders.
-pub(super) const GRID: Ink = ink("grid", 0xDF_E3_E8, 0x30_36_3D);
+pub const GRID: Ink = ink("grid", 0xDF_E3_E8, 0x30_36_3D);
 /// The page.
-pub(super) const PAPER: Ink = ink("paper", 0xFF_FF_FE, 0x14_17_1B);
+pub const PAPER: Ink = ink("paper", 0xFF_FF_FE, 0x14_17_1B);
 /// The factory model.
-pub(super) const FACTORY: Ink = ink("factory", 0x6B_74_80, 0xA8_B1_BD);
+pub const FACTORY: Ink = ink("factory", 0x6B_74_80, 0xA8_B1_BD);
 
 /// Okabe and Ito's colours that are dark enough for lines, lightened for the dark page.
 const METHODS: [Ink; 6] = [
@@ -37,6 +37,19 @@ const METHODS: [Ink; 6] = [
     ink("method-4", 0xB8_4F_8E, 0xE0_90_BF),
     ink("method-5", 0x8A_6D_00, 0xE0_C0_40),
     ink("method-6", 0x44_4B_A8, 0x9A_A2_F5),
+];
+
+/// Series of a line chart, in order: the factory model's grey, which is also that of a baseline, then the methods', and two
+/// more.
+const SERIES: [Ink; 8] = [
+    FACTORY,
+    METHODS[0],
+    METHODS[1],
+    ink("series-3", 0xE6_9F_00, 0xE6_9F_00),
+    METHODS[2],
+    METHODS[3],
+    PURPOSES[0],
+    ink("series-7", 0x8C_56_4B, 0xC4_9C_94),
 ];
 
 /// Tol's muted colours, for the purposes of RAM.
@@ -60,24 +73,29 @@ const fn ink(name: &'static str, light: u32, dark: u32) -> Ink {
 
 impl Ink {
     /// The light colour, to draw with.
-    pub(super) const fn rgb(self) -> RGBColor {
+    pub const fn rgb(self) -> RGBColor {
         RGBColor(self.light.0, self.light.1, self.light.2)
     }
 
     /// The colour as a style sheet names it.
-    pub(super) fn css(self) -> String {
+    pub fn css(self) -> String {
         format!("var(--{})", self.name)
     }
 }
 
-/// The colour of the purpose at this place in [`super::Summary::purposes`].
-pub(super) fn purpose(index: usize) -> Ink {
+/// The colour of the purpose at this place in [`crate::report::Summary::purposes`].
+pub fn purpose(index: usize) -> Ink {
     PURPOSES[index % PURPOSES.len()]
+}
+
+/// The light colour of the series at this place in a line chart.
+pub fn series(index: usize) -> RGBColor {
+    SERIES[index % SERIES.len()].rgb()
 }
 
 /// A marker's outline.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Shape {
+pub enum Shape {
     /// A disc.
     Circle,
     /// A square on its side.
@@ -90,7 +108,7 @@ pub(super) enum Shape {
 
 impl Shape {
     /// Corners around a centre, of about the area of a disc of this radius; none of a disc.
-    pub(super) fn corners(self, (x, y): (i32, i32), radius: i32) -> Vec<(i32, i32)> {
+    pub fn corners(self, (x, y): (i32, i32), radius: i32) -> Vec<(i32, i32)> {
         let scaled = |factor: f64| (f64::from(radius) * factor).round() as i32;
         let (side, diagonal) = (scaled(0.89), scaled(1.25));
         match self {
@@ -108,7 +126,7 @@ impl Shape {
     }
 
     /// The marker as a small SVG for a legend or a table cell.
-    pub(super) fn svg(self, ink: Ink) -> String {
+    pub fn svg(self, ink: Ink) -> String {
         let mut svg = String::from("<svg class=\"mark\" viewBox=\"0 0 32 32\" aria-hidden=\"true\">");
         let fill = ink.css();
         if self == Shape::Circle {
@@ -126,15 +144,15 @@ impl Shape {
 
 /// How a method is drawn, everywhere.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Look {
+pub struct Look {
     /// Its colour.
-    pub(super) ink: Ink,
+    pub ink: Ink,
     /// Its marker.
-    pub(super) shape: Shape,
+    pub shape: Shape,
 }
 
 /// The look of a method: the known ones always have the same, others by their place in the report.
-pub(super) fn look(method: &str, place: usize) -> Look {
+pub fn look(method: &str, place: usize) -> Look {
     let index = match method {
         "sgd" => 0,
         "sam" => 1,
@@ -157,7 +175,7 @@ fn all() -> impl Iterator<Item = Ink> {
 }
 
 /// The variables of the style sheet: light, and dark on a screen that asks for it.
-pub(super) fn variables() -> String {
+pub fn variables() -> String {
     let declare = |pick: fn(&Ink) -> (u8, u8, u8)| {
         all().fold(String::new(), |mut text, ink| {
             let (r, g, b) = pick(&ink);
@@ -174,7 +192,7 @@ pub(super) fn variables() -> String {
 }
 
 /// Replaces the colours that an SVG was drawn in by the style sheet's variables.
-pub(super) fn adopt(svg: &str) -> String {
+pub fn adopt(svg: &str) -> String {
     all().fold(svg.to_owned(), |svg, ink| {
         let (r, g, b) = ink.light;
         let hex = format!("#{r:02X}{g:02X}{b:02X}");
