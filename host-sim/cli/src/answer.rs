@@ -2,7 +2,9 @@
 
 use crate::arguments::TuneOptions;
 use anyhow::{Context, Result};
+use flatmin_model::json::{document, parts};
 use flatmin_sim::report::Report;
+use serde::Serialize;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -23,7 +25,12 @@ pub fn show(report: Report, options: &TuneOptions, page: Option<&Path>) -> Resul
         eprintln!("report: {}", page.display());
     }
     report.runs.iter().flat_map(|run| &run.warnings).for_each(|warning| eprintln!("warning: {warning}"));
-    if options.json { print(serde_json::to_string_pretty(&json(&report))?) } else { print(report.to_text()) }
+    if options.json { print_json(json(&report)) } else { print(report.to_text()) }
+}
+
+/// The answer as one JSON object with the schema's version.
+pub fn print_json(content: impl Serialize) -> Result<()> {
+    print(document(content)?)
 }
 
 /// The table's fields: one entry a method, means over the subjects, with the subjects' own runs inside.
@@ -38,7 +45,7 @@ pub fn json(report: &Report) -> serde_json::Value {
                 "method": m.method, "rho": m.rho,
                 "accuracy_f32": m.accuracy_f32.mean, "accuracy_int8": m.accuracy_int8.mean,
                 "loss": m.loss.mean, "sharpness": m.sharpness.mean,
-                "train_ram_bytes": m.train_ram_bytes, "memory": m.memory,
+                "train_ram_bytes": m.train_ram_bytes, "memory": parts(&m.memory),
                 "tail_parameters": m.tail_parameters, "macs": m.macs,
                 "weights_crc32": m.weights_crc32, "instructions": m.instructions,
                 "subjects": own,
@@ -50,7 +57,7 @@ pub fn json(report: &Report) -> serde_json::Value {
             if m.instructions.is_some() {
                 fields["instructions_trunk"] = m.instructions_trunk.into();
                 fields["instructions_step"] = m.instructions_step.into();
-                fields["ram"] = serde_json::json!(m.ram);
+                fields["ram"] = serde_json::json!(parts(&m.ram));
                 fields["ram_announced_bytes"] = m.ram_announced_bytes.into();
             }
             fields

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Err(refusal) if json && refusal.use_stderr() => {
             let message = refusal.render().to_string();
-            eprintln!("{}", serde_json::json!({ "error": message.trim(), "causes": [] }));
+            eprintln!("{}", refusal_document(message.trim(), &[]));
             return ExitCode::from(2);
         }
         Err(refusal) => refusal.exit(),
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if json => {
             let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-            eprintln!("{}", serde_json::json!({ "error": format!("{error:#}"), "causes": causes }));
+            eprintln!("{}", refusal_document(&format!("{error:#}"), &causes));
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -32,4 +32,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Why there is no answer, on one line.
+fn refusal_document(error: &str, causes: &[String]) -> String {
+    let content = serde_json::json!({ "error": error, "causes": causes });
+    flatmin_model::json::line(&content).unwrap_or_else(|_| content.to_string())
 }

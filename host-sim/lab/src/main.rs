@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use flatmin_lab::bench;
 use flatmin_lab::experiments::{self, Experiment, ledger::Shard};
+use flatmin_model::json::document;
 use flatmin_model::model::Model;
 use flatmin_sim::wearers;
 use std::io::{self, Write};
@@ -107,12 +108,12 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Bench { board, train: true, only, json, .. } if board == "host" => {
             let report = bench::measure_host_training(&only)?;
-            if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
+            if json { print(document(&report)?) } else { print(report) }
         }
         Command::Bench { board, train: true, only, without_cycles, json, .. } => {
             let board = bench::Emulated::named(&board)?;
             let report = bench::measure_training(&board, &only, !without_cycles)?;
-            if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
+            if json { print(document(&report)?) } else { print(report) }
         }
         Command::Bench { board, model, cases, grid, json, train: false, .. } => {
             run_bench(&board, model.as_deref(), cases, grid.as_deref(), json)
@@ -130,12 +131,12 @@ fn run_bench(board: &str, model: Option<&Path>, cases: bool, grid: Option<&Path>
         ensure!(!cases && grid.is_none(), "--cases and --grid are for emulated boards");
         let model = model.map_or_else(bundled_model, Ok)?;
         let report = bench::measure_host(&model)?;
-        return if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) };
+        return if json { print(document(&report)?) } else { print(report) };
     }
     let board = bench::Emulated::named(board)?;
     let grid = grid.map(bench::Grid::open).transpose()?;
     let report = board.measure(model.as_ref(), bench::Extras { cases, grid: grid.as_ref() })?;
-    if json { print(serde_json::to_string_pretty(&report)?) } else { print(report) }
+    if json { print(document(&report)?) } else { print(report) }
 }
 
 /// The bundled model that never saw the first wearer.
@@ -146,12 +147,12 @@ fn bundled_model() -> Result<Model> {
 
 fn experiment(name: Experiment, options: &experiments::Options, json: bool) -> Result<()> {
     match experiments::run(name, options)? {
-        Err(missing) if json => print(serde_json::json!({ "missing_runs": missing })),
+        Err(missing) if json => print(document(serde_json::json!({ "missing_runs": missing }))?),
         Err(missing) => print(format_args!(
             "{missing} runs are for other shards to do; run this again when their results are in {}",
             options.folder.display()
         )),
-        Ok(findings) if json => print(serde_json::to_string_pretty(&experiments::json(&findings, options))?),
+        Ok(findings) if json => print(document(experiments::json(&findings, options))?),
         Ok(findings) => {
             eprintln!("tables and figures: {}", options.folder.display());
             findings.iter().try_for_each(|own| print(&own.section))

@@ -44,10 +44,12 @@ pub struct Cut {
     /// Size of the arena.
     pub train_ram_bytes: usize,
     /// The arena by purpose.
+    #[serde(serialize_with = "crate::json::serialize_parts")]
     pub memory: Vec<(String, usize)>,
     /// All RAM of a firmware (`boards/app`) that tunes this tail: arena, link frames, stack and statics.
     pub firmware_ram_bytes: usize,
     /// The same by purpose.
+    #[serde(serialize_with = "crate::json::serialize_parts")]
     pub firmware_ram: Vec<(String, usize)>,
     /// Multiply-adds of the trunk, once a sample.
     pub trunk_macs: u64,

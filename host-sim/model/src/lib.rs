@@ -3,6 +3,7 @@
 pub mod fuzzing;
 pub mod graph;
 pub mod inspect;
+pub mod json;
 pub mod mapped;
 pub mod model;
 pub mod onnx;

@@ -20,6 +20,15 @@ pub struct Stage {
     pub new_class: f64,
 }
 
+/// Samples by whose they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SampleCounts {
+    /// Of the old classes.
+    pub old_classes: usize,
+    /// Of the new one.
+    pub new_class: usize,
+}
+
 /// From a tail that does not know a class to tails that do.
 #[derive(Debug, Clone, Serialize)]
 pub struct Addition {
@@ -27,10 +36,10 @@ pub struct Addition {
     pub subject: String,
     /// The class's name.
     pub class: String,
-    /// Samples to tune on: of the old classes, of the new one.
-    pub samples: [usize; 2],
-    /// Samples to test on, likewise.
-    pub tested: [usize; 2],
+    /// Samples to tune on.
+    pub samples: SampleCounts,
+    /// Samples to test on.
+    pub tested: SampleCounts,
     /// The tails, in order.
     pub stages: Vec<Stage>,
 }
@@ -76,7 +85,7 @@ pub fn add(subject: &Subject, tail: &TailPlan, recipes: &[Recipe]) -> Result<Add
     }
     let count = |samples: &[(Vec<i8>, usize)]| {
         let added = samples.iter().filter(|(_, label)| *label == new).count();
-        [samples.len() - added, added]
+        SampleCounts { old_classes: samples.len() - added, new_class: added }
     };
     Ok(Addition {
         subject: subject.name.clone(),
@@ -102,7 +111,9 @@ fn stage(subject: &Subject, tuner: &mut Tuner, version: Version, done: &str) -> 
 
 impl fmt::Display for Addition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { subject, class, samples: [old, new], tested: [old_tested, new_tested], .. } = self;
+        let Self { subject, class, samples, tested, .. } = self;
+        let SampleCounts { old_classes: old, new_class: new } = samples;
+        let SampleCounts { old_classes: old_tested, new_class: new_tested } = tested;
         writeln!(f, "{subject}: class {class} left out of the last layer, then added from {new} samples")?;
         writeln!(
             f,

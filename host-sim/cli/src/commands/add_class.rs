@@ -1,6 +1,6 @@
 //! `flatmin add-class`: a class left out and added again.
 
-use crate::answer::print;
+use crate::answer::{print, print_json};
 use crate::arguments::{Adaptation, TuneOptions};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -37,5 +37,5 @@ pub fn run(arguments: Arguments) -> Result<()> {
         adaptation.subject(model.as_deref(), &options)?.labelled("add-class")?.leaving_out(leave_out)?;
     let recipes: Vec<Recipe> = options.methods().into_iter().map(|m| options.recipe(m)).collect();
     let addition = adding::add(&subject, &options.tail(&subject)?, &recipes)?;
-    if options.json { print(serde_json::to_string_pretty(&addition)?) } else { print(addition) }
+    if options.json { print_json(&addition) } else { print(addition) }
 }

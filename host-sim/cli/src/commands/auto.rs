@@ -1,6 +1,6 @@
 //! `flatmin tune --auto`: the search's progress and what it prints.
 
-use crate::answer::{json, print};
+use crate::answer::{json, print, print_json};
 use crate::arguments::TuneOptions;
 use anyhow::{Context, Result, bail};
 use flatmin::Loss;
@@ -59,11 +59,13 @@ pub fn run(subject: &Subject, seconds: f64, options: &TuneOptions, page: Option<
     }
     if options.json {
         let mut fields = json(&report);
+        let mut recipe = serde_json::to_value(recipe)?;
+        recipe["method"] = fields["runs"][0]["method"].clone();
         fields["auto"] = serde_json::json!({
             "seconds": search.seconds, "recipe": recipe, "factory": search.factory,
             "tried": search.tried, "left": search.left,
         });
-        return print(serde_json::to_string_pretty(&fields)?);
+        return print_json(&fields);
     }
     print(table(&search))?;
     print(report.to_text())

@@ -1,6 +1,6 @@
 //! `flatmin export`: the tuned layers written back into the .tflite.
 
-use crate::answer::print;
+use crate::answer::{print, print_json};
 use crate::arguments::{Adaptation, TuneOptions};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -69,7 +69,7 @@ fn export_tuned(subject: &Subject, output: &Path, delta: Option<&Path>, options:
     };
     let (bytes, checked, method) = (export.bytes.len(), export.checked, method_name(method));
     if options.json {
-        print(serde_json::json!({
+        print_json(serde_json::json!({
             "output": output, "bytes": bytes, "method": method, "layers": tail.layers, "samples_checked": checked,
             "delta": delta, "delta_bytes": delta_bytes,
         }))

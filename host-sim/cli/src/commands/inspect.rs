@@ -1,6 +1,6 @@
 //! `flatmin inspect`: what a model is made of, and what training it takes.
 
-use crate::answer::print;
+use crate::answer::{print, print_json};
 use anyhow::Result;
 use clap::Args;
 use flatmin::Recipe;
@@ -29,5 +29,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let &Arguments { ref model, replay_capacity, sharpness_batch, json } = arguments;
     let recipe = Recipe { replay_capacity, sharpness_batch, ..Recipe::DEFAULT };
     let inspection = inspect::inspect(&Model::open(model)?, &recipe)?;
-    if json { print(serde_json::to_string_pretty(&inspection)?) } else { print(inspection) }
+    if json { print_json(&inspection) } else { print(inspection) }
 }

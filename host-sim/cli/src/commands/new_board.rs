@@ -1,6 +1,6 @@
 //! `flatmin new-board`: a further board's crate.
 
-use crate::answer::print;
+use crate::answer::{print, print_json};
 use anyhow::Result;
 use clap::Args;
 use flatmin_link::new_board::{Memory, NewBoard};
@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (target, capacity) = (board.target(), board.capacity());
     if *json {
         let object = serde_json::json!({ "folder": written, "target": target, "replay_capacity": capacity });
-        return print(object);
+        return print_json(object);
     }
     print(format_args!(
         "{}: {target}, room for {capacity} samples; what is left says TO DO\n\

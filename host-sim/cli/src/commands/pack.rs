@@ -1,6 +1,6 @@
 //! `flatmin pack`: the device format, and its constants in Rust.
 
-use crate::answer::print;
+use crate::answer::{print, print_json};
 use crate::arguments::LossArgument;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -70,11 +70,11 @@ fn pack(model: &Model, layers: Option<usize>, train: &[Trains], output: &Path, j
     let sizes = file.pack().sizes();
     if json {
         let object = serde_json::json!({
-            "pack": output, "rust": rust, "bytes": file.bytes().len(), "crc32": file.pack().crc32(),
+            "pack": output, "rust": rust, "bytes": file.bytes().len(), "pack_crc32": file.pack().crc32(),
             "tail_parameters": sizes.tail_parameters, "feature_length": sizes.feature_length,
             "classes": file.pack().known_classes(), "spare_classes": file.pack().spare_classes(),
         });
-        print(object)
+        print_json(object)
     } else {
         let (bytes, parameters) = (file.bytes().len(), sizes.tail_parameters);
         let (output, rust) = (output.display(), rust.display());

@@ -1,6 +1,6 @@
 //! `flatmin plan`: what to train within a budget.
 
-use crate::answer::print;
+use crate::answer::{print, print_json};
 use crate::arguments::quantity::{parse_bytes, parse_count};
 use crate::arguments::{Adaptation, TuneOptions};
 use anyhow::{Context, Result};
@@ -62,5 +62,5 @@ fn plan(subject: &Subject, budget: Budget, options: &TuneOptions) -> Result<()> 
         write_file(page, html.as_bytes()).with_context(|| format!("cannot write {}", page.display()))?;
         eprintln!("report: {}", page.display());
     }
-    if options.json { print(serde_json::to_string_pretty(&findings)?) } else { print(findings) }
+    if options.json { print_json(&findings) } else { print(findings) }
 }

@@ -1,6 +1,6 @@
 //! `flatmin run`: plain int8 inference.
 
-use crate::answer::print;
+use crate::answer::{print, print_json};
 use anyhow::{Result, bail};
 use clap::Args;
 use flatmin_model::model::Model;
@@ -66,7 +66,7 @@ fn infer(model: &Path, inputs: &[PathBuf], outputs: &[PathBuf], json: bool) -> R
         shapes.push(shape);
     }
     if json {
-        print(serde_json::json!({ "samples": samples, "outputs": outputs, "shapes": shapes }))
+        print_json(serde_json::json!({ "samples": samples, "outputs": outputs, "shapes": shapes }))
     } else {
         let names: Vec<_> = outputs.iter().map(|path| path.display().to_string()).collect();
         print(format_args!("{}: {samples} samples", names.join(", ")))

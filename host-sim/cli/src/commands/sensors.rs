@@ -1,11 +1,12 @@
 //! `flatmin sensors`: the sensors' applications, fed from recordings.
 
 use super::tune::tuned;
-use crate::answer::{json, print, show};
+use crate::answer::{json, print, print_json, show};
 use crate::arguments::TuneOptions;
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, value_parser};
 use flatmin::mfcc::Mfcc;
+use flatmin_model::json::parts;
 use flatmin_model::model::Model;
 use flatmin_sim::sensors::keywords::{self, WORDS};
 use flatmin_sim::sensors::motion::{Replay, Wearer, replay};
@@ -71,11 +72,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
             if options.json {
                 let mut object = json(&report);
                 object["front_end"] =
-                    serde_json::json!({ "bytes": Mfcc::BYTES, "by_purpose": Mfcc::BYTES_BY_PURPOSE });
+                    serde_json::json!({ "bytes": Mfcc::BYTES, "by_purpose": parts(&Mfcc::BYTES_BY_PURPOSE) });
                 if let Some(page) = &options.report {
                     report.write_html(page)?;
                 }
-                return print(serde_json::to_string_pretty(&object)?);
+                return print_json(&object);
             }
             show(report, &options, options.report.as_deref())?;
             let purposes = Mfcc::BYTES_BY_PURPOSE.map(|(purpose, bytes)| format!("{purpose} {bytes}"));
@@ -100,7 +101,7 @@ fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
         .collect::<Result<Vec<Replay>>>()?;
     bar.finish_and_clear();
     if options.json {
-        return print(serde_json::to_string_pretty(&serde_json::json!({ "runs": replays }))?);
+        return print_json(serde_json::json!({ "runs": replays }));
     }
     print(format_args!(
         "wearer {wearer}: {} labelled windows, {} to test on, through a simulated LSM6DSO",

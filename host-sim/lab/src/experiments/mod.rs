@@ -41,6 +41,7 @@ mod width;
 
 use anyhow::{Context, Result, ensure};
 use contenders::Protocol;
+use flatmin_model::json::document;
 use flatmin_model::output::write_file;
 use ledger::{Ledger, Shard};
 use result::{CSV_HEADER, Findings};
@@ -213,7 +214,7 @@ fn write(folder: &Path, findings: &Findings, options: &Options) -> Result<()> {
         csv.write_record(row.csv())?;
     }
     put(&folder.join(format!("{}.csv", findings.name)), &csv.into_inner()?)?;
-    let object = serde_json::to_string_pretty(&json(std::slice::from_ref(findings), options))?;
+    let object = document(json(std::slice::from_ref(findings), options))?;
     put(&folder.join(format!("{}.json", findings.name)), object.as_bytes())
 }
 

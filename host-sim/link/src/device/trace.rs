@@ -18,8 +18,10 @@ pub struct Checksum {
     /// Its code in the pack.
     pub kind: u16,
     /// CRC-32 of its output on the device.
+    #[serde(rename = "device_crc32")]
     pub device: u32,
     /// And here.
+    #[serde(rename = "simulation_crc32")]
     pub simulation: u32,
 }
 

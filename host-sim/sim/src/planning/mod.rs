@@ -80,6 +80,17 @@ pub struct Contribution {
     pub measured: Measured,
 }
 
+/// Samples by what they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SampleCounts {
+    /// Tuned on.
+    pub tuned: usize,
+    /// Held out, to judge plans by.
+    pub held_out: usize,
+    /// Without a say, to test by.
+    pub tested: usize,
+}
+
 /// The search's outcome.
 #[derive(Debug, Serialize)]
 pub struct Findings {
@@ -87,8 +98,8 @@ pub struct Findings {
     pub subject: String,
     /// As asked for.
     pub budget: Budget,
-    /// Samples tuned on, held out, and without a say.
-    pub samples: [usize; 3],
+    /// How many samples there were.
+    pub samples: SampleCounts,
     /// Share of the samples without a say that the factory model gets right.
     pub factory_test_accuracy: f64,
     /// Single layers within the budget, first to last.
@@ -157,7 +168,7 @@ pub fn search(
     Ok(Findings {
         subject: subject.name.clone(),
         budget,
-        samples: [tuning.len(), held_out.len(), subject.test.len()],
+        samples: SampleCounts { tuned: tuning.len(), held_out: held_out.len(), tested: subject.test.len() },
         factory_test_accuracy: trials.factory()?,
         contributions,
         measured,
@@ -212,7 +223,7 @@ fn percent(share: f64) -> String {
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [tuned, held_out, test] = self.samples;
+        let SampleCounts { tuned, held_out, tested } = self.samples;
         let row = |own: &Measured| {
             let numbers = [own.parameters.to_string(), own.ram_bytes.to_string(), own.step_macs.to_string()];
             numbers.into_iter().chain([
@@ -241,7 +252,7 @@ impl fmt::Display for Findings {
         }
         writeln!(
             f,
-            "{table}\n{test} samples had no say; the factory model gets {} % of them right",
+            "{table}\n{tested} samples had no say; the factory model gets {} % of them right",
             percent(self.factory_test_accuracy)
         )?;
         match &self.chosen {

@@ -62,12 +62,13 @@ pub struct TuningRun {
     /// Mean rise of a sample's loss at its own worst step, over the samples tuned on.
     pub sharpness: f64,
     /// RAM by purpose, in bytes, in the order in which it is shown.
+    #[serde(serialize_with = "flatmin_model::json::serialize_parts")]
     pub memory: Vec<(String, usize)>,
     /// RAM that training takes in all, in bytes.
     pub train_ram_bytes: usize,
     /// All RAM of a firmware by purpose, in bytes: the linker's figures and the stack as measured. Empty on the
     /// desktop.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "flatmin_model::json::serialize_parts")]
     pub ram: Vec<(String, usize)>,
     /// All RAM of a firmware as `flatmin inspect` announces it, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,37 +167,55 @@ impl Verdict {
     }
 }
 
+/// A count of each subject: the least and the most where they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Spread {
+    /// The smallest.
+    pub least: usize,
+    /// The largest.
+    pub most: usize,
+}
+
+impl Spread {
+    fn of(counts: impl Iterator<Item = usize> + Clone) -> Self {
+        Self { least: counts.clone().min().unwrap_or(0), most: counts.max().unwrap_or(0) }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self { least, most } if least == most => write!(f, "{least}"),
+            Self { least, most } => write!(f, "{least} to {most}"),
+        }
+    }
+}
+
 /// How a subject's samples were split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Split {
     /// In words.
     pub how: String,
-    /// Samples tuned on, of each subject; the least and the most where they differ.
-    pub tuned: [usize; 2],
-    /// Samples tested, likewise.
-    pub tested: [usize; 2],
+    /// Samples tuned on.
+    pub tuned: Spread,
+    /// Samples tested.
+    pub tested: Spread,
 }
 
 impl Split {
     /// Of subjects whose samples were split in the same way.
     pub fn of(subjects: &[Subject]) -> Option<Self> {
         let how = subjects.first()?.origin.split.clone();
-        let ends = |count: fn(&Subject) -> usize| {
-            let counts = subjects.iter().map(count);
-            [counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0)]
-        };
-        let split = Self { how, tuned: ends(|s| s.adaptation.len()), tested: ends(|s| s.test.len()) };
+        let [tuned, tested] = [|s: &Subject| s.adaptation.len(), |s: &Subject| s.test.len()]
+            .map(|count| Spread::of(subjects.iter().map(count)));
+        let split = Self { how, tuned, tested };
         (!split.how.is_empty()).then_some(split)
     }
 }
 
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |&[least, most]: &[usize; 2]| match least == most {
-            true => least.to_string(),
-            false => format!("{least} to {most}"),
-        };
-        write!(f, "{} samples tuned on, {} tested: {}", count(&self.tuned), count(&self.tested), self.how)
+        write!(f, "{} samples tuned on, {} tested: {}", self.tuned, self.tested, self.how)
     }
 }
 

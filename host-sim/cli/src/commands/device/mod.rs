@@ -2,7 +2,7 @@
 
 mod arguments;
 
-use crate::answer::{print, show};
+use crate::answer::{print, print_json, show};
 use anyhow::{Context, Result, bail, ensure};
 pub use arguments::Arguments;
 use arguments::{Action, Source};
@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             bar.finish_and_clear();
             let crc32 = crc32.with_context(context)?;
             if json {
-                print(serde_json::json!({ "weights_crc32": crc32 }))
+                print_json(serde_json::json!({ "weights_crc32": crc32 }))
             } else {
                 print(format_args!("in force: weights {crc32:#010x}; `commit` keeps them in flash"))
             }
@@ -98,7 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn label(device: &mut Device, class: Option<u16>, json: bool) -> Result<()> {
     device.ask(&Request::Label(class))?;
     match class {
-        _ if json => print(serde_json::json!({ "label": class })),
+        _ if json => print_json(serde_json::json!({ "label": class })),
         Some(class) => print(format_args!("what the device sees from now on is of class {class}")),
         None => print("no label any more"),
     }
@@ -109,7 +109,7 @@ fn add_class(device: &mut Device, json: bool) -> Result<()> {
         bail!("the device did not answer with the class that it added");
     };
     if json {
-        return print(serde_json::json!({ "label": label }));
+        return print_json(serde_json::json!({ "label": label }));
     }
     print(format_args!("class {label} added; the next tuning run trains it with the others"))
 }
@@ -118,7 +118,7 @@ fn keep(output: &Path, bytes: &[u8], json: bool) -> Result<()> {
     write_file(output, bytes).with_context(|| format!("cannot write {}", output.display()))?;
     let count = bytes.len();
     if json {
-        print(serde_json::json!({ "output": output, "bytes": count }))
+        print_json(serde_json::json!({ "output": output, "bytes": count }))
     } else {
         print(format_args!("{}: {count} bytes", output.display()))
     }
@@ -147,7 +147,9 @@ fn resume(device: &mut Device, source: &Source, input: &Path, bar: &ProgressBar)
     };
     let crc32 = device.identify()?.weights_crc32;
     if source.options.json {
-        return print(serde_json::json!({ "steps": steps, "weights_crc32": crc32, "accepted": accepted }));
+        return print_json(
+            serde_json::json!({ "steps": steps, "weights_crc32": crc32, "accepted": accepted }),
+        );
     }
     let verdict = match accepted {
         None => "",
@@ -194,7 +196,7 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
         object["auc"] = serde_json::json!(auc);
         object["slot_states"] = serde_json::json!(slots);
         object["confusion"] = serde_json::json!(confusion);
-        return print(serde_json::to_string_pretty(&object)?);
+        return print_json(&object);
     }
     let tail = match (identity.sequence, identity.tuned) {
         (Some(number), _) => format!("record {number} of the store"),
@@ -272,7 +274,7 @@ fn classify(device: &mut Device, subject: &Subject, json: bool) -> Result<()> {
     if subject.model.network.loss() == Loss::SquaredError {
         let found = device::anomalies(device, &subject.test)?;
         if json {
-            return print(serde_json::to_string_pretty(&found)?);
+            return print_json(&found);
         }
         let area = |auc: Option<f64>| auc.map_or(String::new(), |auc| format!(", AUC {auc:.4}"));
         print(format_args!("factory tail: error {:.6}{}", found.factory_error, area(found.factory_auc)))?;
@@ -291,7 +293,7 @@ fn classify(device: &mut Device, subject: &Subject, json: bool) -> Result<()> {
     }
     let share = right as f64 / subject.test.len().max(1) as f64;
     if json {
-        return print(serde_json::json!({ "tuned": by_tuned, "accuracy": share, "classes": classes }));
+        return print_json(serde_json::json!({ "tuned": by_tuned, "accuracy": share, "classes": classes }));
     }
     let tail = if by_tuned { "tuned" } else { "factory" };
     print(format_args!("{tail} tail: {right} of {} right, {:.1} %", subject.test.len(), 100.0 * share))
@@ -302,7 +304,7 @@ fn change(device: &mut Device, request: &Request, json: bool) -> Result<()> {
         bail!("the device did not answer with what is in force");
     };
     if json {
-        return print(serde_json::json!({ "sequence": sequence, "weights_crc32": weights_crc32 }));
+        return print_json(serde_json::json!({ "sequence": sequence, "weights_crc32": weights_crc32 }));
     }
     let tail = sequence.map_or("factory tail".to_owned(), |number| format!("record {number}"));
     print(format_args!("in force: {tail}, weights {weights_crc32:#010x}"))
@@ -359,7 +361,7 @@ fn monitor(device: &mut Device, interval: f64, count: Option<u64>, json: bool) -
             ))?,
         }
     }
-    if json { print(serde_json::json!({ "metrics": lines, "observed": observed })) } else { Ok(()) }
+    if json { print_json(serde_json::json!({ "metrics": lines, "observed": observed })) } else { Ok(()) }
 }
 
 fn diff(device: &mut Device, source: &Source, sample: usize) -> Result<()> {
@@ -371,7 +373,7 @@ fn diff(device: &mut Device, source: &Source, sample: usize) -> Result<()> {
     let rows = device::diff(device, &pack, chosen)?;
     let parting = rows.iter().find(|row| row.device != row.simulation).map(|row| row.operator);
     if source.options.json {
-        return print(serde_json::json!({ "operators": rows, "parting": parting }));
+        return print_json(serde_json::json!({ "operators": rows, "parting": parting }));
     }
     for row in &rows {
         let note = if row.device == row.simulation { "" } else { "   <- differs" };

@@ -57,8 +57,23 @@ impl Folder {
         let output = self.run(arguments).success().get_output().stdout.clone();
         // Fails on anything before or after the object.
         let value: serde_json::Value = serde_json::from_slice(&output).unwrap();
-        assert!(value.is_object(), "{value}");
+        assert_eq!(value["schema"], flatmin_model::json::SCHEMA, "{value}");
+        no_pairs(&value);
         value
+    }
+}
+
+/// Fails on a list of a word and a number, which an object would name.
+fn no_pairs(value: &serde_json::Value) {
+    match value {
+        serde_json::Value::Array(list) => {
+            let mixed = list.iter().any(serde_json::Value::is_string)
+                && !list.iter().all(serde_json::Value::is_string);
+            assert!(!mixed, "{value}");
+            list.iter().for_each(no_pairs);
+        }
+        serde_json::Value::Object(fields) => fields.values().for_each(no_pairs),
+        _ => {}
     }
 }
 

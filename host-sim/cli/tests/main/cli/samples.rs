@@ -146,7 +146,7 @@ fn how_samples_are_split_is_told() {
     folder.write("y.npy", npy("|u1", "(12,)", &labels));
     let halves = split("--data x.npy y.npy");
     assert_eq!(halves["how"], "first half of each class tuned, second tested");
-    assert_eq!((&halves["tuned"][0], &halves["tested"][1]), (&6.into(), &6.into()));
+    assert_eq!((&halves["tuned"]["least"], &halves["tested"]["most"]), (&6.into(), &6.into()));
     let text = folder.run(&format!("{tune} --data x.npy y.npy --report r.html")).success();
     let told = "6 samples tuned on, 6 tested: first half of each class tuned, second tested.";
     text.stdout(contains(told));
@@ -155,7 +155,7 @@ fn how_samples_are_split_is_told() {
     x(&folder, "tx.npy", 4, 1.0);
     folder.write("ty.npy", npy("|u1", "(4,)", &[0, 1, 0, 1]));
     let own = split("--data x.npy y.npy --test-data tx.npy ty.npy");
-    assert_eq!((&own["tuned"][0], &own["tested"][0]), (&12.into(), &4.into()));
+    assert_eq!((&own["tuned"]["least"], &own["tested"]["least"]), (&12.into(), &4.into()));
     folder.write("g.txt", "ann\nann\nann\nann\nbo\nbo\ncy\ncy\ncy\ncy\ncy\ncy\n");
     let groups = split("--data x.npy y.npy --groups g.txt");
     assert_eq!(
@@ -186,7 +186,7 @@ fn how_samples_are_split_is_told() {
         .run(&named)
         .success()
         .stderr(contains("12 samples, columns separated by `;`, decimal commas, with headings"));
-    assert_eq!(folder.json(&format!("{named} --json"))["split"]["tuned"][0], 4);
+    assert_eq!(folder.json(&format!("{named} --json"))["split"]["tuned"]["least"], 4);
 }
 
 #[test]
