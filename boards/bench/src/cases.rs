@@ -1,7 +1,7 @@
 //! Generated layers: odd channel counts, one-pixel outputs, every stride, dilation, padding and clamp, and
 //! accumulators that wrap. The same layers everywhere.
 
-use crate::crc32;
+use crate::checksum::crc32;
 use crate::random::{Random, scale};
 use flatmin::internals::op::Window;
 use flatmin::internals::{

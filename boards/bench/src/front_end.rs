@@ -1,7 +1,8 @@
 //! The front end of a microphone: a second of made-up sound.
 
+use crate::board::{Board, measured};
+use crate::checksum::crc32;
 use crate::random::fill;
-use crate::{Board, crc32, measured};
 use flatmin::Affine;
 use flatmin::mfcc::{FEATURES, HOP, Mfcc};
 

@@ -3,7 +3,7 @@
 //! The stream, all numbers little-endian and 32 bits wide: the number of models; then for each its pack's length,
 //! its number of samples, the pack, and sample by sample its inputs' bytes in the pack's order.
 
-use crate::crc32_after;
+use crate::checksum::crc32_after;
 use core::fmt::{self, Write};
 use flatmin::{Aligned, Pack, internals::trunk};
 

@@ -5,7 +5,9 @@
 #![no_std]
 #![deny(unsafe_code, missing_docs)]
 
+mod board;
 mod cases;
+mod checksum;
 mod front_end;
 mod grid;
 mod random;
@@ -15,53 +17,20 @@ pub mod tails;
 pub mod train;
 pub mod tuners;
 
+pub use board::Board;
 pub use cases::{CASES, Case, Layer, run_case};
+pub use checksum::crc32_after;
 pub use front_end::run_front_end;
 pub use grid::{GRID_ARENA_BYTES, GRID_PACK_BYTES, GridMemory, Source, run_grid};
 pub use random::fill;
 pub use shapes::{KERNELS, Kernel};
 
-use core::fmt::Write;
+use board::measured;
+use checksum::crc32;
 use flatmin::{Pack, internals::trunk};
-
-/// What a board gives: a line to the desktop and a clock.
-pub trait Board: Write {
-    /// A free-running clock; it does not wrap during a benchmark.
-    fn ticks(&mut self) -> u64;
-}
 
 /// Seed of a model's input.
 pub const INPUT_SEED: u32 = 0x51ed_270b;
-
-fn measured(board: &mut impl Board, work: impl FnOnce()) -> u64 {
-    let start = board.ticks();
-    work();
-    board.ticks().wrapping_sub(start)
-}
-
-/// A checksum of `values`, the one that boards print.
-fn crc32(values: &[i8]) -> u32 {
-    crc32_after(0, values)
-}
-
-/// Goes on from what was before; 0 stands for nothing.
-///
-/// ```
-/// let twice = flatmin_bench::crc32_after(flatmin_bench::crc32_after(0, &[1, 2]), &[3]);
-/// assert_ne!(twice, flatmin_bench::crc32_after(0, &[1, 2]));
-/// ```
-pub fn crc32_after(mut crc: u32, values: &[i8]) -> u32 {
-    // The CRC takes bytes; pieces keep the copy small.
-    for piece in values.chunks(64) {
-        let mut bytes = [0; 68];
-        bytes[..4].copy_from_slice(&u32::to_le_bytes(crc));
-        for (byte, value) in bytes[4..].iter_mut().zip(piece) {
-            *byte = value.cast_unsigned();
-        }
-        crc = flatmin::crc32(&bytes[..4 + piece.len()]);
-    }
-    crc
-}
 
 /// Prints `empty TICKS`, then for every kernel `kernel NAME TICKS CRC`, or `skipped NAME` if input and output do
 /// not fit into `memory`.

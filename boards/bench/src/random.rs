@@ -37,7 +37,15 @@ pub fn fill(seed: u32, values: &mut [i8]) {
     }
 }
 
-/// The same at compile time.
+/// From -limit to limit.
+pub(crate) fn fill_uniform(seed: u32, limit: f32, values: &mut [f32]) {
+    let mut random = Random::new(seed);
+    for value in values {
+        *value = limit * ((random.next() >> 8) as f32 * (1.0 / 8_388_608.0) - 1.0);
+    }
+}
+
+/// The same as [`fill`] at compile time.
 pub(crate) const fn int8s<const N: usize>(seed: u32) -> [i8; N] {
     let mut random = Random::new(seed);
     let mut values = [0; N];

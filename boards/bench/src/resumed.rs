@@ -1,6 +1,6 @@
 //! Runs that are stopped at every slice boundary, saved, and resumed after another run of the same tuner.
 
-use crate::Board;
+use crate::board::Board;
 use crate::tails::packs;
 use crate::tuners::observe;
 use flatmin::{Arithmetic, CompactTuner, Method, Optimizer, Pack, Progress, Recipe, Tuner, TunerError};

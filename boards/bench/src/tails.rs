@@ -1,7 +1,8 @@
 //! Whole steps of packed tails: the last layers of published networks, by the shapes of their layers.
 
-use crate::train::{crc32, fill_uniform};
-use crate::{Board, measured};
+use crate::board::{Board, measured};
+use crate::checksum::crc32_floats;
+use crate::random::{fill, fill_uniform};
 use flatmin::internals::pack::format::{ALIGNMENT, header};
 use flatmin::internals::step::{self, Buffers};
 use flatmin::{Affine, Method, Pack, Recipe};
@@ -51,7 +52,7 @@ fn run(board: &mut impl Board, pack: &Pack, method: Method, memory: &mut [f32]) 
         fill_uniform(seed, limit, values);
     }
     let mut values = [0; MOST_VALUES];
-    crate::fill(34, &mut values);
+    fill(34, &mut values);
     let target = match tail.objective() {
         Loss::SquaredError => Target::Values {
             values: values.get(..tail.classes())?,
@@ -73,7 +74,7 @@ fn run(board: &mut impl Board, pack: &Pack, method: Method, memory: &mut [f32]) 
         });
         done = outcome.is_ok();
     });
-    done.then(|| (ticks, crc32(memory.get(..2 * parameters).unwrap_or(&[]))))
+    done.then(|| (ticks, crc32_floats(memory.get(..2 * parameters).unwrap_or(&[]))))
 }
 
 /// Prints for every tail and method `kernel TAIL_METHOD TICKS CRC`, both by their numbers, or `skipped TAIL_METHOD` if

@@ -1,7 +1,8 @@
 //! What training costs: the trainable layers' passes, and whole steps of a two-layer tail.
 
-use crate::random::Random;
-use crate::{Board, measured};
+use crate::board::{Board, measured};
+use crate::checksum::crc32_floats;
+use crate::random::fill_uniform;
 use flatmin::internals::op::Shape;
 use flatmin::internals::step::{self, Buffers};
 use flatmin::internals::tail::dense::DenseShape;
@@ -134,28 +135,6 @@ fn tail() -> Result<DenseChain, TailError> {
     ])
 }
 
-/// From -limit to limit.
-pub(crate) fn fill_uniform(seed: u32, limit: f32, values: &mut [f32]) {
-    let mut random = Random::new(seed);
-    for value in values {
-        *value = limit * ((random.next() >> 8) as f32 * (1.0 / 8_388_608.0) - 1.0);
-    }
-}
-
-pub(crate) fn crc32(values: &[f32]) -> u32 {
-    let mut crc = 0;
-    // The CRC takes bytes; pieces keep the copy small.
-    for piece in values.chunks(16) {
-        let mut bytes = [0; 68];
-        bytes[..4].copy_from_slice(&u32::to_le_bytes(crc));
-        for (bytes, value) in bytes[4..].chunks_exact_mut(4).zip(piece) {
-            bytes.copy_from_slice(&value.to_bits().to_le_bytes());
-        }
-        crc = flatmin::crc32(&bytes[..4 + 4 * piece.len()]);
-    }
-    crc
-}
-
 impl Training {
     /// Multiply-adds, taps in the padding included where they pad. For a step those of plain gradient descent,
     /// twice that for SAM and ASAM, which compute two gradients.
@@ -225,7 +204,7 @@ fn run_layer(
             (measured(board, || depthwise::backward_input(shape, w, y, Sink::Overwrite, x)), &*x)
         }
     };
-    Some((ticks, crc32(result)))
+    Some((ticks, crc32_floats(result)))
 }
 
 fn run_step(
@@ -273,7 +252,7 @@ fn run_step(
     });
     // Weights and velocity lie side by side.
     let result = memory.get(..PARAMETERS + state)?;
-    done.then(|| (ticks, crc32(result)))
+    done.then(|| (ticks, crc32_floats(result)))
 }
 
 /// Prints `empty TICKS`, then for everything in [`TRAINING`] `kernel NAME TICKS CRC`, or `skipped NAME` if `memory`

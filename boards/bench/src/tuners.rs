@@ -1,7 +1,8 @@
 //! Whole steps of both tuners side by side: the compact tail's and the f32 tail's, by the calls that a firmware makes.
 
+use crate::board::{Board, measured};
+use crate::random::fill;
 use crate::tails::{METHODS, packs, recipe};
-use crate::{Board, fill, measured};
 use flatmin::{Arithmetic, CompactTuner, Method, Pack, Recipe, Tuner, TunerError};
 
 /// Samples of a step, in this order, of every tail and then of every method.

@@ -23,14 +23,11 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Names after `crate::` in code, tests and comments left out.
-fn names(text: &str) -> BTreeSet<String> {
-    let product = text.split("#[cfg(test)]\nmod ").next().unwrap_or("");
-    let lines = product.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let code = lines.collect::<Vec<_>>().join("\n");
+/// Names after `path`, such as `crate::`, in code.
+fn names_after(path: &str, code: &str) -> BTreeSet<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut names = BTreeSet::new();
-    for (at, begin) in code.match_indices("crate::") {
+    for (at, begin) in code.match_indices(path) {
         let rest = &code[at + begin.len()..];
         match rest.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
             Some((list, _)) => names.extend(list.split(',').map(|name| word(name.trim()))),
@@ -38,6 +35,18 @@ fn names(text: &str) -> BTreeSet<String> {
         }
     }
     names
+}
+
+/// Names after `crate::` in code, tests and comments left out.
+fn names(text: &str) -> BTreeSet<String> {
+    names_after("crate::", &code(text))
+}
+
+/// Lines of code before a file's tests, comments left out.
+fn code(text: &str) -> String {
+    let product = text.split("#[cfg(test)]\nmod ").next().unwrap_or("");
+    let lines = product.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The modules of a crate, tests left out.
@@ -70,6 +79,61 @@ fn circle(mut imports: Imports) -> Vec<String> {
             return left.into_iter().collect();
         }
     }
+}
+
+/// The modules of a room: files and folders beside its root (`mod.rs` or `lib.rs`), which is one of them. What a module
+/// takes of the room that no module is called is the root's. `path` leads to the room from within the crate.
+fn imports_within(room: &Path, root: &str, path: &str) -> Imports {
+    let mut found = Vec::new();
+    files(room, &mut found);
+    let module = |file: &Path| {
+        let first = file.strip_prefix(room).unwrap().iter().next().unwrap().to_string_lossy().into_owned();
+        first.trim_end_matches(".rs").to_owned()
+    };
+    let modules: BTreeSet<String> = found.iter().map(|file| module(file)).collect();
+    let mut imports = Imports::new();
+    for file in &found {
+        let (own, code) = (module(file), code(&fs::read_to_string(file).unwrap()));
+        let mut names = names_after(path, &code);
+        if own == root {
+            let declared = modules.iter().filter(|name| code.contains(&format!("mod {name};")));
+            names.extend(declared.cloned());
+        } else if file.parent() == Some(room) && root == "mod" {
+            names.extend(names_after("super::", &code));
+        }
+        let taken = names.into_iter().filter(|name| !name.is_empty() && *name != own);
+        let taken = taken.map(|name| if modules.contains(&name) { name } else { root.to_owned() });
+        imports.entry(own.clone()).or_default().extend(taken.filter(|name| *name != own));
+    }
+    imports
+}
+
+#[test]
+fn rooms_within_crates_have_no_circle_either() {
+    let rooms = [
+        ("lab/src/experiments", "mod", "crate::experiments::"),
+        ("lab/src/bench", "mod", "crate::bench::"),
+        ("link/src/firmware", "mod", "crate::firmware::"),
+        ("../boards/bench/src", "lib", "crate::"),
+    ];
+    for (room, root, path) in rooms {
+        let imports = imports_within(&host_sim().join(room), root, path);
+        assert!(imports[root].len() > 2, "{room}: the root's modules were not read");
+        let left = circle(imports);
+        assert!(left.is_empty(), "{room}: modules import one another in a circle: {}", left.join(", "));
+    }
+}
+
+#[test]
+fn a_module_that_takes_an_item_of_its_root_closes_a_circle() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("mod.rs", "mod leaf;\nmod other;\npub struct Item;\n");
+    write("leaf.rs", "use super::other::Thing;\n");
+    write("other.rs", "// use super::Item;\npub struct Thing;\n");
+    assert!(circle(imports_within(folder.path(), "mod", "crate::room::")).is_empty());
+    write("other.rs", "use super::Item;\n");
+    assert_eq!(circle(imports_within(folder.path(), "mod", "crate::room::")), ["leaf", "mod", "other"]);
 }
 
 #[test]

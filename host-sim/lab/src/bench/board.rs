@@ -4,10 +4,12 @@
 //! time before and after a kernel, and what measuring nothing takes is subtracted. The count is the same in every
 //! run; a QEMU plugin that counts executed instructions gave the same to within five.
 
+use super::code::CodeSize;
+use super::grid::Grid;
 use super::instructions::{self, Expectation};
-use super::{
-    CodeSize, Grid, Line, Reference, case_references, front_end_references, kernel_references,
-    operator_references, parse,
+use super::lines::{Line, parse};
+use super::references::{
+    Reference, case_references, front_end_references, kernel_references, operator_references,
 };
 use anyhow::{Context, Result, bail, ensure};
 use flatmin_link::firmware::{processor_flags, sources, toolchain};
@@ -246,7 +248,7 @@ impl Emulated {
         cpu: &str,
         content: impl FnOnce(&mut Command, &Path) -> Result<()>,
     ) -> Result<PathBuf> {
-        let root = sources()?;
+        let root = sources("`flatmin bench --board`")?;
         let target_folder = root.join("target/bench").join(folder);
         std::fs::create_dir_all(&target_folder)?;
         let mut cargo = Command::new("cargo");

@@ -1,6 +1,6 @@
 //! Single-operator models with LiteRT's outputs, as a board takes them: `host-sim/cli/tests/operators` makes the folder.
 
-use super::Line;
+use super::lines::Line;
 use anyhow::{Context, Result, ensure};
 use flatmin_bench::{GRID_ARENA_BYTES, GRID_PACK_BYTES, crc32_after};
 use flatmin_model::graph::Element;
@@ -176,7 +176,7 @@ fn as_the_device_has_them(values: &Inputs, border: &Border, tensor: &Activations
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{Desktop, parse};
+    use crate::bench::lines::{Desktop, parse};
     use flatmin_bench::{GridMemory, run_grid};
     use flatmin_sim::samples::write_npy_i8;
 

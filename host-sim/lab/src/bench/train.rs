@@ -1,10 +1,12 @@
 //! What training costs on an emulated board: passes of trainable layers, and whole steps.
 
+use super::board::Emulated;
 use super::cycles::{Cost, Tracer};
 use super::instructions;
+use super::lines::{Desktop, Line, parse};
+use super::row::{Figures, Row};
 use super::tails;
 use super::tuners::{self, Pair};
-use super::{Desktop, Emulated, Line, parse};
 use anyhow::{Context, Result, bail, ensure};
 use flatmin_bench::tails::TAILS_MEMORY;
 use flatmin_bench::train::{TRAINING, run_training};
@@ -36,38 +38,6 @@ const PEERS: [Option<u64>; 15] = [
     Some(1_172_213),
     None,
 ];
-
-/// One build's figures.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Figures {
-    /// rustc's `target-cpu`; empty for the target's own.
-    pub target_cpu: &'static str,
-    /// Instructions.
-    pub instructions: u64,
-    /// Estimated cycles on a Cortex-M4; none where the code is another core's.
-    pub m4_cycles_estimate: Option<u64>,
-}
-
-/// One row of the table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
-    /// Its name.
-    pub name: String,
-    /// Input and output.
-    pub shape: String,
-    /// Multiply-adds.
-    pub macs: u64,
-    /// Of the build that takes the fewest.
-    pub instructions: u64,
-    /// Of the build that is estimated to take the fewest.
-    pub m4_cycles_estimate: Option<u64>,
-    /// Every build's.
-    pub builds: Vec<Figures>,
-    /// The best other library's instructions.
-    pub peer_instructions: Option<u64>,
-    /// Ours divided by theirs.
-    pub ratio: Option<f64>,
-}
 
 /// What training takes on a board; every result equalled the desktop's in every bit.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,7 +1,7 @@
 //! Fully connected tails for both tuners, and their steps side by side.
 
+use super::row::Row;
 use super::tails::{Builder, append};
-use super::train::Row;
 use anyhow::{Context, Result};
 use flatmin::Method;
 use flatmin::internals::tail::{PackedTail, Tail};

@@ -47,6 +47,19 @@ impl Protocol {
         }
     }
 
+    /// Mean accuracy of the factory's int8 networks over the subjects.
+    ///
+    /// # Errors
+    /// No run is known.
+    pub fn factory(&self, ledger: &Ledger, noise: u32) -> Result<f64> {
+        let seed = self.evaluation.first().copied().unwrap_or(1);
+        let mut sum = 0.0;
+        for &subject in &self.subjects {
+            sum += ledger.factory(Draw { subject, seed, noise, ..self.base })?;
+        }
+        Ok(sum / self.subjects.len().max(1) as f64)
+    }
+
     /// Half of the evaluation draws: for sweeps, whose lines are read as a whole.
     pub fn sweep(&self) -> Self {
         let half = self.evaluation.len().div_ceil(2);

@@ -1,11 +1,10 @@
 //! `cost`: what each method and optimizer makes of the same multiply-adds: SGD for more epochs, or SAM?
 
-use super::Progress;
 use super::comparison::{Comparison, Entry, Source, complete};
 use super::contenders::{ADAM, Contender, Protocol, SGD, SMOOTHED, asam, sam, sam_on};
 use super::figure::{Chart, Series};
 use super::ledger::Ledger;
-use super::result::{Figure, Findings, Row, difference, markdown};
+use super::result::{Figure, Findings, Progress, Row, difference, markdown};
 use super::trial::{Draw, Setting, Trial};
 use anyhow::Result;
 

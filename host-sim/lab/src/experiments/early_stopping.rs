@@ -4,9 +4,8 @@
 use super::comparison::{Comparison, Entry, Source, table};
 use super::contenders::{Contender, Protocol, SGD, SMOOTHED, asam, sam};
 use super::ledger::Ledger;
-use super::result::Findings;
+use super::result::{Findings, Progress, table_by_noise};
 use super::trial::Setting;
-use super::{Progress, page};
 use anyhow::Result;
 
 /// Two of nine windows a class.
@@ -47,7 +46,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
         wearer, {draws} draws a \
         wearer. Accuracy in percent and difference to SGD that trains on all samples to the end.\n\n{}",
         100.0 * HELD_OUT,
-        page::table(&findings, TABLE),
+        table_by_noise(&findings, TABLE),
         draws = protocol.evaluation.len()
     );
     Ok(Progress::Done(findings))

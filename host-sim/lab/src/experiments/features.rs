@@ -1,14 +1,14 @@
 //! `features`: what an independent script needs to repeat experiments: features, labels and weights of draws, and what
 //! the crate made of them.
 
-use super::Progress;
 use super::contenders::{Contender, Protocol, SGD, SMOOTHED, asam, sam};
 use super::ledger::Ledger;
-use super::result::Findings;
+use super::result::{Findings, Progress};
 use super::start::Start;
 use super::trial::{Draw, Trial};
 use anyhow::{Context, Result};
 use flatmin::internals::tail::DenseChain;
+use flatmin_model::output::write_file;
 use flatmin_sim::samples::{write_npy_f32, write_npy_i8};
 use serde_json::json;
 use std::fs;
@@ -72,7 +72,8 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol, folder: &Path) -> Result<Pr
     let text = serde_json::to_string_pretty(
         &json!({ "momentum": 0.9, "minibatch": 16, "eta": 0.01, "cases": described }),
     )?;
-    super::put(&into.join("cases.json"), text.as_bytes())?;
+    let path = into.join("cases.json");
+    write_file(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
     let section = format!(
         "`{}`: now `python3 host-sim/evidence/repeat_in_torch.py {}`\n",
         into.display(),

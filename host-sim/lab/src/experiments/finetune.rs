@@ -1,12 +1,10 @@
 //! `finetune`: pretrained networks on small data sets, the bundled one and those that lie in the data folder.
 
-use super::Progress;
 use super::comparison::{Comparison, Entry, Source, table};
 use super::contenders::{Contender, Protocol, SGD, SMOOTHED, asam, sam};
 use super::corpus;
 use super::ledger::Ledger;
-use super::page;
-use super::result::{Findings, Row};
+use super::result::{Findings, Progress, Row, table_by_noise};
 use super::shipped::SHIPPED;
 use super::start::Start;
 use super::task::Task;
@@ -94,7 +92,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol, seed: u64, folder: &Path) -
             Err(runs) => missing += runs,
         }
         if missing == 0 {
-            let factory = page::factory(ledger, &own, comparison.noises[0])?;
+            let factory = own.factory(ledger, comparison.noises[0])?;
             tables.push((name, case.note(&own, factory)));
         }
     }
@@ -112,11 +110,11 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol, seed: u64, folder: &Path) -
             "### {}{}\n\n{text}\n\n{}",
             name[..1].to_uppercase(),
             &name[1..],
-            page::table(&findings, name)
+            table_by_noise(&findings, name)
         );
     }
     for (name, path) in skipped {
-        findings.section += &page::skipped(name, &path);
+        findings.section += &corpus::skipped(name, &path);
     }
     Ok(Progress::Done(findings))
 }

@@ -1,12 +1,10 @@
 //! `images`: JPEG artefacts for MLPerf Tiny's ResNet-8, whose last layers are tuned. Minutes for a few runs.
 
-use super::Progress;
 use super::comparison::{Comparison, Entry, Source, table};
 use super::contenders::{Contender, Protocol, SGD, SMOOTHED, asam, sam};
 use super::corpus;
 use super::ledger::Ledger;
-use super::page;
-use super::result::Findings;
+use super::result::{Findings, Progress, table_by_noise};
 use super::task::Task;
 use anyhow::Result;
 use std::path::Path;
@@ -29,7 +27,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol, seed: u64, folder: &Path) -
     findings.section = "## Images\n\n".into();
     if let Some(path) = Task::Images.missing(folder) {
         eprintln!("SKIPPED: {TABLE}: there is no {}; name its folder with --data-folder", path.display());
-        findings.section += &page::skipped(TABLE, &path);
+        findings.section += &corpus::skipped(TABLE, &path);
         return Ok(Progress::Done(findings));
     }
     let base = corpus::usual(Task::Images);
@@ -57,8 +55,8 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol, seed: u64, folder: &Path) -
         base.per_class,
         rates.len(),
         own.evaluation.len(),
-        100.0 * page::factory(ledger, &own, 0)?,
-        page::table(&findings, TABLE)
+        100.0 * own.factory(ledger, 0)?,
+        table_by_noise(&findings, TABLE)
     );
     Ok(Progress::Done(findings))
 }

@@ -1,11 +1,9 @@
 //! `last-layer`: the last layer alone, which is all that the smallest devices can tune.
 
-use super::Progress;
 use super::comparison::{Comparison, Entry, complete};
 use super::contenders::{Contender, Protocol, SGD, SMOOTHED, asam, sam};
 use super::ledger::Ledger;
-use super::page;
-use super::result::Findings;
+use super::result::{Findings, Progress, table_by_noise};
 use super::trial::Draw;
 use anyhow::Result;
 
@@ -31,7 +29,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
     findings.section = format!(
         "## The last layer alone\n\n455 parameters in place of 12,807. Each method tuned for the share of flipped labels, as \
         above. Accuracy in percent and difference to SGD.\n\n{}",
-        page::table(&findings, TABLE)
+        table_by_noise(&findings, TABLE)
     );
     Ok(Progress::Done(findings))
 }

@@ -1,13 +1,11 @@
 //! `learning-rate`: what happens when nobody tunes: the same number of epochs at every learning rate, each method's
 //! regularizer at a middle strength fixed beforehand.
 
-use super::Progress;
 use super::comparison::{Comparison, Entry, Source, complete};
 use super::contenders::{Contender, LEARNING_RATES, Protocol, SGD, SMOOTHED, asam, sam};
 use super::figure::{Chart, Series};
 use super::ledger::Ledger;
-use super::page;
-use super::result::{Figure, Findings};
+use super::result::{Figure, Findings, Progress, table_by_noise};
 use anyhow::Result;
 
 const EPOCHS: u16 = 30;
@@ -66,7 +64,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
         {EPOCHS} epochs at every learning rate, with a middle strength of its regularizer: smoothing 0.2, rho 0.1 for \
         SAM and 1 for ASAM. Nothing is chosen; {draws} draws a wearer. Accuracy in percent and difference to SGD at the same learning rate.\n\n\
         {figures}{}",
-        page::table(&findings, TABLE),
+        table_by_noise(&findings, TABLE),
         draws = protocol.evaluation.len()
     );
     Ok(Progress::Done(findings))

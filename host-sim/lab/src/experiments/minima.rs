@@ -7,10 +7,10 @@ use super::contenders::{CONTENDERS, Protocol};
 use super::figure::{Chart, Series};
 use super::landscape::{Landscape, flipped, moved, rounded};
 use super::ledger::Ledger;
-use super::result::{Figure, Findings, Row, difference, markdown};
-use super::statistics::Estimate;
+use super::plane;
+use super::result::{Figure, Findings, Progress, Row, difference, markdown};
+use super::statistics::{Estimate, Interval};
 use super::trial::{Draw, Setting, Trial};
-use super::{Progress, page, plane};
 use anyhow::Result;
 use flatmin::internals::tail::DenseChain;
 use rayon::prelude::*;
@@ -158,7 +158,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
         points: (PLACES.iter().zip(&names))
             .filter_map(|(&place, name)| {
                 let mean = findings.row(name, contender.name, NOISE)?.value.wearers.mean;
-                Some((f64::from(place), page::exact(mean)))
+                Some((f64::from(place), Interval::exact(mean)))
             })
             .collect(),
     });

@@ -44,7 +44,7 @@ use contenders::Protocol;
 use flatmin_model::json::document;
 use flatmin_model::output::write_file;
 use ledger::{Ledger, Shard};
-use result::{CSV_HEADER, Findings};
+use result::{CSV_HEADER, Findings, Progress};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -107,15 +107,6 @@ pub struct Options {
     pub folder: PathBuf,
     /// Where the data lie that are not bundled.
     pub data: Option<PathBuf>,
-}
-
-/// How far an experiment has come.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Progress {
-    /// So many runs are for other shards to do.
-    Missing(usize),
-    /// Complete.
-    Done(Findings),
 }
 
 const ALL: [Experiment; 15] = [
@@ -186,13 +177,8 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
     if experiment == Experiment::Evidence {
         // Written by host-sim/evidence/repeat_in_torch.py, where it has run.
         let repetition = fs::read_to_string(options.folder.join("evidence/repeat-in-torch.md")).ok();
-        let page = page::page(
-            &all,
-            &protocol,
-            page::factory(&ledger, &protocol, 0)?,
-            options.seed,
-            repetition.as_deref(),
-        );
+        let page =
+            page::page(&all, &protocol, protocol.factory(&ledger, 0)?, options.seed, repetition.as_deref());
         put(&options.folder.join("EVIDENCE.md"), page.as_bytes())?;
     }
     Ok(Ok(all))

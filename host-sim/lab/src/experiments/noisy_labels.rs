@@ -4,9 +4,9 @@ use super::comparison::{Comparison, Entry, Source, complete};
 use super::contenders::{CONTENDERS, Protocol, SGD};
 use super::figure::{Chart, Series};
 use super::ledger::Ledger;
-use super::result::{Figure, Findings, Row, difference, markdown};
+use super::result::{Figure, Findings, Progress, Row, difference, markdown};
+use super::statistics::Interval;
 use super::trial::{Setting, Targets};
-use super::{Progress, page};
 use anyhow::Result;
 
 /// Shares of flipped labels in percent.
@@ -80,7 +80,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
     }
     let mut findings = Findings { name: "noisy-labels", rows, section: String::new(), figures: Vec::new() };
     let noises = &comparisons[0].noises;
-    let factory = page::factory(ledger, protocol, 0)?;
+    let factory = protocol.factory(ledger, 0)?;
     for (name, title, members) in FIGURES {
         let svg = chart(&findings, title, members, noises, factory).svg()?;
         findings.figures.push(Figure { name: name.into(), svg });
@@ -98,7 +98,7 @@ fn chart(findings: &Findings, title: &str, members: &[usize], noises: &[u32], fa
     });
     let flat = Series {
         name: "factory, not tuned".into(),
-        points: noises.iter().map(|&noise| (f64::from(noise), page::exact(100.0 * factory))).collect(),
+        points: noises.iter().map(|&noise| (f64::from(noise), Interval::exact(100.0 * factory))).collect(),
     };
     Chart {
         title: format!("Accuracy of the tuned int8 network: {title}"),

@@ -2,60 +2,7 @@
 
 use super::contenders::Protocol;
 use super::guide::guide;
-use super::ledger::Ledger;
-use super::result::{Findings, difference, markdown};
-use super::statistics::Interval;
-use super::trial::Draw;
-use anyhow::Result;
-use std::path::Path;
-
-/// Mean accuracy of the factory's int8 networks over the subjects.
-///
-/// # Errors
-/// No run is known.
-pub fn factory(ledger: &Ledger, protocol: &Protocol, noise: u32) -> Result<f64> {
-    let seed = protocol.evaluation.first().copied().unwrap_or(1);
-    let mut sum = 0.0;
-    for &subject in &protocol.subjects {
-        sum += ledger.factory(Draw { subject, seed, noise, ..protocol.base })?;
-    }
-    Ok(sum / protocol.subjects.len().max(1) as f64)
-}
-
-/// A number without an interval.
-pub fn exact(mean: f64) -> Interval {
-    Interval { mean, low: mean, high: mean }
-}
-
-/// What the page says of data that are not there.
-pub fn skipped(name: &str, missing: &Path) -> String {
-    let file = missing.file_name().unwrap_or_default().to_string_lossy();
-    format!("> **SKIPPED: {name}**: the data folder has no `{file}`. Nothing on this page speaks of it.\n\n")
-}
-
-/// A table with a line for every method and variable, a column for every share of flipped labels.
-pub fn table(findings: &Findings, table: &str) -> String {
-    let mut noises: Vec<u32> = findings.table(table).map(|row| row.noise).collect();
-    noises.sort_unstable();
-    noises.dedup();
-    let mut header = vec!["method".to_owned(), String::new()];
-    header.extend(noises.iter().map(|noise| format!("{noise} % flipped")));
-    let mut lines: Vec<(String, String, Vec<String>)> = Vec::new();
-    for row in findings.table(table) {
-        let own = format!("{:.2}", row.value.wearers.mean);
-        let cell = row.difference.as_ref().map_or(own.clone(), |d| format!("{own}: {}", difference(d)));
-        match lines
-            .iter_mut()
-            .find(|(method, variable, _)| *method == row.method && *variable == row.variable)
-        {
-            Some((_, _, cells)) => cells.push(cell),
-            None => lines.push((row.method.clone(), row.variable.clone(), vec![cell])),
-        }
-    }
-    let rows: Vec<Vec<String>> =
-        lines.into_iter().map(|(method, variable, cells)| [vec![method, variable], cells].concat()).collect();
-    markdown(&header, &rows)
-}
+use super::result::Findings;
 
 /// The whole page.
 pub fn page(

@@ -103,6 +103,15 @@ impl Findings {
     }
 }
 
+/// How far an experiment has come.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// So many runs are for other shards to do.
+    Missing(usize),
+    /// Complete.
+    Done(Findings),
+}
+
 /// `+1.3 [0.4, 2.1]`, with a star where all comparisons of the table together leave no zero inside.
 pub fn difference(estimate: &Estimate) -> String {
     let Interval { mean, low, high } = estimate.wearers;
@@ -116,4 +125,28 @@ pub fn markdown(header: &[String], rows: &[Vec<String>]) -> String {
     let rule: Vec<String> = header.iter().map(|_| "---".to_owned()).collect();
     let body: String = rows.iter().map(|row| line(row)).collect();
     format!("{}{}{body}\n", line(header), line(&rule))
+}
+
+/// A table with a line for every method and variable, a column for every share of flipped labels.
+pub fn table_by_noise(findings: &Findings, table: &str) -> String {
+    let mut noises: Vec<u32> = findings.table(table).map(|row| row.noise).collect();
+    noises.sort_unstable();
+    noises.dedup();
+    let mut header = vec!["method".to_owned(), String::new()];
+    header.extend(noises.iter().map(|noise| format!("{noise} % flipped")));
+    let mut lines: Vec<(String, String, Vec<String>)> = Vec::new();
+    for row in findings.table(table) {
+        let own = format!("{:.2}", row.value.wearers.mean);
+        let cell = row.difference.as_ref().map_or(own.clone(), |d| format!("{own}: {}", difference(d)));
+        match lines
+            .iter_mut()
+            .find(|(method, variable, _)| *method == row.method && *variable == row.variable)
+        {
+            Some((_, _, cells)) => cells.push(cell),
+            None => lines.push((row.method.clone(), row.variable.clone(), vec![cell])),
+        }
+    }
+    let rows: Vec<Vec<String>> =
+        lines.into_iter().map(|(method, variable, cells)| [vec![method, variable], cells].concat()).collect();
+    markdown(&header, &rows)
 }

@@ -1,12 +1,10 @@
 //! `rho`: how much it matters to know rho, over two decades, everything else as chosen.
 
-use super::Progress;
 use super::comparison::{Comparison, Entry, Source, complete};
 use super::contenders::{Contender, Protocol, SGD, asam, sam};
 use super::figure::{Chart, Series};
 use super::ledger::Ledger;
-use super::page;
-use super::result::{Figure, Findings};
+use super::result::{Figure, Findings, Progress, table_by_noise};
 use anyhow::Result;
 
 /// Radii of SAM, and of ASAM, whose usual ones are ten times as large.
@@ -62,7 +60,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
         "## How much rho matters\n\nLearning rate and epochs as the method chose them together with its best rho; then \
         rho alone is changed. Accuracy in percent and difference to tuned SGD.\n\n\
         ![Difference to SGD by rho](evidence/rho.svg)\n\n{}",
-        page::table(&findings, TABLE)
+        table_by_noise(&findings, TABLE)
     );
     Ok(Progress::Done(findings))
 }

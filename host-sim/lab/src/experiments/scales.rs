@@ -1,12 +1,10 @@
 //! `scales`: what carries a rho over: the latents' scale, the channels' scales, and the same rho in pretraining.
 
-use super::Progress;
 use super::comparison::{Comparison, Entry, Source, table};
 use super::contenders::{Contender, LEARNING_RATES, Protocol, SGD, asam, sam};
 use super::corpus;
 use super::ledger::Ledger;
-use super::page;
-use super::result::{Findings, Row};
+use super::result::{Findings, Progress, Row, table_by_noise};
 use super::start::{Pretraining, Start};
 use super::task::Task;
 use super::trial::{Draw, LatentUnit, Setting};
@@ -136,7 +134,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol, seed: u64, folder: &Path) -
         ),
     ] {
         if findings.table(name).next().is_some() {
-            text += &format!("{note}:\n\n{}", page::table(&findings, name));
+            text += &format!("{note}:\n\n{}", table_by_noise(&findings, name));
         }
     }
     findings.section = text;

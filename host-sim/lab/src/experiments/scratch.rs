@@ -3,10 +3,9 @@
 use super::comparison::{Comparison, Entry, Source, table};
 use super::contenders::{Contender, Protocol, SGD, SMOOTHED, asam, sam};
 use super::ledger::Ledger;
-use super::result::Findings;
+use super::result::{Findings, Progress, table_by_noise};
 use super::start::Start;
 use super::trial::Draw;
-use super::{Progress, page};
 use anyhow::Result;
 
 const METHODS: [Contender; 4] = [SGD, SMOOTHED, sam("SAM, m = 1", 1), asam("ASAM, m = 1", 1)];
@@ -70,8 +69,12 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
     );
     for name in [HEAD, TWO, ALL] {
         if findings.table(name).next().is_some() {
-            findings.section +=
-                &format!("{}{}:\n\n{}", name[..1].to_uppercase(), &name[1..], page::table(&findings, name));
+            findings.section += &format!(
+                "{}{}:\n\n{}",
+                name[..1].to_uppercase(),
+                &name[1..],
+                table_by_noise(&findings, name)
+            );
         }
     }
     Ok(Progress::Done(findings))

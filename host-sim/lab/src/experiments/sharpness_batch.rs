@@ -1,12 +1,10 @@
 //! `sharpness-batch`: samples that share one ascent, from one to the minibatch.
 
-use super::Progress;
 use super::comparison::{Comparison, Entry, Source, complete};
 use super::contenders::{Contender, Protocol, SGD, asam, sam};
 use super::figure::{Chart, Series};
 use super::ledger::Ledger;
-use super::page;
-use super::result::{Figure, Findings};
+use super::result::{Figure, Findings, Progress, table_by_noise};
 use anyhow::Result;
 
 /// m, up to the minibatch.
@@ -59,7 +57,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
         "## Samples that share an ascent\n\nEach m tuned for itself, 12 trials each. Accuracy in percent and \
         difference to SGD. Bars in the figure: 95 % over draws of these wearers.\n\n\
         ![Difference to SGD by m](evidence/sharpness-batch.svg)\n\n{}",
-        page::table(&findings, TABLE)
+        table_by_noise(&findings, TABLE)
     );
     Ok(Progress::Done(findings))
 }

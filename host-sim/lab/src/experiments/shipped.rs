@@ -5,11 +5,10 @@ use super::comparison::{Comparison, Entry, Source, table};
 use super::contenders::{Protocol, SGD};
 use super::corpus;
 use super::ledger::Ledger;
-use super::result::{Findings, Row, difference, markdown};
+use super::result::{Findings, Progress, Row, difference, markdown};
 use super::statistics::Estimate;
 use super::task::Task;
 use super::trial::{Draw, Setting};
-use super::{Progress, page};
 use anyhow::Result;
 use flatmin::Method;
 use std::path::Path;
@@ -88,7 +87,7 @@ fn measure(
         match table(&comparison, &own, ledger)? {
             Ok(found) => {
                 for &noise in &comparison.noises {
-                    measured.factories.push(100.0 * page::factory(ledger, &own, noise)?);
+                    measured.factories.push(100.0 * own.factory(ledger, noise)?);
                 }
                 measured.rows.extend(found);
             }
@@ -133,7 +132,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol, seed: u64, folder: &Path) -
                 task.title(),
                 path.display()
             );
-            first += &page::skipped(task.title(), &path);
+            first += &corpus::skipped(task.title(), &path);
             continue;
         }
         for (table, entries, judged, text) in [

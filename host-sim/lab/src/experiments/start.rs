@@ -1,59 +1,13 @@
 //! What a tail is before it is tuned.
 
 use super::trial::Draw;
+pub use super::trial::{Pretraining, Start};
 use anyhow::{Context, Result};
 use flatmin::store::LAYER_BYTES;
-use flatmin::{Method, Pack, Recipe, Tuner, crc32};
+use flatmin::{Pack, Tuner, crc32};
 use flatmin_sim::wearers::SplitMix64;
-use serde::{Deserialize, Serialize};
-
-/// What a tail is before it is tuned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
-pub enum Start {
-    /// The pretrained weights.
-    #[default]
-    Factory,
-    /// The last layer drawn anew, the others pretrained: new classes.
-    NewHead,
-    /// All layers drawn anew.
-    Random,
-    /// Two layers drawn anew, with so many hidden units.
-    Hidden(u16),
-    /// Pretrained weights of another method.
-    After(Pretraining),
-    /// The pretrained function with the hidden channels' scales spread over so many powers of two, which the next
-    /// layer undoes.
-    Rescaled(u8),
-}
-
-/// What a factory's tail was trained with, where that is done here: [`Start::Factory`] has SGD.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Pretraining {
-    /// SAM with m = 1 and rho = 0.1.
-    Sam,
-    /// ASAM with m = 1 and rho = 1.
-    Asam,
-}
-
-impl Pretraining {
-    /// The factory's recipe with this method.
-    pub fn apply(self, recipe: Recipe) -> Recipe {
-        match self {
-            Self::Sam => Recipe { method: Method::Sam, rho: 0.1, ..recipe },
-            Self::Asam => Recipe { method: Method::Asam, rho: 1.0, ..recipe },
-        }
-    }
-}
 
 impl Start {
-    /// How the factory's tail was trained, if not with SGD.
-    pub fn pretraining(self) -> Option<Pretraining> {
-        match self {
-            Self::After(pretraining) => Some(pretraining),
-            _ => None,
-        }
-    }
-
     /// Puts the weights in place, after a factory reset.
     ///
     /// # Errors

@@ -20,6 +20,11 @@ pub struct Interval {
 }
 
 impl Interval {
+    /// A number without an interval.
+    pub fn exact(mean: f64) -> Self {
+        Self { mean, low: mean, high: mean }
+    }
+
     /// Whether 0 is outside.
     pub fn excludes_zero(&self) -> bool {
         self.low > 0.0 || self.high < 0.0

@@ -1,8 +1,7 @@
 //! `trajectory`: SGD and SAM on a surface of two parameters whose valley is sharp at one end and flat at the other,
 //! taken step by step with the crate's optimizers.
 
-use super::Progress;
-use super::result::{Figure, Findings, Row, markdown};
+use super::result::{Figure, Findings, Progress, Row, markdown};
 use super::statistics::Estimate;
 use super::surface::{self, Way};
 use anyhow::Result;

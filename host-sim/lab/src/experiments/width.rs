@@ -4,10 +4,9 @@ use super::comparison::{Comparison, Entry, Source, table};
 use super::contenders::{Contender, Protocol, SGD, SMOOTHED, asam, sam};
 use super::figure::{Chart, Series};
 use super::ledger::Ledger;
-use super::result::{Figure, Findings};
+use super::result::{Figure, Findings, Progress, table_by_noise};
 use super::start::Start;
 use super::trial::Draw;
-use super::{Progress, page};
 use anyhow::Result;
 
 const WIDTHS: [u16; 4] = [16, 64, 256, 1024];
@@ -66,7 +65,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
         "## Width\n\nA hidden layer of 16 to 1,024 units between the bundled network's 192 latents and its 7 classes, drawn anew in every draw. The \
         learning rate is chosen among 5, {EPOCHS} epochs, a middle strength of the regularizer; {DRAWS} draws a wearer. Accuracy in percent and \
         difference to SGD.\n\n![Difference to SGD by width](evidence/width.svg)\n\n{}",
-        page::table(&findings, TABLE)
+        table_by_noise(&findings, TABLE)
     );
     Ok(Progress::Done(findings))
 }

@@ -1,7 +1,8 @@
 //! A running QEMU and the line to it.
 
+use super::board::Board;
+use super::image::Image;
 use super::log::{Log, LogSink};
-use super::{Board, Image};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::OpenOptions;
 use std::net::{TcpListener, TcpStream};

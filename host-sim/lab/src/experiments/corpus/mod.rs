@@ -134,3 +134,9 @@ pub fn usual(task: Task) -> Draw {
         Task::Images => Draw { layers: 3, ..ten },
     }
 }
+
+/// What the page says of data that are not there.
+pub fn skipped(name: &str, missing: &Path) -> String {
+    let file = missing.file_name().unwrap_or_default().to_string_lossy();
+    format!("> **SKIPPED: {name}**: the data folder has no `{file}`. Nothing on this page speaks of it.\n\n")
+}
