@@ -174,7 +174,7 @@ impl NewBoard {
     /// # Errors
     /// A folder that is there already; those of the file system.
     pub fn write(&self, parent: Option<&Path>) -> Result<PathBuf> {
-        let boards = sources()?.join("boards");
+        let boards = sources("`flatmin new-board`")?.join("boards");
         let folder = parent.unwrap_or(&boards).join(&self.name);
         ensure!(!folder.exists(), "{} is there already; choose another name", folder.display());
         let paths = if parent.is_none() { "..".to_owned() } else { boards.display().to_string() };

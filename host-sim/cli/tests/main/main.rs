@@ -3,6 +3,7 @@
 mod circles;
 mod cli;
 mod device;
+mod installed;
 mod motion;
 mod operator_grid;
 #[path = "../../../sim/tests/main/skipping/mod.rs"]

@@ -1,6 +1,6 @@
 //! A firmware, built around a pack: the executable and what the linker says about it.
 
-use super::{Board, processor_flags};
+use super::board::{Board, processor_flags};
 use anyhow::{Context, Result, bail, ensure};
 use flatmin::{Method, Optimizer, Recipe};
 use flatmin_sim::tuning::Tail;
@@ -34,7 +34,7 @@ impl Image {
     /// # Errors
     /// A missing target, or what the compiler says.
     pub fn build_as(tail: Tail, board: Board, pack: &[u8], recipe: &Recipe) -> Result<Self> {
-        let root = sources()?;
+        let root = sources("building firmware (`flatmin emulate`, `flatmin device --qemu`)")?;
         let target_folder = root.join("target/firmware");
         std::fs::create_dir_all(&target_folder)?;
         let (capacity, batch) = (recipe.replay_capacity, recipe.sharpness_batch);
@@ -123,11 +123,11 @@ impl Image {
 }
 
 /// The folder of flatmin's sources, which firmware is built from: `FLATMIN_SOURCES`, or a folder around the current one or
-/// around this program.
+/// around this program. `what` needs them.
 ///
 /// # Errors
-/// Sources that are nowhere, with what to do.
-pub fn sources() -> Result<PathBuf> {
+/// Sources that are nowhere, with what needs them and what to do.
+pub fn sources(what: &str) -> Result<PathBuf> {
     let is_root = |folder: &Path| folder.join("boards/firmware/Cargo.toml").is_file();
     if let Some(named) = std::env::var_os("FLATMIN_SOURCES") {
         let named = PathBuf::from(named);
@@ -138,10 +138,12 @@ pub fn sources() -> Result<PathBuf> {
     let found = starts
         .flat_map(|start| start.ancestors().map(Path::to_owned).collect::<Vec<_>>())
         .find(|f| is_root(f));
-    found.context(
-        "firmware is built from flatmin's sources, and they are not here: run this in a checkout, or name one in \
-         FLATMIN_SOURCES",
-    )
+    found.with_context(|| {
+        format!(
+            "{what} needs flatmin's sources, which firmware is built from, and they are not here: run it in a \
+             checkout, or name one in FLATMIN_SOURCES"
+        )
+    })
 }
 
 /// The toolchain argument for cargo: none if the default one has the target, `+embedded` if a toolchain of that
