@@ -4,7 +4,10 @@
 use crate::bundled;
 use crate::skipping;
 
-use crate::bundled::{Labelled, confusion, observe, packed, samples, saved};
+use crate::bundled::{
+    Labelled, confusion, damaged_runs_are_refused, observe, packed, runs_of_others_are_refused, samples,
+    saved,
+};
 use flatmin::store::Contents;
 use flatmin::wire::Request;
 use flatmin::{Method, Optimizer, Pack, Progress, Recipe, Tuner, TunerError, Version};
@@ -136,31 +139,8 @@ fn a_run_of_something_else_and_damaged_bytes_are_refused_and_change_nothing() {
     let (mut first, mut second) = (arena(&pack, &recipe), arena(&pack, &recipe));
     let mut own = tuner(&pack, &recipe, &mut first, &data);
     assert_eq!((own.run_bytes(), own.save_run(0, &mut [0; 8])), (0, Err(TunerError::NotRunning)));
-    own.start(recipe).unwrap();
-    (0..9).for_each(|_| _ = own.poll().unwrap());
-    let bytes = saved(&own);
-    let mut parts = Vec::new();
-    while parts.len() < bytes.len() {
-        let mut part = [0; 37];
-        let count = own.save_run(parts.len(), &mut part).unwrap();
-        parts.extend_from_slice(&part[..count]);
-    }
-    assert!(parts == bytes);
-
     let mut other = tuner(&pack, &recipe, &mut second, &data);
-    other.start(recipe).unwrap();
-    let untouched = saved(&other);
-    for at in (0..bytes.len()).step_by(5) {
-        let mut damaged = bytes.clone();
-        damaged[at] ^= 1 << (at % 8);
-        assert_eq!(other.resume_run(&damaged), Err(TunerError::RunDamaged), "byte {at}");
-    }
-    for length in [0, 1, flatmin::RUN_HEAD_BYTES - 1, flatmin::RUN_HEAD_BYTES, bytes.len() - 1] {
-        assert_eq!(other.resume_run(&bytes[..length]), Err(TunerError::RunDamaged));
-    }
-    assert!(saved(&other) == untouched);
-    other.resume_run(&bytes).unwrap();
-    assert!(saved(&other) == bytes);
+    let bytes = damaged_runs_are_refused(&mut own, &mut other, recipe, 5);
 
     // Head first, then a body that is not the one announced: the weights are the factory's again.
     other.expect_run(&bytes).unwrap();
@@ -190,13 +170,9 @@ fn a_run_of_something_else_and_damaged_bytes_are_refused_and_change_nothing() {
     assert_eq!(other.adopt_run(&bytes[..9]), Err(TunerError::RunDamaged));
     assert_eq!(changed, other.weights_crc32());
 
-    other.observe(&data[0].0, data[0].1).unwrap();
-    let refused = other.resume_run(&bytes).unwrap_err();
-    assert!(matches!(refused, TunerError::RunOfAnother { what: "replay's samples", .. }), "{refused}");
     let (another, mut third) = (packed(2), arena(&packed(2).pack(), &recipe));
     let mut another = tuner(&another.pack(), &recipe, &mut third, &data);
-    let refused = another.resume_run(&bytes).unwrap_err();
-    assert!(matches!(refused, TunerError::RunOfAnother { what: "pack", .. }), "{refused}");
+    runs_of_others_are_refused(&mut other, &mut another, &bytes, &data[0]);
 }
 
 /// A sample that comes in the midst of a step joins in the next epoch, as one that comes between two steps does.

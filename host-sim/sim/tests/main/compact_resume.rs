@@ -3,7 +3,9 @@
 
 use crate::bundled;
 
-use crate::bundled::{Labelled, observe, packed, samples, saved};
+use crate::bundled::{
+    Labelled, damaged_runs_are_refused, observe, packed, runs_of_others_are_refused, samples, saved,
+};
 use flatmin::{
     BiasTreatment, CompactTuner, Method, Pack, Progress, RUN_HEAD_BYTES, Recipe, Schedule, Tuner, TunerError,
     Version,
@@ -111,31 +113,8 @@ fn a_run_of_something_else_and_damaged_bytes_are_refused_and_change_nothing() {
     let (mut first, mut second) = (arena(&pack, &RECIPE), arena(&pack, &RECIPE));
     let mut own = tuner(&pack, &RECIPE, &mut first, &data);
     assert_eq!((own.run_bytes(), own.save_run(0, &mut [0; 8])), (0, Err(TunerError::NotRunning)));
-    own.start(RECIPE).unwrap();
-    (0..9).for_each(|_| _ = own.poll().unwrap());
-    let bytes = saved(&own);
-    let mut parts = Vec::new();
-    while parts.len() < bytes.len() {
-        let mut part = [0; 37];
-        let count = own.save_run(parts.len(), &mut part).unwrap();
-        parts.extend_from_slice(&part[..count]);
-    }
-    assert!(parts == bytes);
-
     let mut other = tuner(&pack, &RECIPE, &mut second, &data);
-    other.start(RECIPE).unwrap();
-    let untouched = saved(&other);
-    for at in 0..bytes.len() {
-        let mut damaged = bytes.clone();
-        damaged[at] ^= 1 << (at % 8);
-        assert_eq!(other.resume_run(&damaged), Err(TunerError::RunDamaged), "byte {at}");
-    }
-    for length in [0, 1, RUN_HEAD_BYTES - 1, RUN_HEAD_BYTES, bytes.len() - 1] {
-        assert_eq!(other.resume_run(&bytes[..length]), Err(TunerError::RunDamaged));
-    }
-    assert!(saved(&other) == untouched);
-    other.resume_run(&bytes).unwrap();
-    assert!(saved(&other) == bytes);
+    let bytes = damaged_runs_are_refused(&mut own, &mut other, RECIPE, 1);
 
     // Of the tuner with f32 weights, and of the compact one for that.
     let mut words = vec![0u128; pack.sizes().train_bytes(&RECIPE).div_ceil(16)];
@@ -149,13 +128,9 @@ fn a_run_of_something_else_and_damaged_bytes_are_refused_and_change_nothing() {
     kind(other.resume_run(&saved(&full)));
     assert!(saved(&other) == bytes);
 
-    other.observe(&data[0].0, data[0].1).unwrap();
-    let refused = other.resume_run(&bytes).unwrap_err();
-    assert!(matches!(refused, TunerError::RunOfAnother { what: "replay's samples", .. }), "{refused}");
     let (another, mut third) = (packed(2), arena(&packed(2).pack(), &RECIPE));
     let mut another = tuner(&another.pack(), &RECIPE, &mut third, &data);
-    let refused = another.resume_run(&bytes).unwrap_err();
-    assert!(matches!(refused, TunerError::RunOfAnother { what: "pack", .. }), "{refused}");
+    runs_of_others_are_refused(&mut other, &mut another, &bytes, &data[0]);
 }
 
 /// Head first, then a body that is not the one announced: the weights are those of the tail in force again.

@@ -4,7 +4,7 @@
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::flash::Flash;
 use flatmin::store::{Contents, Store};
-use flatmin::{Arithmetic, Pack, Recipe, Tuner, TunerError, Version};
+use flatmin::{Arithmetic, Pack, RUN_HEAD_BYTES, Recipe, Tuner, TunerError, Version};
 use flatmin_model::model::Model;
 use flatmin_model::packer::PackFile;
 use flatmin_sim::tuning::Tail;
@@ -45,6 +45,55 @@ pub fn saved<'p, A: Arithmetic<'p>>(tuner: &Tuner<'p, A>) -> Vec<u8> {
     let mut bytes = vec![0; tuner.run_bytes()];
     assert_eq!(tuner.save_run(0, &mut bytes), Ok(bytes.len()));
     bytes
+}
+
+/// A run of `own`, saved whole and in parts: `other`, which has the same samples, takes it, and before that refuses it with
+/// one bit of every `step`th byte flipped, or cut short, without any change.
+pub fn damaged_runs_are_refused<'p, A: Arithmetic<'p>>(
+    own: &mut Tuner<'p, A>,
+    other: &mut Tuner<'p, A>,
+    recipe: Recipe,
+    step: usize,
+) -> Vec<u8> {
+    own.start(recipe).unwrap();
+    (0..9).for_each(|_| _ = own.poll().unwrap());
+    let bytes = saved(own);
+    let mut parts = Vec::new();
+    while parts.len() < bytes.len() {
+        let mut part = [0; 37];
+        let count = own.save_run(parts.len(), &mut part).unwrap();
+        parts.extend_from_slice(&part[..count]);
+    }
+    assert!(parts == bytes);
+
+    other.start(recipe).unwrap();
+    let untouched = saved(other);
+    for at in (0..bytes.len()).step_by(step) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        assert_eq!(other.resume_run(&damaged), Err(TunerError::RunDamaged), "byte {at}");
+    }
+    for length in [0, 1, RUN_HEAD_BYTES - 1, RUN_HEAD_BYTES, bytes.len() - 1] {
+        assert_eq!(other.resume_run(&bytes[..length]), Err(TunerError::RunDamaged));
+    }
+    assert!(saved(other) == untouched);
+    other.resume_run(&bytes).unwrap();
+    assert!(saved(other) == bytes);
+    bytes
+}
+
+/// A saved run goes on neither with one sample more nor in a tuner of another pack.
+pub fn runs_of_others_are_refused<'p, 'q, A: Arithmetic<'p>, B: Arithmetic<'q>>(
+    own: &mut Tuner<'p, A>,
+    another: &mut Tuner<'q, B>,
+    bytes: &[u8],
+    (input, label): &Labelled,
+) {
+    own.observe(input, *label).unwrap();
+    let refused = own.resume_run(bytes).unwrap_err();
+    assert!(matches!(refused, TunerError::RunOfAnother { what: "replay's samples", .. }), "{refused}");
+    let refused = another.resume_run(bytes).unwrap_err();
+    assert!(matches!(refused, TunerError::RunOfAnother { what: "pack", .. }), "{refused}");
 }
 
 /// The tuned int8 tail's output for every sample; empty without a tuned tail.
