@@ -64,7 +64,7 @@ pub struct TuneOptions {
     /// Only this method (default: sgd, sam and asam)
     #[arg(long)]
     pub method: Option<MethodArgument>,
-    /// What steps by the method's gradient
+    /// Base optimizer
     #[arg(long, default_value = "sgd")]
     pub optimizer: OptimizerArgument,
     /// Layers with weights to train, counted from the end (default: 2, or 1 if the network has no more)
@@ -78,14 +78,14 @@ pub struct TuneOptions {
     /// anomalies, 1
     #[arg(long)]
     pub loss: Option<LossArgument>,
-    /// Outputs for classes that the model lacks, behind its own: labels of the data may go so far. Classes with samples
+    /// Outputs for classes that the model lacks, after its own: labels of the data may go so far. Classes with samples
     /// are added before the run (tune, export, emulate and device)
     #[arg(long, default_value_t = 0, value_name = "N", conflicts_with = "compact")]
     pub spare_classes: u16,
     /// Radius of the ascent, 0 or more (default: 0.05 for SAM and SAM-ON, 0.5 for ASAM)
     #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub rho: Option<f32>,
-    /// Samples that share one ascent
+    /// Samples per SAM perturbation (m)
     #[arg(long, default_value_t = Recipe::DEFAULT.sharpness_batch, value_parser = value_parser!(u16).range(1..))]
     pub sharpness_batch: u16,
     /// Steps from one that ascends to the next; those between are the optimizer's alone
@@ -113,14 +113,14 @@ pub struct TuneOptions {
     /// End with the best weights seen after an epoch
     #[arg(long)]
     pub keep_best: bool,
-    /// Train in few bytes and in integers: fully connected layers and softmax alone, without Adam, SAM-ON, shared
+    /// Use the low-memory integer trainer: fully connected layers and softmax alone, without Adam, SAM-ON, shared
     /// ascents and --keep-best (tune and emulate)
     #[arg(long)]
     pub compact: bool,
     /// Share of adaptation labels to flip, 0 to 1
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_share)]
     pub label_noise: f64,
-    /// Labelled windows a class to tune on (bundled task)
+    /// Labelled windows per class to tune on (bundled task)
     #[arg(long, default_value_t = 9, value_parser = value_parser!(u16).range(1..))]
     pub windows_per_class: u16,
     /// Seed of the draw of windows, of flipped labels and of the order of samples

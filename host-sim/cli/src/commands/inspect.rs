@@ -17,7 +17,7 @@ pub struct Arguments {
     /// Labelled samples that the device keeps
     #[arg(long, default_value_t = Recipe::DEFAULT.replay_capacity)]
     replay_capacity: u16,
-    /// Samples that share one ascent: more than one takes a gradient buffer
+    /// Samples per SAM perturbation (m): more than one takes a gradient buffer
     #[arg(long, default_value_t = Recipe::DEFAULT.sharpness_batch)]
     sharpness_batch: u16,
     /// Print one JSON object

@@ -30,7 +30,7 @@ pub struct Arguments {
     /// function, else cross-entropy)
     #[arg(long)]
     loss: Option<LossArgument>,
-    /// Spare outputs behind the known classes, for classes that are added on the device
+    /// Spare outputs after those of the known classes, for classes that are added on the device
     #[arg(long, default_value_t = 0, value_name = "N")]
     spare_classes: usize,
     /// Where to write the pack; the Rust file gets the same name with .rs

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 /// Layers that a plan looks back.
 const PLANNED_LAYERS: u16 = 8;
 
-/// Search what to train: which layers, and what of them, within a budget of RAM and multiply-adds; half of every
-/// class has no say and tests
+/// Search what to train: which layers, and what of them, within a budget of RAM and multiply-adds; half
+/// of each class is kept for the final test
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  flatmin plan --wearer 1 --ram 96K\n  \
     flatmin plan model.tflite --ram 64K --macs 2000000 --data x.npy y.npy --method sam --report plan.html")]

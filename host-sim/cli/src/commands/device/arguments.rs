@@ -13,7 +13,7 @@ use flatmin_sim::tuning::sized;
 use indicatif::ProgressBar;
 use std::path::PathBuf;
 
-/// Ask a device on a serial port, behind a socket or in QEMU: tune there, keep, roll back, watch, compare
+/// Ask a device on a serial port, a TCP socket or in QEMU: tune there, keep, roll back, watch, compare
 #[derive(Debug, Args)]
 #[command(
     subcommand_required = true,
@@ -49,7 +49,7 @@ pub(super) struct Place {
     /// A serial port, for instance /dev/ttyACM0
     #[arg(long)]
     port: Option<String>,
-    /// A device behind a socket
+    /// A device on a TCP socket
     #[arg(long, value_name = "HOST:PORT")]
     tcp: Option<String>,
     /// Build the firmware around the model and start it in QEMU
