@@ -274,7 +274,7 @@ fn classify(device: &mut Device, subject: &Subject, json: bool) -> Result<()> {
     if subject.model.network.loss() == Loss::SquaredError {
         let found = device::anomalies(device, &subject.test)?;
         if json {
-            return print_json(&found);
+            return print_json(found);
         }
         let area = |auc: Option<f64>| auc.map_or(String::new(), |auc| format!(", AUC {auc:.4}"));
         print(format_args!("factory tail: error {:.6}{}", found.factory_error, area(found.factory_auc)))?;
