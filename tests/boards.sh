@@ -15,7 +15,7 @@ boards="mps2-an386 qemu-cortex-m -
 mps2-an500 qemu-cortex-m -
 mps2-an505 qemu-cortex-m cortex-m33
 mps3-an547 qemu-cortex-m cortex-m55 --target thumbv8m.main-none-eabihf
-stm32f405 stm32f405 -
+stm32f405 stm32 - --features stm32f405 --config chips/stm32f405.toml
 riscv32-virt qemu-riscv32 -
 mps2-an386-m0plus qemu-cortex-m cortex-m0plus --target thumbv6m-none-eabi --config env.FLATMIN_COMPACT='1'
 esp32-c3 esp32-c3 -"
@@ -23,8 +23,8 @@ esp32-c3 esp32-c3 -"
 chips="nrf52840-dk nrf52840-dk -
 nrf52840-dk-motion nrf52840-dk - --features motion
 pico2 pico2 -
-nucleo-f767zi nucleo-f767zi -
-nucleo-h743zi nucleo-h743zi -"
+nucleo-f767zi stm32 - --features nucleo-f767zi
+nucleo-h743zi stm32 - --features nucleo-h743zi"
 
 # Builds a board's crate, for a processor if one is named, with further arguments for cargo.
 build() {

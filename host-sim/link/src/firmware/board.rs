@@ -14,6 +14,8 @@ pub struct Board {
     pub processor: &'static str,
     /// The crate, by its folder in `boards`.
     pub package: &'static str,
+    /// The crate's features that choose the board.
+    pub(crate) features: &'static [&'static str],
     /// The Rust target.
     pub target: &'static str,
     /// rustc's name of the processor; empty for the target's own.
@@ -49,127 +51,83 @@ const ARM_M4F: &str = "thumbv7em-none-eabihf";
 const ARM_V6M: &str = "thumbv6m-none-eabi";
 const ARM_V8M: &str = "thumbv8m.main-none-eabihf";
 
+/// What most boards have in common.
+const MPS2: Board = Board {
+    name: "mps2-an386",
+    processor: "Cortex-M4F",
+    package: "qemu-cortex-m",
+    features: &[],
+    target: ARM_M4F,
+    cpu: "",
+    qemu: &["qemu-system-arm", "mps2-an386"],
+    flash_bytes: 0,
+    ram_bytes: 4 << 20,
+    stack_apart: false,
+    other_ports: 0,
+    hertz: None,
+};
+
+/// The very executable that these boards are flashed with. QEMU lets the core run at 168 MHz.
+const STM32F405: Board = Board {
+    processor: "Cortex-M4F, STM32F405",
+    package: "stm32",
+    features: &["stm32f405"],
+    ram_bytes: 128 << 10,
+    stack_apart: true,
+    other_ports: 1,
+    hertz: Some(168_000_000),
+    ..MPS2
+};
+
 /// All of them: a board that is added here and has its crate in `boards` can be emulated.
 pub const BOARDS: [Board; 9] = [
-    Board {
-        name: "mps2-an386",
-        processor: "Cortex-M4F",
-        package: "qemu-cortex-m",
-        target: ARM_M4F,
-        cpu: "",
-        qemu: &["qemu-system-arm", "mps2-an386"],
-        flash_bytes: 0,
-        ram_bytes: 4 << 20,
-        stack_apart: false,
-        other_ports: 0,
-        hertz: None,
-    },
-    Board {
-        name: "mps2-an500",
-        processor: "Cortex-M7",
-        package: "qemu-cortex-m",
-        target: ARM_M4F,
-        cpu: "",
-        qemu: &["qemu-system-arm", "mps2-an500"],
-        flash_bytes: 0,
-        ram_bytes: 4 << 20,
-        stack_apart: false,
-        other_ports: 0,
-        hertz: None,
-    },
+    MPS2,
+    Board { name: "mps2-an500", processor: "Cortex-M7", qemu: &["qemu-system-arm", "mps2-an500"], ..MPS2 },
     Board {
         name: "mps2-an505",
         processor: "Cortex-M33",
-        package: "qemu-cortex-m",
         target: ARM_V8M,
         cpu: "cortex-m33",
         qemu: &["qemu-system-arm", "mps2-an505"],
-        flash_bytes: 0,
-        ram_bytes: 4 << 20,
-        stack_apart: false,
-        other_ports: 0,
-        hertz: None,
+        ..MPS2
     },
     Board {
         name: "mps3-an547",
         processor: "Cortex-M55",
-        package: "qemu-cortex-m",
         target: ARM_V8M,
         cpu: "cortex-m55",
         qemu: &["qemu-system-arm", "mps3-an547"],
-        flash_bytes: 0,
         ram_bytes: 2 << 20,
-        stack_apart: false,
-        other_ports: 0,
-        hertz: None,
+        ..MPS2
     },
     Board {
         name: "microbit",
         processor: "Cortex-M0, nRF51822",
-        package: "qemu-cortex-m",
         target: ARM_V6M,
         cpu: "cortex-m0",
         qemu: &["qemu-system-arm", "microbit"],
-        flash_bytes: 0,
         ram_bytes: 16 << 10,
-        stack_apart: false,
-        other_ports: 0,
-        hertz: None,
+        ..MPS2
     },
     // The code of a Cortex-M0+ runs on an M4, too, instruction by instruction.
     Board {
         name: "mps2-an386-m0plus",
         processor: "Cortex-M0+'s code on a Cortex-M4F",
-        package: "qemu-cortex-m",
         target: ARM_V6M,
         cpu: "cortex-m0plus",
-        qemu: &["qemu-system-arm", "mps2-an386"],
-        flash_bytes: 0,
-        ram_bytes: 4 << 20,
-        stack_apart: false,
-        other_ports: 0,
-        hertz: None,
+        ..MPS2
     },
-    // The very executable that a board of this name is flashed with. QEMU lets the core run at 168 MHz.
-    Board {
-        name: "netduinoplus2",
-        processor: "Cortex-M4F, STM32F405",
-        package: "stm32f405",
-        target: ARM_M4F,
-        cpu: "",
-        qemu: &["qemu-system-arm", "netduinoplus2"],
-        flash_bytes: 0,
-        ram_bytes: 128 << 10,
-        stack_apart: true,
-        other_ports: 1,
-        hertz: Some(168_000_000),
-    },
-    // The very executable that a board of this name is flashed with. QEMU lets the core run at 168 MHz.
-    Board {
-        name: "olimex-stm32-h405",
-        processor: "Cortex-M4F, STM32F405",
-        package: "stm32f405",
-        target: ARM_M4F,
-        cpu: "",
-        qemu: &["qemu-system-arm", "olimex-stm32-h405"],
-        flash_bytes: 0,
-        ram_bytes: 128 << 10,
-        stack_apart: true,
-        other_ports: 1,
-        hertz: Some(168_000_000),
-    },
+    Board { name: "netduinoplus2", qemu: &["qemu-system-arm", "netduinoplus2"], ..STM32F405 },
+    Board { name: "olimex-stm32-h405", qemu: &["qemu-system-arm", "olimex-stm32-h405"], ..STM32F405 },
     Board {
         name: "riscv32-virt",
         processor: "riscv32imafc",
         package: "qemu-riscv32",
         target: "riscv32imafc-unknown-none-elf",
-        cpu: "",
         qemu: &["qemu-system-riscv32", "virt", "-bios", "none"],
         flash_bytes: 32 << 20,
         ram_bytes: 1 << 20,
-        stack_apart: false,
-        other_ports: 0,
-        hertz: None,
+        ..MPS2
     },
 ];
 

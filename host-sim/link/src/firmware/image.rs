@@ -70,6 +70,7 @@ impl Image {
         let _building = BUILDING.lock();
         let status = cargo
             .args(["build", "--release", "--quiet", "--target", board.target])
+            .args(board.features.iter().flat_map(|feature| ["--features", feature]))
             .current_dir(root.join("boards").join(board.package))
             .env("CARGO_TARGET_DIR", &target_folder)
             .env("FLATMIN_BOARD", board.name)

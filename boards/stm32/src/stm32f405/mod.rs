@@ -1,22 +1,14 @@
-//! flatmin on an STM32F405 (Netduino Plus 2, Olimex STM32-H405): USART2 on PA2 and PA3 with 115,200 baud, tuned tails in
-//! the last two flash sectors, logs through RTT. 16 MHz, from the chip's own oscillator. QEMU 10.0 crashes when firmware
-//! resets USART1, as the HAL does, and has no oscillator but this one.
-
-#![no_std]
-#![no_main]
-#![deny(unsafe_code)]
+//! An STM32F405 (Netduino Plus 2, Olimex STM32-H405): USART2 on PA2 and PA3 with 115,200 baud, tuned tails in the last two
+//! flash sectors, logs through RTT. 16 MHz, from the chip's own oscillator. QEMU 10.0 crashes when firmware resets USART1, as
+//! the HAL does, and has no oscillator but this one.
 
 #[allow(unsafe_code)] // reads the flash where it is mapped
 mod sectors;
 
-use cortex_m_rt::entry;
-#[cfg(feature = "defmt")]
-use defmt_rtt as _;
 use flatmin::store::Store;
 use flatmin_app::{Hardware, Serial};
 use flatmin_firmware::{run, slot_bytes, stack};
 use flatmin_systick::SysTick;
-use panic_probe as _;
 use sectors::Sectors;
 use stm32f4xx_hal::flash::{FlashExt, LockedFlash};
 use stm32f4xx_hal::pac;
@@ -31,8 +23,8 @@ const STORE: Store = Store::new(0x000C_0000, slot_bytes::<Sectors>(), 2);
 /// Between two feeds lies at most one sector of flash: one of 128 KiB takes up to 4 s to erase.
 const WATCHDOG_MS: u32 = 8_000;
 
-#[entry]
-fn main() -> ! {
+/// Runs the application for as long as it lasts.
+pub fn serve() {
     if let (Some(chip), Some(core)) = (pac::Peripherals::take(), cortex_m::Peripherals::take()) {
         let mut rcc = chip.RCC.freeze(Config::hsi());
         let clock = SysTick::new(core.SYST, rcc.clocks.hclk().raw());
@@ -51,8 +43,5 @@ fn main() -> ! {
             #[cfg(feature = "defmt")]
             defmt::error!("cannot go on: {}", _why);
         }
-    }
-    loop {
-        cortex_m::asm::wfi();
     }
 }

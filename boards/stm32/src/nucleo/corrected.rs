@@ -1,6 +1,7 @@
 //! The chip's flash has an error-correcting code of its own for every 32 bytes: reading a word that a power cut left half
 //! written raises a bus fault. Here it becomes an error, which for the store is a damaged slot. What the code noticed stays
-//! in the flash's status register, where the HAL takes it for a failure of the next operation; it is cleared here.
+//! in the flash's status register, where the HAL takes it for a failure of the next operation; it is cleared after a read, and
+//! before an operation, as the processor may have read ahead.
 
 use core::arch::asm;
 use cortex_m::peripheral::SCB;
@@ -73,10 +74,12 @@ impl NorFlash for Corrected {
     const ERASE_SIZE: usize = Flash::<Blocking>::ERASE_SIZE;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), Error> {
+        clear_noticed();
         self.0.erase(from, to)
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Error> {
+        clear_noticed();
         self.0.write(offset, bytes)
     }
 }
