@@ -1,4 +1,4 @@
-//! The bytes of a pack: format version 4, little endian throughout.
+//! The bytes of a pack: format versions 4 and 5, little endian throughout.
 //!
 //! | part | where | what |
 //! | --- | --- | --- |
@@ -24,6 +24,10 @@ pub const MAGIC: [u8; 8] = *b"flatmin\0";
 /// Version of this format.
 pub const VERSION: u16 = 4;
 
+/// Version of packs with [`node::UNIT_INPUT`], which readers of version 4 would take for packs with other f32 weights; all else
+/// is as in [`VERSION`].
+pub const UNIT_VERSION: u16 = 5;
+
 /// The alignment that a pack must have in memory, in bytes.
 pub const ALIGNMENT: usize = 16;
 
@@ -33,7 +37,7 @@ pub mod header {
     pub const BYTES: usize = 112;
     /// [`super::MAGIC`], 8 bytes.
     pub const MAGIC: usize = 0;
-    /// u16, [`super::VERSION`].
+    /// u16, [`super::VERSION`] or [`super::UNIT_VERSION`].
     pub const VERSION: usize = 8;
     /// u16, number of layers that are trained.
     pub const TAIL_LAYERS: usize = 10;
@@ -269,4 +273,8 @@ pub mod node {
     pub const REFIT: u16 = 64;
     /// [`FLAGS`]: one gain for each of the weights' scales is trained, a factor from 1; the weights stay as packed.
     pub const TRAINS_SCALES: u16 = 128;
+    /// [`FLAGS`]: the input is a feature in the pack's `FEATURE_UNIT`, as that of a chain's first layer is, and the weights in
+    /// f32 have the quotient of its scale and the unit folded in. Of fully connected layers; set in all nodes that read a
+    /// feature, or in none.
+    pub const UNIT_INPUT: u16 = 256;
 }

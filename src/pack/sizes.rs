@@ -1,7 +1,7 @@
 //! What a pack's header says about sizes, readable at compile time.
 
 use super::bytes::{size_at, u8_at, u16_at};
-use super::format::{MAGIC, VERSION, header};
+use super::format::{MAGIC, UNIT_VERSION, VERSION, header};
 use crate::label::Loss;
 
 /// The sizes that decide how much RAM a network takes, read from a pack's header. A `const fn` reads them, so
@@ -57,8 +57,9 @@ impl Sizes {
             assert!(u8_at(pack, i) == MAGIC[i], "not a flatmin pack: make one with `flatmin pack`");
             i += 1;
         }
+        let version = u16_at(pack, header::VERSION);
         assert!(
-            u16_at(pack, header::VERSION) == VERSION,
+            version == VERSION || version == UNIT_VERSION,
             "pack has another format version than this crate: pack the model again"
         );
         assert!(pack.len() >= header::BYTES, "pack is truncated");

@@ -110,6 +110,8 @@ pub struct TrainedLayer {
     pub refit: bool,
     /// The trained layer, in their order, whose anew quantized output it reads.
     pub source: Option<usize>,
+    /// Its input is a feature in the pack's unit, in f32: [`Pack::fold`].
+    pub unit_input: bool,
 }
 
 impl TrainedLayer {
@@ -217,6 +219,37 @@ impl<'a> Pack<'a> {
         chain.into_iter().chain((0..listed).map(move |index| pack.value(index).tensor))
     }
 
+    /// The features as [`Self::features`] gives them, each with the f32 value of one step of its elements: the pack's unit
+    /// where layers read it that have the scale folded into their weights, else its scale.
+    pub(crate) fn feature_units(&self) -> impl Iterator<Item = (TensorRecord, f32)> + use<'a> {
+        let pack = *self;
+        self.features().zip(0..).map(move |(tensor, index)| {
+            let unit = if pack.is_in_units(index) { pack.feature_unit() } else { tensor.affine.scale };
+            (tensor, unit)
+        })
+    }
+
+    /// Whether feature `index` is in the pack's unit.
+    fn is_in_units(&self, index: u16) -> bool {
+        self.tail_is_chain()
+            || (0..self.node_count()).map(|place| self.record(header::NODES, node::BYTES, place)).any(
+                |record| {
+                    u16_at(record, node::INPUT) == index
+                        && u16_at(record, node::FLAGS) & node::UNIT_INPUT != 0
+                },
+            )
+    }
+
+    /// The factor from real weights of a layer with this input to those in f32.
+    pub(crate) fn fold(&self, unit_input: bool, input: Affine) -> f32 {
+        if unit_input { input.scale / self.feature_unit() } else { 1.0 }
+    }
+
+    /// The factor back.
+    pub(crate) fn unfold(&self, unit_input: bool, input: Affine) -> f32 {
+        if unit_input { self.feature_unit() / input.scale } else { 1.0 }
+    }
+
     pub(crate) fn value(&self, index: u16) -> TailValue {
         let record = self.record(header::VALUES, value::BYTES, index);
         let tensor = self.tensor(u16_at(record, value::TENSOR));
@@ -305,6 +338,7 @@ impl<'a> Pack<'a> {
                 if chain {
                     layer.parameters = parameters;
                     layer.source = place.checked_sub(1);
+                    layer.unit_input = place == 0;
                     parameters += layer.weights() + layer.outputs;
                 }
                 layer
@@ -347,6 +381,7 @@ impl<'a> Pack<'a> {
             function: node.function,
             parameters: node.parameters,
             refit: node.is(node::REFIT),
+            unit_input: node.is(node::UNIT_INPUT),
             ..self.layer(node.operator, self.trunk_operators().saturating_add(node.index))
         }
     }
@@ -399,6 +434,7 @@ impl<'a> Pack<'a> {
             input: input.affine,
             output: output.affine,
             refit: false,
+            unit_input: false,
             source: None,
         }
     }

@@ -295,16 +295,14 @@ impl<'a> TunedTail<'a> {
     }
 }
 
-/// Factor from stored to real weights: the latents' scale was folded into a chain's first layer.
+/// Factor from stored to real weights: see [`Pack::fold`].
 pub(crate) fn unfold(pack: &Pack, layer: &TrainedLayer) -> f32 {
-    let folded = pack.tail_is_chain() && layer.source.is_none();
-    if folded { pack.feature_unit() / pack.feature().affine.scale } else { 1.0 }
+    pack.unfold(layer.unit_input, layer.input)
 }
 
 /// The factor back, as it was rounded when the weights were folded.
 pub(crate) fn fold(pack: &Pack, layer: &TrainedLayer) -> f32 {
-    let folded = pack.tail_is_chain() && layer.source.is_none();
-    if folded { pack.feature().affine.scale / pack.feature_unit() } else { 1.0 }
+    pack.fold(layer.unit_input, layer.input)
 }
 
 pub(crate) fn packed_scales<'p>(pack: &Pack<'p>, layer: &TrainedLayer) -> &'p [f32] {

@@ -354,11 +354,10 @@ impl Tuner<'_> {
     }
 }
 
-/// Writes `unit * (q - zero_point)` for every element. The unit is the tensor's scale, and a chain's that of the pack.
+/// Writes `unit * (q - zero_point)` for every element: see [`Pack::feature_units`].
 fn write_features(pack: &Pack, latent: &[i8], features: &mut [f32]) {
     let (mut latent, mut features) = (latent, features);
-    for tensor in pack.features() {
-        let unit = if pack.tail_is_chain() { pack.feature_unit() } else { tensor.affine.scale };
+    for (tensor, unit) in pack.feature_units() {
         let (own, rest) = latent.split_at(tensor.len().min(latent.len()));
         let (own_features, features_rest) = core::mem::take(&mut features).parts_mut_at(own.len());
         for (feature, &q) in own_features.iter_mut().zip(own) {

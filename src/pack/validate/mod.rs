@@ -4,7 +4,7 @@ mod operators;
 mod tail;
 
 use super::bytes::{size_at, u8_at, u16_at, u32_at};
-use super::format::{ALIGNMENT, MAGIC, VERSION, header, node, operator, tensor, value};
+use super::format::{ALIGNMENT, MAGIC, UNIT_VERSION, VERSION, header, node, operator, tensor, value};
 use super::{CRC, Pack, PackError, TensorRecord};
 use crate::part::Part;
 use crate::sound;
@@ -24,7 +24,7 @@ pub(super) fn envelope(bytes: &[u8]) -> Result<(), PackError> {
         return Err(PackError::Magic);
     }
     let version = u16_at(bytes, header::VERSION);
-    if version != VERSION {
+    if version != VERSION && version != UNIT_VERSION {
         return Err(PackError::Version { found: version, expected: VERSION });
     }
     let total = size_at(bytes, header::TOTAL_BYTES);

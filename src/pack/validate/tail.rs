@@ -1,6 +1,6 @@
 //! What a tail may look like: a chain of fully connected layers, or a list of nodes over f32 arrays.
 
-use super::super::format::{header, node, operator};
+use super::super::format::{UNIT_VERSION, header, node, operator};
 use super::super::{Activation, Chosen, Function, Pack, PackError, TailNode, TailValue, dense_rows};
 use super::{MAX_ELEMENTS, check};
 use crate::label::Loss;
@@ -173,6 +173,7 @@ fn check_node(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'s
     if let Some(chosen) = &node.chosen {
         check_chosen(pack, node, chosen, by_input.as_ref())?;
     }
+    check_units(pack, node)?;
     (code.check)(pack, node)?;
     check_place(pack, node, parameters)
 }
@@ -205,6 +206,24 @@ fn check_chosen(
             && apart(&[by_input, delta, Some(deltas)]),
         "the chosen channels' outputs or gradients overlap in the workspace",
     )
+}
+
+/// Features in the pack's unit, which reach no gradient, are read as such by every node, none of which writes any of them.
+fn check_units(pack: &Pack, node: &TailNode) -> Result<(), &'static str> {
+    if !node.is(node::UNIT_INPUT) {
+        return Ok(());
+    }
+    check(u16_at(pack.bytes, header::VERSION) == UNIT_VERSION, "features in units, in a version without")?;
+    let feature = node.input.as_ref().map(|value| value.index).filter(|&index| index < pack.feature_count());
+    let Some(feature) = feature else { return Err("units of what is no feature") };
+    let is = |value: &Option<TailValue>| value.as_ref().is_some_and(|value| value.index == feature);
+    let agrees = |other: TailNode| {
+        (other.is(node::UNIT_INPUT) || !is(&other.input))
+            && !is(&other.second)
+            && other.output.index != feature
+    };
+    check(pack.nodes().all(agrees), "a feature is read in two units")?;
+    check(!node.is(node::INPUT_DELTA), "a gradient by a feature")
 }
 
 /// Where the parameters lie, and that an output that is quantized anew can be.

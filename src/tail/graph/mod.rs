@@ -144,7 +144,7 @@ fn keeps_nothing(_: Function, _: u16) -> Keeps {
 
 /// [`NodeOp::check`] of operators without parameters.
 fn check_untrained(_: &Pack, node: &TailNode) -> Result<(), &'static str> {
-    check(!node.is_trained(), "has nothing to train")
+    check(!node.is_trained() && !node.is(node::UNIT_INPUT), "has nothing to train")
 }
 
 impl NodePass<'_, '_> {

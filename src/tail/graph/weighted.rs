@@ -3,9 +3,10 @@
 use super::{arrays, partial};
 use crate::op::ConvShape;
 use crate::optim::BiasTreatment;
-use crate::pack::format::node;
+use crate::pack::format::{node, operator};
 use crate::pack::{Function, Keeps, NodeOp, NodePass, Pack, TailNode, check};
 use crate::part::Part;
+use crate::sound;
 use crate::tail::kernels::{Sink, conv2d, depthwise};
 
 /// CONV_2D and FULLY_CONNECTED.
@@ -75,7 +76,18 @@ fn check_trained(pack: &Pack, node: &TailNode) -> Result<(), &'static str> {
     check(!weights_alone, "weights are trained, their biases are not")?;
     let scales = node.is(node::TRAINS_SCALES);
     let scales_alone = !node.is(node::TRAINS_WEIGHTS) && node.is(node::TRAINS_BIASES);
-    check(!scales || scales_alone, "scales are trained beside weights, or without biases")
+    check(!scales || scales_alone, "scales are trained beside weights, or without biases")?;
+    if !node.is(node::UNIT_INPUT) {
+        return Ok(());
+    }
+    check(node.operator.kind == operator::FULLY_CONNECTED, "a convolution of features in units")?;
+    let input = pack.tensor(node.operator.input).affine;
+    let same = node.input.as_ref().is_some_and(|value| value.tensor.affine == input);
+    check(same, "a feature in units has two scales")?;
+    check(
+        sound::weight_scale(pack.fold(true, input)),
+        "feature unit is more than 2^20 times smaller than the features' scale",
+    )
 }
 
 /// Real value of one step of output channel `o`'s weights, as packed.
@@ -100,6 +112,7 @@ fn forward(pass: &NodePass, kernels: &Kernels, workspace: &mut [f32]) {
     }
     (kernels.forward_frozen)(&shape, pack.int8(op.constants.weights, layer.weights()), &[], x, y);
     let scales = pack.float32(op.constants.scales, layer.scales());
+    let fold = pack.fold(layer.unit_input, layer.input);
     let biases = pack.int32(op.constants.biases, layer.outputs);
     let bias = |o: usize| {
         if layer.trains_biases {
@@ -110,7 +123,7 @@ fn forward(pass: &NodePass, kernels: &Kernels, workspace: &mut [f32]) {
     };
     for y in y.chunks_exact_mut(layer.outputs.max(1)) {
         for (o, y) in y.iter_mut().enumerate() {
-            let scale = scale_of(scales, o);
+            let scale = scale_of(scales, o) * fold;
             let scale = if layer.trains_scales { scale * partial::gain_of(front, o) } else { scale };
             *y = *y * scale + bias(o);
         }

@@ -168,6 +168,7 @@ impl<'a> Graph<'a> {
         graph.nodes(plan);
         graph.gradients();
         graph.refits();
+        graph.units();
         graph
     }
 
@@ -301,6 +302,22 @@ impl<'a> Graph<'a> {
             let read = place == last && free || self.tail.nodes.iter().any(|o| o.input == Some(output));
             if self.tail.nodes[place].flags & trained != 0 && read && self.tail.nodes.iter().all(settled) {
                 self.tail.nodes[place].flags |= node::REFIT;
+            }
+        }
+    }
+
+    /// Features that fully connected layers alone read are in the fixed unit, as a chain's are: the layers have the scale
+    /// folded in, trained or frozen. What others read, or go on writing, keeps its scale. (So do convolutions: in the fixed
+    /// unit the bundled network's seven layers gain 0.9 points of accuracy less, with SGD and with SAM.)
+    fn units(&mut self) {
+        for feature in 0..self.tail.features.len() {
+            let folds = |(own, step): (&Node, &&Step)| {
+                let touches = [own.input, own.second, Some(own.output)].contains(&Some(feature));
+                !touches || step.kind == code::FULLY_CONNECTED
+            };
+            if self.tail.nodes.iter().zip(&self.steps).all(folds) {
+                let readers = self.tail.nodes.iter_mut().filter(|own| own.input == Some(feature));
+                readers.for_each(|own| own.flags |= node::UNIT_INPUT);
             }
         }
     }

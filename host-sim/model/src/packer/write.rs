@@ -4,10 +4,12 @@ use super::network::{Network, Step};
 use super::plan::plan;
 use super::tail::{Tail, TailPlan};
 use flatmin::internals::pack::Function;
-use flatmin::internals::pack::format::{ALIGNMENT, MAGIC, VERSION, header, node, operator, tensor, value};
+use flatmin::internals::pack::format::{
+    ALIGNMENT, MAGIC, UNIT_VERSION, VERSION, header, node, operator, tensor, value,
+};
 
-/// One quantization step at the cut as the f32 tail sees it. int8 latents then span two units whatever their
-/// scale is, so that rho and the learning rate mean the same for every network.
+/// One quantization step at the cut as the f32 tail sees it, of a chain, and of a graph where fully connected layers read it. int8
+/// latents then span two units whatever their scale is, so that rho and the learning rate mean the same for every network.
 const FEATURE_UNIT: f32 = 1.0 / 128.0;
 
 /// The bytes of `network` with its tail.
@@ -16,13 +18,14 @@ pub fn write(network: &Network, model_crc: u32, tail: &TailPlan) -> Vec<u8> {
     let tail = Tail::new(network, tail);
     let (input, output) = (network.inputs[0].tensor, network.outputs[0].tensor);
     let feature = tail.features[0];
+    let units = tail.nodes.iter().any(|own| own.flags & node::UNIT_INPUT != 0);
     let feature_unit =
-        if tail.nodes.is_empty() { FEATURE_UNIT } else { network.tensors[feature].affine.scale };
+        if tail.nodes.is_empty() || units { FEATURE_UNIT } else { network.tensors[feature].affine.scale };
     let length = |index: usize| network.tensors[index].len();
 
     let mut out = Writer { bytes: vec![0; header::BYTES] };
     out.bytes[..MAGIC.len()].copy_from_slice(&MAGIC);
-    out.u16(header::VERSION, VERSION.into());
+    out.u16(header::VERSION, if units { UNIT_VERSION } else { VERSION }.into());
     out.u16(header::TAIL_LAYERS, tail.layers);
     out.u32(header::MODEL_CRC, model_crc as usize);
     out.u16(header::TENSOR_COUNT, network.tensors.len());

@@ -8,8 +8,11 @@ mod reference;
 use crate::skipping;
 
 use crate::skipping::shared;
-use flatmin::internals::pack::format::operator::DEPTHWISE_CONV_2D;
-use flatmin::{BiasTreatment, MemoryPlan, Method, Recipe, Tuner, Version};
+use flatmin::internals::pack::format::node::UNIT_INPUT;
+use flatmin::internals::pack::format::operator::{DEPTHWISE_CONV_2D, FULLY_CONNECTED};
+use flatmin::internals::pack::format::{UNIT_VERSION, VERSION, header};
+use flatmin::internals::pack::{TailNode, TrainedLayer};
+use flatmin::{BiasTreatment, MemoryPlan, Method, Pack, Recipe, Tuner, Version};
 use flatmin::{
     Loss,
     internals::{
@@ -38,7 +41,7 @@ fn pseudo_random(length: usize, seed: u64) -> Vec<i8> {
 }
 
 /// The features' tensors in the order of the latent: found by their places, which are as different as they are alive.
-fn features(network: &Network, pack: &flatmin::Pack, latent: &[i8]) -> Vec<(usize, Vec<i8>)> {
+fn features(network: &Network, pack: &Pack, latent: &[i8]) -> Vec<(usize, Vec<i8>)> {
     let plan = flatmin_model::packer::plan(network);
     let mut rest = latent;
     let cut = usize::from(pack.trunk_operators());
@@ -53,6 +56,14 @@ fn features(network: &Network, pack: &flatmin::Pack, latent: &[i8]) -> Vec<(usiz
             (tensor.expect("the feature is read"), own.to_vec())
         })
         .collect()
+}
+
+/// Whether a feature is in the pack's unit, and not in real values.
+fn in_units(pack: &Pack, feature: usize) -> bool {
+    let reads = |node: TailNode| {
+        node.is(UNIT_INPUT) && node.input.is_some_and(|input| usize::from(input.index) == feature)
+    };
+    pack.tail_is_chain() || pack.nodes().any(reads)
 }
 
 /// Checks one tail; returns how many parameters were checked.
@@ -75,8 +86,9 @@ fn check(name: &str, network: &Network, plan: &TailPlan) -> usize {
 
     let units: Vec<f32> = pack
         .features()
-        .flat_map(|t| {
-            let unit = if pack.tail_is_chain() { pack.feature_unit() } else { t.affine.scale };
+        .enumerate()
+        .flat_map(|(index, t)| {
+            let unit = if in_units(&pack, index) { pack.feature_unit() } else { t.affine.scale };
             vec![(unit, t.affine.zero_point); t.len()]
         })
         .zip(&latent)
@@ -102,14 +114,16 @@ fn check(name: &str, network: &Network, plan: &TailPlan) -> usize {
     let mut gradient = vec![0.0; parameters.len()];
     tail.backward(&parameters, 1.0, BiasTreatment::Unit, &mut workspace, &mut gradient);
 
-    // A chain's first weights have the latents' scale folded in: the reference wants them bare.
-    let unfold = if pack.tail_is_chain() {
-        f64::from(pack.feature_unit()) / f64::from(pack.feature().affine.scale)
-    } else {
-        1.0
+    // The weights that features in the pack's unit meet have the scale folded in: the reference wants them bare.
+    let folded: Vec<_> =
+        pack.trained_layers().filter(|layer| layer.unit_input && layer.trains_weights).collect();
+    let factor = |i: usize| {
+        let own = |layer: &&TrainedLayer| {
+            (layer.parameters..layer.parameters + layer.trained_weights()).contains(&i)
+        };
+        let scale = folded.iter().find(own).map(|layer| f64::from(layer.input.scale));
+        scale.map_or(1.0, |scale| f64::from(pack.feature_unit()) / scale)
     };
-    let folded = if pack.tail_is_chain() { tail.segments().next().unwrap().length } else { 0 };
-    let factor = |i: usize| if i < folded { unfold } else { 1.0 };
     let wide: Vec<f64> = parameters.iter().enumerate().map(|(i, &w)| f64::from(w) * factor(i)).collect();
     let features = features(network, &pack, &latent);
     let of =
@@ -182,6 +196,14 @@ fn every_operator_of_a_tail_hands_its_gradient_down() {
         };
         for first in 0..3 {
             check("kitchen sink", &network, &TailPlan { layers: all, trains: mixed(first) });
+        }
+        // The first layer reads the features, in whichever unit.
+        for layers in (2..=all).filter(|_| seed == 1) {
+            for first in [Trains::Nothing, Trains::Biases, Trains::Scales, Trains::Percent(40)] {
+                let mut plan = sparse(&network, layers, &[first]);
+                plan.trains.truncate(1);
+                check("kitchen sink", &network, &plan);
+            }
         }
         for trains in [Trains::Biases, Trains::Scales] {
             check("kitchen sink", &network, &TailPlan { layers: all, trains: vec![trains; all] });
@@ -285,6 +307,92 @@ fn tuning_any_depth_lowers_the_loss_and_survives_rounding() {
             );
         }
     }
+}
+
+/// The weights after one step on some samples.
+fn stepped(network: &Network, plan: &TailPlan, recipe: Recipe) -> (bool, Vec<f32>) {
+    let file = pack_tail(network, 0, plan).unwrap();
+    let pack = file.pack();
+    assert_ne!(pack.feature().affine.scale, pack.feature_unit(), "the features' scale is the unit by chance");
+    let mut words = arena(pack.sizes().train_bytes(&recipe));
+    let mut tuner = Tuner::new(pack, recipe, bytemuck::cast_slice_mut(&mut words)).unwrap();
+    for sample in 0..8 {
+        tuner.observe(&input(network, sample), usize::from(sample % 2 == 0) * 3).unwrap();
+    }
+    tuner.start(recipe).unwrap();
+    tuner.step().unwrap();
+    (pack.tail_is_chain(), tuner.weights().to_vec())
+}
+
+#[test]
+fn a_layer_takes_the_same_step_in_a_chain_and_in_a_graph() {
+    let network = lower(&kitchen_sink::graph(1)).unwrap();
+    let last = network.steps.iter().rfind(|step| step.has_weights()).unwrap();
+    let outputs = last.constants.biases.len();
+    for method in [Method::Sgd, Method::Sam, Method::Asam] {
+        let recipe = Recipe {
+            method,
+            sharpness_batch: 8,
+            rho: 0.05,
+            learning_rate: 0.1,
+            label_smoothing: 0.0,
+            epochs: 1,
+            minibatch: 8,
+            replay_capacity: 8,
+            held_out: 0.0,
+            ..Recipe::DEFAULT
+        };
+        let share = |trains| TailPlan { layers: 1, trains: vec![trains] };
+        let (is_chain, chain) = stepped(&network, &TailPlan::of(1), recipe);
+        let (also_chain, graph) = stepped(&network, &share(Trains::Percent(100)), recipe);
+        assert!(is_chain && !also_chain);
+        let biases = chain.len() - outputs;
+        let alike = |a: &[f32], b: &[f32]| {
+            assert_eq!(a.len(), b.len());
+            for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                assert!((a - b).abs() <= 1e-5 * a.abs().max(1e-2), "{method:?}, parameter {i}: {a} and {b}");
+            }
+        };
+        alike(&chain, &graph);
+        if method == Method::Sgd {
+            // Of the biases, whatever becomes of the weights.
+            let (_, bare) = stepped(&network, &share(Trains::Biases), recipe);
+            alike(&chain[biases..], &bare);
+        }
+    }
+}
+
+#[test]
+fn features_in_units_are_refused_in_a_version_without() {
+    let network = lower(&kitchen_sink::graph(1)).unwrap();
+    let file = pack_tail(&network, 0, &TailPlan { layers: 1, trains: vec![Trains::Percent(100)] }).unwrap();
+    let mut words = arena(file.bytes().len());
+    let bytes = &mut bytemuck::cast_slice_mut::<_, u8>(&mut words)[..file.bytes().len()];
+    bytes.copy_from_slice(file.bytes());
+    assert_eq!(bytes[header::VERSION..][..2], UNIT_VERSION.to_le_bytes());
+    bytes[header::VERSION..][..2].copy_from_slice(&VERSION.to_le_bytes());
+    let crc = flatmin::crc32(&bytes[header::CHECKED_FROM..]);
+    bytes[header::CRC..][..4].copy_from_slice(&crc.to_le_bytes());
+    let refused = Pack::new(bytes).unwrap_err().to_string();
+    assert!(refused.contains("features in units, in a version without"), "{refused}");
+}
+
+#[test]
+fn features_that_others_read_keep_their_scale() {
+    let network = lower(&kitchen_sink::graph(1)).unwrap();
+    let kinds = (1..=network.trainable_layers()).map(|layers| {
+        let file =
+            pack_tail(&network, 0, &TailPlan { layers, trains: vec![Trains::Biases; layers] }).unwrap();
+        let pack = file.pack();
+        let folded: Vec<bool> =
+            (0..pack.features().count()).map(|feature| in_units(&pack, feature)).collect();
+        for node in pack.nodes().filter(|node| node.is(UNIT_INPUT)) {
+            assert_eq!(node.operator.kind, FULLY_CONNECTED, "{layers}: {node:?}");
+        }
+        folded
+    });
+    let kinds: Vec<bool> = kinds.flatten().collect();
+    assert!(kinds.contains(&true) && kinds.contains(&false), "{kinds:?}");
 }
 
 #[test]
