@@ -66,6 +66,7 @@ extern crate std;
 #[cfg(target_endian = "big")]
 compile_error!("packs are little endian and used where they lie: big-endian targets are not supported");
 
+mod closed_form;
 #[cfg(feature = "wire")]
 mod cobs;
 mod compact;
@@ -132,6 +133,9 @@ pub mod internals {
     pub use crate::recipe::Ascent;
     pub use crate::requant::TunedLayer;
 
+    pub mod closed_form {
+        pub use crate::closed_form::*;
+    }
     pub mod kernels {
         pub use crate::kernels::*;
     }

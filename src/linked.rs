@@ -4,7 +4,9 @@
 use crate::label::Loss;
 use crate::pack::bytes::{size_at, u16_at};
 use crate::pack::format::{header, operator};
-use crate::pack::{Above, GraphCode, Operators, Pack, PackError, check_nodes, check_spares};
+use crate::pack::{
+    Above, GraphCode, Operators, Pack, PackError, check_nodes, check_spares, check_statistics,
+};
 use crate::tail::{backward_nodes, forward_nodes, node_op_of};
 use crate::trunk::kernel_of;
 use crate::tuner::code::{AUC_CODE, SPARE_CODE};
@@ -26,7 +28,8 @@ impl Operators {
             kind += 1;
         }
         let (graph, spare_check) = (Some(&GRAPH_CODE), Some(check_spares as fn(&Pack) -> _));
-        Self { kernels, graph, nodes, spare_check, spare: SPARE, anomalies: ANOMALIES }
+        let statistics_check = Some(check_statistics as fn(&Pack) -> _);
+        Self { kernels, graph, nodes, spare_check, statistics_check, spare: SPARE, anomalies: ANOMALIES }
     };
 
     /// Those that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
@@ -53,6 +56,9 @@ impl Operators {
         if u16_at(pack, header::SPARE_CLASSES) > 0 {
             own.spare_check = Some(check_spares);
             own.spare = SPARE;
+        }
+        if size_at(pack, header::STATISTICS) > 0 {
+            own.statistics_check = Some(check_statistics);
         }
         own.anomalies = match Loss::from_code(u16_at(pack, header::LOSS)) {
             None | Some(Loss::CrossEntropy) => None,

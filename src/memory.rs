@@ -44,7 +44,7 @@ impl Region {
 /// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
 ///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
 ///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true,
-///     loss: flatmin::Loss::CrossEntropy };
+///     loss: flatmin::Loss::CrossEntropy, last_features: 64 };
 /// let bytes = |method| MemoryPlan::new(&sizes, &Recipe { method, ..Recipe::DEFAULT }).total_bytes();
 /// assert_eq!(bytes(Method::Sam), bytes(Method::Sgd)); // sharpness-awareness costs no RAM
 /// ```
@@ -165,6 +165,23 @@ impl Sizes {
     #[doc(hidden)]
     pub const fn needs_gradient_buffer(&self, recipe: &Recipe) -> bool {
         recipe.needs_gradient_buffer() || !self.tail_is_chain && !matches!(recipe.method, Method::Sgd)
+    }
+
+    /// Bytes beside the arena that [`crate::Tuner::solve`] takes: 0 where the velocity's memory is large enough, and where
+    /// there is no such head to solve.
+    pub const fn solve_bytes(&self, recipe: &Recipe) -> usize {
+        let needed = self.solve_words().saturating_mul(4);
+        if MemoryPlan::new(self, recipe).velocity.bytes < needed { needed } else { 0 }
+    }
+
+    /// Words that [`crate::Tuner::solve`] works in.
+    pub(crate) const fn solve_words(&self) -> usize {
+        if self.last_features == 0 {
+            return 0;
+        }
+        let (classes, features) = (self.output_length, self.last_features);
+        let head = classes.saturating_mul(features.saturating_add(1));
+        crate::closed_form::scratch_words(classes, features).saturating_add(head)
     }
 
     /// Bytes of a tuned int8 tail.
@@ -296,6 +313,7 @@ mod tests {
         workspace_floats: 190 + 4 * 71,
         tail_is_chain: true,
         loss: Loss::CrossEntropy,
+        last_features: 64,
     };
 
     #[test]

@@ -146,6 +146,11 @@ impl Recipe {
         sample_losses: false,
     };
 
+    /// What goes on from a head in closed form ([`crate::Tuner::solve`]) in more than two layers: a larger step, a shorter
+    /// ascent and less label smoothing, as the head has seen the labels before.
+    pub const FROM_CLOSED_FORM: Self =
+        Self { rho: 0.02, learning_rate: 0.005, label_smoothing: 0.1, ..Self::DEFAULT };
+
     /// The ascent that steps take; `None` for SGD, and for a rho of 0, which is SGD in every bit.
     ///
     /// ```

@@ -161,6 +161,7 @@ fn sharpness_awareness_costs_no_memory() {
         workspace_floats: features + 4 * (hidden + 7),
         tail_is_chain: true,
         loss: flatmin::Loss::CrossEntropy,
+        last_features: hidden,
     });
     for sizes in [small, large] {
         for (sharpness_batch, store_perturbation) in SHARING {

@@ -74,8 +74,8 @@ impl NodeOp {
     }
 }
 
-/// Says what is wrong with a pack's spare classes.
-type SpareCheck = fn(&Pack) -> Result<(), &'static str>;
+/// Says what is wrong with a part of a pack that few have: spare classes, statistics.
+type PartCheck = fn(&Pack) -> Result<(), &'static str>;
 
 /// Code whose type only a room above this one can name: it asks for it by its type.
 pub(crate) type Above = &'static (dyn Any + Send + Sync);
@@ -88,7 +88,9 @@ pub struct Operators {
     /// Its nodes' code.
     pub(crate) nodes: [Option<&'static NodeOp>; operator::KINDS],
     /// Checks a pack with spare classes.
-    pub(crate) spare_check: Option<SpareCheck>,
+    pub(crate) spare_check: Option<PartCheck>,
+    /// Checks a pack with statistics of the last layer's input.
+    pub(crate) statistics_check: Option<PartCheck>,
     /// Adds classes on the device: a firmware around a pack without spare ones does without.
     pub(crate) spare: Option<Above>,
     /// Measures how well anomalies are found: only losses beside cross-entropy know any.
@@ -102,6 +104,7 @@ impl Operators {
         graph: None,
         nodes: [None; operator::KINDS],
         spare_check: None,
+        statistics_check: None,
         spare: None,
         anomalies: None,
     };

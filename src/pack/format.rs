@@ -105,6 +105,9 @@ pub mod header {
     /// u16, how many of the last layer's outputs, at its end, are spare: rows of zeros that are no class before one is
     /// added on the device. 0 for most packs.
     pub const SPARE_CLASSES: usize = 104;
+    /// u32, offset of the factory's statistics of what the last layer reads, as `closed_form::Statistics` has them: for
+    /// as many classes as the network knows. 0 for packs without any, as all were before there were any.
+    pub const STATISTICS: usize = 108;
 }
 
 /// Offsets of a tensor record's fields.

@@ -13,6 +13,7 @@ mod sizes;
 mod tail;
 mod validate;
 
+use crate::closed_form::Statistics;
 use bytes::{f32_at, size_at, u16_at, u32_at};
 pub(crate) use code::{Above, GraphCode, Kernel, NodeOp, NodePass, See};
 pub use code::{Keeps, Operators};
@@ -22,7 +23,7 @@ pub use function::Function;
 pub use records::{Activation, OperatorRecord, TensorRecord};
 pub use sizes::Sizes;
 pub use tail::{Chosen, MAX_CHAIN_LAYERS, MAX_LAYERS, TailNode, TailValue, TrainedLayer};
-pub(crate) use validate::{check, check_nodes, check_spares};
+pub(crate) use validate::{check, check_nodes, check_spares, check_statistics};
 
 /// The checksum of packs, tails and messages: CRC-32/ISO-HDLC, the one of zlib and Ethernet.
 pub(crate) static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
@@ -109,6 +110,15 @@ impl<'a> Pack<'a> {
     #[doc(hidden)]
     pub fn feature_unit(&self) -> f32 {
         f32_at(self.bytes, header::FEATURE_UNIT)
+    }
+
+    /// The factory's statistics of what the last layer reads; `None` where none were packed.
+    #[doc(hidden)]
+    pub fn statistics(&self) -> Option<Statistics<'a>> {
+        let start = size_at(self.bytes, header::STATISTICS);
+        let (classes, features) = (self.known_classes(), self.sizes.last_features);
+        let bytes = self.bytes.get(start..start.saturating_add(Statistics::bytes(classes, features)))?;
+        if start == 0 { None } else { Statistics::new(bytes, classes, features) }
     }
 
     /// Number of tensor records.

@@ -1,7 +1,7 @@
 //! What a pack's header says about sizes, readable at compile time.
 
 use super::bytes::{size_at, u8_at, u16_at};
-use super::format::{MAGIC, UNIT_VERSION, VERSION, header};
+use super::format::{MAGIC, UNIT_VERSION, VERSION, header, operator, tensor};
 use crate::label::Loss;
 
 /// The sizes that decide how much RAM a network takes, read from a pack's header. A `const fn` reads them, so
@@ -33,6 +33,8 @@ pub struct Sizes {
     pub tail_is_chain: bool,
     /// What the tail is trained to make small.
     pub loss: Loss,
+    /// Elements that the last layer reads, if it is a fully connected one with one row of outputs; else 0.
+    pub last_features: usize,
 }
 
 impl Sizes {
@@ -83,6 +85,41 @@ impl Sizes {
                 // Validation refuses it.
                 None => Loss::CrossEntropy,
             },
+            last_features: last_features(pack),
         }
     }
+}
+
+/// Of the last operator but one that belongs to the loss.
+const fn last_features(pack: &[u8]) -> usize {
+    let mut left = u16_at(pack, header::OPERATOR_COUNT) as usize;
+    while left > u16_at(pack, header::TRUNK_OPERATORS) as usize {
+        left -= 1;
+        let record = size_at(pack, header::OPERATORS).saturating_add(left * operator::BYTES);
+        let kind = u16_at(pack, record.saturating_add(operator::KIND));
+        if kind == operator::FULLY_CONNECTED {
+            let outputs = length(pack, u16_at(pack, record.saturating_add(operator::OUTPUT)));
+            let one_row = outputs == size_at(pack, header::OUTPUT_LENGTH);
+            return if one_row {
+                length(pack, u16_at(pack, record.saturating_add(operator::INPUT)))
+            } else {
+                0
+            };
+        }
+        if kind != operator::SOFTMAX {
+            return 0;
+        }
+    }
+    0
+}
+
+/// Elements of a tensor.
+const fn length(pack: &[u8], index: u16) -> usize {
+    let shape = size_at(pack, header::TENSORS).saturating_add(index as usize * tensor::BYTES + tensor::SHAPE);
+    let (mut axis, mut product) = (0, 1usize);
+    while axis < 4 {
+        product = product.saturating_mul(size_at(pack, shape.saturating_add(4 * axis)));
+        axis += 1;
+    }
+    product
 }

@@ -121,7 +121,7 @@ impl Tuner<'_> {
     }
 
     /// The f32 tail on a sample in the replay; whether it has this label.
-    fn forward(&mut self, slot: usize, label: usize) -> bool {
+    pub(super) fn forward(&mut self, slot: usize, label: usize) -> bool {
         let (arithmetic, scratch) = (&self.arithmetic, &mut *self.scratch);
         if let Some((latent, _)) = self.replay.get(slot) {
             arithmetic.write_features(&self.pack, latent, scratch);

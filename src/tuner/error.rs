@@ -101,6 +101,24 @@ pub enum TunerError {
     /// [`super::Tuner::step`] without [`super::Tuner::start`], or after the last step.
     #[error("no tuning run is under way; start one first")]
     NotRunning,
+    /// [`super::Tuner::solve`] of a tail that does not end in a fully connected layer, trained whole, whose outputs are
+    /// classes.
+    #[error(
+        "the head cannot be solved: the tail does not end in a fully connected layer of classes, trained whole"
+    )]
+    NoHead,
+    /// Scratch memory of [`super::Tuner::solve`] that is too small, or more samples than its sums hold.
+    #[error(
+        "solving the head takes {needed} words of scratch memory and at most 33,025 samples; there are {found} words and {samples} samples"
+    )]
+    SolveRoom {
+        /// [`crate::Sizes::solve_bytes`] / 4.
+        needed: usize,
+        /// Words given.
+        found: usize,
+        /// Samples to solve it of.
+        samples: usize,
+    },
     /// A tuned classification before [`super::Tuner::requantize`].
     #[error("there is no tuned tail yet; requantize after tuning")]
     NotTuned,

@@ -18,6 +18,7 @@ mod outputs;
 mod resume;
 mod run;
 mod sample;
+mod solve;
 
 use crate::pack::Pack;
 use crate::recipe::Recipe;
@@ -157,6 +158,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     pub fn factory_reset(&mut self) {
         self.tuned.clear();
         (self.run, self.incoming) = (None, Incoming::Nothing);
+        self.division.trusts = false;
         self.load_in_force();
         self.arithmetic.forget(false);
         self.watch(self.watched.map(|(watch, _)| watch));

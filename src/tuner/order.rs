@@ -74,22 +74,55 @@ pub(crate) struct Division<'a> {
     pub order: &'a mut [u16],
     pub trained: usize,
     pub held_out: usize,
+    /// Samples whose label a solved head contradicts come last, and are on neither side.
+    pub trusts: bool,
 }
 
 impl<'a> Division<'a> {
     /// Of no samples.
     pub fn new(order: &'a mut [u16]) -> Self {
-        Self { order, trained: 0, held_out: 0 }
+        Self { order, trained: 0, held_out: 0, trusts: false }
     }
 
     /// Trains on all of `held` samples.
     pub fn keep_whole(&mut self, held: usize) {
-        (self.trained, self.held_out) = (held, 0);
+        (self.trained, self.held_out, self.trusts) = (held, 0, false);
     }
 
     /// Holds a share of every class out: [`split`].
     pub fn split(&mut self, labels: impl Iterator<Item = u16> + Clone, classes: usize, share: f32) {
         (self.trained, self.held_out) = split(self.order, labels, classes, share);
+        self.trusts = false;
+    }
+
+    /// Puts the training samples that are not trusted after all others, and trains no more on them; on all where none is
+    /// trusted. `held` samples lie in the replay.
+    pub fn trust(&mut self, held: usize, mut is_trusted: impl FnMut(usize) -> bool) {
+        if self.trained == held {
+            // Whole: nothing was in order yet.
+            self.order.iter_mut().zip(0u16..).for_each(|(place, slot)| *place = slot);
+        }
+        let all = self.trained.saturating_add(self.held_out);
+        let Some(order) = self.order.get_mut(..all) else { return };
+        let mut trusted = 0;
+        for index in 0..self.trained {
+            if order.get(index).is_some_and(|&slot| is_trusted(slot.into())) {
+                order.swap(trusted, index);
+                trusted += 1;
+            }
+        }
+        if trusted == 0 {
+            return;
+        }
+        if let Some(rest) = order.get_mut(trusted..) {
+            rest.rotate_left((self.trained - trusted).min(rest.len()));
+        }
+        (self.trained, self.trusts) = (trusted, true);
+    }
+
+    /// Whether a run keeps to the division: epochs are not of all that the replay holds.
+    pub fn is_fixed(&self) -> bool {
+        self.held_out > 0 || self.trusts
     }
 
     /// An epoch's order: of all `held` samples, or with `None` of those to train on. Returns how many.
@@ -103,6 +136,11 @@ impl<'a> Division<'a> {
     /// The slots that are held out.
     pub fn held_out(&self) -> &[u16] {
         self.order.part(self.trained..self.trained.saturating_add(self.held_out))
+    }
+
+    /// The slot of training sample `index`, of `held` samples in all.
+    pub fn trained_slot(&self, index: usize, held: usize) -> usize {
+        if self.trained == held { index } else { self.order.get(index).copied().unwrap_or(u16::MAX).into() }
     }
 
     /// How many of `held` samples judge.

@@ -169,7 +169,8 @@ pub struct Run<Step> {
 }
 
 impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
-    /// Starts a run from the current weights, with a velocity of zero. Where a tail or a saved run was being written, that is
+    /// Starts a run from the current weights, with a velocity of zero; after [`Tuner::solve`] without the samples whose label
+    /// the head contradicts. Where a tail or a saved run was being written, that is
     /// given up, and the run starts from what the int8 tail in force stands for.
     ///
     /// # Errors
@@ -180,23 +181,31 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             return Err(TunerError::FlushesToZero);
         }
         let fits = self.fitting(&recipe)?;
-        let loss = self.objective();
         if (0..self.replay.len()).all(|slot| self.is_left_out(slot)) {
             return Err(TunerError::NoSamples);
         }
         self.abandon();
+        let keeps = self.division.trusts && self.recipe.held_out == fits.held_out;
         self.recipe = fits;
-        self.division.keep_whole(self.replay.len());
-        if recipe.held_out > 0.0 || self.leaves_out() {
-            let groups = self.replay.labels().map(move |label| loss.group(label));
-            // With a squared error the last group are anomalies.
-            let count = if loss == Loss::SquaredError { 1 } else { loss.groups(self.arithmetic.classes()) };
-            self.division.split(groups, count, recipe.held_out);
+        if !keeps {
+            self.divide();
         }
         let step = self.arithmetic.begin(&recipe);
         self.run = Some(Run { course: Course::new(&recipe, self.division.trained), step });
         crate::fmt::info!("tuning on {} samples, {} epochs", self.division.trained, recipe.epochs);
         Ok(())
+    }
+
+    /// Holds out what the recipe says, and samples that are not trained on.
+    pub(super) fn divide(&mut self) {
+        let loss = self.objective();
+        self.division.keep_whole(self.replay.len());
+        if self.recipe.held_out > 0.0 || self.leaves_out() {
+            let groups = self.replay.labels().map(move |label| loss.group(label));
+            // With a squared error the last group are anomalies.
+            let count = if loss == Loss::SquaredError { 1 } else { loss.groups(self.arithmetic.classes()) };
+            self.division.split(groups, count, self.recipe.held_out);
+        }
     }
 
     /// `recipe` with what was settled when the tuner was made, if the arithmetic takes it and the arena has its buffers.
@@ -267,7 +276,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
 
     /// Begins a step: its learning rate, and how many samples it takes.
     pub(crate) fn begin_step(&mut self) -> (f32, usize) {
-        let divided = self.division.held_out > 0 || self.leaves_out();
+        let divided = self.division.is_fixed() || self.leaves_out();
         let held = (!divided).then_some(self.replay.len());
         let Some(run) = &mut self.run else { return (0.0, 0) };
         run.course.begin(&self.recipe, &mut self.division, held)

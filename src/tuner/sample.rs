@@ -184,6 +184,10 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         if let Some(slot) = self.replay.push_with(latent, target.unwrap_or(&[]), label) {
             self.arithmetic.forget_sample(slot);
         }
+        if self.run.is_none() {
+            // The solved head has not seen it: the next run is divided anew.
+            self.division.trusts = false;
+        }
         match target {
             None if self.waits(label) => {}
             None => self.follow(usize::from(label).into()),

@@ -229,7 +229,7 @@ pub fn constants(file: &PackFile, path: &Path) -> Result<String> {
          /// Its sizes, for buffers that are sized when the firmware is compiled.\n\
          pub const SIZES: flatmin::Sizes = flatmin::Sizes {{\n    input_length: {},\n    feature_length: {},\n    \
          output_length: {},\n    arena_bytes: {},\n    tail_layers: {},\n    tail_weights: {},\n    \
-         tail_outputs: {},\n    tail_parameters: {},\n    workspace_floats: {},\n    tail_is_chain: {},\n    loss: flatmin::Loss::{:?},\n}};\n\
+         tail_outputs: {},\n    tail_parameters: {},\n    workspace_floats: {},\n    tail_is_chain: {},\n    loss: flatmin::Loss::{:?},\n    last_features: {},\n}};\n\
          /// CRC-32 of the pack.\n\
          pub const CRC32: u32 = {:#010x};\n",
         sizes.input_length,
@@ -243,6 +243,7 @@ pub fn constants(file: &PackFile, path: &Path) -> Result<String> {
         sizes.workspace_floats,
         sizes.tail_is_chain,
         sizes.loss,
+        sizes.last_features,
         file.pack().crc32(),
     ))
 }

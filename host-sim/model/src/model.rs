@@ -8,7 +8,7 @@ use flatmin::Loss;
 use std::path::{Path, PathBuf};
 
 /// A model, named for messages.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Model {
     /// File name, or what a bundled model is called.
     pub name: String,
@@ -21,7 +21,7 @@ pub struct Model {
 }
 
 /// Where a model's bytes are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Source {
     File(PathBuf),
     Bundled(&'static [u8]),
@@ -87,6 +87,11 @@ impl Model {
             file_bytes: bytes.len(),
             file_crc32: flatmin::crc32(bytes),
         })
+    }
+
+    /// A network that comes from no file.
+    pub fn of_network(name: String, network: Network) -> Self {
+        Self { name, network, source: Source::Gone, tflite: false, file_bytes: 0, file_crc32: 0 }
     }
 
     /// Whether the file was a `.tflite`.

@@ -3,6 +3,7 @@
 
 pub mod adding;
 pub mod auto;
+pub mod calibration;
 pub mod chart;
 pub mod contenders;
 pub mod delta;

@@ -1,5 +1,6 @@
 //! Subjects: a network, and the samples that it is tuned and tested on.
 
+use crate::calibration::calibrated;
 use crate::inference;
 use crate::samples::{Division, Inputs, Samples};
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
@@ -12,7 +13,7 @@ use flatmin_model::model::Model;
 pub type Labelled = (Vec<i8>, usize);
 
 /// A network and the data that it is tuned and tested on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Subject {
     /// For tables: a wearer, or a file.
     pub name: String,
@@ -73,6 +74,32 @@ impl Subject {
         let classes = EXERCISES.iter().map(|e| (*e).to_owned()).collect();
         let split = "drawn from the first half of each recording, tested on the second".to_owned();
         Ok(Self { name, model, classes, adaptation, test, origin: Origin { split, ..Origin::default() } })
+    }
+
+    /// The wearer's subject with the other wearers' windows as the factory's statistics.
+    ///
+    /// # Errors
+    /// Recordings that cannot be read.
+    pub fn calibrated(mut self, wearer: usize) -> Result<Self> {
+        let (inputs, labels): (Vec<_>, Vec<_>) = self.calibration(wearer)?.into_iter().unzip();
+        self.model = calibrated(self.model, &inputs, Some(&labels))?;
+        Ok(self)
+    }
+
+    /// The subject with this share of its labels flipped, as of one that was made with it.
+    pub fn with_label_noise(mut self, share: f64, seed: u64) -> Self {
+        add_noise(&mut self.adaptation, self.classes.len(), share, seed);
+        self
+    }
+
+    /// Labelled windows of all wearers but this one, on whom the factory's network was trained.
+    ///
+    /// # Errors
+    /// Recordings that cannot be read.
+    pub fn calibration(&self, wearer: usize) -> Result<Vec<Labelled>> {
+        let affine = input_affine(&self.model)?;
+        let windows = Recordings::bundled()?.calibration(wearer).into_iter();
+        Ok(windows.map(|w| (w.samples.iter().map(|&x| affine.quantize(x)).collect(), w.label)).collect())
     }
 
     /// The subject with a class that its last layer knows nothing of: its row is left out, and one spare class is there
@@ -184,7 +211,10 @@ impl Subject {
 }
 
 /// Samples as the network takes them, and their labels: those of a regression count its targets.
-fn labelled(model: &Model, samples: &Samples, origin: &mut Origin) -> Result<Vec<Labelled>> {
+///
+/// # Errors
+/// Samples that do not fit the network's input.
+pub fn labelled(model: &Model, samples: &Samples, origin: &mut Origin) -> Result<Vec<Labelled>> {
     let border = model.network.inputs.first().context("the network has no input")?;
     let affine = input_affine(model)?;
     let range = inference::range(border, affine);

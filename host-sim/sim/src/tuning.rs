@@ -3,10 +3,11 @@
 use crate::objective;
 use crate::report::{CurvePoint, TuningRun, Verdict};
 use crate::subject::{Labelled, Subject};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use flatmin::store::Contents;
 use flatmin::{Arithmetic, CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, Version};
 use flatmin_model::packer::{PackFile, Step, TailPlan};
+use std::time::Instant;
 
 /// The radius at which sharpness is measured, the same for every method.
 pub const SHARPNESS_RHO: f32 = 0.05;
@@ -32,6 +33,9 @@ pub fn observe_all<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, subject: &Su
     }
     Ok(())
 }
+
+/// The closed form's name in tables and JSON.
+pub const CLOSED_FORM: &str = "closed-form";
 
 /// The method's name in tables and JSON.
 pub fn method_name(method: Method) -> &'static str {
@@ -97,6 +101,49 @@ impl Tail {
     }
 }
 
+/// What gradient steps begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// The factory's tail.
+    #[default]
+    Factory,
+    /// The last layer solved in closed form, in front of it the factory's layers.
+    ClosedForm,
+}
+
+/// How a subject is trained.
+#[derive(Debug, Clone, Copy)]
+pub struct Training {
+    /// Which tuner.
+    pub tuner: Tail,
+    /// What comes first.
+    pub start: Start,
+    /// Gradient steps follow by this recipe; else of it only the share that is held out counts.
+    pub steps: bool,
+    /// Hyperparameters.
+    pub recipe: Recipe,
+    /// The test samples are gone through after every epoch, for [`TuningRun::curve`].
+    pub curve: bool,
+}
+
+impl Training {
+    /// Gradient steps from the factory's tail.
+    pub fn steps(tuner: Tail, recipe: Recipe) -> Self {
+        Self { tuner, start: Start::Factory, steps: true, recipe, curve: true }
+    }
+
+    /// The head in closed form alone. Its scale is that of right labels.
+    pub fn closed_form(recipe: Recipe) -> Self {
+        let recipe = Recipe { method: Method::Sgd, label_smoothing: 0.0, ..recipe };
+        Self { start: Start::ClosedForm, steps: false, ..Self::steps(Tail::Full, recipe) }
+    }
+
+    /// The method's name in tables and JSON.
+    pub fn name(&self) -> &'static str {
+        if self.steps { method_name(self.recipe.method) } else { CLOSED_FORM }
+    }
+}
+
 /// Tunes the last `layers` layers, calling `epoch_done` after every epoch.
 ///
 /// # Errors
@@ -121,32 +168,91 @@ pub fn tune_as(
     recipe: Recipe,
     epoch_done: impl Fn(),
 ) -> Result<TuningRun> {
-    let context = || subject.name.clone();
-    let recipe = sized(subject, recipe)?;
+    train(subject, tail, &Training::steps(kind, recipe), epoch_done)
+}
+
+/// Trains the tail as asked for.
+///
+/// # Errors
+/// What the runtime refuses, with the subject's name; a head in closed form of a compact tuner.
+pub fn train(
+    subject: &Subject,
+    tail: impl Into<TailPlan>,
+    training: &Training,
+    epoch_done: impl Fn(),
+) -> Result<TuningRun> {
+    let (kind, context) = (training.tuner, || subject.name.clone());
+    let recipe = sized(subject, training.recipe)?;
+    let training = Training { recipe, ..*training };
     let file = subject.model.pack(tail)?;
     let sizes = file.pack().sizes();
     let mut words = kind.arena(&file, &recipe);
     let arena = bytemuck::cast_slice_mut(&mut words);
-    let run = match kind {
-        Tail::Full => {
+    let mut memory = kind.memory(&sizes, &recipe);
+    let mut bytes = kind.arena_bytes(&sizes, &recipe);
+    let run = match (kind, training.start) {
+        (Tail::Full, Start::Factory) => {
             let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
-            run(&mut tuner, subject, recipe, epoch_done)
+            run(&mut tuner, subject, &training, |_| Ok(()), epoch_done)
         }
-        Tail::Compact => {
+        (Tail::Full, Start::ClosedForm) => {
+            let beside = sizes.solve_bytes(&recipe);
+            if beside > 0 {
+                memory.push(("solving the head".into(), beside));
+            }
+            bytes += beside;
+            let mut scratch = vec![0; beside / 4];
+            let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
+            let solve = |tuner: &mut Tuner| Ok(tuner.solve(&mut scratch, &mut || {})?);
+            run(&mut tuner, subject, &training, solve, epoch_done)
+        }
+        (Tail::Compact, Start::Factory) => {
             let mut tuner = CompactTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
-            run(&mut tuner, subject, recipe, epoch_done)
+            run(&mut tuner, subject, &training, |_| Ok(()), epoch_done)
         }
+        (Tail::Compact, Start::ClosedForm) => bail!("a compact tail has no head in closed form"),
     }?;
-    let memory = kind.memory(&sizes, &recipe);
-    Ok(TuningRun { memory, train_ram_bytes: kind.arena_bytes(&sizes, &recipe), ..run })
+    Ok(TuningRun { memory, train_ram_bytes: bytes, ..run })
+}
+
+/// Steps through a run; returns the seconds that the steps took.
+fn descend<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
+    training: &Training,
+    latents: &[Labelled],
+    curve: &mut Vec<CurvePoint>,
+    epoch_done: impl Fn(),
+) -> Result<f64> {
+    let mut seconds = 0.0;
+    tuner.start(training.recipe)?;
+    let mut losses = Vec::new();
+    loop {
+        let begin = Instant::now();
+        let report = tuner.step()?;
+        seconds += begin.elapsed().as_secs_f64();
+        losses.push(report.loss);
+        if report.epoch_finished {
+            if training.curve {
+                let mean = losses.iter().sum::<f32>() / losses.len() as f32;
+                curve.push(point(u32::from(report.epoch) + 1, mean, tuner, latents)?);
+            }
+            losses.clear();
+            epoch_done();
+        }
+        if report.finished {
+            return Ok(seconds);
+        }
+    }
 }
 
 fn run<'p, A: Arithmetic<'p>>(
     tuner: &mut Tuner<'p, A>,
     subject: &Subject,
-    recipe: Recipe,
+    training: &Training,
+    begin: impl FnOnce(&mut Tuner<'p, A>) -> Result<()>,
     epoch_done: impl Fn(),
 ) -> Result<TuningRun> {
+    let recipe = training.recipe;
     let context = || subject.name.clone();
     let latents: Vec<(Vec<i8>, usize)> = (subject.test.iter())
         .map(|(input, label)| Ok((tuner.latent(input)?.to_vec(), *label)))
@@ -158,20 +264,14 @@ fn run<'p, A: Arithmetic<'p>>(
     observe_all(tuner, subject).with_context(context)?;
     let before = tuner.evaluate(SHARPNESS_RHO)?;
     let mut curve = vec![point(0, before.loss, tuner, &latents)?];
-    tuner.start(recipe).with_context(context)?;
-    let mut losses = Vec::new();
-    loop {
-        let report = tuner.step().with_context(context)?;
-        losses.push(report.loss);
-        if report.epoch_finished {
-            let mean = losses.iter().sum::<f32>() / losses.len() as f32;
-            losses.clear();
-            curve.push(point(u32::from(report.epoch) + 1, mean, tuner, &latents)?);
-            epoch_done();
-        }
-        if report.finished {
-            break;
-        }
+    let start = Instant::now();
+    begin(tuner).with_context(context)?;
+    let mut train_seconds = start.elapsed().as_secs_f64();
+    if training.steps {
+        train_seconds += descend(tuner, training, &latents, &mut curve, epoch_done).with_context(context)?;
+    } else {
+        let loss = tuner.evaluate(SHARPNESS_RHO)?.loss;
+        curve.push(point(1, loss, tuner, &latents)?);
     }
     let verdict = if recipe.held_out > 0.0 {
         Some(verdict(tuner)?)
@@ -200,7 +300,7 @@ fn run<'p, A: Arithmetic<'p>>(
     };
     Ok(TuningRun {
         subject: subject.name.clone(),
-        method: method_name(recipe.method).to_owned(),
+        method: training.name().to_owned(),
         rho: if recipe.method == Method::Sgd { 0.0 } else { recipe.rho },
         factory_accuracy: accuracy(&confusion_factory),
         accuracy_f32,
@@ -213,6 +313,7 @@ fn run<'p, A: Arithmetic<'p>>(
         ram_announced_bytes: None,
         tail_parameters: tuner.pack().sizes().tail_parameters,
         macs: tuner.macs(),
+        train_seconds,
         weights_crc32: tuner.weights_crc32(),
         instructions: None,
         instructions_trunk: None,

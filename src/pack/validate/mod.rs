@@ -71,6 +71,11 @@ fn table_fits(pack: &Pack, field: usize, record_bytes: usize, count: u16) -> Res
     Ok(())
 }
 
+/// Checks the statistics of the last layer's input.
+pub(crate) fn check_statistics(pack: &Pack) -> Result<(), &'static str> {
+    check(pack.statistics().is_some(), "the last layer's statistics are cut off, or of no such layer")
+}
+
 /// Says `what` is wrong where `condition` does not hold.
 pub(crate) fn check(condition: bool, what: &'static str) -> Result<(), &'static str> {
     if condition { Ok(()) } else { Err(what) }
@@ -114,6 +119,12 @@ fn check_summary(pack: &Pack) -> Result<(), &'static str> {
     check(pack.output().len() == s.output_length, "output length")?;
     check(s.output_length <= usize::from(u16::MAX), "more than 65,535 outputs")?;
     tail::check_summary(pack)?;
+    if size_at(pack.bytes, header::STATISTICS) > 0 {
+        let check = pack.operators().statistics_check;
+        check.ok_or("the check of its statistics is not in this build: name the pack that the firmware was built with")?(
+            pack,
+        )?;
+    }
     check(sound::scale(pack.feature_unit()), "feature unit is not a number from 2^-100 to 2^20")?;
     // Weights are folded by their quotient.
     check(

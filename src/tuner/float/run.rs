@@ -158,8 +158,8 @@ impl Tuner<'_> {
 
     /// Whether the run under way was started with a sample in this slot.
     fn began_with(&self, slot: usize) -> bool {
-        let Division { order, trained, held_out } = &self.division;
-        match self.leaves_out() {
+        let Division { order, trained, held_out, trusts } = &self.division;
+        match *trusts || self.leaves_out() {
             _ if *held_out > 0 => true,
             true => order.iter().take(*trained).any(|&own| usize::from(own) == slot),
             false => slot < *trained,

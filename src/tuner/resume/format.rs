@@ -45,6 +45,8 @@ pub(super) struct State<Step, Kept> {
     pub trained: usize,
     pub held_out: usize,
     pub macs: u64,
+    /// Comes last: of runs that were saved before there was trust, a zero follows.
+    pub trusts: bool,
 }
 
 pub(super) type Head = [u8; RUN_HEAD_BYTES];
@@ -131,7 +133,7 @@ pub(crate) fn assert_fits<Step: Serialize, Kept: Serialize>(step: Step, kept: Ke
         ..Recipe::DEFAULT
     };
     let run = Run { course: crate::tuner::Course::longest(most), step };
-    let state = State { recipe, run, kept, trained: most, held_out: most, macs: u64::MAX };
+    let state = State { recipe, run, kept, trained: most, held_out: most, macs: u64::MAX, trusts: true };
     let mut place = [0; head::TUNER - head::STATE];
     let length = postcard::to_slice(&state, &mut place).unwrap().len();
     assert!(length + 24 < place.len(), "{length} of {} bytes", place.len());

@@ -152,6 +152,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
                 trained: self.division.trained,
                 held_out: self.division.held_out,
                 macs: self.macs,
+                trusts: self.division.trusts,
             },
         };
         fields.write(A::CONTENTS)
@@ -174,10 +175,11 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
 
     /// Goes on with the run whose buffers were written.
     fn go_on(&mut self, fields: Fields<A::Step, A::Kept>) -> Result<(), TunerError> {
-        let State { recipe, run, kept, trained, held_out, macs } = fields.state;
+        let State { recipe, run, kept, trained, held_out, macs, trusts } = fields.state;
         let expected = self.fitting(&recipe)? == self.recipe;
         // Before the first epoch's shuffle nothing is in order yet.
-        let ordered = if held_out == 0 { run.course.samples } else { trained.saturating_add(held_out) };
+        let ordered =
+            if held_out == 0 && !trusts { run.course.samples } else { trained.saturating_add(held_out) };
         let slots = self.division.order.part(..ordered);
         let known = slots.iter().all(|&slot| usize::from(slot) < self.replay.len());
         let whole = bytes::checksum(&self.run_parts()) == fields.body_crc32;
@@ -186,7 +188,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         }
         self.incoming = Incoming::Nothing;
         self.macs = macs;
-        (self.division.trained, self.division.held_out) = (trained, held_out);
+        (self.division.trained, self.division.held_out, self.division.trusts) = (trained, held_out, trusts);
         self.run = Some(run);
         Ok(())
     }
@@ -202,10 +204,11 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
                 return Err(TunerError::RunOfAnother { what, expected, found });
             }
         }
-        let State { recipe, run, trained, held_out, macs, .. } = &fields.state;
+        let State { recipe, run, trained, held_out, macs, trusts, .. } = &fields.state;
         recipe.check()?;
         let held = self.replay.len();
-        let (of_epoch, judging) = if *held_out == 0 { (held, held) } else { (*trained, *held_out) };
+        let of_epoch = if *held_out == 0 && !trusts { held } else { *trained };
+        let judging = if *held_out == 0 { held } else { *held_out };
         let counts = Counts { trained: of_epoch, judging, held };
         let sound = trained.saturating_add(*held_out) <= held
             && self.arithmetic.is_sound(run, recipe, counts)

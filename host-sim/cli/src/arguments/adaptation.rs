@@ -5,8 +5,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use flatmin::Loss;
 use flatmin_model::model::Model;
+use flatmin_sim::calibration::calibrated;
 use flatmin_sim::samples::{self, Labels, Samples, Table};
-use flatmin_sim::subject::{self, Subject};
+use flatmin_sim::subject::{self, Origin, Subject};
 use flatmin_sim::wearers::WEARERS;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,11 @@ pub struct Adaptation {
     /// Samples to test on, in the same forms: then all of --data is tuned on
     #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "data", conflicts_with = "groups")]
     test_data: Vec<PathBuf>,
+    /// Samples that the model knows, in the same forms, or X.npy without labels: their class means and covariance are what
+    /// --method closed-form has of the factory (default: the model's answers to --data stand in; for a held-out
+    /// wearer the others' windows are there)
+    #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "data")]
+    calibration: Vec<PathBuf>,
     /// Groups (people, recordings) that are never split between tuning and test: an .npy or a text with one per
     /// sample, or the heading of a CSV's column
     #[arg(long, value_name = "FILE|COLUMN", requires = "data")]
@@ -56,7 +62,7 @@ fn has_extension(path: &Path, extension: &str) -> bool {
 impl Adaptation {
     /// The files with the samples.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.data.iter().chain(&self.test_data).map(PathBuf::as_path)
+        self.data.iter().chain(&self.test_data).chain(&self.calibration).map(PathBuf::as_path)
     }
 
     /// The model with what is adapted to; without one, a bundled wearer's. Warnings about the samples go to standard
@@ -70,10 +76,16 @@ impl Adaptation {
         Ok(subject)
     }
 
+    /// The subject, a held-out wearer's with the other wearers' windows as the factory's statistics.
+    pub fn calibrated(&self, subject: Subject) -> Result<Subject> {
+        if self.data.is_empty() { subject.calibrated(self.wearer.into()) } else { Ok(subject) }
+    }
+
     fn user_subject(&self, path: &Path, options: &TuneOptions) -> Result<Subject> {
         let model = Model::open(path)?.with_loss(options.loss.map(LossArgument::loss));
         check_outputs(&model)?;
-        let model = model.with_spare_classes(options.spare_classes.into())?;
+        let model =
+            calibrated_by(model, &self.calibration)?.with_spare_classes(options.spare_classes.into())?;
         // What the model lacks comes before what the data lacks.
         model.tail_plan(options.layers.map(usize::from), &options.train)?;
         let loss = model.network.loss();
@@ -102,7 +114,7 @@ impl Adaptation {
             let (found, expected) = (samples.groups.len(), samples.count);
             anyhow::ensure!(found == expected, "{groups}: {found} groups for {expected} samples");
         }
-        Subject::user(model, &samples, test.as_ref(), options.label_noise, options.seed)
+        Subject::user(model, &samples, test.as_ref(), options.label_noise(), options.seed)
     }
 
     fn class_names(&self) -> Result<Vec<String>> {
@@ -143,6 +155,25 @@ impl Adaptation {
         }
         Ok(read)
     }
+}
+
+/// The model with statistics of what its last layer reads for these samples; as it is without any.
+pub fn calibrated_by(model: Model, files: &[PathBuf]) -> Result<Model> {
+    let shape = sample_shape(&model);
+    let labels = || {
+        let count = model.output_shape().iter().product();
+        Labels::Classes { count, names: Vec::new(), questions: 0 }
+    };
+    let samples = match files {
+        [] => return Ok(model),
+        [x, y] => Samples::from_npy(x, y, &shape, &labels())?,
+        [both] if has_extension(both, "npz") => Samples::from_npy(both, both, &shape, &labels())?,
+        [x] if has_extension(x, "npy") => Samples::inputs_from_npy(x, &shape)?,
+        [csv, ..] => Samples::from_csv(csv, &shape, &labels(), &Table::default())?,
+    };
+    let (inputs, own): (Vec<_>, Vec<_>) =
+        subject::labelled(&model, &samples, &mut Origin::default())?.into_iter().unzip();
+    calibrated(model, &inputs, (!samples.labels.is_empty()).then_some(own.as_slice()))
 }
 
 /// Refuses what the losses of classes do not fit.

@@ -4,5 +4,5 @@ mod adaptation;
 pub mod quantity;
 mod tune_options;
 
-pub use adaptation::Adaptation;
+pub use adaptation::{Adaptation, calibrated_by};
 pub use tune_options::{LossArgument, TuneOptions};

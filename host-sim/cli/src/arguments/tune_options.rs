@@ -2,11 +2,10 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum, value_parser};
-use flatmin::Loss;
-use flatmin::{Method, Optimizer, Recipe};
+use flatmin::{Loss, Method, Optimizer, Recipe, Tuner};
 use flatmin_model::packer::{TailPlan, Trains};
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::Tail;
+use flatmin_sim::tuning::{Start, Tail, Training};
 use std::path::PathBuf;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -17,17 +16,29 @@ pub enum MethodArgument {
     Asam,
     /// SAM that moves biases alone
     SamOn,
+    /// The last layer solved in closed form: no rate, no epochs, done within milliseconds (tune and the bundled wearers)
+    ClosedForm,
 }
 
 impl MethodArgument {
-    fn method(self) -> Method {
+    /// What steps are taken by; none are for the closed form.
+    fn method(self) -> Option<Method> {
         match self {
-            Self::Sgd => Method::Sgd,
-            Self::Sam => Method::Sam,
-            Self::Asam => Method::Asam,
-            Self::SamOn => Method::SamOn,
+            Self::Sgd => Some(Method::Sgd),
+            Self::Sam => Some(Method::Sam),
+            Self::Asam => Some(Method::Asam),
+            Self::SamOn => Some(Method::SamOn),
+            Self::ClosedForm => None,
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StartArgument {
+    /// The factory's tail
+    Factory,
+    /// The last layer solved in closed form
+    ClosedForm,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -64,6 +75,10 @@ pub struct TuneOptions {
     /// Only this method (default: sgd, sam and asam)
     #[arg(long)]
     pub method: Option<MethodArgument>,
+    /// What gradient steps begin with (default: factory; closed-form where more than two layers are trained and samples
+    /// that the factory knows are there: --calibration, or the other wearers')
+    #[arg(long)]
+    pub start: Option<StartArgument>,
     /// Base optimizer
     #[arg(long, default_value = "sgd")]
     pub optimizer: OptimizerArgument,
@@ -82,7 +97,7 @@ pub struct TuneOptions {
     /// are added before the run (tune, export, emulate and device)
     #[arg(long, default_value_t = 0, value_name = "N", conflicts_with = "compact")]
     pub spare_classes: u16,
-    /// Radius of the ascent, 0 or more (default: 0.05 for SAM and SAM-ON, 0.5 for ASAM)
+    /// Radius of the ascent, 0 or more (default: 0.05 for SAM and SAM-ON, 0.5 for ASAM; from the closed form 0.02 and 0.1)
     #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub rho: Option<f32>,
     /// Samples per SAM perturbation (m)
@@ -91,15 +106,15 @@ pub struct TuneOptions {
     /// Steps from one that ascends to the next; those between are the optimizer's alone
     #[arg(long, default_value_t = Recipe::DEFAULT.ascent_every, value_parser = value_parser!(u16).range(1..))]
     pub ascent_every: u16,
-    /// Learning rate (default: 0.002, with adam 0.001)
+    /// Learning rate (default: 0.002, from the closed form 0.005, with adam 0.001)
     #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub learning_rate: Option<f32>,
     /// Share of the steps, 0 to 1, over which the learning rate rises to it
     #[arg(long, default_value_t = Recipe::DEFAULT.warm_up, allow_negative_numbers = true, value_parser = parse_warm_up)]
     pub warm_up: f32,
-    /// Label smoothing, 0 to below 1
-    #[arg(long, default_value_t = Recipe::DEFAULT.label_smoothing, allow_negative_numbers = true, value_parser = parse_smoothing)]
-    pub label_smoothing: f32,
+    /// Label smoothing, 0 to below 1 (default: 0.4, from the closed form 0.1)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_smoothing)]
+    pub label_smoothing: Option<f32>,
     /// Weight decay
     #[arg(long, default_value_t = Recipe::DEFAULT.weight_decay, allow_negative_numbers = true, value_parser = parse_not_negative)]
     pub weight_decay: f32,
@@ -117,9 +132,9 @@ pub struct TuneOptions {
     /// ascents and --keep-best (tune and emulate)
     #[arg(long)]
     pub compact: bool,
-    /// Share of adaptation labels to flip, 0 to 1
-    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_share)]
-    pub label_noise: f64,
+    /// Share of adaptation labels to flip, 0 to 1 (default: 0; without a command 0, 0.2 and 0.4)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_share)]
+    pub label_noise: Option<f64>,
     /// Labelled windows per class to tune on (bundled task)
     #[arg(long, default_value_t = 9, value_parser = value_parser!(u16).range(1..))]
     pub windows_per_class: u16,
@@ -158,23 +173,85 @@ fn parse_not_negative(text: &str) -> Result<f32, String> {
     if value >= 0.0 && value.is_finite() { Ok(value) } else { Err("must be 0 or more, and finite".into()) }
 }
 
+/// The recipe that a start goes with.
+fn base(start: Start) -> Recipe {
+    match start {
+        Start::Factory => Recipe::DEFAULT,
+        Start::ClosedForm => Recipe::FROM_CLOSED_FORM,
+    }
+}
+
 impl TuneOptions {
-    /// The methods to run.
+    /// The methods to take steps by: none for the closed form.
     pub fn methods(&self) -> Vec<Method> {
         let all = vec![Method::Sgd, Method::Sam, Method::Asam];
-        self.method.map_or(all, |m| vec![m.method()])
+        self.method.map_or(all, |m| m.method().into_iter().collect())
     }
 
-    fn learning_rate(&self) -> f32 {
+    fn label_smoothing(&self, start: Start) -> f32 {
+        self.label_smoothing.unwrap_or(base(start).label_smoothing)
+    }
+
+    /// Share of adaptation labels to flip.
+    pub fn label_noise(&self) -> f64 {
+        self.label_noise.unwrap_or(0.0)
+    }
+
+    /// What `tune` does to every subject.
+    pub fn trainings(&self, start: Start) -> Vec<Training> {
+        let tuner = self.tuner();
+        if self.is_closed_form() {
+            return vec![Training { tuner, ..Training::closed_form(self.recipe(Method::Sgd)) }];
+        }
+        let steps = |method| Training { start, ..Training::steps(tuner, self.recipe_from(method, start)) };
+        self.methods().into_iter().map(steps).collect()
+    }
+
+    /// What gradient steps begin with on these layers.
+    pub fn start(&self, subject: &Subject, tail: &TailPlan) -> Result<Start> {
+        let network = &subject.model.network;
+        let deep = tail.layers > 2 && network.statistics.is_some() && self.tuner() == Tail::Full;
+        Ok(match self.start {
+            Some(StartArgument::ClosedForm) => Start::ClosedForm,
+            None if deep && Tuner::can_solve(&subject.model.pack(tail)?.pack()) => Start::ClosedForm,
+            _ => Start::Factory,
+        })
+    }
+
+    /// Whether the last layer is solved in closed form.
+    pub fn is_closed_form(&self) -> bool {
+        matches!(self.method, Some(MethodArgument::ClosedForm))
+    }
+
+    /// Refuses what only `tune` and the bundled wearers do.
+    pub fn without_closed_form(&self) -> Result<()> {
+        if self.is_closed_form() {
+            bail!("--method closed-form is for `flatmin tune`; name another method");
+        }
+        if self.start == Some(StartArgument::ClosedForm) {
+            bail!("--start closed-form is for `flatmin tune`; leave it out");
+        }
+        Ok(())
+    }
+
+    fn learning_rate(&self, start: Start) -> f32 {
         self.learning_rate.unwrap_or(match self.optimizer {
-            OptimizerArgument::Sgd => Recipe::DEFAULT.learning_rate,
+            OptimizerArgument::Sgd => base(start).learning_rate,
             OptimizerArgument::Adam => 0.001,
         })
     }
 
-    /// The recipe for a method.
+    /// The recipe for a method, from the factory's tail.
     pub fn recipe(&self, method: Method) -> Recipe {
-        let usual = if method == Method::Asam { 0.5 } else { Recipe::DEFAULT.rho };
+        self.recipe_from(method, Start::Factory)
+    }
+
+    fn recipe_from(&self, method: Method, start: Start) -> Recipe {
+        let usual = match (method, start) {
+            (Method::Asam, Start::Factory) => 0.5,
+            (Method::Asam, Start::ClosedForm) => 0.1,
+            _ => base(start).rho,
+        };
         Recipe {
             method,
             rho: self.rho.unwrap_or(usual),
@@ -184,9 +261,9 @@ impl TuneOptions {
                 OptimizerArgument::Sgd => Optimizer::Sgd,
                 OptimizerArgument::Adam => Optimizer::Adam,
             },
-            learning_rate: self.learning_rate(),
+            learning_rate: self.learning_rate(start),
             warm_up: self.warm_up,
-            label_smoothing: self.label_smoothing,
+            label_smoothing: self.label_smoothing(start),
             weight_decay: self.weight_decay,
             epochs: self.epochs,
             seed: self.seed,
@@ -198,7 +275,7 @@ impl TuneOptions {
 
     /// The one method to run, if one was named.
     pub fn one_method(&self) -> Option<Method> {
-        self.method.map(MethodArgument::method)
+        self.method.and_then(MethodArgument::method)
     }
 
     /// The tuner to train with.
@@ -241,6 +318,7 @@ impl TuneOptions {
                 "--auto chooses the recipe: leave out its options but --method, --layers, --train and --seed"
             );
         }
+        self.without_closed_form()?;
         self.without_compact()?;
         self.without_spare_classes()
     }
@@ -250,20 +328,21 @@ impl TuneOptions {
         if !self.train.is_empty() {
             bail!("--train is what `flatmin plan` searches; leave it out");
         }
+        self.without_closed_form()?;
         self.without_compact()?;
         self.without_spare_classes()?;
         self.without_acceptance()
     }
 
     /// Settings as the report lists them; `tail` as resolved for the model.
-    pub fn settings(&self, tail: &TailPlan) -> Vec<(String, String)> {
+    pub fn settings(&self, tail: &TailPlan, start: Start) -> Vec<(String, String)> {
         let mut settings: Vec<(String, String)> = [
             ("layers tuned", tail.summary()),
-            ("label noise", format!("{} %", self.label_noise * 100.0)),
+            ("label noise", format!("{} %", self.label_noise() * 100.0)),
             ("windows a class", self.windows_per_class.to_string()),
             ("sharpness batch m", self.sharpness_batch.to_string()),
-            ("learning rate", self.learning_rate().to_string()),
-            ("label smoothing", self.label_smoothing.to_string()),
+            ("learning rate", self.learning_rate(start).to_string()),
+            ("label smoothing", self.label_smoothing(start).to_string()),
             ("weight decay", self.weight_decay.to_string()),
             ("epochs", self.epochs.to_string()),
             ("seed", self.seed.to_string()),
@@ -272,6 +351,9 @@ impl TuneOptions {
         .into();
         if self.optimizer == OptimizerArgument::Adam {
             settings.push(("optimizer".into(), "AdamW, moments in 8 bits".into()));
+        }
+        if start == Start::ClosedForm {
+            settings.push(("steps begin with".into(), "the head in closed form".into()));
         }
         if self.ascent_every > 1 {
             settings.push(("steps an ascent".into(), self.ascent_every.to_string()));
@@ -291,6 +373,11 @@ impl TuneOptions {
         if self.keep_best {
             settings.push(("ends with".into(), "the best epoch's weights".into()));
         }
+        if self.is_closed_form() {
+            // What steps are taken with has no say.
+            let kept = ["label noise", "windows a class", "seed", "held out", "spare classes"];
+            settings.retain(|(name, _)| kept.contains(&name.as_str()));
+        }
         settings
     }
 
@@ -304,7 +391,7 @@ impl TuneOptions {
                 "the bundled task has no further class: --spare-classes is for data of your own, `flatmin add-class` for a trial"
             );
         }
-        Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise, self.seed)
+        Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise(), self.seed)
     }
 
     /// What to tune of this subject's model.

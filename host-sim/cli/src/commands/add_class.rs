@@ -28,6 +28,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { model, adaptation, leave_out, options } = arguments;
     options.without_acceptance()?;
+    options.without_closed_form()?;
     options.without_compact()?;
     options.without_spare_classes()?;
     if options.report.is_some() {

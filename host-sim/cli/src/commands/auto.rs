@@ -7,7 +7,7 @@ use flatmin::Loss;
 use flatmin_sim::auto::{Score, Search, candidates, search};
 use flatmin_sim::report::Report;
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{method_name, tune};
+use flatmin_sim::tuning::{Start, method_name, tune};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub fn run(subject: &Subject, seconds: f64, options: &TuneOptions, page: Option<
     let (setting, _) = search.chosen().context("no recipe was tried")?;
     let recipe = setting.recipe(options.seed, u16::try_from(subject.adaptation.len())?);
     let run = tune(subject, &tail, recipe, || {})?;
-    let mut settings = options.settings(&tail);
+    let mut settings = options.settings(&tail, Start::Factory);
     settings.retain(|(name, _)| {
         !["sharpness batch m", "learning rate", "label smoothing", "weight decay", "epochs"]
             .contains(&&**name)

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use flatmin_link::emulate::{Firmware, LogSink};
 use flatmin_sim::report::Report;
-use flatmin_sim::tuning::{method_name, sized};
+use flatmin_sim::tuning::{Start, method_name, sized};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::io::Write;
@@ -35,6 +35,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { board, model, log, adaptation, options } = arguments;
+    options.without_closed_form()?;
     let subject = adaptation.subject(model.as_deref(), &options)?.labelled("emulate")?;
     let tail = options.tail(&subject)?;
     let methods = options.methods();
@@ -56,7 +57,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     bar.finish_and_clear();
     let title = format!("{board} in QEMU, {}", subject.name);
     show(
-        Report::new(title, std::slice::from_ref(&subject), options.settings(&tail), runs),
+        Report::new(title, std::slice::from_ref(&subject), options.settings(&tail, Start::Factory), runs),
         &options,
         options.report.as_deref(),
     )

@@ -35,6 +35,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { model, adaptation, output, delta, options } = arguments;
     options.without_acceptance()?;
+    options.without_closed_form()?;
     options.without_compact()?;
     if options.report.is_some() {
         bail!("export writes no report: leave out --report");

@@ -13,6 +13,7 @@ mod plan;
 mod run;
 mod sensors;
 mod tune;
+mod wearers;
 
 use crate::arguments::TuneOptions;
 use anyhow::Result;
@@ -59,7 +60,7 @@ impl Cli {
     /// Carries out the command.
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
-            None => tune::all_wearers(&self.options),
+            None => wearers::run(&self.options),
             Some(Command::Tune(arguments)) => tune::run(arguments),
             Some(Command::AddClass(arguments)) => add_class::run(arguments),
             Some(Command::Export(arguments)) => export::run(arguments),

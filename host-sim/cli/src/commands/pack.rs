@@ -1,9 +1,10 @@
 //! `flatmin pack`: the device format, and its constants in Rust.
 
 use crate::answer::{print, print_json};
-use crate::arguments::LossArgument;
+use crate::arguments::{LossArgument, calibrated_by};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use flatmin::internals::closed_form::Statistics;
 use flatmin_model::inspect;
 use flatmin_model::model::Model;
 use flatmin_model::output::{ensure_apart, write_file};
@@ -33,6 +34,10 @@ pub struct Arguments {
     /// Spare outputs after those of the known classes, for classes that are added on the device
     #[arg(long, default_value_t = 0, value_name = "N")]
     spare_classes: usize,
+    /// Samples that the model knows, X.npy [Y.npy], one .npz or one CSV: the pack keeps their class means and covariance for
+    /// heads in closed form; without labels the model's answers stand in
+    #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"])]
+    calibration: Vec<PathBuf>,
     /// Where to write the pack; the Rust file gets the same name with .rs
     #[arg(short, long)]
     output: PathBuf,
@@ -42,12 +47,12 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { model, layers, train, loss, spare_classes, output, json } = arguments;
+    let Arguments { model, layers, train, loss, spare_classes, calibration, output, json } = arguments;
     for written in [&output, &output.with_extension("rs")] {
-        ensure_apart(written, [model.as_path()])?;
+        ensure_apart(written, calibration.iter().map(PathBuf::as_path).chain([model.as_path()]))?;
     }
     let model = Model::open(&model)?.with_loss(loss.map(LossArgument::loss));
-    let model = model.with_spare_classes(spare_classes)?;
+    let model = calibrated_by(model, &calibration)?.with_spare_classes(spare_classes)?;
     pack(&model, layers, &train, &output, json)
 }
 
@@ -72,6 +77,7 @@ fn pack(model: &Model, layers: Option<usize>, train: &[Trains], output: &Path, j
         let object = serde_json::json!({
             "pack": output, "rust": rust, "bytes": file.bytes().len(), "pack_crc32": file.pack().crc32(),
             "tail_parameters": sizes.tail_parameters, "feature_length": sizes.feature_length,
+            "statistics_bytes": file.pack().statistics().map_or(0, |own| Statistics::bytes(own.classes(), own.features())),
             "classes": file.pack().known_classes(), "spare_classes": file.pack().spare_classes(),
         });
         print_json(object)

@@ -64,7 +64,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             ensure!(options.loss.is_none(), "words are classes: leave out --loss");
             let model = Model::open(&model)?;
             let clips = keywords::clips(&wavs, &classes, speaker.as_deref())?;
-            let subject = keywords::subject(model, &clips, &classes, options.label_noise, options.seed)?;
+            let subject = keywords::subject(model, &clips, &classes, options.label_noise(), options.seed)?;
             let title = format!("{}, {}", subject.name, speaker.as_deref().unwrap_or("all speakers"));
             // A keyword network's last layer stands behind a pool: it alone is tuned unless more is asked for.
             let options = TuneOptions { layers: options.layers.or(Some(1)), ..options };
@@ -88,9 +88,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
 fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
     ensure!(options.report.is_none(), "--report is for `flatmin tune`; leave it out");
     ensure!(options.loss.is_none(), "exercises are classes: leave out --loss");
+    options.without_closed_form()?;
     options.without_compact()?;
     options.without_spare_classes()?;
-    let worn = Wearer::new(wearer, options.windows_per_class.into(), options.label_noise, options.seed)?;
+    let worn = Wearer::new(wearer, options.windows_per_class.into(), options.label_noise(), options.seed)?;
     let tail = worn.model.tail_plan(options.layers.map(usize::from), &options.train)?;
     let methods = options.methods();
     let windows = methods.len() * (worn.adaptation.len() + 2 * worn.test.len());

@@ -6,11 +6,9 @@ use crate::arguments::quantity::parse_seconds;
 use crate::arguments::{Adaptation, TuneOptions};
 use anyhow::{Context, Result};
 use clap::Args;
-use flatmin::Method;
 use flatmin_sim::report::{Report, TuningRun};
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{method_name, tune_as};
-use flatmin_sim::wearers;
+use flatmin_sim::tuning::{Training, train};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -36,17 +34,9 @@ pub struct Arguments {
     options: TuneOptions,
 }
 
-/// Every bundled wearer, held out in turn.
-pub fn all_wearers(options: &TuneOptions) -> Result<()> {
-    let subjects = (1..=wearers::WEARERS).map(|w| options.wearer(w)).collect::<Result<Vec<_>>>()?;
-    let page = if options.json { None } else { Some(PathBuf::from("flatmin-report.html")) };
-    let page = options.report.clone().or(page);
-    tune_all(&subjects, "Held-out wearers, bundled model", options, page.as_deref())
-}
-
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { model, adaptation, auto, options } = arguments;
-    let subject = adaptation.subject(model.as_deref(), &options)?;
+    let subject = adaptation.calibrated(adaptation.subject(model.as_deref(), &options)?)?;
     if let Some(seconds) = auto {
         return auto::run(&subject, seconds, &options, options.report.as_deref());
     }
@@ -64,18 +54,19 @@ pub fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result
     let tails = subjects.iter().map(|s| options.tail(s)).collect::<Result<Vec<_>>>()?;
     // The bundled models are all alike.
     let tail = tails.into_iter().next().unwrap_or_default();
-    let methods = options.methods();
-    let jobs: Vec<(&Subject, Method)> =
-        subjects.iter().flat_map(|s| methods.iter().map(move |&m| (s, m))).collect();
+    let start = subjects.first().map(|own| options.start(own, &tail)).transpose()?.unwrap_or_default();
+    let trainings = options.trainings(start);
+    let jobs: Vec<(&Subject, &Training)> =
+        subjects.iter().flat_map(|s| trainings.iter().map(move |training| (s, training))).collect();
     let bar = ProgressBar::new(jobs.len() as u64 * u64::from(options.epochs));
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
     let runs: Vec<TuningRun> = jobs
         .par_iter()
-        .map(|(subject, method)| {
-            tune_as(options.tuner(), subject, &tail, options.recipe(*method), || bar.inc(1))
-                .with_context(|| format!("tuning with {}", method_name(*method)))
+        .map(|(subject, training)| {
+            train(subject, &tail, training, || bar.inc(1))
+                .with_context(|| format!("tuning with {}", training.name()))
         })
         .collect::<Result<_>>()?;
     bar.finish_and_clear();
-    Ok(Report::new(title.to_owned(), subjects, options.settings(&tail), runs))
+    Ok(Report::new(title.to_owned(), subjects, options.settings(&tail, start), runs))
 }

@@ -38,6 +38,7 @@ pub fn network(input: Affine, widths: &[usize]) -> Network {
         greedy_arena_bytes: 0,
         loss: None,
         spare_classes: 0,
+        statistics: None,
     };
     for index in 0..last {
         let (inputs, outputs) = (widths[index], widths[index + 1]);

@@ -4,6 +4,7 @@
 //! output folder ([`ledger`]): what is there is not computed again, and shards merge by sharing the folder.
 
 pub mod bench;
+pub mod closed_form;
 pub mod comparison;
 pub mod contenders;
 pub mod corpus;
@@ -79,6 +80,8 @@ pub enum Experiment {
     Images,
     /// Recipes fixed for all tasks, the one that ships among them
     Shipped,
+    /// The head in closed form, alone and as the start of gradient steps
+    ClosedForm,
     /// What carries a rho over: latents' scale, rescaled channels, the same rho in pretraining
     Scales,
     /// Features and labels of three experiments for host-sim/evidence/repeat_in_torch.py
@@ -90,7 +93,10 @@ pub enum Experiment {
 impl Experiment {
     /// Whether it reads data that are not bundled.
     fn reads_data(self) -> bool {
-        matches!(self, Self::Finetune | Self::Images | Self::Shipped | Self::Scales | Self::Evidence)
+        matches!(
+            self,
+            Self::ClosedForm | Self::Finetune | Self::Images | Self::Shipped | Self::Scales | Self::Evidence
+        )
     }
 }
 
@@ -159,6 +165,7 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
             Experiment::Finetune => finetune::run(&mut ledger, &protocol, options.seed, data)?,
             Experiment::Images => images::run(&mut ledger, &protocol, options.seed, data)?,
             Experiment::Shipped => shipped::run(&mut ledger, &protocol, options.seed, data)?,
+            Experiment::ClosedForm => closed_form::run(&protocol, options.seed, data)?,
             Experiment::Scales => scales::run(&mut ledger, &protocol, options.seed, data)?,
             Experiment::Features => features::run(&mut ledger, &protocol, &options.folder)?,
             Experiment::Evidence => continue,

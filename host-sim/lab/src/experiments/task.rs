@@ -21,6 +21,12 @@ pub enum Task {
     Gestures,
     /// JPEG artefacts for ResNet-8 (CIFAR-10), last three layers with weights.
     Images,
+    /// A new speaker of the keywords that MLPerf Tiny's network knows: the speakers whom it understands worst.
+    Speakers,
+    /// The speakers whom it understands worst but for those.
+    FurtherSpeakers,
+    /// JPEG artefacts for ResNet-8, its last layer alone.
+    ImageHead,
 }
 
 impl Task {
@@ -30,7 +36,8 @@ impl Task {
             Self::Wearers => 10,
             Self::Digits | Self::Keywords | Self::GasDrift => 6,
             Self::Gestures => 3,
-            Self::Images => 2,
+            Self::Images | Self::ImageHead => 2,
+            Self::Speakers | Self::FurtherSpeakers => 12,
         }
     }
 
@@ -48,6 +55,9 @@ impl Task {
             Self::GasDrift => "gas sensors, months later",
             Self::Gestures => "new user, gestures",
             Self::Images => "JPEG images, ResNet-8",
+            Self::Speakers => "new speaker, keywords",
+            Self::FurtherSpeakers => "further speakers, keywords",
+            Self::ImageHead => "JPEG images, last layer",
         }
     }
 
@@ -58,15 +68,18 @@ impl Task {
             Self::Digits | Self::Keywords => "fsdd/fsdd3000_mfcc_i8.bin",
             Self::GasDrift => "gas_drift/batch1.dat",
             Self::Gestures => "gesture_magic_wand/gestures.csv",
-            Self::Images => "cifar10/train4k_jpeg75.bin",
+            Self::Images | Self::ImageHead => "cifar10/train4k_jpeg75.bin",
+            Self::Speakers | Self::FurtherSpeakers => "kws_speech_commands/test4890_mfcc_i8.bin",
         }
     }
 
     /// The published network that its data run through: file name, and the folder it is published in.
     fn network(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Digits | Self::Keywords => Some(("kws_ref_model.tflite", "keyword_spotting")),
-            Self::Images => Some(("pretrainedResnet_quant.tflite", "image_classification")),
+            Self::Digits | Self::Keywords | Self::Speakers | Self::FurtherSpeakers => {
+                Some(("kws_ref_model.tflite", "keyword_spotting"))
+            }
+            Self::Images | Self::ImageHead => Some(("pretrainedResnet_quant.tflite", "image_classification")),
             _ => None,
         }
     }

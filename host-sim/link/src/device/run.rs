@@ -159,6 +159,7 @@ pub fn tune(
         ram_announced_bytes: None,
         tail_parameters: sizes.tail_parameters,
         macs,
+        train_seconds: 0.0,
         weights_crc32,
         instructions: None,
         instructions_trunk: None,

@@ -5,6 +5,7 @@ mod lower;
 mod network;
 mod plan;
 mod spare;
+pub mod statistics;
 mod tables;
 mod tail;
 mod trains;

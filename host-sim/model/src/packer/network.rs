@@ -199,6 +199,8 @@ pub struct Network {
     pub loss: Option<Loss>,
     /// Outputs at the end that are spare: see [`Network::with_spare_classes`].
     pub spare_classes: usize,
+    /// What the factory knows of the last layer's input: [`super::statistics`].
+    pub statistics: Option<Vec<u8>>,
 }
 
 impl Network {

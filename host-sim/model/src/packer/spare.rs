@@ -67,6 +67,8 @@ impl Network {
             constants.scales.remove(class);
         }
         self.resize_outputs(place, classes - 1);
+        // Means of the class that is left out, and a covariance around them.
+        self.statistics = None;
         Ok(self)
     }
 

@@ -82,6 +82,10 @@ pub fn write(network: &Network, model_crc: u32, tail: &TailPlan) -> Vec<u8> {
     }
 
     out.tail(&tail);
+    if let Some(statistics) = network.statistics.as_ref().filter(|_| tail.layers > 0) {
+        let offset = out.append(statistics);
+        out.u32(header::STATISTICS, offset);
+    }
 
     out.u32(header::TOTAL_BYTES, out.bytes.len());
     let crc = flatmin::crc32(&out.bytes[header::CHECKED_FROM..]);

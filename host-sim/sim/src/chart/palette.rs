@@ -53,7 +53,7 @@ const SERIES: [Ink; 8] = [
 ];
 
 /// Tol's muted colours, for the purposes of RAM.
-const PURPOSES: [Ink; 9] = [
+const PURPOSES: [Ink; 10] = [
     ink("purpose-1", 0x33_22_88, 0x77_66_DD),
     ink("purpose-2", 0x88_CC_EE, 0x88_CC_EE),
     ink("purpose-3", 0xDD_CC_77, 0xDD_CC_77),
@@ -63,6 +63,7 @@ const PURPOSES: [Ink; 9] = [
     ink("purpose-7", 0x99_99_33, 0xB5_B5_4A),
     ink("purpose-8", 0x88_22_55, 0xB8_4A_80),
     ink("purpose-9", 0xBB_BB_BA, 0x77_7D_85),
+    ink("purpose-10", 0x44_AA_99, 0x5C_C8_B6),
 ];
 
 /// Splits two `0xRRGGBB` numbers.

@@ -13,6 +13,7 @@
 mod figures;
 mod format;
 mod html;
+mod overview;
 mod plots;
 #[cfg(test)]
 mod samples;
@@ -28,6 +29,7 @@ use anyhow::Context;
 use flatmin::Acceptance;
 use serde::Serialize;
 
+pub use overview::{Overview, Part};
 pub use summary::{Estimate, MethodSummary, Summary};
 
 /// One point of a learning curve.
@@ -77,6 +79,9 @@ pub struct TuningRun {
     pub tail_parameters: usize,
     /// Multiply-accumulates of the whole run.
     pub macs: u64,
+    /// Seconds that solving and stepping took, where it was measured: no two runs take the same.
+    #[serde(skip)]
+    pub train_seconds: f64,
     /// CRC-32 of the tuned weights: the same on every target.
     pub weights_crc32: u32,
     /// Instructions of the whole run, where a target counted them.

@@ -22,6 +22,7 @@ pub(super) fn run(subject: &str, method: &str) -> TuningRun {
         ram_announced_bytes: None,
         tail_parameters: 64,
         macs: 1_000_000,
+        train_seconds: 0.0,
         weights_crc32: 0x1234_5678,
         instructions: None,
         instructions_trunk: None,

@@ -61,6 +61,8 @@ pub struct MethodSummary {
     pub train_ram_bytes: usize,
     /// Trainable parameters, of the run that has most.
     pub tail_parameters: usize,
+    /// Seconds that solving and stepping took, mean over the runs.
+    pub train_seconds: f64,
     /// Multiply-accumulates of a run, mean over the runs.
     pub macs: u64,
     /// Instructions of a run, mean over the runs that counted them.
@@ -196,6 +198,7 @@ fn summarize(method: &str, runs: &[&TuningRun], baseline: &[&TuningRun]) -> Meth
         over_sgd_int8: over_sgd(|run| run.accuracy_int8),
         loss: mean(|run| run.loss),
         sharpness: mean(|run| run.sharpness),
+        train_seconds: mean(|run| run.train_seconds).mean,
         memory: largest.map_or_else(Vec::new, |run| run.memory.clone()),
         train_ram_bytes: largest.map_or(0, |run| run.train_ram_bytes),
         tail_parameters: runs.iter().map(|run| run.tail_parameters).max().unwrap_or(0),

@@ -45,6 +45,16 @@ impl<'a> Recordings<'a> {
             .collect())
     }
 
+    /// Every window of all wearers but this one, both halves, in the order of the file: what the factory knows.
+    pub fn calibration(&self, held_out: usize) -> Vec<Window> {
+        let others = self.recordings.iter().filter(|recording| recording.wearer != held_out);
+        let windows = |recording: &Recording| {
+            let starts = Recording::starts(0, recording.len(), TEST_STRIDE);
+            starts.map(|start| recording.labelled(start)).collect::<Vec<_>>()
+        };
+        others.flat_map(windows).collect()
+    }
+
     /// Draws `windows_per_class` adaptation windows of each exercise, both sides together.
     ///
     /// For each exercise in turn, its candidates in the order of the file are shuffled (Fisher and Yates,

@@ -2,6 +2,7 @@
 
 mod accept;
 mod bundled;
+mod closed_form;
 mod compact;
 mod compact_resume;
 mod compact_store;

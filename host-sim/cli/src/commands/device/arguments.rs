@@ -189,6 +189,7 @@ impl Source {
     }
 
     pub(super) fn subject(&self) -> Result<Subject> {
+        self.options.without_closed_form()?;
         self.options.without_compact()?;
         self.adaptation.subject(self.model.as_deref(), &self.options)?.labelled("device")
     }

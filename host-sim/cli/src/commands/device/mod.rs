@@ -17,7 +17,7 @@ use flatmin_sim::delta;
 use flatmin_sim::objective;
 use flatmin_sim::report::Report;
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{SHARPNESS_RHO, Tail, method_name, tune_as};
+use flatmin_sim::tuning::{SHARPNESS_RHO, Start, Tail, method_name, tune_as};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 use std::time::Duration;
@@ -260,7 +260,7 @@ fn tune_there(device: &mut Device, source: &Source, wishes: Wishes, bar: &Progre
     if wishes.commit {
         device.ask(&Request::Commit)?;
     }
-    let settings = options.settings(&tail);
+    let settings = options.settings(&tail, Start::Factory);
     let title = format!("{board}, {}", subject.name);
     let report = Report::new(title, std::slice::from_ref(&subject), settings, runs);
     show(report, options, options.report.as_deref())?;

@@ -68,10 +68,45 @@ fn a_tail_may_begin_at_a_convolution_and_be_sparse() {
 #[test]
 fn the_main_job_prints_one_object_too() {
     let folder = Folder::new();
-    let object = folder.json("--method sam --epochs 1 --json");
+    let object = folder.json("--method sam --epochs 1 --layers 2 --label-noise 0.2 --json");
     check_fields(&object, &["sam"]);
+    let run = &object["runs"][0];
+    assert_eq!(
+        (&run["layers"], &run["label_noise"], &run["start"]),
+        (&2.into(), &0.2.into(), &"factory".into())
+    );
     assert_eq!(object["runs"][0]["subjects"].as_array().unwrap().len(), 10);
     assert!(folder.files().is_empty());
+}
+
+/// The bundled wearer's last layer solved with the other wearers' windows as statistics; a model of one's own with and
+/// without samples that it knows, with and without their labels.
+#[test]
+fn the_last_layer_in_closed_form() {
+    let folder = Folder::new();
+    let object = folder.json("tune --wearer 4 --layers 1 --label-noise 0.2 --method closed-form --json");
+    check_fields(&object, &["closed-form"]);
+    let accuracy = |object: &Value| object["runs"][0]["accuracy_int8"].as_f64().unwrap();
+    assert!(accuracy(&object) >= object["factory_accuracy"].as_f64().unwrap());
+    folder.write("m.tflite", bundled());
+    let recordings = Recordings::bundled().unwrap();
+    for (name, windows) in [("own", windows()), ("known", recordings.calibration(1))] {
+        let values = floats(windows.iter().flat_map(|w| w.samples.iter().copied()));
+        let count = windows.len();
+        folder.write(&format!("{name}.npy"), npy("<f4", &format!("({count}, 100, 6)"), &values));
+        let labels: Vec<u8> = windows.iter().map(|w| w.label as u8).collect();
+        folder.write(&format!("{name}-y.npy"), npy("|u1", &format!("({count},)"), &labels));
+    }
+    let tune = "tune m.tflite --data own.npy own-y.npy --method closed-form --json";
+    let mut crcs = Vec::new();
+    for calibration in ["", " --calibration known.npy", " --calibration known.npy known-y.npy"] {
+        let object = folder.json(&format!("{tune}{calibration}"));
+        assert!(accuracy(&object) >= object["factory_accuracy"].as_f64().unwrap(), "{calibration}: {object}");
+        crcs.push(object["runs"][0]["weights_crc32"].as_u64().unwrap());
+    }
+    assert!(crcs[0] != crcs[1] && crcs[1] != crcs[2] && crcs[0] != crcs[2], "{crcs:?}");
+    let pack = "pack m.tflite -o m.pack --json --calibration known.npy known-y.npy";
+    assert_eq!(folder.json(pack)["statistics_bytes"], 4 * 64 + 2 * 7 * 64 + 2 * (64 * 63 / 2));
 }
 
 #[test]

@@ -79,6 +79,29 @@ fn inputs_to_run() {
 }
 
 #[test]
+fn the_closed_form_elsewhere() {
+    let folder = Folder::new();
+    for command in
+        ["emulate", "export -o t.tflite", "add-class --leave-out 2", "plan --ram 64K", "tune --auto"]
+    {
+        refused(
+            &folder,
+            &format!("{command} --method closed-form"),
+            &["--method closed-form is for `flatmin tune`"],
+        );
+    }
+    refused(&folder, "tune --method closed-form --compact", &["a compact tail has no head in closed form"]);
+    folder.write("m.tflite", small_model(0));
+    folder.write("x.npy", npy("|i1", "(2, 4, 4, 2)", &[1; 64]));
+    folder.write("y.npy", npy("|i1", "(2,)", &[1, 1]));
+    refused(
+        &folder,
+        "pack m.tflite -o m.pack --calibration x.npy y.npy",
+        &["samples of each of the model's 2 classes"],
+    );
+}
+
+#[test]
 fn labelled_data() {
     let folder = Folder::new();
     folder.write("m.tflite", small_model(0));

@@ -37,7 +37,7 @@ pub fn later_batch(folder: &Path, subject: usize, pretraining: Option<Pretrainin
         half.push(sample);
         seen[gas] += 1;
     }
-    Ok(Corpus { network, pool, test, classes: GASES.len() })
+    Ok(Corpus { network, known: int8(&known), pool, test, classes: GASES.len() })
 }
 
 /// Gas, concentration, features. Readings that carry the response of a whole decade are taken by their logarithm,

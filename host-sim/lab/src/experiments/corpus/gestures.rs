@@ -36,7 +36,7 @@ pub fn new_user(folder: &Path, subject: usize, pretraining: Option<Pretraining>)
         pool.extend(first.iter().map(|r| int8(r)));
         test.extend(second.iter().map(|r| int8(r)));
     }
-    Ok(Corpus { network, pool, test, classes: GESTURES.len() })
+    Ok(Corpus { network, known, pool, test, classes: GESTURES.len() })
 }
 
 fn read(folder: &Path) -> Result<Vec<Recording>> {

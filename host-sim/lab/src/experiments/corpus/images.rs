@@ -1,6 +1,6 @@
 //! CIFAR-10 images as a JPEG encoder leaves them, for MLPerf Tiny's ResNet-8, which knows them without.
 
-use super::Corpus;
+use super::{Corpus, head_of, latents};
 use crate::experiments::task::Task;
 use anyhow::{Context, Result};
 use flatmin_model::model::Model;
@@ -16,18 +16,38 @@ const POOL: usize = 1_000;
 /// Subjects 1 and 2 are other images of the same kind: one chooses for the other.
 pub fn compressed(folder: &Path, subject: usize) -> Result<Corpus> {
     let model = Model::open(&Task::Images.network_path(folder).context("ResNet-8 is missing")?)?;
-    let part = |file: &str, count: usize| -> Result<Vec<Labelled>> {
-        let path = folder.join("cifar10").join(file);
-        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let images = bytes.chunks_exact(1 + 3 * PIXELS).skip((subject - 1) * count).take(count);
-        Ok(images.map(image).collect())
-    };
     Ok(Corpus {
         network: model.network,
-        pool: part("train4k_jpeg75.bin", POOL)?,
-        test: part("test5k_jpeg75.bin", TESTED)?,
+        known: Vec::new(),
+        pool: part(folder, "train4k_jpeg75.bin", subject, POOL)?,
+        test: part(folder, "test5k_jpeg75.bin", subject, TESTED)?,
         classes: 10,
     })
+}
+
+/// Likewise, behind all layers but the last. The factory knows other images, as they were.
+pub fn last_layer(folder: &Path, subject: usize) -> Result<Corpus> {
+    let model = Model::open(&Task::Images.network_path(folder).context("ResNet-8 is missing")?)?;
+    let (head, _) = head_of(&model)?;
+    let behind = |samples: Vec<Labelled>| -> Result<Vec<Labelled>> {
+        let inputs: Vec<&[i8]> = samples.iter().map(|(image, _)| image.as_slice()).collect();
+        let (_, features) = latents(&model, &inputs)?;
+        Ok(features.into_iter().zip(samples).map(|(own, (_, label))| (own, label)).collect())
+    };
+    Ok(Corpus {
+        network: head,
+        known: behind(part(folder, "train4k_clean.bin", 2, 2 * POOL)?)?,
+        pool: behind(part(folder, "train4k_jpeg75.bin", subject, POOL)?)?,
+        test: behind(part(folder, "test5k_jpeg75.bin", subject, 4 * TESTED)?)?,
+        classes: 10,
+    })
+}
+
+fn part(folder: &Path, file: &str, subject: usize, count: usize) -> Result<Vec<Labelled>> {
+    let path = folder.join("cifar10").join(file);
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let images = bytes.chunks_exact(1 + 3 * PIXELS).skip((subject - 1) * count).take(count);
+    Ok(images.map(image).collect())
 }
 
 /// Planes of red, green and blue become pixels; the network's input has scale 1 and zero point -128.

@@ -3,6 +3,7 @@
 mod gas;
 mod gestures;
 mod images;
+mod keywords;
 mod speech;
 
 use super::dense;
@@ -22,6 +23,8 @@ use std::path::Path;
 pub struct Corpus {
     /// The network; what the tail begins with is the experiment's.
     pub network: Network,
+    /// What the factory knows, to take the statistics of features of: no sample is the subject's.
+    pub known: Vec<Labelled>,
     /// Samples to tune on are drawn from these.
     pub pool: Vec<Labelled>,
     /// Samples to test on.
@@ -43,6 +46,9 @@ impl Corpus {
             Task::GasDrift => gas::later_batch(folder, subject, pretraining),
             Task::Gestures => gestures::new_user(folder, subject, pretraining),
             Task::Images => images::compressed(folder, subject),
+            Task::ImageHead => images::last_layer(folder, subject),
+            Task::Speakers => keywords::new_speaker(folder, subject - 1),
+            Task::FurtherSpeakers => keywords::new_speaker(folder, Task::Speakers.subjects() + subject - 1),
         }
         .with_context(|| format!("{}, subject {subject}", task.title()))
     }
@@ -99,6 +105,23 @@ fn latents(model: &Model, inputs: &[&[i8]]) -> Result<(Affine, Vec<Vec<i8>>)> {
     Ok((file.pack().feature().affine, parts.concat()))
 }
 
+/// A network of a model's last fully connected layer alone, and how many classes it knows.
+fn head_of(model: &Model) -> Result<(Network, usize)> {
+    let source = &model.network;
+    let step = source
+        .steps
+        .iter()
+        .rfind(|step| !step.constants.weights.is_empty())
+        .context("no layer has weights")?;
+    let tensor = |index: usize| &source.tensors[index];
+    let widths = [step.input, step.output].map(|index| tensor(index).shape.iter().product::<usize>());
+    let mut network = dense::network(tensor(step.input).affine, &widths);
+    network.tensors[1].affine = tensor(step.output).affine;
+    network.steps[0].constants = step.constants.clone();
+    network.steps[0].clamp = step.clamp;
+    Ok((network, widths[1]))
+}
+
 /// Features as int8: mean 0 and four standard deviations at the end of the range, by the statistics of `reference`.
 struct Standard {
     means: Vec<f64>,
@@ -132,6 +155,7 @@ pub fn usual(task: Task) -> Draw {
         // Means over 125 places are small: random weights barely see them in steps of 1/128.
         Task::Keywords => Draw { start: Start::Random, unit: LatentUnit::Model, ..ten },
         Task::Images => Draw { layers: 3, ..ten },
+        Task::Speakers | Task::FurtherSpeakers | Task::ImageHead => Draw { layers: 1, ..ten },
     }
 }
 

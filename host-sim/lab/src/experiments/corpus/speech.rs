@@ -88,6 +88,7 @@ pub fn new_speaker(folder: &Path, subject: usize, pretraining: Option<Pretrainin
     let network = factory(clips.affine, &[64, HIDDEN, DIGITS], &others, 30, pretraining)?;
     Ok(Corpus {
         network,
+        known: others,
         pool: clips.of(|clip| clip.speaker == subject && clip.take >= TEST_TAKES),
         test: clips.of(|clip| clip.speaker == subject && clip.take < TEST_TAKES),
         classes: DIGITS,
@@ -99,6 +100,7 @@ pub fn new_keywords(folder: &Path, subject: usize) -> Result<Corpus> {
     let clips = clips(folder)?;
     Ok(Corpus {
         network: dense::network(clips.affine, &[64, HIDDEN, DIGITS]),
+        known: Vec::new(),
         pool: clips.of(|clip| clip.speaker != subject),
         test: clips.of(|clip| clip.speaker == subject),
         classes: DIGITS,

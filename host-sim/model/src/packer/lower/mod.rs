@@ -48,6 +48,7 @@ pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
         greedy_arena_bytes: 0,
         loss: None,
         spare_classes: 0,
+        statistics: None,
     };
     Ok(network.with_canonical_dense_borders())
 }

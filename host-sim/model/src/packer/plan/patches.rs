@@ -161,6 +161,7 @@ mod tests {
             greedy_arena_bytes: 0,
             loss: None,
             spare_classes: 0,
+            statistics: None,
         };
         // Two output rows with stride 2 read five rows, the lower two but four: 5x5, 5x4, 4x5 and 4x4 pixels in
         // place of 8x8, of four bytes and 36 multiply-adds each.
@@ -183,6 +184,7 @@ mod tests {
             greedy_arena_bytes: 0,
             loss: None,
             spare_classes: 0,
+            statistics: None,
         };
         assert_eq!(patches(&network, 2), None);
     }

@@ -1,0 +1,112 @@
+//! Without a command: every bundled wearer, held out in turn, by every method on one layer, two and all.
+
+use crate::answer::{json, print, print_json};
+use crate::arguments::TuneOptions;
+use anyhow::{Context, Result};
+use flatmin::Recipe;
+use flatmin_model::packer::TailPlan;
+use flatmin_sim::report::{Overview, Part, Report, TuningRun};
+use flatmin_sim::subject::Subject;
+use flatmin_sim::tuning::{Start, Training, train};
+use flatmin_sim::wearers::WEARERS;
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use std::path::PathBuf;
+
+/// Shares of flipped labels where none is named.
+const NOISES: [f64; 3] = [0.0, 0.2, 0.4];
+/// Layers that the report's page is of, where it has a choice.
+const PAGE_LAYERS: usize = 2;
+
+/// What is done to every subject.
+struct Plan {
+    tail: TailPlan,
+    noise: f64,
+    start: Start,
+    trainings: Vec<Training>,
+}
+
+pub fn run(options: &TuneOptions) -> Result<()> {
+    let clean = TuneOptions { label_noise: Some(0.0), ..options.clone() };
+    let subjects = (1..=WEARERS).map(|w| clean.wearer(w)?.calibrated(w)).collect::<Result<Vec<_>>>()?;
+    let first = subjects.first().context("there is a first wearer")?;
+    let all = first.model.network.trainable_layers();
+    let plans = plans(options, first)?;
+    let jobs: usize = plans.iter().map(|plan| plan.trainings.len() * subjects.len()).sum();
+    let bar = ProgressBar::new(jobs as u64);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {eta} left")?);
+    let parts = (plans.into_iter())
+        .map(|plan| {
+            let noisy: Vec<Subject> =
+                subjects.iter().map(|own| own.clone().with_label_noise(plan.noise, options.seed)).collect();
+            let runs = tuned(&noisy, &plan, &bar)?;
+            let settings = TuneOptions { label_noise: Some(plan.noise), ..options.clone() }
+                .settings(&plan.tail, plan.start);
+            let report = Report::new("Held-out wearers, bundled model".to_owned(), &noisy, settings, runs);
+            let layers = plan.tail.layers;
+            let closed_form = plan.start == Start::ClosedForm;
+            Ok(Part { layers, all: layers == all, closed_form, label_noise: plan.noise, report })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    bar.finish_and_clear();
+    show(&Overview { parts }, options)
+}
+
+/// Layers by layers, and for each the shares of flipped labels. The head in closed form is one of the last layer.
+fn plans(options: &TuneOptions, subject: &Subject) -> Result<Vec<Plan>> {
+    let all = subject.model.network.trainable_layers();
+    let tail = |layers| subject.model.tail_plan(Some(layers), &options.train);
+    let depths = options.layers.map_or_else(|| vec![1, 2, all], |layers| vec![layers.into()]);
+    let noises = options.label_noise.map_or_else(|| NOISES.to_vec(), |share| vec![share]);
+    let mut plans = Vec::new();
+    for (place, &layers) in depths.iter().enumerate() {
+        for &noise in &noises {
+            let tail = tail(layers)?;
+            let start = options.start(subject, &tail)?;
+            let mut trainings = options.trainings(start);
+            if place == 0 && options.method.is_none() && !options.compact {
+                trainings.insert(0, Training::closed_form(options.recipe(Recipe::DEFAULT.method)));
+            }
+            // The page shows the way of its layers alone.
+            trainings.iter_mut().for_each(|own| own.curve = layers == PAGE_LAYERS || depths.len() == 1);
+            plans.push(Plan { tail, noise, start, trainings });
+        }
+    }
+    Ok(plans)
+}
+
+fn tuned(subjects: &[Subject], plan: &Plan, bar: &ProgressBar) -> Result<Vec<TuningRun>> {
+    let jobs: Vec<(&Subject, &Training)> =
+        subjects.iter().flat_map(|s| plan.trainings.iter().map(move |training| (s, training))).collect();
+    let run = |(subject, training): &(&Subject, &Training)| {
+        let run = train(subject, &plan.tail, training, || {});
+        bar.inc(1);
+        run.with_context(|| format!("tuning with {}", training.name()))
+    };
+    jobs.par_iter().map(run).collect()
+}
+
+fn show(overview: &Overview, options: &TuneOptions) -> Result<()> {
+    let page = if options.json { None } else { Some(PathBuf::from("flatmin-report.html")) };
+    if let Some(page) = options.report.clone().or(page) {
+        let parts = &overview.parts;
+        let part = parts.iter().find(|part| part.layers == PAGE_LAYERS).or(parts.first());
+        part.context("one run at least is asked for")?.report.write_html(&page)?;
+        eprintln!("report: {}", page.display());
+    }
+    if !options.json {
+        return print(overview.to_text());
+    }
+    let mut runs = Vec::new();
+    for part in &overview.parts {
+        let mut own = json(&part.report);
+        for run in own["runs"].as_array_mut().into_iter().flatten() {
+            run["layers"] = part.layers.into();
+            run["start"] = if part.closed_form { "closed-form" } else { "factory" }.into();
+            run["label_noise"] = part.label_noise.into();
+            runs.push(run.take());
+        }
+    }
+    let factory = overview.factory().map(|own| own.mean);
+    print_json(serde_json::json!({ "factory_accuracy": factory, "runs": runs }))
+}
