@@ -41,7 +41,7 @@ use std::vec::Vec;
 pub enum Partial {
     /// It does not begin.
     Clean,
-    /// Of the bits that it would change, the first so many 256ths in the order of addresses are changed.
+    /// The first so many 256ths of the bits that it would change are changed, in the order of addresses.
     Prefix(u8),
     /// Likewise the last.
     Suffix(u8),

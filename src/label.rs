@@ -7,6 +7,7 @@ use crate::quant::Affine;
 /// them is part of the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub enum Loss {
     /// Softmax cross-entropy over all outputs, in nats. A label is the class, from 0.
     #[default]
@@ -123,7 +124,7 @@ pub enum Target<'t> {
     },
     /// Real values, quantized.
     Values {
-        /// One an output.
+        /// One per output.
         values: &'t [i8],
         /// Their quantization.
         affine: Affine,

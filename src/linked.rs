@@ -18,7 +18,7 @@ const SPARE: Option<Above> = Some(&SPARE_CODE);
 const ANOMALIES: Option<Above> = Some(&AUC_CODE);
 
 impl Operators {
-    /// All of them.
+    /// All operators.
     pub const ALL: Self = {
         let (mut kernels, mut nodes) = ([None; operator::KINDS], [None; operator::KINDS]);
         let mut kind = 0;
@@ -32,7 +32,7 @@ impl Operators {
         Self { kernels, graph, nodes, spare_check, statistics_check, spare: SPARE, anomalies: ANOMALIES }
     };
 
-    /// Those that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
+    /// The operators that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
     pub const fn of(pack: &[u8]) -> Self {
         let mut own = Self::NONE;
         let records = size_at(pack, header::OPERATORS);

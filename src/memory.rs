@@ -19,7 +19,7 @@ pub struct Region {
 }
 
 impl Region {
-    /// The next one behind it, of so many bytes, on a boundary of `alignment`.
+    /// The next one after it, of so many bytes, on a boundary of `alignment`.
     pub(crate) const fn after(self, bytes: usize, alignment: usize) -> Self {
         let end = self.offset.saturating_add(self.bytes);
         Self { offset: end.saturating_add(alignment - 1) / alignment * alignment, bytes }
@@ -50,6 +50,7 @@ impl Region {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub struct MemoryPlan {
     /// f32 parameters w.
     #[doc(hidden)]
@@ -69,7 +70,7 @@ pub struct MemoryPlan {
     /// The tuned tail in int8, with its biases, multipliers and scales.
     #[doc(hidden)]
     pub tuned_tail: Region,
-    /// int8 latents, each with its target behind it: [`Sizes::target_length`] bytes, none of a loss that takes labels.
+    /// int8 latents, each with its target after it: [`Sizes::target_length`] bytes, none of a loss that takes labels.
     #[doc(hidden)]
     pub replay: Region,
     /// u16 labels.

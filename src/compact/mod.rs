@@ -1,8 +1,8 @@
 //! A tail in few bytes, trained in integers: for devices with 8 to 32 KiB of RAM, and for cores without FPU.
 //!
 //! [`CompactTuner`] tunes a chain of fully connected layers (a pack whose [`crate::Sizes::tail_is_chain`]) with SGD with
-//! momentum, SAM and ASAM (m = 1), by the calls of [`crate::Tuner`], in 5 bytes a weight. What is computed once a weight
-//! and sample is integer arithmetic; f32 is left for what is computed once an output or a layer: factors and norms.
+//! momentum, SAM and ASAM (m = 1), by the calls of [`crate::Tuner`], in 5 bytes per weight. What is computed once per weight
+//! and sample is integer arithmetic; f32 is left for what is computed once per output or layer: factors and norms.
 //!
 //! # Number formats
 //!
@@ -10,7 +10,7 @@
 //! | --- | --- | --- |
 //! | weight q | int8, -127 to 127 | s_o, the output's scale: that of the pack times 2^k, so that the row's largest weight is 33 to 64 steps and can double |
 //! | master m = 256 q + r | q and the residual r, int8, -128 to 127 | s_o / 256; q is m to nearest, m saturates at ±(127 * 256 + 127) |
-//! | scale s_o | f32, one an output | of the first layer with the latents' unit folded in; negative where the channel is dead |
+//! | scale s_o | f32, one per output | of the first layer with the latents' unit folded in; negative where the channel is dead |
 //! | velocity V, the gradient's accumulator | int16, saturating | u, one a layer: an eighth of 2^15 steps is the largest gradient that a sample can cause at the start of the run |
 //! | features | int16: q - zero point, 9 bits | the pack's feature unit |
 //! | hidden activations | int16, saturating | 1/32 of the packed step: the packed range takes 13 bits |

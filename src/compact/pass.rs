@@ -1,5 +1,5 @@
 //! One sample's way through the tail and back, at `w` and at `w + e`, in integers. What is computed once a layer or once
-//! an output are f32 factors; whatever is computed once a weight are integers.
+//! an output are f32 factors; whatever is computed once per weight are integers.
 //!
 //! Names and formulas are those of the f32 chain (`tail/dense.rs`): for one sample the gradient of a layer is
 //! `delta a^T`, the ascent `e = c T^2 * delta a^T`, and no perturbed weight is ever written, or rounded.

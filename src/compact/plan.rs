@@ -14,11 +14,12 @@ use crate::recipe::Recipe;
 ///     workspace_floats: 64 + 4 * 7, tail_is_chain: true, loss: flatmin::Loss::CrossEntropy,
 ///     last_features: 64 };
 /// let plan = CompactPlan::new(&sizes, &Recipe::DEFAULT);
-/// assert_eq!(plan.parameter_bytes(), 448 * 5 + 7 * 28); // 5.4 bytes a parameter; the f32 tail takes 9.2
+/// assert_eq!(plan.parameter_bytes(), 448 * 5 + 7 * 28); // 5.4 bytes per parameter; the f32 tail takes 9.2
 /// assert!(plan.total_bytes() < MemoryPlan::new(&sizes, &Recipe::DEFAULT).total_bytes());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub struct CompactPlan {
     /// int32 biases.
     #[doc(hidden)]

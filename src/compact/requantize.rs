@@ -19,7 +19,7 @@ impl Weights<'_> {
     }
 }
 
-/// One layer's masters; `None` behind the last, which a pack excludes.
+/// One layer's masters; `None` after the last, which a pack excludes.
 struct MasterRows<'w> {
     weights: &'w Weights<'w>,
     layer: Option<&'w Layer>,

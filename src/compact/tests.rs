@@ -27,7 +27,7 @@ impl Random {
 #[derive(Clone)]
 struct Layer64 {
     w: Vec<Vec<f64>>,
-    /// A weight's step, one an output; 0 where the channel is dead.
+    /// A weight's step, one per output; 0 where the channel is dead.
     scale: Vec<f64>,
     b: Vec<f64>,
     activation: Activation,

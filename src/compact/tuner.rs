@@ -277,7 +277,7 @@ impl<'a> Numbers<'a> for Compact<'a> {
         let [high, low] = [bytes_mut(weights.high), bytes_mut(weights.low)];
         match contents {
             Contents::Int8AndCompact => [high, low, bytes_mut(weights.biases), bytes_mut(weights.scales)],
-            // 4 bytes a weight and a bias, for nothing: what is there is made anew of the int8 tail.
+            // 4 bytes per weight and a bias, for nothing: what is there is made anew of the int8 tail.
             Contents::Int8AndF32 => {
                 let velocity_bytes = 2 * high.len();
                 let velocities = front(bytes_mut(velocity.weights), velocity_bytes);

@@ -24,9 +24,9 @@ const BIAS_VELOCITY_UNIT: f32 = 1.0 / (1u32 << BIAS_VELOCITY_BITS) as f32;
 pub(super) struct Weights<'a> {
     pub high: &'a mut [i8],
     pub low: &'a mut [i8],
-    /// One an output, in the unit of the layer's sums.
+    /// One per output, in the unit of the layer's sums.
     pub biases: &'a mut [i32],
-    /// Real value of a weight's step, one an output; below 0 that of a dead channel.
+    /// Real value of a weight's step, one per output; below 0 that of a dead channel.
     pub scales: &'a mut [f32],
 }
 
@@ -42,9 +42,9 @@ pub(super) struct Velocity<'a> {
 pub(super) struct Int8Layer<'l> {
     pub weights: &'l [i8],
     pub biases: &'l [i32],
-    /// One an output, or a single one for all.
+    /// One per output, or a single one for all.
     pub scales: &'l [f32],
-    /// Those that the pack has, which say what is dead.
+    /// Scales as packed, which say what is dead.
     pub packed_scales: &'l [f32],
     pub input_scale: f32,
     /// Factor from real to stored weights.

@@ -15,7 +15,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// A single pixel; the next would lie behind everything.
+    /// A single pixel; the next would lie after everything.
     pub const PIXEL: Self = Self {
         steps: [usize::MAX; 2],
         pixels: 1,
@@ -74,7 +74,7 @@ impl Grid {
         Self { steps: [b, a], line_steps: [d, c], last: [f, e], jumps: [h, g], ..*self }
     }
 
-    /// Where the last pixel lies, which no other lies behind; `usize::MAX`, which no slice reaches, if there is none or
+    /// Where the last pixel lies, which no other lies after; `usize::MAX`, which no slice reaches, if there is none or
     /// if it is further still.
     #[inline(always)]
     #[cfg(flatmin_vfp)]

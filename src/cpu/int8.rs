@@ -42,7 +42,7 @@ pub fn depthwise(taps: Taps, offset: i32, start: &[i32], sums: &mut [i32]) {
     debug_assert_eq!(done, sums.len());
 }
 
-/// What a layer with weights needs beside its weights, one entry an output channel.
+/// What a layer with weights needs beside its weights, one entry per output channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Requantization<'a> {
     /// Zero point of the input, in -128..=127.
@@ -147,7 +147,7 @@ pub struct ColumnShape {
     rows: usize,
     row_length: usize,
     row_stride: usize,
-    /// From the first value to behind the last.
+    /// From the first value to after the last.
     span: usize,
 }
 
@@ -188,7 +188,7 @@ pub struct Taps<'a> {
 }
 
 impl Taps<'_> {
-    /// The same behind `channel` channels.
+    /// The same after `channel` channels.
     #[inline]
     #[cfg_attr(not(any(flatmin_dsp, flatmin_helium, flatmin_plain, flatmin_avx)), allow(dead_code))]
     pub(super) fn behind(self, channel: usize) -> Self {

@@ -1,4 +1,4 @@
-//! The same flash behind a driver that is awaited: every operation lets others run first.
+//! The flash with a driver that is awaited: every operation lets others run first.
 
 use super::{Flash, FlashError};
 use core::future::poll_fn;

@@ -6,11 +6,11 @@ use crate::quant::{Multiplier, saturate};
 /// Places of zero and of the clamp in an element-wise operator of two operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ZeroPoints {
-    /// Of the first operand.
+    /// Zero point of the first operand.
     pub first: i32,
-    /// Of the second operand.
+    /// Zero point of the second operand.
     pub second: i32,
-    /// Of the output.
+    /// Zero point of the output.
     pub output: i32,
     /// Lowest and highest output.
     pub clamp: [i8; 2],

@@ -7,11 +7,11 @@ use crate::quant::Multiplier;
 /// The scales that a layer's multipliers were quantized from.
 #[derive(Debug, Clone, Copy)]
 pub struct Scales<'a> {
-    /// Of the input.
+    /// Scale of the input.
     pub input: f32,
-    /// Of the weights: one, or one an output.
+    /// Scales of the weights: one, or one per output.
     pub weights: &'a [f32],
-    /// Of the output.
+    /// Scale of the output.
     pub output: f32,
 }
 

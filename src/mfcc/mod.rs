@@ -1,5 +1,5 @@
 //! The front end of a microphone: 16 kHz PCM to the features that MLPerf Tiny's keyword spotting network (DS-CNN) reads.
-//! Behind the feature `mfcc`, which takes the FFT of `microfft` along; it is here, and no crate of its own, because it shares
+//! After the feature `mfcc`, which takes the FFT of `microfft` along; it is here, and no crate of its own, because it shares
 //! [`crate::Affine`], the one set of transcendentals and the order of reductions that give the same bits on every target.
 //!
 //! The recipe of the benchmark (Banbury et al. 2021, *MLPerf Tiny Benchmark*, reference implementation of keyword spotting;

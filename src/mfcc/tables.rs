@@ -36,7 +36,7 @@ const HIGHEST_HZ: f64 = 4000.0;
 const LINE_HZ: f64 = SAMPLE_RATE_HZ as f64 / FFT as f64;
 const _: () = assert!(LINE_HZ > LOWEST_HZ && (LINES + 1) as f64 * LINE_HZ == HIGHEST_HZ);
 
-/// Of line 1 on, between which two triangles' peaks it lies: 0 before the first, 40 behind the last.
+/// Between which two triangles' peaks each line from 1 on lies: 0 before the first, 40 after the last.
 pub static SEGMENT: [u8; LINES] = {
     let (mut segments, mut i) = ([0; LINES], 0);
     while i < LINES {
@@ -47,7 +47,7 @@ pub static SEGMENT: [u8; LINES] = {
     segments
 };
 
-/// Of line 1 on, its weight in the falling triangle; 1 less that is the one in the rising.
+/// Weight of each line from 1 on in the falling triangle; 1 less that is the one in the rising.
 pub static FALLING: [f32; LINES] = {
     let (mut falling, mut i) = ([0.0; LINES], 0);
     while i < LINES {

@@ -6,11 +6,11 @@ use crate::quant::Multiplier;
 /// summed, and carried to the output's scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SumMultipliers {
-    /// Of the first operand.
+    /// Multiplier of the first operand.
     pub first: Multiplier,
-    /// Of the second operand.
+    /// Multiplier of the second operand.
     pub second: Multiplier,
-    /// Of the sum.
+    /// Multiplier of the sum.
     pub output: Multiplier,
 }
 

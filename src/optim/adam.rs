@@ -1,5 +1,5 @@
 //! AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101, algorithm 2) with its moments in 8 bits, in blocks with a scale
-//! each, in the spirit of Dettmers et al. 2021 (arXiv 2110.02861): 2.125 bytes a parameter instead of 8.
+//! each, in the spirit of Dettmers et al. 2021 (arXiv 2110.02861): 2.125 bytes per parameter instead of 8.
 //!
 //! `m = mu m + (1 - mu) g`, `v = 0.999 v + 0.001 g^2`, `w = w - lr lambda w - lr (m / c1) / (sqrt(v / c2) + 1e-8)`, with
 //! `c1 = 1 - mu^t` and `c2 = 1 - 0.999^t` at step t from 1: the weights move by moments before they are rounded. A block
@@ -24,7 +24,7 @@ const SMALLEST: f32 = 1e-30;
 /// Floats of the moments of so many parameters: `c1`, `c2` and the blocks. All zero before the first step.
 ///
 /// ```
-/// assert_eq!(flatmin::internals::optim::adam::state_floats(12_800), 2 + 200 * 34); // 2.125 bytes a parameter
+/// assert_eq!(flatmin::internals::optim::adam::state_floats(12_800), 2 + 200 * 34); // 2.125 bytes per parameter
 /// ```
 pub const fn state_floats(parameters: usize) -> usize {
     parameters.div_ceil(BLOCK).saturating_mul(BLOCK_FLOATS).saturating_add(2)

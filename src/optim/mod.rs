@@ -34,6 +34,7 @@ pub struct Segment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub enum BiasTreatment {
     /// Trained, and perturbed with T = 1, as the authors of ASAM do (SamsungLabs/ASAM).
     Unit,

@@ -6,6 +6,7 @@ use crate::math;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub enum Schedule {
     /// The same rate throughout.
     Constant,

@@ -98,7 +98,7 @@ pub struct Operators {
 }
 
 impl Operators {
-    /// None, for a firmware without a pack.
+    /// No operator, for a firmware without a pack.
     pub const NONE: Self = Self {
         kernels: [None; operator::KINDS],
         graph: None,

@@ -5,14 +5,14 @@
 //! | header | 0 | [`header::BYTES`] bytes, fields at the offsets in [`header`] |
 //! | tensors | `header::TENSORS` | one record of [`tensor::BYTES`] for every activation, and for every constant that is used like one |
 //! | operators | `header::OPERATORS` | one record of [`operator::BYTES`] each, in execution order |
-//! | constants | anywhere behind | weights (int8), biases, mantissas, shifts (int32), scales (float32), parameters (int32), chosen channels (u16), each array 16-byte aligned from the pack's start |
+//! | constants | anywhere after | weights (int8), biases, mantissas, shifts (int32), scales (float32), parameters (int32), chosen channels (u16), each array 16-byte aligned from the pack's start |
 //! | borders | `header::BORDERS` | u16 tensor indices: the inputs, then the outputs |
 //! | tail's values | `header::VALUES` | one record of [`value::BYTES`] for every f32 array of the tail, the features first |
 //! | tail's nodes | `header::NODES` | one record of [`node::BYTES`] for every operator of the tail but a softmax or a logistic function at the end that belongs to the loss |
 //!
 //! The first `TRUNK_OPERATORS` operators are frozen; the rest is the tail, with at its end at most one operator that
 //! belongs to the loss: a softmax of cross-entropy, a lookup of binary cross-entropy.
-//! A tail without values and nodes is a chain: fully connected operators, one behind the other, all of them
+//! A tail without values and nodes is a chain: fully connected operators, one after the other, all of them
 //! trained. Convolution weights are OHWI, depthwise 1HWC, dense
 //! `[out, in]`, as in the `.tflite`. Constants are used where they lie: a pack in flash costs no RAM.
 //!
@@ -140,7 +140,7 @@ pub mod operator {
     pub const INPUT: usize = 2;
     /// u16, tensor index.
     pub const OUTPUT: usize = 4;
-    /// u16, 1 if the weights have one scale an output channel, 0 if one in all.
+    /// u16, 1 if the weights have one scale per output channel, 0 if one in all.
     pub const PER_CHANNEL: usize = 6;
     /// i8, lowest output.
     pub const CLAMP_LOW: usize = 8;
@@ -162,13 +162,13 @@ pub mod operator {
     pub const SECOND_INPUT: usize = 30;
     /// u32, offset of the int8 weights.
     pub const WEIGHTS: usize = 32;
-    /// u32, offset of the int32 biases, one an output channel.
+    /// u32, offset of the int32 biases, one per output channel.
     pub const BIASES: usize = 36;
-    /// u32, offset of the Q31 mantissas, one an output channel.
+    /// u32, offset of the Q31 mantissas, one per output channel.
     pub const MANTISSAS: usize = 40;
-    /// u32, offset of the shifts, one an output channel.
+    /// u32, offset of the shifts, one per output channel.
     pub const SHIFTS: usize = 44;
-    /// u32, offset of the weights' scales: one, or one an output channel.
+    /// u32, offset of the weights' scales: one, or one per output channel.
     pub const SCALES: usize = 48;
     /// f32, softmax's beta.
     pub const BETA: usize = 52;
@@ -252,7 +252,7 @@ pub mod node {
     pub const PARAMETERS: usize = 12;
     /// u32, offset of the chosen channels: u16, rising.
     pub const CHANNELS: usize = 16;
-    /// u32, first float of the workspace where the chosen channels' outputs are computed: every pixel's, one behind
+    /// u32, first float of the workspace where the chosen channels' outputs are computed: every pixel's, one after
     /// the other.
     pub const CHOSEN_OUTPUTS: usize = 20;
     /// u32, first float of the workspace where their gradients are gathered.
@@ -265,11 +265,11 @@ pub mod node {
     pub const TRAINS_BIASES: u16 = 2;
     /// [`FLAGS`]: the gradient by the input is needed.
     pub const INPUT_DELTA: u16 = 4;
-    /// [`FLAGS`]: no node behind this one adds to that gradient.
+    /// [`FLAGS`]: no node after this one adds to that gradient.
     pub const INPUT_FIRST: u16 = 8;
     /// [`FLAGS`]: the gradient by the second input is needed.
     pub const SECOND_DELTA: u16 = 16;
-    /// [`FLAGS`]: no node behind this one adds to that gradient.
+    /// [`FLAGS`]: no node after this one adds to that gradient.
     pub const SECOND_FIRST: u16 = 32;
     /// [`FLAGS`]: the int8 output's scale and zero point follow the range that the tuned layer has on the
     /// device; all that read it are trained layers, or it is the output.

@@ -7,6 +7,7 @@ use crate::quant::Affine;
 
 /// One activation, or a constant that is used like one: shape NHWC, quantization, and its place.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub struct TensorRecord {
     /// Images: 1 wherever an operator has a window.
     pub batch: usize,
@@ -116,7 +117,7 @@ pub struct OperatorRecord {
     pub second_input: u16,
     /// Output tensor.
     pub output: u16,
-    /// One weight scale an output channel.
+    /// One weight scale per output channel.
     pub per_channel: bool,
     /// Lowest and highest output.
     pub clamp: [i8; 2],

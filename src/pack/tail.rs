@@ -144,7 +144,7 @@ impl TrainedLayer {
         if self.trains_biases { self.outputs } else { 0 }
     }
 
-    /// Weights of one output lie one behind the other, and not one behind those of the other outputs.
+    /// Weights of one output lie one after the other, and not one after those of the other outputs.
     pub fn rows_are_contiguous(&self) -> bool {
         self.operator.kind != operator::DEPTHWISE_CONV_2D
     }

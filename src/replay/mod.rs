@@ -12,6 +12,7 @@ use balanced::Reservoir;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub enum Policy {
     /// The oldest.
     Oldest,
@@ -21,7 +22,7 @@ pub enum Policy {
     Balanced,
 }
 
-/// Latents and labels in fixed buffers; behind every latent its target, if there are targets.
+/// Latents and labels in fixed buffers; after every latent its target, if there are targets.
 #[derive(Debug)]
 pub struct Replay<'a> {
     latents: &'a mut [i8],
@@ -70,7 +71,7 @@ impl<'a> Replay<'a> {
         Self { latents, labels, latent_length, target_length: 0, stored: 0, giving }
     }
 
-    /// The same with a target of so many elements behind every latent, which `latents` has to have room for.
+    /// The same with a target of so many elements after every latent, which `latents` has to have room for.
     pub fn with_targets(self, target_length: usize) -> Self {
         Self { target_length, ..self }
     }

@@ -12,7 +12,7 @@ pub(super) struct Dequantizer<'a> {
     pub fold: f32,
     pub weights: &'a [i8],
     pub biases: &'a [i32],
-    /// One an output, or a single one for all.
+    /// One per output, or a single one for all.
     pub scales: &'a [f32],
     pub packed_scales: &'a [f32],
     /// The outputs whose weights are trained, if not all of them are.

@@ -48,11 +48,11 @@ pub struct TunedLayer<'t> {
     pub layer: TrainedLayer,
     /// As the operator has them in the pack (fully connected: `[outputs, inputs]`), symmetric.
     pub weights: &'t [i8],
-    /// One an output, at the scale of input times weight.
+    /// One per output, at the scale of input times weight.
     pub biases: &'t [i32],
-    /// One an output; all alike where the layer has one scale in all.
+    /// One per output; all alike where the layer has one scale in all.
     pub scales: &'t [f32],
-    /// The layer was packed with one scale an output.
+    /// The layer was packed with one scale per output.
     pub per_channel: bool,
     /// Scale and zero point of its input.
     pub input: Affine,
@@ -348,7 +348,7 @@ fn sane_affine(affine: &Affine) -> bool {
     sound::scale(affine.scale) && (-128..=127).contains(&affine.zero_point)
 }
 
-/// Mantissas, shifts and scales behind the biases of one layer.
+/// Mantissas, shifts and scales after the biases of one layer.
 fn sane_words(words: &[i32], outputs: usize) -> bool {
     let mut parts = words.chunks_exact(outputs.max(1)).skip(1);
     let mut all =

@@ -10,7 +10,7 @@ use crate::tail::gain_factor;
 
 /// The trained parameters of one layer, in real numbers, of whichever format.
 pub(crate) trait Rows {
-    /// One an output.
+    /// One per output.
     fn biases(&self) -> impl ExactSizeIterator<Item = f32>;
     /// The largest magnitude in row `place` of the trained weights.
     fn largest(&self, place: usize) -> f32;
@@ -57,7 +57,7 @@ pub(super) struct LayerQuantizer<'l, R> {
     pub packed_weights: &'l [i8],
     /// The outputs whose weights are trained, if not all of them are.
     pub chosen: &'l [u16],
-    /// Outputs that are classes; those behind them are spare.
+    /// Outputs that are classes; those after them are spare.
     pub classes: usize,
 }
 

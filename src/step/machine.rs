@@ -315,7 +315,7 @@ impl Step {
         Outcome { loss: self.loss * self.scale(), rise: self.rise / self.risen.max(1) as f32 }
     }
 
-    /// Behind the last sample of the group that shares an ascent.
+    /// After the last sample of the group that shares an ascent.
     fn group_end(&self, recipe: &Recipe) -> usize {
         self.group.saturating_add(recipe.sharpness_batch.max(1).into()).min(self.count)
     }

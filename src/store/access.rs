@@ -1,4 +1,4 @@
-//! Flash behind one face: a driver that waits ([`Blocking`]) or one that is awaited ([`Awaited`]). What a store does with
+//! Flash with one interface: a driver that waits ([`Blocking`]) or one that is awaited ([`Awaited`]). What a store does with
 //! it is written once, for both.
 
 use super::{Operation, StoreError};

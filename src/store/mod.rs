@@ -49,6 +49,7 @@ pub const MAX_SLOTS: usize = 16;
 /// What the flash was doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub enum Operation {
     /// Reading.
     Read,
@@ -157,7 +158,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// `slots` slots of `slot_bytes` (see [`crate::Sizes::slot_bytes`]) one behind the other, the first at `start`.
+    /// `slots` slots of `slot_bytes` (see [`crate::Sizes::slot_bytes`]) one after the other, the first at `start`.
     pub const fn new(start: u32, slot_bytes: u32, slots: usize) -> Self {
         Self { start, slot_bytes, slots }
     }
@@ -172,7 +173,7 @@ impl Store {
         self.slots
     }
 
-    /// First byte behind the last slot.
+    /// First byte after the last slot.
     pub const fn end(&self) -> u64 {
         (self.start as u64).saturating_add((self.slot_bytes as u64).saturating_mul(self.slots as u64))
     }

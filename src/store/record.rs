@@ -14,7 +14,7 @@
 //! The CRC is CRC-32C (CRC-32/ISCSI, Castagnoli 1993), not the CRC-32 of packs and messages: its polynomial is
 //! `x + 1` times a primitive one of degree 31, so that any three flipped bits are found in records of up to 2^31
 //! bits. CRC-32/ISO-HDLC promises that up to 11 KiB. The header has a CRC of its own, so that a damaged length never
-//! decides which bytes the other covers. That one is CRC-32/ISO-HDLC: a CRC-32C behind the bytes that it covers would
+//! decides which bytes the other covers. That one is CRC-32/ISO-HDLC: a CRC-32C after the bytes that it covers would
 //! leave the same remainder for every header, and so hide the header from the record's.
 
 #[cfg(feature = "async")]
@@ -71,6 +71,7 @@ pub(super) static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub enum Contents {
     /// The int8 tail: classifies with the same bits. Tuning goes on from its dequantized weights.
     Int8,

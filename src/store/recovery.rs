@@ -11,6 +11,7 @@ use embedded_storage::nor_flash::NorFlash;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub struct Record {
     /// Its slot, from 0.
     pub slot: usize,

@@ -5,7 +5,7 @@ use super::access::{Access, CHUNK, usable};
 use super::record::CRC;
 use crate::part::Part;
 
-/// Writes a stream of bytes behind each other; keeps their CRC.
+/// Writes a stream of bytes one after the other; keeps their CRC.
 pub(super) struct Writer<'f, A> {
     flash: &'f mut A,
     at: u32,
@@ -43,7 +43,7 @@ impl<'f, A: Access> Writer<'f, A> {
     }
 
     async fn flush(&mut self) -> Result<(), StoreError> {
-        // The buffer is full of 0xFF behind what was put into it: padding.
+        // The buffer is full of 0xFF after what was put into it: padding.
         let words = self.buffer.part(..self.filled.next_multiple_of(A::UNIT));
         if !words.is_empty() {
             self.flash.write(self.at, words).await?;

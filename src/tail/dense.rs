@@ -77,7 +77,7 @@ pub(super) fn forward_together(shape: &DenseShape, parameters: &[f32], samples: 
     samples.iter_mut().skip(done).for_each(|(a, z)| forward(shape, parameters, a, z));
 }
 
-/// Calls `each(rows, their biases, their z)` for every four; behind the last row it stands again.
+/// Calls `each(rows, their biases, their z)` for every four; after the last row it stands again.
 #[inline(always)]
 fn for_each_four(
     shape: &DenseShape,
@@ -182,7 +182,7 @@ pub(super) fn accumulate_together(
     }
 }
 
-/// What [`accumulate`] does, between the velocity's decay before it and the step behind it, in one pass over both
+/// What [`accumulate`] does, between the velocity's decay before it and the step after it, in one pass over both
 /// buffers: bit by bit the same.
 pub fn descend_alone(
     shape: &DenseShape,

@@ -33,7 +33,7 @@ pub enum TailError {
     /// More than 8 layers.
     #[error("the chain has more than {MAX_CHAIN_LAYERS} layers")]
     TooDeep,
-    /// The loss is taken of bare outputs, so that nothing may stand behind the last layer.
+    /// The loss is taken of bare outputs, so that nothing may stand after the last layer.
     #[error("the last layer has an activation; the loss wants bare outputs")]
     LastActivation,
     /// Another loss than softmax cross-entropy, which a compact tail has.
@@ -158,7 +158,7 @@ pub trait Tail {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // One of them, in one place.
 pub enum PackedTail<'p> {
-    /// Fully connected layers, one behind the other.
+    /// Fully connected layers, one after the other.
     Chain(DenseChain),
     /// Any layers.
     Graph(GraphTail<'p>),

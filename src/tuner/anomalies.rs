@@ -12,9 +12,9 @@ pub(super) fn auc(tuner: &mut Tuner, version: Version, between: &mut dyn FnMut()
 }
 
 impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
-    /// Area under the ROC curve, from 0 to 1, of an int8 tail, as the device runs it. Of [`Loss::SquaredError`] a
-    /// sample's score is its error: those of [`Self::observe_anomaly`] are to have higher ones than the others. Of
-    /// [`Loss::BinaryCrossEntropy`] with one output it is the output: label 1 is to have the higher. The samples are all
+    /// Area under the ROC curve, from 0 to 1, of an int8 tail, as the device runs it. With [`Loss::SquaredError`] a
+    /// sample's score is its error: samples of [`Self::observe_anomaly`] should have higher ones than the others. With
+    /// [`Loss::BinaryCrossEntropy`] and one output it is the output: label 1 should have the higher one. The samples are all
     /// in the replay; where some are held out, those, and all anomalies. Between runs; scores take the velocity's place,
     /// which is planned for them.
     ///
@@ -28,7 +28,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// [`Self::auc`], with a call of `between` before every sample: there a watchdog is fed.
     ///
     /// # Errors
-    /// Those of [`Self::auc`].
+    /// As [`Self::auc`].
     pub fn auc_between(&mut self, version: Version, mut between: impl FnMut()) -> Result<f32, TunerError> {
         A::auc(self, version, &mut between)
     }

@@ -99,7 +99,7 @@ pub trait Numbers<'a>: Debug + Sized {
 
     /// Makes a latent the features in the scratch memory.
     fn write_features(&self, pack: &Pack, latent: &[i8], scratch: &mut [Self::Word]);
-    /// Makes element `index` of a chain's latent a feature. It lies behind the latent's first `index` bytes, which may stand
+    /// Makes element `index` of a chain's latent a feature. It lies after the latent's first `index` bytes, which may stand
     /// at the scratch memory's front.
     fn write_feature(&self, pack: &Pack, index: usize, q: i8, scratch: &mut [Self::Word]);
     /// Runs the tail on the features in the scratch memory: the loss, and the answer.

@@ -92,7 +92,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// [`Self::roll_back`].
     ///
     /// # Errors
-    /// Those of [`Self::roll_back`].
+    /// As [`Self::roll_back`].
     #[cfg(feature = "async")]
     pub async fn roll_back_async<F: AsyncNorFlash>(
         &mut self,
@@ -105,7 +105,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// [`Self::factory_reset_stored`].
     ///
     /// # Errors
-    /// Those of [`Self::factory_reset_stored`].
+    /// As [`Self::factory_reset_stored`].
     #[cfg(feature = "async")]
     pub async fn factory_reset_stored_async<F: AsyncNorFlash>(
         &mut self,

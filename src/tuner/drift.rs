@@ -26,12 +26,13 @@ pub struct Watch {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub struct Drift {
     /// Samples seen, k.
     pub samples: u32,
-    /// Of `L(w)`, the sample's loss.
+    /// Running mean of `L(w)`, the sample's loss.
     pub loss: f32,
-    /// Of `L(w + e) - L(w)`, `e` the sample's own worst step of length rho. Samples for which it cannot be had, where
+    /// Running mean of `L(w + e) - L(w)`, `e` the sample's own worst step of length rho. Samples for which it cannot be had, where
     /// [`Tuner::evaluate`]'s sharpness is NaN, leave it as it is.
     pub rise: f32,
     /// One of them is above its threshold.

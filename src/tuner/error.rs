@@ -133,7 +133,7 @@ pub enum TunerError {
     TailRange {
         /// First byte given.
         offset: usize,
-        /// Behind the last.
+        /// One past the last byte given.
         end: usize,
         /// First byte allowed.
         first: usize,
@@ -166,7 +166,7 @@ pub enum TunerError {
         what: &'static str,
         /// Here.
         expected: u32,
-        /// Of the saved run.
+        /// What the saved run says.
         found: u32,
     },
     /// Classes of a tail whose labels are none.

@@ -22,6 +22,7 @@ use run::{Stage, Stages};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub struct Best {
     /// Epochs after which they were seen; 0 are the weights that the run began with.
     pub epochs: u16,

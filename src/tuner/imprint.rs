@@ -23,7 +23,7 @@ pub(crate) fn gather(row: &mut [f32], share: f32, x: &[f32]) {
     row.iter_mut().zip(x).for_each(|(sum, &x)| *sum += share * x);
 }
 
-/// The row of the difference `row`, as above; `known` are the rows of the known classes, one behind the other. False, and
+/// The row of the difference `row`, as above; `known` are the rows of the known classes, one after the other. False, and
 /// the row is not to be used, if it is no direction.
 pub(crate) fn imprint(known: &[f32], row: &mut [f32]) -> bool {
     let rows = || known.chunks_exact(row_length(row));

@@ -11,6 +11,7 @@ use heapless::Vec;
 /// The current weights on one sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub struct Score {
     /// Loss against the label or the target.
     pub loss: f32,
@@ -21,6 +22,7 @@ pub struct Score {
 /// Means over the replay, at the current weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub struct Evaluation {
     /// Mean loss.
     pub loss: f32,
@@ -87,6 +89,7 @@ impl Judgement {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub struct Acceptance {
     /// The tail as packed.
     pub factory: Judgement,

@@ -39,7 +39,7 @@ fn is_held_out(rank: usize, share: f32) -> bool {
 }
 
 /// Splits the slots of `labels` in two: those to train on, class after class, at the front of `order`, the held-out
-/// ones behind them. Labels that are no class are on neither side. Returns how many are to be trained on, and how many
+/// ones after them. Labels that are no class are on neither side. Returns how many are to be trained on, and how many
 /// are held out: none where `share` is 0.
 fn split(
     order: &mut [u16],
@@ -79,7 +79,7 @@ pub(crate) struct Division<'a> {
 }
 
 impl<'a> Division<'a> {
-    /// Of no samples.
+    /// A division of no samples.
     pub fn new(order: &'a mut [u16]) -> Self {
         Self { order, trained: 0, held_out: 0, trusts: false }
     }

@@ -12,6 +12,7 @@ use crate::trunk;
 /// What the network says about an input: [`Tuner::classify`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub struct Answer {
     /// The label, as [`Tuner::observe`] takes it: the class with the largest output, or one bit per output, set where the
     /// output is above one half. 0 where the output is real values.
@@ -203,7 +204,7 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// Of the network as packed, or with a tuned tail.
+    /// Outputs of the network as packed, or with a tuned tail.
     pub fn of(pack: &Pack, tuned: Option<&TunedTail>) -> Self {
         let last = pack.operator_count().saturating_sub(1);
         let own = tuned.and_then(|tuned| tuned.layers(pack).last()).filter(|tuned| tuned.layer.index == last);

@@ -99,7 +99,7 @@ pub enum Request<'a> {
     Accept,
     /// A part of a row of the confusion matrix: [`crate::Tuner::confusion_row`].
     Confusion {
-        /// Of which tail.
+        /// The tail that is asked about.
         version: Version,
         /// The row.
         label: u16,
@@ -292,7 +292,7 @@ pub enum Response<'a> {
     Tail {
         /// Bytes of all.
         length: u32,
-        /// Bytes from the offset on, up to [`TAIL_PART_BYTES`](super::TAIL_PART_BYTES); none behind the end.
+        /// Bytes from the offset on, up to [`TAIL_PART_BYTES`](super::TAIL_PART_BYTES); none after the end.
         bytes: &'a [u8],
     },
     /// To [`Request::Poll`], where the step goes on; else [`Response::Stepped`].

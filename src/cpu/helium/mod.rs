@@ -97,7 +97,7 @@ fn one_row(filters: &Filters, column: Column, from: usize, sums: &mut [i32]) {
         offset,
     };
     if whole > 0 {
-        // SAFETY: `Filters::hold` and `Filters::new` say that `length` weights of every output lie behind `from`, and
+        // SAFETY: `Filters::hold` and `Filters::new` say that `length` weights of every output lie from `from` on, and
         // that there is a start for every sum; `column` has `length` values, which is not 0.
         unsafe { if offset == 0 { four_filters(&work) } else { three_filters_with_offset(&work) } }
     }
@@ -154,7 +154,7 @@ struct OneRow {
     next: usize,
     /// `length` in whole vectors.
     loaded: usize,
-    /// Behind the last sum; a whole number of blocks.
+    /// After the last sum; a whole number of blocks.
     end: *const i32,
     offset: i32,
 }
@@ -405,7 +405,7 @@ pub fn copy(from: &[i8], to: &mut [i8]) {
 /// Fills `values`.
 #[inline]
 pub fn fill(value: i8, values: &mut [i8]) {
-    // SAFETY: nothing is stored behind `values`; nothing at all if it is empty.
+    // SAFETY: nothing is stored after `values`; nothing at all if it is empty.
     unsafe {
         asm!(
             "vdup.8 q0, {value}",

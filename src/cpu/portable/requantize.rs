@@ -80,7 +80,7 @@ fn apply(x: i32, mantissa: i32, shift: i32) -> i32 {
 /// within 2^32 of a half. `|x|` is at most 2^31, so that the double product need not be asked before.
 #[inline]
 fn apply_as_double(x: i32, mantissa: i32, shift: i32, real: impl FnOnce() -> f64) -> i32 {
-    // Bits of the high word behind the point.
+    // Bits of the high word after the point.
     let bits = -1 - shift;
     if (1..=30).contains(&bits) {
         let high = ((i64::from(x) * i64::from(mantissa)) >> 32) as i32;

@@ -87,7 +87,7 @@ fn write(z: &mut [f32], sums: &[f32], biases: &[f32]) {
     }
 }
 
-/// The first rows; behind the last one it stands again.
+/// The first rows; after the last one it stands again.
 #[inline(always)]
 fn rows<const N: usize>(w: &[f32], inputs: usize) -> [&[f32]; N] {
     let mut rows: [&[f32]; N] = [&[]; N];
@@ -119,7 +119,7 @@ fn products<const S: usize, const P: usize>(
         add_products!(sums, single, paired, lanes);
     }
     if whole < length {
-        // Zeros behind the last value change no sum.
+        // Zeros after the last value change no sum.
         let lanes = |values: &[f32]| {
             let mut lanes = [0.0; LANES];
             for (to, &from) in lanes.iter_mut().zip(values.get(whole..length).unwrap_or(&[])) {

@@ -1,4 +1,4 @@
-//! The checks behind [`Pack::new`]: what they let through, no kernel can stumble over.
+//! The checks of [`Pack::new`]: what they let through, no kernel can stumble over.
 
 mod operators;
 mod tail;

@@ -32,7 +32,7 @@ fn head_kind(loss: Loss) -> Option<u16> {
     }
 }
 
-/// A chain of fully connected operators from the feature to the output, behind it at most what belongs to the loss.
+/// A chain of fully connected operators from the feature to the output, after it at most what belongs to the loss.
 fn check_chain(pack: &Pack) -> Result<(), PackError> {
     let mut current = u16_at(pack.bytes, header::FEATURE_TENSOR);
     for index in pack.trunk_operators()..pack.operator_count() {
@@ -52,7 +52,7 @@ fn check_chain(pack: &Pack) -> Result<(), PackError> {
     if current != u16_at(pack.bytes, header::OUTPUT_TENSOR) {
         return Err(PackError::Header("the tail does not end in the output"));
     }
-    // The loss differentiates bare outputs, so that nothing else may stand behind the last layer.
+    // The loss differentiates bare outputs, so that nothing else may stand after the last layer.
     let last = pack.trained_layers().last();
     if last.is_some_and(|layer| layer.function != Function::Identity) {
         return Err(PackError::Header("the last layer has an activation; the loss wants bare outputs"));

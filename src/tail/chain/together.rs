@@ -15,7 +15,7 @@ impl DenseChain {
         gather(each.filter_map(|memory| Workspace::new(self, memory)))
     }
 
-    /// [`Self::first_pass`] of every sample; none may be perturbed behind it. Writes a loss each.
+    /// [`Self::first_pass`] of every sample; none may be perturbed after it. Writes a loss each.
     pub(super) fn first_passes(
         &self,
         parameters: &[f32],

@@ -148,7 +148,7 @@ fn check_untrained(_: &Pack, node: &TailNode) -> Result<(), &'static str> {
 }
 
 impl NodePass<'_, '_> {
-    /// Of the input and the output.
+    /// Lengths of the input and the output.
     fn tensors(&self) -> [TensorRecord; 2] {
         let op = &self.node.operator;
         [op.input, op.output].map(|tensor| self.pack.tensor(tensor))

@@ -118,7 +118,7 @@ fn windows(shape: &ConvShape, [rows, columns]: &[Range<usize>; 2]) -> block::Win
     }
 }
 
-/// Four pixels by four filters at a time; behind the last of either it stands again, and its sums are dropped.
+/// Four pixels by four filters at a time; after the last of either it stands again, and its sums are dropped.
 fn forward_pointwise<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &[f32], y: &mut [f32]) {
     let (inputs, outputs) = (shape.input().channels.max(1), shape.output().channels.max(1));
     if W::floats(weights).is_some_and(|w| block::pointwise(x, w, biases, y, [inputs, outputs]) > 0) {

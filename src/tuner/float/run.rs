@@ -15,7 +15,7 @@ use crate::tuner::{Judgement, copy};
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stages {
     pub stage: Stage,
-    /// Of the last step.
+    /// Report of the last step.
     pub report: StepReport,
 }
 
@@ -82,6 +82,7 @@ impl Run<Stages> {
 /// (Huang et al. 2019, "O2U-Net: A Simple Noisy Label Detection Approach for Deep Neural Networks", section 3).
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub struct Suspect {
     /// Its slot in the replay: the number of the sample observed, as long as none gave way.
     pub slot: usize,

@@ -70,7 +70,7 @@ fn put(head: &mut Head, at: usize, field: &[u8]) {
 }
 
 impl<Step: Serialize + DeserializeOwned, Kept: Serialize + DeserializeOwned> Fields<Step, Kept> {
-    /// Those of `bytes`, if the head is whole and that of a run of a tuner whose payloads are of this kind.
+    /// The fields of `bytes`, if the head is whole and that of a run of a tuner whose payloads are of this kind.
     pub fn read(bytes: &[u8], tuner: Contents) -> Result<Self, TunerError> {
         let bytes: &Head = bytes.first_chunk().ok_or(TunerError::RunDamaged)?;
         let covered = bytes.part(..head::CRC);

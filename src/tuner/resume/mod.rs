@@ -5,21 +5,21 @@
 //!
 //! | part | bytes | what |
 //! | --- | --- | --- |
-//! | weights | 4 a parameter | f32, `w + e` in the midst of a step that has moved them there |
+//! | weights | 4 per parameter | f32, `w + e` in the midst of a step that has moved them there |
 //! | velocity | 4 for each of [`crate::Recipe::velocity_floats`] | f32, Adam's moments after it |
-//! | gradient | 4 a parameter | f32, or `w` where the weights are `w + e`; only where the recipe's ascent is stored |
-//! | best | 4 a parameter | f32; only with [`crate::Recipe::keep_best`] |
-//! | losses | 4 a sample | f32; only with [`crate::Recipe::sample_losses`] |
-//! | order | 2 a sample | u16 |
+//! | gradient | 4 per parameter | f32, or `w` where the weights are `w + e`; only where the recipe's ascent is stored |
+//! | best | 4 per parameter | f32; only with [`crate::Recipe::keep_best`] |
+//! | losses | 4 per sample | f32; only with [`crate::Recipe::sample_losses`] |
+//! | order | 2 per sample | u16 |
 //!
 //! of a [`CompactTuner`](crate::CompactTuner):
 //!
 //! | part | bytes | what |
 //! | --- | --- | --- |
-//! | weights, residuals | 1 a weight each | int8 |
-//! | biases, scales | 4 an output each | int32, f32 |
-//! | velocity | 2 a weight, 4 an output | int16, int32 of the biases |
-//! | order | 2 a sample | u16 |
+//! | weights, residuals | 1 per weight, each | int8 |
+//! | biases, scales | 4 per output, each | int32, f32 |
+//! | velocity | 2 per weight, 4 per output | int16, int32 of the biases |
+//! | order | 2 per sample | u16 |
 //!
 //! The samples are not in it, nor the tuned int8 tail: a store keeps that.
 

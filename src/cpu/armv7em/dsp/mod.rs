@@ -73,7 +73,7 @@ fn twice(offset: i32) -> u32 {
     (offset as u32 & 0xffff) * 0x1_0001
 }
 
-/// Four bytes or fewer as a word, zeros behind them.
+/// Four bytes or fewer as a word, zeros after them.
 #[inline]
 fn partial_word(bytes: &[u8]) -> u32 {
     bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte))
@@ -123,7 +123,7 @@ pub fn accumulate(scratch: &mut Scratch, filters: &Filters, column: Column, from
             *wide = widen_and_add(offset, u32::from_le_bytes(group));
         }
         let widened = widened.get(..groups.len()).unwrap_or(&[]);
-        // Weights behind the row's end count as 0, whatever stands against them.
+        // Weights after the row's end count as 0, whatever stands against them.
         let last = widen_and_add(offset, partial_word(rest));
         let weights = bytes(weights.get(from + piece..).unwrap_or(&[]));
         let start = (from + piece == 0).then_some(filters.start);

@@ -6,7 +6,7 @@ use crate::cpu::grid::Grid;
 use crate::cpu::lanes::LANES;
 use core::arch::asm;
 
-/// What [`outer`] needs behind its loops, at the offsets that its assembly names; the stride in bytes.
+/// What the loops of [`outer`] need, at the offsets that its assembly names; the stride in bytes.
 #[repr(C)]
 struct OuterEnd {
     d: *mut f32,
