@@ -52,9 +52,9 @@ pub struct Recipe {
     pub method: Method,
     /// The base optimizer. Adam wants learning rates about five times smaller than SGD with momentum 0.9.
     pub optimizer: Optimizer,
-    /// Radius of the ascent; 0 turns SAM and ASAM into SGD.
+    /// Radius of the ascent, from 0 to 1,000: SAM's in units of the weights, ASAM's relative to them. 0 turns both into SGD.
     pub rho: f32,
-    /// ASAM's floor under |w|.
+    /// ASAM's floor under |w|, from 0 to 1,000, in units of the weights.
     pub eta: f32,
     /// m of m-sharpness: samples that share one ascent, from 1 to the minibatch. 1 is the cheapest: its ascent
     /// needs neither a gradient buffer nor a written weight.
@@ -66,7 +66,7 @@ pub struct Recipe {
     /// Write `w + e` into the weights even where `sharpness_batch = 1` could spare it; takes a gradient buffer.
     /// For comparison: the result differs by rounding.
     pub store_perturbation: bool,
-    /// Step size of the descent.
+    /// Step size of the descent, from 0 to 1,000, before schedule and warm-up.
     pub learning_rate: f32,
     /// Momentum mu, from 0 to below 1; of Adam's first moment, too.
     pub momentum: f32,
@@ -84,13 +84,13 @@ pub struct Recipe {
     pub warm_up: f32,
     /// What happens to biases.
     pub bias: BiasTreatment,
-    /// Passes over the replay.
+    /// Passes over the replay, 1 or more.
     pub epochs: u16,
-    /// Samples a step.
+    /// Samples per step, 1 or more; the last step of an epoch takes those that are left.
     pub minibatch: u16,
     /// Seed of the order of samples.
     pub seed: u64,
-    /// Latents that the replay holds.
+    /// Samples that the replay holds, 1 or more: [`crate::Sizes::feature_length`] bytes each.
     pub replay_capacity: u16,
     /// Which sample gives way when the replay is full. Settled, with the seed that [`Policy::Balanced`] draws with,
     /// when the tuner is made.

@@ -82,7 +82,7 @@ impl Default for Mfcc {
 impl Mfcc {
     /// Bytes of RAM.
     pub const BYTES: usize = size_of::<Self>();
-    /// The same by purpose.
+    /// Bytes of RAM by purpose; they add up to [`Self::BYTES`].
     pub const BYTES_BY_PURPOSE: [(&'static str, usize); 4] = [
         ("sums of bands, 49 frames", size_of::<[[f32; BANDS]; FRAMES]>()),
         ("transform", size_of::<[f32; FFT]>()),
@@ -90,7 +90,7 @@ impl Mfcc {
         ("maxima of hops, positions", size_of::<[i16; HOPS]>() + 2 * size_of::<usize>()),
     ];
 
-    /// After a second of silence.
+    /// A front end that has heard one second of silence.
     pub const fn new() -> Self {
         Self {
             bands: [[0.0; BANDS]; FRAMES],

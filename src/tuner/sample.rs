@@ -10,7 +10,8 @@ use crate::tail::{Kept, Loss, Target};
 use crate::trunk;
 
 impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
-    /// Runs the trunk on `input` and returns the latent.
+    /// Runs the backbone on `input`, [`crate::Sizes::input_length`] values, and returns the feature that it gives the tail,
+    /// [`crate::Sizes::feature_length`] values. Nothing is kept.
     ///
     /// # Errors
     /// [`TunerError::InputLength`].
@@ -108,7 +109,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         Ok(())
     }
 
-    /// Runs the trunk on a labelled sample and keeps its latent; when the replay is full, a sample gives way as
+    /// Runs the backbone on a labelled sample, [`crate::Sizes::input_length`] values quantized as
+    /// `tuner.pack().input().affine` says, and keeps its feature with the label; when the replay is full, a sample gives way as
     /// [`crate::Recipe::replay_policy`] has it, with [`crate::replay::Policy::Balanced`] sometimes this very one. A
     /// label is what the tail's [`Loss`] says; where a spare class is left, it may also be a spare output's: such samples
     /// wait for [`Self::add_class`].
