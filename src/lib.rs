@@ -41,7 +41,7 @@
 //!     }
 //!     tuner.start(RECIPE)?;
 //!     while !tuner.step()?.finished {} // or `poll`, between other work
-//!     tuner.accept()?; // the tuned tail is taken if it is better on the held-out samples
+//!     tuner.accept()?; // the tuned tail is taken if the held-out samples and the labels speak for it
 //!     Ok(tuner.classify(unknown)?.label) // by the tail in force
 //! }
 //! # let shaken = |axis, at: usize| if at % 6 == axis { (at / 6 % 10) as i8 * 12 - 54 } else { 0 };
@@ -113,8 +113,8 @@ pub use step::{Phase, StepError};
 pub use tail::TailError;
 pub use trunk::infer;
 pub use tuner::{
-    Acceptance, Answer, Arithmetic, Best, Drift, Evaluation, Float, Judgement, Position, Progress, Score,
-    StepReport, Suspect, Tuner, TunerError, Version, Watch, Work,
+    Acceptance, Answer, Arithmetic, Best, Criterion, Drift, Evaluation, Evidence, Float, Judgement, Labels,
+    Pairs, Position, Progress, Score, StepReport, Suspect, Tuner, TunerError, Version, Watch, Work,
 };
 #[cfg(feature = "wire")]
 pub use tuner::{RUN_HEAD_BYTES, RUN_VERSION};

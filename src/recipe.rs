@@ -102,7 +102,7 @@ pub struct Recipe {
     pub held_out: f32,
     /// Keep the best weights that the run has seen after an epoch, or had when it started, and end with them: early
     /// stopping. The held-out samples decide (where none is held out, all that the run was started with), more of them right, or as
-    /// many at a smaller loss. Takes a buffer of all parameters ([`crate::MemoryPlan::best`]), and after every epoch
+    /// many at a smaller loss, as it is trained ([`crate::Criterion`]). Takes a buffer of all parameters ([`crate::MemoryPlan::best`]), and after every epoch
     /// a forward pass of these samples, in the step that ends it. A run that fails ends with them, too.
     pub keep_best: bool,
     /// Keep every sample's mean loss over the run, for [`crate::Tuner::suspects`]. Takes 4 bytes per sample of the

@@ -126,19 +126,26 @@ impl Chain {
     pub fn loss_and_answer(
         &self,
         weights: &Weights,
-        label: usize,
+        label: SmoothLabel,
         workspace: &mut Workspace,
     ) -> (f32, usize) {
         let loss = self.first_pass(weights, label, workspace).sum();
         (loss, self.layers().next_back().map_or(0, |last| argmax(last.of(workspace.sums))))
     }
 
-    /// After that: the loss at the sample's own worst step of length `rho`; `None` where it has none.
-    pub fn risen(&self, weights: &Weights, rho: f32, label: usize, workspace: &mut Workspace) -> Option<f32> {
+    /// After that: the loss at the sample's own worst step of length `rho`, and what of its rise is the gradient's, `rho ||g||`;
+    /// `None` where there is no such step.
+    pub fn risen(
+        &self,
+        weights: &Weights,
+        rho: f32,
+        label: SmoothLabel,
+        workspace: &mut Workspace,
+    ) -> Option<[f32; 2]> {
         let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
         let norm = self.ascent_norm_squared(weights, &geometry, workspace);
         let c = geometry.step_length(rho, norm)?;
-        Some(self.perturbed_pass(weights, &geometry, c, label, workspace).sum())
+        Some([self.perturbed_pass(weights, &geometry, c, label, workspace).sum(), c * norm])
     }
 
     /// The network's function: sums and outputs of all layers at `w`, for the features in the workspace.

@@ -107,10 +107,10 @@ fn check(recipe: &Recipe) -> Result<(), TunerError> {
 
 impl Compact<'_> {
     /// The label of a target; a chain with cross-entropy has no other.
-    fn label(target: Target) -> usize {
+    fn label(target: Target) -> SmoothLabel {
         match target {
-            Target::Label { label, .. } => label,
-            Target::Values { .. } => 0,
+            Target::Label { label, smoothing } => SmoothLabel { label, smoothing },
+            Target::Values { .. } => 0.into(),
         }
     }
 
@@ -222,7 +222,7 @@ impl<'a> Numbers<'a> for Compact<'a> {
         rho: f32,
         (_, _, target): (&Pack, &[i8], Target),
         scratch: &mut [i32],
-    ) -> (f32, usize, Option<f32>) {
+    ) -> (f32, usize, Option<[f32; 2]>) {
         let (chain, label) = (&self.chain, Self::label(target));
         let Some(mut workspace) = Workspace::new(chain, scratch) else { return (f32::NAN, 0, None) };
         let (loss, answer) = chain.loss_and_answer(&self.weights, label, &mut workspace);

@@ -476,12 +476,14 @@ impl Tail for DenseChain {
         workspace: &'w mut [f32],
     ) -> Option<Ascended<'_, 'w>> {
         let mut workspace = Workspace::new(self, workspace)?;
+        let mut slope = 0.0;
         let risen = ascent.and_then(|Ascent { rho, geometry }| {
             let norm = self.ascent_norm_squared(parameters, geometry, &mut workspace);
             let c = geometry.step_length(*rho, norm)?;
+            slope = c * norm;
             Some(self.perturbed_pass(parameters, geometry, c, target, &mut workspace))
         });
-        Some(Ascended { chain: self, workspace, risen })
+        Some(Ascended { chain: self, workspace, risen, slope })
     }
 
     fn together(&self) -> usize {

@@ -104,15 +104,15 @@ pub trait Numbers<'a>: Debug + Sized {
     fn write_feature(&self, pack: &Pack, index: usize, q: i8, scratch: &mut [Self::Word]);
     /// Runs the tail on the features in the scratch memory: the loss, and the answer.
     fn loss(&self, step: Option<&Self::Step>, target: Target, scratch: &mut [Self::Word]) -> (f32, usize);
-    /// [`Self::loss`], and the loss at the sample's own worst step of length `rho`: `None` where there is no such step, NaN
-    /// where it cannot be had.
+    /// [`Self::loss`], and the loss at the sample's own worst step of length `rho` with what of its rise is the gradient's,
+    /// `rho ||g||`: `None` where there is no such step, NaN where it cannot be had.
     fn risen(
         &mut self,
         step: Option<&Self::Step>,
         rho: f32,
         sample: (&Pack, &[i8], Target),
         scratch: &mut [Self::Word],
-    ) -> (f32, usize, Option<f32>);
+    ) -> (f32, usize, Option<[f32; 2]>);
     /// Runs the tail on the features in the scratch memory; `see` gets every layer's lowest and highest output.
     fn ranges(
         &self,

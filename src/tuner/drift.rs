@@ -89,7 +89,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         if !self.latent_to_features() {
             return;
         }
-        let (loss, _, rise) = self.risen(watch.rho, Sample::Observed(target));
+        let (loss, _, [rise, _]) = self.risen(watch.rho, Sample::Observed(target));
         self.watched = Some((watch, drift.with(&watch, loss, rise)));
     }
 }

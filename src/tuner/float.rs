@@ -69,21 +69,22 @@ impl Float<'_> {
         recipe.velocity_floats(self.tail.parameters()).min(self.velocity.len())
     }
 
-    /// After the loss of a sample: its loss at its own worst step.
+    /// After the loss of a sample: its loss at its own worst step, and what of the rise is the gradient's.
     fn risen_after_loss(
         &mut self,
         stages: Option<&Stages>,
         rho: f32,
         (pack, latent, target): (&Pack, &[i8], Target),
         scratch: &mut [f32],
-    ) -> Option<f32> {
+    ) -> Option<[f32; 2]> {
         let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
         if self.tail.ascends_unstored() {
             let ascent = Ascent { rho, geometry };
-            return self.tail.ascend_unstored(self.settled(stages), Some(&ascent), target, scratch)?.risen();
+            let at = self.tail.ascend_unstored(self.settled(stages), Some(&ascent), target, scratch)?;
+            return Some([at.risen()?, at.slope()]);
         }
         if self.gradient.len() < self.tail.parameters() || stages.is_some_and(Stages::holds_gradient) {
-            return Some(f32::NAN);
+            return Some([f32::NAN; 2]);
         }
         self.gradient.fill(0.0);
         self.tail.backward(self.weights, 1.0, geometry.bias, scratch, self.gradient);
@@ -94,7 +95,7 @@ impl Float<'_> {
         self.write_features(pack, latent, scratch);
         let risen = self.tail.forward_loss(self.weights, target, scratch);
         sam::restore(self.weights, self.gradient);
-        Some(risen)
+        Some([risen, c * norm])
     }
 
     /// Reads from the weights which outputs are classes.
@@ -194,9 +195,10 @@ impl<'a> Numbers<'a> for Float<'a> {
         rho: f32,
         sample: (&Pack, &[i8], Target),
         scratch: &mut [f32],
-    ) -> (f32, usize, Option<f32>) {
+    ) -> (f32, usize, Option<[f32; 2]>) {
         let (loss, answer) = self.loss(stages, sample.2, scratch);
-        (loss, answer, self.risen_after_loss(stages, rho, sample, scratch))
+        let risen = if rho > 0.0 { self.risen_after_loss(stages, rho, sample, scratch) } else { None };
+        (loss, answer, risen)
     }
 
     fn ranges(&self, stages: Option<&Stages>, scratch: &mut [f32], see: &mut dyn FnMut(usize, f32, f32)) {

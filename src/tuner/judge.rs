@@ -1,6 +1,7 @@
 //! How tails do: scores of the current weights, judgements of int8 tails, and which of them is taken.
 
 use super::arithmetic::Arithmetic;
+use super::criterion::{Acceptance, Criterion, Evidence, Judgement, Labels, Pairs};
 use super::sample::target;
 use super::{Tuner, TunerError, Version};
 use crate::quant::Affine;
@@ -28,85 +29,12 @@ pub struct Evaluation {
     pub loss: f32,
     /// Share of samples whose label is the answer; NaN of a squared error.
     pub accuracy: f32,
-    /// Mean rise of a sample's loss at its own worst step of length rho (SAM's geometry, m = 1).
+    /// Mean rise of a sample's loss at its own worst step of length rho (SAM's geometry, m = 1). Most of it is the gradient's:
+    /// a tail that is still learning has a large one.
+    pub rise: f32,
+    /// What of the rise is not the gradient's: the mean of the rise less `rho ||g||`, about `rho^2 / 2` times the curvature
+    /// along a sample's own gradient.
     pub sharpness: f32,
-}
-
-/// How a tail does on the samples that judge it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Judgement {
-    /// Samples that judged.
-    pub samples: u32,
-    /// Of these, samples whose label is the answer ([`Tuner::answer`]): all of its bits, where it is bits. 0 of a squared
-    /// error, where the loss alone judges.
-    pub right: u32,
-    /// Mean loss, in nats; a squared error in the output's units, squared.
-    pub loss: f32,
-}
-
-impl Judgement {
-    /// Of no sample.
-    pub(crate) const NONE: Self = Self { samples: 0, right: 0, loss: 0.0 };
-
-    /// Share of samples that are right.
-    pub fn accuracy(&self) -> f32 {
-        self.right as f32 / self.samples.max(1) as f32
-    }
-
-    /// Takes a sample's loss, and whether it is right, into a judgement that is still a sum.
-    pub(crate) fn add(&mut self, sample: Option<(f32, bool)>) {
-        if let Some((loss, right)) = sample {
-            self.samples += 1;
-            self.right += u32::from(right);
-            self.loss += loss;
-        }
-    }
-
-    /// Of the sum; `None` without a sample.
-    pub(crate) fn mean(mut self) -> Option<Self> {
-        self.loss /= self.samples as f32;
-        Some(self).filter(|judgement| judgement.samples > 0)
-    }
-
-    /// Strictly better on the same samples: more of them right, or as many at a smaller loss. A loss of NaN is never
-    /// better.
-    ///
-    /// ```
-    /// use flatmin::Judgement;
-    /// let before = Judgement { samples: 10, right: 8, loss: 0.5 };
-    /// assert!(Judgement { right: 9, loss: 0.9, ..before }.is_better_than(&before));
-    /// assert!(Judgement { loss: 0.4, ..before }.is_better_than(&before));
-    /// assert!(!before.is_better_than(&before));
-    /// ```
-    pub fn is_better_than(&self, other: &Self) -> bool {
-        self.right > other.right || self.right == other.right && self.loss < other.loss
-    }
-}
-
-/// What [`Tuner::accept`] decided, and why: the int8 tails on the same samples.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
-pub struct Acceptance {
-    /// The tail as packed.
-    pub factory: Judgement,
-    /// The tail that was in force before: the last one accepted, requantized or restored, else the factory's.
-    pub running: Judgement,
-    /// The tail that the current weights make; where they are still those of the running tail, that one.
-    pub candidate: Judgement,
-    /// The candidate is in force; else the running tail still is.
-    pub accepted: bool,
-}
-
-impl Acceptance {
-    /// A candidate is taken if it is strictly better than the running tail, and not worse than the factory's.
-    pub(crate) fn decide(factory: Judgement, running: Judgement, candidate: Judgement) -> Self {
-        let accepted = candidate.is_better_than(&running) && !factory.is_better_than(&candidate);
-        Self { factory, running, candidate, accepted }
-    }
 }
 
 impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
@@ -155,8 +83,21 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::Label`], [`TunerError::WantsTarget`].
     pub fn score(&mut self, input: &[i8], label: usize) -> Result<Score, TunerError> {
+        self.score_by(input, label, Criterion { smoothing: 0.0 })
+    }
+
+    /// [`Self::score`], with the loss that a criterion compares tails by.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub fn score_by(
+        &mut self,
+        input: &[i8],
+        label: usize,
+        criterion: Criterion,
+    ) -> Result<Score, TunerError> {
         self.label(label)?;
-        self.score_against(input, label.into())
+        self.score_against(input, criterion.target(label.into()))
     }
 
     /// [`Self::score`] against target values, quantized as for [`Self::observe_target`], or against the sample itself.
@@ -179,11 +120,24 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # Errors
     /// [`TunerError::InputLength`], [`TunerError::Label`], [`TunerError::WantsTarget`].
     pub fn score_latent(&mut self, latent: &[i8], label: usize) -> Result<Score, TunerError> {
+        self.score_latent_by(latent, label, Criterion { smoothing: 0.0 })
+    }
+
+    /// [`Self::score_latent`], with the loss that a criterion compares tails by.
+    ///
+    /// # Errors
+    /// As [`Self::score_latent`].
+    pub fn score_latent_by(
+        &mut self,
+        latent: &[i8],
+        label: usize,
+        criterion: Criterion,
+    ) -> Result<Score, TunerError> {
         self.label(label)?;
         self.check_latent(latent)?;
         self.check_weights()?;
         self.arithmetic.write_features(&self.pack, latent, self.scratch);
-        Ok(self.scored(label.into()))
+        Ok(self.scored(criterion.target(label.into())))
     }
 
     /// The tail on the features that are in the workspace.
@@ -200,9 +154,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         }
     }
 
-    /// Loss, answer, and the rise of the loss at the sample's own worst step of length `rho`, of the sample whose features are
-    /// in the workspace.
-    pub(super) fn risen(&mut self, rho: f32, sample: Sample) -> (f32, usize, f32) {
+    /// Loss, answer, and the rise of the loss at the sample's own worst step of length `rho` with what of it is the
+    /// gradient's, of the sample whose features are in the workspace.
+    pub(super) fn risen(&mut self, rho: f32, sample: Sample) -> (f32, usize, [f32; 2]) {
         let Self { arithmetic, run, pack, replay, scratch, latent, .. } = self;
         let (latent, target) = match sample {
             Sample::Slot(slot) => {
@@ -212,12 +166,13 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         };
         let step = run.as_ref().map(|run| &run.step);
         let (loss, answer, risen) = arithmetic.risen(step, rho, (pack, latent, target), scratch);
-        (loss, answer, risen.map_or(0.0, |risen| risen - loss))
+        (loss, answer, risen.map_or([0.0; 2], |[risen, slope]| [risen - loss, slope]))
     }
 
-    /// Loss, accuracy and sharpness of the current weights over the replay, anomalies and samples of classes that are
-    /// not yet added left out. The sharpness of a tail that is no chain takes a gradient buffer: it is NaN on a tuner that
-    /// was made for SGD, and in the midst of a step that needs the buffer itself.
+    /// Loss (without label smoothing), accuracy and sharpness of the current weights over the replay, anomalies and samples of
+    /// classes that are not yet added left out. With a rho of 0 there is no rise, and no pass for it. That of a tail that is
+    /// no chain takes a gradient buffer: it is NaN on a tuner that was made for SGD, and in the midst of a step that needs
+    /// the buffer itself.
     ///
     /// # Errors
     /// [`TunerError::NoSamples`].
@@ -236,7 +191,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     ) -> Result<Evaluation, TunerError> {
         self.check_weights()?;
         let mut count = 0u32;
-        let mut sums = Evaluation { loss: 0.0, accuracy: 0.0, sharpness: 0.0 };
+        let mut sums = Evaluation { loss: 0.0, accuracy: 0.0, rise: 0.0, sharpness: 0.0 };
         for slot in 0..self.replay.len() {
             between();
             if self.is_left_out(slot) {
@@ -244,12 +199,13 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             }
             count += 1;
             self.load_slot(slot);
-            let (loss, answer, rise) = self.risen(rho, Sample::Slot(slot));
+            let (loss, answer, [rise, slope]) = self.risen(rho, Sample::Slot(slot));
             sums.loss += loss;
             if self.is_right(slot, answer) {
                 sums.accuracy += 1.0;
             }
-            sums.sharpness += rise;
+            sums.rise += rise;
+            sums.sharpness += rise - slope;
         }
         if count == 0 {
             return Err(TunerError::NoSamples);
@@ -258,6 +214,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         Ok(Evaluation {
             loss: sums.loss * mean,
             accuracy: if self.objective().has_answers() { sums.accuracy * mean } else { f32::NAN },
+            rise: sums.rise * mean,
             sharpness: sums.sharpness * mean,
         })
     }
@@ -271,28 +228,28 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
 
     /// An int8 tail, as the device runs it, on the held-out samples, or on all in the replay where none is held out:
     /// then it says how well the samples were learnt, not how well others will be classified. May be asked at any
-    /// moment. The loss is that of the output: of a softmax's probabilities, none taken for smaller than half a
-    /// step, or of the logits.
+    /// moment. The loss is that of the output, with the recipe's label smoothing: of a softmax's probabilities, none taken
+    /// for smaller than half a step, or of the logits.
     ///
     /// # Errors
     /// [`TunerError::NoSamples`], [`TunerError::NotTuned`].
     pub fn judge(&mut self, version: Version) -> Result<Judgement, TunerError> {
-        self.judge_between(version, &mut || ())
+        self.tuned.check(version)?;
+        self.judge_by(|tuner, index| tuner.judge_int8(index, version))
     }
 
-    fn judge_between(
-        &mut self,
-        version: Version,
-        between: &mut impl FnMut(),
-    ) -> Result<Judgement, TunerError> {
-        self.tuned.check(version)?;
-        let outputs = self.reading(version);
-        self.judge_by(|tuner, slot| {
-            between();
-            tuner.run_int8(slot, version)?;
-            let (values, target) = (tuner.last_output(), tuner.target(slot));
-            Some((outputs.loss(values, target), tuner.is_right(slot, outputs.answer(values))))
-        })
+    /// An int8 tail on one of the samples that judge: its loss, and whether it is right.
+    fn judge_int8(&mut self, index: usize, version: Version) -> Option<(f32, bool)> {
+        let slot = self.judging_slot(index)?;
+        self.run_int8(slot, version)?;
+        let (outputs, values) = (self.reading(version), self.last_output());
+        let loss = outputs.loss(values, self.criterion().target(self.target(slot)));
+        Some((Criterion::summand(loss, self.objective()), self.is_right(slot, outputs.answer(values))))
+    }
+
+    /// What tails are compared by in the current or last run.
+    pub fn criterion(&self) -> Criterion {
+        Criterion::of(&self.recipe)
     }
 
     /// The current weights on the samples that judge.
@@ -301,14 +258,21 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// [`TunerError::NoSamples`].
     pub fn judge_weights(&mut self) -> Result<Judgement, TunerError> {
         self.check_weights()?;
-        self.judge_by(|tuner, slot| Some(tuner.judge_slot(slot)))
+        let criterion = self.criterion();
+        self.judge_by(|tuner, index| Some(tuner.judge_slot(tuner.judging_slot(index)?, criterion)))
+    }
+
+    /// What the current weights on the sample in a slot add to a judgement.
+    pub(super) fn judge_slot(&mut self, slot: usize, criterion: Criterion) -> (f32, bool) {
+        let (loss, right) = self.loss_of_slot(slot, criterion);
+        (Criterion::summand(loss, self.objective()), right)
     }
 
     /// Loss of the current weights on the sample in a slot, and whether they are right.
-    pub(super) fn judge_slot(&mut self, slot: usize) -> (f32, bool) {
+    pub(super) fn loss_of_slot(&mut self, slot: usize, criterion: Criterion) -> (f32, bool) {
         self.load_slot(slot);
         let Self { arithmetic, run, pack, replay, scratch, .. } = self;
-        let target = target::<A>(replay, slot, pack);
+        let target = criterion.target(target::<A>(replay, slot, pack));
         let (loss, answer) = arithmetic.loss(run.as_ref().map(|run| &run.step), target, scratch);
         (loss, self.is_right(slot, answer))
     }
@@ -320,7 +284,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     ) -> Result<Judgement, TunerError> {
         let mut sum = Judgement::NONE;
         for index in 0..self.judging() {
-            sum.add(self.judging_slot(index).and_then(|slot| of(self, slot)));
+            sum.add(of(self, index));
         }
         sum.mean().ok_or(TunerError::NoSamples)
     }
@@ -341,17 +305,40 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         own && self.objective().has_answers()
     }
 
-    /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if on the held-out
-    /// samples it is strictly better than the tail in force ([`Judgement::is_better_than`]), and not worse than the
-    /// factory's. Otherwise the tail in force stays, bit for bit, and the weights go back to what it dequantizes
+    /// How far the factory's tail agrees with the labels that it knows.
+    fn labels(&mut self, between: &mut impl FnMut()) -> Labels {
+        let (mut labels, outputs) = (Labels { samples: 0, agreed: 0 }, self.reading(Version::Factory));
+        let known = self.objective().last_label(self.pack.known_classes());
+        for slot in 0..self.replay.len() {
+            let is_known = self.replay.label(slot).is_some_and(|label| usize::from(label) <= known);
+            if !self.objective().has_answers() || !is_known {
+                continue;
+            }
+            between();
+            if self.run_int8(slot, Version::Factory).is_some() {
+                labels.samples += 1;
+                labels.agreed += u32::from(self.is_right(slot, outputs.answer(self.last_output())));
+            }
+        }
+        labels
+    }
+
+    /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if the samples say so.
+    /// Held-out samples are counted that one of two tails alone gets right ([`Pairs::evidence`]): the candidate is not
+    /// taken where they show it to be worse than the tail in force or than the factory's, and taken where they show it to be
+    /// better than the tail in force. Often they are too few to show either, which the answer says ([`Evidence::TooFew`]): then the candidate is taken if its loss
+    /// on them is smaller, and if the factory's tail agrees with most labels in the replay ([`Labels::are_credible`]).
+    /// Of a squared error the loss alone decides, beside both tails.
+    ///
+    /// Otherwise the tail in force stays, bit for bit, and the weights go back to what it dequantizes
     /// to, so that a further run starts from it: a class that it does not know is spare again, and its samples wait.
     ///
     /// Weights that are still those of the tail in force, bit for bit, because no run moved them or the best that it kept
     /// were those it began with, are not taken: that tail stays.
     ///
-    /// A run under way ends. Takes a forward pass of every sample, for the ranges of [`Self::requantize`], and up to
-    /// three of the held-out ones. The ranges are of all samples: no label has a say in them. Without held-out
-    /// samples those judge that the tail was tuned on: see [`Self::judge`].
+    /// A run under way ends. Takes a forward pass of every sample, for the ranges of [`Self::requantize`], one of the factory's tail,
+    /// and up to three of the held-out ones. The ranges are of all samples: no label has a say in them. Without held-out
+    /// samples there are those alone that the tail was tuned on, which show nothing of others: see [`Self::judge`].
     ///
     /// Where new samples show that the running tail has become worse than the factory's, the answer says so;
     /// [`Self::factory_reset`] is the caller's choice.
@@ -368,20 +355,52 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// [`TunerError::NoSamples`].
     pub fn accept_between(&mut self, mut between: impl FnMut()) -> Result<Acceptance, TunerError> {
         self.check_weights()?;
-        let factory = self.judge_between(Version::Factory, &mut between)?;
-        let running = match self.tuned.is_empty() {
-            true => factory,
-            false => self.judge_between(Version::Tuned, &mut between)?,
-        };
         self.end_run();
+        let labels = self.labels(&mut between);
+        let running_version = self.in_force();
+        // In front those that the tail in force gets right: it is gone when the candidate is asked.
+        let (mut running, mut front) = (Judgement::NONE, 0);
+        for index in 0..self.judging() {
+            between();
+            let answer = self.judge_int8(index, running_version);
+            running.add(answer);
+            if answer.is_some_and(|(_, right)| right) && self.division.swap_held_out(index, front) {
+                front += 1;
+            }
+        }
+        let running = running.mean().ok_or(TunerError::NoSamples)?;
         if self.weights_crc32() == self.in_force {
             // Nothing was tuned: other ranges alone are no gain.
-            return Ok(Acceptance { factory, running, candidate: running, accepted: false });
+            let factory = self.judge(Version::Factory)?;
+            return Ok(Acceptance::decide([factory, running, running], Evidence::Unmoved, labels));
         }
         let outputs = self.tuned.back_up(self.arithmetic.spare());
         self.requantize_between(&mut between)?;
-        let candidate = self.judge_between(Version::Tuned, &mut between)?;
-        let acceptance = Acceptance::decide(factory, running, candidate);
+        let [mut factory, mut candidate] = [Judgement::NONE; 2];
+        let [mut beside_running, mut beside_factory] = [Pairs::default(); 2];
+        for index in 0..self.judging() {
+            between();
+            let packed = self.judge_int8(index, Version::Factory);
+            let tuned = self.judge_int8(index, Version::Tuned);
+            factory.add(packed);
+            candidate.add(tuned);
+            if let (Some((_, before)), Some((_, after))) = (packed, tuned) {
+                beside_factory.add(before, after);
+                beside_running.add(index < front, after);
+            }
+        }
+        let [factory, candidate] = [factory, candidate].map(|sum| sum.mean().unwrap_or(Judgement::NONE));
+        let evidence = if !self.objective().has_answers() {
+            match candidate.loss < running.loss && candidate.loss <= factory.loss {
+                true => Evidence::Better,
+                false => Evidence::Worse,
+            }
+        } else {
+            let judging = Labels { samples: candidate.samples, agreed: candidate.right };
+            let judging = Some(judging).filter(|_| self.division.held_out > 0);
+            Acceptance::evidence([beside_factory, beside_running], labels, judging)
+        };
+        let acceptance = Acceptance::decide([factory, running, candidate], evidence, labels);
         if !acceptance.accepted {
             self.tuned.put_back(self.arithmetic.spare(), outputs);
             self.load_in_force();

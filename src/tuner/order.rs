@@ -143,6 +143,19 @@ impl<'a> Division<'a> {
         if self.trained == held { index } else { self.order.get(index).copied().unwrap_or(u16::MAX).into() }
     }
 
+    /// Swaps two of the held-out slots, which are in no order; false where none is held out.
+    pub fn swap_held_out(&mut self, a: usize, b: usize) -> bool {
+        let end = self.trained.saturating_add(self.held_out);
+        let Some(own) = self.order.get_mut(self.trained..end) else { return false };
+        let (Some(&at_a), Some(&at_b)) = (own.get(a), own.get(b)) else { return false };
+        for (place, value) in [(a, at_b), (b, at_a)] {
+            if let Some(place) = own.get_mut(place) {
+                *place = value;
+            }
+        }
+        true
+    }
+
     /// How many of `held` samples judge.
     pub fn judging(&self, held: usize) -> usize {
         if self.held_out == 0 { held } else { self.held_out }

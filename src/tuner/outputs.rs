@@ -228,14 +228,24 @@ impl Outputs {
         }
     }
 
-    /// The loss, no probability taken for smaller than half a step. That of a label that the tail does not know yet is
-    /// the loss at its spare output.
+    /// The loss with the target's label smoothing, no probability taken for smaller than half a step. That of a label that
+    /// the tail does not know yet is the loss at its spare output.
     pub fn loss(&self, values: &[i8], target: Target) -> f32 {
         match target {
-            Target::Label { label, .. } if self.loss == Loss::BinaryCrossEntropy => {
-                self.binary(values, label)
+            Target::Label { label, smoothing } if self.loss == Loss::BinaryCrossEntropy => {
+                // A question has two answers, of which smoothing gives each a half.
+                let spread = if smoothing == 0.0 { 0.0 } else { self.binary(values, !label) };
+                let own = self.binary(values, label);
+                own + 0.5 * smoothing * (spread - own)
             }
-            Target::Label { label, .. } => self.cross_entropy(values, label),
+            Target::Label { label, smoothing } => {
+                let own = self.cross_entropy(values, label);
+                if smoothing == 0.0 {
+                    return own;
+                }
+                let all = (0..self.classes).fold(0.0, |sum, class| sum + self.cross_entropy(values, class));
+                own + smoothing * (all / self.classes.max(1) as f32 - own)
+            }
             Target::Values { values: wanted, affine } => {
                 let error = |(&y, &t): (&i8, &i8)| self.affine.dequantize(y) - affine.dequantize(t);
                 let squares = values.iter().zip(wanted).map(error).fold(0.0, |sum, e| sum + e * e);

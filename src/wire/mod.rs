@@ -30,7 +30,7 @@ pub use messages::{Request, Response};
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;
 
 /// The number with which a session begins.
 pub const OPENING: u32 = 0;
@@ -154,7 +154,7 @@ mod tests {
     use crate::step::Phase;
     use crate::store::{Contents, MAX_SLOTS, Record, SlotState};
     use crate::tail::MAX_LAYERS;
-    use crate::{Acceptance, Drift, Judgement, Position, Watch, Work};
+    use crate::{Acceptance, Drift, Evidence, Judgement, Labels, Position, Watch, Work};
     use crate::{BiasTreatment, Method, Recipe, Schedule};
     use std::{string::String, vec};
 
@@ -207,7 +207,10 @@ mod tests {
         let position = Position { step: u32::MAX, steps: u32::MAX, work, sample: 65_535 };
         fits(&Response::Underway { position, ticks: u32::MAX }, RESPONSE_BYTES);
         let most = Judgement { samples: u32::MAX, right: u32::MAX, loss: 1.0 };
-        let acceptance = Acceptance { factory: most, running: most, candidate: most, accepted: true };
+        let labels = Labels { samples: u32::MAX, agreed: u32::MAX };
+        let (evidence, accepted) = (Evidence::Unmoved, true);
+        let acceptance =
+            Acceptance { factory: most, running: most, candidate: most, evidence, labels, accepted };
         fits(&Response::Accepted { acceptance, ticks: u32::MAX }, RESPONSE_BYTES);
         fits(&Response::Counts { classes: u16::MAX, counts: &part }, RESPONSE_BYTES);
         let drift = Drift { samples: u32::MAX, loss: 1.0, rise: 1.0, drifted: true };

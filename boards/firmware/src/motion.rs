@@ -3,7 +3,6 @@
 use crate::{RECIPE, SIZES, Stopped, ended, run_with};
 use embedded_hal::i2c::I2c;
 use embedded_io::{Read, ReadReady, Write};
-use flatmin::Recipe;
 use flatmin_app::Board;
 use flatmin_app::motion::{CHANNELS, Imu, Motion, Plan, adapt};
 use static_cell::ConstStaticCell;
@@ -11,12 +10,10 @@ use static_cell::ConstStaticCell;
 const _: () = assert!(SIZES.input_length % CHANNELS == 0, "the model's input is no window of six axes");
 static WINDOW: ConstStaticCell<[i8; SIZES.input_length]> = ConstStaticCell::new([0; SIZES.input_length]);
 
-/// Three windows of each class.
-const WINDOWS: usize = 3 * SIZES.output_length;
-const _: () = assert!(WINDOWS <= u16::MAX as usize, "the model has more classes than windows are counted");
+const _: () = assert!(SIZES.output_length <= 21_845, "the model has more classes than windows are counted");
 
-/// Tunes after every so many windows, and takes the tail only if it is better on a fifth of them.
-const PLAN: Plan = Plan { windows: WINDOWS as u16, recipe: Recipe { held_out: 0.2, ..RECIPE } };
+/// What `flatmin sensors motion` simulates.
+const PLAN: Plan = Plan::shipped(RECIPE, SIZES.output_length as u16);
 
 /// Reads the LSM6DSO at `address`, tunes and classifies, and answers over `link` for as long as that lasts.
 pub fn run_motion<L: Read + ReadReady + Write>(

@@ -11,7 +11,7 @@ use crate::subject::{Labelled, Subject};
 use crate::tuning::{accuracy_on, tuner_arena};
 use crate::wearers::SplitMix64;
 use anyhow::{Context, Result, ensure};
-use flatmin::{Method, Recipe, Tuner, Version};
+use flatmin::{Criterion, Method, Recipe, Tuner, Version};
 use flatmin_model::packer::{PackFile, TailPlan};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 const FOLDS: usize = 3;
 /// Splits that a candidate meets at most.
 const SPLITS: u64 = 5;
+/// What candidates are compared by.
+const QUESTION: Criterion = Criterion::of(&Recipe::DEFAULT);
 
 /// How a candidate did.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -31,12 +33,13 @@ pub struct Score {
     pub splits: u32,
     /// Share of right answers on the folds that it was not tuned on.
     pub accuracy: f64,
-    /// Mean cross-entropy likewise, f32 tail.
+    /// Mean loss likewise, f32 tail, with the label smoothing that ships ([`flatmin::Criterion`]): candidates that smooth
+    /// more or less are compared by one loss.
     pub loss: f64,
 }
 
 impl Score {
-    /// More right answers, or as many with more confidence.
+    /// More right answers, or as many at a smaller loss.
     fn is_better_than(&self, other: &Self) -> bool {
         (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
     }
@@ -83,7 +86,7 @@ pub fn candidates(method: Option<Method>, seed: u64) -> Vec<Setting> {
 }
 
 /// Splits of the samples into parts to tune on and parts to judge by, with as much of every class in each.
-fn folds(samples: &[Labelled], classes: usize, seed: u64) -> Vec<(Vec<usize>, Vec<usize>)> {
+pub(crate) fn folds(samples: &[Labelled], classes: usize, seed: u64) -> Vec<(Vec<usize>, Vec<usize>)> {
     let mut random = SplitMix64::new(seed);
     let mut part = vec![0; samples.len()];
     let mut next = 0;
@@ -141,7 +144,7 @@ impl<'a> Split<'a> {
             let right = accuracy_on(tuner, latents, version)? * latents.len() as f64;
             let mut loss = 0.0;
             for (latent, label) in &*latents {
-                loss += f64::from(tuner.score_latent(latent, *label)?.loss);
+                loss += f64::from(tuner.score_latent_by(latent, *label, QUESTION)?.loss);
             }
             Ok((right, loss, latents.len() as f64))
         };

@@ -225,18 +225,14 @@ fn descend<'p, A: Arithmetic<'p>>(
 ) -> Result<f64> {
     let mut seconds = 0.0;
     tuner.start(training.recipe)?;
-    let mut losses = Vec::new();
     loop {
         let begin = Instant::now();
         let report = tuner.step()?;
         seconds += begin.elapsed().as_secs_f64();
-        losses.push(report.loss);
         if report.epoch_finished {
             if training.curve {
-                let mean = losses.iter().sum::<f32>() / losses.len() as f32;
-                curve.push(point(u32::from(report.epoch) + 1, mean, tuner, latents)?);
+                curve.push(point(u32::from(report.epoch) + 1, tuner, latents)?);
             }
-            losses.clear();
             epoch_done();
         }
         if report.finished {
@@ -262,16 +258,14 @@ fn run<'p, A: Arithmetic<'p>>(
     let latents = if copies { Vec::new() } else { latents };
     let confusion_factory = confusion(tuner, &latents, subject.classes.len(), Version::Factory)?;
     observe_all(tuner, subject).with_context(context)?;
-    let before = tuner.evaluate(SHARPNESS_RHO)?;
-    let mut curve = vec![point(0, before.loss, tuner, &latents)?];
+    let mut curve = vec![point(0, tuner, &latents)?];
     let start = Instant::now();
     begin(tuner).with_context(context)?;
     let mut train_seconds = start.elapsed().as_secs_f64();
     if training.steps {
         train_seconds += descend(tuner, training, &latents, &mut curve, epoch_done).with_context(context)?;
     } else {
-        let loss = tuner.evaluate(SHARPNESS_RHO)?.loss;
-        curve.push(point(1, loss, tuner, &latents)?);
+        curve.push(point(1, tuner, &latents)?);
     }
     let verdict = if recipe.held_out > 0.0 {
         Some(verdict(tuner)?)
@@ -363,15 +357,16 @@ fn verdict<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>) -> Result<Verdict> {
     Ok(Verdict::new(&tuner.accept()?, best_epochs))
 }
 
+/// The weights after so many epochs. A step's loss has the label smoothing in it, which the curve has not.
 fn point<'p, A: Arithmetic<'p>>(
     epoch: u32,
-    adaptation_loss: f32,
     tuner: &mut Tuner<'p, A>,
     latents: &[Labelled],
 ) -> Result<CurvePoint> {
     let (test_accuracy, _) = test_f32(tuner, latents)?;
     let test_accuracy = Some(test_accuracy).filter(|accuracy| accuracy.is_finite());
-    Ok(CurvePoint { epoch, adaptation_loss: f64::from(adaptation_loss), test_accuracy })
+    let adaptation_loss = f64::from(tuner.evaluate(0.0)?.loss);
+    Ok(CurvePoint { epoch, adaptation_loss, test_accuracy })
 }
 
 /// Accuracy and mean loss of the f32 tail.

@@ -51,12 +51,18 @@ pub struct Ascended<'t, 'w> {
     pub(super) chain: &'t DenseChain,
     pub(super) workspace: Workspace<'w>,
     pub(super) risen: Option<f32>,
+    pub(super) slope: f32,
 }
 
 impl Ascended<'_, '_> {
     /// The loss at `w + e`; `None` where there is no `e`: the gradient is then that at `w`.
     pub fn risen(&self) -> Option<f32> {
         self.risen
+    }
+
+    /// What of the rise is the gradient's, to first order: `rho ||T g||`.
+    pub fn slope(&self) -> f32 {
+        self.slope
     }
 
     /// Whether the gradient at `w + e` is finite.

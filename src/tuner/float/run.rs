@@ -8,7 +8,7 @@ use crate::tuner::arithmetic::Counts;
 use crate::tuner::order::Division;
 use crate::tuner::run::{Run, StepReport};
 use crate::tuner::sample::target;
-use crate::tuner::{Judgement, copy};
+use crate::tuner::{Criterion, Judgement, copy};
 
 /// Where a run in f32 stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,7 +172,8 @@ impl Tuner<'_> {
     fn judge_for_best(&mut self, epochs: u16, index: usize, mut sum: Judgement) -> Result<Stage, TunerError> {
         // The samples of the run's start alone: those that came since would make its epochs unlike one another.
         let slot = self.judging_slot(index).filter(|&slot| self.began_with(slot));
-        sum.add(slot.map(|slot| self.judge_slot(slot)));
+        let criterion = self.criterion();
+        sum.add(slot.map(|slot| self.judge_slot(slot, criterion)));
         self.macs = self.macs.saturating_add(self.arithmetic.tail.forward_macs());
         let next = index.saturating_add(1);
         if next < self.judging() {
@@ -211,7 +212,8 @@ impl Tuner<'_> {
     /// Takes the loss of one sample more, held out or not, into its mean after an epoch; what comes next.
     fn take_loss(&mut self, slot: usize) -> Stage {
         let epochs = self.run.as_ref().map_or(1, |run| run.course.epoch);
-        let (loss, _) = self.judge_slot(slot);
+        // What the tail gives to the bare label: see `Self::suspects`.
+        let (loss, _) = self.loss_of_slot(slot, Criterion { smoothing: 0.0 });
         let Float { tail, losses, losses_of, .. } = &mut self.arithmetic;
         if epochs <= 1 && slot == 0 {
             losses.fill(f32::NAN);

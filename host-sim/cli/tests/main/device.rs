@@ -101,9 +101,7 @@ fn a_device_is_tuned_kept_pulled_and_compared_over_its_line() {
     let metrics = &machine.json("monitor --count 2 --interval 0.1")["metrics"];
     assert_eq!(metrics[0], metrics[1]);
     assert_eq!(metrics[0]["samples"], 63);
-    assert!(
-        metrics[0]["accuracy"].as_f64().unwrap() > 0.5 && metrics[0]["sharpness"].as_f64().unwrap() > 0.0
-    );
+    assert!(metrics[0]["accuracy"].as_f64().unwrap() > 0.5 && metrics[0]["sharpness"].is_f64());
     let classified = machine.json("classify --wearer 2");
     assert_eq!(classified["tuned"], true);
     assert_eq!(classified["accuracy"], run["accuracy_int8"]);

@@ -14,6 +14,7 @@ mod early_stopping;
 mod features;
 pub mod figure;
 mod finetune;
+mod gate;
 mod guide;
 mod images;
 mod landscape;
@@ -84,9 +85,11 @@ pub enum Experiment {
     ClosedForm,
     /// What carries a rho over: latents' scale, rescaled channels, the same rho in pretraining
     Scales,
+    /// What held-out samples can tell of a tuned tail
+    Gate,
     /// Features and labels of three experiments for host-sim/evidence/repeat_in_torch.py
     Features,
-    /// All of them but features, and the page EVIDENCE.md
+    /// All of them but gate and features, and the page EVIDENCE.md
     Evidence,
 }
 
@@ -167,6 +170,7 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
             Experiment::Shipped => shipped::run(&mut ledger, &protocol, options.seed, data)?,
             Experiment::ClosedForm => closed_form::run(&protocol, options.seed, data)?,
             Experiment::Scales => scales::run(&mut ledger, &protocol, options.seed, data)?,
+            Experiment::Gate => gate::run(options.seed, options.quick, &options.folder)?,
             Experiment::Features => features::run(&mut ledger, &protocol, &options.folder)?,
             Experiment::Evidence => continue,
         };

@@ -99,24 +99,27 @@ pub fn tune(
         ticks += own;
     }
     ticks += done(device.ask(&Request::Start(recipe))?)?;
-    let (mut losses, mut curve, mut step) = (Vec::new(), Vec::new(), Mean::default());
+    let (mut steps, mut curve, mut step) = (0, Vec::new(), Mean::default());
     let minibatch = usize::from(recipe.minibatch);
     loop {
         let answer = if sliced { step_in_slices(device, subject)? } else { device.ask(&Request::Step)? };
-        let Answer::Stepped { epoch, loss, epoch_finished, finished, ticks: own } = answer else {
+        let Answer::Stepped { epoch, epoch_finished, finished, ticks: own, .. } = answer else {
             bail!("the device did not answer with a step");
         };
         ticks += own;
-        losses.push(loss);
+        steps += 1;
         // The last minibatch of an epoch has the samples that are left.
-        if losses.len() * minibatch <= samples {
+        if steps * minibatch <= samples {
             step.add(own);
         }
         if epoch_finished {
-            let adaptation_loss = f64::from(losses.iter().sum::<f32>() / losses.len() as f32);
+            let Answer::Metrics(means) = device.ask(&Request::Measure { rho: 0.0 })? else {
+                bail!("the device did not answer with its loss");
+            };
+            let adaptation_loss = f64::from(means.loss);
             // The test set stays on the desktop until the run is over.
             curve.push(CurvePoint { epoch: u32::from(epoch) + 1, adaptation_loss, test_accuracy: None });
-            losses.clear();
+            steps = 0;
             progress(Progress::Epoch);
         }
         if finished {

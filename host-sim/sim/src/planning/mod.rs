@@ -1,18 +1,21 @@
 //! `flatmin plan`: which layers to train, and what of them, within a budget of RAM and multiply-adds.
 //!
 //! Contribution analysis as in MCUNetV3 (arXiv 2206.15472, section 3.2): every candidate, one layer trained in one way
-//! and all others frozen, is tuned from the factory on a part of the calibration data; the fall of the loss on the rest
-//! is its gain. Sets of candidates are searched by the sum of their gains, and the promising ones measured whole: what
-//! is printed was measured, not summed.
+//! and all others frozen, is tuned from the factory on two thirds of the samples, three times, so that each sample
+//! judges once; the fall of the trained loss on those ([`flatmin::Criterion`]) is its gain. Sets of candidates are
+//! searched by the sum of their gains, and the promising ones measured whole: what is printed was measured, not summed.
+//! The default plan is the advice, where it fits the budget, unless the samples show another to be better: among so many
+//! plans some look better by chance.
 
 mod drawing;
 mod search;
 mod trial;
 
-use crate::subject::{Labelled, Subject};
+use crate::auto::folds;
+use crate::subject::Subject;
+use crate::tuning::sized;
 use anyhow::{Context, Result, bail};
-use flatmin::Loss;
-use flatmin::Recipe;
+use flatmin::{Evidence, Loss, Pairs, Recipe};
 use flatmin_model::packer::{TailPlan, Trains};
 use flatmin_model::table::Table;
 use indicatif::ProgressBar;
@@ -42,22 +45,40 @@ pub struct Measured {
     pub ram_bytes: usize,
     /// Multiply-adds of a sample's share of a step.
     pub step_macs: u64,
-    /// Mean loss on the held-out samples before tuning, in f32.
+    /// Mean loss, as it is trained, on the samples that judge before tuning, in f32.
     pub factory_loss: f64,
     /// The same after.
     pub loss: f64,
-    /// Share of the held-out samples that the tuned f32 tail gets right.
+    /// Share of the samples that a tail gets right, in f32, that was not tuned on them.
     pub accuracy: f64,
     /// Share of the samples that had no say in the plan, by the tuned int8 tail; of plans on the frontier.
     pub test_accuracy: Option<f64>,
+    /// Which samples those are.
+    #[serde(skip)]
+    right: Vec<bool>,
     #[serde(skip)]
     plan: TailPlan,
 }
 
+/// Standard deviations by which a plan has to be shown better than the default: of dozens the best is one better by chance.
+const DEVIATIONS: u16 = 2;
+
 impl Measured {
-    /// What tuning takes off the held-out loss.
+    /// What tuning takes off the loss.
     pub fn gain(&self) -> f64 {
         self.factory_loss - self.loss
+    }
+
+    /// More right answers, or as many at a smaller loss.
+    fn is_better_than(&self, other: &Self) -> bool {
+        (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+    }
+
+    /// What the samples show of this plan beside another.
+    fn evidence(&self, other: &Self) -> Evidence {
+        let mut pairs = Pairs::default();
+        other.right.iter().zip(&self.right).for_each(|(&before, &after)| pairs.add(before, after));
+        pairs.evidence(DEVIATIONS)
     }
 
     /// The options of `flatmin tune`.
@@ -83,9 +104,9 @@ pub struct Contribution {
 /// Samples by what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SampleCounts {
-    /// Tuned on.
+    /// Tuned on at a time.
     pub tuned: usize,
-    /// Held out, to judge plans by.
+    /// To judge plans by, each held out once.
     pub held_out: usize,
     /// Without a say, to test by.
     pub tested: usize,
@@ -108,7 +129,7 @@ pub struct Findings {
     pub measured: Vec<Measured>,
     /// Those that nothing cheaper beats, by RAM.
     pub frontier: Vec<Measured>,
-    /// The best of them; none if no plan within the budget lowers the held-out loss.
+    /// The advice; none if no plan within the budget lowers the loss.
     pub chosen: Option<Measured>,
 }
 
@@ -129,10 +150,13 @@ pub fn search(
     }
     let depth = depth.min(network.trainable_layers());
     flatmin_model::packer::check_layers(network, depth.max(1)).with_context(|| subject.model.name.clone())?;
-    let (tuning, held_out) = split(&subject.adaptation, subject.classes.len())?;
-    let capacity = u16::try_from(tuning.len()).context("more than 65,535 samples to tune on")?;
-    let recipe = Recipe { replay_capacity: capacity, ..recipe };
-    let trials = Trials { subject, tuning: &tuning, held_out: &held_out, recipe, budget, bar };
+    let classes = subject.classes.len();
+    if (0..classes).all(|class| subject.adaptation.iter().filter(|(_, own)| *own == class).count() < 3) {
+        bail!("three samples of a class at least are needed: two to tune on, one to judge by");
+    }
+    let folds = folds(&subject.adaptation, classes, recipe.seed);
+    let recipe = sized(subject, recipe)?;
+    let trials = Trials { subject, folds: &folds, recipe, budget, bar };
     let mut space = search::Space::new(network, depth);
     let singles = space.singles();
     bar.set_length(singles.len() as u64);
@@ -164,11 +188,19 @@ pub fn search(
     for own in &mut frontier {
         own.test_accuracy = Some(trials.test(&own.plan)?);
     }
-    let chosen = frontier.last().filter(|best| best.gain() > 0.0).cloned();
+    let default = subject.model.tail_plan(None, &[])?;
+    let mut chosen = choose(&measured, &default).filter(|best| best.gain() > 0.0).cloned();
+    if let Some(own) = &mut chosen {
+        own.test_accuracy = Some(trials.test(&own.plan)?);
+    }
     Ok(Findings {
         subject: subject.name.clone(),
         budget,
-        samples: SampleCounts { tuned: tuning.len(), held_out: held_out.len(), tested: subject.test.len() },
+        samples: SampleCounts {
+            tuned: folds[0].0.len(),
+            held_out: subject.adaptation.len(),
+            tested: subject.test.len(),
+        },
         factory_test_accuracy: trials.factory()?,
         contributions,
         measured,
@@ -177,22 +209,17 @@ pub fn search(
     })
 }
 
-/// Of every class each third sample is held out.
-fn split(samples: &[Labelled], classes: usize) -> Result<(Vec<Labelled>, Vec<Labelled>)> {
-    let mut seen = vec![0usize; classes];
-    let (mut tuning, mut held_out) = (Vec::new(), Vec::new());
-    for sample in samples {
-        let seen = &mut seen[sample.1];
-        *seen += 1;
-        if seen.is_multiple_of(3) { held_out.push(sample.clone()) } else { tuning.push(sample.clone()) }
+/// The default plan, unless the samples show the best of the others to be better than it; where it was not measured, as it is
+/// beyond the budget, the best.
+fn choose<'m>(measured: &'m [Measured], default: &TailPlan) -> Option<&'m Measured> {
+    let best = measured.iter().reduce(|best, own| if own.is_better_than(best) { own } else { best })?;
+    match measured.iter().find(|own| own.plan == *default) {
+        Some(default) if best.evidence(default) != Evidence::Better => Some(default),
+        _ => Some(best),
     }
-    if held_out.is_empty() {
-        bail!("three samples of a class at least are needed: two to tune on, one to judge by");
-    }
-    Ok((tuning, held_out))
 }
 
-/// What nothing cheaper beats in held-out loss, by RAM.
+/// What nothing cheaper beats in loss, by RAM.
 fn frontier(measured: &[Measured]) -> Vec<Measured> {
     let mut sorted: Vec<&Measured> = measured.iter().collect();
     sorted.sort_by(|a, b| {
@@ -235,7 +262,7 @@ impl fmt::Display for Findings {
         let costs = ["parameters", "firmware RAM", "step MACs", "loss before", "loss after", "right, %"];
         writeln!(
             f,
-            "{}: {tuned} samples tuned on, {held_out} held out; every layer alone within {} bytes:",
+            "{}: {tuned} samples tuned on at a time, {held_out} judge; every layer alone within {} bytes:",
             self.subject, self.budget.ram_bytes
         )?;
         let mut table = Table::new(3, ["#", "operator", "trained"].into_iter().chain(costs));
@@ -257,7 +284,7 @@ impl fmt::Display for Findings {
         )?;
         match &self.chosen {
             Some(own) => write!(f, "use {}", own.options()),
-            None => write!(f, "no plan within the budget lowers the held-out loss: keep the factory model"),
+            None => write!(f, "no plan within the budget lowers the loss: keep the factory model"),
         }
     }
 }
@@ -285,6 +312,7 @@ mod tests {
             loss,
             accuracy: 0.5,
             test_accuracy: None,
+            right: Vec::new(),
             plan: TailPlan::of(1),
         }
     }
@@ -306,11 +334,19 @@ mod tests {
     }
 
     #[test]
-    fn of_every_class_a_third_is_held_out() {
-        let samples: Vec<Labelled> = (0..18).map(|i| (vec![0], i % 2)).collect();
-        let (tuning, held_out) = split(&samples, 2).unwrap();
-        assert_eq!((tuning.len(), held_out.len()), (12, 6));
-        assert_eq!(held_out.iter().filter(|(_, label)| *label == 1).count(), 3);
-        assert!(split(&samples[..2], 2).is_err());
+    fn the_default_gives_way_to_what_is_shown_to_be_better_alone() {
+        let own = |layers: usize, right: usize| Measured {
+            plan: TailPlan::of(layers),
+            accuracy: right as f64 / 20.0,
+            right: (0..20).map(|sample| sample < right).collect(),
+            ..measured(100, 0.5)
+        };
+        // Two standard deviations of four samples are four, of five they are 4.5.
+        let [default, four_more, five_more] = [own(2, 10), own(3, 14), own(4, 15)];
+        let chosen = |all: &[Measured]| choose(all, &TailPlan::of(2)).unwrap().plan.layers;
+        assert_eq!(chosen(&[default.clone(), four_more.clone()]), 2);
+        assert_eq!(chosen(&[default, four_more.clone(), five_more.clone()]), 4);
+        assert_eq!(chosen(&[five_more, four_more]), 4, "the default is beyond the budget");
+        assert!(choose(&[], &TailPlan::of(2)).is_none());
     }
 }

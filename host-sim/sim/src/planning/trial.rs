@@ -1,11 +1,11 @@
 //! What a plan takes, and a short run of it from the factory.
 
 use super::{Budget, Measured};
-use crate::subject::{Labelled, Subject};
+use crate::subject::Subject;
 use crate::tuning::tuner_arena;
 use anyhow::{Context, Result};
 use flatmin::internals::tail::{PackedTail, Tail};
-use flatmin::{Recipe, Tuner, Version, internals::step};
+use flatmin::{Criterion, Recipe, Tuner, Version, internals::step};
 use flatmin_app::RamBudget;
 use flatmin_model::packer::{PackFile, TailPlan};
 use indicatif::ProgressBar;
@@ -22,8 +22,8 @@ pub(super) struct Cost {
 /// What all trials have in common.
 pub(super) struct Trials<'a> {
     pub subject: &'a Subject,
-    pub tuning: &'a [Labelled],
-    pub held_out: &'a [Labelled],
+    /// Parts of the samples to tune on, and of those to judge by: every sample judges once.
+    pub folds: &'a [(Vec<usize>, Vec<usize>)],
     pub recipe: Recipe,
     pub budget: Budget,
     pub bar: &'a ProgressBar,
@@ -81,16 +81,25 @@ impl Trials<'_> {
     fn measure_one(&self, plan: &TailPlan) -> Result<Measured> {
         let file = self.subject.model.pack(plan)?;
         let Cost { ram_bytes, step_macs, parameters } = self.cost_of(&file)?;
-        let (mut factory_loss, mut loss, mut accuracy) = (0.0, 0.0, 0.0);
-        self.tuned(&file, |tuner, is_tuned| {
-            let (own_loss, own_accuracy) = self.judge(tuner)?;
-            if is_tuned {
-                (loss, accuracy) = (own_loss, own_accuracy);
-            } else {
-                factory_loss = own_loss;
-            }
-            Ok(())
-        })?;
+        let count = self.subject.adaptation.len();
+        let (mut factory_loss, mut loss) = (0.0, 0.0);
+        let mut right = vec![false; count];
+        for (tuned, judges) in self.folds {
+            self.tuned(&file, tuned, |tuner, is_tuned| {
+                for &index in judges {
+                    let (input, label) = &self.subject.adaptation[index];
+                    let score = tuner.score_by(input, *label, Criterion::of(&self.recipe))?;
+                    if is_tuned {
+                        loss += f64::from(score.loss) / count as f64;
+                        right[index] = score.class == *label;
+                    } else {
+                        factory_loss += f64::from(score.loss) / count as f64;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        let accuracy = right.iter().filter(|&&right| right).count() as f64 / count.max(1) as f64;
         Ok(Measured {
             layers: plan.layers,
             train: plan.trains.iter().map(ToString::to_string).collect(),
@@ -101,6 +110,7 @@ impl Trials<'_> {
             loss,
             accuracy,
             test_accuracy: None,
+            right,
             plan: plan.clone(),
         })
     }
@@ -109,7 +119,8 @@ impl Trials<'_> {
     pub fn test(&self, plan: &TailPlan) -> Result<f64> {
         let file = self.subject.model.pack(plan)?;
         let mut accuracy = 0.0;
-        self.tuned(&file, |tuner, is_tuned| {
+        let all: Vec<usize> = (0..self.subject.adaptation.len()).collect();
+        self.tuned(&file, &all, |tuner, is_tuned| {
             if is_tuned {
                 tuner.requantize()?;
                 accuracy = self.right(tuner, Version::Tuned)?;
@@ -127,29 +138,23 @@ impl Trials<'_> {
         self.right(&mut tuner, Version::Factory)
     }
 
-    /// Calls `see(tuner, is tuned)` before and after a run.
-    fn tuned(&self, file: &PackFile, mut see: impl FnMut(&mut Tuner, bool) -> Result<()>) -> Result<()> {
+    /// Calls `see(tuner, is tuned)` before and after a run on these samples.
+    fn tuned(
+        &self,
+        file: &PackFile,
+        samples: &[usize],
+        mut see: impl FnMut(&mut Tuner, bool) -> Result<()>,
+    ) -> Result<()> {
         let mut words = tuner_arena(file, &self.recipe);
         let mut tuner = Tuner::new(file.pack(), self.recipe, bytemuck::cast_slice_mut(&mut words))?;
-        for (input, label) in self.tuning {
+        for &index in samples {
+            let (input, label) = &self.subject.adaptation[index];
             tuner.observe(input, *label)?;
         }
         see(&mut tuner, false)?;
         tuner.start(self.recipe)?;
         while !tuner.step()?.finished {}
         see(&mut tuner, true)
-    }
-
-    /// Mean loss and accuracy on the held-out samples.
-    fn judge(&self, tuner: &mut Tuner) -> Result<(f64, f64)> {
-        let (mut loss, mut right) = (0.0, 0.0);
-        for (input, label) in self.held_out {
-            let score = tuner.score(input, *label)?;
-            loss += f64::from(score.loss);
-            right += f64::from(u8::from(score.class == *label));
-        }
-        let count = self.held_out.len().max(1) as f64;
-        Ok((loss / count, right / count))
     }
 
     fn right(&self, tuner: &mut Tuner, version: Version) -> Result<f64> {

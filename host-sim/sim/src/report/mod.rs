@@ -26,7 +26,7 @@ use std::path::Path;
 
 use crate::subject::Subject;
 use anyhow::Context;
-use flatmin::Acceptance;
+use flatmin::{Acceptance, Evidence};
 use serde::Serialize;
 
 pub use overview::{Overview, Part};
@@ -37,7 +37,7 @@ pub use summary::{Estimate, MethodSummary, Summary};
 pub struct CurvePoint {
     /// Passes over the adaptation set so far; 0 is the factory model.
     pub epoch: u32,
-    /// Mean loss on the (possibly mislabelled) adaptation set.
+    /// Mean loss on the (possibly mislabelled) adaptation set, without label smoothing.
     pub adaptation_loss: f64,
     /// Accuracy on the subject's test set, a fraction of one, where it was measured on the way.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,12 +131,20 @@ pub struct Verdict {
     pub samples: u32,
     /// Accuracy of the factory tail on them.
     pub factory_accuracy: f32,
-    /// Its cross-entropy.
+    /// Its loss as it is trained.
     pub factory_loss: f32,
     /// Accuracy of the tuned tail.
     pub tuned_accuracy: f32,
-    /// Its cross-entropy.
+    /// Its loss as it is trained.
     pub tuned_loss: f32,
+    /// What the held-out samples show: `better`, `worse`, `too-few` where they say too little, `unmoved` where no weight
+    /// has moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<&'static str>,
+    /// Share of the labels to tune on that the factory's tail gives, too: below five eighths a tail is not taken that
+    /// held-out samples say too little of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels_agreed: Option<f32>,
     /// Epochs after which the run's best weights were seen, where they are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_epochs: Option<u16>,
@@ -153,13 +161,15 @@ impl Verdict {
             factory_loss: f32::NAN,
             tuned_accuracy: after,
             tuned_loss: f32::NAN,
+            evidence: None,
+            labels_agreed: None,
             best_epochs: None,
         }
     }
 
     /// What a tuner decided.
     pub fn new(acceptance: &Acceptance, best_epochs: Option<u16>) -> Self {
-        let Acceptance { factory, candidate, accepted, .. } = *acceptance;
+        let Acceptance { factory, candidate, accepted, evidence, labels, .. } = *acceptance;
         Self {
             accepted,
             samples: factory.samples,
@@ -167,8 +177,37 @@ impl Verdict {
             factory_loss: factory.loss,
             tuned_accuracy: candidate.accuracy(),
             tuned_loss: candidate.loss,
+            evidence: Some(evidence_name(evidence)),
+            labels_agreed: (labels.samples > 0).then(|| labels.agreed as f32 / labels.samples as f32),
             best_epochs,
         }
+    }
+
+    /// Why the tuned tail was taken, or was not.
+    fn reason(&self) -> String {
+        let shown = match self.evidence {
+            Some("better") => "the held-out samples show it to be better".to_owned(),
+            Some("worse") => "the held-out samples show it to be worse".to_owned(),
+            Some("unmoved") => "no weight has moved".to_owned(),
+            Some(_) => "too few samples are held out to tell".to_owned(),
+            None => return "on the test samples".to_owned(),
+        };
+        match self.labels_agreed.filter(|_| self.evidence == Some("too-few")) {
+            Some(agreed) => {
+                format!("{shown}; the factory's tail agrees with {:.0} % of the labels", 100.0 * agreed)
+            }
+            None => shown,
+        }
+    }
+}
+
+/// As tables and JSON have it.
+pub fn evidence_name(evidence: Evidence) -> &'static str {
+    match evidence {
+        Evidence::Better => "better",
+        Evidence::Worse => "worse",
+        Evidence::Unmoved => "unmoved",
+        _ => "too-few",
     }
 }
 
@@ -289,10 +328,11 @@ impl Report {
             (0, _) => None,
             (1, Some(verdict)) if !verdict.accepted => Some(format!(
                 "{name}: the factory's tail stays in force; the tuned one had {:.1} % of {} samples right, the factory's \
-                 {:.1} %",
+                 {:.1} %: {}",
                 100.0 * verdict.tuned_accuracy,
                 verdict.samples,
-                100.0 * verdict.factory_accuracy
+                100.0 * verdict.factory_accuracy,
+                verdict.reason()
             )),
             (1, _) => {
                 let word = match (better, worse) {

@@ -3,7 +3,7 @@
 
 use super::imu::{Lsm6dso, Movements};
 use crate::subject::{Subject, input_affine};
-use crate::tuning::{method_name, sized, tune, tuner_arena};
+use crate::tuning::{method_name, sized, tuner_arena};
 use crate::wearers::{EXERCISES, Recordings, Window, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail, ensure};
 use embedded_storage::nor_flash::NorFlash as _;
@@ -13,7 +13,7 @@ use flatmin::{Recipe, Tuner};
 use flatmin_app::motion::{CHANNELS, Event, Imu, Motion, Plan};
 use flatmin_app::{Clock, Hardware};
 use flatmin_model::model::Model;
-use flatmin_model::packer::TailPlan;
+use flatmin_model::packer::{PackFile, TailPlan};
 use serde::Serialize;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -105,7 +105,11 @@ pub struct Replay {
     pub accuracy_before: f64,
     /// Accuracy of what is in force after tuning.
     pub accuracy_after: f64,
-    /// Whether the tuned tail is in force.
+    /// Windows that are waited for before each run.
+    pub windows_a_run: u16,
+    /// What became of every run: whether its tail was taken.
+    pub runs_accepted: Vec<bool>,
+    /// Whether a tuned tail is in force.
     pub accepted: bool,
     /// Number of its record in flash.
     pub sequence: Option<u32>,
@@ -165,16 +169,24 @@ impl Session<'_, '_, '_> {
     }
 }
 
-/// Classifies the test windows, wears the adaptation windows with their labels, waits until the device has tuned itself,
-/// classifies again; then tunes on the same windows without all of it. `window_done` is called after every window.
+/// Classifies the test windows, wears the adaptation windows with their labels, waits whenever the device tunes itself, by
+/// the plan that ships, classifies again; then tunes on the same windows without all of it. `window_done` is called after
+/// every window.
 ///
 /// # Errors
-/// What the runtime refuses, or if the two ways end with different weights or accuracies.
+/// Fewer windows than the device waits for; what the runtime refuses, or if the two ways end with different weights or
+/// accuracies.
 pub fn replay(wearer: &Wearer, tail: &TailPlan, recipe: Recipe, window_done: &dyn Fn()) -> Result<Replay> {
     let plain = wearer.measured()?;
     let recipe = sized(&plain, recipe)?;
     let file = wearer.model.pack(tail.clone())?;
     let sizes = file.pack().sizes();
+    let plan = Plan::shipped(recipe, u16::try_from(sizes.output_length)?);
+    let (windows_a_run, held) = (usize::from(plan.windows), wearer.adaptation.len());
+    ensure!(
+        held >= windows_a_run,
+        "the device tunes after {windows_a_run} labelled windows; {held} are too few"
+    );
     let mut words = tuner_arena(&file, &recipe);
     let store = Store::new(0, sizes.slot_bytes::<NorFlash>(Contents::Int8AndF32), 2);
     let flash = NorFlash::new(usize::try_from(store.end())? / NorFlash::ERASE_SIZE);
@@ -184,7 +196,7 @@ pub fn replay(wearer: &Wearer, tail: &TailPlan, recipe: Recipe, window_done: &dy
     let mut window = vec![0; sizes.input_length];
     let mut session = Session {
         tuner: Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?,
-        motion: Motion::new(imu, &mut window, Plan { windows: recipe.replay_capacity, recipe }),
+        motion: Motion::new(imu, &mut window, plan),
         board: Hardware::new("host", Ticks(Rc::clone(&time))).with_store(store, flash),
         movements,
         time,
@@ -192,38 +204,45 @@ pub fn replay(wearer: &Wearer, tail: &TailPlan, recipe: Recipe, window_done: &dy
     };
 
     let accuracy_before = session.classify(&wearer.test)?;
+    let mut slices = 0;
+    let (mut runs_accepted, mut weights_crc32, mut sequence) = (Vec::new(), 0, None);
     for worn in &wearer.adaptation {
         session.motion.give(u16::try_from(worn.label).ok());
         let kept = session.wear(worn)?;
         ensure!(matches!(kept, Event::Kept { .. }), "a labelled window was not kept: {kept:?}");
+        loop {
+            match session.motion.poll(&mut session.tuner, &mut session.board)? {
+                Event::Idle => break,
+                Event::Underway => slices += 1,
+                Event::Tuned { accepted, weights_crc32: crc32, sequence: record } => {
+                    slices += 1;
+                    runs_accepted.push(accepted);
+                    (weights_crc32, sequence) = (crc32, record.or(sequence));
+                    break;
+                }
+                other => bail!("the device does not tune: {other:?}"),
+            }
+        }
     }
     session.motion.give(None);
-    let mut slices = 0;
-    let (accepted, weights_crc32, sequence) = loop {
-        slices += 1;
-        match session.motion.poll(&mut session.tuner, &mut session.board)? {
-            Event::Underway => {}
-            Event::Tuned { accepted, weights_crc32, sequence } => break (accepted, weights_crc32, sequence),
-            other => bail!("the device does not tune: {other:?}"),
-        }
-    };
     let accuracy_after = session.classify(&wearer.test)?;
 
-    let expected = tune(&plain, tail.clone(), recipe, || ())?;
+    let expected = without_sensor(&plain, &file, plan)?;
+    let found = (weights_crc32, [accuracy_before, accuracy_after], runs_accepted);
     ensure!(
-        (weights_crc32, accuracy_before, accuracy_after)
-            == (expected.weights_crc32, expected.factory_accuracy, expected.accuracy_int8),
-        "the application ended with weights {weights_crc32:#010x} and accuracies {accuracy_before} and {accuracy_after}, \
-         tuning on the same windows with {:#010x}, {} and {}",
-        expected.weights_crc32,
-        expected.factory_accuracy,
-        expected.accuracy_int8
+        found == expected,
+        "the application ended with weights, accuracies before and after, and verdicts of {found:x?}, tuning on the same \
+         windows with {expected:x?}"
     );
+    let (_, _, runs_accepted) = found;
+    let accepted = runs_accepted.contains(&true);
     Ok(Replay {
         wearer: wearer.number,
         method: method_name(recipe.method),
         windows: wearer.adaptation.len(),
         test_windows: wearer.test.len(),
+        windows_a_run: plan.windows,
+        runs_accepted,
         accuracy_before,
         accuracy_after,
         accepted,
@@ -231,4 +250,30 @@ pub fn replay(wearer: &Wearer, tail: &TailPlan, recipe: Recipe, window_done: &dy
         weights_crc32,
         slices,
     })
+}
+
+/// The same runs on the same windows, without sensor and application: the weights' CRC-32, the accuracies before and after,
+/// and the verdicts.
+fn without_sensor(plain: &Subject, file: &PackFile, plan: Plan) -> Result<(u32, [f64; 2], Vec<bool>)> {
+    let mut words = tuner_arena(file, &plan.recipe);
+    let mut tuner = Tuner::new(file.pack(), plan.recipe, bytemuck::cast_slice_mut(&mut words))?;
+    let accuracy = |tuner: &mut Tuner| -> Result<f64> {
+        let mut right = 0;
+        for (input, label) in &plain.test {
+            right += usize::from(tuner.classify(input)?.label == *label);
+        }
+        Ok(right as f64 / plain.test.len().max(1) as f64)
+    };
+    let before = accuracy(&mut tuner)?;
+    let (mut verdicts, mut weights_crc32) = (Vec::new(), 0);
+    for windows in plain.adaptation.chunks_exact(plan.windows.into()) {
+        for (input, label) in windows {
+            tuner.observe(input, *label)?;
+        }
+        tuner.start(plan.recipe)?;
+        while !tuner.step()?.finished {}
+        verdicts.push(tuner.accept()?.accepted);
+        weights_crc32 = tuner.weights_crc32();
+    }
+    Ok((weights_crc32, [before, accuracy(&mut tuner)?], verdicts))
 }

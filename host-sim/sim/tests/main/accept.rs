@@ -1,7 +1,7 @@
 //! Never worse than before: held-out samples judge, acceptance, and the best weights of a run, on the bundled task.
 
 use flatmin::Policy;
-use flatmin::{Acceptance, Judgement, Method, Recipe, Tuner, TunerError, Version};
+use flatmin::{Acceptance, Evidence, Judgement, Method, Recipe, Tuner, TunerError, Version};
 use flatmin_sim::subject::{Labelled, Subject};
 use std::collections::BTreeSet;
 
@@ -59,7 +59,8 @@ fn judged_by_hand<'s>(
 
 fn assert_same(judgement: Judgement, (samples, right, loss): (u32, u32, f64)) {
     assert_eq!((judgement.samples, judgement.right), (samples, right));
-    let bound = if cfg!(feature = "micromath") { 1e-3 } else { 1e-5 };
+    // Losses are summed in steps of 1/4096.
+    let bound = if cfg!(feature = "micromath") { 1e-3 } else { 1.0 / 8192.0 + 1e-5 };
     assert!((f64::from(judgement.loss) - loss).abs() < bound, "{judgement:?}: {loss}");
 }
 
@@ -166,10 +167,10 @@ fn a_run_on_labels_that_are_all_wrong_is_never_accepted() {
     }
 }
 
-/// Runs of all kinds one after another, good and bad: what is in force never gets worse on the held-out samples, and
-/// a refusal changes no bit of it.
+/// Runs of all kinds one after another, good and bad: what is in force is what the answer says, and a refusal changes no bit
+/// of it.
 #[test]
-fn what_is_in_force_never_gets_worse() {
+fn what_is_in_force_is_what_was_judged() {
     let (mut accepted, mut refused) = (0, 0);
     for wearer in 1..=10 {
         let subject = Subject::wearer(wearer, 9, 0.2, 7).unwrap();
@@ -187,13 +188,36 @@ fn what_is_in_force_never_gets_worse() {
                 let bytes = answers(tuner, &subject.test[..20]);
                 tuner.start(recipe).unwrap();
                 while matches!(tuner.step(), Ok(report) if !report.finished) {}
+                let by_factory = rights(tuner, &subject.adaptation, Version::Factory);
+                let in_force = if tuner.is_tuned() { Version::Tuned } else { Version::Factory };
+                let by_running = rights(tuner, &subject.adaptation, in_force);
                 let answer = tuner.accept().unwrap();
-                let Acceptance { factory, running, candidate, accepted: taken } = answer;
-                assert_eq!(taken, candidate.is_better_than(&running) && !factory.is_better_than(&candidate));
+                let Acceptance { factory, running, candidate, evidence, labels, accepted: taken } = answer;
                 // The samples and who of them judges have stayed: so has the running tail's judgement.
                 assert_eq!(running, before.unwrap_or(factory));
                 let in_force = if taken { candidate } else { running };
-                assert!(!factory.is_better_than(&in_force) && !running.is_better_than(&in_force));
+                assert_eq!(labels.samples, 63);
+                assert_eq!(labels.agreed, by_factory.iter().map(|&right| u32::from(right)).sum::<u32>());
+                assert!(taken || !matches!(evidence, Evidence::Better), "{answer:?}");
+                if taken {
+                    let after = rights(tuner, &subject.adaptation, Version::Tuned);
+                    let pairs: Vec<_> =
+                        tuner.held_out().map(|slot| (by_running[slot], after[slot])).collect();
+                    let count = |wanted| pairs.iter().filter(|&&pair| pair == wanted).count() as f64;
+                    let (gained, lost) = (count((false, true)), count((true, false)));
+                    let shown = (gained - lost) / (gained + lost).max(1.0).sqrt();
+                    match evidence {
+                        Evidence::Better => {
+                            let credible = labels.agreed >= 40 || candidate.right >= 9;
+                            let bound = if credible { 1.0 } else { 2.0 };
+                            assert!(shown > bound, "{gained} gained, {lost} lost");
+                        }
+                        _ => {
+                            assert!(evidence == Evidence::TooFew && shown.abs() <= 1.0, "{answer:?}");
+                            assert!(candidate.loss < running.loss && labels.agreed >= 40, "{answer:?}");
+                        }
+                    }
+                }
                 if taken || before.is_some() {
                     assert_eq!(tuner.judge(Version::Tuned), Ok(in_force));
                     before = Some(in_force);
@@ -213,6 +237,17 @@ fn what_is_in_force_never_gets_worse() {
     }
     println!("{accepted} accepted, {refused} refused");
     assert!(accepted >= 5 && refused >= 5, "{accepted} accepted, {refused} refused: no test of both");
+}
+
+/// Which samples an int8 tail answers rightly, by its largest output.
+fn rights(tuner: &mut Tuner, samples: &[Labelled], version: Version) -> Vec<bool> {
+    let mut right = Vec::new();
+    for (input, label) in samples {
+        let output = tuner.infer(input, version).unwrap();
+        let first_largest = (0..output.len()).find(|&c| output.iter().all(|&q| q <= output[c]));
+        right.push(first_largest == Some(*label));
+    }
+    right
 }
 
 fn answers(tuner: &mut Tuner, samples: &[Labelled]) -> Vec<i8> {

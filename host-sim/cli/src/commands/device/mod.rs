@@ -8,14 +8,14 @@ pub use arguments::Arguments;
 use arguments::{Action, Source};
 use flatmin::Loss;
 use flatmin::wire::Request;
-use flatmin::{Drift, Version, Watch};
+use flatmin::{Drift, Evidence, Version, Watch};
 use flatmin_link::device::{self, Device, Progress};
 use flatmin_link::emulate::Answer;
 use flatmin_link::link::{Identity, LinkError};
 use flatmin_model::output::write_file;
 use flatmin_sim::delta;
 use flatmin_sim::objective;
-use flatmin_sim::report::Report;
+use flatmin_sim::report::{Report, evidence_name};
 use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::{SHARPNESS_RHO, Start, Tail, method_name, tune_as};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -140,21 +140,27 @@ fn resume(device: &mut Device, source: &Source, input: &Path, bar: &ProgressBar)
     let steps = device::finish(device)?;
     let accepted = match source.options.held_out > 0.0 {
         true => match device.ask(&Request::Accept)? {
-            Answer::Accepted { acceptance, .. } => Some(acceptance.accepted),
+            Answer::Accepted { acceptance, .. } => Some(acceptance),
             other => bail!("the device answers {other:?} instead of whether it takes the tail"),
         },
         false => device.ask(&Request::Requantize).map(|_| None)?,
     };
     let crc32 = device.identify()?.weights_crc32;
     if source.options.json {
-        return print_json(
-            serde_json::json!({ "steps": steps, "weights_crc32": crc32, "accepted": accepted }),
-        );
+        let evidence = accepted.map(|acceptance| evidence_name(acceptance.evidence));
+        let accepted = accepted.map(|acceptance| acceptance.accepted);
+        return print_json(serde_json::json!({
+            "steps": steps, "weights_crc32": crc32, "accepted": accepted, "evidence": evidence
+        }));
     }
-    let verdict = match accepted {
+    let verdict = match accepted.map(|acceptance| (acceptance.accepted, acceptance.evidence)) {
         None => "",
-        Some(true) => ", better on what was held out",
-        Some(false) => ", not better on what was held out: the tail before it",
+        Some((true, Evidence::Better)) => ", better on what was held out",
+        Some((true, _)) => {
+            ", with too little held out to tell, and labels that the factory's tail gives, too"
+        }
+        Some((false, Evidence::Worse)) => ", worse on what was held out: the tail before it",
+        Some((false, _)) => ", with too little held out to tell: the tail before it",
     };
     print(format_args!("{steps} steps to the run's end{verdict}; in force: weights {crc32:#010x}"))
 }

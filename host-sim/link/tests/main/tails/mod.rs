@@ -292,7 +292,7 @@ fn tuning_any_depth_lowers_the_loss_and_survives_rounding() {
                 after.loss,
                 before.loss
             );
-            assert!(before.sharpness > 0.0 || method == Method::Sgd, "{before:?}");
+            assert!(before.rise > 0.0 || method == Method::Sgd, "{before:?}");
             tuner.requantize().unwrap();
             let right = (0..8).filter(|&sample| {
                 let answer = tuner.infer(&input(&network, sample), Version::Tuned).unwrap();

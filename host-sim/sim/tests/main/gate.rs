@@ -1,0 +1,141 @@
+//! The gate over the ten wearers: how often it takes a tail that is better on the test samples, and how often one that is
+//! worse; and that the planner's advice, the default and the factory are in this order.
+
+use flatmin::{Evidence, Recipe};
+use flatmin_sim::planning::{self, Budget};
+use flatmin_sim::subject::Subject;
+use flatmin_sim::tuning::{tune, tuner_arena};
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+
+/// What became of a run: accuracies on the test samples in percent, and what the gate said.
+#[derive(Debug)]
+struct Judged {
+    gain: f64,
+    accepted: bool,
+    evidence: Evidence,
+}
+
+/// Tunes, asks the gate, and measures what it was asked about.
+fn judged(wearer: usize, seed: u64, noise: f64, recipe: Recipe) -> Judged {
+    let subject = Subject::wearer(wearer, 9, noise, seed).unwrap();
+    let recipe = Recipe { seed, replay_capacity: 63, held_out: 0.2, ..recipe };
+    let file = subject.model.pack(2).unwrap();
+    let mut words = tuner_arena(&file, &recipe);
+    let mut tuner = flatmin::Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).unwrap();
+    for (input, label) in &subject.adaptation {
+        tuner.observe(input, *label).unwrap();
+    }
+    let test = |tuner: &mut flatmin::Tuner| {
+        let right = |(input, label): &&(Vec<i8>, usize)| tuner.classify(input).unwrap().label == *label;
+        100.0 * subject.test.iter().filter(right).count() as f64 / subject.test.len() as f64
+    };
+    let factory = test(&mut tuner);
+    let train = |tuner: &mut flatmin::Tuner| {
+        tuner.start(recipe).unwrap();
+        while !tuner.step().unwrap().finished {}
+    };
+    train(&mut tuner);
+    let acceptance = tuner.accept().unwrap();
+    if !acceptance.accepted {
+        // The same run again, taken in any case.
+        train(&mut tuner);
+        tuner.requantize().unwrap();
+    }
+    Judged { gain: test(&mut tuner) - factory, accepted: acceptance.accepted, evidence: acceptance.evidence }
+}
+
+/// Shares of the runs that are better by 2 points or more, and worse by 2 or more, that were taken; how many there are; and
+/// the mean gain of what is then in force.
+fn shares(runs: &[Judged]) -> ([f64; 2], [usize; 2], f64) {
+    let of =
+        |better: bool| runs.iter().filter(move |run| if better { run.gain >= 2.0 } else { run.gain <= -2.0 });
+    let counts = [true, false].map(|better| of(better).count());
+    let taken = [true, false].map(|better| of(better).filter(|run| run.accepted).count());
+    let mean = runs.iter().filter(|run| run.accepted).map(|run| run.gain).sum::<f64>() / runs.len() as f64;
+    ([0, 1].map(|kind| taken[kind] as f64 / counts[kind].max(1) as f64), counts, mean)
+}
+
+/// Two draws of each wearer, none, a fifth and two fifths of the labels flipped, and steps ten times too large.
+#[test]
+fn the_gate_takes_what_helps_and_refuses_most_of_what_harms() {
+    let hot = Recipe { learning_rate: 10.0 * Recipe::DEFAULT.learning_rate, ..Recipe::DEFAULT };
+    let mut work = Vec::new();
+    for wearer in 1..=10 {
+        for seed in [2_001, 2_002] {
+            for noise in [0.0, 0.2, 0.4] {
+                work.extend([Recipe::DEFAULT, hot].map(|recipe| (wearer, seed, noise, recipe)));
+            }
+        }
+    }
+    let all: Vec<(bool, Judged)> = (work.par_iter())
+        .map(|&(wearer, seed, noise, recipe)| (recipe == hot, judged(wearer, seed, noise, recipe)))
+        .collect();
+    let few = all.iter().filter(|(_, run)| run.evidence == Evidence::TooFew).count();
+    let (hot, default): (Vec<_>, Vec<_>) = all.into_iter().partition(|(hot, _)| *hot);
+    for (name, runs, least, most) in [("default", default, 0.65, 0.3), ("steps too large", hot, 0.65, 0.35)] {
+        let runs: Vec<Judged> = runs.into_iter().map(|(_, run)| run).collect();
+        let ([better, worse], [helped, harmed], mean) = shares(&runs);
+        let always = runs.iter().map(|run| run.gain).sum::<f64>() / runs.len() as f64;
+        println!(
+            "{name}: takes {:.0} % of {helped} that help, {:.0} % of {harmed} that harm; {mean:+.2} points, {always:+.2} without it",
+            100.0 * better,
+            100.0 * worse
+        );
+        assert!(helped >= 8 && harmed >= 8, "no test of both");
+        assert!(better >= least, "{name}: {better} of those that help are taken");
+        assert!(worse <= most, "{name}: {worse} of those that harm are taken");
+        assert!(mean > always + 0.5 && mean > 0.5, "{name}: {mean}, {always} without the gate");
+    }
+    assert!(few > 0, "two samples of a class always tell");
+}
+
+/// Labels of another class, all of them: whatever the recipe, the factory's tail stays.
+#[test]
+fn labels_at_random_are_never_learnt() {
+    for wearer in 1..=10 {
+        let run = judged(wearer, 2_003, 6.0 / 7.0, Recipe::DEFAULT);
+        assert!(!run.accepted && run.gain < -5.0, "wearer {wearer}: {run:?}");
+    }
+}
+
+/// What the planner advises within 160 KiB, the default, and the factory, on the same draws: mean accuracies of the int8 tails in
+/// percent, and the mean differences with their standard errors.
+fn order(wearers: &[usize], seeds: &[u64], depth: usize) {
+    let work: Vec<(usize, u64)> =
+        wearers.iter().flat_map(|&wearer| seeds.iter().map(move |&seed| (wearer, seed))).collect();
+    let runs: Vec<[f64; 3]> = (work.par_iter())
+        .map(|&(wearer, seed)| {
+            let subject = Subject::wearer(wearer, 9, 0.0, seed).unwrap();
+            let recipe = Recipe { seed, ..Recipe::DEFAULT };
+            let budget = Budget { ram_bytes: 160 << 10, step_macs: None };
+            let found = planning::search(&subject, recipe, budget, depth, &ProgressBar::hidden()).unwrap();
+            let default = tune(&subject, 2, recipe, || ()).unwrap();
+            let advised = found.chosen.and_then(|own| own.test_accuracy).unwrap_or(default.factory_accuracy);
+            [advised, default.accuracy_int8, default.factory_accuracy].map(|share| 100.0 * share)
+        })
+        .collect();
+    let n = runs.len() as f64;
+    let mean = |of: &dyn Fn(&[f64; 3]) -> f64| runs.iter().map(of).sum::<f64>() / n;
+    let [advised, default, factory] = [0, 1, 2].map(|place| mean(&|run| run[place]));
+    println!("{n} draws: advised {advised:.2}, default {default:.2}, factory {factory:.2} %");
+    for (better, worse, name) in [(0, 1, "advice against default"), (1, 2, "default against factory")] {
+        let difference = mean(&|run| run[better] - run[worse]);
+        let variance = mean(&|run| (run[better] - run[worse] - difference).powi(2)) * n / (n - 1.0);
+        let error = (variance / n).sqrt();
+        println!("{name}: {difference:+.2} +- {error:.2}");
+        assert!(difference >= -error, "{name}: {difference:+.2} +- {error:.2}");
+    }
+}
+
+#[test]
+fn advice_default_and_factory_are_in_this_order() {
+    order(&[1, 9], &[1], 2);
+}
+
+/// The whole of it takes minutes: `cargo test --release -p flatmin-sim -- --ignored order`.
+#[test]
+#[ignore = "takes minutes"]
+fn the_order_holds_over_ten_wearers_and_three_draws() {
+    order(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], &[1, 2, 3], 8);
+}
