@@ -1,6 +1,5 @@
 //! What a model makes of calibration samples: statistics of the last layer's input, for heads in closed form.
 
-use crate::tuning::tuner_arena;
 use anyhow::{Context, Result, bail};
 use flatmin::{Recipe, Tuner, Version};
 use flatmin_model::model::Model;
@@ -34,7 +33,7 @@ fn of_features(model: &Model, inputs: &[Vec<i8>], labels: Option<&[usize]>) -> R
         .par_chunks(PART)
         .enumerate()
         .map(|(part, inputs)| {
-            let mut words = tuner_arena(&file, &recipe);
+            let mut words = vec![0_u128; sizes.train_bytes(&recipe).div_ceil(16)];
             let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
             let one = |(index, input): (usize, &Vec<i8>)| {
                 let latent = tuner.latent(input)?.to_vec();

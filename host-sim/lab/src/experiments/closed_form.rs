@@ -1,10 +1,9 @@
 //! `closed-form`: the head in closed form, alone and as the start of gradient steps, by the product's own calls. Nothing
 //! is chosen for a task.
 
-use super::Progress;
 use super::contenders::Protocol;
 use super::corpus::{self, Corpus};
-use super::result::{Findings, markdown};
+use super::result::{Findings, Progress, markdown};
 use super::task::Task;
 use super::trial::Draw;
 use anyhow::Result;

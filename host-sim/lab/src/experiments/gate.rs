@@ -2,8 +2,7 @@
 //! rule takes most of the runs that help and fewest of those that harm. Every run's answers lie in `gate.ndjson`, so that
 //! further rules can be compared on the same runs.
 
-use super::Progress;
-use super::result::{Findings, markdown};
+use super::result::{Findings, Progress, markdown};
 use anyhow::{Context, Result};
 use flatmin::{Evidence, Labels, Method, Pairs, Recipe, Tuner, Version};
 use flatmin_sim::subject::{Labelled, Subject};
