@@ -58,7 +58,7 @@ fn main() {
         println!("cargo:rustc-cfg=flatmin_dsp");
     }
     // The hardware's calling convention says that there is an FPU.
-    if target.ends_with("eabihf") && (target.starts_with("thumbv7em") || arm_v8) {
+    if dsp && target.ends_with("eabihf") {
         println!("cargo:rustc-cfg=flatmin_vfp");
         // As the compiler does it: one instruction for a product and its sum, unless it knows better of the core. Of the
         // cores with Helium no timing is published; they take the shorter code.
