@@ -323,22 +323,23 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         labels
     }
 
-    /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if the samples say so.
-    /// Held-out samples are counted that one of two tails alone gets right ([`Pairs::evidence`]): the candidate is not
-    /// taken where they show it to be worse than the tail in force or than the factory's, and taken where they show it to be
-    /// better than the tail in force. Often they are too few to show either, which the answer says ([`Evidence::TooFew`]): then the candidate is taken if its loss
-    /// on them is smaller, and if the factory's tail agrees with most labels in the replay ([`Labels::are_credible`]).
-    /// Of a squared error the loss alone decides, beside both tails.
+    /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if the samples say so. Held-out
+    /// samples are counted that one of two tails alone gets right ([`Pairs::evidence`]): the candidate is not taken where
+    /// they show it to be worse than the tail in force or than the factory's, and taken where they show it to be better than
+    /// the tail in force. Often they are too few to show either, which the answer says ([`Evidence::TooFew`]): then the
+    /// candidate is taken if its loss on them is smaller, and if the factory's tail agrees with most labels in the replay
+    /// ([`Labels::are_credible`]). Of a squared error the loss alone decides, beside both tails.
     ///
-    /// Otherwise the tail in force stays, bit for bit, and the weights go back to what it dequantizes
-    /// to, so that a further run starts from it: a class that it does not know is spare again, and its samples wait.
+    /// Otherwise the tail in force stays, bit for bit, and the weights go back to what it dequantizes to, so that a further
+    /// run starts from it: a class that it does not know is spare again, and its samples wait.
     ///
     /// Weights that are still those of the tail in force, bit for bit, because no run moved them or the best that it kept
     /// were those it began with, are not taken: that tail stays.
     ///
-    /// A run under way ends. Takes a forward pass of every sample, for the ranges of [`Self::requantize`], one of the factory's tail,
-    /// and up to three of the held-out ones. The ranges are of all samples: no label has a say in them. Without held-out
-    /// samples there are those alone that the tail was tuned on, which show nothing of others: see [`Self::judge`].
+    /// A run under way ends. Takes a forward pass of every sample, for the ranges of [`Self::requantize`], one of the
+    /// factory's tail, and up to three of the held-out ones. The ranges are of all samples: no label has a say in them.
+    /// Without held-out samples there are those alone that the tail was tuned on, which show nothing of others: see
+    /// [`Self::judge`].
     ///
     /// Where new samples show that the running tail has become worse than the factory's, the answer says so;
     /// [`Self::factory_reset`] is the caller's choice.
