@@ -110,7 +110,7 @@ pub struct TrainedLayer {
     pub refit: bool,
     /// The trained layer, in their order, whose anew quantized output it reads.
     pub source: Option<usize>,
-    /// Its input is a feature in the pack's unit, in f32: [`Pack::fold`].
+    /// Its input is a feature in the pack's unit, in f32, as `Pack::fold` makes it.
     pub unit_input: bool,
 }
 
