@@ -12,6 +12,9 @@ const FULL: i32 = 128;
 const PART: f32 = 1.0 / FULL as f32;
 /// Variance of rounding to whole steps.
 const ROUNDING: f32 = 1.0 / 12.0;
+/// Share of a second moment that f32 may lose where the means' squares are taken off, 2^-22: a feature that never changes
+/// would have a variance below 0.
+const CANCELLED: f32 = 2.0 * f32::EPSILON;
 
 /// Least label smoothing that a head's scale is chosen with: with none, right answers alone would ask for any scale.
 pub const LEAST_SMOOTHING: f32 = 0.1;
@@ -85,6 +88,10 @@ pub struct ClosedForm<'s> {
     round: u8,
     /// Mean variance, of which [`Settings::shrinkage`] is put on the diagonal.
     ridge: f32,
+    /// What rounding may have taken off a variance, and is put on the diagonal.
+    floor: f32,
+    /// Bits after the point of the second moments: as many of a weight's 7 as fit for so many samples.
+    point: u32,
     /// The samples' mean variance in the first round, which stands in for the factory's covariance where that is not known.
     first: f32,
     /// Second moments of the features, weighted; then the covariance; then its Cholesky factor.
@@ -149,6 +156,8 @@ impl<'s> ClosedForm<'s> {
             phase: Phase::Answers(0),
             round: 0,
             ridge: 0.0,
+            floor: ROUNDING,
+            point: (Self::MOST_SAMPLES / samples.max(1)).ilog2().min(FULL.ilog2()),
             first: 0.0,
             triangle,
             sums,
@@ -246,6 +255,8 @@ impl<'s> ClosedForm<'s> {
                 if label < self.classes() {
                     let weight = if self.round == 0 { FULL } else { self.weight(label) };
                     self.gather(label, weight);
+                    let lost = FULL.ilog2() - self.point;
+                    let half = (1 << lost) >> 1;
                     let mut rest = &mut *self.triangle;
                     for (row, &own) in self.steps.iter().enumerate() {
                         let Some((to, below)) = core::mem::take(&mut rest).split_at_mut_checked(row + 1)
@@ -253,8 +264,8 @@ impl<'s> ClosedForm<'s> {
                             return;
                         };
                         let own = weight * own;
-                        // Rounded sample by sample: sums stay exact.
-                        to.iter_mut().zip(&*self.steps).for_each(|(to, &x)| *to += (own * x + FULL / 2) >> 7);
+                        // Rounded sample by sample, if at all: the order has no say.
+                        to.iter_mut().zip(&*self.steps).for_each(|(to, &x)| *to += (own * x + half) >> lost);
                         rest = below;
                     }
                 }
@@ -411,13 +422,22 @@ impl<'s> ClosedForm<'s> {
             self.first = own / features as f32;
         }
         let factory = sum(&|i| self.factory_covariance(i, i));
-        self.ridge = self.mixed(factory, own) / features as f32;
+        self.ridge = (self.mixed(factory, own) / features as f32).max(0.0);
+        let squares = (0..features).filter_map(|i| self.triangle.get(triangle(i) + i));
+        let largest = squares.fold(0, |largest, &square| largest.max(square));
+        let moment = if self.total() > 0.0 { self.moment(largest) / self.total() } else { 0.0 };
+        self.floor = ROUNDING + CANCELLED * moment * features as f32;
+    }
+
+    /// A sum of weighted products.
+    fn moment(&self, products: i32) -> f32 {
+        products as f32 * (1.0 / (1 << self.point) as f32)
     }
 
     /// The samples' covariance around the means in the head, of their sum of products.
     fn own_covariance(&self, row: usize, column: usize, products: i32) -> f32 {
         let features = self.features().max(1);
-        let mut own = products as f32;
+        let mut own = self.moment(products);
         let means = self.head.chunks_exact(features).zip(self.sums.chunks_exact(features));
         for ((mean, sums), &count) in means.zip(&*self.counts) {
             let [a, b] = [row, column].map(|at| sums[at] as f32 * PART);
@@ -451,11 +471,11 @@ impl<'s> ClosedForm<'s> {
             let own = self.own_covariance(row, column, products);
             let mut value = (1.0 - shrinkage) * self.mixed(self.factory_covariance(row, column), own);
             if column == row {
-                value += shrinkage * self.ridge + ROUNDING;
+                value += shrinkage * self.ridge + self.floor;
             }
             self.triangle[start + column] = value.to_bits() as i32;
         }
-        factor_row(cast_slice_mut(self.triangle), row, ROUNDING);
+        factor_row(cast_slice_mut(self.triangle), row, self.floor);
     }
 
     /// A class's weights and bias, of its mean.

@@ -333,6 +333,22 @@ fn degenerate_samples_give_finite_heads() {
     }
 }
 
+/// Many features that never change, and labels that contradict one another: what rounding leaves of the covariance must not
+/// become a head that is no number, or one that answers anything but the factory's mean.
+#[test]
+fn features_that_never_change_give_finite_heads() {
+    for features in [24, 64, 128] {
+        for value in [1, 60, 97, 255] {
+            for count in [2, 8, 63, 300] {
+                let own: Vec<Sample> = (0..count).map(|index| (vec![value; features], index % 2)).collect();
+                let factory = vec![0.0; 2 * (features + 1)];
+                let head = head(Settings::DEFAULT, None, &own, 2, features, &factory);
+                assert!(head.iter().all(|w| w.abs() < 1.0), "{features} {value} {count}: {head:?}");
+            }
+        }
+    }
+}
+
 /// Without samples the factory's statistics alone answer.
 #[test]
 fn without_samples_the_factory_answers() {

@@ -72,7 +72,7 @@ pub enum OptimizerArgument {
 
 #[derive(Debug, Clone, Args)]
 pub struct TuneOptions {
-    /// Only this method (default: sgd, sam and asam)
+    /// Only this method (default: sgd, sam and asam; closed-form beside them where the model ends in a dense layer)
     #[arg(long)]
     pub method: Option<MethodArgument>,
     /// What gradient steps begin with (default: factory; closed-form where more than two layers are trained and samples
@@ -221,6 +221,15 @@ impl TuneOptions {
     /// Whether the last layer is solved in closed form.
     pub fn is_closed_form(&self) -> bool {
         matches!(self.method, Some(MethodArgument::ClosedForm))
+    }
+
+    /// The last layer's head in closed form, where no method is named and the model has one to solve.
+    pub fn head_beside(&self, subject: &Subject) -> Result<Option<(TailPlan, Training)>> {
+        let asked = self.method.is_none() && self.start.is_none() && self.tuner() == Tail::Full;
+        let tail = subject.model.tail_plan(Some(1), &[])?;
+        let solvable = asked && Tuner::can_solve(&subject.model.pack(&tail)?.pack());
+        let training = Training::closed_form(self.recipe(Recipe::DEFAULT.method));
+        Ok(solvable.then_some((tail, training)))
     }
 
     /// Refuses what only `tune` and the bundled wearers do.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use flatmin_sim::report::{Report, TuningRun};
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{Training, train};
+use flatmin_sim::tuning::train;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -55,15 +55,22 @@ pub fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result
     // The bundled models are all alike.
     let tail = tails.into_iter().next().unwrap_or_default();
     let start = subjects.first().map(|own| options.start(own, &tail)).transpose()?.unwrap_or_default();
-    let trainings = options.trainings(start);
-    let jobs: Vec<(&Subject, &Training)> =
+    let mut trainings: Vec<_> = options.trainings(start).into_iter().map(|own| (tail.clone(), own)).collect();
+    let epochs = (subjects.len() * trainings.len()) as u64 * u64::from(options.epochs);
+    // Beside the methods that take steps, so that people see which head their samples ask for.
+    if let Some(subject) = subjects.first()
+        && let Some(head) = options.head_beside(subject)?
+    {
+        trainings.push(head);
+    }
+    let jobs: Vec<_> =
         subjects.iter().flat_map(|s| trainings.iter().map(move |training| (s, training))).collect();
-    let bar = ProgressBar::new(jobs.len() as u64 * u64::from(options.epochs));
+    let bar = ProgressBar::new(epochs);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
     let runs: Vec<TuningRun> = jobs
         .par_iter()
-        .map(|(subject, training)| {
-            train(subject, &tail, training, || bar.inc(1))
+        .map(|(subject, (tail, training))| {
+            train(subject, tail, training, || bar.inc(1))
                 .with_context(|| format!("tuning with {}", training.name()))
         })
         .collect::<Result<_>>()?;

@@ -84,7 +84,7 @@ impl Ink {
     }
 }
 
-/// The colour of the purpose at this place in [`crate::report::Summary::purposes`].
+/// The colour of the purpose at this place among those of a report.
 pub fn purpose(index: usize) -> Ink {
     PURPOSES[index % PURPOSES.len()]
 }

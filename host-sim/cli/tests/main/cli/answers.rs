@@ -28,7 +28,7 @@ fn check_fields(object: &Value, methods: &[&str]) {
 fn tune_prints_one_object_with_the_promised_fields() {
     let folder = Folder::new();
     let object = folder.json("tune --wearer 2 --epochs 3 --json");
-    check_fields(&object, &["sgd", "sam", "asam"]);
+    check_fields(&object, &["sgd", "sam", "asam", "closed-form"]);
     // As many parameters as inspect announced.
     folder.write("m.tflite", bundled());
     let inspected = folder.json("inspect m.tflite --json");
@@ -46,9 +46,9 @@ fn a_tail_may_begin_at_a_convolution_and_be_sparse() {
     let folder = Folder::new();
     let small = "tune --wearer 2 --epochs 2 --windows-per-class 2 --layers 4 --json";
     let whole = folder.json(small);
-    check_fields(&whole, &["sgd", "sam", "asam"]);
+    check_fields(&whole, &["sgd", "sam", "asam", "closed-form"]);
     let sparse = folder.json(&format!("{small} --train biases,nothing,biases,all"));
-    check_fields(&sparse, &["sgd", "sam", "asam"]);
+    check_fields(&sparse, &["sgd", "sam", "asam", "closed-form"]);
     folder.write("m.tflite", bundled());
     let cuts = folder.json("inspect m.tflite --json");
     let of = |layers: u64| {
@@ -151,7 +151,7 @@ fn the_same_data_as_int8_float32_and_csv_tunes_to_the_same_weights() {
 
     let tune = |data: &str| folder.json(&format!("tune m.tflite --data {data} --epochs 4 --json"));
     let object = tune("int8.npy y.npy");
-    check_fields(&object, &["sgd", "sam", "asam"]);
+    check_fields(&object, &["sgd", "sam", "asam", "closed-form"]);
     assert_eq!(tune("float32.npy y.npy"), object);
     assert_eq!(tune("windows.csv"), object);
     let one = folder.json("tune m.tflite --data windows.csv --epochs 4 --layers 1 --method sgd --json");
@@ -165,7 +165,7 @@ fn networks_with_one_dense_layer_tune_without_being_told() {
     folder.write("x.npy", npy("|i1", "(8, 4, 4, 2)", &(0..=255).collect::<Vec<u8>>()));
     folder.write("y.npy", npy("|i1", "(8,)", &[0, 1, 0, 1, 1, 0, 1, 0]));
     let object = folder.json("tune m.tflite --data x.npy y.npy --json");
-    check_fields(&object, &["sgd", "sam", "asam"]);
+    check_fields(&object, &["sgd", "sam", "asam", "closed-form"]);
     // Two logits of 24 values and a bias each.
     assert_eq!(object["runs"][0]["tail_parameters"], 50);
 }
@@ -281,7 +281,7 @@ fn a_tuned_tail_that_is_not_better_leaves_the_factory_in_force() {
     let factory = plain["factory_accuracy"].as_f64().unwrap();
 
     let judged = folder.json("tune --wearer 2 --held-out 0.2 --keep-best --json");
-    check_fields(&judged, &["sgd", "sam", "asam"]);
+    check_fields(&judged, &["sgd", "sam", "asam", "closed-form"]);
     let ruined = "tune --wearer 2 --method sgd --held-out 0.2 --learning-rate 5 --epochs 2";
     let kept = folder.json(&format!("{ruined} --json"));
     for run in judged["runs"].as_array().unwrap().iter().chain(kept["runs"].as_array().unwrap()) {
