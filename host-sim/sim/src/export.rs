@@ -1,9 +1,9 @@
 //! A tuned network as a `.tflite` again.
 
 use crate::subject::Subject;
-use crate::tuning::{observe_all, sized, tuner_arena};
+use crate::tuning::{Start, Training, observe_all, sized, tuner_arena};
 use anyhow::{Context, Result, bail};
-use flatmin::{Recipe, Tuner, Version, internals::TunedLayer};
+use flatmin::{Tuner, Version, internals::TunedLayer};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{TailPlan, Trains};
 use flatmin_model::tflite;
@@ -20,21 +20,21 @@ pub struct Export {
     pub checked: usize,
 }
 
-/// Tunes the last `layers` layers and writes them into the subject's model file. The result is read back, and its
-/// outputs are compared with those of the tuned device.
+/// Trains the tail as asked for, in f32, and writes its layers into the subject's model file. The result is read back, and
+/// its outputs are compared with those of the tuned device.
 ///
 /// # Errors
 /// What the runtime refuses; a file that has no room for the layers; outputs that differ.
 pub fn export(
     subject: &Subject,
     tail: impl Into<TailPlan>,
-    recipe: Recipe,
+    training: &Training,
     epoch_done: impl Fn(),
 ) -> Result<Export> {
     if !subject.model.is_tflite() {
         bail!("{}: only a .tflite can be exported", subject.model.name);
     }
-    let recipe = sized(subject, recipe)?;
+    let recipe = sized(subject, training.recipe)?;
     let tail = tail.into();
     let network = &subject.model.network;
     let layers =
@@ -47,14 +47,20 @@ pub fn export(
     let mut words = tuner_arena(&file, &recipe);
     let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
     observe_all(&mut tuner, subject)?;
-    tuner.start(recipe)?;
-    loop {
-        let report = tuner.step()?;
-        if report.epoch_finished {
-            epoch_done();
-        }
-        if report.finished {
-            break;
+    if training.start == Start::ClosedForm {
+        let mut scratch = vec![0; file.pack().sizes().solve_bytes(&recipe) / 4];
+        tuner.solve(&mut scratch, &mut || {})?;
+    }
+    if training.steps {
+        tuner.start(recipe)?;
+        loop {
+            let report = tuner.step()?;
+            if report.epoch_finished {
+                epoch_done();
+            }
+            if report.finished {
+                break;
+            }
         }
     }
     tuner.requantize()?;

@@ -16,7 +16,7 @@ pub enum MethodArgument {
     Asam,
     /// SAM that moves biases alone
     SamOn,
-    /// The last layer solved in closed form: no rate, no epochs, done within milliseconds (tune and the bundled wearers)
+    /// The last layer solved in closed form: no rate, no epochs, done within milliseconds (tune, export and the bundled wearers)
     ClosedForm,
 }
 
@@ -207,6 +207,15 @@ impl TuneOptions {
         self.methods().into_iter().map(steps).collect()
     }
 
+    /// The way of the one method that is named, or of the default recipe's.
+    pub fn one_training(&self, start: Start) -> Training {
+        if self.is_closed_form() {
+            return Training::closed_form(self.recipe(Method::Sgd));
+        }
+        let recipe = self.recipe_from(self.one_method().unwrap_or(Recipe::DEFAULT.method), start);
+        Training { start, ..Training::steps(Tail::Full, recipe) }
+    }
+
     /// What gradient steps begin with on these layers.
     pub fn start(&self, subject: &Subject, tail: &TailPlan) -> Result<Start> {
         let network = &subject.model.network;
@@ -235,10 +244,10 @@ impl TuneOptions {
     /// Refuses what only `tune` and the bundled wearers do.
     pub fn without_closed_form(&self) -> Result<()> {
         if self.is_closed_form() {
-            bail!("--method closed-form is for `flatmin tune`; name another method");
+            bail!("--method closed-form is for `flatmin tune` and `export`; name another method");
         }
         if self.start == Some(StartArgument::ClosedForm) {
-            bail!("--start closed-form is for `flatmin tune`; leave it out");
+            bail!("--start closed-form is for `flatmin tune` and `export`; leave it out");
         }
         Ok(())
     }
@@ -405,6 +414,8 @@ impl TuneOptions {
 
     /// What to tune of this subject's model.
     pub fn tail(&self, subject: &Subject) -> Result<TailPlan> {
-        subject.model.tail_plan(self.layers.map(usize::from), &self.train)
+        // The closed form solves the last layer; what is trained in front of it would take RAM for nothing.
+        let usual = self.is_closed_form().then_some(1);
+        subject.model.tail_plan(self.layers.map(usize::from).or(usual), &self.train)
     }
 }

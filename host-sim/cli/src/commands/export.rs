@@ -4,10 +4,8 @@ use crate::answer::{print, print_json};
 use crate::arguments::{Adaptation, TuneOptions};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use flatmin::Recipe;
 use flatmin_model::output::{ensure_apart, write_file};
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::method_name;
 use flatmin_sim::{delta, export};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -15,7 +13,8 @@ use std::path::{Path, PathBuf};
 /// Tune, and write the tuned layers back into the .tflite: it answers as the tuned device does
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  flatmin export --wearer 3 --method asam -o tuned.tflite\n  \
-    flatmin export model.tflite --data x.npy y.npy --method sam -o tuned.tflite")]
+    flatmin export model.tflite --data x.npy y.npy --method sam -o tuned.tflite\n  \
+    flatmin export model.tflite --data x.npy y.npy --method closed-form -o tuned.tflite")]
 pub struct Arguments {
     /// A full-integer int8 .tflite; without it the bundled model of --wearer
     #[arg(requires = "data")]
@@ -35,7 +34,6 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { model, adaptation, output, delta, options } = arguments;
     options.without_acceptance()?;
-    options.without_closed_form()?;
     options.without_compact()?;
     if options.report.is_some() {
         bail!("export writes no report: leave out --report");
@@ -47,28 +45,35 @@ pub fn run(arguments: Arguments) -> Result<()> {
         ensure!(*delta != output, "{}: --output and --delta are one file", output.display());
     }
     let subject = adaptation.subject(model.as_deref(), &options)?;
-    export_tuned(&subject, &output, delta.as_deref(), &options)
+    let calibrated = adaptation.calibrated(subject.clone())?;
+    // A bundled wearer's firmware has no statistics, and deltas name the pack that they are of.
+    export_tuned(&calibrated, &subject, (&output, delta.as_deref()), &options)
 }
 
 /// With the default recipe's method unless another is asked for.
-fn export_tuned(subject: &Subject, output: &Path, delta: Option<&Path>, options: &TuneOptions) -> Result<()> {
-    let method = options.one_method().unwrap_or(Recipe::DEFAULT.method);
+fn export_tuned(
+    subject: &Subject,
+    packed: &Subject,
+    (output, delta): (&Path, Option<&Path>),
+    options: &TuneOptions,
+) -> Result<()> {
     let tail = options.tail(subject)?;
-    let bar = ProgressBar::new(u64::from(options.epochs));
+    let training = options.one_training(options.start(subject, &tail)?);
+    let bar = ProgressBar::new(if training.steps { u64::from(options.epochs) } else { 0 });
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
-    let export = export::export(subject, &tail, options.recipe(method), || bar.inc(1))?;
+    let export = export::export(subject, &tail, &training, || bar.inc(1))?;
     bar.finish_and_clear();
     write_file(output, &export.bytes).with_context(|| format!("cannot write {}", output.display()))?;
     let delta_bytes = match delta {
         Some(path) => {
-            let file = subject.model.pack(&tail)?;
+            let file = packed.model.pack(&tail)?;
             let bytes = delta::encode(&file, &export.tail)?;
             write_file(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
             Some(bytes.len())
         }
         None => None,
     };
-    let (bytes, checked, method) = (export.bytes.len(), export.checked, method_name(method));
+    let (bytes, checked, method) = (export.bytes.len(), export.checked, training.name());
     if options.json {
         print_json(serde_json::json!({
             "output": output, "bytes": bytes, "method": method, "layers": tail.layers, "samples_checked": checked,

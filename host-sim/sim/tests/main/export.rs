@@ -9,12 +9,32 @@ use flatmin_model::packer::{TailPlan, Trains};
 use flatmin_model::tflite;
 use flatmin_sim::export::export;
 use flatmin_sim::subject::Subject;
+use flatmin_sim::tuning::{Tail, Training, train};
 use flatmin_sim::wearers::model_bytes;
 
 const WEARER: usize = 3;
 
 fn subject() -> Subject {
     Subject::wearer(WEARER, 9, 0.2, 1).unwrap()
+}
+
+/// The head in closed form leaves as a file that any runtime takes: its own answers, counted here, are those that `tune` counts.
+#[test]
+fn a_head_in_closed_form_is_exported() {
+    let subject = subject().calibrated(WEARER).unwrap();
+    let training = Training::closed_form(Recipe::DEFAULT);
+    let tuned = train(&subject, 1, &training, || ()).unwrap();
+    let exported = export(&subject, 1, &training, || ()).unwrap();
+    let model = Model::parse("exported".into(), &exported.bytes).unwrap();
+    let file = model.pack(0).unwrap();
+    let mut arena = vec![0; file.pack().sizes().arena_bytes];
+    let right = subject.test.iter().filter(|(input, label)| {
+        let output = flatmin::infer(&file.pack(), input, &mut arena);
+        output.iter().enumerate().max_by_key(|&(class, q)| (q, std::cmp::Reverse(class))).unwrap().0 == *label
+    });
+    let accuracy = right.count() as f64 / subject.test.len() as f64;
+    assert_eq!(accuracy, tuned.accuracy_int8);
+    assert!(accuracy > tuned.factory_accuracy, "{accuracy}");
 }
 
 #[test]
@@ -26,7 +46,7 @@ fn every_method_and_depth_reads_back_as_the_tuned_device() {
         for method in [Method::Sgd, Method::Sam, Method::Asam] {
             let recipe = Recipe { method, rho: 0.05, epochs: 3, ..Recipe::DEFAULT };
             // The comparison with the tuned device is export's own: it fails where an output differs.
-            let tuned = export(&subject, layers, recipe, || ()).unwrap();
+            let tuned = export(&subject, layers, &Training::steps(Tail::Full, recipe), || ()).unwrap();
             assert_eq!((tuned.bytes.len(), tuned.checked), (original.len(), subject.test.len()));
             let graph = tflite::read(&tuned.bytes).unwrap();
             let kinds = |graph: &Graph| {
@@ -73,7 +93,7 @@ fn exports(subject: &Subject, factory: &Graph, plan: TailPlan) {
         epochs: 2,
         ..Recipe::DEFAULT
     };
-    let tuned = export(subject, &plan, recipe, || ()).unwrap();
+    let tuned = export(subject, &plan, &Training::steps(Tail::Full, recipe), || ()).unwrap();
     assert_eq!(tuned.checked, subject.test.len());
     let graph = tflite::read(&tuned.bytes).unwrap();
     let network = &subject.model.network;
@@ -139,7 +159,7 @@ fn an_autoencoder_is_exported_with_the_scale_of_its_new_output() {
         origin: flatmin_sim::subject::Origin::default(),
     };
     let recipe = Recipe { method: Method::Sam, rho: 0.05, learning_rate: 1e-4, epochs: 2, ..Recipe::DEFAULT };
-    let tuned = export(&subject, 2, recipe, || ()).unwrap();
+    let tuned = export(&subject, 2, &Training::steps(Tail::Full, recipe), || ()).unwrap();
     assert_eq!(tuned.checked, 4);
     let output = |graph: &Graph| graph.tensors[graph.outputs[0]].quantization.clone();
     let factory = tflite::read(&std::fs::read(&path).unwrap()).unwrap();

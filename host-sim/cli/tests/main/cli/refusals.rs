@@ -81,9 +81,7 @@ fn inputs_to_run() {
 #[test]
 fn the_closed_form_elsewhere() {
     let folder = Folder::new();
-    for command in
-        ["emulate", "export -o t.tflite", "add-class --leave-out 2", "plan --ram 64K", "tune --auto"]
-    {
+    for command in ["emulate", "add-class --leave-out 2", "plan --ram 64K", "tune --auto"] {
         refused(
             &folder,
             &format!("{command} --method closed-form"),
