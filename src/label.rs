@@ -1,5 +1,5 @@
 //! What a tail is trained to make small, what it is compared with, and what a sample's label says: [`Loss`] and
-//! [`Target`] know codes, lengths and groups; their arithmetic is [`crate::tail`]'s.
+//! [`Target`] know codes, lengths and groups; their arithmetic is in `src/tail/loss`.
 
 use crate::quant::Affine;
 

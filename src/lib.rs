@@ -5,8 +5,9 @@
 //! linked. The same `no_std` code runs on the desktop, bit for bit, on every processor that keeps subnormal numbers: with
 //! FPSCR.FZ, or MXCSR's FTZ or DAZ, set no run starts.
 //!
-//! Words: the *backbone* are the frozen layers, which run in int8; the *tail* are the last layers, which are tuned; a
-//! *feature*, or *latent*, is what the backbone gives the tail for one sample. Data flows in this order:
+//! Words: the *backbone*, in code the `trunk`, are the frozen layers, which run in int8; the *tail* are the last layers, which
+//! are tuned; a *feature*, or *latent* where it is meant as int8, is what the backbone gives the tail for one sample. Data
+//! flows in this order:
 //!
 //! 1. A [`Pack`] is the network as it lies in flash: made on the desktop by `flatmin pack`, checked once, never copied.
 //!    [`Sizes`] reads its header at compile time, [`Operators`] links the kernels that it needs.
@@ -16,7 +17,7 @@
 //!    kernels, and its feature is kept in the arena's replay, where every epoch finds it again.
 //! 4. [`Tuner::start`] and [`Tuner::step`] (or [`Tuner::poll`], in slices) train the tail's f32 weights minibatch by
 //!    minibatch: forward, backward, the ascent of SAM or ASAM, the descent of SGD or AdamW.
-//! 5. [`Tuner::accept`] quantizes the tail to int8 again and takes it if it is better on held-out samples;
+//! 5. [`Tuner::accept`] quantizes the tail to int8 again and takes it if the held-out samples and the labels speak for it;
 //!    [`Tuner::classify`] answers with the tail in force.
 //! 6. A [`store`] keeps it in flash, where it outlasts a power cut: [`Tuner::commit`], [`Tuner::restore`].
 //!

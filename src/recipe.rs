@@ -34,7 +34,8 @@ pub enum Optimizer {
 }
 
 /// Hyperparameters of a tuning run. The RAM that a run takes depends on `optimizer`, `sharpness_batch`,
-/// `store_perturbation`, `replay_capacity`, `replay_policy`, `keep_best` and `sample_losses` alone, never on the method.
+/// `store_perturbation`, `replay_capacity`, `replay_policy`, `keep_best` and `sample_losses`, and on the method only where the tail is no
+/// chain of fully connected layers: there SGD is spared a gradient buffer.
 ///
 /// ```
 /// use flatmin::{Method, Recipe};
@@ -53,6 +54,7 @@ pub struct Recipe {
     /// The base optimizer. Adam wants learning rates about five times smaller than SGD with momentum 0.9.
     pub optimizer: Optimizer,
     /// Radius of the ascent, from 0 to 1,000: SAM's in units of the weights, ASAM's relative to them. 0 turns both into SGD.
+    /// `optim::Geometry::step_length` divides it by the gradient's norm.
     pub rho: f32,
     /// ASAM's floor under |w|, from 0 to 1,000, in units of the weights.
     pub eta: f32,

@@ -192,7 +192,7 @@ pub mod operator {
     pub const MEAN: u16 = 6;
     /// [`KIND`]: SOFTMAX over the last axis.
     pub const SOFTMAX: u16 = 7;
-    /// [`KIND`]: ADD of two broadcast operands. Parameters: see `kernels::SumParameters`.
+    /// [`KIND`]: ADD of two broadcast operands. Parameters: see `op::SumMultipliers`.
     pub const ADD: u16 = 8;
     /// [`KIND`]: SUB, likewise.
     pub const SUB: u16 = 9;

@@ -8,8 +8,8 @@ use crate::tail::{Loss, Target};
 const STEPS_A_NAT: f32 = 4096.0;
 
 /// What tails are compared by: more right answers, then a smaller loss, the very one that they are trained with. Plain
-/// cross-entropy would prefer a confident tail to one that was trained to be less so. `accept`, `keep_best` and, on the
-/// desktop, the searches for a recipe and for a plan ask this one question.
+/// cross-entropy would prefer a confident tail to one that was trained to be less so. `keep_best` and, on the desktop, the
+/// searches for a recipe and for a plan ask this one question; `accept` counts pairs first, then asks for this loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Criterion {

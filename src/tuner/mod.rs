@@ -111,7 +111,7 @@ enum Incoming {
     Run,
 }
 
-/// A shared view of scratch memory, of whichever words, as int8.
+/// Scratch memory, of whichever words, as int8, to be written too; [`crate::as_int8`] reads bytes.
 fn as_int8<T: bytemuck::Pod>(scratch: &mut [T]) -> &mut [i8] {
     bytemuck::must_cast_slice_mut(scratch)
 }

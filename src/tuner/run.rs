@@ -1,4 +1,5 @@
-//! A tuning run: its way through the epochs, and its calls. What a slice does is the arithmetic's.
+//! A tuning run: its way through the epochs, and its calls. What a slice does is the arithmetic's
+//! (`step/machine.rs`); `order.rs` has the order of samples.
 
 use super::arithmetic::Arithmetic;
 use super::order::Division;

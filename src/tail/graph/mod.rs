@@ -1,5 +1,7 @@
 //! A tail of any layers: the pack's list of nodes, run over f32 arrays in one workspace. What a further kind of operator
-//! takes is a file with its [`NodeOp`], and a row in [`node_op_of`].
+//! whose int8 kernel is there takes is a file with its [`NodeOp`], and a row in [`node_op_of`]; one with weights also
+//! `Pack::layer`, the int8 run in `requant` and the packer's `has_weights`; a new kind first `pack::format`,
+//! `pack::validate`, `trunk::operators` and the packer's `lower`.
 //!
 //! The plan of the workspace is made on the desktop: activations live until the backward pass has read them,
 //! gradients until they have been handed on, and what is never alive together shares its place.
