@@ -10,7 +10,8 @@ use std::process::Command;
 const TWO_POINTS: f64 = 0.02;
 
 fn main_job(binary: &Path) -> Value {
-    let output = Command::new(binary).args(["--json", "--label-noise", "0.2"]).output().unwrap();
+    let output =
+        Command::new(binary).args(["--json", "--label-noise", "0.2", "--layers", "2"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -23,7 +24,7 @@ fn tuning_ends_within_two_points_of_libms() {
     let exact = main_job(Path::new(&libm));
     assert_eq!(approximate["factory_accuracy"], exact["factory_accuracy"], "int8 inference has no exp");
     let runs = |object: &Value| object["runs"].as_array().unwrap().clone();
-    assert_eq!(runs(&exact).len(), 3);
+    assert_eq!(runs(&exact).len(), 4, "the closed form, SGD, SAM and ASAM");
     for (approximate, exact) in runs(&approximate).iter().zip(runs(&exact)) {
         assert_eq!(approximate["method"], exact["method"]);
         for field in ["accuracy_f32", "accuracy_int8"] {
@@ -34,6 +35,10 @@ fn tuning_ends_within_two_points_of_libms() {
                 "{} {field}: {found} {expected}",
                 exact["method"]
             );
+        }
+        // The closed form rounds what it makes of `exp` to 1/128.
+        if exact["method"] == "closed-form" {
+            continue;
         }
         // The bits differ, or the feature switches nothing.
         let crcs = |run: &Value| -> Vec<u64> {
