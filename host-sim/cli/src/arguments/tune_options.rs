@@ -75,8 +75,9 @@ pub struct TuneOptions {
     /// Only this method (default: sgd, sam and asam; closed-form beside them where the model ends in a dense layer)
     #[arg(long)]
     pub method: Option<MethodArgument>,
-    /// What gradient steps begin with (default: factory; closed-form where more than two layers are trained and samples
-    /// that the factory knows are there: --calibration, or the other wearers')
+    /// What gradient steps begin with (default: factory; in `tune` and `export` closed-form where more than two layers are
+    /// trained and samples that the factory knows are there: --calibration, or the other wearers'). Firmware begins with
+    /// the factory's tail
     #[arg(long)]
     pub start: Option<StartArgument>,
     /// Base optimizer
