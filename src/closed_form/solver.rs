@@ -1,10 +1,13 @@
 //! The passes over the samples, and what is computed after each of them.
 
+mod scale;
+
 use super::Statistics;
 use super::cholesky::{factor_row, solve, triangle};
 use crate::cpu::lanes::dot;
 use crate::math::exp;
 use bytemuck::{cast_slice, cast_slice_mut};
+use scale::SCALES;
 
 /// Weight of a sample whose label is surely right.
 const FULL: i32 = 128;
@@ -19,7 +22,7 @@ const CANCELLED: f32 = 2.0 * f32::EPSILON;
 /// Least label smoothing that a head's scale is chosen with: with none, right answers alone would ask for any scale.
 pub const LEAST_SMOOTHING: f32 = 0.1;
 
-/// Constants of the closed form. Those of [`Settings::DEFAULT`] were chosen by measurement on several tasks.
+/// Constants of the closed form. The values of [`Settings::DEFAULT`] were chosen by measurement on several tasks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Settings {
@@ -40,13 +43,6 @@ impl Settings {
     pub const DEFAULT: Self =
         Self { prior_samples: 2.0, wrong_labels: 0.3, rounds: 4, shrinkage: 0.1, smoothing: 0.2 };
 }
-
-/// Scales of the head that are tried: 1, and each times the square root of 1/2 as much as the one before.
-const SCALES: usize = 24;
-/// Losses of scales are counted in 1/256 nat.
-const LOSS_PART: f32 = 256.0;
-/// Largest loss of a sample, in nats: sums of [`ClosedForm::MOST_SAMPLES`] fit into 32 bits.
-const MOST_LOSS: f32 = 64.0;
 
 /// Words of [`ClosedForm`]'s scratch.
 pub const fn scratch_words(classes: usize, features: usize) -> usize {
@@ -264,7 +260,7 @@ impl<'s> ClosedForm<'s> {
                             return;
                         };
                         let own = weight * own;
-                        // Rounded sample by sample, if at all: the order has no say.
+                        // Rounded sample by sample, if at all: the sum does not depend on their order.
                         to.iter_mut().zip(&*self.steps).for_each(|(to, &x)| *to += (own * x + half) >> lost);
                         rest = below;
                     }
@@ -314,37 +310,6 @@ impl<'s> ClosedForm<'s> {
         let right = (1.0 - self.settings.wrong_labels) * self.logits[label];
         let wrong = self.settings.wrong_labels / self.classes() as f32;
         crate::math::round(FULL as f32 * (right / (right + wrong))) as i32
-    }
-
-    /// The sample's loss at every scale: of a label that is probably wrong it counts as little as elsewhere.
-    fn add_losses(&mut self, label: usize) {
-        let weight = self.weight(label) as f32 * PART;
-        self.write_logits();
-        let most = self.logits.iter().fold(f32::NEG_INFINITY, |most, &z| most.max(z));
-        let mean = self.logits.iter().fold(0.0, |sum, &z| sum + z) / self.classes() as f32;
-        let smoothing = self.settings.smoothing;
-        let target = most - ((1.0 - smoothing) * self.logits[label] + smoothing * mean);
-        let mut scale = 1.0;
-        for sum in &mut *self.losses {
-            let terms = self.logits.iter().fold(0.0, |sum, &z| sum + exp(scale * (z - most)));
-            let loss = (crate::math::ln(terms) + scale * target).min(MOST_LOSS);
-            *sum += crate::math::round(LOSS_PART * weight * loss) as i32;
-            scale *= core::f32::consts::FRAC_1_SQRT_2;
-        }
-    }
-
-    /// Scales the head so that the samples' loss is least. The likeliest class stays the likeliest; gradient steps then
-    /// begin with logits of a size that they can move.
-    fn scale(&mut self) {
-        let mut best = (i32::MAX, 1.0);
-        let mut scale = 1.0;
-        for &loss in &*self.losses {
-            if loss < best.0 {
-                best = (loss, scale);
-            }
-            scale *= core::f32::consts::FRAC_1_SQRT_2;
-        }
-        self.head.iter_mut().for_each(|w| *w *= best.1);
     }
 
     /// Does one slice of the work after a pass.

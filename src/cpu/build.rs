@@ -60,8 +60,8 @@ fn main() {
     // The hardware's calling convention says that there is an FPU.
     if dsp && target.ends_with("eabihf") {
         println!("cargo:rustc-cfg=flatmin_vfp");
-        // As the compiler does it: one instruction for a product and its sum, unless it knows better of the core. Of the
-        // cores with Helium no timing is published; they take the shorter code.
+        // As the compiler does it: one instruction for a product and its sum, unless it knows better of the core. No
+        // timing is published of cores with Helium: they take the shorter code.
         if core.is_empty() || helium {
             println!("cargo:rustc-cfg=flatmin_vmla");
         }

@@ -30,7 +30,7 @@ pub(crate) struct GraphCode {
 pub(crate) struct NodePass<'s, 'p> {
     pub pack: &'s Pack<'p>,
     pub node: &'s TailNode,
-    /// Of the whole tail.
+    /// Parameters of the whole tail.
     pub parameters: &'s [f32],
 }
 

@@ -277,7 +277,7 @@ pub mod node {
     /// [`FLAGS`]: one gain for each of the weights' scales is trained, a factor from 1; the weights stay as packed.
     pub const TRAINS_SCALES: u16 = 128;
     /// [`FLAGS`]: the input is a feature in the pack's `FEATURE_UNIT`, as that of a chain's first layer is, and the weights in
-    /// f32 have the quotient of its scale and the unit folded in. Of fully connected layers; set in all nodes that read a
-    /// feature, or in none.
+    /// f32 have the quotient of its scale and the unit folded in. Only fully connected layers have it; it is set in all
+    /// nodes that read a feature, or in none.
     pub const UNIT_INPUT: u16 = 256;
 }

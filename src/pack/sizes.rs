@@ -90,7 +90,7 @@ impl Sizes {
     }
 }
 
-/// Of the last operator but one that belongs to the loss.
+/// Values that the last operator reads; one that belongs to the loss does not count as the last.
 const fn last_features(pack: &[u8]) -> usize {
     let mut left = u16_at(pack, header::OPERATOR_COUNT) as usize;
     while left > u16_at(pack, header::TRUNK_OPERATORS) as usize {

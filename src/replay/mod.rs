@@ -71,7 +71,7 @@ impl<'a> Replay<'a> {
         Self { latents, labels, latent_length, target_length: 0, stored: 0, giving }
     }
 
-    /// The same with a target of so many elements after every latent, which `latents` has to have room for.
+    /// This replay with a target of so many elements after every latent, which `latents` has to have room for.
     pub fn with_targets(self, target_length: usize) -> Self {
         Self { target_length, ..self }
     }

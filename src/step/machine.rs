@@ -144,7 +144,7 @@ impl<'a, 'b, 't, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>> Minibatch<'
             let features = own.part_mut(..features);
             let target = (self.load)(sample, features).smoothed(self.recipe.label_smoothing);
             refused = admit(self.tail, &target, sample).err();
-            // Those before the one that is refused may have to be refused before it.
+            // A sample before this one may have to be refused first.
             if refused.is_some() || targets.push(target).is_err() {
                 break;
             }

@@ -41,8 +41,8 @@ impl Criterion {
 pub struct Judgement {
     /// Samples that judged.
     pub samples: u32,
-    /// Of these, samples whose label is the answer ([`crate::Tuner::answer`]): all of its bits, where it is bits. 0 of a squared
-    /// error, where the loss alone judges.
+    /// Samples among them whose label is the answer ([`crate::Tuner::answer`]): all of its bits, where it is bits. 0 for a
+    /// squared error, where the loss alone judges.
     pub right: u32,
     /// Mean loss as it is trained, label smoothing included ([`Criterion`]), in nats; a squared error in the output's
     /// units, squared.
@@ -50,7 +50,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Of no sample.
+    /// A judgement by no sample.
     pub(crate) const NONE: Self = Self { samples: 0, right: 0, loss: 0.0 };
 
     /// Share of samples that are right.
@@ -67,7 +67,7 @@ impl Judgement {
         }
     }
 
-    /// Of the sum; `None` without a sample.
+    /// Turns the sum into means; `None` without a sample.
     pub(crate) fn mean(mut self) -> Option<Self> {
         self.loss /= self.samples as f32;
         Some(self).filter(|judgement| judgement.samples > 0)
@@ -123,7 +123,7 @@ impl Pairs {
         let Self { gained, lost } = self;
         let (more, differ) = (u64::from(gained.abs_diff(lost)), u64::from(gained) + u64::from(lost));
         let square = u64::from(deviations) * u64::from(deviations);
-        // Of 64 bits at most; the bound beyond it is never reached.
+        // Two counts of 32 bits: the square fits, and the bound saturates where it would not.
         match more * more > differ.saturating_mul(square) {
             true if gained > lost => Evidence::Better,
             true => Evidence::Worse,
@@ -139,7 +139,8 @@ impl Pairs {
 #[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub enum Evidence {
     /// More right answers than chance explains: by one standard deviation where five labels in eight are those of the
-    /// factory's tail, or five held-out ones in eight those of the candidate, else by two. Of a squared error, a smaller loss.
+    /// factory's tail, or five held-out ones in eight those of the candidate, else by two. For a squared error: a smaller
+    /// loss.
     Better,
     /// Fewer right answers than chance explains, beside the tail in force or the factory's.
     Worse,
@@ -158,7 +159,7 @@ pub enum Evidence {
 pub struct Labels {
     /// Samples whose label the factory's tail knows.
     pub samples: u32,
-    /// Of these, samples whose label is its answer.
+    /// Samples among them whose label is its answer.
     pub agreed: u32,
 }
 
@@ -207,7 +208,7 @@ impl Acceptance {
         }
         // Right answers to what a tail was tuned on are no gain.
         let Some(judging) = judging else { return Evidence::TooFew };
-        // Labels at random are gained by chance. Those that a tail gives which was not tuned on them are not random.
+        // Random labels are gained by chance. Labels that a tail gives without having been tuned on them are not random.
         let credible = labels.are_credible() || judging.are_credible();
         beside[1].evidence(if credible { 1 } else { 2 })
     }

@@ -328,7 +328,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// they show it to be worse than the tail in force or than the factory's, and taken where they show it to be better than
     /// the tail in force. Often they are too few to show either, which the answer says ([`Evidence::TooFew`]): then the
     /// candidate is taken if its loss on them is smaller, and if the factory's tail agrees with most labels in the replay
-    /// ([`Labels::are_credible`]). Of a squared error the loss alone decides, beside both tails.
+    /// ([`Labels::are_credible`]). For a squared error the loss alone decides, beside both tails.
     ///
     /// Otherwise the tail in force stays, bit for bit, and the weights go back to what it dequantizes to, so that a further
     /// run starts from it: a class that it does not know is spare again, and its samples wait.

@@ -45,7 +45,7 @@ pub(crate) fn fill_uniform(seed: u32, limit: f32, values: &mut [f32]) {
     }
 }
 
-/// The same as [`fill`] at compile time.
+/// The numbers of [`fill`], drawn at compile time.
 pub(crate) const fn int8s<const N: usize>(seed: u32) -> [i8; N] {
     let mut random = Random::new(seed);
     let mut values = [0; N];

@@ -47,7 +47,7 @@ pub fn parts<T: AsRef<str>>(by_purpose: &[(T, usize)]) -> Vec<Part<'_>> {
 /// Serializes RAM by purpose as [`parts`].
 ///
 /// # Errors
-/// Those of the serializer.
+/// What the serializer refuses.
 pub fn serialize_parts<S: Serializer>(
     by_purpose: &[(String, usize)],
     serializer: S,

@@ -23,9 +23,9 @@ pub struct Stage {
 /// Samples by whose they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SampleCounts {
-    /// Of the old classes.
+    /// Samples of the old classes.
     pub old_classes: usize,
-    /// Of the new one.
+    /// Samples of the new class.
     pub new_class: usize,
 }
 

@@ -36,7 +36,7 @@ impl Loss {
         }
     }
 
-    /// The same of the first `classes` outputs: those after them are spare, their gradient is 0.
+    /// Loss of the first `classes` outputs alone: the outputs after them are spare, their gradient is 0.
     pub(crate) fn of_classes(
         self,
         classes: usize,

@@ -1,4 +1,4 @@
-//! Flash behind a Cortex-M7's data cache. What was erased or written would be read from the cache as it was before: its
+//! Flash that a Cortex-M7 reads through its data cache. What was erased or written would be read as it was before: the cache's
 //! lines are invalidated. No line of the flash is ever dirty: with the default memory map (the MPU is off) the code region is
 //! write-through, so that the stores which program the flash reach it as well (Armv7-M manual, B3.1).
 

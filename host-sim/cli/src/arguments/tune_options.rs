@@ -200,21 +200,26 @@ impl TuneOptions {
 
     /// What `tune` does to every subject.
     pub fn trainings(&self, start: Start) -> Vec<Training> {
-        let tuner = self.tuner();
         if self.is_closed_form() {
-            return vec![Training { tuner, ..Training::closed_form(self.recipe(Method::Sgd)) }];
+            return vec![self.closed_form()];
         }
-        let steps = |method| Training { start, ..Training::steps(tuner, self.recipe_from(method, start)) };
-        self.methods().into_iter().map(steps).collect()
+        self.methods().into_iter().map(|method| self.steps(method, start)).collect()
+    }
+
+    fn closed_form(&self) -> Training {
+        Training { tuner: self.tuner(), ..Training::closed_form(self.recipe(Method::Sgd)) }
+    }
+
+    fn steps(&self, method: Method, start: Start) -> Training {
+        Training { start, ..Training::steps(self.tuner(), self.recipe_from(method, start)) }
     }
 
     /// The way of the one method that is named, or of the default recipe's.
     pub fn one_training(&self, start: Start) -> Training {
         if self.is_closed_form() {
-            return Training::closed_form(self.recipe(Method::Sgd));
+            return self.closed_form();
         }
-        let recipe = self.recipe_from(self.one_method().unwrap_or(Recipe::DEFAULT.method), start);
-        Training { start, ..Training::steps(Tail::Full, recipe) }
+        self.steps(self.one_method().unwrap_or(Recipe::DEFAULT.method), start)
     }
 
     /// What gradient steps begin with on these layers.
@@ -238,8 +243,7 @@ impl TuneOptions {
         let asked = self.method.is_none() && self.start.is_none() && self.tuner() == Tail::Full;
         let tail = subject.model.tail_plan(Some(1), &[])?;
         let solvable = asked && Tuner::can_solve(&subject.model.pack(&tail)?.pack());
-        let training = Training::closed_form(self.recipe(Recipe::DEFAULT.method));
-        Ok(solvable.then_some((tail, training)))
+        Ok(solvable.then(|| (tail, self.closed_form())))
     }
 
     /// Refuses what only `tune` and the bundled wearers do.
@@ -393,7 +397,7 @@ impl TuneOptions {
             settings.push(("ends with".into(), "the best epoch's weights".into()));
         }
         if self.is_closed_form() {
-            // What steps are taken with has no say.
+            // No steps are taken: their hyperparameters would mislead.
             let kept = ["label noise", "windows a class", "seed", "held out", "spare classes"];
             settings.retain(|(name, _)| kept.contains(&name.as_str()));
         }

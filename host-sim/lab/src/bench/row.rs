@@ -22,9 +22,9 @@ pub struct Row {
     pub shape: String,
     /// Multiply-adds.
     pub macs: u64,
-    /// Of the build that takes the fewest.
+    /// Instructions of the build that takes the fewest.
     pub instructions: u64,
-    /// Of the build that is estimated to take the fewest.
+    /// Estimated cycles of the build that takes the fewest.
     pub m4_cycles_estimate: Option<u64>,
     /// Every build's.
     pub builds: Vec<Figures>,

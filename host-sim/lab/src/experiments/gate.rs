@@ -233,8 +233,8 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("3 or 5 samples a class", &["sam of 5", "plain x10 of 5", "sam of 3"]),
 ];
 
-/// Of the runs that help and of those that harm by two points or more the share that is taken, and the mean gain of what is
-/// then in force.
+/// Table of the rules: the share of helpful runs (by two points or more) that each takes, the share of harmful ones, and the
+/// mean gain of what is then in force.
 fn table(runs: &[Run], evaluation: bool) -> String {
     let mut header = vec!["takes a tail if".to_owned()];
     header.extend(GROUPS.map(|(name, _)| name.to_owned()));
@@ -262,7 +262,7 @@ fn table(runs: &[Run], evaluation: bool) -> String {
 /// Runs it.
 ///
 /// # Errors
-/// Those of the runs; a file that cannot be written.
+/// A run that fails; a file that cannot be written.
 pub fn run(seed: u64, quick: bool, folder: &Path) -> Result<Progress> {
     let (wearers, draws) = if quick { (4, 1) } else { (10, 10) };
     let mut work = Vec::new();

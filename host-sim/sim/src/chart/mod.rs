@@ -12,7 +12,7 @@ pub type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// What `draw` makes of an empty canvas of this width and height in pixels.
 ///
 /// # Errors
-/// Those of `draw`.
+/// Errors of `draw`, and of the backend.
 pub fn svg(size: (u32, u32), draw: impl FnOnce(&Canvas<'_>) -> Result<()>) -> Result<String> {
     let mut text = String::new();
     let canvas = SVGBackend::with_string(&mut text, size).into_drawing_area();
@@ -22,10 +22,10 @@ pub fn svg(size: (u32, u32), draw: impl FnOnce(&Canvas<'_>) -> Result<()>) -> Re
     Ok(text)
 }
 
-/// The same as [`svg`] on white paper, for figures that are looked at outside of a page.
+/// Drawing as [`svg`] makes it, on white paper: for figures that are looked at outside of a page.
 ///
 /// # Errors
-/// Those of `draw`.
+/// Errors of `draw`, and of the backend.
 pub fn svg_on_white(size: (u32, u32), draw: impl FnOnce(&Canvas<'_>) -> Result<()>) -> Result<String> {
     svg(size, |canvas| {
         canvas.fill(&WHITE)?;

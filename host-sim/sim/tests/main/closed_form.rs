@@ -20,7 +20,7 @@ fn aligned(bytes: &[u8]) -> Vec<u128> {
     words
 }
 
-/// With a fifth of the labels flipped, and with one layer or two behind the cut.
+/// Heads where a fifth of the labels is flipped, with one layer or two after the cut.
 #[test]
 fn heads_are_better_than_the_factory_in_int8() {
     for layers in [1, 2] {

@@ -25,7 +25,7 @@ pub fn compressed(folder: &Path, subject: usize) -> Result<Corpus> {
     })
 }
 
-/// Likewise, behind all layers but the last. The factory knows other images, as they were.
+/// The images as the last layer of ResNet-8 reads them. The factory knows other images, uncompressed ones.
 pub fn last_layer(folder: &Path, subject: usize) -> Result<Corpus> {
     let model = Model::open(&Task::Images.network_path(folder).context("ResNet-8 is missing")?)?;
     let (head, _) = head_of(&model)?;

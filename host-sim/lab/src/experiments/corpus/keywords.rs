@@ -1,6 +1,6 @@
 //! Keywords through the front layers of MLPerf Tiny's keyword network, for a speaker of the test set.
 
-use super::{Corpus, head_of, latents};
+use super::{Corpus, ReadOnce, head_of, latents};
 use crate::experiments::task::Task;
 use anyhow::{Context, Result};
 use flatmin::Affine;
@@ -8,8 +8,8 @@ use flatmin_model::model::Model;
 use flatmin_sim::subject::Labelled;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 
 /// Values of a clip: 49 frames of 10 coefficients.
 const CLIP: usize = 490;
@@ -23,22 +23,13 @@ struct Clip {
 
 struct Clips {
     all: Vec<Clip>,
-    /// Those whom the network understands worst come first.
+    /// Speakers with enough clips, the one whom the network understands worst first.
     speakers: Vec<String>,
 }
 
-/// The clips, read once: the front layers take seconds.
 fn clips(folder: &Path) -> Result<Arc<Clips>> {
-    static READ: Mutex<Option<(PathBuf, Arc<Clips>)>> = Mutex::new(None);
-    let mut read = READ.lock().map_err(|_| anyhow::anyhow!("another run has failed"))?;
-    if let Some((from, clips)) = read.as_ref()
-        && from == folder
-    {
-        return Ok(clips.clone());
-    }
-    let clips = Arc::new(Clips::read(folder)?);
-    *read = Some((folder.to_owned(), clips.clone()));
-    Ok(clips)
+    static CLIPS: ReadOnce<Clips> = ReadOnce::new();
+    CLIPS.get(folder, Clips::read)
 }
 
 fn model(folder: &Path) -> Result<Model> {
@@ -74,7 +65,8 @@ impl Clips {
     }
 }
 
-/// Of each keyword the first half of the clips adapts, the rest tests; the other speakers are known.
+/// A speaker as the subject: the first half of the clips of each keyword adapts, the rest tests. The factory knows the other
+/// speakers.
 pub fn new_speaker(folder: &Path, rank: usize) -> Result<Corpus> {
     let clips = clips(folder)?;
     let (network, classes) = head_of(&model(folder)?)?;

@@ -16,7 +16,8 @@ use flatmin_model::model::Model;
 use flatmin_model::packer::{Network, PackFile, TailPlan, pack_tail};
 use flatmin_sim::subject::{Labelled, add_noise};
 use flatmin_sim::wearers::SplitMix64;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 /// Samples of a subject, and the factory network that never saw it.
 #[derive(Debug)]
@@ -163,4 +164,26 @@ pub fn usual(task: Task) -> Draw {
 pub fn skipped(name: &str, missing: &Path) -> String {
     let file = missing.file_name().unwrap_or_default().to_string_lossy();
     format!("> **SKIPPED: {name}**: the data folder has no `{file}`. Nothing on this page speaks of it.\n\n")
+}
+
+/// What was read of a folder: a first reading takes seconds, as the front layers run over every clip.
+struct ReadOnce<T>(Mutex<Option<(PathBuf, Arc<T>)>>);
+
+impl<T> ReadOnce<T> {
+    const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// What `read` makes of the folder, or made of it the last time.
+    fn get(&self, folder: &Path, read: impl FnOnce(&Path) -> Result<T>) -> Result<Arc<T>> {
+        let mut last = self.0.lock().map_err(|_| anyhow::anyhow!("another run has failed"))?;
+        if let Some((from, known)) = last.as_ref()
+            && from == folder
+        {
+            return Ok(known.clone());
+        }
+        let found = Arc::new(read(folder)?);
+        *last = Some((folder.to_owned(), found.clone()));
+        Ok(found)
+    }
 }

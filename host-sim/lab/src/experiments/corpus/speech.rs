@@ -1,6 +1,6 @@
 //! Spoken digits through the front layers of MLPerf Tiny's keyword network.
 
-use super::{Corpus, factory, latents};
+use super::{Corpus, ReadOnce, factory, latents};
 use crate::experiments::dense;
 use crate::experiments::start::Pretraining;
 use crate::experiments::task::Task;
@@ -9,8 +9,8 @@ use flatmin::Affine;
 use flatmin_model::model::Model;
 use flatmin_sim::subject::Labelled;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 
 /// Values of a clip: 49 frames of 10 coefficients.
 const CLIP: usize = 490;
@@ -32,18 +32,9 @@ struct Clips {
     all: Vec<Clip>,
 }
 
-/// The clips, read once: the front layers take seconds.
 fn clips(folder: &Path) -> Result<Arc<Clips>> {
-    static READ: Mutex<Option<(PathBuf, Arc<Clips>)>> = Mutex::new(None);
-    let mut read = READ.lock().map_err(|_| anyhow::anyhow!("another run has failed"))?;
-    if let Some((from, clips)) = read.as_ref()
-        && from == folder
-    {
-        return Ok(clips.clone());
-    }
-    let clips = Arc::new(Clips::read(folder)?);
-    *read = Some((folder.to_owned(), clips.clone()));
-    Ok(clips)
+    static CLIPS: ReadOnce<Clips> = ReadOnce::new();
+    CLIPS.get(folder, Clips::read)
 }
 
 impl Clips {

@@ -355,7 +355,7 @@ fn a_layer_takes_the_same_step_in_a_chain_and_in_a_graph() {
         };
         alike(&chain, &graph);
         if method == Method::Sgd {
-            // Of the biases, whatever becomes of the weights.
+            // Only the biases are compared: the weights are frozen in one of the two.
             let (_, bare) = stepped(&network, &share(Trains::Biases), recipe);
             alike(&chain[biases..], &bare);
         }
