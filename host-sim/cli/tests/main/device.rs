@@ -129,5 +129,6 @@ fn a_device_is_tuned_kept_pulled_and_compared_over_its_line() {
     let info = machine.json("info");
     assert_eq!((&info["sequence"], &info["weights_crc32"]), (&1.into(), &crc32));
     assert_eq!(machine.json("classify --wearer 2"), classified);
-    assert_eq!(machine.json("roll-back"), serde_json::json!({ "sequence": null, "weights_crc32": factory }));
+    let rolled_back = machine.json("roll-back");
+    assert_eq!((&rolled_back["sequence"], &rolled_back["weights_crc32"]), (&Value::Null, &factory));
 }
