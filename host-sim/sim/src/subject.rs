@@ -2,7 +2,7 @@
 
 use crate::calibration::calibrated;
 use crate::inference;
-use crate::samples::{Division, Inputs, Samples};
+use crate::samples::{Division, Inputs, Labels, Samples};
 use crate::wearers::{EXERCISES, Recordings, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail, ensure};
 use flatmin::Affine;
@@ -298,6 +298,62 @@ pub fn labels(loss: Loss, outputs: usize) -> Result<usize> {
         Loss::BinaryCrossEntropy => 1 << outputs,
         Loss::SquaredError => 2,
     })
+}
+
+/// Refuses what the losses of classes do not fit.
+///
+/// # Errors
+/// One number without a sigmoid; a map of many cells.
+pub fn check_outputs(model: &Model) -> Result<()> {
+    let shape = model.output_shape();
+    let extents: Vec<usize> = shape.iter().skip(1).copied().collect();
+    let outputs: usize = extents.iter().product();
+    match model.network.loss() {
+        Loss::CrossEntropy if outputs == 1 => bail!(
+            "{}: has one output and no sigmoid: choose --loss bce if it is the logit of yes or no, or --loss mse if it is a \
+             number",
+            model.name
+        ),
+        Loss::CrossEntropy | Loss::BinaryCrossEntropy if extents.iter().filter(|&&e| e > 1).count() > 1 => {
+            let classes = extents.last().copied().unwrap_or(1);
+            bail!(
+                "{}: its output of {} is a map of {} cells with {classes} classes each, as of FOMO or segmentation: a label \
+                 is one class for a whole sample here",
+                model.name,
+                extents.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),
+                outputs / classes.max(1)
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Shape of one sample: the input's without the batch.
+pub fn sample_shape(model: &Model) -> Vec<usize> {
+    model.network.inputs.first().map_or(Vec::new(), |border| border.sample_shape().to_vec())
+}
+
+/// What a user's labels are to be: classes, which `names` may name, or the numbers of a regression.
+///
+/// # Errors
+/// Another number of names than classes; more yes-or-no outputs than can be counted.
+pub fn expected_labels(model: &Model, names: Vec<String>) -> Result<Labels> {
+    let loss = model.network.loss();
+    let [inputs, outputs] = [model.input_shape(), model.output_shape()].map(|s| s.iter().product::<usize>());
+    let labels = match loss {
+        Loss::SquaredError if inputs != outputs => Labels::Numbers { width: outputs },
+        _ => Labels::Classes {
+            count: labels(loss, outputs)?,
+            names,
+            questions: if loss == Loss::BinaryCrossEntropy { outputs } else { 0 },
+        },
+    };
+    if let Labels::Classes { count, names, .. } = &labels
+        && ![0, *count].contains(&names.len())
+    {
+        bail!("--classes: {} names, the model has {count} classes", names.len());
+    }
+    Ok(labels)
 }
 
 /// Flips this share of the labels to others.

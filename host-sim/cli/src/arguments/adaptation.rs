@@ -7,7 +7,7 @@ use flatmin::Loss;
 use flatmin_model::model::Model;
 use flatmin_sim::calibration::calibrated;
 use flatmin_sim::samples::{self, Labels, Samples, Table};
-use flatmin_sim::subject::{self, Origin, Subject};
+use flatmin_sim::subject::{self, Origin, Subject, check_outputs, expected_labels, sample_shape};
 use flatmin_sim::wearers::WEARERS;
 use std::path::{Path, PathBuf};
 
@@ -88,22 +88,7 @@ impl Adaptation {
             calibrated_by(model, &self.calibration)?.with_spare_classes(options.spare_classes.into())?;
         // What the model lacks comes before what the data lacks.
         model.tail_plan(options.layers.map(usize::from), &options.train)?;
-        let loss = model.network.loss();
-        let [inputs, outputs] =
-            [model.input_shape(), model.output_shape()].map(|s| s.iter().product::<usize>());
-        let labels = match loss {
-            Loss::SquaredError if inputs != outputs => Labels::Numbers { width: outputs },
-            _ => Labels::Classes {
-                count: subject::labels(loss, outputs)?,
-                names: self.class_names()?,
-                questions: if loss == Loss::BinaryCrossEntropy { outputs } else { 0 },
-            },
-        };
-        if let Labels::Classes { count, names, .. } = &labels
-            && ![0, *count].contains(&names.len())
-        {
-            bail!("--classes: {} names, the model has {count} classes", names.len());
-        }
+        let labels = expected_labels(&model, self.class_names()?)?;
         let mut samples = self.read(path, &self.data, &model, &labels)?;
         let test = match self.test_data.as_slice() {
             [] => None,
@@ -174,34 +159,4 @@ pub fn calibrated_by(model: Model, files: &[PathBuf]) -> Result<Model> {
     let (inputs, own): (Vec<_>, Vec<_>) =
         subject::labelled(&model, &samples, &mut Origin::default())?.into_iter().unzip();
     calibrated(model, &inputs, (!samples.labels.is_empty()).then_some(own.as_slice()))
-}
-
-/// Refuses what the losses of classes do not fit.
-fn check_outputs(model: &Model) -> Result<()> {
-    let shape = model.output_shape();
-    let extents: Vec<usize> = shape.iter().skip(1).copied().collect();
-    let outputs: usize = extents.iter().product();
-    match model.network.loss() {
-        Loss::CrossEntropy if outputs == 1 => bail!(
-            "{}: has one output and no sigmoid: choose --loss bce if it is the logit of yes or no, or --loss mse if it is a \
-             number",
-            model.name
-        ),
-        Loss::CrossEntropy | Loss::BinaryCrossEntropy if extents.iter().filter(|&&e| e > 1).count() > 1 => {
-            let classes = extents.last().copied().unwrap_or(1);
-            bail!(
-                "{}: its output of {} is a map of {} cells with {classes} classes each, as of FOMO or segmentation: a label \
-                 is one class for a whole sample here",
-                model.name,
-                extents.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),
-                outputs / classes.max(1)
-            )
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Shape of one sample: the input's without the batch.
-fn sample_shape(model: &Model) -> Vec<usize> {
-    model.network.inputs.first().map_or(Vec::new(), |border| border.sample_shape().to_vec())
 }
