@@ -5,7 +5,8 @@ use crate::report::{CurvePoint, TuningRun, Verdict};
 use crate::subject::{Labelled, Subject};
 use anyhow::{Context, Result, bail};
 use flatmin::store::Contents;
-use flatmin::{Arithmetic, CompactPlan, CompactTuner, MemoryPlan, Method, Recipe, Tuner, Version};
+use flatmin::{Arithmetic, CompactPlan, CompactTuner, MemoryPlan, Method, Optimizer, Recipe, Tuner, Version};
+use flatmin_model::model::Model;
 use flatmin_model::packer::{PackFile, Step, TailPlan};
 use std::time::Instant;
 
@@ -109,6 +110,36 @@ pub enum Start {
     Factory,
     /// The last layer solved in closed form, in front of it the factory's layers.
     ClosedForm,
+}
+
+impl Start {
+    /// What steps begin with where nothing else is asked for: the closed form where more than two layers are trained and
+    /// the model has statistics of samples that the factory knows.
+    ///
+    /// # Errors
+    /// A tail that the model does not have.
+    pub fn usual(model: &Model, tail: &TailPlan) -> Result<Self> {
+        let deep = tail.layers > 2 && model.network.statistics.is_some();
+        Ok(if deep && Tuner::can_solve(&model.pack(tail)?.pack()) { Self::ClosedForm } else { Self::Factory })
+    }
+
+    /// The recipe that steps from here take where nothing else is asked for.
+    pub fn recipe(self, method: Method, optimizer: Optimizer) -> Recipe {
+        let base = match self {
+            Self::Factory => Recipe::DEFAULT,
+            Self::ClosedForm => Recipe::FROM_CLOSED_FORM,
+        };
+        let rho = match (method, self) {
+            (Method::Asam, Self::Factory) => 0.5,
+            (Method::Asam, Self::ClosedForm) => 0.1,
+            _ => base.rho,
+        };
+        let learning_rate = match optimizer {
+            Optimizer::Sgd => base.learning_rate,
+            Optimizer::Adam => 0.001,
+        };
+        Recipe { method, optimizer, rho, learning_rate, ..base }
+    }
 }
 
 /// How a subject is trained.

@@ -174,14 +174,6 @@ fn parse_not_negative(text: &str) -> Result<f32, String> {
     if value >= 0.0 && value.is_finite() { Ok(value) } else { Err("must be 0 or more, and finite".into()) }
 }
 
-/// The recipe that a start goes with.
-fn base(start: Start) -> Recipe {
-    match start {
-        Start::Factory => Recipe::DEFAULT,
-        Start::ClosedForm => Recipe::FROM_CLOSED_FORM,
-    }
-}
-
 impl TuneOptions {
     /// The methods to take steps by: none for the closed form.
     pub fn methods(&self) -> Vec<Method> {
@@ -190,7 +182,7 @@ impl TuneOptions {
     }
 
     fn label_smoothing(&self, start: Start) -> f32 {
-        self.label_smoothing.unwrap_or(base(start).label_smoothing)
+        self.label_smoothing.unwrap_or(start.recipe(Recipe::DEFAULT.method, self.optimizer()).label_smoothing)
     }
 
     /// Share of adaptation labels to flip.
@@ -224,13 +216,11 @@ impl TuneOptions {
 
     /// What gradient steps begin with on these layers.
     pub fn start(&self, subject: &Subject, tail: &TailPlan) -> Result<Start> {
-        let network = &subject.model.network;
-        let deep = tail.layers > 2 && network.statistics.is_some() && self.tuner() == Tail::Full;
-        Ok(match self.start {
-            Some(StartArgument::ClosedForm) => Start::ClosedForm,
-            None if deep && Tuner::can_solve(&subject.model.pack(tail)?.pack()) => Start::ClosedForm,
-            _ => Start::Factory,
-        })
+        match self.start {
+            Some(StartArgument::ClosedForm) => Ok(Start::ClosedForm),
+            None if self.tuner() == Tail::Full => Start::usual(&subject.model, tail),
+            _ => Ok(Start::Factory),
+        }
     }
 
     /// Whether the last layer is solved in closed form.
@@ -257,11 +247,15 @@ impl TuneOptions {
         Ok(())
     }
 
+    fn optimizer(&self) -> Optimizer {
+        match self.optimizer {
+            OptimizerArgument::Sgd => Optimizer::Sgd,
+            OptimizerArgument::Adam => Optimizer::Adam,
+        }
+    }
+
     fn learning_rate(&self, start: Start) -> f32 {
-        self.learning_rate.unwrap_or(match self.optimizer {
-            OptimizerArgument::Sgd => base(start).learning_rate,
-            OptimizerArgument::Adam => 0.001,
-        })
+        self.learning_rate.unwrap_or(start.recipe(Recipe::DEFAULT.method, self.optimizer()).learning_rate)
     }
 
     /// The recipe for a method, from the factory's tail.
@@ -270,20 +264,11 @@ impl TuneOptions {
     }
 
     fn recipe_from(&self, method: Method, start: Start) -> Recipe {
-        let usual = match (method, start) {
-            (Method::Asam, Start::Factory) => 0.5,
-            (Method::Asam, Start::ClosedForm) => 0.1,
-            _ => base(start).rho,
-        };
+        let usual = start.recipe(method, self.optimizer());
         Recipe {
-            method,
-            rho: self.rho.unwrap_or(usual),
+            rho: self.rho.unwrap_or(usual.rho),
             sharpness_batch: self.sharpness_batch,
             ascent_every: self.ascent_every,
-            optimizer: match self.optimizer {
-                OptimizerArgument::Sgd => Optimizer::Sgd,
-                OptimizerArgument::Adam => Optimizer::Adam,
-            },
             learning_rate: self.learning_rate(start),
             warm_up: self.warm_up,
             label_smoothing: self.label_smoothing(start),
@@ -292,7 +277,7 @@ impl TuneOptions {
             seed: self.seed,
             held_out: self.held_out,
             keep_best: self.keep_best,
-            ..Recipe::DEFAULT
+            ..usual
         }
     }
 
