@@ -11,6 +11,7 @@ pub mod export;
 pub mod inference;
 pub mod objective;
 pub mod planning;
+pub mod recipe_file;
 pub mod report;
 pub mod samples;
 pub mod sensors;
