@@ -22,6 +22,16 @@ fn main() -> ExitCode {
     };
     match cli.run() {
         Ok(code) => code,
+        Err(error) if error.is::<clap::Error>() => {
+            // Found after parsing, in a recipe's file.
+            let text = error.to_string();
+            if json {
+                eprintln!("{}", refusal_document(text.trim(), &[]));
+            } else {
+                eprint!("{text}");
+            }
+            ExitCode::from(2)
+        }
         Err(error) if json => {
             let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
             eprintln!("{}", refusal_document(&format!("{error:#}"), &causes));

@@ -17,7 +17,7 @@ use flatmin_model::model::Model;
 use flatmin_model::packer::{PackFile, TailPlan};
 use flatmin_sim::report::TuningRun;
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{Tail, sized};
+use flatmin_sim::tuning::Tail;
 
 /// A firmware with a model in it.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub struct Firmware {
     image: Image,
     tail: Tail,
     pack: PackFile,
+    replay_capacity: u16,
     log: LogSink,
 }
 
@@ -73,7 +74,8 @@ impl Firmware {
             board.name,
             board.ram_bytes
         );
-        Ok(Self { image: Image::build_as(kind, board, pack.bytes(), recipe)?, tail: kind, pack, log })
+        let image = Image::build_as(kind, board, pack.bytes(), recipe)?;
+        Ok(Self { image, tail: kind, pack, replay_capacity: recipe.replay_capacity, log })
     }
 
     /// The executable.
@@ -91,7 +93,7 @@ impl Firmware {
     /// # Errors
     /// QEMU missing, a firmware that stops, or what the device refuses.
     pub fn tune(&self, subject: &Subject, recipe: Recipe, epoch_done: impl Fn()) -> Result<TuningRun> {
-        let recipe = sized(subject, recipe)?;
+        let recipe = Recipe { replay_capacity: self.replay_capacity, ..recipe };
         let mut device = Device::start(&self.image, self.log.clone())?;
         let measured = device::tune(&mut device, &self.pack, subject, recipe, false, |progress| {
             if progress == Progress::Epoch {

@@ -1,7 +1,7 @@
 //! A tuned network as a `.tflite` again.
 
 use crate::subject::Subject;
-use crate::tuning::{Start, Training, observe_all, sized, tuner_arena};
+use crate::tuning::{Start, Training, observe_all, tuner_arena};
 use anyhow::{Context, Result, bail};
 use flatmin::{Tuner, Version, internals::TunedLayer};
 use flatmin_model::model::Model;
@@ -34,7 +34,7 @@ pub fn export(
     if !subject.model.is_tflite() {
         bail!("{}: only a .tflite can be exported", subject.model.name);
     }
-    let recipe = sized(subject, training.recipe)?;
+    let recipe = training.sized(subject)?;
     let tail = tail.into();
     let network = &subject.model.network;
     let layers =

@@ -62,6 +62,26 @@ pub fn sized(subject: &Subject, recipe: Recipe) -> Result<Recipe> {
     Ok(Recipe { replay_capacity: capacity.max(1), ..recipe })
 }
 
+/// The recipe with a replay of so many samples; without a number for all of the subject's.
+///
+/// # Errors
+/// A replay that does not hold the subject's samples.
+pub fn with_replay(subject: &Subject, recipe: Recipe, capacity: Option<u16>) -> Result<Recipe> {
+    let needed = sized(subject, recipe)?;
+    match capacity {
+        None => Ok(needed),
+        Some(capacity) if capacity >= needed.replay_capacity => {
+            Ok(Recipe { replay_capacity: capacity, ..recipe })
+        }
+        Some(capacity) => bail!(
+            "{}: {needed} samples to tune on, the recipe's replay_capacity is {capacity}: give --replay-capacity {needed}, or \
+             fewer samples",
+            subject.name,
+            needed = needed.replay_capacity
+        ),
+    }
+}
+
 /// Which of the crate's tuners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tail {
@@ -155,18 +175,28 @@ pub struct Training {
     pub recipe: Recipe,
     /// The test samples are gone through after every epoch, for [`TuningRun::curve`].
     pub curve: bool,
+    /// Samples that the replay holds; `None` is as many as the subject has.
+    pub replay_capacity: Option<u16>,
 }
 
 impl Training {
     /// Gradient steps from the factory's tail.
     pub fn steps(tuner: Tail, recipe: Recipe) -> Self {
-        Self { tuner, start: Start::Factory, steps: true, recipe, curve: true }
+        Self { tuner, start: Start::Factory, steps: true, recipe, curve: true, replay_capacity: None }
     }
 
     /// The head in closed form alone. Its scale is that of right labels.
     pub fn closed_form(recipe: Recipe) -> Self {
         let recipe = Recipe { method: Method::Sgd, label_smoothing: 0.0, ..recipe };
         Self { start: Start::ClosedForm, steps: false, ..Self::steps(Tail::Full, recipe) }
+    }
+
+    /// The recipe with this replay.
+    ///
+    /// # Errors
+    /// A replay that does not hold the subject's samples.
+    pub fn sized(&self, subject: &Subject) -> Result<Recipe> {
+        with_replay(subject, self.recipe, self.replay_capacity)
     }
 
     /// The method's name in tables and JSON.
@@ -213,7 +243,7 @@ pub fn train(
     epoch_done: impl Fn(),
 ) -> Result<TuningRun> {
     let (kind, context) = (training.tuner, || subject.name.clone());
-    let recipe = sized(subject, training.recipe)?;
+    let recipe = training.sized(subject)?;
     let training = Training { recipe, ..*training };
     let file = subject.model.pack(tail)?;
     let sizes = file.pack().sizes();

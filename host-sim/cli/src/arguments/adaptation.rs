@@ -1,6 +1,6 @@
 //! What is tuned on: a user's model and samples, or a bundled wearer's.
 
-use super::{LossArgument, TuneOptions};
+use super::{TuneOptions, misused};
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use flatmin::Loss;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 #[command(next_help_heading = "Samples")]
 pub struct Adaptation {
     /// X.npy Y.npy, one .npz with arrays x and y, or one CSV with a label and the values in each row
-    #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "model")]
+    #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"])]
     data: Vec<PathBuf>,
     /// Samples to test on, in the same forms: then all of --data is tuned on
     #[arg(long, num_args = 1..=2, value_names = ["X.npy", "Y.npy"], requires = "data", conflicts_with = "groups")]
@@ -42,9 +42,9 @@ pub struct Adaptation {
     /// The CSV's column with the label (default: the first that is not left out)
     #[arg(long, value_name = "COLUMN", requires = "data")]
     label_column: Option<String>,
-    /// The held-out wearer, 1 to 10
-    #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64), conflicts_with = "model")]
-    wearer: u16,
+    /// The held-out wearer, 1 to 10 (default: 1)
+    #[arg(long, value_parser = value_parser!(u16).range(1..=WEARERS as i64), conflicts_with = "model")]
+    wearer: Option<u16>,
 }
 
 fn parse_delimiter(text: &str) -> Result<u8, String> {
@@ -65,29 +65,44 @@ impl Adaptation {
         self.data.iter().chain(&self.test_data).chain(&self.calibration).map(PathBuf::as_path)
     }
 
+    /// The model's file: the one that is named, or unless a wearer is the recipe's.
+    pub fn model<'a>(&self, named: Option<&'a Path>, options: &'a TuneOptions) -> Option<&'a Path> {
+        named.or_else(|| options.recipe_file.model.as_deref().filter(|_| self.wearer.is_none()))
+    }
+
     /// The model with what is adapted to; without one, a bundled wearer's. Warnings about the samples go to standard
     /// error.
-    pub fn subject(&self, model: Option<&Path>, options: &TuneOptions) -> Result<Subject> {
-        let subject = match model {
+    pub fn subject(&self, named: Option<&Path>, options: &TuneOptions) -> Result<Subject> {
+        let subject = match self.model(named, options) {
+            Some(path) if self.data.is_empty() => {
+                return Err(misused(format!("{} is to be tuned on samples: --data X.npy Y.npy", path.display())));
+            }
             Some(path) => self.user_subject(path, options)?,
-            None => options.wearer(self.wearer.into())?,
+            None if !self.data.is_empty() => {
+                return Err(misused("--data is for a model: give <MODEL>, or a recipe's file that names one".into()));
+            }
+            None => options.wearer(self.wearer().into())?,
         };
         subject.origin.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         Ok(subject)
     }
 
+    fn wearer(&self) -> u16 {
+        self.wearer.unwrap_or(1)
+    }
+
     /// The subject, a held-out wearer's with the other wearers' windows as the factory's statistics.
     pub fn calibrated(&self, subject: Subject) -> Result<Subject> {
-        if self.data.is_empty() { subject.calibrated(self.wearer.into()) } else { Ok(subject) }
+        if self.data.is_empty() { subject.calibrated(self.wearer().into()) } else { Ok(subject) }
     }
 
     fn user_subject(&self, path: &Path, options: &TuneOptions) -> Result<Subject> {
-        let model = Model::open(path)?.with_loss(options.loss.map(LossArgument::loss));
+        let model = Model::open(path)?.with_loss(options.recipe_file.loss);
         check_outputs(&model)?;
         let model =
-            calibrated_by(model, &self.calibration)?.with_spare_classes(options.spare_classes.into())?;
+            calibrated_by(model, &self.calibration)?.with_spare_classes(options.spare_classes())?;
         // What the model lacks comes before what the data lacks.
-        model.tail_plan(options.layers.map(usize::from), &options.train)?;
+        model.tail_plan(options.layers(), options.train())?;
         let labels = expected_labels(&model, self.class_names()?)?;
         let mut samples = self.read(path, &self.data, &model, &labels)?;
         let test = match self.test_data.as_slice() {
@@ -99,7 +114,7 @@ impl Adaptation {
             let (found, expected) = (samples.groups.len(), samples.count);
             anyhow::ensure!(found == expected, "{groups}: {found} groups for {expected} samples");
         }
-        Subject::user(model, &samples, test.as_ref(), options.label_noise(), options.seed)
+        Subject::user(model, &samples, test.as_ref(), options.label_noise(), options.seed())
     }
 
     fn class_names(&self) -> Result<Vec<String>> {

@@ -2,7 +2,16 @@
 
 mod adaptation;
 pub mod quantity;
+mod tune_arguments;
 mod tune_options;
 
 pub use adaptation::{Adaptation, calibrated_by};
-pub use tune_options::{LossArgument, TuneOptions};
+pub use tune_arguments::{LossArgument, TuneArguments};
+pub use tune_options::TuneOptions;
+
+use clap::error::ErrorKind;
+
+/// Arguments that do not go together, found once a recipe's file has been read: exit code 2, as of what clap refuses.
+pub fn misused(text: String) -> anyhow::Error {
+    clap::Error::raw(ErrorKind::MissingRequiredArgument, text + "\n").into()
+}

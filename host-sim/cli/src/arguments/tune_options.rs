@@ -1,188 +1,58 @@
-//! The options that all commands that tune have in common, and what they make of them.
+//! What is asked for, by options and by a recipe's file, and what commands make of it.
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum, value_parser};
 use flatmin::{Loss, Method, Optimizer, Recipe, Tuner};
 use flatmin_model::packer::{TailPlan, Trains};
+use flatmin_sim::recipe_file::{NamedMethod, RecipeFile};
 use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::{Start, Tail, Training};
 use std::path::PathBuf;
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum MethodArgument {
-    /// The optimizer alone
-    Sgd,
-    Sam,
-    Asam,
-    /// SAM that moves biases alone
-    SamOn,
-    /// The last layer solved in closed form: no rate, no epochs, done within milliseconds (tune, export and the bundled wearers)
-    ClosedForm,
-}
-
-impl MethodArgument {
-    /// What steps are taken by; none are for the closed form.
-    fn method(self) -> Option<Method> {
-        match self {
-            Self::Sgd => Some(Method::Sgd),
-            Self::Sam => Some(Method::Sam),
-            Self::Asam => Some(Method::Asam),
-            Self::SamOn => Some(Method::SamOn),
-            Self::ClosedForm => None,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StartArgument {
-    /// The factory's tail
-    Factory,
-    /// The last layer solved in closed form
-    ClosedForm,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum LossArgument {
-    /// Softmax cross-entropy
-    CrossEntropy,
-    /// Binary cross-entropy: yes-or-no outputs; labels are sets of bits
-    Bce,
-    /// Mean squared error
-    Mse,
-}
-
-impl LossArgument {
-    /// The loss that it names.
-    pub fn loss(self) -> Loss {
-        match self {
-            Self::CrossEntropy => Loss::CrossEntropy,
-            Self::Bce => Loss::BinaryCrossEntropy,
-            Self::Mse => Loss::SquaredError,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OptimizerArgument {
-    /// SGD with momentum
-    Sgd,
-    /// AdamW with moments in 8 bits: 2.125 bytes a parameter more
-    Adam,
-}
-
-#[derive(Debug, Clone, Args)]
+/// What is asked for.
+#[derive(Debug, Clone)]
 pub struct TuneOptions {
-    /// Only this method (default: sgd, sam and asam; closed-form beside them where the model ends in a dense layer)
-    #[arg(long)]
-    pub method: Option<MethodArgument>,
-    /// What gradient steps begin with (default: factory; in `tune` and `export` closed-form where more than two layers are
-    /// trained and samples that the factory knows are there: --calibration, or the other wearers'). Firmware begins with
-    /// the factory's tail
-    #[arg(long)]
-    pub start: Option<StartArgument>,
-    /// Base optimizer
-    #[arg(long, default_value = "sgd")]
-    pub optimizer: OptimizerArgument,
-    /// Layers with weights to train, counted from the end (default: 2, or 1 if the network has no more)
-    #[arg(long, value_parser = value_parser!(u16).range(1..))]
-    pub layers: Option<u16>,
-    /// What of each layer is trained, first to last; the rest whole
-    #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
-    pub train: Vec<Trains>,
-    /// What to make small (default: binary cross-entropy where the network ends in a logistic function, else
-    /// cross-entropy). mse: of an autoencoder, whose samples are their own targets; labels, if given, are 0 or, of
-    /// anomalies, 1
-    #[arg(long)]
-    pub loss: Option<LossArgument>,
-    /// Outputs for classes that the model lacks, after its own: labels of the data may go so far. Classes with samples
-    /// are added before the run (tune, export, emulate and device)
-    #[arg(long, default_value_t = 0, value_name = "N", conflicts_with = "compact")]
-    pub spare_classes: u16,
-    /// Radius of the ascent, 0 or more (default: 0.05 for SAM and SAM-ON, 0.5 for ASAM; from the closed form 0.02 and 0.1)
-    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
-    pub rho: Option<f32>,
-    /// Samples per SAM perturbation (m)
-    #[arg(long, default_value_t = Recipe::DEFAULT.sharpness_batch, value_parser = value_parser!(u16).range(1..))]
-    pub sharpness_batch: u16,
-    /// Steps from one that ascends to the next; those between are the optimizer's alone
-    #[arg(long, default_value_t = Recipe::DEFAULT.ascent_every, value_parser = value_parser!(u16).range(1..))]
-    pub ascent_every: u16,
-    /// Learning rate (default: 0.002, from the closed form 0.005, with adam 0.001)
-    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
-    pub learning_rate: Option<f32>,
-    /// Share of the steps, 0 to 1, over which the learning rate rises to it
-    #[arg(long, default_value_t = Recipe::DEFAULT.warm_up, allow_negative_numbers = true, value_parser = parse_warm_up)]
-    pub warm_up: f32,
-    /// Label smoothing, 0 to below 1 (default: 0.4, from the closed form 0.1)
-    #[arg(long, allow_negative_numbers = true, value_parser = parse_smoothing)]
-    pub label_smoothing: Option<f32>,
-    /// Weight decay
-    #[arg(long, default_value_t = Recipe::DEFAULT.weight_decay, allow_negative_numbers = true, value_parser = parse_not_negative)]
-    pub weight_decay: f32,
-    /// Epochs
-    #[arg(long, default_value_t = Recipe::DEFAULT.epochs, value_parser = value_parser!(u16).range(1..))]
-    pub epochs: u16,
-    /// Share of each class's samples to hold out, 0 to 0.5: the tuned tail is taken only if it is better on them than
-    /// the factory's
-    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = parse_held_out)]
-    pub held_out: f32,
-    /// End with the best weights seen after an epoch
-    #[arg(long)]
-    pub keep_best: bool,
-    /// Use the low-memory integer trainer: fully connected layers and softmax alone, without Adam, SAM-ON, shared
-    /// ascents and --keep-best (tune and emulate)
-    #[arg(long)]
-    pub compact: bool,
-    /// Share of adaptation labels to flip, 0 to 1 (default: 0; without a command 0, 0.2 and 0.4)
-    #[arg(long, allow_negative_numbers = true, value_parser = parse_share)]
+    /// The options, and what a recipe's file says beyond them.
+    pub recipe_file: RecipeFile,
+    /// The options alone.
+    pub given: RecipeFile,
+    /// Share of adaptation labels to flip.
     pub label_noise: Option<f64>,
-    /// Labelled windows per class to tune on (bundled task)
-    #[arg(long, default_value_t = 9, value_parser = value_parser!(u16).range(1..))]
+    /// Labelled windows per class of the bundled task.
     pub windows_per_class: u16,
-    /// Seed of the draw of windows, of flipped labels and of the order of samples
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Print one JSON object instead of the table
-    #[arg(long)]
+    /// One JSON object in place of a table.
     pub json: bool,
-    /// Write an HTML report here (without a command: flatmin-report.html unless --json)
-    #[arg(long)]
+    /// Where an HTML report goes.
     pub report: Option<PathBuf>,
-}
-
-fn parse_share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to 1".into()) }
-}
-
-fn parse_warm_up(text: &str) -> Result<f32, String> {
-    parse_share(text).map(|share| share as f32)
-}
-
-fn parse_smoothing(text: &str) -> Result<f32, String> {
-    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.0..1.0).contains(&share) { Ok(share) } else { Err("must be from 0 to below 1".into()) }
-}
-
-fn parse_held_out(text: &str) -> Result<f32, String> {
-    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.0..=0.5).contains(&share) { Ok(share) } else { Err("must be from 0 to 0.5".into()) }
-}
-
-fn parse_not_negative(text: &str) -> Result<f32, String> {
-    let value: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if value >= 0.0 && value.is_finite() { Ok(value) } else { Err("must be 0 or more, and finite".into()) }
 }
 
 impl TuneOptions {
     /// The methods to take steps by: none for the closed form.
     pub fn methods(&self) -> Vec<Method> {
-        let all = vec![Method::Sgd, Method::Sam, Method::Asam];
-        self.method.map_or(all, |m| m.method().into_iter().collect())
+        match self.recipe_file.recipe.method {
+            None => vec![Method::Sgd, Method::Sam, Method::Asam],
+            Some(NamedMethod::Steps(method)) => vec![method],
+            Some(NamedMethod::ClosedForm) => Vec::new(),
+        }
     }
 
-    fn label_smoothing(&self, start: Start) -> f32 {
-        self.label_smoothing.unwrap_or(start.recipe(Recipe::DEFAULT.method, self.optimizer()).label_smoothing)
+    /// Seed of the draw of windows, of flipped labels and of the order of samples.
+    pub fn seed(&self) -> u64 {
+        self.recipe_file.recipe.seed.unwrap_or(Recipe::DEFAULT.seed)
+    }
+
+    /// Epochs of a run that takes steps.
+    pub fn epochs(&self) -> u64 {
+        self.recipe_file.recipe.epochs.unwrap_or(Recipe::DEFAULT.epochs).into()
+    }
+
+    /// Layers in the tail, where they are asked for.
+    pub fn layers(&self) -> Option<usize> {
+        self.recipe_file.layers.map(usize::from)
+    }
+
+    /// What of each layer is trained.
+    pub fn train(&self) -> &[Trains] {
+        self.recipe_file.train.as_deref().unwrap_or_default()
     }
 
     /// Share of adaptation labels to flip.
@@ -192,48 +62,43 @@ impl TuneOptions {
 
     /// What `tune` does to every subject.
     pub fn trainings(&self, start: Start) -> Vec<Training> {
-        if self.is_closed_form() {
-            return vec![self.closed_form()];
+        match self.recipe_file.recipe.method {
+            Some(method) => vec![self.recipe_file.training(method, start)],
+            None => self.methods().into_iter().map(|method| self.steps(method, start)).collect(),
         }
-        self.methods().into_iter().map(|method| self.steps(method, start)).collect()
-    }
-
-    fn closed_form(&self) -> Training {
-        Training { tuner: self.tuner(), ..Training::closed_form(self.recipe(Method::Sgd)) }
     }
 
     fn steps(&self, method: Method, start: Start) -> Training {
-        Training { start, ..Training::steps(self.tuner(), self.recipe_from(method, start)) }
+        self.recipe_file.training(NamedMethod::Steps(method), start)
     }
 
     /// The way of the one method that is named, or of the default recipe's.
     pub fn one_training(&self, start: Start) -> Training {
-        if self.is_closed_form() {
-            return self.closed_form();
-        }
-        self.steps(self.one_method().unwrap_or(Recipe::DEFAULT.method), start)
+        let usual = NamedMethod::Steps(Recipe::DEFAULT.method);
+        self.recipe_file.training(self.recipe_file.recipe.method.unwrap_or(usual), start)
     }
 
     /// What gradient steps begin with on these layers.
     pub fn start(&self, subject: &Subject, tail: &TailPlan) -> Result<Start> {
-        match self.start {
-            Some(StartArgument::ClosedForm) => Ok(Start::ClosedForm),
+        match self.recipe_file.start {
+            Some(start) => Ok(start),
             None if self.tuner() == Tail::Full => Start::usual(&subject.model, tail),
-            _ => Ok(Start::Factory),
+            None => Ok(Start::Factory),
         }
     }
 
     /// Whether the last layer is solved in closed form.
     pub fn is_closed_form(&self) -> bool {
-        matches!(self.method, Some(MethodArgument::ClosedForm))
+        self.recipe_file.is_closed_form()
     }
 
     /// The last layer's head in closed form, where no method is named and the model has one to solve.
     pub fn head_beside(&self, subject: &Subject) -> Result<Option<(TailPlan, Training)>> {
-        let asked = self.method.is_none() && self.start.is_none() && self.tuner() == Tail::Full;
+        let own = &self.recipe_file;
+        let asked = own.recipe.method.is_none() && own.start.is_none() && self.tuner() == Tail::Full;
         let tail = subject.model.tail_plan(Some(1), &[])?;
         let solvable = asked && Tuner::can_solve(&subject.model.pack(&tail)?.pack());
-        Ok(solvable.then(|| (tail, self.closed_form())))
+        Ok(solvable.then(|| (tail, own.training(NamedMethod::ClosedForm, Start::ClosedForm))))
     }
 
     /// Refuses what only `tune` and the bundled wearers do.
@@ -241,59 +106,33 @@ impl TuneOptions {
         if self.is_closed_form() {
             bail!("--method closed-form is for `flatmin tune` and `export`; name another method");
         }
-        if self.start == Some(StartArgument::ClosedForm) {
+        if self.recipe_file.start == Some(Start::ClosedForm) {
             bail!("--start closed-form is for `flatmin tune` and `export`; leave it out");
         }
         Ok(())
     }
 
-    fn optimizer(&self) -> Optimizer {
-        match self.optimizer {
-            OptimizerArgument::Sgd => Optimizer::Sgd,
-            OptimizerArgument::Adam => Optimizer::Adam,
-        }
-    }
-
-    fn learning_rate(&self, start: Start) -> f32 {
-        self.learning_rate.unwrap_or(start.recipe(Recipe::DEFAULT.method, self.optimizer()).learning_rate)
-    }
-
     /// The recipe for a method, from the factory's tail.
     pub fn recipe(&self, method: Method) -> Recipe {
-        self.recipe_from(method, Start::Factory)
-    }
-
-    fn recipe_from(&self, method: Method, start: Start) -> Recipe {
-        let usual = start.recipe(method, self.optimizer());
-        Recipe {
-            rho: self.rho.unwrap_or(usual.rho),
-            sharpness_batch: self.sharpness_batch,
-            ascent_every: self.ascent_every,
-            learning_rate: self.learning_rate(start),
-            warm_up: self.warm_up,
-            label_smoothing: self.label_smoothing(start),
-            weight_decay: self.weight_decay,
-            epochs: self.epochs,
-            seed: self.seed,
-            held_out: self.held_out,
-            keep_best: self.keep_best,
-            ..usual
-        }
+        self.recipe_file.recipe(method, Start::Factory)
     }
 
     /// The one method to run, if one was named.
     pub fn one_method(&self) -> Option<Method> {
-        self.method.and_then(MethodArgument::method)
+        match self.recipe_file.recipe.method {
+            Some(NamedMethod::Steps(method)) => Some(method),
+            _ => None,
+        }
     }
 
     /// The tuner to train with.
     pub fn tuner(&self) -> Tail {
-        if self.compact { Tail::Compact } else { Tail::Full }
+        self.recipe_file.tuner()
     }
 
     /// Refuses what only `tune`, `emulate` and `device tune` do.
     pub fn without_acceptance(&self) -> Result<()> {
-        if self.held_out > 0.0 || self.keep_best {
+        if self.is_judged() {
             bail!(
                 "--held-out and --keep-best are for `flatmin tune`, `emulate` and `device tune`; leave them out"
             );
@@ -301,9 +140,14 @@ impl TuneOptions {
         Ok(())
     }
 
+    /// Refuses them as options that would have no effect; in a recipe's file they have one in other commands.
+    pub fn without_acceptance_given(&self) -> Result<()> {
+        Self { recipe_file: self.given.clone(), ..self.clone() }.without_acceptance()
+    }
+
     /// Refuses what only `tune`, `emulate` and the bundled wearers do.
     pub fn without_compact(&self) -> Result<()> {
-        if self.compact {
+        if self.tuner() == Tail::Compact {
             bail!("--compact is for `flatmin tune` and `emulate`; leave it out");
         }
         Ok(())
@@ -311,7 +155,7 @@ impl TuneOptions {
 
     /// Refuses what only `tune`, `export`, `emulate` and `device` do.
     pub fn without_spare_classes(&self) -> Result<()> {
-        if self.spare_classes > 0 {
+        if self.spare_classes() > 0 {
             bail!("--spare-classes is for `flatmin tune`, `export`, `emulate` and `device`; leave it out");
         }
         Ok(())
@@ -333,7 +177,7 @@ impl TuneOptions {
 
     /// Refuses what `plan` finds out itself.
     pub fn without_choice(&self) -> Result<()> {
-        if !self.train.is_empty() {
+        if self.given.train.is_some() {
             bail!("--train is what `flatmin plan` searches; leave it out");
         }
         self.without_closed_form()?;
@@ -342,43 +186,55 @@ impl TuneOptions {
         self.without_acceptance()
     }
 
+    /// Whether held-out samples or the best epoch's have a say.
+    pub fn is_judged(&self) -> bool {
+        let own = &self.recipe_file.recipe;
+        own.held_out.is_some_and(|share| share > 0.0) || own.keep_best == Some(true)
+    }
+
+    /// Outputs for classes that the model lacks.
+    pub fn spare_classes(&self) -> usize {
+        self.recipe_file.spare_classes.unwrap_or(0).into()
+    }
+
     /// Settings as the report lists them; `tail` as resolved for the model.
     pub fn settings(&self, tail: &TailPlan, start: Start) -> Vec<(String, String)> {
+        let recipe = self.recipe_file.recipe(self.one_method().unwrap_or(Recipe::DEFAULT.method), start);
         let mut settings: Vec<(String, String)> = [
             ("layers tuned", tail.summary()),
             ("label noise", format!("{} %", self.label_noise() * 100.0)),
             ("windows a class", self.windows_per_class.to_string()),
-            ("sharpness batch m", self.sharpness_batch.to_string()),
-            ("learning rate", self.learning_rate(start).to_string()),
-            ("label smoothing", self.label_smoothing(start).to_string()),
-            ("weight decay", self.weight_decay.to_string()),
-            ("epochs", self.epochs.to_string()),
-            ("seed", self.seed.to_string()),
+            ("sharpness batch m", recipe.sharpness_batch.to_string()),
+            ("learning rate", recipe.learning_rate.to_string()),
+            ("label smoothing", recipe.label_smoothing.to_string()),
+            ("weight decay", recipe.weight_decay.to_string()),
+            ("epochs", recipe.epochs.to_string()),
+            ("seed", recipe.seed.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
-        if self.optimizer == OptimizerArgument::Adam {
+        if recipe.optimizer == Optimizer::Adam {
             settings.push(("optimizer".into(), "AdamW, moments in 8 bits".into()));
         }
         if start == Start::ClosedForm {
             settings.push(("steps begin with".into(), "the head in closed form".into()));
         }
-        if self.ascent_every > 1 {
-            settings.push(("steps an ascent".into(), self.ascent_every.to_string()));
+        if recipe.ascent_every > 1 {
+            settings.push(("steps an ascent".into(), recipe.ascent_every.to_string()));
         }
-        if self.warm_up > 0.0 {
-            settings.push(("warm-up".into(), format!("{} %", self.warm_up * 100.0)));
+        if recipe.warm_up > 0.0 {
+            settings.push(("warm-up".into(), format!("{} %", recipe.warm_up * 100.0)));
         }
-        if self.compact {
+        if self.tuner() == Tail::Compact {
             settings.push(("weights trained as".into(), "int8 with residual, int16 velocity".into()));
         }
-        if self.held_out > 0.0 {
-            settings.push(("held out".into(), format!("{} %", self.held_out * 100.0)));
+        if recipe.held_out > 0.0 {
+            settings.push(("held out".into(), format!("{} %", recipe.held_out * 100.0)));
         }
-        if self.spare_classes > 0 {
-            settings.push(("spare classes".into(), self.spare_classes.to_string()));
+        if self.spare_classes() > 0 {
+            settings.push(("spare classes".into(), self.spare_classes().to_string()));
         }
-        if self.keep_best {
+        if recipe.keep_best {
             settings.push(("ends with".into(), "the best epoch's weights".into()));
         }
         if self.is_closed_form() {
@@ -391,21 +247,21 @@ impl TuneOptions {
 
     /// A held-out wearer's model and windows.
     pub fn wearer(&self, wearer: usize) -> Result<Subject> {
-        if self.loss.is_some_and(|loss| loss.loss() != Loss::CrossEntropy) {
+        if self.recipe_file.loss.is_some_and(|loss| loss != Loss::CrossEntropy) {
             bail!("the bundled task has classes: --loss is for a model of your own");
         }
-        if self.spare_classes > 0 {
+        if self.spare_classes() > 0 {
             bail!(
                 "the bundled task has no further class: --spare-classes is for data of your own, `flatmin add-class` for a trial"
             );
         }
-        Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise(), self.seed)
+        Subject::wearer(wearer, self.windows_per_class.into(), self.label_noise(), self.seed())
     }
 
     /// What to tune of this subject's model.
     pub fn tail(&self, subject: &Subject) -> Result<TailPlan> {
         // The closed form solves the last layer; what is trained in front of it would take RAM for nothing.
         let usual = self.is_closed_form().then_some(1);
-        subject.model.tail_plan(self.layers.map(usize::from).or(usual), &self.train)
+        subject.model.tail_plan(self.layers().or(usual), self.train())
     }
 }

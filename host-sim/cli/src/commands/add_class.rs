@@ -1,7 +1,7 @@
 //! `flatmin add-class`: a class left out and added again.
 
 use crate::answer::{print, print_json};
-use crate::arguments::{Adaptation, TuneOptions};
+use crate::arguments::{Adaptation, TuneArguments};
 use anyhow::{Result, bail};
 use clap::Args;
 use flatmin::Recipe;
@@ -22,11 +22,12 @@ pub struct Arguments {
     #[arg(long, value_name = "CLASS")]
     leave_out: usize,
     #[command(flatten)]
-    options: TuneOptions,
+    options: TuneArguments,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { model, adaptation, leave_out, options } = arguments;
+    let options = options.read()?;
     options.without_acceptance()?;
     options.without_closed_form()?;
     options.without_compact()?;

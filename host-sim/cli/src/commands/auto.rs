@@ -17,7 +17,7 @@ const SHOWN: usize = 12;
 
 /// Chooses a recipe, tunes with it, and tests on the samples that had no say.
 pub fn run(subject: &Subject, seconds: f64, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
-    if options.held_out > 0.0 || options.keep_best {
+    if options.is_judged() {
         bail!("--auto judges by splits of its own: leave out --held-out and --keep-best");
     }
     options.without_recipe()?;
@@ -26,7 +26,7 @@ pub fn run(subject: &Subject, seconds: f64, options: &TuneOptions, page: Option<
     }
     let tail = options.tail(subject)?;
     let method = options.one_method();
-    let candidates = candidates(method, options.seed);
+    let candidates = candidates(method, options.seed());
     if let (Some(method), true) = (method, candidates.is_empty()) {
         bail!(
             "--auto has no recipes of {}: leave out --method, or take sgd, sam or asam",
@@ -38,12 +38,12 @@ pub fn run(subject: &Subject, seconds: f64, options: &TuneOptions, page: Option<
         "choosing: {bar:40} {percent} % of the time, {elapsed} gone",
     )?);
     let budget = Duration::try_from_secs_f64(seconds).context("--auto")?;
-    let search = search(subject, &tail, &candidates, budget, options.seed, |share| {
+    let search = search(subject, &tail, &candidates, budget, options.seed(), |share| {
         bar.set_position((1_000.0 * share) as u64);
     })?;
     bar.finish_and_clear();
     let (setting, _) = search.chosen().context("no recipe was tried")?;
-    let recipe = setting.recipe(options.seed, u16::try_from(subject.adaptation.len())?);
+    let recipe = setting.recipe(options.seed(), u16::try_from(subject.adaptation.len())?);
     let run = tune(subject, &tail, recipe, || {})?;
     let mut settings = options.settings(&tail, Start::Factory);
     settings.retain(|(name, _)| {

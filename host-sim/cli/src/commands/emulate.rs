@@ -1,12 +1,12 @@
 //! `flatmin emulate`: the firmware in QEMU, with the desktop's data and seed.
 
 use crate::answer::show;
-use crate::arguments::{Adaptation, TuneOptions};
+use crate::arguments::{Adaptation, TuneArguments};
 use anyhow::{Context, Result};
 use clap::Args;
 use flatmin_link::emulate::{Firmware, LogSink};
 use flatmin_sim::report::Report;
-use flatmin_sim::tuning::{Start, method_name, sized};
+use flatmin_sim::tuning::{Start, method_name, with_replay};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::io::Write;
@@ -30,23 +30,25 @@ pub struct Arguments {
     #[command(flatten)]
     adaptation: Adaptation,
     #[command(flatten)]
-    options: TuneOptions,
+    options: TuneArguments,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { board, model, log, adaptation, options } = arguments;
+    let options = options.read()?;
     options.without_closed_form()?;
     let subject = adaptation.subject(model.as_deref(), &options)?.labelled("emulate")?;
     let tail = options.tail(&subject)?;
     let methods = options.methods();
-    let bar = ProgressBar::new(methods.len() as u64 * u64::from(options.epochs));
+    let bar = ProgressBar::new(methods.len() as u64 * options.epochs());
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
     let sink = log_sink(log.as_deref(), &bar)?;
     // One firmware for all methods, with the arena of the one that takes most: of a chain, of any of them.
     let sizes = subject.model.pack(&tail)?.pack().sizes();
     let recipes = methods.iter().map(|&method| options.recipe(method));
     let largest = recipes.max_by_key(|recipe| sizes.train_bytes(recipe));
-    let recipe = sized(&subject, largest.context("one method at least is asked for")?)?;
+    let recipe = largest.context("one method at least is asked for")?;
+    let recipe = with_replay(&subject, recipe, options.recipe_file.recipe.replay_capacity)?;
     let firmware = Firmware::build_as(options.tuner(), &board, &subject.model, &tail, &recipe, sink)?;
     let runs = (methods.par_iter())
         .map(|&m| {

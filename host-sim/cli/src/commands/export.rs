@@ -1,7 +1,7 @@
 //! `flatmin export`: the tuned layers written back into the .tflite.
 
 use crate::answer::{print, print_json};
-use crate::arguments::{Adaptation, TuneOptions};
+use crate::arguments::{Adaptation, TuneArguments, TuneOptions};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use flatmin_model::output::{ensure_apart, write_file};
@@ -28,23 +28,25 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     delta: Option<PathBuf>,
     #[command(flatten)]
-    options: TuneOptions,
+    options: TuneArguments,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { model, adaptation, output, delta, options } = arguments;
+    let options = options.read()?;
     options.without_acceptance()?;
     options.without_compact()?;
     if options.report.is_some() {
         bail!("export writes no report: leave out --report");
     }
-    let read = || model.as_deref().into_iter().chain(adaptation.files());
+    let model = adaptation.model(model.as_deref(), &options);
+    let read = || model.into_iter().chain(adaptation.files());
     ensure_apart(&output, read())?;
     if let Some(delta) = &delta {
         ensure_apart(delta, read())?;
         ensure!(*delta != output, "{}: --output and --delta are one file", output.display());
     }
-    let subject = adaptation.subject(model.as_deref(), &options)?;
+    let subject = adaptation.subject(model, &options)?;
     let calibrated = adaptation.calibrated(subject.clone())?;
     // A bundled wearer's firmware has no statistics, and deltas name the pack that they are of.
     export_tuned(&calibrated, &subject, (&output, delta.as_deref()), &options)
@@ -59,7 +61,7 @@ fn export_tuned(
 ) -> Result<()> {
     let tail = options.tail(subject)?;
     let training = options.one_training(options.start(subject, &tail)?);
-    let bar = ProgressBar::new(if training.steps { u64::from(options.epochs) } else { 0 });
+    let bar = ProgressBar::new(if training.steps { options.epochs() } else { 0 });
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
     let export = export::export(subject, &tail, &training, || bar.inc(1))?;
     bar.finish_and_clear();

@@ -15,7 +15,7 @@ mod sensors;
 mod tune;
 mod wearers;
 
-use crate::arguments::TuneOptions;
+use crate::arguments::TuneArguments;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -36,7 +36,7 @@ pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    options: TuneOptions,
+    options: TuneArguments,
 }
 
 #[derive(Debug, Subcommand)]
@@ -60,7 +60,7 @@ impl Cli {
     /// Carries out the command.
     pub fn run(self) -> Result<ExitCode> {
         match self.command {
-            None => wearers::run(&self.options),
+            None => wearers::run(&self.options.read()?),
             Some(Command::Tune(arguments)) => tune::run(arguments),
             Some(Command::AddClass(arguments)) => add_class::run(arguments),
             Some(Command::Export(arguments)) => export::run(arguments),

@@ -2,7 +2,7 @@
 
 use super::tune::tuned;
 use crate::answer::{json, print, print_json, show};
-use crate::arguments::TuneOptions;
+use crate::arguments::{TuneArguments, TuneOptions};
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, value_parser};
 use flatmin::mfcc::Mfcc;
@@ -33,7 +33,7 @@ enum Sensor {
         #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64))]
         wearer: u16,
         #[command(flatten)]
-        options: TuneOptions,
+        options: TuneArguments,
     },
     /// Keywords from a microphone: wav files through the front end, the last layers tuned to a new speaker
     #[command(
@@ -53,21 +53,22 @@ enum Sensor {
         #[arg(long, value_delimiter = ',', default_values_t = WORDS.map(String::from))]
         classes: Vec<String>,
         #[command(flatten)]
-        options: TuneOptions,
+        options: TuneArguments,
     },
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
     match arguments.sensor {
-        Sensor::Motion { wearer, options } => motion(wearer.into(), &options),
+        Sensor::Motion { wearer, options } => motion(wearer.into(), &options.read()?),
         Sensor::Keywords { model, wavs, speaker, classes, options } => {
-            ensure!(options.loss.is_none(), "words are classes: leave out --loss");
+            let mut options = options.read()?;
+            ensure!(options.recipe_file.loss.is_none(), "words are classes: leave out --loss");
             let model = Model::open(&model)?;
             let clips = keywords::clips(&wavs, &classes, speaker.as_deref())?;
-            let subject = keywords::subject(model, &clips, &classes, options.label_noise(), options.seed)?;
+            let subject = keywords::subject(model, &clips, &classes, options.label_noise(), options.seed())?;
             let title = format!("{}, {}", subject.name, speaker.as_deref().unwrap_or("all speakers"));
             // A keyword network's last layer stands behind a pool: it alone is tuned unless more is asked for.
-            let options = TuneOptions { layers: options.layers.or(Some(1)), ..options };
+            options.recipe_file.layers.get_or_insert(1);
             let report = tuned(&[subject], &title, &options)?;
             if options.json {
                 let mut object = json(&report);
@@ -87,12 +88,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
 
 fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
     ensure!(options.report.is_none(), "--report is for `flatmin tune`; leave it out");
-    ensure!(options.loss.is_none(), "exercises are classes: leave out --loss");
+    ensure!(options.recipe_file.loss.is_none(), "exercises are classes: leave out --loss");
     options.without_closed_form()?;
     options.without_compact()?;
     options.without_spare_classes()?;
-    let worn = Wearer::new(wearer, options.windows_per_class.into(), options.label_noise(), options.seed)?;
-    let tail = worn.model.tail_plan(options.layers.map(usize::from), &options.train)?;
+    let worn = Wearer::new(wearer, options.windows_per_class.into(), options.label_noise(), options.seed())?;
+    let tail = worn.model.tail_plan(options.layers(), options.train())?;
     let methods = options.methods();
     let windows = methods.len() * (worn.adaptation.len() + 2 * worn.test.len());
     let bar = ProgressBar::new(windows as u64);

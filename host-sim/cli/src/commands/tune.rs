@@ -3,7 +3,7 @@
 use super::auto;
 use crate::answer::show;
 use crate::arguments::quantity::parse_seconds;
-use crate::arguments::{Adaptation, TuneOptions};
+use crate::arguments::{Adaptation, TuneArguments, TuneOptions};
 use anyhow::{Context, Result};
 use clap::Args;
 use flatmin_sim::report::{Report, TuningRun};
@@ -31,12 +31,14 @@ pub struct Arguments {
         value_parser = parse_seconds)]
     auto: Option<f64>,
     #[command(flatten)]
-    options: TuneOptions,
+    options: TuneArguments,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { model, adaptation, auto, options } = arguments;
-    let subject = adaptation.calibrated(adaptation.subject(model.as_deref(), &options)?)?;
+    let options = options.read()?;
+    let model = adaptation.model(model.as_deref(), &options);
+    let subject = adaptation.calibrated(adaptation.subject(model, &options)?)?;
     if let Some(seconds) = auto {
         return auto::run(&subject, seconds, &options, options.report.as_deref());
     }
@@ -56,7 +58,7 @@ pub fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result
     let tail = tails.into_iter().next().unwrap_or_default();
     let start = subjects.first().map(|own| options.start(own, &tail)).transpose()?.unwrap_or_default();
     let mut trainings: Vec<_> = options.trainings(start).into_iter().map(|own| (tail.clone(), own)).collect();
-    let epochs = (subjects.len() * trainings.len()) as u64 * u64::from(options.epochs);
+    let epochs = (subjects.len() * trainings.len()) as u64 * options.epochs();
     // Beside the methods that take steps, so that people see which head their samples ask for.
     if let Some(subject) = subjects.first()
         && let Some(head) = options.head_beside(subject)?

@@ -2,12 +2,12 @@
 
 use crate::answer::{json, print, print_json};
 use crate::arguments::TuneOptions;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flatmin::Recipe;
 use flatmin_model::packer::TailPlan;
 use flatmin_sim::report::{Overview, Part, Report, TuningRun};
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{Start, Training, train};
+use flatmin_sim::tuning::{Start, Tail, Training, train};
 use flatmin_sim::wearers::WEARERS;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -27,6 +27,10 @@ struct Plan {
 }
 
 pub fn run(options: &TuneOptions) -> Result<()> {
+    ensure!(
+        options.recipe_file.model.is_none(),
+        "the bundled wearers have models of their own: `flatmin tune --recipe` takes the recipe's"
+    );
     let clean = TuneOptions { label_noise: Some(0.0), ..options.clone() };
     let subjects = (1..=WEARERS).map(|w| clean.wearer(w)?.calibrated(w)).collect::<Result<Vec<_>>>()?;
     let first = subjects.first().context("there is a first wearer")?;
@@ -38,7 +42,7 @@ pub fn run(options: &TuneOptions) -> Result<()> {
     let parts = (plans.into_iter())
         .map(|plan| {
             let noisy: Vec<Subject> =
-                subjects.iter().map(|own| own.clone().with_label_noise(plan.noise, options.seed)).collect();
+                subjects.iter().map(|own| own.clone().with_label_noise(plan.noise, options.seed())).collect();
             let runs = tuned(&noisy, &plan, &bar)?;
             let settings = TuneOptions { label_noise: Some(plan.noise), ..options.clone() }
                 .settings(&plan.tail, plan.start);
@@ -55,8 +59,8 @@ pub fn run(options: &TuneOptions) -> Result<()> {
 /// Layers by layers, and for each the shares of flipped labels. The head in closed form is one of the last layer.
 fn plans(options: &TuneOptions, subject: &Subject) -> Result<Vec<Plan>> {
     let all = subject.model.network.trainable_layers();
-    let tail = |layers| subject.model.tail_plan(Some(layers), &options.train);
-    let depths = options.layers.map_or_else(|| vec![1, 2, all], |layers| vec![layers.into()]);
+    let tail = |layers| subject.model.tail_plan(Some(layers), options.train());
+    let depths = options.layers().map_or_else(|| vec![1, 2, all], |layers| vec![layers]);
     let noises = options.label_noise.map_or_else(|| NOISES.to_vec(), |share| vec![share]);
     let mut plans = Vec::new();
     for (place, &layers) in depths.iter().enumerate() {
@@ -64,7 +68,7 @@ fn plans(options: &TuneOptions, subject: &Subject) -> Result<Vec<Plan>> {
             let tail = tail(layers)?;
             let start = options.start(subject, &tail)?;
             let mut trainings = options.trainings(start);
-            if place == 0 && options.method.is_none() && !options.compact {
+            if place == 0 && options.recipe_file.recipe.method.is_none() && options.tuner() == Tail::Full {
                 trainings.insert(0, Training::closed_form(options.recipe(Recipe::DEFAULT.method)));
             }
             // The page shows the way of its layers alone.

@@ -24,7 +24,7 @@ mod tests;
 pub use hyperparameters::Hyperparameters;
 
 use crate::tuning::{Start, Tail, Training};
-use flatmin::{Loss, Method, Optimizer, Recipe};
+use flatmin::{Loss, Method, Recipe};
 use flatmin_model::output::write_file;
 use flatmin_model::packer::Trains;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -43,9 +43,9 @@ pub enum NamedMethod {
     ClosedForm,
 }
 
-/// [`VERSION`] in the file; another one has been refused before.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Version;
+/// The form that files have: [`VERSION`]. A file of another one is refused before its fields are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Version;
 
 impl Serialize for Version {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -63,7 +63,8 @@ impl<'d> Deserialize<'d> for Version {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecipeFile {
-    version: Version,
+    /// The file's form.
+    pub version: Version,
     /// The network's file; in the recipe's file as seen from there.
     #[serde(with = "entry", skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
@@ -259,20 +260,8 @@ impl RecipeFile {
 
     /// The recipe for a method and a start: what is given, and the usual values for the rest.
     pub fn recipe(&self, method: Method, start: Start) -> Recipe {
-        let base = match start {
-            Start::Factory => Recipe::DEFAULT,
-            Start::ClosedForm => Recipe::FROM_CLOSED_FORM,
-        };
-        let rho = match (method, start) {
-            (Method::Asam, Start::Factory) => 0.5,
-            (Method::Asam, Start::ClosedForm) => 0.1,
-            _ => base.rho,
-        };
-        let learning_rate = match self.recipe.optimizer {
-            Some(Optimizer::Adam) => 0.001,
-            _ => base.learning_rate,
-        };
-        self.recipe.applied_to(Recipe { method, rho, learning_rate, ..base })
+        let optimizer = self.recipe.optimizer.unwrap_or(Recipe::DEFAULT.optimizer);
+        self.recipe.applied_to(start.recipe(method, optimizer))
     }
 
     /// Which tuner.
@@ -287,15 +276,14 @@ impl RecipeFile {
 
     /// Training by one method, from this start.
     pub fn training(&self, method: NamedMethod, start: Start) -> Training {
-        match method {
-            NamedMethod::ClosedForm => Training {
-                tuner: self.tuner(),
-                ..Training::closed_form(self.recipe(Method::Sgd, Start::Factory))
-            },
+        let (tuner, replay_capacity) = (self.tuner(), self.recipe.replay_capacity);
+        let own = match method {
+            NamedMethod::ClosedForm => Training::closed_form(self.recipe(Method::Sgd, Start::Factory)),
             NamedMethod::Steps(method) => {
-                Training { start, ..Training::steps(self.tuner(), self.recipe(method, start)) }
+                Training { start, ..Training::steps(tuner, self.recipe(method, start)) }
             }
-        }
+        };
+        Training { tuner, replay_capacity, ..own }
     }
 }
 

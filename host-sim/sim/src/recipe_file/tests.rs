@@ -1,5 +1,5 @@
 use super::*;
-use flatmin::{BiasTreatment, Policy, Schedule};
+use flatmin::{BiasTreatment, Optimizer, Policy, Schedule};
 
 /// Another value in every field.
 fn full() -> RecipeFile {

@@ -1,6 +1,6 @@
 //! The arguments of `flatmin device`, and the device and the samples that they name.
 
-use crate::arguments::{Adaptation, TuneOptions};
+use crate::arguments::{Adaptation, TuneArguments, TuneOptions};
 use crate::commands::emulate::log_sink;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -9,7 +9,7 @@ use flatmin_link::device::Device;
 use flatmin_link::emulate::{Firmware, Options};
 use flatmin_model::packer::PackFile;
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::sized;
+use flatmin_sim::tuning::with_replay;
 use indicatif::ProgressBar;
 use std::path::PathBuf;
 
@@ -65,6 +65,13 @@ pub(super) struct Source {
     #[command(flatten)]
     adaptation: Adaptation,
     #[command(flatten)]
+    options: TuneArguments,
+}
+
+/// A source, its recipe's file read.
+#[derive(Debug)]
+pub(super) struct Asked {
+    source: Source,
     pub(super) options: TuneOptions,
 }
 
@@ -183,6 +190,12 @@ impl Action {
 }
 
 impl Source {
+    pub(super) fn read(&self) -> Result<Asked> {
+        Ok(Asked { source: self.clone(), options: self.options.clone().read()? })
+    }
+}
+
+impl Asked {
     pub(super) fn pack(&self) -> Result<PackFile> {
         let subject = self.subject()?;
         subject.model.pack(self.options.tail(&subject)?)
@@ -191,12 +204,12 @@ impl Source {
     pub(super) fn subject(&self) -> Result<Subject> {
         self.options.without_closed_form()?;
         self.options.without_compact()?;
-        self.adaptation.subject(self.model.as_deref(), &self.options)?.labelled("device")
+        self.source.adaptation.subject(self.source.model.as_deref(), &self.options)?.labelled("device")
     }
 }
 
 impl Connection {
-    pub(super) fn open(&self, source: &Source, bar: &ProgressBar) -> Result<Device> {
+    pub(super) fn open(&self, source: &Asked, bar: &ProgressBar) -> Result<Device> {
         match &self.place {
             Place { port: Some(port), .. } => Device::serial(port, self.baud),
             Place { tcp: Some(address), .. } => Device::tcp(address),
@@ -204,7 +217,8 @@ impl Connection {
                 let subject = source.subject()?;
                 let options = &source.options;
                 // Of a chain, the arena's size is the same for all methods, else ASAM takes most.
-                let recipe = sized(&subject, options.recipe(Method::Asam))?;
+                let capacity = options.recipe_file.recipe.replay_capacity;
+                let recipe = with_replay(&subject, options.recipe(Method::Asam), capacity)?;
                 let sink = log_sink(self.log.as_deref(), bar)?;
                 let tail = options.tail(&subject)?;
                 let firmware = Firmware::build(board, &subject.model, &tail, &recipe, sink.clone())?;

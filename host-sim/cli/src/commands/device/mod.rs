@@ -5,7 +5,7 @@ mod arguments;
 use crate::answer::{print, print_json, show};
 use anyhow::{Context, Result, bail, ensure};
 pub use arguments::Arguments;
-use arguments::{Action, Source};
+use arguments::{Action, Asked};
 use flatmin::Loss;
 use flatmin::wire::Request;
 use flatmin::{Drift, Evidence, Version, Watch};
@@ -31,9 +31,9 @@ struct Wishes {
 
 /// Carries out one command.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let source = arguments.action.source();
+    let source = &arguments.action.source().read()?;
     if !matches!(arguments.action, Action::Tune { .. } | Action::Resume { .. }) {
-        source.options.without_acceptance()?;
+        source.options.without_acceptance_given()?;
     }
     let json = source.options.json;
     let bar = ProgressBar::new(0);
@@ -41,10 +41,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut device = arguments.connection.open(source, &bar)?;
     match &arguments.action {
         Action::Info(_) => info(&mut device, json),
-        Action::Tune { commit, sliced, source } => {
+        Action::Tune { commit, sliced, .. } => {
             tune_there(&mut device, source, Wishes { commit: *commit, sliced: *sliced }, &bar)
         }
-        Action::Classify(source) => classify(&mut device, &source.subject()?, json),
+        Action::Classify(_) => classify(&mut device, &source.subject()?, json),
         Action::Label { class, .. } => label(&mut device, *class, json),
         Action::AddClass(_) => add_class(&mut device, json),
         Action::Commit(_) => change(&mut device, &Request::Commit, json),
@@ -60,7 +60,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             }
             monitor(&mut device, *interval, *count, json)
         }
-        Action::Backup { output, delta, source } => {
+        Action::Backup { output, delta, .. } => {
             let show = |done, all| show_bytes(&bar, done, all);
             let bytes = match delta {
                 false => device::backup(&mut device, show)?,
@@ -74,8 +74,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             bar.finish_and_clear();
             keep(output, &bytes, json)
         }
-        Action::Resume { input, source } => resume(&mut device, source, input, &bar),
-        Action::Restore { input, source } => {
+        Action::Resume { input, .. } => resume(&mut device, source, input, &bar),
+        Action::Restore { input, .. } => {
             let context = || input.display().to_string();
             let bytes = std::fs::read(input).with_context(context)?;
             let show = |done, all| show_bytes(&bar, done, all);
@@ -91,7 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 print(format_args!("in force: weights {crc32:#010x}; `commit` keeps them in flash"))
             }
         }
-        Action::Diff { sample, source } => diff(&mut device, source, *sample),
+        Action::Diff { sample, .. } => diff(&mut device, source, *sample),
     }
 }
 
@@ -124,7 +124,7 @@ fn keep(output: &Path, bytes: &[u8], json: bool) -> Result<()> {
     }
 }
 
-fn resume(device: &mut Device, source: &Source, input: &Path, bar: &ProgressBar) -> Result<()> {
+fn resume(device: &mut Device, source: &Asked, input: &Path, bar: &ProgressBar) -> Result<()> {
     let context = || input.display().to_string();
     let bytes = std::fs::read(input).with_context(context)?;
     if device.identify()?.samples == 0 {
@@ -138,7 +138,7 @@ fn resume(device: &mut Device, source: &Source, input: &Path, bar: &ProgressBar)
     bar.finish_and_clear();
     resumed.with_context(context)?;
     let steps = device::finish(device)?;
-    let accepted = match source.options.held_out > 0.0 {
+    let accepted = match source.options.recipe_file.recipe.held_out.is_some_and(|share| share > 0.0) {
         true => match device.ask(&Request::Accept)? {
             Answer::Accepted { acceptance, .. } => Some(acceptance),
             other => bail!("the device answers {other:?} instead of whether it takes the tail"),
@@ -233,12 +233,12 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
     })
 }
 
-fn tune_there(device: &mut Device, source: &Source, wishes: Wishes, bar: &ProgressBar) -> Result<()> {
+fn tune_there(device: &mut Device, source: &Asked, wishes: Wishes, bar: &ProgressBar) -> Result<()> {
     let (subject, options) = (source.subject()?, &source.options);
     let tail = options.tail(&subject)?;
     let pack = subject.model.pack(&tail)?;
     let methods = options.methods();
-    let each = subject.adaptation.len() + usize::from(options.epochs) + subject.test.len();
+    let each = subject.adaptation.len() + options.epochs() as usize + subject.test.len();
     bar.set_length((methods.len() * each) as u64);
     let Identity { board, contents, .. } = device.identify()?;
     let mut runs = Vec::new();
@@ -370,7 +370,7 @@ fn monitor(device: &mut Device, interval: f64, count: Option<u64>, json: bool) -
     if json { print_json(serde_json::json!({ "metrics": lines, "observed": observed })) } else { Ok(()) }
 }
 
-fn diff(device: &mut Device, source: &Source, sample: usize) -> Result<()> {
+fn diff(device: &mut Device, source: &Asked, sample: usize) -> Result<()> {
     let subject = source.subject()?;
     let pack = subject.model.pack(&source.options.tail(&subject)?)?;
     let count = subject.test.len();

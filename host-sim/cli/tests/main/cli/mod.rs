@@ -7,6 +7,7 @@ mod build;
 #[allow(dead_code, reason = "the fields that these models set")]
 #[path = "../../../../model/src/tflite/field.rs"]
 mod field;
+mod recipe;
 mod refusals;
 mod samples;
 
