@@ -75,11 +75,16 @@ impl Adaptation {
     pub fn subject(&self, named: Option<&Path>, options: &TuneOptions) -> Result<Subject> {
         let subject = match self.model(named, options) {
             Some(path) if self.data.is_empty() => {
-                return Err(misused(format!("{} is to be tuned on samples: --data X.npy Y.npy", path.display())));
+                return Err(misused(format!(
+                    "{} is to be tuned on samples: --data X.npy Y.npy",
+                    path.display()
+                )));
             }
             Some(path) => self.user_subject(path, options)?,
             None if !self.data.is_empty() => {
-                return Err(misused("--data is for a model: give <MODEL>, or a recipe's file that names one".into()));
+                return Err(misused(
+                    "--data is for a model: give <MODEL>, or a recipe's file that names one".into(),
+                ));
             }
             None => options.wearer(self.wearer().into())?,
         };
@@ -99,8 +104,7 @@ impl Adaptation {
     fn user_subject(&self, path: &Path, options: &TuneOptions) -> Result<Subject> {
         let model = Model::open(path)?.with_loss(options.recipe_file.loss);
         check_outputs(&model)?;
-        let model =
-            calibrated_by(model, &self.calibration)?.with_spare_classes(options.spare_classes())?;
+        let model = calibrated_by(model, &self.calibration)?.with_spare_classes(options.spare_classes())?;
         // What the model lacks comes before what the data lacks.
         model.tail_plan(options.layers(), options.train())?;
         let labels = expected_labels(&model, self.class_names()?)?;

@@ -70,8 +70,11 @@ impl Choice for Start {
 }
 
 impl Choice for Loss {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("cross-entropy", Self::CrossEntropy), ("bce", Self::BinaryCrossEntropy), ("mse", Self::SquaredError)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("cross-entropy", Self::CrossEntropy),
+        ("bce", Self::BinaryCrossEntropy),
+        ("mse", Self::SquaredError),
+    ];
 }
 
 /// Reads a word.
@@ -209,6 +212,9 @@ impl Entry for Vec<Trains> {
 
     fn read<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Self, D::Error> {
         let words = Vec::<String>::deserialize(deserializer)?;
-        words.iter().map(|word| word.parse().map_err(|why| de::Error::custom(format!("{word}: {why}")))).collect()
+        words
+            .iter()
+            .map(|word| word.parse().map_err(|why| de::Error::custom(format!("{word}: {why}"))))
+            .collect()
     }
 }

@@ -153,8 +153,10 @@ impl RecipeFile {
     pub fn read(path: &Path) -> Result<Self, RecipeFileError> {
         let text = std::fs::read_to_string(path)
             .map_err(|why| RecipeFileError::File { path: path.to_owned(), why })?;
-        let mut file = Self::parse(&text).map_err(|(line, why)| {
-            RecipeFileError::Line { path: path.to_owned(), line, why }
+        let mut file = Self::parse(&text).map_err(|(line, why)| RecipeFileError::Line {
+            path: path.to_owned(),
+            line,
+            why,
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         file.model = file.model.map(|model| folder.join(model));
@@ -166,7 +168,8 @@ impl RecipeFile {
     /// # Errors
     /// The line, from 1, and what is wrong there.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
-        let line_at = |place: usize| text.as_bytes().iter().take(place).filter(|&&byte| byte == b'\n').count() + 1;
+        let line_at =
+            |place: usize| text.as_bytes().iter().take(place).filter(|&&byte| byte == b'\n').count() + 1;
         let refused = |error: toml::de::Error| {
             (line_at(error.span().map_or(0, |span| span.start)), error.message().trim_end().to_owned())
         };

@@ -30,7 +30,9 @@ fn full() -> RecipeFile {
     RecipeFile {
         model: Some("models/a b.tflite".into()),
         layers: Some(5),
-        train: Some(["biases", "nothing", "25%", "channels:3", "all"].map(|word| word.parse().unwrap()).into()),
+        train: Some(
+            ["biases", "nothing", "25%", "channels:3", "all"].map(|word| word.parse().unwrap()).into(),
+        ),
         loss: Some(Loss::BinaryCrossEntropy),
         spare_classes: Some(2),
         compact: Some(false),
@@ -83,14 +85,22 @@ fn refusals_name_the_line_and_the_range() {
         ("version = 1\nlayer = 2", 2, "unknown field `layer`, expected one of `version`, `model`, `layers`"),
         ("version = 1\n\n[recipe]\nrhoo = 0.1", 4, "unknown field `rhoo`, expected one of `method`"),
         ("version = 1\nlayers = 0", 2, "integer `0`, expected a whole number from 1 to 65535"),
-        ("version = 1\n[recipe]\nepochs = 70_000", 3, "integer `70000`, expected a whole number from 1 to 65535"),
+        (
+            "version = 1\n[recipe]\nepochs = 70_000",
+            3,
+            "integer `70000`, expected a whole number from 1 to 65535",
+        ),
         ("version = 1\n[recipe]\nseed = -1", 3, "a whole number from 0 to 9223372036854775807"),
         ("version = 1\n[recipe]\nrho = \"big\"", 3, "string \"big\", expected a number"),
         ("version = 1\n[recipe]\nmethod = \"adam\"", 3, "expected one of \"sgd\", \"sam\", \"asam\""),
         ("version = 1\n[recipe]\nepochs = 3\n\nmomentum = 1", 5, "momentum is 1, must be from 0 to 0.999999"),
         ("version = 1\n[recipe]\nrho = nan", 3, "rho is NaN, must be from 0 to 1000"),
         ("version = 1\n[recipe]\nheld_out = 0.6\n", 3, "held_out is 0.6, must be from 0 to 0.5"),
-        ("version = 1\n[recipe]\nweight_decay = 0.5\nlearning_rate = 4.0", 4, "learning_rate * weight_decay is 2"),
+        (
+            "version = 1\n[recipe]\nweight_decay = 0.5\nlearning_rate = 4.0",
+            4,
+            "learning_rate * weight_decay is 2",
+        ),
         ("version = 1\ntrain = [\"all\", \"0%\"]", 2, "0%"),
         ("version = 1\n[recipe]\nkeep_best = 1", 3, "integer `1`, expected a boolean"),
         ("version = 1\n[budget]\nram = 0", 3, "a whole number from 1 to 1099511627776"),
@@ -112,14 +122,13 @@ fn refusals_name_the_line_and_the_range() {
 
 #[test]
 fn what_is_given_wins_and_a_radius_goes_with_its_method() {
-    let file = RecipeFile::parse("version = 1\nlayers = 3\n[recipe]\nmethod = \"sam\"\nrho = 0.2\nepochs = 5").unwrap();
+    let file =
+        RecipeFile::parse("version = 1\nlayers = 3\n[recipe]\nmethod = \"sam\"\nrho = 0.2\nepochs = 5")
+            .unwrap();
     let given = |recipe: Hyperparameters| RecipeFile { recipe, ..RecipeFile::default() }.or(&file);
     let epochs = given(Hyperparameters { epochs: Some(7), ..Hyperparameters::default() });
     assert_eq!(epochs.layers, Some(3));
-    assert_eq!(
-        epochs.recipe(Method::Sam, Start::Factory),
-        Recipe { rho: 0.2, epochs: 7, ..Recipe::DEFAULT }
-    );
+    assert_eq!(epochs.recipe(Method::Sam, Start::Factory), Recipe { rho: 0.2, epochs: 7, ..Recipe::DEFAULT });
     let asam = NamedMethod::Steps(Method::Asam);
     let other = given(Hyperparameters { method: Some(asam), ..Hyperparameters::default() });
     assert_eq!(other.recipe(Method::Asam, Start::Factory).rho, 0.5);

@@ -73,7 +73,9 @@ fn every_hyperparameter_counts() {
         (crc32(&object), object["runs"][0]["train_ram_bytes"].as_u64().unwrap())
     };
     let (plain, ram) = run("");
-    for line in ["momentum = 0.5", "minibatch = 5", "eta = 0.5", "schedule = \"constant\"", "bias = \"frozen\""] {
+    for line in
+        ["momentum = 0.5", "minibatch = 5", "eta = 0.5", "schedule = \"constant\"", "bias = \"frozen\""]
+    {
         assert_ne!(run(line).0, plain, "{line}");
     }
     for line in ["replay_capacity = 100", "sample_losses = true"] {
@@ -81,10 +83,9 @@ fn every_hyperparameter_counts() {
         assert!(crc32 == plain && more > ram, "{line}");
     }
     folder.write("own.toml", format!("{RECIPE}replay_capacity = 10\n"));
-    folder
-        .run("tune --recipe own.toml")
-        .code(1)
-        .stderr(contains("63 samples to tune on, the recipe's replay_capacity is 10: give --replay-capacity 63"));
+    folder.run("tune --recipe own.toml").code(1).stderr(contains(
+        "63 samples to tune on, the recipe's replay_capacity is 10: give --replay-capacity 63",
+    ));
 }
 
 #[test]
@@ -111,7 +112,10 @@ fn what_is_no_recipe_is_refused_by_file_and_line() {
         ("version = 2", "flatmin: own.toml:1: version 2 is not known here; recipes of version 1 are read"),
         ("version = 1\n\n[recipe]\nrhoo = 1", "flatmin: own.toml:4: unknown field `rhoo`, expected one of"),
         ("version = 1\n[recipe]\nrho = -1", "flatmin: own.toml:3: rho is -1, must be from 0 to 1000"),
-        ("version = 1\n[recipe]\nepochs = \"many\"", "own.toml:3: invalid type: string \"many\", expected a whole number"),
+        (
+            "version = 1\n[recipe]\nepochs = \"many\"",
+            "own.toml:3: invalid type: string \"many\", expected a whole number",
+        ),
     ] {
         folder.write("own.toml", text);
         for command in ["tune", "plan --ram 1M", "export -o t.tflite", "emulate"] {
