@@ -34,8 +34,8 @@ impl MasterRows<'_> {
         high.iter().zip(low).map(|(&high, &low)| master(high, low))
     }
 
-    /// A master's step.
-    fn step(&self, o: usize) -> f32 {
+    /// The real number that a master of 1 stands for.
+    fn master_scale(&self, o: usize) -> f32 {
         let scale = self.layer.and_then(|layer| layer.of(self.weights.scales).get(o));
         scale.map_or(0.0, |scale| scale.abs() * self.to_real)
     }
@@ -49,12 +49,12 @@ impl Rows for MasterRows<'_> {
     }
 
     fn largest(&self, o: usize) -> f32 {
-        self.masters(o).fold(0, |most, master| most.max(master.abs())) as f32 * self.step(o)
+        self.masters(o).fold(0, |most, master| most.max(master.abs())) as f32 * self.master_scale(o)
     }
 
     fn row(&self, o: usize) -> impl Iterator<Item = f32> {
-        let step = self.step(o);
-        self.masters(o).map(move |master| step * master as f32)
+        let scale = self.master_scale(o);
+        self.masters(o).map(move |master| scale * master as f32)
     }
 
     // Scales are trained by no compact tail.

@@ -257,8 +257,14 @@ impl<'a> Numbers<'a> for Compact<'a> {
         }
     }
 
-    fn advance(tuner: &mut Tuner<'a, Self>, _: bool) -> Result<Progress, TunerError> {
-        tuner.advance()
+    fn run_slice(tuner: &mut Tuner<'a, Self>, _: bool) -> Result<Progress, TunerError> {
+        let phase = tuner.run.as_ref().ok_or(TunerError::NotRunning)?.step.phase;
+        match phase {
+            Phase::Prepare => tuner.prepare(),
+            Phase::Update => return Ok(Progress::Stepped(tuner.update())),
+            _ => tuner.sample(),
+        }
+        tuner.underway()
     }
 
     fn work(step: &Step) -> (Work, usize) {
@@ -336,17 +342,6 @@ impl CompactTuner<'_> {
         self.arithmetic.weights.dead()
     }
 
-    /// One slice of a step: a sample's pass, forward and backward, or a sweep over the parameters.
-    fn advance(&mut self) -> Result<Progress, TunerError> {
-        let phase = self.run.as_ref().ok_or(TunerError::NotRunning)?.step.phase;
-        match phase {
-            Phase::Prepare => self.prepare(),
-            Phase::Update => return Ok(Progress::Stepped(self.update())),
-            _ => self.sample(),
-        }
-        self.underway()
-    }
-
     /// Begins a step.
     fn prepare(&mut self) {
         let (learning_rate, count) = self.begin_step();
@@ -405,7 +400,7 @@ impl CompactTuner<'_> {
         let StepLosses { all, before, after, perturbed } = step.losses.clone();
         let loss = all.sum() / step.count.max(1) as f32;
         let rise = (after.sum() - before.sum()) / perturbed.max(1) as f32;
-        let report = course.advance(recipe, step.count, [loss, rise, step.learning_rate]);
+        let report = course.end_step(recipe, step.count, [loss, rise, step.learning_rate]);
         if report.finished {
             self.run = None;
         }

@@ -242,7 +242,7 @@ impl Step {
     ///
     /// # Errors
     /// [`StepError`], with the weights as they were before the step, which is over.
-    pub(crate) fn advance<'t, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>>(
+    pub(crate) fn slice<'t, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>>(
         &mut self,
         batch: &mut Minibatch<T, L>,
     ) -> Result<Option<Outcome>, StepError> {

@@ -142,7 +142,7 @@ pub fn minibatch<'t, T: Tail, R: Into<Target<'t>>>(
     let mut batch = batch.in_groups();
     let mut step = Step::new(learning_rate, count);
     loop {
-        if let Some(outcome) = step.advance(&mut batch)? {
+        if let Some(outcome) = step.slice(&mut batch)? {
             return Ok(outcome);
         }
     }

@@ -126,7 +126,7 @@ pub trait Numbers<'a>: Debug + Sized {
     /// Begins a run of a fitting recipe.
     fn begin(&mut self, recipe: &Recipe) -> Self::Step;
     /// A slice of the run under way; of several samples at once where they may be `grouped`.
-    fn advance(tuner: &mut Tuner<'a, Self>, grouped: bool) -> Result<Progress, TunerError>;
+    fn run_slice(tuner: &mut Tuner<'a, Self>, grouped: bool) -> Result<Progress, TunerError>;
     /// What the next slice is for, and to which sample.
     fn work(step: &Self::Step) -> (Work, usize);
     /// Ends a run, with the weights of its last whole step.

@@ -215,8 +215,8 @@ impl<'a> Numbers<'a> for Float<'a> {
         Stages::new(recipe)
     }
 
-    fn advance(tuner: &mut Tuner<'a, Self>, grouped: bool) -> Result<Progress, TunerError> {
-        tuner.advance(grouped)
+    fn run_slice(tuner: &mut Tuner<'a, Self>, grouped: bool) -> Result<Progress, TunerError> {
+        tuner.stage_slice(grouped)
     }
 
     fn work(stages: &Stages) -> (Work, usize) {

@@ -111,8 +111,8 @@ enum Incoming {
     Run,
 }
 
-/// Scratch memory, of whichever words, as int8, to be written too; [`crate::as_int8`] reads bytes.
-fn as_int8<T: bytemuck::Pod>(scratch: &mut [T]) -> &mut [i8] {
+/// The scratch memory, of whichever words, as int8.
+fn int8_scratch<T: bytemuck::Pod>(scratch: &mut [T]) -> &mut [i8] {
     bytemuck::must_cast_slice_mut(scratch)
 }
 

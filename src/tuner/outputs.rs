@@ -1,7 +1,7 @@
 //! int8 outputs: the network's, what they say, and how often they say what.
 
 use super::arithmetic::Arithmetic;
-use super::{Tuner, TunerError, Version, as_int8};
+use super::{Tuner, TunerError, Version, int8_scratch};
 use crate::math;
 use crate::pack::Pack;
 use crate::quant::Affine;
@@ -74,7 +74,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     pub fn infer_latent(&mut self, latent: &[i8], version: Version) -> Result<&[i8], TunerError> {
         self.tuned.check(version)?;
         self.check_latent(latent)?;
-        Self::scatter(&self.pack, latent, as_int8(self.scratch));
+        Self::scatter(&self.pack, latent, int8_scratch(self.scratch));
         Ok(self.int8_tail(version))
     }
 
@@ -91,7 +91,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 
     fn int8_tail(&mut self, version: Version) -> &[i8] {
-        let arena = as_int8(self.scratch);
+        let arena = int8_scratch(self.scratch);
         match version {
             Version::Factory => trunk::run_factory_tail(&self.pack, arena),
             Version::Tuned => self.tuned.run(&self.pack, arena),
@@ -102,7 +102,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Runs an int8 tail on a sample in the replay, for [`Self::last_output`].
     pub(super) fn run_int8(&mut self, slot: usize, version: Version) -> Option<()> {
         let (latent, _) = self.replay.get(slot)?;
-        Self::scatter(&self.pack, latent, as_int8(self.scratch));
+        Self::scatter(&self.pack, latent, int8_scratch(self.scratch));
         self.int8_tail(version);
         Some(())
     }

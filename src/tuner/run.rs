@@ -118,7 +118,7 @@ impl Course {
     /// Begins a step: its learning rate, and how many samples it takes. An epoch's first step puts the samples in order:
     /// all `held` in the replay, or, where the run keeps to those that it was divided into at its start, `None`, those
     /// to train on.
-    fn begin(&mut self, recipe: &Recipe, division: &mut Division, held: Option<usize>) -> (f32, usize) {
+    fn begin_step(&mut self, recipe: &Recipe, division: &mut Division, held: Option<usize>) -> (f32, usize) {
         if self.position == 0 {
             self.samples = division.shuffle(held, &mut self.random);
             // The replay may have grown: the learning rate would run dry before the end.
@@ -134,7 +134,7 @@ impl Course {
     }
 
     /// Ends a step on `count` samples; says what came of it.
-    pub fn advance(
+    pub fn end_step(
         &mut self,
         recipe: &Recipe,
         count: usize,
@@ -237,7 +237,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Those of [`Self::poll`].
     pub fn step(&mut self) -> Result<StepReport, TunerError> {
         loop {
-            if let Progress::Stepped(report) = A::advance(self, true)? {
+            if let Progress::Stepped(report) = A::run_slice(self, true)? {
                 return Ok(report);
             }
         }
@@ -270,7 +270,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # }
     /// ```
     pub fn poll(&mut self) -> Result<Progress, TunerError> {
-        A::advance(self, false)
+        A::run_slice(self, false)
     }
 
     /// A slice was not the last of its step.
@@ -283,7 +283,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let divided = self.division.is_fixed() || self.leaves_out();
         let held = (!divided).then_some(self.replay.len());
         let Some(run) = &mut self.run else { return (0.0, 0) };
-        run.course.begin(&self.recipe, &mut self.division, held)
+        run.course.begin_step(&self.recipe, &mut self.division, held)
     }
 
     /// Ends the run, if there is one, with the weights of its last whole step; where a saved one, or a tail, was being

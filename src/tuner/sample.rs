@@ -1,7 +1,7 @@
 //! Samples: through the trunk to a latent, into the replay with what they are compared with, and on to the tail's features.
 
 use super::arithmetic::Arithmetic;
-use super::{Tuner, TunerError, as_int8, copy};
+use super::{Tuner, TunerError, copy, int8_scratch};
 use crate::pack::{Pack, crc32};
 use crate::part::Part;
 use crate::quant::Affine;
@@ -16,7 +16,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # Errors
     /// [`TunerError::InputLength`].
     pub fn latent(&mut self, input: &[i8]) -> Result<&[i8], TunerError> {
-        let arena = as_int8(self.scratch);
+        let arena = int8_scratch(self.scratch);
         enter(&self.pack, arena, input)?;
         trunk::run_trunk(&self.pack, arena);
         self.gather();
@@ -41,7 +41,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         if !self.is_gathered() {
             return;
         }
-        let arena = as_int8(self.scratch);
+        let arena = int8_scratch(self.scratch);
         let mut rest = &mut *self.latent;
         for feature in self.pack.features() {
             let (own, behind) = core::mem::take(&mut rest).parts_mut_at(feature.len());
@@ -72,7 +72,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             return true;
         }
         let feature = pack.feature();
-        let arena = as_int8(scratch);
+        let arena = int8_scratch(scratch);
         let start = feature.arena_offset;
         if arena.get(start..start.saturating_add(feature.len())).is_none() {
             return false;
@@ -86,7 +86,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             }
         }
         for i in (0..feature.len()).rev() {
-            let q = as_int8(scratch).get(i).copied().unwrap_or(0);
+            let q = int8_scratch(scratch).get(i).copied().unwrap_or(0);
             arithmetic.write_feature(pack, i, q, scratch);
         }
         true
@@ -98,7 +98,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # Errors
     /// [`TunerError::InputLength`].
     pub fn trace(&mut self, input: &[i8], mut see: impl FnMut(usize, u32)) -> Result<(), TunerError> {
-        let (pack, arena) = (&self.pack, as_int8(self.scratch));
+        let (pack, arena) = (&self.pack, int8_scratch(self.scratch));
         enter(pack, arena, input)?;
         for index in 0..pack.operator_count() {
             let operator = pack.operator(index);
@@ -181,7 +181,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let latent = if A::ANY_TAIL && !self.pack.tail_is_chain() {
             &*self.latent
         } else {
-            self.pack.feature().of(as_int8(self.scratch))
+            self.pack.feature().of(int8_scratch(self.scratch))
         };
         if let Some(slot) = self.replay.push_with(latent, target.unwrap_or(&[]), label) {
             self.arithmetic.forget_sample(slot);

@@ -93,7 +93,7 @@ impl Tuner<'_> {
     }
 
     fn solve_in(&mut self, layer: &TrainedLayer, memory: &mut [i32], between: &mut dyn FnMut()) {
-        let (classes, step) = (self.classes(), step(&self.pack, layer));
+        let (classes, step) = (self.classes(), input_scale(&self.pack, layer));
         let memory = memory.split_at_mut_checked(classes * (layer.taps + 1));
         debug_assert!(memory.is_some());
         let Some((head, scratch)) = memory else { return };
@@ -130,7 +130,7 @@ impl Tuner<'_> {
         let label = self.replay.label(slot).map_or(usize::MAX, usize::from);
         self.forward(slot, label);
         self.macs = self.macs.saturating_add(self.arithmetic.tail.forward_macs());
-        let (step, zero) = (step(&self.pack, layer), layer.input.zero_point);
+        let (step, zero) = (input_scale(&self.pack, layer), layer.input.zero_point);
         let (low, high) = ((-128 - zero) as f32, (127 - zero) as f32);
         let features = self.arithmetic.tail.last_input(self.scratch).iter();
         solver.add(features.map(|x| crate::math::round(x / step).max(low).min(high) as i16), label);
@@ -151,6 +151,6 @@ fn solvable(pack: &Pack) -> Option<TrainedLayer> {
 }
 
 /// One quantization step of the last layer's input, in the units of the f32 tail.
-fn step(pack: &Pack, layer: &TrainedLayer) -> f32 {
+fn input_scale(pack: &Pack, layer: &TrainedLayer) -> f32 {
     layer.input.scale / fold(pack, layer)
 }

@@ -94,7 +94,7 @@ pub struct Suspect {
 
 impl Tuner<'_> {
     /// A slice; of several samples at once, if they may be `grouped`.
-    pub(super) fn advance(&mut self, grouped: bool) -> Result<Progress, TunerError> {
+    pub(super) fn stage_slice(&mut self, grouped: bool) -> Result<Progress, TunerError> {
         let stage = self.run.as_ref().ok_or(TunerError::NotRunning)?.step.stage;
         let next = match stage {
             Stage::Between => {
@@ -102,9 +102,9 @@ impl Tuner<'_> {
                 if let Some(run) = &mut self.run {
                     run.step.report.learning_rate = learning_rate;
                 }
-                self.slice(Step::new(learning_rate, count), grouped)
+                self.step_slice(Step::new(learning_rate, count), grouped)
             }
-            Stage::Step(step) => self.slice(step, grouped),
+            Stage::Step(step) => self.step_slice(step, grouped),
             Stage::Losses(slot) => Ok(self.take_loss(slot)),
             Stage::Judge(epochs, index, sum) => self.judge_for_best(epochs, index, sum),
         };
@@ -122,7 +122,7 @@ impl Tuner<'_> {
     }
 
     /// A slice of a step; what comes next.
-    fn slice(&mut self, mut step: Step, grouped: bool) -> Result<Stage, TunerError> {
+    fn step_slice(&mut self, mut step: Step, grouped: bool) -> Result<Stage, TunerError> {
         let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
         let recipe = &self.recipe.at(run.course.step);
         let slots = run.course.slots(&self.division);
@@ -137,11 +137,11 @@ impl Tuner<'_> {
             target::<Float>(replay, slot, pack)
         });
         let mut batch = if grouped { batch.in_groups() } else { batch };
-        let Some(outcome) = step.advance(&mut batch)? else { return Ok(Stage::Step(step)) };
+        let Some(outcome) = step.slice(&mut batch)? else { return Ok(Stage::Step(step)) };
         self.macs = self.macs.saturating_add(batch.sample_macs().saturating_mul(step.count() as u64));
         let Stages { report, .. } = &mut run.step;
         let seen = [outcome.loss, outcome.rise, report.learning_rate];
-        *report = run.course.advance(recipe, step.count(), seen);
+        *report = run.course.end_step(recipe, step.count(), seen);
         Ok(match report.epoch_finished {
             true if recipe.sample_losses => Stage::Losses(0),
             true => self.after_losses(),
