@@ -119,7 +119,11 @@ pub fn decode_int8(pack: &PackFile, file: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Puts an int8 tail in force.
-fn adopt<'p, A: Arithmetic<'p>>(pack: &PackFile, tuner: &mut Tuner<'p, A>, payload: &[u8]) -> Result<()> {
+pub(crate) fn adopt<'p, A: Arithmetic<'p>>(
+    pack: &PackFile,
+    tuner: &mut Tuner<'p, A>,
+    payload: &[u8],
+) -> Result<()> {
     let (layers, rest) = payload
         .split_at_checked(pack.pack().sizes().tail_layers * LAYER_BYTES)
         .context("the tail is too short for this pack")?;

@@ -1,7 +1,8 @@
 //! A tuned network as a `.tflite` again.
 
-use crate::subject::Subject;
+use crate::subject::{Labelled, Subject};
 use crate::tuning::{Start, Training, observe_all, tuner_arena};
+use crate::watch::Watch;
 use anyhow::{Context, Result, bail};
 use flatmin::{Tuner, Version, internals::TunedLayer};
 use flatmin_model::model::Model;
@@ -29,24 +30,15 @@ pub fn export(
     subject: &Subject,
     tail: impl Into<TailPlan>,
     training: &Training,
-    epoch_done: impl Fn(),
+    watch: impl Watch,
 ) -> Result<Export> {
-    if !subject.model.is_tflite() {
-        bail!("{}: only a .tflite can be exported", subject.model.name);
-    }
     let recipe = training.sized(subject)?;
     let tail = tail.into();
-    let network = &subject.model.network;
-    let layers =
-        network.steps[network.cut(tail.layers)..].iter().filter(|step| step.has_weights()).enumerate();
-    let trained = layers.filter(|(place, _)| tail.trains(*place) != Trains::Nothing);
-    let trained: Vec<usize> = trained.map(|(_, step)| step.index).collect();
-    let fits = subject.model.with_file(|bytes| tflite::check_biases(bytes, &trained))?;
-    fits.with_context(|| subject.model.name.clone())?;
+    check_room(&subject.model, &tail)?;
     let file = subject.model.pack(tail)?;
     let mut words = tuner_arena(&file, &recipe);
     let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
-    observe_all(&mut tuner, subject)?;
+    observe_all(&mut tuner, subject, &watch)?;
     if training.start == Start::ClosedForm {
         let mut scratch = vec![0; file.pack().sizes().solve_bytes(&recipe) / 4];
         tuner.solve(&mut scratch, &mut || {})?;
@@ -54,9 +46,10 @@ pub fn export(
     if training.steps {
         tuner.start(recipe)?;
         loop {
+            watch.pause()?;
             let report = tuner.step()?;
             if report.epoch_finished {
-                epoch_done();
+                watch.epoch(None)?;
             }
             if report.finished {
                 break;
@@ -81,33 +74,67 @@ pub fn export(
             );
         }
     }
+    let bytes = write_back(&mut tuner, &subject.model, &subject.test, &watch)?;
+    let mut tail = vec![0; tuner.tail_bytes()];
+    tuner.read_tail(0, &mut tail)?;
+    Ok(Export { bytes, tail, checked: subject.test.len() })
+}
+
+/// Refuses a model whose file has no place for what these layers come to.
+///
+/// # Errors
+/// No `.tflite`; a layer without a bias.
+pub fn check_room(model: &Model, tail: &TailPlan) -> Result<()> {
+    if !model.is_tflite() {
+        bail!("{}: only a .tflite can be exported", model.name);
+    }
+    let network = &model.network;
+    let layers =
+        network.steps[network.cut(tail.layers)..].iter().filter(|step| step.has_weights()).enumerate();
+    let trained = layers.filter(|(place, _)| tail.trains(*place) != Trains::Nothing);
+    let trained: Vec<usize> = trained.map(|(_, step)| step.index).collect();
+    let fits = model.with_file(|bytes| tflite::check_biases(bytes, &trained))?;
+    fits.with_context(|| model.name.clone())
+}
+
+/// The model's file with the tuned layers of this tuner in it, read back; its outputs for `test` are compared with the
+/// tuner's.
+///
+/// # Errors
+/// A file that has changed or has no room for the layers; outputs that differ.
+pub fn write_back(
+    tuner: &mut Tuner,
+    model: &Model,
+    test: &[Labelled],
+    watch: &impl Watch,
+) -> Result<Vec<u8>> {
+    let network = &model.network;
     // Operators lie in the pack as in the network.
     let places: Vec<usize> =
         tuner.tuned_layers().map(|tuned| network.steps[usize::from(tuned.layer.index)].index).collect();
     let (known, classes) = (tuner.pack().known_classes(), tuner.classes());
-    let replaced = subject.model.with_file(|bytes| {
+    let replaced = model.with_file(|bytes| {
         let grown = match places.last() {
             Some(&last) if classes > known => Cow::from(tflite::grow_classifier(bytes, last, classes)?),
             _ => Cow::from(bytes),
         };
-        tflite::replace_layers(&grown, &places, added(&tuner))
+        tflite::replace_layers(&grown, &places, added(tuner))
     })?;
-    let bytes = replaced.with_context(|| subject.model.name.clone())?;
+    let bytes = replaced.with_context(|| model.name.clone())?;
 
     let exported = Model::parse("the exported model".into(), &bytes)?;
     let pack = exported.pack(0)?;
     let mut arena = vec![0; pack.pack().sizes().arena_bytes];
-    for (sample, (input, _)) in subject.test.iter().enumerate() {
+    for (sample, (input, _)) in test.iter().enumerate() {
+        watch.pause()?;
         let exported = flatmin::infer(&pack.pack(), input, &mut arena);
         // The device's further outputs are spare still.
         let own = tuner.infer(input, Version::Tuned)?;
         if own.get(..exported.len()) != Some(exported) {
-            bail!("{}: the exported model answers test sample {sample} differently", subject.name);
+            bail!("{}: the exported model answers test sample {sample} differently", model.name);
         }
     }
-    let mut tail = vec![0; tuner.tail_bytes()];
-    tuner.read_tail(0, &mut tail)?;
-    Ok(Export { bytes, tail, checked: subject.test.len() })
+    Ok(bytes)
 }
 
 /// The tuned layers, the last one's rows those of classes alone: what is spare is no part of the exported network.

@@ -26,6 +26,21 @@ pub enum Values {
 /// Another number of batches than inputs, batches of different lengths, or an element type that an input does
 /// not take.
 pub fn run(model: &Model, batches: &[Samples]) -> Result<Vec<Values>> {
+    run_watched(model, batches, &|| Ok(()))
+}
+
+/// Samples from one call of a watcher to the next.
+const WATCHED: usize = 32;
+
+/// The same with `pause` called again and again, by the caller's thread.
+///
+/// # Errors
+/// Those of [`run`], and whatever `pause` gives, which ends the run.
+pub fn run_watched(
+    model: &Model,
+    batches: &[Samples],
+    pause: &dyn Fn() -> Result<()>,
+) -> Result<Vec<Values>> {
     let network = &model.network;
     if batches.len() != network.inputs.len() {
         bail!("{}: takes {} input(s), {} given", model.name, network.inputs.len(), batches.len());
@@ -49,40 +64,46 @@ pub fn run(model: &Model, batches: &[Samples]) -> Result<Vec<Values>> {
             quantized(&batch.inputs, border, affine).with_context(|| format!("{}: input {place}", model.name))
         })
         .collect::<Result<Vec<_>>>()?;
-    let outputs: Vec<Vec<Vec<i8>>> = (0..count)
-        .into_par_iter()
-        .map_init(
-            || vec![0; pack.sizes().arena_bytes],
-            |arena, sample| {
-                for (place, values) in inputs.iter().enumerate() {
-                    let length = values.len() / count;
-                    let own = &values[sample * length..(sample + 1) * length];
-                    assert!(
-                        flatmin::inference::load(&pack, place, own, arena),
-                        "the reader checked the length"
-                    );
-                }
-                flatmin::inference::run(&pack, arena);
-                (0..pack.output_count())
-                    .map(|place| flatmin::inference::output(&pack, place, arena).to_vec())
-                    .collect()
-            },
-        )
-        .collect();
+    let one = |arena: &mut Vec<i8>, sample: usize| -> Vec<Vec<i8>> {
+        for (place, values) in inputs.iter().enumerate() {
+            let length = values.len() / count;
+            let own = &values[sample * length..(sample + 1) * length];
+            assert!(flatmin::inference::load(&pack, place, own, arena), "the reader checked the length");
+        }
+        flatmin::inference::run(&pack, arena);
+        (0..pack.output_count())
+            .map(|place| flatmin::inference::output(&pack, place, arena).to_vec())
+            .collect()
+    };
+    let mut outputs: Vec<Vec<Vec<i8>>> = Vec::with_capacity(count);
+    for first in (0..count).step_by(WATCHED) {
+        pause()?;
+        let part = first..count.min(first + WATCHED);
+        outputs.par_extend(part.into_par_iter().map_init(|| vec![0; pack.sizes().arena_bytes], one));
+    }
     let gathered = network.outputs.iter().enumerate().map(|(place, border)| {
         let all = outputs.iter().flat_map(|sample| sample[place].iter().copied()).collect();
-        let all = border.to_file::<i8>(all).into_iter();
-        let Affine { scale, zero_point } = network.tensors[border.tensor].affine;
-        let unsigned = network.tensors[border.tensor].unsigned;
-        let value = |q: i8| if unsigned { i32::from(q.cast_unsigned()) } else { q.into() };
-        match border.element {
-            // In the order of the reference kernel: the difference first, exact, then one product.
-            Element::F32 => Values::F32(all.map(|q| scale * (value(q) - zero_point) as f32).collect()),
-            Element::U8 => Values::U8(all.map(i8::cast_unsigned).collect()),
-            _ => Values::I8(all.collect()),
-        }
+        as_declared(
+            all,
+            border,
+            network.tensors[border.tensor].affine,
+            network.tensors[border.tensor].unsigned,
+        )
     });
     Ok(gathered.collect())
+}
+
+/// Outputs of whole samples, in the runtime's order and quantized by `affine`, as the model's file declares them.
+pub fn as_declared(values: Vec<i8>, border: &Border, affine: Affine, unsigned: bool) -> Values {
+    let all = border.to_file::<i8>(values).into_iter();
+    let Affine { scale, zero_point } = affine;
+    let value = |q: i8| if unsigned { i32::from(q.cast_unsigned()) } else { q.into() };
+    match border.element {
+        // In the order of the reference kernel: the difference first, exact, then one product.
+        Element::F32 => Values::F32(all.map(|q| scale * (value(q) - zero_point) as f32).collect()),
+        Element::U8 => Values::U8(all.map(i8::cast_unsigned).collect()),
+        _ => Values::I8(all.collect()),
+    }
 }
 
 /// The values that an input can tell apart at its ends; `None` where it takes bytes as they are.

@@ -17,5 +17,7 @@ pub mod samples;
 pub mod sensors;
 pub mod setting;
 pub mod subject;
+pub mod tuned;
 pub mod tuning;
+pub mod watch;
 pub mod wearers;

@@ -3,6 +3,7 @@
 use crate::objective;
 use crate::report::{CurvePoint, TuningRun, Verdict};
 use crate::subject::{Labelled, Subject};
+use crate::watch::Watch;
 use anyhow::{Context, Result, bail};
 use flatmin::store::Contents;
 use flatmin::{Arithmetic, CompactPlan, CompactTuner, MemoryPlan, Method, Optimizer, Recipe, Tuner, Version};
@@ -20,8 +21,13 @@ const MOST_LOST: f64 = 0.02;
 ///
 /// # Errors
 /// What the tuner refuses.
-pub fn observe_all<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, subject: &Subject) -> Result<()> {
+pub fn observe_all<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
+    subject: &Subject,
+    watch: &impl Watch,
+) -> Result<()> {
     for (input, label) in &subject.adaptation {
+        watch.pause()?;
         match subject.origin.targets.get(*label) {
             Some(target) => {
                 tuner.observe_target(input, target)?;
@@ -205,7 +211,7 @@ impl Training {
     }
 }
 
-/// Tunes the last `layers` layers, calling `epoch_done` after every epoch.
+/// Tunes the last `layers` layers.
 ///
 /// # Errors
 /// What the runtime refuses, with the subject's name.
@@ -213,9 +219,9 @@ pub fn tune(
     subject: &Subject,
     tail: impl Into<TailPlan>,
     recipe: Recipe,
-    epoch_done: impl Fn(),
+    watch: impl Watch,
 ) -> Result<TuningRun> {
-    tune_as(Tail::Full, subject, tail, recipe, epoch_done)
+    tune_as(Tail::Full, subject, tail, recipe, watch)
 }
 
 /// The same with the tuner asked for.
@@ -227,9 +233,21 @@ pub fn tune_as(
     subject: &Subject,
     tail: impl Into<TailPlan>,
     recipe: Recipe,
-    epoch_done: impl Fn(),
+    watch: impl Watch,
 ) -> Result<TuningRun> {
-    train(subject, tail, &Training::steps(kind, recipe), epoch_done)
+    train(subject, tail, &Training::steps(kind, recipe), watch)
+}
+
+/// What a run leaves.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// Its figures.
+    pub run: TuningRun,
+    /// What the int8 tail in force answers to each test sample, as [`Labelled`] has labels; nothing where samples are their
+    /// own targets or have numbers to give.
+    pub answers: Vec<usize>,
+    /// The tuned tail, the payload of [`Contents::Int8`]; `None` where the factory's stays in force.
+    pub tail: Option<Vec<u8>>,
 }
 
 /// Trains the tail as asked for.
@@ -240,8 +258,21 @@ pub fn train(
     subject: &Subject,
     tail: impl Into<TailPlan>,
     training: &Training,
-    epoch_done: impl Fn(),
+    watch: impl Watch,
 ) -> Result<TuningRun> {
+    Ok(train_and_keep(subject, tail, training, watch)?.run)
+}
+
+/// The same, with the tail that came of it and its answers.
+///
+/// # Errors
+/// Those of [`train`].
+pub fn train_and_keep(
+    subject: &Subject,
+    tail: impl Into<TailPlan>,
+    training: &Training,
+    watch: impl Watch,
+) -> Result<Trained> {
     let (kind, context) = (training.tuner, || subject.name.clone());
     let recipe = training.sized(subject)?;
     let training = Training { recipe, ..*training };
@@ -251,10 +282,10 @@ pub fn train(
     let arena = bytemuck::cast_slice_mut(&mut words);
     let mut memory = kind.memory(&sizes, &recipe);
     let mut bytes = kind.arena_bytes(&sizes, &recipe);
-    let run = match (kind, training.start) {
+    let mut trained = match (kind, training.start) {
         (Tail::Full, Start::Factory) => {
             let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
-            run(&mut tuner, subject, &training, |_| Ok(()), epoch_done)
+            run(&mut tuner, subject, &training, |_| Ok(()), &watch)
         }
         (Tail::Full, Start::ClosedForm) => {
             let beside = sizes.solve_bytes(&recipe);
@@ -265,15 +296,16 @@ pub fn train(
             let mut scratch = vec![0; beside / 4];
             let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
             let solve = |tuner: &mut Tuner| Ok(tuner.solve(&mut scratch, &mut || {})?);
-            run(&mut tuner, subject, &training, solve, epoch_done)
+            run(&mut tuner, subject, &training, solve, &watch)
         }
         (Tail::Compact, Start::Factory) => {
             let mut tuner = CompactTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
-            run(&mut tuner, subject, &training, |_| Ok(()), epoch_done)
+            run(&mut tuner, subject, &training, |_| Ok(()), &watch)
         }
         (Tail::Compact, Start::ClosedForm) => bail!("a compact tail has no head in closed form"),
     }?;
-    Ok(TuningRun { memory, train_ram_bytes: bytes, ..run })
+    (trained.run.memory, trained.run.train_ram_bytes) = (memory, bytes);
+    Ok(trained)
 }
 
 /// Steps through a run; returns the seconds that the steps took.
@@ -282,19 +314,20 @@ fn descend<'p, A: Arithmetic<'p>>(
     training: &Training,
     latents: &[Labelled],
     curve: &mut Vec<CurvePoint>,
-    epoch_done: impl Fn(),
+    watch: &impl Watch,
 ) -> Result<f64> {
     let mut seconds = 0.0;
     tuner.start(training.recipe)?;
     loop {
+        watch.pause()?;
         let begin = Instant::now();
         let report = tuner.step()?;
         seconds += begin.elapsed().as_secs_f64();
         if report.epoch_finished {
             if training.curve {
-                curve.push(point(u32::from(report.epoch) + 1, tuner, latents)?);
+                curve.push(point(u32::from(report.epoch) + 1, tuner, latents, watch)?);
             }
-            epoch_done();
+            watch.epoch(curve.last().filter(|_| training.curve))?;
         }
         if report.finished {
             return Ok(seconds);
@@ -307,41 +340,46 @@ fn run<'p, A: Arithmetic<'p>>(
     subject: &Subject,
     training: &Training,
     begin: impl FnOnce(&mut Tuner<'p, A>) -> Result<()>,
-    epoch_done: impl Fn(),
-) -> Result<TuningRun> {
+    watch: &impl Watch,
+) -> Result<Trained> {
     let recipe = training.recipe;
     let context = || subject.name.clone();
     let latents: Vec<(Vec<i8>, usize)> = (subject.test.iter())
-        .map(|(input, label)| Ok((tuner.latent(input)?.to_vec(), *label)))
+        .map(|(input, label)| {
+            watch.pause()?;
+            Ok((tuner.latent(input)?.to_vec(), *label))
+        })
         .collect::<Result<_>>()?;
     let copies = objective::copies(tuner.pack());
     let errors_factory = copies.then(|| objective::errors(tuner, subject, Version::Factory)).transpose()?;
     let latents = if copies { Vec::new() } else { latents };
-    let confusion_factory = confusion(tuner, &latents, subject.classes.len(), Version::Factory)?;
-    observe_all(tuner, subject).with_context(context)?;
-    let mut curve = vec![point(0, tuner, &latents)?];
+    let classes = subject.classes.len();
+    let confusion_factory = confusion(&latents, &answers(tuner, &latents, Version::Factory, watch)?, classes);
+    observe_all(tuner, subject, watch).with_context(context)?;
+    let mut curve = vec![point(0, tuner, &latents, watch)?];
     let start = Instant::now();
     begin(tuner).with_context(context)?;
     let mut train_seconds = start.elapsed().as_secs_f64();
     if training.steps {
-        train_seconds += descend(tuner, training, &latents, &mut curve, epoch_done).with_context(context)?;
+        train_seconds += descend(tuner, training, &latents, &mut curve, watch).with_context(context)?;
     } else {
-        curve.push(point(1, tuner, &latents)?);
+        curve.push(point(1, tuner, &latents, watch)?);
     }
     let verdict = if recipe.held_out > 0.0 {
         Some(verdict(tuner)?)
     } else {
         tuner.requantize()?;
         if subject.origin.imbalanced {
-            let tuned = confusion(tuner, &latents, subject.classes.len(), Version::Tuned)?;
+            let tuned = confusion(&latents, &answers(tuner, &latents, Version::Tuned, watch)?, classes);
             Some(Verdict::on_test(&confusion_factory, &tuned))
         } else {
             None
         }
     };
     let in_force = if verdict.is_none_or(|v| v.accepted) { Version::Tuned } else { Version::Factory };
-    let confusion_tuned = confusion(tuner, &latents, subject.classes.len(), in_force)?;
-    let (accuracy_f32, loss) = test_f32(tuner, &latents)?;
+    let answers = answers(tuner, &latents, in_force, watch)?;
+    let confusion_tuned = confusion(&latents, &answers, classes);
+    let (accuracy_f32, loss) = test_f32(tuner, &latents, watch)?;
     let lost = accuracy_f32 - accuracy(&confusion_tuned);
     let warnings = if lost > MOST_LOST && in_force == Version::Tuned {
         factory_ranges(tuner, subject, [accuracy_f32, accuracy_f32 - lost])
@@ -353,7 +391,8 @@ fn run<'p, A: Arithmetic<'p>>(
         Some(before) => Some(objective::anomalies(before, &objective::errors(tuner, subject, in_force)?)),
         None => None,
     };
-    Ok(TuningRun {
+    let tail = (in_force == Version::Tuned).then(|| int8_payload(tuner)).transpose()?;
+    let run = TuningRun {
         subject: subject.name.clone(),
         method: training.name().to_owned(),
         rho: if recipe.method == Method::Sgd { 0.0 } else { recipe.rho },
@@ -379,7 +418,15 @@ fn run<'p, A: Arithmetic<'p>>(
         verdict,
         anomalies,
         warnings,
-    })
+    };
+    Ok(Trained { run, answers, tail })
+}
+
+/// The int8 tail in force, as [`Contents::Int8`] has it.
+fn int8_payload<'p, A: Arithmetic<'p>>(tuner: &Tuner<'p, A>) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; tuner.pack().sizes().payload_bytes(Contents::Int8)];
+    tuner.read_tail(0, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Names what keeps trained layers in the factory's output range, where int8 answers much worse than f32.
@@ -423,17 +470,23 @@ fn point<'p, A: Arithmetic<'p>>(
     epoch: u32,
     tuner: &mut Tuner<'p, A>,
     latents: &[Labelled],
+    watch: &impl Watch,
 ) -> Result<CurvePoint> {
-    let (test_accuracy, _) = test_f32(tuner, latents)?;
+    let (test_accuracy, _) = test_f32(tuner, latents, watch)?;
     let test_accuracy = Some(test_accuracy).filter(|accuracy| accuracy.is_finite());
     let adaptation_loss = f64::from(tuner.evaluate(0.0)?.loss);
     Ok(CurvePoint { epoch, adaptation_loss, test_accuracy })
 }
 
 /// Accuracy and mean loss of the f32 tail.
-fn test_f32<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, latents: &[Labelled]) -> Result<(f64, f64)> {
+fn test_f32<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
+    latents: &[Labelled],
+    watch: &impl Watch,
+) -> Result<(f64, f64)> {
     let (mut right, mut loss) = (0, 0.0);
     for (latent, label) in latents {
+        watch.pause()?;
         let score = tuner.score_latent(latent, *label)?;
         right += usize::from(score.class == *label);
         loss += f64::from(score.loss);
@@ -442,18 +495,25 @@ fn test_f32<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, latents: &[Labelled
     Ok((right as f64 / samples, loss / samples))
 }
 
-fn confusion<'p, A: Arithmetic<'p>>(
+/// What an int8 tail answers to each.
+fn answers<'p, A: Arithmetic<'p>>(
     tuner: &mut Tuner<'p, A>,
     latents: &[Labelled],
-    classes: usize,
     version: Version,
-) -> Result<Vec<Vec<u32>>> {
-    let mut counts = vec![vec![0; classes]; classes];
-    for (latent, label) in latents {
+    watch: &impl Watch,
+) -> Result<Vec<usize>> {
+    let one = |(latent, _): &Labelled| {
+        watch.pause()?;
         let output = tuner.infer_latent(latent, version)?.to_vec();
-        counts[*label][tuner.answer(&output, version)] += 1;
-    }
-    Ok(counts)
+        Ok(tuner.answer(&output, version))
+    };
+    latents.iter().map(one).collect()
+}
+
+fn confusion(latents: &[Labelled], answers: &[usize], classes: usize) -> Vec<Vec<u32>> {
+    let mut counts = vec![vec![0; classes]; classes];
+    latents.iter().zip(answers).for_each(|((_, label), &answer)| counts[*label][answer] += 1);
+    counts
 }
 
 /// Share of right answers in a confusion matrix; NaN of nothing.

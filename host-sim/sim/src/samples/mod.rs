@@ -118,20 +118,43 @@ impl Samples {
         expected_sample_shape: &[usize],
         expected: &Labels,
     ) -> Result<Self, SamplesError> {
-        let mut samples = Self::inputs_from_npy(x_path, expected_sample_shape)?;
-        let labels = || {
-            let read = npy::labels(y_path, expected)?;
-            if read.count == samples.count {
+        let samples = Self::inputs_from_npy(x_path, expected_sample_shape)?;
+        samples.with_labels(npy::labels(y_path, expected), expected, [x_path, y_path])
+    }
+
+    /// The same of two arrays in memory, each as its name for messages and the bytes of an `.npy`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Samples::from_npy`].
+    pub fn from_npy_bytes(
+        x: (&str, &[u8]),
+        y: (&str, &[u8]),
+        expected_sample_shape: &[usize],
+        expected: &Labels,
+    ) -> Result<Self, SamplesError> {
+        let samples = Self::inputs_from_npy_bytes(x, expected_sample_shape)?;
+        samples.with_labels(npy::labels_in(y.1, expected), expected, [x.0, y.0].map(Path::new))
+    }
+
+    fn with_labels(
+        mut self,
+        read: Result<Read, Problem>,
+        expected: &Labels,
+        [x_path, y_path]: [&Path; 2],
+    ) -> Result<Self, SamplesError> {
+        let as_many = |read: Read| {
+            if read.count == self.count {
                 return Ok(read);
             }
-            Err(Problem::Count { labels: read.count, samples: samples.count, inputs: x_path.to_owned() })
+            Err(Problem::Count { labels: read.count, samples: self.count, inputs: x_path.to_owned() })
         };
-        let read = labels().map_err(error::in_file(y_path))?;
-        (samples.labels, samples.targets) = (read.labels, read.targets);
+        let read = read.and_then(as_many).map_err(error::in_file(y_path))?;
+        (self.labels, self.targets) = (read.labels, read.targets);
         if let Labels::Classes { names, .. } = expected {
-            samples.classes.clone_from(names);
+            self.classes.clone_from(names);
         }
-        Ok(samples)
+        Ok(self)
     }
 
     /// Reads samples without labels from a NumPy file.
@@ -149,6 +172,20 @@ impl Samples {
     pub fn inputs_from_npy(x_path: &Path, expected_sample_shape: &[usize]) -> Result<Self, SamplesError> {
         let read = npy::inputs(x_path, expected_sample_shape);
         let (inputs, count) = read.map_err(error::in_file(x_path))?;
+        Ok(Self::of(inputs, expected_sample_shape, Read { count, ..Read::default() }))
+    }
+
+    /// The same of an array in memory: its name for messages, and the bytes of an `.npy`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Samples::inputs_from_npy`].
+    pub fn inputs_from_npy_bytes(
+        (name, bytes): (&str, &[u8]),
+        expected_sample_shape: &[usize],
+    ) -> Result<Self, SamplesError> {
+        let read = npy::inputs_in(bytes, expected_sample_shape);
+        let (inputs, count) = read.map_err(error::in_file(Path::new(name)))?;
         Ok(Self::of(inputs, expected_sample_shape, Read { count, ..Read::default() }))
     }
 

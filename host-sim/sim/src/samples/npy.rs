@@ -74,8 +74,12 @@ fn fetch(path: &Path, role: Role) -> Result<Vec<u8>, Problem> {
 
 /// Values of all samples, and how many samples they are.
 pub(super) fn inputs(path: &Path, sample_shape: &[usize]) -> Result<(Inputs, usize), Problem> {
-    let bytes = fetch(path, Role::Samples)?;
-    let array = Array::open(&bytes)?;
+    inputs_in(&fetch(path, Role::Samples)?, sample_shape)
+}
+
+/// The same of an array in memory.
+pub(super) fn inputs_in(bytes: &[u8], sample_shape: &[usize]) -> Result<(Inputs, usize), Problem> {
+    let array = Array::open(bytes)?;
     let shape = array.header.shape();
     let count = match shape.split_first() {
         Some((&count, rest)) if squeezed(rest).eq(squeezed(sample_shape)) => count as usize,
@@ -109,8 +113,12 @@ pub(super) fn inputs(path: &Path, sample_shape: &[usize]) -> Result<(Inputs, usi
 
 /// Labels, or numbers to give.
 pub(super) fn labels(path: &Path, expected: &Labels) -> Result<Read, Problem> {
-    let bytes = fetch(path, Role::Labels)?;
-    let array = Array::open(&bytes)?;
+    labels_in(&fetch(path, Role::Labels)?, expected)
+}
+
+/// The same of an array in memory.
+pub(super) fn labels_in(bytes: &[u8], expected: &Labels) -> Result<Read, Problem> {
+    let array = Array::open(bytes)?;
     let shape = array.header.shape().to_vec();
     let (count, width) = match *shape.as_slice() {
         [count] => (count as usize, 1),

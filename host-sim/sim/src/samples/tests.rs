@@ -65,6 +65,27 @@ fn npy_of_every_accepted_type() {
 /// `numpy.save("f.npy", numpy.asfortranarray(numpy.arange(12, dtype="<f4").reshape(2, 3, 2)))`,
 /// its 128 bytes of header, and the values in the order of the file.
 #[test]
+fn arrays_in_memory_are_read_as_files() {
+    let folder = Folder::new();
+    let x = npy("<f4", false, "(2, 2)", bytemuck::cast_slice(&[1.0_f32, -2.0, 0.5, 4.0]));
+    let y = npy("<i8", false, "(2,)", bytemuck::cast_slice(&[1_i64, 0]));
+    let paths = [folder.file("x.npy", &x), folder.file("y.npy", &y)];
+    let labels = Labels::classes(2);
+    let read = Samples::from_npy_bytes(("x", &x), ("y", &y), &[2], &labels).unwrap();
+    assert_eq!(read, Samples::from_npy(&paths[0], &paths[1], &[2], &labels).unwrap());
+    // What is wrong is said of the array's name.
+    let refusal = |shape: &[usize], classes| {
+        let read = Samples::from_npy_bytes(("x", &x), ("y", &y), shape, &Labels::classes(classes));
+        read.unwrap_err().to_string()
+    };
+    assert_eq!(refusal(&[3], 2), "x: shape [2, 2], expected N samples of [3], axes of 1 optional");
+    assert_eq!(refusal(&[2], 1), "y: sample 0: label `1`, expected a whole number from 0 to 0");
+    let fewer = npy("<i8", false, "(1,)", bytemuck::cast_slice(&[1_i64]));
+    let counted = Samples::from_npy_bytes(("x", &x), ("y", &fewer), &[2], &labels);
+    assert_eq!(counted.unwrap_err().to_string(), "y: 1 labels for the 2 samples of x");
+}
+
+#[test]
 fn npy_in_fortran_order() {
     let mut bytes =
         b"\x93NUMPY\x01\0v\0{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3, 2), }".to_vec();

@@ -8,8 +8,11 @@ use flatmin_model::model::Model;
 use flatmin_model::packer::{TailPlan, Trains};
 use flatmin_model::tflite;
 use flatmin_sim::export::export;
+use flatmin_sim::report::CurvePoint;
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{Tail, Training, train};
+use flatmin_sim::tuned::TunedNetwork;
+use flatmin_sim::tuning::{Tail, Training, train, train_and_keep};
+use flatmin_sim::watch::Watch;
 use flatmin_sim::wearers::model_bytes;
 
 const WEARER: usize = 3;
@@ -35,6 +38,57 @@ fn a_head_in_closed_form_is_exported() {
     let accuracy = right.count() as f64 / subject.test.len() as f64;
     assert_eq!(accuracy, tuned.accuracy_int8);
     assert!(accuracy > tuned.factory_accuracy, "{accuracy}");
+}
+
+/// A run's tail, kept apart from it, is the whole of what was tuned: the file is the one that tuning for it writes, and its
+/// own answers are those that the run counts.
+#[test]
+fn a_kept_tail_is_exported_as_the_run_would_be() {
+    let subject = subject();
+    for kind in [Tail::Full, Tail::Compact] {
+        let training = Training::steps(kind, Recipe { epochs: 3, learning_rate: 0.02, ..Recipe::DEFAULT });
+        let trained = train_and_keep(&subject, 2, &training, || ()).unwrap();
+        let tuned = TunedNetwork { model: subject.model.clone(), plan: 2.into(), tail: trained.tail };
+        let bytes = tuned.export(&subject.test, &|| ()).unwrap();
+        if kind == Tail::Full {
+            assert_eq!(bytes, export(&subject, 2, &training, || ()).unwrap().bytes);
+        }
+        let inputs: Vec<_> = subject.test.iter().map(|(input, _)| input.clone()).collect();
+        let answers = tuned.answer(&inputs, &|| ()).unwrap();
+        assert_eq!(answers.labels, trained.answers);
+        let right = answers.labels.iter().zip(&subject.test).filter(|(answer, (_, label))| *answer == label);
+        assert_eq!(right.count() as f64 / subject.test.len() as f64, trained.run.accuracy_int8);
+        let factory = TunedNetwork { tail: None, ..tuned };
+        assert_ne!(factory.answer(&inputs, &|| ()).unwrap(), answers);
+        let refusal = factory.export(&subject.test, &|| ()).unwrap_err().to_string();
+        assert!(refusal.ends_with("nothing is written: the factory's tail is in force"), "{refusal}");
+    }
+}
+
+/// Whoever watches a run ends it, wherever it is, and is told why it ended.
+#[test]
+fn a_watcher_ends_a_run() {
+    struct Pauses<'c>(&'c std::cell::Cell<usize>);
+    impl Watch for Pauses<'_> {
+        fn pause(&self) -> anyhow::Result<()> {
+            self.0.set(self.0.get().checked_sub(1).ok_or_else(|| anyhow::anyhow!("enough"))?);
+            Ok(())
+        }
+        fn epoch(&self, _: Option<&CurvePoint>) -> anyhow::Result<()> {
+            Ok(())
+        }
+    }
+    let subject = subject();
+    let training = Training::steps(Tail::Full, Recipe { epochs: 2, ..Recipe::DEFAULT });
+    let left = std::cell::Cell::new(usize::MAX);
+    train(&subject, 1, &training, Pauses(&left)).unwrap();
+    let taken = usize::MAX - left.get();
+    assert!(taken > 2 * (subject.test.len() + subject.adaptation.len()), "{taken}");
+    for count in [0, subject.test.len() + 1, taken / 2, taken - 1] {
+        left.set(count);
+        let error = train(&subject, 1, &training, Pauses(&left)).unwrap_err();
+        assert!(format!("{error:#}").contains("enough"), "{error:#}");
+    }
 }
 
 #[test]
