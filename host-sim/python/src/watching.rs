@@ -1,0 +1,47 @@
+//! Ctrl-C, and the caller's progress.
+
+use anyhow::Result;
+use flatmin_sim::report::CurvePoint;
+use flatmin_sim::watch::Watch;
+use pyo3::prelude::*;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// Time from one look for Ctrl-C to the next.
+const BETWEEN: Duration = Duration::from_millis(50);
+
+/// The Python caller, who waits for a run with the interpreter free for others.
+pub struct Caller {
+    progress: Option<Py<PyAny>>,
+    epochs: u16,
+    epoch: Cell<u32>,
+    asked: Cell<Instant>,
+}
+
+impl Caller {
+    /// `progress` is called after each of `epochs` with `(epoch, epochs, loss, accuracy)`.
+    pub fn new(progress: Option<Py<PyAny>>, epochs: u16) -> Self {
+        Self { progress, epochs, epoch: Cell::new(0), asked: Cell::new(Instant::now()) }
+    }
+}
+
+impl Watch for Caller {
+    fn pause(&self) -> Result<()> {
+        if self.asked.get().elapsed() >= BETWEEN {
+            self.asked.set(Instant::now());
+            Python::attach(|py| py.check_signals())?;
+        }
+        Ok(())
+    }
+
+    fn epoch(&self, point: Option<&CurvePoint>) -> Result<()> {
+        self.epoch.set(self.epoch.get() + 1);
+        if let Some(progress) = &self.progress {
+            let loss = point.map(|own| own.adaptation_loss);
+            let accuracy = point.and_then(|own| own.test_accuracy);
+            let news = (self.epoch.get(), self.epochs, loss, accuracy);
+            Python::attach(|py| progress.call1(py, news))?;
+        }
+        Ok(())
+    }
+}
