@@ -20,7 +20,7 @@ if ! usable; then
   echo "installing what its tests take into $venv"
   "$python" -m pip install --quiet 'maturin>=1.9,<2' numpy pytest >>"$log" 2>&1 || skip "PyPI gives no maturin here: $(tail -1 "$log")"
   # Each is missed by a few tests alone, which say so.
-  for package in scikit-learn ai-edge-litert; do
+  for package in scikit-learn ai-edge-litert matplotlib ipykernel nbclient; do
     "$python" -m pip install --quiet "$package" >>"$log" 2>&1 || echo "SKIPPED: no $package for the tests of Python's flatmin"
   done
 fi

@@ -26,12 +26,15 @@ def npy(array: Any) -> bytes:
 
 def names(values: Any) -> list[str]:
     """One text per value, or none."""
+    if isinstance(values, (str, bytes)):
+        raise TypeError(f"one text ({values!r}) where a sequence of them is expected")
     return [] if values is None else [str(value) for value in np.asarray(values).ravel()]
 
 
 def in_python(text: str) -> str:
     """A message of the command line with its options as Python's arguments: ``--loss mse`` is ``loss="mse"``."""
     text = re.sub(r"--(loss|method|start) ([a-z][a-z-]*)", r'\1="\2"', text)
+    text = re.sub(r"--([a-z-]+) ([0-9]+)", lambda own: f"{own[1].replace('-', '_')}={own[2]}", text)
     return re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda own: own[1].replace("-", "_") + "=", text)
 
 

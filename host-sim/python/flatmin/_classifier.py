@@ -50,7 +50,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         rho: float | None = None,
         held_out: float | None = None,
         seed: int | None = None,
-        recipe: Recipe | None = None,
+        recipe: Recipe | str | os.PathLike[str] | None = None,
         start: str | None = None,
         compact: bool | None = None,
         classes: Sequence[str] | None = None,

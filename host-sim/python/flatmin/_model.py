@@ -191,7 +191,7 @@ class Model:
         learning_rate: float | None = None,
         rho: float | None = None,
         held_out: float | None = None,
-        recipe: Recipe | None = None,
+        recipe: Recipe | str | os.PathLike[str] | None = None,
         start: str | None = None,
         compact: bool | None = None,
         label_noise: float = 0.0,
@@ -216,8 +216,8 @@ class Model:
             What is tuned: see :meth:`pack`.
         seed, epochs, learning_rate, rho, held_out
             Fields of the recipe that are often asked for.
-        recipe : Recipe, optional
-            All that can be asked for, such as ``Recipe.from_toml("recipe.toml")``; arguments win over it.
+        recipe : Recipe or path, optional
+            All that can be asked for, or a ``recipe.toml`` that says it; arguments win over it.
         start : {"factory", "closed-form"}, optional
             What steps begin with. Usual: the factory's tail; where more than two layers are tuned and the model is
             :meth:`calibrated`, the head in closed form.
@@ -245,7 +245,9 @@ class Model:
         >>> result.predictions.shape == own.y_test.shape
         True
         """
-        asked = (recipe or Recipe()).replace(
+        if not isinstance(recipe, Recipe):
+            recipe = Recipe() if recipe is None else Recipe.from_toml(recipe)
+        asked = recipe.replace(
             method=method,
             layers=layers,
             train=train,

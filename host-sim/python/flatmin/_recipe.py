@@ -8,6 +8,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from . import _native
 
 # Fields that lie in a recipe's file beside its hyperparameters.
@@ -145,6 +147,9 @@ class Recipe:
 
     def _json(self) -> str:
         fields = self.to_dict()
+        for name, value in fields.items():
+            if isinstance(value, (float, np.floating)) and not np.isfinite(value):
+                raise _native.Error(f"recipe: {name} is {value}, must be a finite number")
         file = {name: fields.pop(name) for name in _FILE if name in fields}
         budget = {name: fields.pop(name) for name in _BUDGET if name in fields}
         if "train" in file:

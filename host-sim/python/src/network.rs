@@ -87,7 +87,13 @@ impl Network {
         let shape = sample_shape(&self.model);
         Ok(match y {
             Some(y) => Samples::from_npy_bytes(("x", x), ("y", y), &shape, &labels)?,
-            None => Samples::inputs_from_npy_bytes(("x", x), &shape)?,
+            None => {
+                let squared = self.model.network.loss() == Loss::SquaredError;
+                let hint = if squared { "" } else { " (or loss=\"mse\" of an autoencoder)" };
+                let copies = squared && !matches!(labels, Labels::Numbers { .. });
+                ensure!(copies, "{}: labels are needed, too{hint}", self.model.name);
+                Samples::inputs_from_npy_bytes(("x", x), &shape)?
+            }
         })
     }
 }

@@ -6,7 +6,7 @@ use crate::recipe::{described, start_name};
 use crate::watching::Caller;
 use anyhow::{Context, Result};
 use flatmin::Affine;
-use flatmin_model::output::write_file;
+use flatmin_model::output::{ensure_apart, write_file};
 use flatmin_model::packer::TailPlan;
 use flatmin_sim::delta;
 use flatmin_sim::recipe_file::NamedMethod;
@@ -18,7 +18,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A tuned network.
 #[pyclass(frozen, module = "flatmin._native")]
@@ -92,6 +92,8 @@ impl Tuned {
     /// Writes the `.tflite` with the tuned layers; returns its bytes and how many test samples it was compared on.
     fn export(&self, py: Python<'_>, path: PathBuf) -> PyResult<(usize, usize)> {
         let export = || {
+            // A bundled model's name is no file's.
+            ensure_apart(&path, [Path::new(&self.network.model.name)])?;
             let bytes = self.network.export(&self.test, &Caller::new(None, 0))?;
             write_file(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
             anyhow::Ok((bytes.len(), self.test.len()))

@@ -188,6 +188,33 @@ def test_errors_are_pythons(tmp_path, model, model_path, wearer, result):
         flatmin.load_wearer(11)
 
 
+def test_labels_are_missed(wearer, model_path):
+    for arguments in [dict(), dict(y=wearer.y, test=wearer.x_test)]:
+        with pytest.raises(flatmin.Error, match="labels are needed, too"):
+            wearer.model.tune(wearer.x, **arguments)
+    with pytest.raises(TypeError, match="one text"):
+        flatmin.Model(model_path, classes="abcdefg")
+
+
+def test_messages_name_pythons_arguments(wearer):
+    with pytest.raises(flatmin.Error, match="give replay_capacity=28, or fewer samples"):
+        wearer.model.tune(wearer.x, wearer.y, recipe=flatmin.Recipe(replay_capacity=5))
+    with pytest.raises(flatmin.Error, match="recipe: rho is nan, must be a finite number"):
+        wearer.model.tune(wearer.x, wearer.y, rho=float("nan"))
+
+
+def test_the_model_is_not_written_over(wearer, model_path, tmp_path):
+    own = tmp_path / "own.tflite"
+    own.write_bytes(model_path.read_bytes())
+    result = flatmin.Model(own).tune(wearer.x, wearer.y, method="sgd", epochs=1)
+    with pytest.raises(flatmin.Error, match="would be overwritten"):
+        result.export(own)
+    assert own.read_bytes() == model_path.read_bytes()
+    own.write_bytes(own.read_bytes() + bytes(16))
+    with pytest.raises(flatmin.Error, match="the file has changed since it was read"):
+        result.export(tmp_path / "tuned.tflite")
+
+
 def test_a_tail_that_is_not_better_is_not_exported(wearer, tmp_path):
     # Wrong labels throughout: whatever was learnt, the held-out samples speak against it, or no weight has moved.
     result = wearer.model.tune(
@@ -236,7 +263,9 @@ def test_a_recipe_goes_into_a_file_and_back(wearer, tmp_path):
     result = wearer.model.tune(wearer.x, wearer.y, recipe=again)
     assert (result.layers, result.train, result.recipe.epochs) == (3, ["biases", "all", "all"], 3)
     # Arguments win over it.
-    assert wearer.model.tune(wearer.x, wearer.y, recipe=again, epochs=1).recipe.epochs == 1
+    assert wearer.model.tune(wearer.x, wearer.y, recipe=tmp_path / "recipe.toml", epochs=1).recipe.epochs == 1
+    # The radius goes with the method.
+    assert again.replace(method="sam").rho is None and again.replace(method="asam", epochs=1).rho == 0.2
     (tmp_path / "recipe.toml").write_text("version = 1\n[recipe]\nepochs = 0\n")
     with pytest.raises(flatmin.Error, match="recipe.toml:3: .*a whole number from 1 to 65535"):
         flatmin.Recipe.from_toml(tmp_path / "recipe.toml")
