@@ -64,6 +64,19 @@ impl Loss {
         }
     }
 
+    /// A label that a sample of this one does not have, another in each turn: the next classes, or one bit flipped. Of a squared
+    /// error there is none: its own.
+    pub(crate) fn wrong_label(self, label: usize, turn: usize, outputs: usize) -> usize {
+        match self {
+            Self::CrossEntropy => {
+                let others = outputs.saturating_sub(1).max(1);
+                label.saturating_add(1 + turn % others) % outputs.max(1)
+            }
+            Self::BinaryCrossEntropy => label ^ 1 << (turn % outputs.clamp(1, Self::MOST_QUESTIONS)),
+            Self::SquaredError => label,
+        }
+    }
+
     /// Highest label of a tail of so many outputs.
     pub(crate) fn last_label(self, outputs: usize) -> usize {
         match self {
@@ -187,6 +200,13 @@ mod tests {
                 }
             }
         }
+        for (turn, wrong) in [(0, 2), (1, 0), (2, 2)] {
+            assert_eq!(CrossEntropy.wrong_label(1, turn, 3), wrong);
+        }
+        for (turn, wrong) in [(0, 0b100), (1, 0b111), (2, 0b001), (3, 0b100)] {
+            assert_eq!(BinaryCrossEntropy.wrong_label(0b101, turn, 3), wrong);
+        }
+        assert_eq!(SquaredError.wrong_label(1, 5, 3), 1);
         assert_eq!(Loss::from_code(3), None);
         assert_eq!(CrossEntropy.answer(&[-2.0, 0.5, 0.25]), 1);
         assert_eq!(BinaryCrossEntropy.answer(&[-2.0, 0.5, 0.25]), 0b110);

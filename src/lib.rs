@@ -108,7 +108,7 @@ pub use memory::{Arena, MemoryPlan};
 pub use optim::{BiasTreatment, Schedule};
 pub use pack::{Aligned, Operators, Pack, PackError, Sizes, TensorRecord, crc32};
 pub use quant::{Affine, as_int8};
-pub use recipe::{Method, Optimizer, Recipe, RecipeError};
+pub use recipe::{Method, Optimizer, Recipe, RecipeError, RhoUnit};
 pub use replay::Policy;
 pub use step::{Phase, StepError};
 pub use tail::TailError;

@@ -33,13 +33,28 @@ pub enum Optimizer {
     Adam,
 }
 
+/// What [`Recipe::rho`] is measured in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(not(feature = "_internals"), non_exhaustive)]
+pub enum RhoUnit {
+    /// Nats: about the rise of the loss of a sample with a wrong label at `w + e`. The radius in units of the weights is
+    /// `rho / sqrt(F)`, F the mean of `||T g||^2` over the training samples, each with a label that it does not have. It is
+    /// measured once, before a run's first step, so that one rho fits all networks, layers and geometries. Of
+    /// [`Loss::SquaredError`](crate::Loss::SquaredError): a share of the sample's own loss.
+    Nats,
+    /// Units of the weights, or, of ASAM, relative to them: another radius for every network.
+    Weights,
+}
+
 /// Hyperparameters of a tuning run. The RAM that a run takes depends on `optimizer`, `sharpness_batch`,
 /// `store_perturbation`, `replay_capacity`, `replay_policy`, `keep_best` and `sample_losses`, and on the method only where the tail is no
 /// chain of fully connected layers: there SGD is spared a gradient buffer.
 ///
 /// ```
 /// use flatmin::{Method, Recipe};
-/// const RECIPE: Recipe = Recipe { method: Method::Sam, rho: 0.05, ..Recipe::DEFAULT };
+/// const RECIPE: Recipe = Recipe { method: Method::Asam, rho: 0.5, ..Recipe::DEFAULT };
 /// assert!(RECIPE.check().is_ok());
 /// assert!(Recipe { momentum: 1.0, ..RECIPE }.check().is_err());
 /// ```
@@ -53,9 +68,10 @@ pub struct Recipe {
     pub method: Method,
     /// The base optimizer. Adam wants learning rates about five times smaller than SGD with momentum 0.9.
     pub optimizer: Optimizer,
-    /// Radius of the ascent, from 0 to 1,000: SAM's in units of the weights, ASAM's relative to them. 0 turns both into SGD.
-    /// `optim::Geometry::step_length` divides it by the gradient's norm.
+    /// Radius of the ascent, from 0 to 1,000, in [`Self::rho_unit`]. 0 turns SAM and ASAM into SGD.
     pub rho: f32,
+    /// What `rho` is measured in.
+    pub rho_unit: RhoUnit,
     /// ASAM's floor under |w|, from 0 to 1,000, in units of the weights.
     pub eta: f32,
     /// m of m-sharpness: samples that share one ascent, from 1 to the minibatch. 1 is the cheapest: its ascent
@@ -116,7 +132,7 @@ pub struct Recipe {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Ascent {
-    /// Radius, above 0.
+    /// Radius in units of the weights, above 0.
     pub rho: f32,
     /// The normalization of the gradient.
     pub geometry: Geometry,
@@ -130,7 +146,8 @@ impl Recipe {
     pub const DEFAULT: Self = Self {
         method: Method::Sam,
         optimizer: Optimizer::Sgd,
-        rho: 0.05,
+        rho: 0.3,
+        rho_unit: RhoUnit::Nats,
         eta: 0.01,
         sharpness_batch: 1,
         ascent_every: 1,
@@ -152,12 +169,12 @@ impl Recipe {
         sample_losses: false,
     };
 
-    /// What goes on from a head in closed form ([`crate::Tuner::solve`]) in more than two layers: a larger step, a shorter
-    /// ascent and less label smoothing, as the head has seen the labels before.
-    pub const FROM_CLOSED_FORM: Self =
-        Self { rho: 0.02, learning_rate: 0.005, label_smoothing: 0.1, ..Self::DEFAULT };
+    /// What goes on from a head in closed form ([`crate::Tuner::solve`]) in more than two layers: a larger step
+    /// and less label smoothing, as the head has seen the labels before.
+    pub const FROM_CLOSED_FORM: Self = Self { learning_rate: 0.005, label_smoothing: 0.1, ..Self::DEFAULT };
 
-    /// The ascent that steps take; `None` for SGD, and for a rho of 0, which is SGD in every bit.
+    /// The ascent that steps take, with rho in units of the weights; `None` for SGD, and for a rho of 0, which is SGD in every
+    /// bit. Rho in nats is turned into these units by a run ([`Self::at`]).
     ///
     /// ```
     /// use flatmin::{Method, Recipe};
@@ -182,11 +199,12 @@ impl Recipe {
         }
     }
 
-    /// The recipe of the step `step` (from 0) of a run: SGD where it does not ascend.
+    /// The recipe of the step `step` (from 0) of a run, with this rho in units of the weights: SGD where it does not ascend.
     #[doc(hidden)]
-    pub const fn at(&self, step: u32) -> Self {
+    pub const fn at(&self, step: u32, rho: f32) -> Self {
         let ascends = self.ascent_every <= 1 || step.is_multiple_of(self.ascent_every as u32);
-        Self { method: if ascends { self.method } else { Method::Sgd }, ..*self }
+        let method = if ascends { self.method } else { Method::Sgd };
+        Self { method, rho, rho_unit: RhoUnit::Weights, ..*self }
     }
 
     /// The learning rate at `step` (from 0) of `steps`: the first W, which are [`Self::warm_up`] of them rounded down,

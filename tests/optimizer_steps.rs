@@ -103,7 +103,7 @@ fn worst_distances(case: &Value, store_perturbation: bool) -> Worst {
         let buffers =
             Buffers { weights: &mut w, velocity: &mut v, gradient: &mut g, workspace: &mut workspace };
         let outcome =
-            step::minibatch(&tail, &recipe.at(index as u32), rate, buffers, batch.len(), |i, features| {
+            step::minibatch(&tail, &recipe.at(index as u32, recipe.rho), rate, buffers, batch.len(), |i, features| {
                 for (feature, &x) in features.iter_mut().zip(&samples[batch[i]]) {
                     *feature = x as f32;
                 }

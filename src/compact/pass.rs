@@ -11,6 +11,7 @@ use super::softmax::{Losses, SmoothLabel, softmax_cross_entropy};
 use super::weights::{BIAS_VELOCITY_BITS, Velocity, Weights};
 use crate::optim::{BiasTreatment, Geometry};
 use crate::part::Part;
+use crate::recipe::Ascent;
 use crate::tail::{MAX_CHAIN_LAYERS, argmax};
 
 /// Real values of the steps of every layer's deltas.
@@ -133,19 +134,18 @@ impl Chain {
         (loss, self.layers().next_back().map_or(0, |last| argmax(last.of(workspace.sums))))
     }
 
-    /// After that: the loss at the sample's own worst step of length `rho`, and what of its rise is the gradient's, `rho ||g||`;
-    /// `None` where there is no such step.
+    /// After that: the loss after the sample's own ascent, and what of its rise is the gradient's, `rho ||T g||`; `None` where
+    /// there is no such step.
     pub fn risen(
         &self,
         weights: &Weights,
-        rho: f32,
+        Ascent { rho, geometry }: &Ascent,
         label: SmoothLabel,
         workspace: &mut Workspace,
     ) -> Option<[f32; 2]> {
-        let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
-        let norm = self.ascent_norm_squared(weights, &geometry, workspace);
-        let c = geometry.step_length(rho, norm)?;
-        Some([self.perturbed_pass(weights, &geometry, c, label, workspace).sum(), c * norm])
+        let norm = self.ascent_norm_squared(weights, geometry, workspace);
+        let c = geometry.step_length(*rho, norm)?;
+        Some([self.perturbed_pass(weights, geometry, c, label, workspace).sum(), c * norm])
     }
 
     /// The network's function: sums and outputs of all layers at `w`, for the features in the workspace.

@@ -8,7 +8,7 @@ use super::weights::{Int8Layer, Velocity, Weights};
 use crate::optim::BiasTreatment;
 use crate::pack::{Pack, Sizes};
 use crate::part::Part;
-use crate::recipe::{Method, Optimizer, Recipe};
+use crate::recipe::{Ascent, Method, Optimizer, Recipe};
 use crate::requant::{Range, TunedTail, fold, packed_scales};
 use crate::step::Phase;
 use crate::store::Contents;
@@ -219,14 +219,14 @@ impl<'a> Numbers<'a> for Compact<'a> {
     fn risen(
         &mut self,
         _: Option<&Step>,
-        rho: f32,
+        ascent: &Ascent,
         (_, _, target): (&Pack, &[i8], Target),
         scratch: &mut [i32],
     ) -> (f32, usize, Option<[f32; 2]>) {
         let (chain, label) = (&self.chain, Self::label(target));
         let Some(mut workspace) = Workspace::new(chain, scratch) else { return (f32::NAN, 0, None) };
         let (loss, answer) = chain.loss_and_answer(&self.weights, label, &mut workspace);
-        (loss, answer, chain.risen(&self.weights, rho, label, &mut workspace))
+        (loss, answer, chain.risen(&self.weights, ascent, label, &mut workspace))
     }
 
     fn ranges(&self, _: Option<&Step>, scratch: &mut [i32], see: &mut dyn FnMut(usize, f32, f32)) {
@@ -360,7 +360,8 @@ impl CompactTuner<'_> {
     /// The next sample of the step: its gradient, at `w` or at `w + e`, goes into the velocity.
     fn sample(&mut self) {
         let Self { arithmetic, recipe, replay, division, scratch, pack, run, .. } = self;
-        let Some(Run { course, step: run }) = run else { return };
+        let Some(Run { course, radius, step: run }) = run else { return };
+        let recipe = recipe.at(course.step, radius.known());
         let slot = course.slots(division).get(run.done).map_or(0, |&slot| slot.into());
         run.done += 1;
         if run.done >= run.count {
@@ -375,9 +376,9 @@ impl CompactTuner<'_> {
         let loss = chain.first_pass(weights, label, &mut workspace);
         run.losses.all.add(loss);
         // rho = 0 is the base optimizer, in every bit.
-        let step = recipe.at(course.step).ascent().map(|ascent| ascent.geometry).and_then(|geometry| {
+        let step = recipe.ascent().and_then(|Ascent { rho, geometry }| {
             let norm = chain.ascent_norm_squared(weights, &geometry, &mut workspace);
-            Some((geometry, geometry.step_length(recipe.rho, norm)?))
+            Some((geometry, geometry.step_length(rho, norm)?))
         });
         if let Some((geometry, c)) = step {
             run.losses.before.add(loss);
@@ -391,10 +392,11 @@ impl CompactTuner<'_> {
     /// Ends a step.
     fn update(&mut self) -> StepReport {
         let Self { arithmetic: Compact { chain, weights, velocity }, recipe, .. } = self;
-        let Some(Run { course, step }) = &mut self.run else { return StepReport::NONE };
+        let Some(Run { course, radius, step }) = &mut self.run else { return StepReport::NONE };
         let seed = step.pass();
         weights.descend(chain, velocity, step.learning_rate, recipe.bias, seed);
-        let geometry = recipe.at(course.step).ascent().map(|ascent| ascent.geometry);
+        let ascent = recipe.at(course.step, radius.known()).ascent();
+        let geometry = ascent.map(|ascent| ascent.geometry);
         self.macs += chain.shape.step_macs(geometry.as_ref(), false) * step.count as u64;
         step.phase = Phase::Prepare;
         let StepLosses { all, before, after, perturbed } = step.losses.clone();

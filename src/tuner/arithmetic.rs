@@ -3,7 +3,7 @@
 use super::run::Run;
 use super::{Best, Progress, Tuner, TunerError, Version, Work};
 use crate::pack::{Pack, Sizes};
-use crate::recipe::Recipe;
+use crate::recipe::{Ascent, Recipe};
 use crate::replay::Replay;
 use crate::requant::{Range, TunedTail};
 use crate::store::Contents;
@@ -104,12 +104,12 @@ pub trait Numbers<'a>: Debug + Sized {
     fn write_feature(&self, pack: &Pack, index: usize, q: i8, scratch: &mut [Self::Word]);
     /// Runs the tail on the features in the scratch memory: the loss, and the answer.
     fn loss(&self, step: Option<&Self::Step>, target: Target, scratch: &mut [Self::Word]) -> (f32, usize);
-    /// [`Self::loss`], and the loss at the sample's own worst step of length `rho` with what of its rise is the gradient's,
-    /// `rho ||g||`: `None` where there is no such step, NaN where it cannot be had.
+    /// [`Self::loss`], and the loss after the sample's own ascent with what of its rise is the gradient's,
+    /// `rho ||T g||`: `None` where there is no such step, NaN where it cannot be had.
     fn risen(
         &mut self,
         step: Option<&Self::Step>,
-        rho: f32,
+        ascent: &Ascent,
         sample: (&Pack, &[i8], Target),
         scratch: &mut [Self::Word],
     ) -> (f32, usize, Option<[f32; 2]>);

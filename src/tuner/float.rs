@@ -6,7 +6,7 @@ use super::arithmetic::{Counts, Numbers, RUN_PARTS, Shared, WEIGHT_PARTS};
 use super::run::Run;
 use super::{Cutter, Judgement, Progress, Tuner, TunerError, Version, Work, bytes, bytes_mut, copy, front};
 use crate::memory::MemoryPlan;
-use crate::optim::{BiasTreatment, Geometry, adam, sam};
+use crate::optim::{adam, sam};
 use crate::pack::{Pack, Sizes};
 use crate::part::Part;
 use crate::recipe::{Ascent, Recipe};
@@ -73,24 +73,23 @@ impl Float<'_> {
     fn risen_after_loss(
         &mut self,
         stages: Option<&Stages>,
-        rho: f32,
+        ascent: &Ascent,
         (pack, latent, target): (&Pack, &[i8], Target),
         scratch: &mut [f32],
     ) -> Option<[f32; 2]> {
-        let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
         if self.tail.ascends_unstored() {
-            let ascent = Ascent { rho, geometry };
-            let at = self.tail.ascend_unstored(self.settled(stages), Some(&ascent), target, scratch)?;
+            let at = self.tail.ascend_unstored(self.settled(stages), Some(ascent), target, scratch)?;
             return Some([at.risen()?, at.slope()]);
         }
         if self.gradient.len() < self.tail.parameters() || stages.is_some_and(Stages::holds_gradient) {
             return Some([f32::NAN; 2]);
         }
+        let Ascent { rho, geometry } = ascent;
         self.gradient.fill(0.0);
         self.tail.backward(self.weights, 1.0, geometry.bias, scratch, self.gradient);
-        let norm = sam::ascent_norm_squared(self.weights, self.gradient, &geometry, self.tail.segments());
-        let c = geometry.step_length(rho, norm)?;
-        sam::perturb(self.weights, self.gradient, c, &geometry, self.tail.segments());
+        let norm = sam::ascent_norm_squared(self.weights, self.gradient, geometry, self.tail.segments());
+        let c = geometry.step_length(*rho, norm)?;
+        sam::perturb(self.weights, self.gradient, c, geometry, self.tail.segments());
         // The backward pass may have used the features' place.
         self.write_features(pack, latent, scratch);
         let risen = self.tail.forward_loss(self.weights, target, scratch);
@@ -192,12 +191,13 @@ impl<'a> Numbers<'a> for Float<'a> {
     fn risen(
         &mut self,
         stages: Option<&Stages>,
-        rho: f32,
+        ascent: &Ascent,
         sample: (&Pack, &[i8], Target),
         scratch: &mut [f32],
     ) -> (f32, usize, Option<[f32; 2]>) {
         let (loss, answer) = self.loss(stages, sample.2, scratch);
-        let risen = if rho > 0.0 { self.risen_after_loss(stages, rho, sample, scratch) } else { None };
+        let risen =
+            if ascent.rho > 0.0 { self.risen_after_loss(stages, ascent, sample, scratch) } else { None };
         (loss, answer, risen)
     }
 

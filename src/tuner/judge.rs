@@ -4,7 +4,9 @@ use super::arithmetic::Arithmetic;
 use super::criterion::{Acceptance, Criterion, Evidence, Judgement, Labels, Pairs};
 use super::sample::target;
 use super::{Tuner, TunerError, Version};
+use crate::optim::{BiasTreatment, Geometry};
 use crate::quant::Affine;
+use crate::recipe::Ascent;
 use crate::requant::{self, Range, TunedTail};
 use crate::tail::{MAX_LAYERS, Target};
 use heapless::Vec;
@@ -165,7 +167,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             Sample::Observed(target) => (&**latent, target),
         };
         let step = run.as_ref().map(|run| &run.step);
-        let (loss, answer, risen) = arithmetic.risen(step, rho, (pack, latent, target), scratch);
+        let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
+        let (loss, answer, risen) =
+            arithmetic.risen(step, &Ascent { rho, geometry }, (pack, latent, target), scratch);
         (loss, answer, risen.map_or([0.0; 2], |[risen, slope]| [risen - loss, slope]))
     }
 

@@ -15,6 +15,7 @@ mod imprint;
 mod judge;
 mod order;
 mod outputs;
+mod radius;
 #[cfg(feature = "wire")]
 mod resume;
 mod run;

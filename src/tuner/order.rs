@@ -140,7 +140,12 @@ impl<'a> Division<'a> {
 
     /// The slot of training sample `index`, of `held` samples in all.
     pub fn trained_slot(&self, index: usize, held: usize) -> usize {
-        if self.trained == held { index } else { self.order.get(index).copied().unwrap_or(u16::MAX).into() }
+        if self.trained == held { index } else { self.ordered_slot(index) }
+    }
+
+    /// The slot at this place of the order; none that is taken where there is no such place.
+    pub fn ordered_slot(&self, index: usize) -> usize {
+        self.order.get(index).copied().unwrap_or(u16::MAX).into()
     }
 
     /// Swaps two of the held-out slots, which are in no order; false where none is held out.

@@ -3,6 +3,7 @@
 
 use super::arithmetic::Arithmetic;
 use super::order::Division;
+use super::radius::Radius;
 use super::{Incoming, Tuner, TunerError};
 use crate::cpu;
 use crate::part::Part;
@@ -76,6 +77,8 @@ pub enum Work {
     Losses,
     /// A judging sample after an epoch or at the run's start, for [`Recipe::keep_best`].
     Judge,
+    /// A training sample's gradient before the first step, for a rho in nats ([`crate::RhoUnit::Nats`]).
+    Radius,
 }
 
 /// Where a run stands between two steps.
@@ -169,6 +172,7 @@ impl Course {
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 pub struct Run<Step> {
     pub course: Course,
+    pub radius: Radius,
     pub step: Step,
 }
 
@@ -195,7 +199,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             self.divide();
         }
         let step = self.arithmetic.begin(&recipe);
-        self.run = Some(Run { course: Course::new(&recipe, self.division.trained), step });
+        let course = Course::new(&recipe, self.division.trained);
+        self.run = Some(Run { course, radius: Radius::of(&recipe), step });
         crate::fmt::info!("tuning on {} samples, {} epochs", self.division.trained, recipe.epochs);
         Ok(())
     }
@@ -227,7 +232,10 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Where the run under way stands.
     pub fn position(&self) -> Option<Position> {
         let run = self.run.as_ref()?;
-        let (work, sample) = A::work(&run.step);
+        let (work, sample) = match run.radius {
+            Radius::Measured { next, .. } => (Work::Radius, next),
+            Radius::Known(_) => A::work(&run.step),
+        };
         Some(run.course.at(work, sample))
     }
 
@@ -237,7 +245,11 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Those of [`Self::poll`].
     pub fn step(&mut self) -> Result<StepReport, TunerError> {
         loop {
+<<<<<<< HEAD
             if let Progress::Stepped(report) = A::run_slice(self, true)? {
+=======
+            if let Progress::Stepped(report) = self.slice_of_run(true)? {
+>>>>>>> 3312305 (Rho in nats: one radius for all networks, measured before a run's first step)
                 return Ok(report);
             }
         }
@@ -245,7 +257,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
 
     /// One slice of a step: a sample's pass, forward and backward, or at most two sweeps over the parameters
     /// ([`Phase`]). A step takes about one slice a sample, two where the ascent is written into the weights; after an
-    /// epoch, [`Recipe::sample_losses`] takes one more a sample, [`Recipe::keep_best`] one a judging sample. The
+    /// epoch, [`Recipe::sample_losses`] takes one more a sample, [`Recipe::keep_best`] one a judging sample; before the first
+    /// step an ascent with a rho in nats takes one a training sample. The
     /// first slice of an epoch also shuffles the order of its samples.
     ///
     /// Between any two slices every other call is possible and finds the tail as the last whole step left it:
@@ -270,7 +283,11 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # }
     /// ```
     pub fn poll(&mut self) -> Result<Progress, TunerError> {
+<<<<<<< HEAD
         A::run_slice(self, false)
+=======
+        self.slice_of_run(false)
+>>>>>>> 3312305 (Rho in nats: one radius for all networks, measured before a run's first step)
     }
 
     /// A slice was not the last of its step.

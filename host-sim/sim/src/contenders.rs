@@ -1,7 +1,7 @@
 //! The methods that are compared, each with the same number of settings to choose among.
 
 use crate::setting::{Setting, Targets};
-use flatmin::{Method, Optimizer};
+use flatmin::{Method, Optimizer, RhoUnit};
 
 /// Learning rates that every method is tuned over.
 pub const LEARNING_RATES: [f32; 6] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02];
@@ -236,6 +236,7 @@ impl Contender {
             ascent_every: self.ascent_every,
             warm_up: self.warm_up,
             rho: 0.0,
+            rho_unit: RhoUnit::Weights,
             label_smoothing: self.smoothing,
             weight_decay: WEIGHT_DECAY,
             ..Setting::DEFAULT

@@ -1,7 +1,7 @@
 //! Hyperparameters to choose among.
 
 use crate::tuning::method_name;
-use flatmin::{Method, Optimizer, Recipe};
+use flatmin::{Method, Optimizer, Recipe, RhoUnit};
 use serde::{Deserialize, Serialize};
 
 /// What a sample is drawn to.
@@ -34,6 +34,9 @@ pub struct Setting {
     pub ascent_every: u16,
     /// Radius of the ascent; 0 for SGD.
     pub rho: f32,
+    /// What it is measured in.
+    #[serde(default = "weights")]
+    pub rho_unit: RhoUnit,
     /// Label smoothing.
     pub label_smoothing: f32,
     /// Step size.
@@ -57,6 +60,11 @@ fn sgd() -> Optimizer {
     Optimizer::Sgd
 }
 
+// What rho was measured in before there was a choice.
+fn weights() -> RhoUnit {
+    RhoUnit::Weights
+}
+
 fn every_step() -> u16 {
     1
 }
@@ -69,6 +77,7 @@ impl Setting {
         sharpness_batch: Recipe::DEFAULT.sharpness_batch,
         ascent_every: Recipe::DEFAULT.ascent_every,
         rho: Recipe::DEFAULT.rho,
+        rho_unit: Recipe::DEFAULT.rho_unit,
         label_smoothing: Recipe::DEFAULT.label_smoothing,
         learning_rate: Recipe::DEFAULT.learning_rate,
         warm_up: Recipe::DEFAULT.warm_up,
@@ -85,6 +94,7 @@ impl Setting {
         sharpness_batch: 1,
         ascent_every: 1,
         rho: 0.5,
+        rho_unit: RhoUnit::Weights,
         label_smoothing: 0.0,
         learning_rate: 0.005,
         warm_up: 0.0,
@@ -102,6 +112,7 @@ impl Setting {
             sharpness_batch: self.sharpness_batch,
             ascent_every: self.ascent_every,
             rho: self.rho,
+            rho_unit: self.rho_unit,
             label_smoothing: self.label_smoothing,
             learning_rate: self.learning_rate,
             warm_up: self.warm_up,
@@ -136,7 +147,8 @@ impl std::fmt::Display for Setting {
             write!(f, ", warm-up {} %", 100.0 * self.warm_up)?;
         }
         if self.rho > 0.0 {
-            write!(f, ", rho {}", self.rho)?;
+            let unit = if self.rho_unit == RhoUnit::Nats { " nats" } else { "" };
+            write!(f, ", rho {}{unit}", self.rho)?;
         }
         if self.label_smoothing > 0.0 {
             write!(f, ", smoothing {}", self.label_smoothing)?;

@@ -155,16 +155,11 @@ impl Start {
             Self::Factory => Recipe::DEFAULT,
             Self::ClosedForm => Recipe::FROM_CLOSED_FORM,
         };
-        let rho = match (method, self) {
-            (Method::Asam, Self::Factory) => 0.5,
-            (Method::Asam, Self::ClosedForm) => 0.1,
-            _ => base.rho,
-        };
         let learning_rate = match optimizer {
             Optimizer::Sgd => base.learning_rate,
             Optimizer::Adam => 0.001,
         };
-        Recipe { method, optimizer, rho, learning_rate, ..base }
+        Recipe { method, optimizer, learning_rate, ..base }
     }
 }
 

@@ -124,7 +124,7 @@ impl Tuner<'_> {
     /// A slice of a step; what comes next.
     fn step_slice(&mut self, mut step: Step, grouped: bool) -> Result<Stage, TunerError> {
         let run = self.run.as_mut().ok_or(TunerError::NotRunning)?;
-        let recipe = &self.recipe.at(run.course.step);
+        let recipe = &self.recipe.at(run.course.step, run.radius.known());
         let slots = run.course.slots(&self.division);
         let (pack, replay) = (&self.pack, &self.replay);
         let Float { tail, weights, velocity, gradient, .. } = &mut self.arithmetic;

@@ -9,8 +9,8 @@ use crate::store::Contents;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Version of this format.
-pub const RUN_VERSION: u16 = 1;
+/// Version of this format; runs of another one are refused. Before 2 a rho had no unit.
+pub const RUN_VERSION: u16 = 2;
 
 /// Bytes in front of a run's buffers.
 pub const RUN_HEAD_BYTES: usize = 256;
@@ -118,6 +118,7 @@ impl<Step: Serialize + DeserializeOwned, Kept: Serialize + DeserializeOwned> Fie
 /// Checks that a state whose values postcard writes longest fits, with room for what recipes may get.
 #[cfg(test)]
 pub(crate) fn assert_fits<Step: Serialize, Kept: Serialize>(step: Step, kept: Kept) {
+    use crate::tuner::radius::Radius;
     use crate::{Method, Schedule};
     // A replay holds at most 65,535 samples.
     let most = usize::from(u16::MAX);
@@ -132,7 +133,7 @@ pub(crate) fn assert_fits<Step: Serialize, Kept: Serialize>(step: Step, kept: Ke
         replay_capacity: u16::MAX,
         ..Recipe::DEFAULT
     };
-    let run = Run { course: crate::tuner::Course::longest(most), step };
+    let run = Run { course: crate::tuner::Course::longest(most), radius: Radius::longest(most), step };
     let state = State { recipe, run, kept, trained: most, held_out: most, macs: u64::MAX, trusts: true };
     let mut place = [0; head::TUNER - head::STATE];
     let length = postcard::to_slice(&state, &mut place).unwrap().len();

@@ -1,6 +1,6 @@
 //! A run as bytes, at any slice boundary: saved, and resumed with the same bits.
 //!
-//! Format version 1, little endian throughout. After the head ([`RUN_HEAD_BYTES`], fields at the offsets in
+//! Format version 2, little endian throughout. After the head ([`RUN_HEAD_BYTES`], fields at the offsets in
 //! [`format`]) of a [`Tuner`] in f32:
 //!
 //! | part | bytes | what |
@@ -212,6 +212,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let counts = Counts { trained: of_epoch, judging, held };
         let sound = trained.saturating_add(*held_out) <= held
             && self.arithmetic.is_sound(run, recipe, counts)
+            && run.radius.is_sound(&run.course, *trained)
             && *macs < u64::MAX / 2;
         if sound { Ok(fields) } else { Err(TunerError::RunDamaged) }
     }

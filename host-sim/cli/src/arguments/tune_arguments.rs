@@ -3,7 +3,7 @@
 use super::TuneOptions;
 use anyhow::Result;
 use clap::{Args, ValueEnum, value_parser};
-use flatmin::{Loss, Method, Optimizer};
+use flatmin::{Loss, Method, Optimizer, RhoUnit};
 use flatmin_model::packer::Trains;
 use flatmin_sim::recipe_file::{Hyperparameters, NamedMethod, RecipeFile};
 use flatmin_sim::tuning::Start;
@@ -88,6 +88,23 @@ impl OptimizerArgument {
     }
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum RhoUnitArgument {
+    /// About the rise of a mislabelled sample's loss, in nats: one radius for all networks and methods
+    Nats,
+    /// Units of the weights (of ASAM relative to them): another radius for every network
+    Weights,
+}
+
+impl RhoUnitArgument {
+    fn unit(self) -> RhoUnit {
+        match self {
+            Self::Nats => RhoUnit::Nats,
+            Self::Weights => RhoUnit::Weights,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct TuneArguments {
     /// Take what no option names from this file: model, layers, hyperparameters, budget. `flatmin plan` writes one
@@ -119,9 +136,12 @@ pub struct TuneArguments {
     /// are added before the run (tune, export, emulate and device)
     #[arg(long, value_name = "N", conflicts_with = "compact")]
     spare_classes: Option<u16>,
-    /// Radius of the ascent, 0 or more (default: 0.05 for SAM and SAM-ON, 0.5 for ASAM; from the closed form 0.02 and 0.1)
+    /// Radius of the ascent, 0 or more (default: 0.3)
     #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
     rho: Option<f32>,
+    /// What --rho is measured in (default: nats)
+    #[arg(long, value_enum)]
+    rho_unit: Option<RhoUnitArgument>,
     /// Samples per SAM perturbation, m (default: 1)
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     sharpness_batch: Option<u16>,
@@ -205,6 +225,7 @@ impl TuneArguments {
                 method: self.method.map(MethodArgument::method),
                 optimizer: self.optimizer.map(OptimizerArgument::optimizer),
                 rho: self.rho,
+                rho_unit: self.rho_unit.map(RhoUnitArgument::unit),
                 sharpness_batch: self.sharpness_batch,
                 ascent_every: self.ascent_every,
                 learning_rate: self.learning_rate,

@@ -65,7 +65,7 @@ struct Seen {
 fn kinds() -> Vec<Kind> {
     let base = Recipe { held_out: 0.2, ..Recipe::DEFAULT };
     let sgd = Recipe { method: Method::Sgd, ..base };
-    let asam = Recipe { method: Method::Asam, rho: 0.5, ..base };
+    let asam = Recipe { method: Method::Asam, ..base };
     let plain = Recipe { label_smoothing: 0.0, learning_rate: 0.005, ..sgd };
     let kind = |name, recipe| Kind { name, recipe, per_class: 9, layers: 2 };
     vec![

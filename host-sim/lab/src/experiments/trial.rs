@@ -1,7 +1,7 @@
 //! One tuning run: what determines it, and what came out.
 
 use super::task::Task;
-use flatmin::{Method, Optimizer, Recipe};
+use flatmin::{Method, Optimizer, Recipe, RhoUnit};
 pub use flatmin_sim::setting::{Setting, Targets};
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +47,8 @@ impl Pretraining {
     /// The factory's recipe with this method.
     pub fn apply(self, recipe: Recipe) -> Recipe {
         match self {
-            Self::Sam => Recipe { method: Method::Sam, rho: 0.1, ..recipe },
-            Self::Asam => Recipe { method: Method::Asam, rho: 1.0, ..recipe },
+            Self::Sam => Recipe { method: Method::Sam, rho: 0.1, rho_unit: RhoUnit::Weights, ..recipe },
+            Self::Asam => Recipe { method: Method::Asam, rho: 1.0, rho_unit: RhoUnit::Weights, ..recipe },
         }
     }
 }
@@ -132,6 +132,9 @@ impl Trial {
         if s.warm_up != 0.0 {
             later += &format!(" warm {}", s.warm_up);
         }
+        if s.rho > 0.0 && s.rho_unit == RhoUnit::Nats {
+            later += " nats";
+        }
         format!(
             "{task:?} {subject} {seed} {noise} {layers} {start:?} {per_class} {unit:?} {:?} {} {} {} {} {} {} {:?} {}{later}",
             s.method,
@@ -179,6 +182,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Draw>(old).unwrap(), trial.draw);
         for other in [
             Setting { epochs: 7, ..setting },
+            Setting { rho_unit: RhoUnit::Weights, ..setting },
             Setting { ascent_every: 4, ..setting },
             Setting { warm_up: 0.1, ..setting },
             Setting { optimizer: Optimizer::Adam, ..setting },

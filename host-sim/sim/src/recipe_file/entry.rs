@@ -2,7 +2,7 @@
 
 use super::NamedMethod;
 use crate::tuning::Start;
-use flatmin::{BiasTreatment, Loss, Method, Optimizer, Policy, Schedule};
+use flatmin::{BiasTreatment, Loss, Method, Optimizer, Policy, RhoUnit, Schedule};
 use flatmin_model::packer::Trains;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -49,6 +49,10 @@ impl Choice for NamedMethod {
 
 impl Choice for Optimizer {
     const WORDS: &'static [(&'static str, Self)] = &[("sgd", Self::Sgd), ("adam", Self::Adam)];
+}
+
+impl Choice for RhoUnit {
+    const WORDS: &'static [(&'static str, Self)] = &[("nats", Self::Nats), ("weights", Self::Weights)];
 }
 
 impl Choice for Schedule {

@@ -1,7 +1,7 @@
 //! The file's `[recipe]`: the fields of [`flatmin::Recipe`] by their names.
 
 use super::{NamedMethod, entry};
-use flatmin::{BiasTreatment, Optimizer, Policy, Recipe, Schedule};
+use flatmin::{BiasTreatment, Optimizer, Policy, Recipe, RhoUnit, Schedule};
 use serde::{Deserialize, Serialize};
 
 macro_rules! hyperparameters {
@@ -49,6 +49,7 @@ macro_rules! hyperparameters {
 hyperparameters! {
     optimizer: Optimizer, "sgd or adam";
     rho: f32, "radius of the ascent, 0 to 1000; 0 is SGD";
+    rho_unit: RhoUnit, "nats, the same for all networks, or weights: what rho is measured in";
     eta: f32, "ASAM's floor under |w|, 0 to 1000";
     sharpness_batch: u16, "samples that share one ascent, 1 or more";
     ascent_every: u16, "steps from one ascent to the next, 1 or more";

@@ -24,7 +24,7 @@ mod tests;
 pub use hyperparameters::Hyperparameters;
 
 use crate::tuning::{Start, Tail, Training};
-use flatmin::{Loss, Method, Recipe};
+use flatmin::{Loss, Method, Recipe, RhoUnit};
 use flatmin_model::output::write_file;
 use flatmin_model::packer::Trains;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -238,11 +238,13 @@ impl RecipeFile {
         write_file(path, text.as_bytes()).map_err(failed)
     }
 
-    /// What is given here, and from `other` what is not. The radius goes with the method: another method has its own.
+    /// What is given here, and from `other` what is not. A radius in units of the weights goes with the method: another method
+    /// has its own.
     pub fn or(self, other: &Self) -> Self {
         let mut theirs = other.recipe;
-        if self.recipe.method.is_some() && self.recipe.method != theirs.method {
-            theirs.rho = None;
+        let another = self.recipe.method.is_some() && self.recipe.method != theirs.method;
+        if another && theirs.rho_unit == Some(RhoUnit::Weights) {
+            (theirs.rho, theirs.rho_unit) = (None, None);
         }
         Self {
             version: Version,

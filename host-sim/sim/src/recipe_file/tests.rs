@@ -1,5 +1,5 @@
 use super::*;
-use flatmin::{BiasTreatment, Optimizer, Policy, Schedule};
+use flatmin::{BiasTreatment, Optimizer, Policy, RhoUnit, Schedule};
 
 /// Another value in every field.
 fn full() -> RecipeFile {
@@ -7,6 +7,7 @@ fn full() -> RecipeFile {
         method: Method::Asam,
         optimizer: Optimizer::Adam,
         rho: 0.3,
+        rho_unit: RhoUnit::Weights,
         eta: 0.02,
         sharpness_batch: 4,
         ascent_every: 3,
@@ -121,7 +122,13 @@ fn refusals_name_the_line_and_the_range() {
 }
 
 #[test]
-fn what_is_given_wins_and_a_radius_goes_with_its_method() {
+fn what_is_given_wins_and_a_radius_of_weights_goes_with_its_method() {
+    let weights = "version = 1\n[recipe]\nmethod = \"sam\"\nrho = 0.2\nrho_unit = \"weights\"";
+    let asam = NamedMethod::Steps(Method::Asam);
+    let by_asam = Hyperparameters { method: Some(asam), ..Hyperparameters::default() };
+    let of = |text| RecipeFile { recipe: by_asam, ..RecipeFile::default() }.or(&RecipeFile::parse(text).unwrap());
+    let usual = RecipeFile::default().recipe(Method::Asam, Start::Factory);
+    assert_eq!(of(weights).recipe(Method::Asam, Start::Factory), usual);
     let file =
         RecipeFile::parse("version = 1\nlayers = 3\n[recipe]\nmethod = \"sam\"\nrho = 0.2\nepochs = 5")
             .unwrap();
@@ -129,9 +136,7 @@ fn what_is_given_wins_and_a_radius_goes_with_its_method() {
     let epochs = given(Hyperparameters { epochs: Some(7), ..Hyperparameters::default() });
     assert_eq!(epochs.layers, Some(3));
     assert_eq!(epochs.recipe(Method::Sam, Start::Factory), Recipe { rho: 0.2, epochs: 7, ..Recipe::DEFAULT });
-    let asam = NamedMethod::Steps(Method::Asam);
-    let other = given(Hyperparameters { method: Some(asam), ..Hyperparameters::default() });
-    assert_eq!(other.recipe(Method::Asam, Start::Factory).rho, 0.5);
+    assert_eq!(given(by_asam).recipe(Method::Asam, Start::Factory).rho, 0.2);
     assert_eq!(RecipeFile::default().recipe(Method::Sam, Start::Factory), Recipe::DEFAULT);
     let adam = Hyperparameters { optimizer: Some(Optimizer::Adam), ..Hyperparameters::default() };
     assert_eq!(given(adam).recipe(Method::Sam, Start::ClosedForm).learning_rate, 0.001);

@@ -5,7 +5,7 @@ use crate::bundled::{Labelled, observe, saved};
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::flash::Flash;
 use flatmin::store::Store;
-use flatmin::{Arithmetic, CompactTuner, Method, Optimizer, Pack, Recipe, Tuner, crc32};
+use flatmin::{Arithmetic, CompactTuner, Method, Optimizer, Pack, Recipe, RhoUnit, Tuner, TunerError, crc32};
 use flatmin_model::model::Model;
 use flatmin_model::packer::PackFile;
 use flatmin_sim::tuning::Tail;
@@ -31,6 +31,8 @@ const RECIPE: Recipe = Recipe {
     replay_capacity: 12,
     learning_rate: 0.02,
     warm_up: 0.2,
+    rho: 0.05,
+    rho_unit: RhoUnit::Weights,
     ..Recipe::DEFAULT
 };
 
