@@ -102,14 +102,20 @@ fn worst_distances(case: &Value, store_perturbation: bool) -> Worst {
         let rate = recipe.rate(index as u32, steps.len() as u32);
         let buffers =
             Buffers { weights: &mut w, velocity: &mut v, gradient: &mut g, workspace: &mut workspace };
-        let outcome =
-            step::minibatch(&tail, &recipe.at(index as u32, recipe.rho), rate, buffers, batch.len(), |i, features| {
+        let outcome = step::minibatch(
+            &tail,
+            &recipe.at(index as u32, recipe.rho),
+            rate,
+            buffers,
+            batch.len(),
+            |i, features| {
                 for (feature, &x) in features.iter_mut().zip(&samples[batch[i]]) {
                     *feature = x as f32;
                 }
                 labels[batch[i]]
-            })
-            .unwrap_or_else(|e| panic!("{name}, step {index}: {e}"));
+            },
+        )
+        .unwrap_or_else(|e| panic!("{name}, step {index}: {e}"));
         let loss = case["loss"][index].as_f64().expect("a loss");
         raise(&mut worst.loss, (f64::from(outcome.loss) - loss).abs() / (1.0 + loss));
         let golden = floats(&case["params"][index]);

@@ -46,7 +46,9 @@ impl Radius {
     pub fn is_sound(&self, course: &Course, trained: usize) -> bool {
         match self {
             Self::Known(rho) => (0.0..=Self::MOST).contains(rho),
-            Self::Measured { next, sum } => *next < trained && *sum >= 0.0 && sum.is_finite() && course.step == 0,
+            Self::Measured { next, sum } => {
+                *next < trained && *sum >= 0.0 && sum.is_finite() && course.step == 0
+            }
         }
     }
 
@@ -58,10 +60,19 @@ impl Radius {
 }
 
 impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
+    /// Radius of the ascents of the run under way, in units of the weights; `None` without a run, and before it is measured
+    /// ([`RhoUnit::Nats`]).
+    pub fn radius(&self) -> Option<f32> {
+        match self.run.as_ref()?.radius {
+            Radius::Known(rho) => Some(rho),
+            Radius::Measured { .. } => None,
+        }
+    }
+
     /// A slice of the run under way; of several samples at once, if they may be `grouped`.
-    pub(super) fn slice_of_run(&mut self, grouped: bool) -> Result<Progress, TunerError> {
+    pub(super) fn slice(&mut self, grouped: bool) -> Result<Progress, TunerError> {
         let Some(Radius::Measured { next, sum }) = self.run.as_ref().map(|run| run.radius) else {
-            return A::advance(self, grouped);
+            return A::run_slice(self, grouped);
         };
         let sum = sum + self.wrong_slope_squared(next);
         let next = next.saturating_add(1);
@@ -70,7 +81,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             Radius::Measured { next, sum }
         } else {
             let mean = sum / next as f32;
-            let length = self.recipe.geometry().and_then(|geometry| geometry.step_length(self.recipe.rho, mean));
+            let length =
+                self.recipe.geometry().and_then(|geometry| geometry.step_length(self.recipe.rho, mean));
             // Where no label has a gradient there is nothing to ascend along.
             Radius::Known(length.unwrap_or(0.0).min(Radius::MOST))
         };

@@ -245,11 +245,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Those of [`Self::poll`].
     pub fn step(&mut self) -> Result<StepReport, TunerError> {
         loop {
-<<<<<<< HEAD
-            if let Progress::Stepped(report) = A::run_slice(self, true)? {
-=======
-            if let Progress::Stepped(report) = self.slice_of_run(true)? {
->>>>>>> 3312305 (Rho in nats: one radius for all networks, measured before a run's first step)
+            if let Progress::Stepped(report) = self.slice(true)? {
                 return Ok(report);
             }
         }
@@ -258,8 +254,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// One slice of a step: a sample's pass, forward and backward, or at most two sweeps over the parameters
     /// ([`Phase`]). A step takes about one slice a sample, two where the ascent is written into the weights; after an
     /// epoch, [`Recipe::sample_losses`] takes one more a sample, [`Recipe::keep_best`] one a judging sample; before the first
-    /// step an ascent with a rho in nats takes one a training sample. The
-    /// first slice of an epoch also shuffles the order of its samples.
+    /// step a rho in nats takes one a training sample. The first slice of an epoch also shuffles the order of its samples.
     ///
     /// Between any two slices every other call is possible and finds the tail as the last whole step left it:
     /// classifications, judgements, [`Self::weights`], commits. [`Self::observe`] may be called, too: a newcomer is
@@ -283,11 +278,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # }
     /// ```
     pub fn poll(&mut self) -> Result<Progress, TunerError> {
-<<<<<<< HEAD
-        A::run_slice(self, false)
-=======
-        self.slice_of_run(false)
->>>>>>> 3312305 (Rho in nats: one radius for all networks, measured before a run's first step)
+        self.slice(false)
     }
 
     /// A slice was not the last of its step.

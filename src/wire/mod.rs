@@ -30,7 +30,7 @@ pub use messages::{Request, Response};
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const VERSION: u16 = 8;
+pub const VERSION: u16 = 9;
 
 /// The number with which a session begins.
 pub const OPENING: u32 = 0;

@@ -126,7 +126,8 @@ fn what_is_given_wins_and_a_radius_of_weights_goes_with_its_method() {
     let weights = "version = 1\n[recipe]\nmethod = \"sam\"\nrho = 0.2\nrho_unit = \"weights\"";
     let asam = NamedMethod::Steps(Method::Asam);
     let by_asam = Hyperparameters { method: Some(asam), ..Hyperparameters::default() };
-    let of = |text| RecipeFile { recipe: by_asam, ..RecipeFile::default() }.or(&RecipeFile::parse(text).unwrap());
+    let of =
+        |text| RecipeFile { recipe: by_asam, ..RecipeFile::default() }.or(&RecipeFile::parse(text).unwrap());
     let usual = RecipeFile::default().recipe(Method::Asam, Start::Factory);
     assert_eq!(of(weights).recipe(Method::Asam, Start::Factory), usual);
     let file =

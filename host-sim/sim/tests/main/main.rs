@@ -13,6 +13,7 @@ mod golden_outputs;
 mod incoming;
 mod keywords;
 mod onnx;
+mod radius;
 mod random_sequences;
 mod skipping;
 mod store_tuner;

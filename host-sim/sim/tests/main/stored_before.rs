@@ -5,7 +5,10 @@ use crate::bundled::{Labelled, observe, saved};
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::flash::Flash;
 use flatmin::store::Store;
-use flatmin::{Arithmetic, CompactTuner, Method, Optimizer, Pack, Recipe, RhoUnit, Tuner, TunerError, crc32};
+use flatmin::{
+    Arithmetic, CompactTuner, Method, Optimizer, Pack, RUN_HEAD_BYTES, Recipe, RhoUnit, Tuner, TunerError,
+    crc32,
+};
 use flatmin_model::model::Model;
 use flatmin_model::packer::PackFile;
 use flatmin_sim::tuning::Tail;
@@ -199,6 +202,22 @@ fn runs_that_were_saved_before_end_as_they_would_have_ended_then() {
             |saved: Vec<u8>| if case.recipe.keep_best { saved.len() == run.len() } else { saved == run };
         with_tuner(case, |tuner| assert!(same(tuner(Call::RunInPart)), "{}, saved", case.name));
     }
+}
+
+/// Before version 2 a rho had no unit: such a run is refused, and the tuner stays as it was.
+#[test]
+fn a_run_of_another_version_is_refused() {
+    let mut run = file("chain.run");
+    run[..2].copy_from_slice(&1u16.to_le_bytes());
+    let head = &mut run[..RUN_HEAD_BYTES];
+    let crc = crc32(&head[..RUN_HEAD_BYTES - 4]);
+    head[RUN_HEAD_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+    let pack = packed(1);
+    let mut words = crate::bundled::arena(Tail::Full, &pack.pack(), &CASES[0].recipe);
+    let mut tuner = Tuner::new(pack.pack(), CASES[0].recipe, bytemuck::cast_slice_mut(&mut words)).unwrap();
+    observe(&mut tuner, &samples(&pack.pack()));
+    let refused = tuner.resume_run(&run);
+    assert_eq!(refused, Err(TunerError::RunOfAnother { what: "format version", expected: 2, found: 1 }));
 }
 
 #[test]
