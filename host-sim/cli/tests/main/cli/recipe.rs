@@ -10,7 +10,8 @@ layers = 2
 train = ["biases", "all"]
 [recipe]
 method = "asam"
-rho = 0.3
+rho = 0.2
+rho_unit = "weights"
 learning_rate = 0.005
 label_smoothing = 0.1
 weight_decay = 0.01
@@ -24,8 +25,8 @@ keep_best = true
 "#;
 
 /// The same by hand.
-const OPTIONS: &str = "--layers 2 --train biases,all --method asam --rho 0.3 --learning-rate 0.005 --label-smoothing 0.1 \
-    --weight-decay 0.01 --sharpness-batch 2 --ascent-every 2 --warm-up 0.25 --epochs 4 --seed 7 --held-out 0.2 --keep-best";
+const OPTIONS: &str = "--layers 2 --train biases,all --method asam --rho 0.2 --rho-unit weights --learning-rate 0.005 \
+    --label-smoothing 0.1 --weight-decay 0.01 --sharpness-batch 2 --ascent-every 2 --warm-up 0.25 --epochs 4 --seed 7 --held-out 0.2 --keep-best";
 
 /// A folder with a recipe, and a model with samples of its own.
 fn folder() -> Folder {
@@ -57,9 +58,9 @@ fn a_file_and_options_tune_to_the_same_weights() {
     let options = OPTIONS.replace("--epochs 4", "--epochs 5").replace(" --keep-best", "");
     assert_eq!(other, folder.json(&format!("tune --wearer 2 {options} --json")));
     assert_ne!(crc32(&other), crc32(&by_file));
-    // Another method has its own radius.
+    // A radius in units of the weights is the method's own.
     let sam = folder.json("tune --wearer 2 --recipe own.toml --method sam --json");
-    assert_eq!(sam["runs"][0]["rho"], 0.05);
+    assert_eq!(sam["runs"][0]["rho"].as_f64().unwrap() as f32, flatmin::Recipe::DEFAULT.rho);
     assert!(folder.json("--recipe own.toml --epochs 1 --json")["runs"].as_array().unwrap().len() == 3);
 }
 
