@@ -1,7 +1,7 @@
 //! Hyperparameters as C has them.
 
 use crate::flatmin_status;
-use flatmin::{Method, Policy, Recipe};
+use flatmin::{Method, Policy, Recipe, RhoUnit};
 
 /// SGD with momentum.
 pub const FLATMIN_SGD: u32 = 0;
@@ -16,7 +16,7 @@ pub const FLATMIN_ASAM: u32 = 2;
 pub struct flatmin_recipe {
     /// FLATMIN_SGD, FLATMIN_SAM or FLATMIN_ASAM.
     pub method: u32,
-    /// Radius of the ascent, from 0 to 1,000.
+    /// Radius of the ascent in nats, from 0 to 1,000: about the rise of a mislabelled sample's loss.
     pub rho: f32,
     /// Step size of the descent, from 0 to 1,000.
     pub learning_rate: f32,
@@ -75,6 +75,7 @@ impl flatmin_recipe {
                 _ => return Err(flatmin_status::FLATMIN_RECIPE),
             },
             rho: self.rho,
+            rho_unit: RhoUnit::Nats,
             learning_rate: self.learning_rate,
             momentum: self.momentum,
             weight_decay: self.weight_decay,

@@ -38,6 +38,9 @@ class Recipe:
     """``"sgd"``, or ``"adam"``: AdamW with moments in 8 bits."""
     rho: float | None = None
     """Radius of the ascent, 0 to 1,000. 0 is SGD."""
+    rho_unit: str | None = None
+    """What ``rho`` is measured in: ``"nats"``, about the rise of a mislabelled sample's loss, the same for all networks and
+    methods; or ``"weights"``."""
     eta: float | None = None
     """ASAM's floor under ``|w|``, 0 to 1,000."""
     sharpness_batch: int | None = None
@@ -138,10 +141,11 @@ class Recipe:
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
     def replace(self, **fields: Any) -> Recipe:
-        """The same with other values; those that are ``None`` change nothing. The radius goes with the method: another method
-        has its own."""
+        """The same with other values; those that are ``None`` change nothing. A radius in units of the weights goes with
+        the method: another method has its own."""
         own = self.to_dict()
-        if fields.get("method") not in (None, self.method):
+        if fields.get("method") not in (None, self.method) and self.rho_unit == "weights":
+            del own["rho_unit"]
             own.pop("rho", None)
         return Recipe.from_dict({**own, **{name: value for name, value in fields.items() if value is not None}})
 

@@ -248,7 +248,8 @@ def test_a_recipe_has_the_fields_of_the_crate():
 
 
 def test_usual_values_go_with_method_and_start():
-    assert flatmin.Recipe(method="asam").resolved().rho != flatmin.Recipe(method="sam").resolved().rho
+    asam = flatmin.Recipe(method="asam").resolved()
+    assert (asam.rho_unit, asam.rho) == ("nats", flatmin.Recipe(method="sam").resolved().rho)
     factory, solved = flatmin.Recipe().resolved(), flatmin.Recipe(start="closed-form").resolved()
     assert factory.learning_rate != solved.learning_rate
     assert flatmin.Recipe(learning_rate=0.5, start="closed-form").resolved().learning_rate == 0.5
@@ -264,8 +265,10 @@ def test_a_recipe_goes_into_a_file_and_back(wearer, tmp_path):
     assert (result.layers, result.train, result.recipe.epochs) == (3, ["biases", "all", "all"], 3)
     # Arguments win over it.
     assert wearer.model.tune(wearer.x, wearer.y, recipe=tmp_path / "recipe.toml", epochs=1).recipe.epochs == 1
-    # The radius goes with the method.
-    assert again.replace(method="sam").rho is None and again.replace(method="asam", epochs=1).rho == 0.2
+    # A radius in units of the weights goes with the method.
+    assert again.replace(method="sam").rho == 0.2
+    weights = again.replace(rho_unit="weights")
+    assert weights.replace(method="sam").rho is None and weights.replace(method="asam", epochs=1).rho == 0.2
     (tmp_path / "recipe.toml").write_text("version = 1\n[recipe]\nepochs = 0\n")
     with pytest.raises(flatmin.Error, match="recipe.toml:3: .*a whole number from 1 to 65535"):
         flatmin.Recipe.from_toml(tmp_path / "recipe.toml")
