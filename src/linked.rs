@@ -9,13 +9,14 @@ use crate::pack::{
 };
 use crate::tail::{backward_nodes, forward_nodes, node_op_of};
 use crate::trunk::kernel_of;
-use crate::tuner::code::{AUC_CODE, SPARE_CODE};
+use crate::tuner::code::{AUC_CODE, SOLVER_CODE, SPARE_CODE};
 
 static GRAPH_CODE: GraphCode =
     GraphCode { check: check_nodes, forward: forward_nodes, backward: backward_nodes };
 
 const SPARE: Option<Above> = Some(&SPARE_CODE);
 const ANOMALIES: Option<Above> = Some(&AUC_CODE);
+const SOLVER: Option<Above> = Some(&SOLVER_CODE);
 
 impl Operators {
     /// All operators.
@@ -29,7 +30,8 @@ impl Operators {
         }
         let (graph, spare_check) = (Some(&GRAPH_CODE), Some(check_spares as fn(&Pack) -> _));
         let statistics_check = Some(check_statistics as fn(&Pack) -> _);
-        Self { kernels, graph, nodes, spare_check, statistics_check, spare: SPARE, anomalies: ANOMALIES }
+        let (spare, anomalies, solver) = (SPARE, ANOMALIES, SOLVER);
+        Self { kernels, graph, nodes, spare_check, statistics_check, spare, anomalies, solver }
     };
 
     /// The operators that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
@@ -59,12 +61,19 @@ impl Operators {
         }
         if size_at(pack, header::STATISTICS) > 0 {
             own.statistics_check = Some(check_statistics);
+            own.solver = SOLVER;
         }
         own.anomalies = match Loss::from_code(u16_at(pack, header::LOSS)) {
             None | Some(Loss::CrossEntropy) => None,
             Some(Loss::BinaryCrossEntropy | Loss::SquaredError) => ANOMALIES,
         };
         own
+    }
+
+    /// The same with the code of [`crate::Tuner::solve`], or without. [`Self::of`] has it for packs with statistics; others
+    /// are solved from the samples and the factory's answers to them. A [`crate::CompactTuner`] does without.
+    pub const fn with_solver(self, linked: bool) -> Self {
+        Self { solver: if linked { SOLVER } else { None }, ..self }
     }
 }
 

@@ -3,6 +3,8 @@
 //! `FLATMIN_PACK` names a pack; `FLATMIN_REPLAY_CAPACITY`, `FLATMIN_SHARPNESS_BATCH`, `FLATMIN_KEEP_BEST`, `FLATMIN_ADAM` and
 //! `FLATMIN_SGD` (0 or 1) are the recipe's fields that decide the arena's size (defaults: those of `Recipe::DEFAULT`); with
 //! `FLATMIN_SGD` there is no room for the ascent of a tail that is no chain. `FLATMIN_COMPACT` takes the compact tuner.
+//! `FLATMIN_SOLVER` links the solver of heads in closed form, which a pack with statistics (`flatmin pack --calibration`) brings
+//! along anyhow.
 
 use std::{env, fs, path::PathBuf};
 
@@ -19,6 +21,11 @@ fn main() {
         println!("cargo:rustc-cfg=compact");
     }
     println!("cargo:rerun-if-env-changed=FLATMIN_COMPACT");
+    println!("cargo:rustc-check-cfg=cfg(solver)");
+    if env::var_os("FLATMIN_SOLVER").is_some() {
+        println!("cargo:rustc-cfg=solver");
+    }
+    println!("cargo:rerun-if-env-changed=FLATMIN_SOLVER");
     println!("cargo:rerun-if-changed={pack}");
     println!("cargo:rerun-if-env-changed=FLATMIN_PACK");
 }

@@ -95,6 +95,8 @@ pub struct Operators {
     pub(crate) spare: Option<Above>,
     /// Measures how well anomalies are found: only losses beside cross-entropy know any.
     pub(crate) anomalies: Option<Above>,
+    /// Solves the last layer in closed form: a firmware around a pack without statistics does without, unless it asks.
+    pub(crate) solver: Option<Above>,
 }
 
 impl Operators {
@@ -107,7 +109,13 @@ impl Operators {
         statistics_check: None,
         spare: None,
         anomalies: None,
+        solver: None,
     };
+
+    /// Whether the code of [`crate::Tuner::solve`] is among them.
+    pub const fn has_solver(&self) -> bool {
+        self.solver.is_some()
+    }
 
     pub(crate) fn kernel(&self, kind: u16) -> Option<Kernel> {
         self.kernels.get(usize::from(kind)).copied().flatten()

@@ -168,6 +168,15 @@ pub trait Numbers<'a>: Debug + Sized {
     fn add_class(_tuner: &mut Tuner<'a, Self>) -> Result<usize, TunerError> {
         Err(TunerError::NoSpareClass { spare: 0 })
     }
+    /// Solves the last layer in closed form.
+    fn solve(
+        _tuner: &mut Tuner<'a, Self>,
+        _recipe: &Recipe,
+        _scratch: &mut [u32],
+        _between: &mut dyn FnMut(),
+    ) -> Result<(), TunerError> {
+        Err(TunerError::NoSolver)
+    }
     /// Area under the ROC curve.
     fn auc(
         _tuner: &mut Tuner<'a, Self>,

@@ -1,7 +1,8 @@
 //! The tuner's code that only some packs need, as [`Operators`] keeps it.
 
-use super::{Float, Tuner, TunerError, Version, anomalies, classes};
+use super::{Float, Tuner, TunerError, Version, anomalies, classes, solve};
 use crate::pack::{Operators, Pack};
+use crate::recipe::Recipe;
 
 /// Adds classes to a pack with spare ones.
 pub(crate) struct SpareCode {
@@ -18,6 +19,13 @@ pub(crate) struct AucCode(Auc);
 
 pub(crate) static AUC_CODE: AucCode = AucCode(anomalies::auc);
 
+/// Solves the last layer in closed form: by a recipe, in a scratch memory, with what is called after every slice.
+type Solve = fn(&mut Tuner, &Recipe, &mut [u32], &mut dyn FnMut()) -> Result<(), TunerError>;
+
+pub(crate) struct SolverCode(Solve);
+
+pub(crate) static SOLVER_CODE: SolverCode = SolverCode(solve::solve);
+
 impl Operators {
     pub(crate) fn spare(&self) -> Option<&'static SpareCode> {
         self.spare?.downcast_ref()
@@ -25,5 +33,9 @@ impl Operators {
 
     pub(crate) fn auc(&self) -> Option<Auc> {
         self.anomalies?.downcast_ref().map(|code: &AucCode| code.0)
+    }
+
+    pub(crate) fn solver(&self) -> Option<Solve> {
+        self.solver?.downcast_ref().map(|code: &SolverCode| code.0)
     }
 }

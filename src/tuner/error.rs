@@ -107,6 +107,11 @@ pub enum TunerError {
         "the head cannot be solved: the tail does not end in a fully connected layer of classes, trained whole"
     )]
     NoHead,
+    /// [`super::Tuner::solve`] in a build, or of an arithmetic, that has no solver.
+    #[error(
+        "there is no solver of heads: the firmware's pack has no statistics (`flatmin pack --calibration`), or the tail is compact"
+    )]
+    NoSolver,
     /// Scratch memory of [`super::Tuner::solve`] that is too small, or more samples than its sums hold.
     #[error(
         "solving the head takes {needed} words of scratch memory and at most 33,025 samples; there are {found} words and {samples} samples"

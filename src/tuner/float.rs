@@ -335,6 +335,16 @@ impl<'a> Numbers<'a> for Float<'a> {
         (code.add)(tuner)
     }
 
+    fn solve(
+        tuner: &mut Tuner<'a, Self>,
+        recipe: &Recipe,
+        scratch: &mut [u32],
+        between: &mut dyn FnMut(),
+    ) -> Result<(), TunerError> {
+        let solve = tuner.pack.operators().solver().ok_or(TunerError::NoSolver)?;
+        solve(tuner, recipe, scratch, between)
+    }
+
     fn auc(
         tuner: &mut Tuner<'a, Self>,
         version: Version,

@@ -1,6 +1,6 @@
 //! The last layer solved in closed form, in place of a run or in front of one.
 
-use super::arithmetic::Numbers;
+use super::arithmetic::{Arithmetic, Numbers};
 use super::{Tuner, TunerError};
 use crate::closed_form::{ClosedForm, LEAST_SMOOTHING, Next, Settings};
 use crate::cpu;
@@ -8,38 +8,70 @@ use crate::label::Loss;
 use crate::pack::format::operator;
 use crate::pack::{Function, Pack, TrainedLayer};
 use crate::part::Part;
+use crate::recipe::Recipe;
 use crate::requant::fold;
 use crate::tail::{Tail, Target};
 
-impl Tuner<'_> {
-    /// Solves the last layer in closed form, by linear discriminant analysis, from the samples that a run with the current recipe
-    /// would train on; the layers in front of it are the factory's. There is no rate and there are no epochs. Afterwards
+impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
+    /// Solves the last layer in closed form, by linear discriminant analysis, from the samples that a run with `recipe` would
+    /// train on; the layers in front of it are the factory's. There is no rate and there are no epochs: of the recipe only
+    /// the share that is held out and the label smoothing count. Afterwards
     /// [`Self::accept`] or [`Self::requantize`] takes the head, or [`Self::start`] goes on from it
     /// ([`crate::Recipe::FROM_CLOSED_FORM`]), without the samples whose label is not the head's answer, until another one is
     /// observed: such labels are mostly wrong, and steps would unlearn what the head got right.
     ///
     /// The factory's statistics are those of the pack (`flatmin pack --calibration`); without any, the head is solved from the
-    /// samples and from the factory's answers to them.
+    /// samples and from the factory's answers to them. Firmware links the solver for packs with statistics alone, unless
+    /// [`crate::Operators::with_solver`] says otherwise.
     ///
     /// What it works in is the memory of the velocity, where that is large enough; else `scratch`, of
     /// [`crate::Sizes::solve_bytes`]. `between` is called after each slice: a sample's forward pass and its sums, a row
     /// of the covariance, or a class. Feed the watchdog there.
     ///
     /// # Errors
-    /// [`TunerError::NoHead`], [`TunerError::NoSamples`], [`TunerError::SolveRoom`], [`TunerError::FlushesToZero`], with
-    /// the tuner as it was; [`TunerError::Diverged`] for a head outside the range of weights, with the factory's weights.
+    /// [`TunerError::NoSolver`], also of a [`crate::CompactTuner`]; [`TunerError::NoHead`], [`TunerError::NoSamples`],
+    /// [`TunerError::SolveRoom`], [`TunerError::FlushesToZero`], and the recipe's as in [`Self::start`]: with the tuner as it
+    /// was. [`TunerError::Diverged`] for a head outside the range of weights, with the factory's weights.
     ///
     /// ```no_run
     /// # fn adapt(tuner: &mut flatmin::Tuner, scratch: &mut [u32]) -> Result<(), flatmin::TunerError> {
-    /// tuner.solve(scratch, &mut || {})?;
+    /// tuner.solve(*tuner.recipe(), scratch, &mut || {})?;
     /// tuner.accept()?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn solve(&mut self, scratch: &mut [u32], between: &mut dyn FnMut()) -> Result<(), TunerError> {
+    pub fn solve(
+        &mut self,
+        recipe: Recipe,
+        scratch: &mut [u32],
+        between: &mut dyn FnMut(),
+    ) -> Result<(), TunerError> {
+        A::solve(self, &recipe, scratch, between)
+    }
+}
+
+/// [`Tuner::solve`], where the solver is linked.
+#[inline(never)] // What it has on the stack is not there for as long as the caller lasts.
+pub(super) fn solve(
+    tuner: &mut Tuner,
+    recipe: &Recipe,
+    scratch: &mut [u32],
+    between: &mut dyn FnMut(),
+) -> Result<(), TunerError> {
+    tuner.solve_head(recipe, scratch, between)
+}
+
+impl Tuner<'_> {
+    fn solve_head(
+        &mut self,
+        recipe: &Recipe,
+        scratch: &mut [u32],
+        between: &mut dyn FnMut(),
+    ) -> Result<(), TunerError> {
         if !cpu::keeps_subnormals() {
             return Err(TunerError::FlushesToZero);
         }
+        let fits = self.fitting(recipe)?;
         let layer = solvable(&self.pack).ok_or(TunerError::NoHead)?;
         let samples = self.replay.len();
         if (0..samples).all(|slot| self.is_left_out(slot)) {
@@ -53,6 +85,7 @@ impl Tuner<'_> {
         }
         let classes = self.classes();
         self.abandon();
+        self.recipe = fits;
         self.divide();
         self.arithmetic.load(&self.pack, None);
         // The factory knows nothing of classes that were added.

@@ -158,6 +158,9 @@ pub enum Request<'a> {
         /// Which tail.
         version: Version,
     },
+    /// Solve the last layer in closed form, of the samples that a run by this recipe would train on:
+    /// [`crate::Tuner::solve`]. [`Self::Start`] may go on from there.
+    Solve(Recipe),
 }
 
 /// What a device answers. `ticks` are those of the device's clock that the work took.

@@ -184,6 +184,7 @@ mod tests {
             ..Recipe::DEFAULT
         };
         fits(&Request::Start(recipe), request_bytes(1));
+        fits(&Request::Solve(recipe), request_bytes(1));
         for length in [0, 1, 253, 254, 255, 600, 9_216, 27_648, 1 << 20] {
             let input = vec![0xFF; length];
             fits(&Request::Judge { label: u16::MAX, input: &input }, request_bytes(length));

@@ -34,8 +34,12 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
         self.board.feed();
     }
 
-    pub fn between<R>(&mut self, work: impl FnOnce(&mut Tuner<'p, A>, &mut B, Option<u16>) -> R) -> R {
-        work(self.tuner, self.board, self.label)
+    pub fn between<R>(
+        &mut self,
+        solving: &mut [u32],
+        work: impl FnOnce(&mut Tuner<'p, A>, &mut B, &mut [u32], Option<u16>) -> R,
+    ) -> R {
+        work(self.tuner, self.board, solving, self.label)
     }
 
     /// Puts the newest whole record in force, else the factory tail.
@@ -56,10 +60,16 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
         };
     }
 
-    /// Carries a request out; `latent` holds a latent, `part` a part of a tail.
-    pub fn answer<'r>(&mut self, request: Request, latent: &mut [u8], part: &'r mut [u8]) -> Response<'r> {
+    /// Carries a request out; `latent` holds a latent, `part` a part of a tail, and heads are solved in `solving`.
+    pub fn answer<'r>(
+        &mut self,
+        request: Request,
+        latent: &mut [u8],
+        part: &'r mut [u8],
+        solving: &mut [u32],
+    ) -> Response<'r> {
         self.board.busy(true);
-        let response = self.carry_out(request, latent, part).unwrap_or_else(|error| refusal(error));
+        let response = self.carry_out(request, latent, part, solving).unwrap_or_else(|error| refusal(error));
         self.board.busy(false);
         response
     }
@@ -69,6 +79,7 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
         request: Request,
         latent: &mut [u8],
         part: &'r mut [u8],
+        solving: &mut [u32],
     ) -> Result<Response<'r>, TunerError> {
         let start = self.board.ticks();
         Ok(match request {
@@ -84,6 +95,10 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
             Request::JudgeTarget { target, input } => targets::judge(self.tuner, target, input)?,
             Request::Start(recipe) => {
                 self.tuner.start(recipe)?;
+                self.done(start)
+            }
+            Request::Solve(recipe) => {
+                self.tuner.solve(recipe, solving, &mut || self.board.feed())?;
                 self.done(start)
             }
             Request::Requantize => {
@@ -312,6 +327,9 @@ fn refusal(error: TunerError) -> Response<'static> {
         E::NoSamples => "no samples to tune on",
         E::NotRunning => "no tuning run under way",
         E::NotTuned => "no tuned tail yet",
+        E::NoSolver => "this firmware solves no heads: build it around a pack with --calibration",
+        E::NoHead => "the head cannot be solved: the tail does not end in a dense layer of classes",
+        E::SolveRoom { .. } => "too little memory to solve the head in, or too many samples",
         E::Step(_) => "loss or gradient not finite",
         E::Recipe(_) => "recipe out of range",
         E::Store(StoreError::NothingToRollBack) => "nothing was committed that could be rolled back",

@@ -56,9 +56,13 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Endpoint<'a, Tuner<'p, A>, B> {
         self.application.sequence = sequence;
     }
 
-    /// Lets `work` be done between two bytes, with the label that came over the link last.
-    pub fn between<R>(&mut self, work: impl FnOnce(&mut Tuner<'p, A>, &mut B, Option<u16>) -> R) -> R {
-        self.application.between(work)
+    /// Lets `work` be done between two bytes, with the memory that heads are solved in and the label that came over the link
+    /// last.
+    pub fn between<R>(
+        &mut self,
+        work: impl FnOnce(&mut Tuner<'p, A>, &mut B, &mut [u32], Option<u16>) -> R,
+    ) -> R {
+        self.application.between(self.buffers.solving, work)
     }
 
     /// Takes a byte from the link if one is there, and answers if it was a request's last. Feeds the board's watchdog.
@@ -106,9 +110,10 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Endpoint<'a, Tuner<'p, A>, B> {
             Ok((wire::OPENING, request)) if request != Request::Identify => {
                 (wire::OPENING, Response::Refused("a session begins with identify"))
             }
-            Ok((sequence, request)) => {
-                (sequence, self.application.answer(request, self.buffers.body, &mut part))
-            }
+            Ok((sequence, request)) => (
+                sequence,
+                self.application.answer(request, self.buffers.body, &mut part, self.buffers.solving),
+            ),
             Err(WireError::Unknown { sequence }) => (sequence, Response::Refused("unknown request")),
             Err(error) => {
                 warn!("a request was not understood: {}", error);

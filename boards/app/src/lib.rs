@@ -20,7 +20,9 @@ mod targets;
 
 pub use board::{ActiveLow, Board, Clock, Hardware, NoFlash, NoPin};
 pub use endpoint::{Attended, Endpoint};
-pub use ram::{ArenaPlan, Buffers, COMPACT_STACK_BYTES, FIXED_BYTES, RamBudget, STACK_BYTES, link_bytes};
+pub use ram::{
+    ArenaPlan, Buffers, COMPACT_STACK_BYTES, FIXED_BYTES, RamBudget, SOLVING, STACK_BYTES, link_bytes,
+};
 pub use serial::Serial;
 
 use embedded_io::{Read, ReadReady, Write};

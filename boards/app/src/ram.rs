@@ -15,6 +15,9 @@ pub const COMPACT_STACK_BYTES: usize = 5632;
 /// What is left, in bytes: the board's own statics and the logger's, and alignment between the buffers.
 pub const FIXED_BYTES: usize = 256;
 
+/// What the memory beside the arena that heads are solved in is called.
+pub const SOLVING: &str = "solving the head";
+
 /// RAM by purpose, in bytes.
 ///
 /// ```
@@ -31,6 +34,8 @@ pub const FIXED_BYTES: usize = 256;
 pub struct RamBudget {
     /// The arena's plan.
     pub arena: ArenaPlan,
+    /// Beside the arena: what heads are solved in, 0 where the arena has room for that or nothing is solved.
+    pub solving: usize,
     /// Buffers for frames.
     pub link: usize,
     /// [`STACK_BYTES`], or [`COMPACT_STACK_BYTES`].
@@ -44,6 +49,7 @@ impl RamBudget {
     pub const fn new(sizes: &Sizes, recipe: &Recipe) -> Self {
         Self {
             arena: ArenaPlan::Full(MemoryPlan::new(sizes, recipe)),
+            solving: 0,
             link: link_bytes(sizes),
             stack: STACK_BYTES,
             fixed: FIXED_BYTES,
@@ -56,15 +62,21 @@ impl RamBudget {
         Self { arena, stack, ..Self::new(sizes, recipe) }
     }
 
+    /// The budget of a firmware that also solves the last layer in closed form.
+    pub const fn with_solver(self, sizes: &Sizes, recipe: &Recipe) -> Self {
+        Self { solving: sizes.solve_bytes(recipe), ..self }
+    }
+
     /// All of it.
     pub const fn total_bytes(&self) -> usize {
-        self.arena.total_bytes() + self.link + self.stack + self.fixed
+        self.arena.total_bytes() + self.solving + self.link + self.stack + self.fixed
     }
 
     /// The arena's parts, then the rest; they add up to [`Self::total_bytes`].
     pub fn by_purpose(&self) -> impl Iterator<Item = (&'static str, usize)> {
         let own = [("link frames", self.link), ("stack", self.stack), ("statics", self.fixed)];
-        self.arena.by_purpose().chain(own)
+        let solving = (self.solving > 0).then_some((SOLVING, self.solving));
+        self.arena.by_purpose().chain(solving).chain(own)
     }
 }
 
@@ -115,6 +127,8 @@ pub struct Buffers<'a> {
     pub(crate) body: &'a mut [u8],
     /// The frame that goes out.
     pub(crate) response: &'a mut [u8],
+    /// Memory to solve heads in.
+    pub(crate) solving: &'a mut [u32],
 }
 
 impl<'a> Buffers<'a> {
@@ -123,6 +137,11 @@ impl<'a> Buffers<'a> {
         let (request, rest) = memory.split_at_mut_checked(wire::longest_request_bytes(sizes))?;
         let (body, rest) = rest.split_at_mut_checked(body_bytes(sizes))?;
         let (response, _) = rest.split_at_mut_checked(wire::RESPONSE_BYTES)?;
-        Some(Self { request, body, response })
+        Some(Self { request, body, response, solving: &mut [] })
+    }
+
+    /// The same with memory to solve heads in, where the arena has no room for that: [`Sizes::solve_bytes`].
+    pub fn with_solver(self, memory: &'a mut [u32]) -> Self {
+        Self { solving: memory, ..self }
     }
 }

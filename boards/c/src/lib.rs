@@ -199,7 +199,7 @@ pub unsafe extern "C" fn flatmin_solve(
         unsafe { slice::from_raw_parts_mut(scratch, words) }
     };
     // SAFETY: the caller promises a tuner.
-    unsafe { with(tuner, |tuner| tuner.solve(scratch, &mut || {})) }
+    unsafe { with(tuner, |tuner| tuner.solve(*tuner.recipe(), scratch, &mut || {})) }
 }
 
 /// Starts a tuning run over the samples, with the hyperparameters of `recipe`; null takes those of `flatmin_open`.

@@ -120,7 +120,7 @@ impl From<TunerError> for flatmin_status {
             TunerError::Tail(_)
             | TunerError::LeftOut { .. }
             | TunerError::WantsTarget
-            | TunerError::NoHead
+            | TunerError::NoHead | TunerError::NoSolver
             | TunerError::OneKind => FLATMIN_UNSUPPORTED,
             _ => FLATMIN_REFUSED,
         }

@@ -25,8 +25,12 @@ use flatmin_app::{Board, Buffers, link_bytes};
 use static_cell::ConstStaticCell;
 
 static PACK: &[u8] = flatmin::include_pack!(concat!(env!("OUT_DIR"), "/model.pack"));
-/// The linker leaves the kernels out that this pack does not use.
-static OPERATORS: Operators = Operators::of(PACK);
+/// The linker leaves the kernels out that this pack does not use, and the solver of heads where it has no statistics.
+const LINKED: Operators = {
+    let own = Operators::of(PACK);
+    own.with_solver(!cfg!(compact) && (cfg!(solver) || own.has_solver()))
+};
+static OPERATORS: Operators = LINKED;
 /// The model's sizes.
 pub const SIZES: Sizes = Sizes::of(PACK);
 /// What decides the arena's size; the rest of a recipe comes over the link.
@@ -37,6 +41,9 @@ const ARENA_BYTES: usize =
     if cfg!(compact) { SIZES.compact_bytes(&RECIPE) } else { SIZES.train_bytes(&RECIPE) };
 
 static ARENA: ConstStaticCell<Arena<ARENA_BYTES>> = ConstStaticCell::new(Arena::new());
+/// Words beside it that heads are solved in.
+const SOLVING_WORDS: usize = if LINKED.has_solver() { SIZES.solve_bytes(&RECIPE) / 4 } else { 0 };
+static SOLVING: ConstStaticCell<[u32; SOLVING_WORDS]> = ConstStaticCell::new([0; SOLVING_WORDS]);
 static LINK: ConstStaticCell<[u8; link_bytes(&SIZES)]> = ConstStaticCell::new([0; link_bytes(&SIZES)]);
 
 /// Why an application has returned.
@@ -83,6 +90,7 @@ fn run_with(application: impl FnOnce(&mut OwnTuner<'static>, Buffers<'static>) -
         Err(error) => return Stopped::Pack(error),
     };
     let (Some(arena), Some(memory)) = (ARENA.try_take(), LINK.try_take()) else { return Stopped::Twice };
+    let Some(solving) = SOLVING.try_take() else { return Stopped::Twice };
     let mut tuner = OwnTuner::in_arena(pack, RECIPE, arena.bytes());
     // Used where it is: a second one would not fit on a small board's stack.
     let tuner = match &mut tuner {
@@ -90,7 +98,7 @@ fn run_with(application: impl FnOnce(&mut OwnTuner<'static>, Buffers<'static>) -
         Err(error) => return Stopped::Tuner(*error),
     };
     match Buffers::new(&SIZES, memory) {
-        Some(buffers) => application(tuner, buffers),
+        Some(buffers) => application(tuner, buffers.with_solver(solving)),
         None => Stopped::Twice,
     }
 }

@@ -6,24 +6,25 @@
 //! decoding and answering are not in the figures.
 
 pub use crate::device::Device;
-pub use crate::firmware::{BOARDS, Board, Image, LogSink, Machine, Options};
+pub use crate::firmware::{BOARDS, Board, Image, Kind, LogSink, Machine, Options};
 pub use crate::link::Answer;
 
 use crate::device::{self, Progress};
 use anyhow::{Context, Result, ensure};
 use flatmin::{CompactTuner, Recipe};
-use flatmin_app::RamBudget;
+use flatmin_app::{RamBudget, SOLVING};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{PackFile, TailPlan};
 use flatmin_sim::report::TuningRun;
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::Tail;
+use flatmin_sim::tuning::{Start, Tail, Training};
 
 /// A firmware with a model in it.
 #[derive(Debug)]
 pub struct Firmware {
     image: Image,
-    tail: Tail,
+    kind: Kind,
+    budget: RamBudget,
     pack: PackFile,
     replay_capacity: u16,
     log: LogSink,
@@ -45,27 +46,31 @@ impl Firmware {
         Self::build_as(Tail::Full, board, model, tail, recipe, log)
     }
 
-    /// The same for the tuner asked for.
+    /// The same of the kind asked for.
     ///
     /// # Errors
     /// As [`Self::build`].
     pub fn build_as(
-        kind: Tail,
+        kind: impl Into<Kind>,
         board: &str,
         model: &Model,
         tail: impl Into<TailPlan>,
         recipe: &Recipe,
         log: LogSink,
     ) -> Result<Self> {
-        let board = Board::named(board)?;
+        let (board, kind) = (Board::named(board)?, kind.into());
         let pack = model.pack(tail)?;
-        if kind == Tail::Compact {
+        if kind.tail == Tail::Compact {
             // What it refuses of a pack comes before minutes of building.
-            let mut words = kind.arena(&pack, recipe);
+            let mut words = kind.tail.arena(&pack, recipe);
             CompactTuner::in_arena(pack.pack(), *recipe, bytemuck::cast_slice_mut(&mut words))
                 .with_context(|| model.name.clone())?;
         }
-        let budget = board.budget(kind, &pack.pack().sizes(), recipe);
+        let sizes = pack.pack().sizes();
+        let mut budget = board.budget(kind.tail, &sizes, recipe);
+        if kind.tail == Tail::Full && (kind.solver || pack.pack().statistics().is_some()) {
+            budget = budget.with_solver(&sizes, recipe);
+        }
         let needed = budget.total_bytes() - if board.stack_apart { budget.stack } else { 0 };
         ensure!(
             needed <= board.ram_bytes,
@@ -75,7 +80,7 @@ impl Firmware {
             board.ram_bytes
         );
         let image = Image::build_as(kind, board, pack.bytes(), recipe)?;
-        Ok(Self { image, tail: kind, pack, replay_capacity: recipe.replay_capacity, log })
+        Ok(Self { image, kind, budget, pack, replay_capacity: recipe.replay_capacity, log })
     }
 
     /// The executable.
@@ -88,27 +93,43 @@ impl Firmware {
         &self.pack
     }
 
-    /// Tunes `subject` on the emulated board.
+    /// Takes gradient steps on `subject`, from the factory's tail, on the emulated board.
+    ///
+    /// # Errors
+    /// Those of [`Self::train`].
+    pub fn tune(&self, subject: &Subject, recipe: Recipe, epoch_done: impl Fn()) -> Result<TuningRun> {
+        self.train(subject, &Training::steps(self.kind.tail, recipe), epoch_done)
+    }
+
+    /// Trains the tail as asked for on the emulated board.
     ///
     /// # Errors
     /// QEMU missing, a firmware that stops, or what the device refuses.
-    pub fn tune(&self, subject: &Subject, recipe: Recipe, epoch_done: impl Fn()) -> Result<TuningRun> {
-        let recipe = Recipe { replay_capacity: self.replay_capacity, ..recipe };
+    pub fn train(
+        &self,
+        subject: &Subject,
+        training: &Training,
+        epoch_done: impl Fn(),
+    ) -> Result<TuningRun> {
+        let recipe = Recipe { replay_capacity: self.replay_capacity, ..training.recipe };
+        let training = Training { recipe, ..*training };
         let mut device = Device::start(&self.image, self.log.clone())?;
-        let measured = device::tune(&mut device, &self.pack, subject, recipe, false, |progress| {
+        let measured = device::train(&mut device, &self.pack, subject, &training, false, |progress| {
             if progress == Progress::Epoch {
                 epoch_done();
             }
         })?;
-        let sizes = self.pack.pack().sizes();
-        let budget = self.image.board.budget(self.tail, &sizes, &recipe);
+        let (sizes, tail) = (self.pack.pack().sizes(), self.kind.tail);
+        let mut memory = tail.memory(&sizes, &recipe);
+        let solves = training.start == Start::ClosedForm && self.budget.solving > 0;
+        memory.extend(solves.then(|| (SOLVING.to_owned(), self.budget.solving)));
         let hertz = self.image.board.hertz.unwrap_or(measured.hertz);
         let instructions = |ticks: Option<u64>| ticks.map(|ticks| Board::instructions(ticks, hertz));
         Ok(TuningRun {
-            memory: self.tail.memory(&sizes, &recipe),
-            train_ram_bytes: budget.arena.total_bytes(),
-            ram: self.ram(&budget, measured.stack_bytes)?,
-            ram_announced_bytes: Some(budget.total_bytes()),
+            train_ram_bytes: memory.iter().map(|(_, bytes)| bytes).sum(),
+            memory,
+            ram: self.ram(measured.stack_bytes)?,
+            ram_announced_bytes: Some(self.budget.total_bytes()),
             instructions: instructions(Some(measured.ticks)),
             instructions_trunk: instructions(measured.trunk_ticks),
             instructions_step: instructions(measured.step_ticks),
@@ -117,12 +138,17 @@ impl Firmware {
     }
 
     /// The board's RAM by purpose: the linker's figure, divided, and the stack as measured.
-    fn ram(&self, budget: &RamBudget, stack: usize) -> Result<Vec<(String, usize)>> {
-        let linked = self.image.static_ram_bytes()?;
-        let statics = (linked.checked_sub(budget.arena.total_bytes() + budget.link))
+    fn ram(&self, stack: usize) -> Result<Vec<(String, usize)>> {
+        let (budget, linked) = (&self.budget, self.image.static_ram_bytes()?);
+        let statics = (linked.checked_sub(budget.arena.total_bytes() + budget.solving + budget.link))
             .with_context(|| format!("the firmware has {linked} bytes of statics, fewer than its buffers"))?;
-        let own = [("link frames", budget.link), ("stack, measured", stack), ("other statics", statics)];
-        let all = budget.arena.by_purpose().chain(own);
+        let own = [
+            (SOLVING, budget.solving),
+            ("link frames", budget.link),
+            ("stack, measured", stack),
+            ("other statics", statics),
+        ];
+        let all = budget.arena.by_purpose().chain(own).filter(|&(name, bytes)| name != SOLVING || bytes > 0);
         Ok(all.map(|(purpose, bytes)| (purpose.to_owned(), bytes)).collect())
     }
 }

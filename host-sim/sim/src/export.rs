@@ -41,7 +41,7 @@ pub fn export(
     observe_all(&mut tuner, subject, &watch)?;
     if training.start == Start::ClosedForm {
         let mut scratch = vec![0; file.pack().sizes().solve_bytes(&recipe) / 4];
-        tuner.solve(&mut scratch, &mut || {})?;
+        tuner.solve(recipe, &mut scratch, &mut || {})?;
     }
     if training.steps {
         tuner.start(recipe)?;

@@ -81,8 +81,7 @@ impl Subject {
     /// # Errors
     /// Recordings that cannot be read.
     pub fn calibrated(mut self, wearer: usize) -> Result<Self> {
-        let (inputs, labels): (Vec<_>, Vec<_>) = self.calibration(wearer)?.into_iter().unzip();
-        self.model = calibrated(self.model, &inputs, Some(&labels))?;
+        self.model = calibrated_without(wearer, self.model)?;
         Ok(self)
     }
 
@@ -97,9 +96,7 @@ impl Subject {
     /// # Errors
     /// Recordings that cannot be read.
     pub fn calibration(&self, wearer: usize) -> Result<Vec<Labelled>> {
-        let affine = input_affine(&self.model)?;
-        let windows = Recordings::bundled()?.calibration(wearer).into_iter();
-        Ok(windows.map(|w| (w.samples.iter().map(|&x| affine.quantize(x)).collect(), w.label)).collect())
+        calibration(&self.model, wearer)
     }
 
     /// The subject with a class that its last layer knows nothing of: its row is left out, and one spare class is there
@@ -208,6 +205,21 @@ impl Subject {
         }
         Ok(added)
     }
+}
+
+/// The model of a bundled wearer with the windows of all others, on whom it was trained, as the factory's statistics.
+///
+/// # Errors
+/// Recordings that cannot be read.
+pub fn calibrated_without(wearer: usize, model: Model) -> Result<Model> {
+    let (inputs, labels): (Vec<_>, Vec<_>) = calibration(&model, wearer)?.into_iter().unzip();
+    calibrated(model, &inputs, Some(&labels))
+}
+
+fn calibration(model: &Model, wearer: usize) -> Result<Vec<Labelled>> {
+    let affine = input_affine(model)?;
+    let windows = Recordings::bundled()?.calibration(wearer).into_iter();
+    Ok(windows.map(|w| (w.samples.iter().map(|&x| affine.quantize(x)).collect(), w.label)).collect())
 }
 
 /// Samples as the network takes them, and their labels: those of a regression count its targets.

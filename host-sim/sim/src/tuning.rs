@@ -7,6 +7,7 @@ use crate::watch::Watch;
 use anyhow::{Context, Result, bail};
 use flatmin::store::Contents;
 use flatmin::{Arithmetic, CompactPlan, CompactTuner, MemoryPlan, Method, Optimizer, Recipe, Tuner, Version};
+use flatmin_app::SOLVING;
 use flatmin_model::model::Model;
 use flatmin_model::packer::{PackFile, Step, TailPlan};
 use std::time::Instant;
@@ -285,12 +286,12 @@ pub fn train_and_keep(
         (Tail::Full, Start::ClosedForm) => {
             let beside = sizes.solve_bytes(&recipe);
             if beside > 0 {
-                memory.push(("solving the head".into(), beside));
+                memory.push((SOLVING.into(), beside));
             }
             bytes += beside;
             let mut scratch = vec![0; beside / 4];
             let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
-            let solve = |tuner: &mut Tuner| Ok(tuner.solve(&mut scratch, &mut || {})?);
+            let solve = |tuner: &mut Tuner| Ok(tuner.solve(recipe, &mut scratch, &mut || {})?);
             run(&mut tuner, subject, &training, solve, &watch)
         }
         (Tail::Compact, Start::Factory) => {

@@ -3,7 +3,8 @@
 //!
 //! The sensor's driver is the crate `lsm6dso` (embedded-hal 1.0, no allocation, one transaction a reading). Windows are
 //! quantized frame by frame into the one buffer of the network's input. Everything advances by [`Motion::poll`], which
-//! does one thing of bounded length: a frame, a window through the network, or a slice of a tuning step.
+//! does one thing of bounded length: a frame, a window through the network, a slice of a tuning step, or a head in closed
+//! form, which takes about as long as a few steps and feeds the watchdog in between.
 
 mod imu;
 
@@ -13,7 +14,7 @@ use crate::fmt::{info, warn};
 use crate::{Attended, Board, Buffers, Endpoint};
 use embedded_hal::i2c::I2c;
 use embedded_io::{Read, ReadReady, Write};
-use flatmin::{Affine, Arithmetic, Progress, Recipe, Tuner, TunerError, Version};
+use flatmin::{Affine, Arithmetic, Method, Progress, Recipe, Sizes, Tuner, TunerError, Version};
 
 /// Frames a second, those of the recordings that the bundled model was trained on.
 pub const FRAMES_A_SECOND: u32 = 50;
@@ -25,14 +26,45 @@ pub struct Plan {
     pub windows: u16,
     /// How it tunes. With [`Recipe::held_out`] above 0 a tail is taken if [`Tuner::accept`] says so.
     pub recipe: Recipe,
+    /// What a run is made of.
+    pub course: Course,
+}
+
+/// What a tuning run is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Gradient steps from the tail in force.
+    Steps,
+    /// The last layer solved in closed form ([`Tuner::solve`]), in front of it the factory's layers.
+    Solve,
+    /// Gradient steps from there.
+    SolveAndStep,
 }
 
 impl Plan {
-    /// The plan that ships: a run after every three windows of each class, and a tail that is taken if the gate says so, by
-    /// a fifth of the windows unless the recipe holds out another share.
-    pub const fn shipped(recipe: Recipe, classes: u16) -> Self {
+    /// Gradient steps by this recipe after every three windows of each class, and a tail that is taken if the gate says so,
+    /// by a fifth of the windows unless the recipe holds out another share.
+    pub const fn steps(recipe: Recipe, classes: u16) -> Self {
         let held_out = if recipe.held_out > 0.0 { recipe.held_out } else { 0.2 };
-        Self { windows: 3 * classes, recipe: Recipe { held_out, ..recipe } }
+        Self { windows: 3 * classes, recipe: Recipe { held_out, ..recipe }, course: Course::Steps }
+    }
+
+    /// The plan that ships. Where the firmware has a solver, the last layer is solved in closed form at every run, and where
+    /// more than two layers are trained, gradient steps go on from there ([`Recipe::FROM_CLOSED_FORM`]): what `flatmin
+    /// tune` found best. `recipe` is the one that the arena was made for.
+    pub const fn shipped(recipe: Recipe, sizes: &Sizes, has_solver: bool) -> Self {
+        // Below 65,536: labels are no wider.
+        let steps = Self::steps(recipe, sizes.output_length as u16);
+        if !has_solver {
+            return steps;
+        }
+        if sizes.tail_layers > 2 {
+            let Recipe { rho, learning_rate, label_smoothing, .. } = Recipe::FROM_CLOSED_FORM;
+            let recipe = Recipe { rho, learning_rate, label_smoothing, ..steps.recipe };
+            return Self { recipe, course: Course::SolveAndStep, ..steps };
+        }
+        let recipe = Recipe { method: Method::Sgd, label_smoothing: 0.0, ..steps.recipe };
+        Self { recipe, course: Course::Solve, ..steps }
     }
 }
 
@@ -123,7 +155,8 @@ impl<'w, I: I2c> Motion<'w, I> {
         (self.filled, self.last) = (0, None);
     }
 
-    /// A frame if one is due, and what a whole window is for; else a slice of tuning.
+    /// A frame if one is due, and what a whole window is for; else a slice of tuning. Heads are solved in `solving`, where
+    /// the arena has no room for that ([`Sizes::solve_bytes`]).
     ///
     /// # Errors
     /// Those of the tuner: a recipe that does not fit, a label out of range, a loss that is not finite. The next poll goes on,
@@ -132,12 +165,13 @@ impl<'w, I: I2c> Motion<'w, I> {
         &mut self,
         tuner: &mut Tuner<'p, A>,
         board: &mut impl Board,
+        solving: &mut [u32],
     ) -> Result<Event, TunerError> {
         self.relabel(tuner, board);
         let now = board.ticks();
         let period = (board.hertz() / FRAMES_A_SECOND).max(1);
         match self.last.map(|last| now.wrapping_sub(last)) {
-            Some(late) if late < period => return self.tune(tuner, board),
+            Some(late) if late < period => return self.tune(tuner, board, solving),
             // Of three that are due two are lost.
             Some(late) if late / 3 >= period && self.filled > 0 => {
                 self.restart();
@@ -212,15 +246,26 @@ impl<'w, I: I2c> Motion<'w, I> {
         &mut self,
         tuner: &mut Tuner<'p, A>,
         board: &mut impl Board,
+        solving: &mut [u32],
     ) -> Result<Event, TunerError> {
+        let Plan { windows, recipe, course } = self.plan;
         if !self.tuning {
-            if self.fresh < self.plan.windows.max(1) {
+            if self.fresh < windows.max(1) {
                 return Ok(Event::Idle);
             }
             self.fresh = 0;
-            tuner.start(self.plan.recipe)?;
-            self.tuning = true;
             board.busy(true);
+            if course != Course::Steps {
+                let solved = tuner.solve(recipe, solving, &mut || board.feed());
+                solved.inspect_err(|_| self.end(board))?;
+            }
+            if course == Course::Solve {
+                let ended = self.take(tuner, board);
+                self.end(board);
+                return ended;
+            }
+            tuner.start(recipe).inspect_err(|_| self.end(board))?;
+            self.tuning = true;
             return Ok(Event::Underway);
         }
         let progress = tuner.poll().inspect_err(|_| self.end(board))?;
@@ -282,9 +327,9 @@ pub fn adapt<'p, A: Arithmetic<'p>, L: Read + ReadReady + Write>(
             Attended::Byte => continue,
             Attended::Silence => {}
         }
-        let polled = endpoint.between(|tuner, board, label| {
+        let polled = endpoint.between(|tuner, board, solving, label| {
             motion.give(label);
-            motion.poll(tuner, board)
+            motion.poll(tuner, board, solving)
         });
         match polled {
             Ok(Event::Tuned { accepted: true, sequence, .. }) => endpoint.in_force(sequence),

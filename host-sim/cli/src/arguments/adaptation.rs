@@ -70,6 +70,11 @@ impl Adaptation {
         named.or_else(|| options.recipe_file.model.as_deref().filter(|_| self.wearer.is_none()))
     }
 
+    /// The model with what is adapted to, a held-out wearer's with the other wearers' windows as the factory's statistics.
+    pub fn calibrated_subject(&self, model: Option<&Path>, options: &TuneOptions) -> Result<Subject> {
+        self.calibrated(self.subject(model, options)?)
+    }
+
     /// The model with what is adapted to; without one, a bundled wearer's. Warnings about the samples go to standard
     /// error.
     pub fn subject(&self, named: Option<&Path>, options: &TuneOptions) -> Result<Subject> {

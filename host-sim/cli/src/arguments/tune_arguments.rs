@@ -17,7 +17,7 @@ pub enum MethodArgument {
     Asam,
     /// SAM that moves biases alone
     SamOn,
-    /// The last layer solved in closed form: no rate, no epochs, done within milliseconds (tune, export and the bundled wearers)
+    /// The last layer solved in closed form: no rate, no epochs, done within milliseconds
     ClosedForm,
 }
 
@@ -113,9 +113,8 @@ pub struct TuneArguments {
     /// Only this method (default: sgd, sam and asam; closed-form beside them where the model ends in a dense layer)
     #[arg(long)]
     method: Option<MethodArgument>,
-    /// What gradient steps begin with (default: factory; in `tune` and `export` closed-form where more than two layers are
-    /// trained and samples that the factory knows are there: --calibration, or the other wearers'). Firmware begins with
-    /// the factory's tail
+    /// What gradient steps begin with (default: factory; closed-form where more than two layers are trained and samples that
+    /// the factory knows are there: --calibration, or the other wearers')
     #[arg(long)]
     start: Option<StartArgument>,
     /// Base optimizer (default: sgd)

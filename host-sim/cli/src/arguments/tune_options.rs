@@ -101,13 +101,45 @@ impl TuneOptions {
         Ok(solvable.then(|| (tail, own.training(NamedMethod::ClosedForm, Start::ClosedForm))))
     }
 
-    /// Refuses what only `tune` and the bundled wearers do.
+    /// Refuses what only `tune`, `export`, `emulate`, `device` and the bundled wearers do.
     pub fn without_closed_form(&self) -> Result<()> {
+        const WHERE: &str = "is for `flatmin tune`, `export`, `emulate` and `device tune`";
         if self.is_closed_form() {
-            bail!("--method closed-form is for `flatmin tune` and `export`; name another method");
+            bail!("--method closed-form {WHERE}; name another method");
         }
         if self.recipe_file.start == Some(Start::ClosedForm) {
-            bail!("--start closed-form is for `flatmin tune` and `export`; leave it out");
+            bail!("--start closed-form {WHERE}; leave it out");
+        }
+        Ok(())
+    }
+
+    /// What a device with the tuner `tuner` does: the methods that take steps, and after them the head in closed form where
+    /// none is named and the firmware solves heads.
+    pub fn trainings_on_device(
+        &self,
+        subject: &Subject,
+        tail: &TailPlan,
+        tuner: Tail,
+    ) -> Result<(Start, Vec<Training>)> {
+        let own = &self.recipe_file;
+        if tuner == Tail::Compact {
+            return Ok((Start::Factory, self.trainings(Start::Factory)));
+        }
+        let start = self.start(subject, tail)?;
+        let mut trainings = self.trainings(start);
+        let asked = own.recipe.method.is_none() && own.start.is_none();
+        let has_statistics = subject.model.network.statistics.is_some();
+        if asked && has_statistics && Tuner::can_solve(&subject.model.pack(tail)?.pack()) {
+            trainings.push(own.training(NamedMethod::ClosedForm, Start::ClosedForm));
+        }
+        Ok((start, trainings))
+    }
+
+    /// Refuses a head in closed form of a compact tail.
+    pub fn without_compact_closed_form(&self) -> Result<()> {
+        let solves = self.is_closed_form() || self.recipe_file.start == Some(Start::ClosedForm);
+        if solves && self.tuner() == Tail::Compact {
+            bail!("a compact tail has no head in closed form: leave out --compact");
         }
         Ok(())
     }
@@ -263,5 +295,10 @@ impl TuneOptions {
         // The closed form solves the last layer; what is trained in front of it would take RAM for nothing.
         let usual = self.is_closed_form().then_some(1);
         subject.model.tail_plan(self.layers().or(usual), self.train())
+    }
+
+    /// The same of a device's firmware, which was built before anybody named a method.
+    pub fn tail_of_firmware(&self, subject: &Subject) -> Result<TailPlan> {
+        subject.model.tail_plan(self.layers(), self.train())
     }
 }

@@ -4,9 +4,9 @@ use crate::answer::show;
 use crate::arguments::{Adaptation, TuneArguments};
 use anyhow::{Context, Result};
 use clap::Args;
-use flatmin_link::emulate::{Firmware, LogSink};
+use flatmin_link::emulate::{Firmware, Kind, LogSink};
 use flatmin_sim::report::Report;
-use flatmin_sim::tuning::{Start, method_name, with_replay};
+use flatmin_sim::tuning::{Start, with_replay};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::io::Write;
@@ -16,7 +16,7 @@ use std::sync::Mutex;
 /// Build the firmware, run it in QEMU with the same data and seed, and compare it with the desktop
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  flatmin emulate --board mps2-an386 --method sam --json\n  \
-    flatmin emulate model.tflite --data x.npy y.npy --layers 1 --method asam")]
+    flatmin emulate model.tflite --data x.npy y.npy --layers 1 --method closed-form")]
 pub struct Arguments {
     /// A board of docs/boards.md that runs in QEMU; mps2-an386-m0plus is a Cortex-M0+ there
     #[arg(long, default_value = "mps2-an386")]
@@ -36,30 +36,33 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { board, model, log, adaptation, options } = arguments;
     let options = options.read()?;
-    options.without_closed_form()?;
-    let subject = adaptation.subject(model.as_deref(), &options)?.labelled("emulate")?;
+    options.without_compact_closed_form()?;
+    let subject = adaptation.calibrated_subject(model.as_deref(), &options)?.labelled("emulate")?;
     let tail = options.tail(&subject)?;
-    let methods = options.methods();
-    let bar = ProgressBar::new(methods.len() as u64 * options.epochs());
+    let (start, trainings) = options.trainings_on_device(&subject, &tail, options.tuner())?;
+    let epochs = trainings.iter().map(|own| if own.steps { options.epochs() } else { 1 });
+    let bar = ProgressBar::new(epochs.sum());
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
     let sink = log_sink(log.as_deref(), &bar)?;
     // One firmware for all methods, with the arena of the one that takes most: of a chain, of any of them.
     let sizes = subject.model.pack(&tail)?.pack().sizes();
-    let recipes = methods.iter().map(|&method| options.recipe(method));
+    let recipes = trainings.iter().map(|own| own.recipe);
     let largest = recipes.max_by_key(|recipe| sizes.train_bytes(recipe));
     let recipe = largest.context("one method at least is asked for")?;
     let recipe = with_replay(&subject, recipe, options.recipe_file.recipe.replay_capacity)?;
-    let firmware = Firmware::build_as(options.tuner(), &board, &subject.model, &tail, &recipe, sink)?;
-    let runs = (methods.par_iter())
-        .map(|&m| {
-            let tuned = firmware.tune(&subject, options.recipe(m), || bar.inc(1));
-            tuned.with_context(|| format!("tuning with {} on {board}", method_name(m)))
+    let solver = trainings.iter().any(|own| own.start == Start::ClosedForm);
+    let kind = Kind { tail: options.tuner(), solver };
+    let firmware = Firmware::build_as(kind, &board, &subject.model, &tail, &recipe, sink)?;
+    let runs = (trainings.par_iter())
+        .map(|own| {
+            let tuned = firmware.train(&subject, own, || bar.inc(1));
+            tuned.with_context(|| format!("tuning with {} on {board}", own.name()))
         })
         .collect::<Result<_>>()?;
     bar.finish_and_clear();
     let title = format!("{board} in QEMU, {}", subject.name);
     show(
-        Report::new(title, std::slice::from_ref(&subject), options.settings(&tail, Start::Factory), runs),
+        Report::new(title, std::slice::from_ref(&subject), options.settings(&tail, start), runs),
         &options,
         options.report.as_deref(),
     )

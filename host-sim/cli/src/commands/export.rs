@@ -46,16 +46,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
         ensure_apart(delta, read())?;
         ensure!(*delta != output, "{}: --output and --delta are one file", output.display());
     }
-    let subject = adaptation.subject(model, &options)?;
-    let calibrated = adaptation.calibrated(subject.clone())?;
-    // A bundled wearer's firmware has no statistics, and deltas name the pack that they are of.
-    export_tuned(&calibrated, &subject, (&output, delta.as_deref()), &options)
+    let subject = adaptation.calibrated_subject(model, &options)?;
+    export_tuned(&subject, (&output, delta.as_deref()), &options)
 }
 
 /// With the default recipe's method unless another is asked for.
 fn export_tuned(
     subject: &Subject,
-    packed: &Subject,
     (output, delta): (&Path, Option<&Path>),
     options: &TuneOptions,
 ) -> Result<()> {
@@ -68,7 +65,7 @@ fn export_tuned(
     write_file(output, &export.bytes).with_context(|| format!("cannot write {}", output.display()))?;
     let delta_bytes = match delta {
         Some(path) => {
-            let file = packed.model.pack(&tail)?;
+            let file = subject.model.pack(&tail)?;
             let bytes = delta::encode(&file, &export.tail)?;
             write_file(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
             Some(bytes.len())

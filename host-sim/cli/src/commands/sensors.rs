@@ -5,11 +5,12 @@ use crate::answer::{json, print, print_json, show};
 use crate::arguments::{TuneArguments, TuneOptions};
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, value_parser};
+use flatmin::Recipe;
 use flatmin::mfcc::Mfcc;
 use flatmin_model::json::parts;
 use flatmin_model::model::Model;
 use flatmin_sim::sensors::keywords::{self, WORDS};
-use flatmin_sim::sensors::motion::{Replay, Wearer, replay};
+use flatmin_sim::sensors::motion::{Replay, Way, Wearer, replay};
 use flatmin_sim::wearers::WEARERS;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
@@ -89,17 +90,25 @@ pub fn run(arguments: Arguments) -> Result<()> {
 fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
     ensure!(options.report.is_none(), "--report is for `flatmin tune`; leave it out");
     ensure!(options.recipe_file.loss.is_none(), "exercises are classes: leave out --loss");
-    options.without_closed_form()?;
+    ensure!(
+        options.recipe_file.start.is_none(),
+        "--start is for `flatmin tune`, `emulate` and `device tune`; leave it out"
+    );
     options.without_compact()?;
     options.without_spare_classes()?;
     let worn = Wearer::new(wearer, options.windows_per_class.into(), options.label_noise(), options.seed())?;
     let tail = worn.model.tail_plan(options.layers(), options.train())?;
-    let methods = options.methods();
-    let windows = methods.len() * (worn.adaptation.len() + 2 * worn.test.len());
+    // As the device ships, by the recipe that its arena is made for; then by every method's steps.
+    let mut ways = Vec::new();
+    if options.one_method().is_none() {
+        ways.push(Way::Shipped(options.recipe(Recipe::DEFAULT.method)));
+    }
+    ways.extend(options.methods().into_iter().map(|method| Way::Steps(options.recipe(method))));
+    let windows = ways.len() * (worn.adaptation.len() + 2 * worn.test.len());
     let bar = ProgressBar::new(windows as u64);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} windows, {eta} left")?);
-    let replays = (methods.iter())
-        .map(|&method| replay(&worn, &tail, options.recipe(method), &|| bar.inc(1)))
+    let replays = (ways.into_iter())
+        .map(|way| replay(&worn, &tail, way, &|| bar.inc(1)))
         .collect::<Result<Vec<Replay>>>()?;
     bar.finish_and_clear();
     if options.json {
@@ -112,7 +121,7 @@ fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
     ))?;
     replays.iter().try_for_each(|own| {
         print(format_args!(
-            "{:4}  before {:.1} %, after {:.1} %, {}, weights {:#010x}: those of tuning without sensor and application",
+            "{:11}  before {:.1} %, after {:.1} %, {}, weights {:#010x}: those of tuning without sensor and application",
             own.method,
             100.0 * own.accuracy_before,
             100.0 * own.accuracy_after,

@@ -38,7 +38,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { model, adaptation, auto, options } = arguments;
     let options = options.read()?;
     let model = adaptation.model(model.as_deref(), &options);
-    let subject = adaptation.calibrated(adaptation.subject(model, &options)?)?;
+    let subject = adaptation.calibrated_subject(model, &options)?;
     if let Some(seconds) = auto {
         return auto::run(&subject, seconds, &options, options.report.as_deref());
     }

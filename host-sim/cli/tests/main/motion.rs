@@ -9,7 +9,7 @@ use flatmin::flash::Flash;
 use flatmin::store::{Contents, Store};
 use flatmin::wire::{self, Request, Response};
 use flatmin::{Pack, Recipe, Sizes, Tuner};
-use flatmin_app::motion::{CHANNELS, Event, Imu, ImuError, Motion, Plan, adapt};
+use flatmin_app::motion::{CHANNELS, Course, Event, Imu, ImuError, Motion, Plan, adapt};
 use flatmin_app::{Board, Buffers, Clock, Hardware, link_bytes};
 use flatmin_sim::sensors::imu::{Lsm6dso, Movements};
 use std::cell::{Cell, RefCell};
@@ -116,7 +116,7 @@ impl<B: Board> Worn<'_, B> {
         let time = self.time.get() + 1;
         self.time.set(time);
         self.movements.borrow_mut().push_back([0.001 * time as f32; CHANNELS]);
-        self.motion.poll(&mut self.tuner, &mut self.board).unwrap()
+        self.motion.poll(&mut self.tuner, &mut self.board, &mut []).unwrap()
     }
 
     /// As many frames, none of which completes a window.
@@ -142,7 +142,11 @@ fn wear(windows: u16, test: impl FnOnce(Worn<'_, Hardware<Ticks, NorFlash, flatm
     let flash = NorFlash::new(store.end() as usize / 4096);
     test(Worn {
         tuner: Tuner::new(Pack::new(PACK).unwrap(), RECIPE, bytemuck::cast_slice_mut(&mut arena)).unwrap(),
-        motion: Motion::new(Imu::new(chip, ADDRESS).unwrap(), &mut window, Plan { windows, recipe: RECIPE }),
+        motion: Motion::new(
+            Imu::new(chip, ADDRESS).unwrap(),
+            &mut window,
+            Plan { windows, recipe: RECIPE, course: Course::Steps },
+        ),
         board: Hardware::new("worn", Ticks(Rc::clone(&time)))
             .with_store(store, flash)
             .with_button(Button(Rc::clone(&button))),
@@ -203,14 +207,14 @@ fn it_tunes_when_there_are_enough_windows_and_remembers() {
             assert!(matches!(worn.window(), Event::Kept { .. }));
         }
         let (weights, number) = loop {
-            match worn.motion.poll(&mut worn.tuner, &mut worn.board).unwrap() {
+            match worn.motion.poll(&mut worn.tuner, &mut worn.board, &mut []).unwrap() {
                 Event::Underway => {}
                 Event::Tuned { accepted: true, weights_crc32, sequence } => break (weights_crc32, sequence),
                 other => panic!("{other:?}"),
             }
         };
         assert_eq!(number, Some(1));
-        assert_eq!(worn.motion.poll(&mut worn.tuner, &mut worn.board), Ok(Event::Idle));
+        assert_eq!(worn.motion.poll(&mut worn.tuner, &mut worn.board, &mut []), Ok(Event::Idle));
         // As after a reset.
         let mut arena = vec![0u128; SIZES.train_bytes(&RECIPE).div_ceil(16)];
         let pack = Pack::new(PACK).unwrap();
@@ -303,7 +307,8 @@ fn labels_come_over_the_link_while_windows_are_read() {
     let pack = Pack::new(PACK).unwrap();
     let mut tuner = Tuner::new(pack, RECIPE, bytemuck::cast_slice_mut(&mut arena)).unwrap();
     let imu = Imu::new(Lsm6dso::new(ADDRESS, Movements::default()), ADDRESS).unwrap();
-    let mut motion = Motion::new(imu, &mut window, Plan { windows: 9, recipe: RECIPE });
+    let mut motion =
+        Motion::new(imu, &mut window, Plan { windows: 9, recipe: RECIPE, course: Course::Steps });
     let buffers = Buffers::new(&SIZES, &mut memory).unwrap();
     adapt(&mut tuner, &mut motion, &mut line, &mut Hardware::new("worn", Hasty(0)), buffers).unwrap();
     let mut held = Vec::new();

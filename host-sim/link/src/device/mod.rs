@@ -8,7 +8,7 @@ mod tail;
 mod trace;
 
 pub use judged::anomalies;
-pub use run::{Measured, Progress, tune};
+pub use run::{Measured, Progress, train, tune};
 pub use saved::{confusion, finish, pause, resume};
 pub use tail::{backup, backup_delta, restore, restore_delta};
 pub use trace::{Checksum, diff};

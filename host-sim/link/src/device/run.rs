@@ -9,7 +9,7 @@ use flatmin_model::packer::PackFile;
 use flatmin_sim::objective;
 use flatmin_sim::report::{CurvePoint, TuningRun, Verdict};
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{SHARPNESS_RHO, accuracy, method_name};
+use flatmin_sim::tuning::{SHARPNESS_RHO, Start, Tail, Training, accuracy};
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,16 +53,31 @@ impl Mean {
     }
 }
 
-/// Tunes `subject` on a device that holds `pack`, from its factory tail: samples that it held are forgotten. The
-/// recipe's replay capacity is the device's. `sliced`: slice by slice, with other work in between.
+/// Takes gradient steps from the factory's tail: [`train`].
 ///
 /// # Errors
-/// Another pack, too many samples for the device's arena, and what the device refuses.
+/// Those of [`train`].
 pub fn tune(
     device: &mut Device,
     pack: &PackFile,
     subject: &Subject,
     recipe: Recipe,
+    sliced: bool,
+    progress: impl FnMut(Progress),
+) -> Result<Measured> {
+    train(device, pack, subject, &Training::steps(Tail::Full, recipe), sliced, progress)
+}
+
+/// Tunes `subject` on a device that holds `pack`, with its factory tail in force: samples that it held are forgotten. The
+/// recipe's replay capacity is the device's, and so is the tuner. `sliced`: steps slice by slice, with other work in between.
+///
+/// # Errors
+/// Another pack, too many samples for the device's arena, and what the device refuses.
+pub fn train(
+    device: &mut Device,
+    pack: &PackFile,
+    subject: &Subject,
+    training: &Training,
     sliced: bool,
     mut progress: impl FnMut(Progress),
 ) -> Result<Measured> {
@@ -82,7 +97,7 @@ pub fn tune(
          larger FLATMIN_REPLAY_CAPACITY",
         identity.capacity
     );
-    let recipe = Recipe { replay_capacity: identity.capacity, ..recipe };
+    let recipe = Recipe { replay_capacity: identity.capacity, ..training.recipe };
     let plan = MemoryPlan::new(&sizes, &recipe);
     done(device.ask(&Request::Forget)?)?;
     let (mut trunk, mut ticks) = (Mean::default(), 0);
@@ -98,10 +113,19 @@ pub fn tune(
         };
         ticks += own;
     }
-    ticks += done(device.ask(&Request::Start(recipe))?)?;
-    let (mut steps, mut curve, mut step) = (0, Vec::new(), Mean::default());
+    let mut curve = Vec::new();
+    if training.start == Start::ClosedForm {
+        ticks += done(device.ask(&Request::Solve(recipe))?)?;
+    }
+    if training.steps {
+        ticks += done(device.ask(&Request::Start(recipe))?)?;
+    } else {
+        curve.push(CurvePoint { epoch: 1, adaptation_loss: loss_of(device)?, test_accuracy: None });
+        progress(Progress::Epoch);
+    }
+    let (mut steps, mut step) = (0, Mean::default());
     let minibatch = usize::from(recipe.minibatch);
-    loop {
+    while training.steps {
         let answer = if sliced { step_in_slices(device, subject)? } else { device.ask(&Request::Step)? };
         let Answer::Stepped { epoch, epoch_finished, finished, ticks: own, .. } = answer else {
             bail!("the device did not answer with a step");
@@ -113,10 +137,7 @@ pub fn tune(
             step.add(own);
         }
         if epoch_finished {
-            let Answer::Metrics(means) = device.ask(&Request::Measure { rho: 0.0 })? else {
-                bail!("the device did not answer with its loss");
-            };
-            let adaptation_loss = f64::from(means.loss);
+            let adaptation_loss = loss_of(device)?;
             // The test set stays on the desktop until the run is over.
             curve.push(CurvePoint { epoch: u32::from(epoch) + 1, adaptation_loss, test_accuracy: None });
             steps = 0;
@@ -149,7 +170,7 @@ pub fn tune(
     };
     let run = TuningRun {
         subject: subject.name.clone(),
-        method: method_name(recipe.method).to_owned(),
+        method: training.name().to_owned(),
         rho: if recipe.method == Method::Sgd { 0.0 } else { recipe.rho },
         factory_accuracy: accuracy(&judged.factory),
         accuracy_f32: judged.accuracy_f32,
@@ -182,6 +203,14 @@ pub fn tune(
         trunk_ticks: trunk.get(),
         step_ticks: step.get(),
     })
+}
+
+/// Mean loss of the device's samples.
+fn loss_of(device: &mut Device) -> Result<f64> {
+    match device.ask(&Request::Measure { rho: 0.0 })? {
+        Answer::Metrics(means) => Ok(f64::from(means.loss)),
+        other => bail!("the device answers {other:?} instead of its loss"),
+    }
 }
 
 /// One step, slice by slice. In between the device classifies, and its weights are those before the step.

@@ -12,6 +12,21 @@ use std::sync::Mutex;
 /// Held while the one target folder is in use.
 static BUILDING: Mutex<()> = Mutex::new(());
 
+/// What a firmware is built with beside board, pack and recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kind {
+    /// Its tuner.
+    pub tail: Tail,
+    /// It solves heads in closed form even where its pack has no statistics.
+    pub solver: bool,
+}
+
+impl From<Tail> for Kind {
+    fn from(tail: Tail) -> Self {
+        Self { tail, solver: false }
+    }
+}
+
 /// An executable for a board.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -26,14 +41,15 @@ impl Image {
     /// # Errors
     /// A missing target, or what the compiler says.
     pub fn build(board: Board, pack: &[u8], recipe: &Recipe) -> Result<Self> {
-        Self::build_as(Tail::Full, board, pack, recipe)
+        Self::build_as(Kind::default(), board, pack, recipe)
     }
 
-    /// The same for the tuner asked for.
+    /// The same of the kind asked for.
     ///
     /// # Errors
     /// A missing target, or what the compiler says.
-    pub fn build_as(tail: Tail, board: Board, pack: &[u8], recipe: &Recipe) -> Result<Self> {
+    pub fn build_as(kind: Kind, board: Board, pack: &[u8], recipe: &Recipe) -> Result<Self> {
+        let Kind { tail, solver } = kind;
         let root = sources("building firmware (`flatmin emulate`, `flatmin device --qemu`)")?;
         let target_folder = root.join("target/firmware");
         std::fs::create_dir_all(&target_folder)?;
@@ -42,7 +58,11 @@ impl Image {
         let adam = u16::from(recipe.optimizer == Optimizer::Adam);
         let sgd = u16::from(recipe.method == Method::Sgd);
         // Runs at the same time do not meet in a file unless it is the same.
-        let kind = if tail == Tail::Compact { "-compact" } else { "" };
+        let kind = match (tail, solver) {
+            (Tail::Compact, _) => "-compact",
+            (Tail::Full, true) => "-solver",
+            (Tail::Full, false) => "",
+        };
         let crc32 = flatmin::crc32(pack);
         let name = format!("{}-{crc32:08x}-{capacity}-{batch}-{best}-{adam}-{sgd}{kind}", board.name);
         let pack_path = target_folder.join(&name).with_extension("pack");
@@ -54,13 +74,11 @@ impl Image {
             cargo.arg(toolchain);
         }
         // The host's own flags and toolchain must not reach the firmware.
-        for variable in
-            ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "FLATMIN_COMPACT"]
-        {
+        for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "RUSTC"] {
             cargo.env_remove(variable);
         }
-        if tail == Tail::Compact {
-            cargo.env("FLATMIN_COMPACT", "1");
+        for (variable, on) in [("FLATMIN_COMPACT", tail == Tail::Compact), ("FLATMIN_SOLVER", solver)] {
+            cargo.env_remove(variable).envs(on.then_some((variable, "1")));
         }
         let flags = processor_flags(board.cpu);
         if !flags.is_empty() {

@@ -6,6 +6,6 @@ mod log;
 mod machine;
 
 pub use board::{BOARDS, Board, processor_flags};
-pub use image::{Image, sources, toolchain};
+pub use image::{Image, Kind, sources, toolchain};
 pub use log::LogSink;
 pub use machine::{Machine, Options};

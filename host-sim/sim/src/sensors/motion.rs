@@ -2,15 +2,15 @@
 //! frame by frame, with a label given for each adaptation window.
 
 use super::imu::{Lsm6dso, Movements};
-use crate::subject::{Subject, input_affine};
-use crate::tuning::{method_name, sized, tuner_arena};
+use crate::subject::{Subject, calibrated_without, input_affine};
+use crate::tuning::{CLOSED_FORM, method_name, sized, tuner_arena};
 use crate::wearers::{EXERCISES, Recordings, Window, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail, ensure};
 use embedded_storage::nor_flash::NorFlash as _;
 use flatmin::flash::Flash;
 use flatmin::store::{Contents, Store};
 use flatmin::{Recipe, Tuner};
-use flatmin_app::motion::{CHANNELS, Event, Imu, Motion, Plan};
+use flatmin_app::motion::{CHANNELS, Course, Event, Imu, Motion, Plan};
 use flatmin_app::{Clock, Hardware};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{PackFile, TailPlan};
@@ -25,7 +25,7 @@ type NorFlash = Flash<4, 4096>;
 pub struct Wearer {
     /// 1 to 10.
     pub number: usize,
-    /// The model that never saw this wearer.
+    /// The model that never saw this wearer, with the other wearers' windows as the factory's statistics.
     pub model: Model,
     /// Windows that are worn with a label, flipped as asked.
     pub adaptation: Vec<Window>,
@@ -45,7 +45,7 @@ impl Wearer {
         let mut adaptation = recordings.adaptation(number, windows_per_class, seed)?;
         let labels = adaptation.iter_mut().map(|window| &mut window.label);
         flip_labels(labels, EXERCISES.len(), label_noise, seed);
-        let model = Model::bundled(format!("wearer {number}"), bytes)?;
+        let model = calibrated_without(number, Model::bundled(format!("wearer {number}"), bytes)?)?;
         Ok(Self { number, model, adaptation, test: recordings.test(number)? })
     }
 
@@ -95,7 +95,7 @@ fn movement(&[x, y, z, turn_x, turn_y, turn_z]: &[f32; CHANNELS]) -> [f32; CHANN
 pub struct Replay {
     /// 1 to 10.
     pub wearer: usize,
-    /// `sgd`, `sam` or `asam`.
+    /// `closed-form`, `sgd`, `sam` or `asam`.
     pub method: &'static str,
     /// Labelled windows.
     pub windows: usize,
@@ -139,6 +139,7 @@ struct Session<'t, 'p, 'w> {
     board: Hardware<Ticks, NorFlash>,
     movements: Movements,
     time: Rc<Cell<u32>>,
+    solving: &'t mut [u32],
     window_done: &'t dyn Fn(),
 }
 
@@ -150,7 +151,7 @@ impl Session<'_, '_, '_> {
         for frame in worn.samples.as_chunks().0 {
             self.movements.borrow_mut().push_back(movement(frame));
             self.time.set(self.time.get().wrapping_add(1));
-            last = self.motion.poll(&mut self.tuner, &mut self.board)?;
+            last = self.motion.poll(&mut self.tuner, &mut self.board, self.solving)?;
         }
         (self.window_done)();
         Ok(last)
@@ -169,19 +170,32 @@ impl Session<'_, '_, '_> {
     }
 }
 
-/// Classifies the test windows, wears the adaptation windows with their labels, waits whenever the device tunes itself, by
-/// the plan that ships, classifies again; then tunes on the same windows without all of it. `window_done` is called after
-/// every window.
+/// How the device tunes itself.
+#[derive(Debug, Clone, Copy)]
+pub enum Way {
+    /// As it ships, with an arena for this recipe.
+    Shipped(Recipe),
+    /// As often, but by gradient steps from the tail in force.
+    Steps(Recipe),
+}
+
+/// Classifies the test windows, wears the adaptation windows with their labels, waits whenever the device tunes itself,
+/// classifies again; then tunes on the same windows without all of it. `window_done` is called after every window.
 ///
 /// # Errors
 /// Fewer windows than the device waits for; what the runtime refuses, or if the two ways end with different weights or
 /// accuracies.
-pub fn replay(wearer: &Wearer, tail: &TailPlan, recipe: Recipe, window_done: &dyn Fn()) -> Result<Replay> {
+pub fn replay(wearer: &Wearer, tail: &TailPlan, way: Way, window_done: &dyn Fn()) -> Result<Replay> {
     let plain = wearer.measured()?;
+    let (Way::Shipped(recipe) | Way::Steps(recipe)) = way;
     let recipe = sized(&plain, recipe)?;
     let file = wearer.model.pack(tail.clone())?;
     let sizes = file.pack().sizes();
-    let plan = Plan::shipped(recipe, u16::try_from(sizes.output_length)?);
+    let plan = match way {
+        Way::Shipped(_) => Plan::shipped(recipe, &sizes, file.pack().statistics().is_some()),
+        Way::Steps(_) => Plan::steps(recipe, u16::try_from(sizes.output_length)?),
+    };
+    let mut solving = vec![0; sizes.solve_bytes(&recipe) / 4];
     let (windows_a_run, held) = (usize::from(plan.windows), wearer.adaptation.len());
     ensure!(
         held >= windows_a_run,
@@ -200,6 +214,7 @@ pub fn replay(wearer: &Wearer, tail: &TailPlan, recipe: Recipe, window_done: &dy
         board: Hardware::new("host", Ticks(Rc::clone(&time))).with_store(store, flash),
         movements,
         time,
+        solving: &mut solving,
         window_done,
     };
 
@@ -211,7 +226,7 @@ pub fn replay(wearer: &Wearer, tail: &TailPlan, recipe: Recipe, window_done: &dy
         let kept = session.wear(worn)?;
         ensure!(matches!(kept, Event::Kept { .. }), "a labelled window was not kept: {kept:?}");
         loop {
-            match session.motion.poll(&mut session.tuner, &mut session.board)? {
+            match session.motion.poll(&mut session.tuner, &mut session.board, session.solving)? {
                 Event::Idle => break,
                 Event::Underway => slices += 1,
                 Event::Tuned { accepted, weights_crc32: crc32, sequence: record } => {
@@ -238,7 +253,7 @@ pub fn replay(wearer: &Wearer, tail: &TailPlan, recipe: Recipe, window_done: &dy
     let accepted = runs_accepted.contains(&true);
     Ok(Replay {
         wearer: wearer.number,
-        method: method_name(recipe.method),
+        method: if plan.course == Course::Solve { CLOSED_FORM } else { method_name(recipe.method) },
         windows: wearer.adaptation.len(),
         test_windows: wearer.test.len(),
         windows_a_run: plan.windows,
@@ -257,6 +272,7 @@ pub fn replay(wearer: &Wearer, tail: &TailPlan, recipe: Recipe, window_done: &dy
 fn without_sensor(plain: &Subject, file: &PackFile, plan: Plan) -> Result<(u32, [f64; 2], Vec<bool>)> {
     let mut words = tuner_arena(file, &plan.recipe);
     let mut tuner = Tuner::new(file.pack(), plan.recipe, bytemuck::cast_slice_mut(&mut words))?;
+    let mut solving = vec![0; file.pack().sizes().solve_bytes(&plan.recipe) / 4];
     let accuracy = |tuner: &mut Tuner| -> Result<f64> {
         let mut right = 0;
         for (input, label) in &plain.test {
@@ -270,8 +286,13 @@ fn without_sensor(plain: &Subject, file: &PackFile, plan: Plan) -> Result<(u32, 
         for (input, label) in windows {
             tuner.observe(input, *label)?;
         }
-        tuner.start(plan.recipe)?;
-        while !tuner.step()?.finished {}
+        if plan.course != Course::Steps {
+            tuner.solve(plan.recipe, &mut solving, &mut || {})?;
+        }
+        if plan.course != Course::Solve {
+            tuner.start(plan.recipe)?;
+            while !tuner.step()?.finished {}
+        }
         verdicts.push(tuner.accept()?.accepted);
         weights_crc32 = tuner.weights_crc32();
     }

@@ -52,7 +52,7 @@ fn the_order_of_observing_says_nothing() {
         let needed = 7 * 65 + 64 * 65 / 2 + 7 * (2 * 64 + 3) + 2 * 64 + 24;
         assert_eq!(sizes.solve_bytes(&recipe), if layers == 1 { 4 * needed } else { 0 });
         let mut scratch = vec![0; sizes.solve_bytes(&recipe) / 4];
-        assert_eq!(tuner.solve(&mut scratch, &mut || {}).err(), Some(TunerError::NoSamples));
+        assert_eq!(tuner.solve(recipe, &mut scratch, &mut || {}).err(), Some(TunerError::NoSamples));
         let mut samples: Vec<_> = subject.adaptation.iter().collect();
         if reverse {
             samples.reverse();
@@ -60,12 +60,12 @@ fn the_order_of_observing_says_nothing() {
         samples.into_iter().for_each(|(input, label)| tuner.observe(input, *label).unwrap());
         if layers == 1 {
             let found = needed - 1;
-            let error = tuner.solve(&mut scratch[..found], &mut || {}).err();
+            let error = tuner.solve(recipe, &mut scratch[..found], &mut || {}).err();
             assert_eq!(error, Some(TunerError::SolveRoom { needed, found, samples: 63 }));
         }
         let factory = tuner.weights_crc32();
         let mut slices = 0;
-        tuner.solve(&mut scratch, &mut || slices += 1).unwrap();
+        tuner.solve(recipe, &mut scratch, &mut || slices += 1).unwrap();
         // Four rounds: a pass, the means, 64 rows and seven classes; then a pass for the scale.
         assert_eq!(slices, 4 * (63 + 1 + 64 + 7) + 63);
         assert_ne!(tuner.weights_crc32(), factory);
@@ -115,7 +115,7 @@ fn contradicted_labels_are_not_trained_on() {
     };
     observe(&mut tuner);
     assert_eq!(steps(&mut tuner), 2 * 63);
-    tuner.solve(&mut [], &mut || {}).unwrap();
+    tuner.solve(recipe, &mut [], &mut || {}).unwrap();
     let trusted = steps(&mut tuner);
     assert!(trusted > 2 * 20 && trusted < 2 * 50, "{trusted} steps, 25 of 63 labels are wrong");
     (0..5).for_each(|_| assert!(!tuner.step().unwrap().finished));

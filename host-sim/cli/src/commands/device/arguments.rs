@@ -6,10 +6,10 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use flatmin::Method;
 use flatmin_link::device::Device;
-use flatmin_link::emulate::{Firmware, Options};
-use flatmin_model::packer::PackFile;
+use flatmin_link::emulate::{Firmware, Kind, Options};
+use flatmin_model::packer::{PackFile, TailPlan};
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::with_replay;
+use flatmin_sim::tuning::{Start, Tail, with_replay};
 use indicatif::ProgressBar;
 use std::path::PathBuf;
 
@@ -198,13 +198,17 @@ impl Source {
 impl Asked {
     pub(super) fn pack(&self) -> Result<PackFile> {
         let subject = self.subject()?;
-        subject.model.pack(self.options.tail(&subject)?)
+        subject.model.pack(self.tail(&subject)?)
     }
 
     pub(super) fn subject(&self) -> Result<Subject> {
-        self.options.without_closed_form()?;
         self.options.without_compact()?;
-        self.source.adaptation.subject(self.source.model.as_deref(), &self.options)?.labelled("device")
+        let model = self.source.model.as_deref();
+        self.source.adaptation.calibrated_subject(model, &self.options)?.labelled("device")
+    }
+
+    pub(super) fn tail(&self, subject: &Subject) -> Result<TailPlan> {
+        self.options.tail_of_firmware(subject)
     }
 }
 
@@ -220,8 +224,11 @@ impl Connection {
                 let capacity = options.recipe_file.recipe.replay_capacity;
                 let recipe = with_replay(&subject, options.recipe(Method::Asam), capacity)?;
                 let sink = log_sink(self.log.as_deref(), bar)?;
-                let tail = options.tail(&subject)?;
-                let firmware = Firmware::build(board, &subject.model, &tail, &recipe, sink.clone())?;
+                let tail = source.tail(&subject)?;
+                let (_, trainings) = options.trainings_on_device(&subject, &tail, Tail::Full)?;
+                let solver = trainings.iter().any(|own| own.start == Start::ClosedForm);
+                let kind = Kind { tail: Tail::Full, solver };
+                let firmware = Firmware::build_as(kind, board, &subject.model, &tail, &recipe, sink.clone())?;
                 let started = Options { flash: self.flash.as_deref(), count_instructions: false };
                 Device::emulated(firmware.image(), started, sink)
             }

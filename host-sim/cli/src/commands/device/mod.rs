@@ -17,7 +17,7 @@ use flatmin_sim::delta;
 use flatmin_sim::objective;
 use flatmin_sim::report::{Report, evidence_name};
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{SHARPNESS_RHO, Start, Tail, method_name, tune_as};
+use flatmin_sim::tuning::{SHARPNESS_RHO, Tail, Training, train};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 use std::time::Duration;
@@ -235,16 +235,17 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
 
 fn tune_there(device: &mut Device, source: &Asked, wishes: Wishes, bar: &ProgressBar) -> Result<()> {
     let (subject, options) = (source.subject()?, &source.options);
-    let tail = options.tail(&subject)?;
+    let tail = source.tail(&subject)?;
     let pack = subject.model.pack(&tail)?;
-    let methods = options.methods();
-    let each = subject.adaptation.len() + options.epochs() as usize + subject.test.len();
-    bar.set_length((methods.len() * each) as u64);
     let Identity { board, contents, .. } = device.identify()?;
+    let tuner = Tail::of(contents);
+    let (start, trainings) = options.trainings_on_device(&subject, &tail, tuner)?;
+    let each = subject.adaptation.len() + options.epochs() as usize + subject.test.len();
+    bar.set_length((trainings.len() * each) as u64);
     let mut runs = Vec::new();
-    for method in methods {
-        let recipe = options.recipe(method);
-        let measured = device::tune(device, &pack, &subject, recipe, wishes.sliced, |progress| {
+    for training in trainings {
+        let training = Training { tuner, ..training };
+        let measured = device::train(device, &pack, &subject, &training, wishes.sliced, |progress| {
             bar.set_message(match progress {
                 Progress::Observed => "samples sent",
                 Progress::Epoch => "epochs",
@@ -252,13 +253,13 @@ fn tune_there(device: &mut Device, source: &Asked, wishes: Wishes, bar: &Progres
             });
             bar.inc(1);
         })?;
-        let simulated = tune_as(Tail::of(contents), &subject, &tail, recipe, || {})?;
+        let simulated = train(&subject, &tail, &training, || {})?;
         let (found, expected) = (measured.run.weights_crc32, simulated.weights_crc32);
         ensure!(
             found == expected,
             "{}: the device's weights are {found:#010x}, the simulation's {expected:#010x}; `flatmin device diff` \
              looks for the operator",
-            method_name(method)
+            training.name()
         );
         runs.push(measured.run);
     }
@@ -266,7 +267,7 @@ fn tune_there(device: &mut Device, source: &Asked, wishes: Wishes, bar: &Progres
     if wishes.commit {
         device.ask(&Request::Commit)?;
     }
-    let settings = options.settings(&tail, Start::Factory);
+    let settings = options.settings(&tail, start);
     let title = format!("{board}, {}", subject.name);
     let report = Report::new(title, std::slice::from_ref(&subject), settings, runs);
     show(report, options, options.report.as_deref())?;
@@ -372,7 +373,7 @@ fn monitor(device: &mut Device, interval: f64, count: Option<u64>, json: bool) -
 
 fn diff(device: &mut Device, source: &Asked, sample: usize) -> Result<()> {
     let subject = source.subject()?;
-    let pack = subject.model.pack(&source.options.tail(&subject)?)?;
+    let pack = subject.model.pack(&source.tail(&subject)?)?;
     let count = subject.test.len();
     let chosen = subject.test.get(sample);
     let chosen = chosen.with_context(|| format!("no test sample {sample}; there are {count}"))?;

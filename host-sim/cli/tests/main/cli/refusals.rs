@@ -81,14 +81,17 @@ fn inputs_to_run() {
 #[test]
 fn the_closed_form_elsewhere() {
     let folder = Folder::new();
-    for command in ["emulate", "add-class --leave-out 2", "plan --ram 64K", "tune --auto"] {
+    for command in ["add-class --leave-out 2", "plan --ram 64K", "tune --auto"] {
         refused(
             &folder,
             &format!("{command} --method closed-form"),
-            &["--method closed-form is for `flatmin tune`"],
+            &["--method closed-form is for `flatmin tune`, `export`, `emulate` and `device tune`"],
         );
     }
-    refused(&folder, "tune --method closed-form --compact", &["a compact tail has no head in closed form"]);
+    for command in ["tune", "emulate"] {
+        let refusal = &["a compact tail has no head in closed form"];
+        refused(&folder, &format!("{command} --method closed-form --compact"), refusal);
+    }
     folder.write("m.tflite", small_model(0));
     folder.write("x.npy", npy("|i1", "(2, 4, 4, 2)", &[1; 64]));
     folder.write("y.npy", npy("|i1", "(2,)", &[1, 1]));
