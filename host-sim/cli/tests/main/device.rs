@@ -74,7 +74,8 @@ fn a_device_is_tuned_kept_pulled_and_compared_over_its_line() {
     if !skipping::emulating("qemu-system-riscv32") {
         return;
     }
-    let subject = Subject::wearer(2, 9, 0.0, 1).unwrap();
+    // The packs of bundled wearers have the others' statistics, from which heads are solved.
+    let subject = Subject::wearer(2, 9, 0.0, 1).unwrap().calibrated(2).unwrap();
     let recipe = sized(&subject, Recipe::DEFAULT).unwrap();
     let firmware = Firmware::build("riscv32-virt", &subject.model, 2, &recipe, LogSink::new(|_| {})).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -131,4 +132,25 @@ fn a_device_is_tuned_kept_pulled_and_compared_over_its_line() {
     assert_eq!(machine.json("classify --wearer 2"), classified);
     let rolled_back = machine.json("roll-back");
     assert_eq!((&rolled_back["sequence"], &rolled_back["weights_crc32"]), (&Value::Null, &factory));
+
+    // The head in closed form, tuned over the line: in force, kept, there after the plug was pulled, better than the factory's.
+    let solved = machine.json("tune --wearer 2 --method closed-form --commit");
+    let run = &solved["runs"][0];
+    assert_eq!((&run["method"], solved["runs"].as_array().unwrap().len()), (&"closed-form".into(), 1));
+    let command = "tune --wearer 2 --layers 2 --method closed-form --json";
+    let desktop = Command::cargo_bin("flatmin").unwrap().args(command.split_whitespace()).assert().success();
+    let desktop: Value = serde_json::from_slice(&desktop.get_output().stdout).unwrap();
+    assert_eq!(run["weights_crc32"], desktop["runs"][0]["weights_crc32"]);
+    let accuracy = |name: &str| run[name].as_f64().unwrap();
+    assert!(accuracy("accuracy_int8") > accuracy("factory_accuracy") + 0.02, "{run}");
+    drop(machine);
+    let machine = Machine::start(firmware.image().path(), &flash);
+    let info = machine.json("info");
+    assert!(info["sequence"].is_u64(), "{info}");
+    assert_eq!(info["weights_crc32"], run["weights_crc32"]);
+    let classified = machine.json("classify --wearer 2");
+    assert_eq!((&classified["tuned"], &classified["accuracy"]), (&true.into(), &run["accuracy_int8"]));
+    // Held-out samples judge it on the device as they do on the desktop.
+    let judged = machine.json("tune --wearer 2 --method closed-form --held-out 0.2");
+    assert!(judged["runs"][0]["subjects"][0]["verdict"].is_object(), "{judged}");
 }

@@ -8,11 +8,11 @@ use flatmin::wire::Request;
 use flatmin::{Method, Recipe};
 use flatmin_app::STACK_BYTES;
 use flatmin_link::device;
-use flatmin_link::emulate::{Answer, BOARDS, Board, Device, Firmware, Image, LogSink, Options};
+use flatmin_link::emulate::{Answer, BOARDS, Board, Device, Firmware, Image, Kind, LogSink, Options};
 use flatmin_model::inspect::inspect;
 use flatmin_sim::report::TuningRun;
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{Tail, sized, tune, tune_as};
+use flatmin_sim::tuning::{Start, Tail, Training, sized, train, tune, tune_as};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -254,6 +254,66 @@ fn no_allocator_is_linked() {
         ["__rust_alloc", "__rg_alloc", "__rdl_alloc", "malloc", "calloc", "realloc", "GLOBAL_ALLOC"];
     let allocates = |symbol: &&String| allocators.iter().any(|name| symbol.contains(name));
     assert_eq!(symbols.iter().find(allocates), None);
+}
+
+/// The head in closed form of the last two layers, and steps from it in three, on cores with DSP and FPU, with an FPU alone,
+/// and with neither: a device's owner gets the desktop's answer, which is better than the factory's.
+#[test]
+fn a_head_solved_on_the_board_is_the_desktops_and_better_than_the_factorys() {
+    if !emulating("qemu-system-arm") || !emulating("qemu-system-riscv32") {
+        return;
+    }
+    let mut subject = Subject::wearer(8, 9, 0.2, 1).unwrap().calibrated(8).unwrap();
+    subject.test = subject.test.into_iter().step_by(3).collect();
+    let sized = sized(&subject, Recipe::DEFAULT).unwrap();
+    let from_head = Recipe { epochs: 1, ..Recipe::FROM_CLOSED_FORM };
+    let steps = Training { start: Start::ClosedForm, ..Training::steps(Tail::Full, from_head) };
+    let solved = Training::closed_form(Recipe::DEFAULT);
+    for (board, layers, training) in [
+        (BOARD, LAYERS, solved),
+        ("mps2-an386-m0plus", LAYERS, solved),
+        ("riscv32-virt", LAYERS, solved),
+        (BOARD, 3, steps),
+    ] {
+        let firmware = Firmware::build(board, &subject.model, layers, &sized, recorder().0).unwrap();
+        let emulated = firmware.train(&subject, &training, || {}).unwrap();
+        let desktop = train(&subject, layers, &training, || {}).unwrap();
+        assert_eq!(result(&emulated), result(&desktop), "{board}, {layers} layers");
+        assert_eq!(emulated.method, desktop.method);
+        let (factory, tuned) = (emulated.factory_accuracy, emulated.accuracy_int8);
+        assert!(tuned > factory + 0.01, "{board}, {layers} layers: {factory} before, {tuned} after");
+    }
+}
+
+/// Where the last layer's velocity is too small to solve in, the firmware has memory beside it; a firmware that solves nothing
+/// has neither that nor the solver, and says so.
+#[test]
+fn the_solver_is_linked_where_it_is_asked_for() {
+    if !emulating("qemu-system-arm") {
+        return;
+    }
+    let subject = subject();
+    let recipe = sized(&subject, Recipe::DEFAULT).unwrap();
+    let [plain, asked] = [false, true].map(|solver| {
+        let kind = Kind { tail: Tail::Full, solver };
+        Firmware::build_as(kind, BOARD, &subject.model, 1, &recipe, recorder().0).unwrap()
+    });
+    let solves = |firmware: &Firmware| {
+        let symbols = firmware.image().symbols().unwrap();
+        symbols.iter().any(|symbol| symbol.contains("closed_form") && symbol.contains("solver"))
+    };
+    assert_eq!([&plain, &asked].map(solves), [false, true]);
+    let solved = Training::closed_form(Recipe::DEFAULT);
+    let error = plain.train(&subject, &solved, || {}).unwrap_err();
+    assert!(format!("{error:#}").contains("solves no heads"), "{error:#}");
+    // Without statistics: of the samples, and the factory's answers to them.
+    let emulated = asked.train(&subject, &solved, || {}).unwrap();
+    assert_eq!(result(&emulated), result(&train(&subject, 1, &solved, || {}).unwrap()));
+    let needed = plain.pack().pack().sizes().solve_bytes(&recipe);
+    let [before, after] = [&plain, &asked].map(|firmware| firmware.image().static_ram_bytes().unwrap());
+    assert!(needed > 10_000 && (needed..needed + 64).contains(&(after - before)), "{before}, {after}");
+    let purpose = |(name, bytes): &(String, usize)| name == "solving the head" && *bytes == needed;
+    assert!(emulated.ram.iter().any(purpose), "{:?}", emulated.ram);
 }
 
 #[test]

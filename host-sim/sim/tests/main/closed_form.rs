@@ -165,3 +165,15 @@ fn packs_with_and_without_statistics_are_read_and_broken_ones_refused() {
     let refused = Pack::new(&bytemuck::cast_slice(&words)[..broken.len()]).err();
     assert!(matches!(refused, Some(PackError::Header(_))), "{refused:?}");
 }
+
+/// The pack that the boards' firmware comes with: the model of wearer 1, its last two layers to be tuned, with the windows of
+/// the others as statistics. `FLATMIN_ACCEPT=1` writes it anew.
+#[test]
+fn the_boards_pack_has_the_statistics_of_all_but_its_wearer() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../boards/app/model.pack");
+    let file = subject(1, 0.0).model.pack(2).unwrap();
+    if std::env::var_os("FLATMIN_ACCEPT").is_some() {
+        std::fs::write(path, file.bytes()).unwrap();
+    }
+    assert!(std::fs::read(path).unwrap() == file.bytes(), "another pack than boards/app/model.pack");
+}
