@@ -105,12 +105,7 @@ impl Firmware {
     ///
     /// # Errors
     /// QEMU missing, a firmware that stops, or what the device refuses.
-    pub fn train(
-        &self,
-        subject: &Subject,
-        training: &Training,
-        epoch_done: impl Fn(),
-    ) -> Result<TuningRun> {
+    pub fn train(&self, subject: &Subject, training: &Training, epoch_done: impl Fn()) -> Result<TuningRun> {
         let recipe = Recipe { replay_capacity: self.replay_capacity, ..training.recipe };
         let training = Training { recipe, ..*training };
         let mut device = Device::start(&self.image, self.log.clone())?;
