@@ -14,7 +14,7 @@ use crate::fmt::{info, warn};
 use crate::{Attended, Board, Buffers, Endpoint};
 use embedded_hal::i2c::I2c;
 use embedded_io::{Read, ReadReady, Write};
-use flatmin::{Affine, Arithmetic, Method, Progress, Recipe, Sizes, Tuner, TunerError, Version};
+use flatmin::{Affine, Arithmetic, Progress, Recipe, Sizes, Tuner, TunerError, Version};
 
 /// Frames a second, those of the recordings that the bundled model was trained on.
 pub const FRAMES_A_SECOND: u32 = 50;
@@ -26,19 +26,9 @@ pub struct Plan {
     pub windows: u16,
     /// How it tunes. With [`Recipe::held_out`] above 0 a tail is taken if [`Tuner::accept`] says so.
     pub recipe: Recipe,
-    /// What a run is made of.
-    pub course: Course,
-}
-
-/// What a tuning run is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Course {
-    /// Gradient steps from the tail in force.
-    Steps,
-    /// The last layer solved in closed form ([`Tuner::solve`]), in front of it the factory's layers.
-    Solve,
-    /// Gradient steps from there.
-    SolveAndStep,
+    /// Whether a run begins with the last layer solved in closed form ([`Tuner::solve`]), in front of it the factory's layers;
+    /// else with the tail in force.
+    pub solves: bool,
 }
 
 impl Plan {
@@ -46,25 +36,20 @@ impl Plan {
     /// by a fifth of the windows unless the recipe holds out another share.
     pub const fn steps(recipe: Recipe, classes: u16) -> Self {
         let held_out = if recipe.held_out > 0.0 { recipe.held_out } else { 0.2 };
-        Self { windows: 3 * classes, recipe: Recipe { held_out, ..recipe }, course: Course::Steps }
+        Self { windows: 3 * classes, recipe: Recipe { held_out, ..recipe }, solves: false }
     }
 
-    /// The plan that ships. Where the firmware has a solver, the last layer is solved in closed form at every run, and where
-    /// more than two layers are trained, gradient steps go on from there ([`Recipe::FROM_CLOSED_FORM`]): what `flatmin
-    /// tune` found best. `recipe` is the one that the arena was made for.
+    /// The plan that ships. Where the firmware has a solver, the last layer is solved in closed form at every run, and gradient
+    /// steps go on from there ([`Recipe::FROM_CLOSED_FORM`]). `recipe` is the one that the arena was made for.
     pub const fn shipped(recipe: Recipe, sizes: &Sizes, has_solver: bool) -> Self {
         // Below 65,536: labels are no wider.
         let steps = Self::steps(recipe, sizes.output_length as u16);
         if !has_solver {
             return steps;
         }
-        if sizes.tail_layers > 2 {
-            let Recipe { rho, learning_rate, label_smoothing, .. } = Recipe::FROM_CLOSED_FORM;
-            let recipe = Recipe { rho, learning_rate, label_smoothing, ..steps.recipe };
-            return Self { recipe, course: Course::SolveAndStep, ..steps };
-        }
-        let recipe = Recipe { method: Method::Sgd, label_smoothing: 0.0, ..steps.recipe };
-        Self { recipe, course: Course::Solve, ..steps }
+        let Recipe { rho, learning_rate, label_smoothing, .. } = Recipe::FROM_CLOSED_FORM;
+        let recipe = Recipe { rho, learning_rate, label_smoothing, ..steps.recipe };
+        Self { recipe, solves: true, ..steps }
     }
 }
 
@@ -248,21 +233,16 @@ impl<'w, I: I2c> Motion<'w, I> {
         board: &mut impl Board,
         solving: &mut [u32],
     ) -> Result<Event, TunerError> {
-        let Plan { windows, recipe, course } = self.plan;
+        let Plan { windows, recipe, solves } = self.plan;
         if !self.tuning {
             if self.fresh < windows.max(1) {
                 return Ok(Event::Idle);
             }
             self.fresh = 0;
             board.busy(true);
-            if course != Course::Steps {
+            if solves {
                 let solved = tuner.solve(recipe, solving, &mut || board.feed());
                 solved.inspect_err(|_| self.end(board))?;
-            }
-            if course == Course::Solve {
-                let ended = self.take(tuner, board);
-                self.end(board);
-                return ended;
             }
             tuner.start(recipe).inspect_err(|_| self.end(board))?;
             self.tuning = true;

@@ -90,10 +90,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
 fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
     ensure!(options.report.is_none(), "--report is for `flatmin tune`; leave it out");
     ensure!(options.recipe_file.loss.is_none(), "exercises are classes: leave out --loss");
-    ensure!(
-        options.recipe_file.start.is_none(),
-        "--start is for `flatmin tune`, `emulate` and `device tune`; leave it out"
-    );
+    options.without_closed_form()?;
     options.without_compact()?;
     options.without_spare_classes()?;
     let worn = Wearer::new(wearer, options.windows_per_class.into(), options.label_noise(), options.seed())?;
@@ -122,7 +119,7 @@ fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
     replays.iter().try_for_each(|own| {
         print(format_args!(
             "{:11}  before {:.1} %, after {:.1} %, {}, weights {:#010x}: those of tuning without sensor and application",
-            own.method,
+            if own.start == "closed-form" { "as it ships" } else { own.method },
             100.0 * own.accuracy_before,
             100.0 * own.accuracy_after,
             match (own.accepted, own.sequence) {

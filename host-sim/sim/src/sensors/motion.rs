@@ -3,14 +3,14 @@
 
 use super::imu::{Lsm6dso, Movements};
 use crate::subject::{Subject, calibrated_without, input_affine};
-use crate::tuning::{CLOSED_FORM, method_name, sized, tuner_arena};
+use crate::tuning::{method_name, sized, tuner_arena};
 use crate::wearers::{EXERCISES, Recordings, Window, flip_labels, model_bytes};
 use anyhow::{Context, Result, bail, ensure};
 use embedded_storage::nor_flash::NorFlash as _;
 use flatmin::flash::Flash;
 use flatmin::store::{Contents, Store};
 use flatmin::{Recipe, Tuner};
-use flatmin_app::motion::{CHANNELS, Course, Event, Imu, Motion, Plan};
+use flatmin_app::motion::{CHANNELS, Event, Imu, Motion, Plan};
 use flatmin_app::{Clock, Hardware};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{PackFile, TailPlan};
@@ -95,7 +95,9 @@ fn movement(&[x, y, z, turn_x, turn_y, turn_z]: &[f32; CHANNELS]) -> [f32; CHANN
 pub struct Replay {
     /// 1 to 10.
     pub wearer: usize,
-    /// `closed-form`, `sgd`, `sam` or `asam`.
+    /// What each run began with: `closed-form`, as the device ships, or the tail in force, `tuned`.
+    pub start: &'static str,
+    /// `sgd`, `sam` or `asam`.
     pub method: &'static str,
     /// Labelled windows.
     pub windows: usize,
@@ -253,7 +255,8 @@ pub fn replay(wearer: &Wearer, tail: &TailPlan, way: Way, window_done: &dyn Fn()
     let accepted = runs_accepted.contains(&true);
     Ok(Replay {
         wearer: wearer.number,
-        method: if plan.course == Course::Solve { CLOSED_FORM } else { method_name(recipe.method) },
+        start: if plan.solves { "closed-form" } else { "tuned" },
+        method: method_name(recipe.method),
         windows: wearer.adaptation.len(),
         test_windows: wearer.test.len(),
         windows_a_run: plan.windows,
@@ -286,13 +289,11 @@ fn without_sensor(plain: &Subject, file: &PackFile, plan: Plan) -> Result<(u32, 
         for (input, label) in windows {
             tuner.observe(input, *label)?;
         }
-        if plan.course != Course::Steps {
+        if plan.solves {
             tuner.solve(plan.recipe, &mut solving, &mut || {})?;
         }
-        if plan.course != Course::Solve {
-            tuner.start(plan.recipe)?;
-            while !tuner.step()?.finished {}
-        }
+        tuner.start(plan.recipe)?;
+        while !tuner.step()?.finished {}
         verdicts.push(tuner.accept()?.accepted);
         weights_crc32 = tuner.weights_crc32();
     }
