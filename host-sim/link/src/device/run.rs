@@ -125,7 +125,8 @@ pub fn train(
     }
     let (mut steps, mut step) = (0, Mean::default());
     let minibatch = usize::from(recipe.minibatch);
-    while training.steps {
+    let mut running = training.steps;
+    while running {
         let answer = if sliced { step_in_slices(device, subject)? } else { device.ask(&Request::Step)? };
         let Answer::Stepped { epoch, epoch_finished, finished, ticks: own, .. } = answer else {
             bail!("the device did not answer with a step");
@@ -143,9 +144,7 @@ pub fn train(
             steps = 0;
             progress(Progress::Epoch);
         }
-        if finished {
-            break;
-        }
+        running = !finished;
     }
     let verdict = if recipe.held_out > 0.0 {
         let Answer::Accepted { acceptance, ticks: own } = device.ask(&Request::Accept)? else {
