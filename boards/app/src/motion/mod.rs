@@ -47,8 +47,8 @@ impl Plan {
         if !has_solver {
             return steps;
         }
-        let Recipe { rho, learning_rate, label_smoothing, .. } = Recipe::FROM_CLOSED_FORM;
-        let recipe = Recipe { rho, learning_rate, label_smoothing, ..steps.recipe };
+        let Recipe { learning_rate, label_smoothing, .. } = Recipe::FROM_CLOSED_FORM;
+        let recipe = Recipe { learning_rate, label_smoothing, ..steps.recipe };
         Self { recipe, solves: true, ..steps }
     }
 }
