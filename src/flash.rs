@@ -27,6 +27,8 @@
 
 #[cfg(feature = "async")]
 mod awaited;
+#[cfg(feature = "async")]
+pub use awaited::poll;
 
 use embedded_storage::nor_flash::{
     ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,

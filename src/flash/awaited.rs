@@ -2,9 +2,20 @@
 
 use super::{Flash, FlashError};
 use core::future::poll_fn;
-use core::task::Poll;
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
 use embedded_storage::nor_flash as blocking;
 use embedded_storage_async::nor_flash::{NorFlash, ReadNorFlash};
+
+/// Polls a future that often at most; `None` if that was not enough.
+pub fn poll<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    (0..polls).find_map(|_| match future.as_mut().poll(&mut context) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    })
+}
 
 /// Waits once.
 async fn others_run() {

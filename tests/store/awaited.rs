@@ -3,20 +3,8 @@
 
 use super::cases::*;
 use embedded_storage_async::nor_flash::NorFlash;
-use flatmin::flash::{Flash, Partial};
+use flatmin::flash::{Flash, Partial, poll};
 use flatmin::store::{Contents, Description, Store, StoreError};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
-
-/// Polls that often at most; `None` if that was not enough.
-fn poll<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
-    let mut future = pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
-    (0..polls).find_map(|_| match future.as_mut().poll(&mut context) {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
-    })
-}
 
 fn finish<T>(future: impl Future<Output = T>) -> T {
     poll(future, usize::MAX).unwrap()

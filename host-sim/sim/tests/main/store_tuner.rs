@@ -3,14 +3,12 @@
 use crate::bundled;
 
 use crate::bundled::{Nor, answers, flash_of, observe, samples};
-use flatmin::flash::Partial;
+use flatmin::flash::{Partial, poll};
 use flatmin::store::{Contents, Description, SlotState, Store, StoreError};
 use flatmin::{Method, Pack, Recipe, Tuner, TunerError, Version};
 use flatmin_model::model::Model;
 use flatmin_sim::tuning::Tail;
 use flatmin_sim::wearers::model_bytes;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
 const RECIPE: Recipe = Recipe { method: Method::Asam, epochs: 2, replay_capacity: 32, ..Recipe::DEFAULT };
 
@@ -88,16 +86,6 @@ fn after_a_reboot_the_bits_are_the_same_and_tuning_goes_on_with_the_same_bits() 
     after.restore(&store, &mut flash).unwrap();
     assert_eq!(before.weights_crc32(), after.weights_crc32());
     assert!(flash.bytes().iter().all(|&byte| byte == 0xFF), "nothing of the wearer is left");
-}
-
-/// Polls that often at most; `None` if that was not enough.
-fn poll<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
-    let mut future = pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
-    (0..polls).find_map(|_| match future.as_mut().poll(&mut context) {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
-    })
 }
 
 /// A driver that is awaited: the same record, and after it the same bits. A restore that is given up leaves the factory
