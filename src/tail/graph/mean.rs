@@ -1,6 +1,6 @@
 //! MEAN over some axes, forward and backward, in f32.
 
-use super::{check_untrained, keeps_nothing};
+use super::{check_untrained, for_each_element, keeps_nothing, place};
 use crate::op::Mean;
 use crate::optim::BiasTreatment;
 use crate::pack::{NodeOp, NodePass};
@@ -8,30 +8,13 @@ use crate::pack::{NodeOp, NodePass};
 pub(super) static MEAN: NodeOp =
     NodeOp { forward, backward, keeps: keeps_nothing, check: check_untrained, inputs: 1 };
 
-/// Element of the mean that element `[n, h, w, c]` counts to.
-fn kept(extents: [usize; 4], averaged: [bool; 4], at: [usize; 4]) -> usize {
-    let mut index = 0;
-    for ((extent, averaged), at) in extents.into_iter().zip(averaged).zip(at) {
-        if !averaged {
-            index = index * extent + at;
-        }
-    }
-    index
-}
-
+/// Calls `each(element, the mean that it counts to)`.
 fn for_each_mean(extents: [usize; 4], averaged: [bool; 4], mut each: impl FnMut(usize, usize)) {
-    let [images, height, width, channels] = extents;
-    let mut index = 0;
-    for n in 0..images {
-        for h in 0..height {
-            for w in 0..width {
-                for c in 0..channels {
-                    each(index, kept(extents, averaged, [n, h, w, c]));
-                    index += 1;
-                }
-            }
-        }
+    let mut means = extents;
+    for (extent, averaged) in means.iter_mut().zip(averaged) {
+        *extent = if averaged { 1 } else { *extent };
     }
+    for_each_element(extents, |index, at| each(index, place(means, at)));
 }
 
 /// One over the number of elements of one mean.

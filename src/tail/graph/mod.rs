@@ -139,6 +139,32 @@ pub fn keeps(kind: u16, function: Function, flags: u16) -> Option<Keeps> {
     node_op_of(kind).map(|code| code.kept(kind, function, flags))
 }
 
+/// Calls `each(index, [n, h, w, c])` for every element of a tensor, in order.
+fn for_each_element(extents: [usize; 4], mut each: impl FnMut(usize, [usize; 4])) {
+    let [images, height, width, channels] = extents;
+    let mut index = 0;
+    for n in 0..images {
+        for h in 0..height {
+            for w in 0..width {
+                for c in 0..channels {
+                    each(index, [n, h, w, c]);
+                    index += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Index of element `[n, h, w, c]` in a tensor that is repeated along extents of 1.
+#[inline]
+fn place(extents: [usize; 4], at: [usize; 4]) -> usize {
+    let mut index = 0;
+    for (extent, at) in extents.into_iter().zip(at) {
+        index = index * extent + if extent == 1 { 0 } else { at };
+    }
+    index
+}
+
 /// [`NodeOp::keeps`] where gradients alone are read.
 fn keeps_nothing(_: Function, _: u16) -> Keeps {
     Keeps::NOTHING

@@ -1,7 +1,7 @@
 //! ADD, SUB, MUL and PRELU of broadcast operands, forward and backward, in f32. Operands and
 //! results are cells of one workspace: an operand may be read twice.
 
-use super::{check_untrained, keeps_nothing};
+use super::{check_untrained, for_each_element, keeps_nothing, place};
 use crate::optim::BiasTreatment;
 use crate::pack::format::{node, operator};
 use crate::pack::{Keeps, NodeOp, NodePass};
@@ -36,16 +36,6 @@ struct Operand<'a> {
     elements: Elements<'a>,
     /// Its extents.
     extents: [usize; 4],
-}
-
-/// Element of an operand that output element `[n, h, w, c]` reads.
-#[inline]
-fn place(extents: [usize; 4], at: [usize; 4]) -> usize {
-    let mut index = 0;
-    for (extent, at) in extents.into_iter().zip(at) {
-        index = index * extent + if extent == 1 { 0 } else { at };
-    }
-    index
 }
 
 /// ADD and SUB.
@@ -105,25 +95,10 @@ fn backward(pass: &NodePass, _: f32, _: BiasTreatment, workspace: &mut [f32], _:
     }
 }
 
-/// Calls `each(output's element, first operand's, second operand's)`.
-fn for_each(extents: [usize; 4], a: [usize; 4], b: [usize; 4], mut each: impl FnMut(usize, usize, usize)) {
-    let [images, height, width, channels] = extents;
-    let mut index = 0;
-    for n in 0..images {
-        for h in 0..height {
-            for w in 0..width {
-                for c in 0..channels {
-                    each(index, place(a, [n, h, w, c]), place(b, [n, h, w, c]));
-                    index += 1;
-                }
-            }
-        }
-    }
-}
-
 /// `y = a op b`, without an activation; `kind` as in `pack::format::operator`.
 fn combine(kind: u16, a: Operand, b: Operand, extents: [usize; 4], y: &[Cell<f32>]) {
-    for_each(extents, a.extents, b.extents, |index, i, j| {
+    for_each_element(extents, |index, at| {
+        let (i, j) = (place(a.extents, at), place(b.extents, at));
         let (a, b) = (a.elements.at(i), b.elements.at(j));
         if let Some(y) = y.get(index) {
             y.set(match kind {
@@ -146,7 +121,8 @@ fn add_share(
     delta: &[Cell<f32>],
     d: &[Cell<f32>],
 ) {
-    for_each(extents, a.extents, b.extents, |index, i, j| {
+    for_each_element(extents, |index, at| {
+        let (i, j) = (place(a.extents, at), place(b.extents, at));
         let delta = delta.get(index).map_or(0.0, Cell::get);
         let below = a.elements.at(i) < 0.0;
         let (share, at) = match (kind, by_second) {
