@@ -1,7 +1,7 @@
 //! A tuned network as a `.tflite` again.
 
 use crate::subject::{Labelled, Subject};
-use crate::tuning::{Start, Training, observe_all, tuner_arena};
+use crate::tuning::{Training, descend, observe_all, tuner_arena};
 use crate::watch::Watch;
 use anyhow::{Context, Result, bail};
 use flatmin::{Tuner, Version, internals::TunedLayer};
@@ -39,22 +39,10 @@ pub fn export(
     let mut words = tuner_arena(&file, &recipe);
     let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
     observe_all(&mut tuner, subject, &watch)?;
-    if training.start == Start::ClosedForm {
-        let mut scratch = vec![0; file.pack().sizes().solve_bytes(&recipe) / 4];
-        tuner.solve(recipe, &mut scratch, &mut || {})?;
-    }
+    training.start.put(&mut tuner, recipe)?;
     if training.steps {
-        tuner.start(recipe)?;
-        loop {
-            watch.pause()?;
-            let report = tuner.step()?;
-            if report.epoch_finished {
-                watch.epoch(None)?;
-            }
-            if report.finished {
-                break;
-            }
-        }
+        let training = Training { recipe, curve: false, ..*training };
+        descend(&mut tuner, &training, &[], &mut Vec::new(), &watch)?;
     }
     tuner.requantize()?;
     if subject.origin.imbalanced {

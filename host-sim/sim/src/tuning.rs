@@ -150,6 +150,15 @@ impl Start {
         Ok(if deep && Tuner::can_solve(&model.pack(tail)?.pack()) { Self::ClosedForm } else { Self::Factory })
     }
 
+    /// Solves the head of a tuner that has its samples, where the closed form is asked for.
+    pub(crate) fn put(self, tuner: &mut Tuner, recipe: Recipe) -> Result<()> {
+        if self == Self::ClosedForm {
+            let bytes = tuner.pack().sizes().solve_bytes(&recipe);
+            tuner.solve(recipe, &mut vec![0; bytes / 4], &mut || {})?;
+        }
+        Ok(())
+    }
+
     /// The recipe that steps from here take where nothing else is asked for.
     pub fn recipe(self, method: Method, optimizer: Optimizer) -> Recipe {
         let base = match self {
@@ -279,20 +288,14 @@ pub fn train_and_keep(
     let mut memory = kind.memory(&sizes, &recipe);
     let mut bytes = kind.arena_bytes(&sizes, &recipe);
     let mut trained = match (kind, training.start) {
-        (Tail::Full, Start::Factory) => {
-            let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
-            run(&mut tuner, subject, &training, |_| Ok(()), &watch)
-        }
-        (Tail::Full, Start::ClosedForm) => {
-            let beside = sizes.solve_bytes(&recipe);
+        (Tail::Full, start) => {
+            let beside = if start == Start::ClosedForm { sizes.solve_bytes(&recipe) } else { 0 };
             if beside > 0 {
                 memory.push((SOLVING.into(), beside));
             }
             bytes += beside;
-            let mut scratch = vec![0; beside / 4];
             let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
-            let solve = |tuner: &mut Tuner| Ok(tuner.solve(recipe, &mut scratch, &mut || {})?);
-            run(&mut tuner, subject, &training, solve, &watch)
+            run(&mut tuner, subject, &training, |tuner| start.put(tuner, recipe), &watch)
         }
         (Tail::Compact, Start::Factory) => {
             let mut tuner = CompactTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
@@ -305,7 +308,7 @@ pub fn train_and_keep(
 }
 
 /// Steps through a run; returns the seconds that the steps took.
-fn descend<'p, A: Arithmetic<'p>>(
+pub(crate) fn descend<'p, A: Arithmetic<'p>>(
     tuner: &mut Tuner<'p, A>,
     training: &Training,
     latents: &[Labelled],

@@ -1,10 +1,12 @@
 //! The page: one file of HTML with its style sheet and its figures, and no script.
 
+mod tables;
+
 use std::fmt::Write as _;
 
 use super::format::{Escaped, grouped, method_label, percent_estimate, points_estimate, si};
 use super::plots::{self, Curve};
-use super::{Report, Summary, figures, tables};
+use super::{Report, Summary, figures};
 use crate::chart::palette::{self, FACTORY, look};
 
 /// Layout and type; the colours come from [`palette::variables`].

@@ -4,7 +4,7 @@
 //! several subjects comes from [`Report::summary`], so that table, page and JSON cannot disagree:
 //!
 //! - `summary`: means, standard errors and paired differences over the subjects;
-//! - `table`: the terminal's table and the RAM by purpose;
+//! - `terminal`: the tables that the terminal shows;
 //! - `html`: the page, with `tables`, `figures` and `plots` for its parts;
 //! - `format`: one way to write a number; colours and markers are those of [`crate::chart::palette`].
 //!
@@ -18,8 +18,7 @@ mod plots;
 #[cfg(test)]
 mod samples;
 mod summary;
-mod table;
-mod tables;
+mod terminal;
 
 use std::fmt;
 use std::path::Path;

@@ -2,13 +2,13 @@
 
 use std::fmt::{Result, Write as _};
 
-use super::format::{
+use crate::chart::palette::look;
+use crate::report::format::{
     Escaped, NOTHING, crc, grouped, method_label, method_name, percent, percent_estimate, points,
     points_estimate, si, significant,
 };
-use super::summary::Row;
-use super::{Report, Summary, TuningRun};
-use crate::chart::palette::look;
+use crate::report::summary::Row;
+use crate::report::{Report, Summary, TuningRun};
 
 /// The same table as in the terminal, with the gain over the factory model.
 pub(super) fn methods(html: &mut String, summary: &Summary) -> Result {
@@ -147,8 +147,8 @@ pub(super) fn typeset(number: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples;
     use super::*;
+    use crate::report::samples;
 
     #[test]
     fn every_row_is_as_long_as_the_heading() {
