@@ -96,6 +96,19 @@ pub enum Unary {
     Clamp(Activation),
     /// `x` above 0, else `x` times the number.
     LeakyRelu(f32),
+    /// `x` above 0, else `exp(x) - 1`.
+    Elu,
+    /// `x / 2 (1 + erf(x / sqrt 2))` (Hendrycks & Gimpel 2016, arXiv 1606.08415), or its approximation by tanh (section 2).
+    Gelu {
+        /// By tanh.
+        approximate: bool,
+    },
+    /// The exponential.
+    Exp,
+    /// The natural logarithm; the lowest output where `x` is not above 0.
+    Log,
+    /// `|x|`.
+    Abs,
 }
 
 /// Element-wise functions of two activations, either of which may be a constant; shapes broadcast.

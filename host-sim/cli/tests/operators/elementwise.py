@@ -99,7 +99,7 @@ PRODUCTS = [a * b for a in range(5, 12) for b in range(4, 12)]
 STEPS = range(20, 38)
 
 
-def unary_case(rng, operator, number, result, opts=None, version=2, from_scale=None):
+def unary_case(rng, operator, number, result, opts=None, version=2, from_scale=None, resolver="BUILTIN_REF"):
     """All 256 values, or a shape of rank 1 to 4."""
     # Scales with which the inputs reach past both ends of what the operator does.
     low, high = {"RELU6": (-1.7, -0.7), "RELU_N1_TO_1": (-2.2, -1), "TANH": (-2.5, -1)}.get(operator, (-3, 0))
@@ -110,7 +110,7 @@ def unary_case(rng, operator, number, result, opts=None, version=2, from_scale=N
     stream = every_value(rng, 2) if shape == (1, 256) else samples(rng, shape, zero=zero)
     about = f"{shape}, scale {from_scale:.4g} to {to_scale:.4g}, zero point {zero} to {to_zero}"
     tensors = [activation(shape, from_scale, zero), output(to_scale, to_zero)]
-    return Case(operator, about, tensors, [0], [1], [stream], opts, version)
+    return Case(operator, about, tensors, [0], [1], [stream], opts, version, resolver)
 
 
 def near_identity(rng, from_scale):
@@ -157,6 +157,22 @@ def unary(rng):
         # Powers of two: exact halves, which a negative factor would round the other way.
         yield unary_case(rng, "LEAKY_RELU", 4, lambda step: (step, 3), options("LeakyRelu", alpha=alpha))
     yield from decisive_hard_swish(rng)
+
+
+def functions(rng):
+    """Functions that the reference tabulates in single precision, and ABS, which it scales."""
+
+    def result(from_scale):
+        to_scale = f32(2.0 ** -rng.integers(3, 6)) if rng.integers(3) == 0 else scale(rng, -2, 0)
+        return to_scale, int(rng.integers(-128, 100))
+
+    for number in range(12):
+        # The reference resolver has no ELU: the usual kernel, without a delegate.
+        yield unary_case(rng, "ELU", number, result, version=1, resolver="BUILTIN_WITHOUT_DEFAULT_DELEGATES")
+        yield unary_case(rng, "GELU", number, result, options("Gelu", approximate=number % 2 == 1), version=1)
+        yield unary_case(rng, "EXP", number, result, version=1)
+        yield unary_case(rng, "LOG", number, result, version=1)
+        yield unary_case(rng, "ABS", number, result, version=1)
 
 
 def fixed_point_16(real):
@@ -254,5 +270,5 @@ def dequantize(rng):
 
 
 def cases(rng):
-    for family in (binary, unary, prelu, quantize, dequantize):
+    for family in (binary, unary, prelu, quantize, dequantize, functions):
         yield from family(rng)

@@ -57,6 +57,8 @@ class Case:
     samples: list
     options: object = None
     version: int = 1
+    # BUILTIN_REF: the reference kernels, which define the bits; no optimized kernels, no delegate.
+    resolver: str = "BUILTIN_REF"
     model: bytes = field(default=b"", repr=False)
     expected: list = field(default_factory=list, repr=False)
 
@@ -67,9 +69,10 @@ class Case:
                 for index in self.outputs:
                     self.tensors[index].shape = (1,)
             self.model = self.pack()
-            # BUILTIN_REF: the reference kernels, which define the bits; no optimized kernels, no delegate.
             interpreter = Interpreter(
-                model_content=self.model, experimental_op_resolver_type=OpResolverType.BUILTIN_REF, num_threads=1
+                model_content=self.model,
+                experimental_op_resolver_type=getattr(OpResolverType, self.resolver),
+                num_threads=1,
             )
             interpreter.allocate_tensors()
             details = interpreter.get_output_details()

@@ -99,6 +99,18 @@ impl<'a> Folder<'a> {
                 }
                 one(self.unary(node, Unary::LeakyRelu(alpha))?)
             }
+            "Elu" => match attributes.float("alpha", 1.0) {
+                1.0 => one(self.unary(node, Unary::Elu)?),
+                alpha => unsupported(format!("alpha {alpha}: 1 is supported")),
+            },
+            "Gelu" => match &*attributes.word("approximate", "none") {
+                "none" => one(self.unary(node, Unary::Gelu { approximate: false })?),
+                "tanh" => one(self.unary(node, Unary::Gelu { approximate: true })?),
+                other => node.error(format!("approximate {other:?}")),
+            },
+            "Exp" => one(self.unary(node, Unary::Exp)?),
+            "Log" => one(self.unary(node, Unary::Log)?),
+            "Abs" => one(self.unary(node, Unary::Abs)?),
             "PRelu" => one(self.prelu(node)?),
             "Softmax" => one(self.softmax(node, attributes)?),
             "Concat" => one(self.concatenation(node, attributes)?),

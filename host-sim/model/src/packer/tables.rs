@@ -86,6 +86,40 @@ pub fn tanh(input: Side, output: Side) -> Table {
     real(input, output, f32::tanh)
 }
 
+/// ELU.
+pub fn elu(input: Side, output: Side) -> Table {
+    real(input, output, |x| if x > 0.0 { x } else { x.exp_m1() })
+}
+
+/// GELU, exact or by tanh.
+pub fn gelu(input: Side, output: Side, approximate: bool) -> Table {
+    use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+    real(input, output, |x| {
+        let share = if approximate {
+            (FRAC_2_SQRT_PI * FRAC_1_SQRT_2 * (x + 0.044715 * (x * x * x))).tanh()
+        } else {
+            libm::erff(x * FRAC_1_SQRT_2)
+        };
+        0.5 * x * (1.0 + share)
+    })
+}
+
+/// EXP.
+pub fn exp(input: Side, output: Side) -> Table {
+    real(input, output, f32::exp)
+}
+
+/// LOG; of what has no logarithm the reference gives the lowest byte.
+pub fn log(input: Side, output: Side) -> Table {
+    real(input, output, |x| if x > 0.0 { x.ln() } else { f32::NEG_INFINITY })
+}
+
+/// ABS.
+pub fn abs(input: Side, output: Side) -> Table {
+    let factor = Multiplier::from_real(f64::from(input.affine.scale / output.affine.scale));
+    table(input, output, OPEN, |x| factor.apply(x.abs()))
+}
+
 /// HARD_SWISH in the reference kernel's 16-bit fixed point.
 pub fn hard_swish(input: Side, output: Side) -> Table {
     let fine = input.affine.scale * (1.0 / 128.0);
@@ -168,6 +202,14 @@ mod tests {
         agrees(&leaky_relu(input, output, 0.1), input, output, |x| {
             if x < 0.0 { x * f64::from(0.1f32) } else { x }
         });
+        agrees(&elu(input, output), input, output, |x| if x > 0.0 { x } else { x.exp() - 1.0 });
+        agrees(&exp(input, output), input, output, f64::exp);
+        agrees(&log(input, output), input, output, |x| if x > 0.0 { x.ln() } else { f64::NEG_INFINITY });
+        agrees(&abs(input, output), input, output, f64::abs);
+        let exact = |x: f64| x / 2.0 * (1.0 + libm::erf(x / f64::sqrt(2.0)));
+        agrees(&gelu(input, output, false), input, output, exact);
+        // The approximation is off by 5e-4 at most, a hundredth of a step here.
+        agrees(&gelu(input, output, true), input, output, exact);
         agrees(&leaky_relu(input, output, -0.5), input, output, |x| if x < 0.0 { x * -0.5 } else { x });
         agrees(&requantize(input, output), input, output, |x| x);
         agrees(&clamped(input, output, [5, 105]), input, output, |x| x.clamp(0.0, 6.0));

@@ -102,6 +102,10 @@ pub mod leaky_relu {
     pub const ALPHA: usize = 0;
 }
 
+pub mod gelu {
+    pub const APPROXIMATE: usize = 0;
+}
+
 pub mod resize_nearest_neighbor {
     pub const ALIGN_CORNERS: usize = 0;
     pub const HALF_PIXEL_CENTERS: usize = 1;

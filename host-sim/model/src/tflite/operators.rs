@@ -1,7 +1,7 @@
 //! What an operator computes, from its code and its options.
 
 use super::field::{
-    binary, concatenation, conv_2d, depthwise_conv_2d, fully_connected, leaky_relu, pool_2d,
+    binary, concatenation, conv_2d, depthwise_conv_2d, fully_connected, gelu, leaky_relu, pool_2d,
     resize_nearest_neighbor, softmax, window,
 };
 use super::view::{Scalar, Table};
@@ -63,16 +63,21 @@ mod code {
     pub const SUB: i32 = 41;
     pub const SQUEEZE: i32 = 43;
     pub const STRIDED_SLICE: i32 = 45;
+    pub const EXP: i32 = 47;
     pub const SPLIT: i32 = 49;
     pub const PRELU: i32 = 54;
     pub const PADV2: i32 = 60;
     pub const SLICE: i32 = 65;
     pub const EXPAND_DIMS: i32 = 70;
+    pub const LOG: i32 = 73;
     pub const RESIZE_NEAREST_NEIGHBOR: i32 = 97;
     pub const LEAKY_RELU: i32 = 98;
+    pub const ABS: i32 = 101;
     pub const SPLIT_V: i32 = 102;
+    pub const ELU: i32 = 111;
     pub const QUANTIZE: i32 = 114;
     pub const HARD_SWISH: i32 = 117;
+    pub const GELU: i32 = 150;
 }
 
 const fn plain(code: i32, options: u8, required: usize, optional: usize) -> Signature {
@@ -86,7 +91,7 @@ const fn fused(code: i32, options: u8, field: usize, required: usize, optional: 
 /// More inputs than any file has: CONCATENATION takes any number.
 const ANY_NUMBER: usize = 1 << 16;
 
-const SIGNATURES: [Signature; 32] = [
+const SIGNATURES: [Signature; 37] = [
     fused(code::CONV_2D, 1, conv_2d::ACTIVATION, 2, 1),
     fused(code::DEPTHWISE_CONV_2D, 2, depthwise_conv_2d::ACTIVATION, 2, 1),
     fused(code::FULLY_CONNECTED, 8, fully_connected::ACTIVATION, 2, 1),
@@ -115,6 +120,11 @@ const SIGNATURES: [Signature; 32] = [
     plain(code::RELU6, 0, 1, 0),
     plain(code::RELU_N1_TO_1, 0, 1, 0),
     plain(code::LEAKY_RELU, 75, 1, 0),
+    plain(code::ELU, 0, 1, 0),
+    plain(code::GELU, 116, 1, 0),
+    plain(code::EXP, 33, 1, 0),
+    plain(code::LOG, 0, 1, 0),
+    plain(code::ABS, 78, 1, 0),
     plain(code::PRELU, 0, 2, 0),
     plain(code::QUANTIZE, 89, 1, 0),
     plain(code::DEQUANTIZE, 38, 1, 0),
@@ -180,6 +190,11 @@ impl Record<'_> {
             code::RELU6 => unary(Unary::Clamp(Activation::Relu6)),
             code::RELU_N1_TO_1 => unary(Unary::Clamp(Activation::ReluN1To1)),
             code::LEAKY_RELU => unary(Unary::LeakyRelu(self.option(leaky_relu::ALPHA, 0.0)?)),
+            code::ELU => unary(Unary::Elu),
+            code::GELU => unary(Unary::Gelu { approximate: self.option::<u8>(gelu::APPROXIMATE, 0)? != 0 }),
+            code::EXP => unary(Unary::Exp),
+            code::LOG => unary(Unary::Log),
+            code::ABS => unary(Unary::Abs),
             code::PRELU => Ok(Kind::Prelu),
             code::QUANTIZE => Ok(Kind::Quantize),
             code::DEQUANTIZE => Ok(Kind::Dequantize),

@@ -406,6 +406,20 @@ def elementwise():
     one("softmax_channels_uint8", lambda n: n.op("Softmax", "input0", axis=1), unsigned=True)
 
 
+def functions():
+    def one(name, kind, opset=13, **attributes):
+        net = Net(name, IMAGE, opset=opset)
+        write(quantize(net.model(net.op(kind, "input0", **attributes))))
+
+    for kind in ("Elu", "Exp", "Abs"):
+        one(kind.lower(), kind)
+    one("gelu", "Gelu", opset=20)
+    one("gelu_tanh", "Gelu", opset=20, approximate="tanh")
+    # Of positive numbers.
+    net = Net("log", IMAGE)
+    write(quantize(net.model(net.op("Log", net.op("Sigmoid", "input0")))))
+
+
 def movement():
     def one(name, build, *shapes, **options):
         net = Net(name, *(shapes or (IMAGE,)))
@@ -557,6 +571,6 @@ def pytorch():
 
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
-    for family in (convolutions, dense, pools, elementwise, movement, networks, borders, pytorch):
+    for family in (convolutions, dense, pools, elementwise, movement, networks, borders, pytorch, functions):
         family()
     (HERE / "outputs.csv").write_text("\n".join(OUTPUTS) + "\n")

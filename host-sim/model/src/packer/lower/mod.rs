@@ -223,9 +223,9 @@ impl Lowering<'_> {
                     }
                     Kind::Unary(unary) => {
                         same_size()?;
-                        let (function, beta) = meaning(*unary);
                         let table = table(*unary, source, target)?;
-                        Step { function: Some(function), beta, ..looked_up(table) }
+                        let (function, beta) = meaning(*unary).unzip();
+                        Step { function, beta: beta.unwrap_or(0.0), ..looked_up(table) }
                     }
                     Kind::Quantize => {
                         same_size()?;
@@ -279,14 +279,15 @@ fn refusal(detail: &str) -> Fault {
     }
 }
 
-/// What a function is in f32, and its parameter.
-fn meaning(unary: Unary) -> (Function, f32) {
+/// What a function is in f32, and its parameter; `None` for functions that are not tuned.
+fn meaning(unary: Unary) -> Option<(Function, f32)> {
     match unary {
-        Unary::Logistic => (Function::Logistic, 0.0),
-        Unary::Tanh => (Function::Tanh, 0.0),
-        Unary::HardSwish => (Function::HardSwish, 0.0),
-        Unary::Clamp(activation) => (function(activation), 0.0),
-        Unary::LeakyRelu(alpha) => (Function::LeakyRelu, alpha),
+        Unary::Logistic => Some((Function::Logistic, 0.0)),
+        Unary::Tanh => Some((Function::Tanh, 0.0)),
+        Unary::HardSwish => Some((Function::HardSwish, 0.0)),
+        Unary::Clamp(activation) => Some((function(activation), 0.0)),
+        Unary::LeakyRelu(alpha) => Some((Function::LeakyRelu, alpha)),
+        Unary::Elu | Unary::Gelu { .. } | Unary::Exp | Unary::Log | Unary::Abs => None,
     }
 }
 
@@ -312,6 +313,11 @@ fn table(function: Unary, source: Side, target: Side) -> Result<tables::Table, F
         }
         Unary::Clamp(activation) => tables::clamped(source, target, clamp(activation, target.affine)),
         Unary::LeakyRelu(alpha) => tables::leaky_relu(source, target, alpha),
+        Unary::Elu => tables::elu(source, target),
+        Unary::Gelu { approximate } => tables::gelu(source, target, approximate),
+        Unary::Exp => tables::exp(source, target),
+        Unary::Log => tables::log(source, target),
+        Unary::Abs => tables::abs(source, target),
     })
 }
 

@@ -43,7 +43,7 @@ fn reads_all_of_a_small_model() {
 fn operator_code_is_the_larger_of_both_fields() {
     for (deprecated, builtin, expected) in [
         (4, 0, "DEPTHWISE_CONV_2D"),
-        (127, 150, "GELU"),
+        (127, 151, "DYNAMIC_UPDATE_SLICE"),
         (0, 209, "STABLEHLO_CASE"),
         (0, 210, "builtin operator 210"),
         (-3, -2, "builtin operator -2"),

@@ -134,6 +134,16 @@ impl<'a> Interpreter<'a> {
                     Unary::Tanh => x.tanh(),
                     Unary::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
                     Unary::Clamp(activation) => clamp(activation, x),
+                    Unary::Elu if x < 0.0 => x.exp() - 1.0,
+                    Unary::Elu => x,
+                    Unary::Gelu { approximate: false } => x / 2.0 * (1.0 + libm::erf(x / f64::sqrt(2.0))),
+                    Unary::Gelu { approximate: true } => {
+                        let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+                        x / 2.0 * (1.0 + inner.tanh())
+                    }
+                    Unary::Exp => x.exp(),
+                    Unary::Log => x.ln(),
+                    Unary::Abs => x.abs(),
                     Unary::LeakyRelu(alpha) => {
                         if x < 0.0 {
                             x * f64::from(alpha)
