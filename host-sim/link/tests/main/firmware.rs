@@ -312,7 +312,8 @@ fn the_solver_is_linked_where_it_is_asked_for() {
     assert_eq!(result(&emulated), result(&desktop));
     let needed = plain.pack().pack().sizes().solve_bytes(&recipe);
     let [before, after] = [&plain, &asked].map(|firmware| firmware.image().static_ram_bytes().unwrap());
-    assert!(needed > 10_000 && (needed..needed + 64).contains(&(after - before)), "{before}, {after}");
+    // The linker aligns what lies beside it otherwise.
+    assert!(needed > 10_000 && (after - before).abs_diff(needed) < 64, "{before}, {after}");
     let purpose = |(name, bytes): &(String, usize)| name == "solving the head" && *bytes == needed;
     assert!(emulated.ram.iter().any(purpose), "{:?}", emulated.ram);
 }
