@@ -70,6 +70,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 
     /// A slice of the run under way; of several samples at once, if they may be `grouped`.
+    #[inline(never)] // Called by `step` and by `poll`: once in flash.
     pub(super) fn slice(&mut self, grouped: bool) -> Result<Progress, TunerError> {
         let Some(Radius::Measured { next, sum }) = self.run.as_ref().map(|run| run.radius) else {
             return A::run_slice(self, grouped);
@@ -94,6 +95,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
 
     /// `||T g||^2` of a training sample with a label that it does not have; of a squared error with its own target, and
     /// relative to its loss. 0 where that is not finite, which the sample's step will say.
+    #[inline(never)] // Keeps its frame off the steps' stack.
     fn wrong_slope_squared(&mut self, index: usize) -> f32 {
         let divided = self.division.is_fixed() || self.leaves_out();
         let slot = if divided { self.division.ordered_slot(index) } else { index };
