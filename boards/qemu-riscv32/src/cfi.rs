@@ -3,7 +3,7 @@
 
 use core::ptr::{read_volatile, write_volatile};
 use embedded_storage::nor_flash::{
-    ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
+    ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
 };
 
 const READ_ARRAY: u32 = 0x00FF_00FF;
@@ -17,22 +17,6 @@ const FAILED: u32 = 0x003A_003A;
 
 pub struct CfiFlash {
     base: usize,
-}
-
-/// What the chips or the arguments refused.
-#[derive(Debug, Clone, Copy)]
-pub struct Refused(NorFlashErrorKind);
-
-impl NorFlashError for Refused {
-    fn kind(&self) -> NorFlashErrorKind {
-        self.0
-    }
-}
-
-impl From<NorFlashErrorKind> for Refused {
-    fn from(kind: NorFlashErrorKind) -> Self {
-        Self(kind)
-    }
 }
 
 impl CfiFlash {
@@ -59,7 +43,7 @@ impl CfiFlash {
     }
 
     /// Gives a command of two words, and waits until it is done.
-    fn carry_out(&self, offset: u32, first: u32, second: u32) -> Result<(), Refused> {
+    fn carry_out(&self, offset: u32, first: u32, second: u32) -> Result<(), NorFlashErrorKind> {
         self.command(offset, first);
         self.command(offset, second);
         let status = loop {
@@ -68,7 +52,7 @@ impl CfiFlash {
                 break status;
             }
         };
-        if status & FAILED == 0 { Ok(()) } else { Err(Refused(NorFlashErrorKind::Other)) }
+        if status & FAILED == 0 { Ok(()) } else { Err(NorFlashErrorKind::Other) }
     }
 
     /// Back to reading what is stored.
@@ -79,13 +63,13 @@ impl CfiFlash {
 }
 
 impl ErrorType for CfiFlash {
-    type Error = Refused;
+    type Error = NorFlashErrorKind;
 }
 
 impl ReadNorFlash for CfiFlash {
     const READ_SIZE: usize = 4;
 
-    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Refused> {
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
         check_read(self, offset, bytes.len())?;
         for (word, at) in bytes.as_chunks_mut::<4>().0.iter_mut().zip((offset..).step_by(4)) {
             *word = self.read_word(at).to_le_bytes();
@@ -102,7 +86,7 @@ impl NorFlash for CfiFlash {
     const WRITE_SIZE: usize = 4;
     const ERASE_SIZE: usize = 256 << 10;
 
-    fn erase(&mut self, from: u32, to: u32) -> Result<(), Refused> {
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
         check_erase(self, from, to)?;
         let mut blocks = (from..to).step_by(Self::ERASE_SIZE);
         let outcome = blocks.try_for_each(|block| self.carry_out(block, ERASE, CONFIRM));
@@ -110,7 +94,7 @@ impl NorFlash for CfiFlash {
         outcome
     }
 
-    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Refused> {
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
         check_write(self, offset, bytes.len())?;
         let mut words = bytes.as_chunks::<4>().0.iter().zip((offset..).step_by(4));
         let outcome = words.try_for_each(|(word, at)| self.carry_out(at, PROGRAM, u32::from_le_bytes(*word)));

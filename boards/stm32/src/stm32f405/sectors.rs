@@ -2,45 +2,23 @@
 //! size, which QEMU does not have.
 
 use embedded_storage::nor_flash::{
-    ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
+    ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
 };
-use stm32f4xx_hal::flash::{Error, UnlockedFlash};
+use stm32f4xx_hal::flash::UnlockedFlash;
 
 /// Where the flash lies.
 const ADDRESS: usize = 0x0800_0000;
 
 pub struct Sectors<'a>(pub UnlockedFlash<'a>);
 
-/// What the chip or the arguments refused.
-#[derive(Debug, Clone, Copy)]
-pub struct Refused(NorFlashErrorKind);
-
-impl NorFlashError for Refused {
-    fn kind(&self) -> NorFlashErrorKind {
-        self.0
-    }
-}
-
-impl From<NorFlashErrorKind> for Refused {
-    fn from(kind: NorFlashErrorKind) -> Self {
-        Self(kind)
-    }
-}
-
-impl From<Error> for Refused {
-    fn from(_: Error) -> Self {
-        Self(NorFlashErrorKind::Other)
-    }
-}
-
 impl ErrorType for Sectors<'_> {
-    type Error = Refused;
+    type Error = NorFlashErrorKind;
 }
 
 impl ReadNorFlash for Sectors<'_> {
     const READ_SIZE: usize = 1;
 
-    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Refused> {
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
         check_read(self, offset, bytes.len())?;
         for (byte, at) in bytes.iter_mut().zip(ADDRESS + offset as usize..) {
             // SAFETY: inside the flash, which is mapped there.
@@ -58,21 +36,21 @@ impl NorFlash for Sectors<'_> {
     const WRITE_SIZE: usize = 1;
     const ERASE_SIZE: usize = 128 << 10;
 
-    fn erase(&mut self, from: u32, to: u32) -> Result<(), Refused> {
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
         check_erase(self, from, to)?;
         for start in (from..to).step_by(Self::ERASE_SIZE) {
             // The first 128 KiB are sectors 0 to 4.
             let sector = start / Self::ERASE_SIZE as u32 + 4;
             if sector == 4 {
-                return Err(NorFlashErrorKind::NotAligned.into());
+                return Err(NorFlashErrorKind::NotAligned);
             }
-            self.0.erase(sector as u8)?;
+            self.0.erase(sector as u8).map_err(|_| NorFlashErrorKind::Other)?;
         }
         Ok(())
     }
 
-    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Refused> {
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
         check_write(self, offset, bytes.len())?;
-        Ok(self.0.program(offset as usize, bytes.iter())?)
+        self.0.program(offset as usize, bytes.iter()).map_err(|_| NorFlashErrorKind::Other)
     }
 }
