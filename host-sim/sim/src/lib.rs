@@ -2,7 +2,6 @@
 //! for what to train and how.
 
 pub mod adding;
-pub mod auto;
 pub mod calibration;
 pub mod chart;
 pub mod contenders;

@@ -31,11 +31,6 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
     count.ok_or_else(|| "must be a count, such as 2000000, 2M or 500k".into())
 }
 
-pub fn parse_seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.0..=1e6).contains(&seconds) { Ok(seconds) } else { Err("must be from 0 to a million".into()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use flatmin::{Loss, Method, Optimizer, Recipe, Tuner};
 use flatmin_model::packer::{TailPlan, Trains};
-use flatmin_sim::recipe_file::{NamedMethod, RecipeFile};
+use flatmin_sim::recipe_file::{Hyperparameters, NamedMethod, RecipeFile};
 use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::{Start, Tail, Training};
 use std::path::PathBuf;
@@ -193,18 +193,19 @@ impl TuneOptions {
         Ok(())
     }
 
-    /// Refuses what the search of `tune --auto` chooses itself.
-    pub fn without_recipe(&self) -> Result<()> {
-        let usual = Recipe { ..Recipe::DEFAULT };
-        let asked = Recipe { method: usual.method, seed: usual.seed, ..self.recipe(usual.method) };
-        if asked != usual {
-            bail!(
-                "--auto chooses the recipe: leave out its options but --method, --layers, --train and --seed"
-            );
-        }
-        self.without_closed_form()?;
-        self.without_compact()?;
-        self.without_spare_classes()
+    /// What a search begins with: of what it chooses only what options name, the rest of a recipe's file as it is.
+    pub fn searched(&self) -> RecipeFile {
+        let (own, given) = (&self.recipe_file, &self.given);
+        let recipe = Hyperparameters {
+            method: given.recipe.method,
+            learning_rate: given.recipe.learning_rate,
+            rho: given.recipe.rho,
+            label_smoothing: given.recipe.label_smoothing,
+            epochs: given.recipe.epochs,
+            ..own.recipe
+        };
+        let (train, start) = (given.train.clone(), given.start);
+        RecipeFile { layers: given.layers, train, start, recipe, ..own.clone() }
     }
 
     /// Refuses what `plan` finds out itself.
@@ -212,10 +213,9 @@ impl TuneOptions {
         if self.given.train.is_some() {
             bail!("--train is what `flatmin plan` searches; leave it out");
         }
-        self.without_closed_form()?;
         self.without_compact()?;
         self.without_spare_classes()?;
-        self.without_acceptance()
+        self.without_acceptance_given()
     }
 
     /// Whether held-out samples or the best epoch's have a say.

@@ -2,10 +2,9 @@
 
 use super::auto;
 use crate::answer::show;
-use crate::arguments::quantity::parse_seconds;
 use crate::arguments::{Adaptation, TuneArguments, TuneOptions};
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, value_parser};
 use flatmin_sim::report::{Report, TuningRun};
 use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::train;
@@ -18,18 +17,18 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "Examples:\n  flatmin tune --wearer 3 --method asam --label-noise 0.2\n  \
     flatmin tune model.tflite --data x.npy y.npy --layers 2 --json\n  \
     flatmin tune autoencoder.tflite --data x.npy --loss mse --layers 1\n  \
-    flatmin tune model.tflite --data windows.csv --auto=120")]
+    flatmin tune model.tflite --data windows.csv --auto=200")]
 pub struct Arguments {
     /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
     #[arg(requires = "data")]
     model: Option<PathBuf>,
     #[command(flatten)]
     adaptation: Adaptation,
-    /// Choose the recipe by nested validation on the samples to tune on, within so many seconds (60); methods and
-    /// strengths are the search's unless --method names one
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60",
-        value_parser = parse_seconds)]
-    auto: Option<f64>,
+    /// First search what to train and how, as `flatmin plan` does, in so many trials (120); what other options name is not
+    /// searched
+    #[arg(long, value_name = "TRIALS", num_args = 0..=1, require_equals = true, default_missing_value = "120",
+        value_parser = value_parser!(u32).range(1..=1_000_000))]
+    auto: Option<u32>,
     #[command(flatten)]
     options: TuneArguments,
 }
@@ -39,8 +38,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let options = options.read()?;
     let model = adaptation.model(model.as_deref(), &options);
     let subject = adaptation.calibrated_subject(model, &options)?;
-    if let Some(seconds) = auto {
-        return auto::run(&subject, seconds, &options, options.report.as_deref());
+    if let Some(trials) = auto {
+        let subject = subject.labelled("tune --auto")?;
+        return auto::run(&subject, trials as usize, &options, options.report.as_deref());
     }
     let bundled = "A held-out wearer, bundled model".to_owned();
     let title = model.map_or(bundled, |path| path.display().to_string());

@@ -11,9 +11,11 @@ const SIZE: (u32, u32) = (760, 440);
 
 pub(super) fn svg(findings: &Findings) -> Result<String> {
     let at = |own: &Measured| (own.ram_bytes as f64 / 1024.0, own.loss);
-    let points: Vec<(f64, f64)> = findings.measured.iter().map(at).collect();
+    let points: Vec<(f64, f64)> =
+        findings.measured.iter().filter(|own| own.loss.is_finite()).map(at).collect();
     let factory = findings.measured.iter().map(|own| own.factory_loss);
-    let budget = findings.budget.ram_bytes as f64 / 1024.0;
+    let most = findings.measured.iter().map(|own| own.ram_bytes).max().unwrap_or(1);
+    let budget = findings.budget.ram_bytes.unwrap_or(most) as f64 / 1024.0;
     let left = points.iter().map(|point| point.0).fold(budget, f64::min);
     let losses = points.iter().map(|point| point.1).chain(factory.clone());
     let (low, high) = losses.fold((f64::MAX, f64::MIN), |(low, high), loss| (low.min(loss), high.max(loss)));

@@ -1,292 +1,357 @@
-//! `flatmin plan`: which layers to train, and what of them, within a budget of RAM and multiply-adds.
+//! The search for what to train and how: layers, what of them, the method and its hyperparameters, within a budget of RAM and
+//! multiply-adds, in so many trials. The same seed gives the same answer on any machine.
 //!
-//! Contribution analysis as in MCUNetV3 (arXiv 2206.15472, section 3.2): every candidate, one layer trained in one way
-//! and all others frozen, is tuned from the factory on two thirds of the samples, three times, so that each sample
-//! judges once; the fall of the trained loss on those ([`flatmin::Criterion`]) is its gain. Sets of candidates are
-//! searched by the sum of their gains, and the promising ones measured whole: what is printed was measured, not summed.
-//! The default plan is the advice, where it fits the budget, unless the samples show another to be better: among so many
-//! plans some look better by chance.
+//! A trial tunes a candidate from the factory on two thirds of the samples and judges the int8 network on the others
+//! ([`Objective`]). A quarter of the trials goes to layers, each trained in one way and all others frozen (contribution
+//! analysis as in MCUNetV3, arXiv 2206.15472, section 3.2) and to the last layers trained whole; an eighth to the sets of
+//! layers that promise most by the sum of their gains; a quarter to recipes that are drawn for the best of them. The rest is
+//! successive halving (Jamieson & Talwalkar 2016): the better candidates meet further parts of the samples.
+//!
+//! The default is the advice, where it fits the budget, unless the samples show another to be better: among so many candidates
+//! some look better by chance.
 
 mod drawing;
-mod search;
+mod findings;
+mod layers;
+mod space;
 mod trial;
 
-use crate::auto::folds;
-use crate::subject::Subject;
-use crate::tuning::sized;
-use anyhow::{Context, Result, bail};
-use flatmin::{Evidence, Loss, Pairs, Recipe};
+pub use findings::{Contribution, Cost, Findings, Measured, SampleCounts};
+pub use space::{Candidate, Space};
+pub use trial::Objective;
+
+use crate::recipe_file::{Limits, NamedMethod, RecipeFile};
+use crate::subject::{Labelled, Subject};
+use crate::tuning::Start;
+use crate::wearers::SplitMix64;
+use anyhow::{Context, Result, bail, ensure};
+use flatmin::{Evidence, Loss, Recipe, Tuner};
 use flatmin_model::packer::{TailPlan, Trains};
-use flatmin_model::table::Table;
 use indicatif::ProgressBar;
+use layers::Layers;
 use serde::Serialize;
-use std::fmt;
-use trial::Trials;
+
+/// Trials where no number is asked for.
+pub const TRIALS: usize = 120;
+/// Parts that the samples are split into: each is judged on once a split.
+const FOLDS: usize = 3;
+/// Tails that recipes are drawn for.
+const TAILS: usize = 4;
+/// Standard deviations by which a candidate has to be shown better than the default, or worse than the factory's network: of
+/// dozens the best is one better by chance.
+const DEVIATIONS: u16 = 2;
 
 /// What a plan may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Budget {
     /// All RAM of a firmware (`boards/app`) that tunes, in bytes.
-    pub ram_bytes: usize,
+    pub ram_bytes: Option<usize>,
     /// Multiply-adds of a sample's share of a step.
     pub step_macs: Option<u64>,
 }
 
-/// A plan, and what it was measured to bring.
-#[derive(Debug, Clone, Serialize)]
-pub struct Measured {
-    /// Layers with weights in the tail: `--layers`.
-    pub layers: usize,
-    /// What of each is trained: `--train`; none where all is.
-    pub train: Vec<String>,
-    /// Parameters in f32.
-    pub parameters: usize,
-    /// All RAM of a firmware that tunes it.
-    pub ram_bytes: usize,
-    /// Multiply-adds of a sample's share of a step.
-    pub step_macs: u64,
-    /// Mean loss, as it is trained, on the samples that judge before tuning, in f32.
-    pub factory_loss: f64,
-    /// The same after.
-    pub loss: f64,
-    /// Share of the samples that a tail gets right, in f32, that was not tuned on them.
-    pub accuracy: f64,
-    /// Share of the samples that had no say in the plan, by the tuned int8 tail; of plans on the frontier.
-    pub test_accuracy: Option<f64>,
-    /// Which samples those are.
-    #[serde(skip)]
-    right: Vec<bool>,
-    #[serde(skip)]
-    plan: TailPlan,
+/// Which tails are searched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tails {
+    /// Those of at most so many layers with weights.
+    Within(usize),
+    /// This one.
+    Only(TailPlan),
 }
 
-/// Standard deviations by which a plan has to be shown better than the default: of dozens the best is one better by chance.
-const DEVIATIONS: u16 = 2;
-
-impl Measured {
-    /// What tuning takes off the loss.
-    pub fn gain(&self) -> f64 {
-        self.factory_loss - self.loss
-    }
-
-    /// More right answers, or as many at a smaller loss.
-    fn is_better_than(&self, other: &Self) -> bool {
-        (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
-    }
-
-    /// What the samples show of this plan beside another.
-    fn evidence(&self, other: &Self) -> Evidence {
-        let mut pairs = Pairs::default();
-        other.right.iter().zip(&self.right).for_each(|(&before, &after)| pairs.add(before, after));
-        pairs.evidence(DEVIATIONS)
-    }
-
-    /// The options of `flatmin tune`.
-    pub fn options(&self) -> String {
-        let layers = format!("--layers {}", self.layers);
-        if self.train.is_empty() { layers } else { format!("{layers} --train {}", self.train.join(",")) }
-    }
-}
-
-/// One layer trained in one way, alone.
-#[derive(Debug, Clone, Serialize)]
-pub struct Contribution {
-    /// The layer's place in the file.
-    pub operator: usize,
-    /// Its name in the schema.
-    pub name: String,
-    /// What of it.
-    pub trains: String,
-    /// What that brings and takes.
-    pub measured: Measured,
-}
-
-/// Samples by what they are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct SampleCounts {
-    /// Tuned on at a time.
-    pub tuned: usize,
-    /// To judge plans by, each held out once.
-    pub held_out: usize,
-    /// Without a say, to test by.
-    pub tested: usize,
-}
-
-/// The search's outcome.
-#[derive(Debug, Serialize)]
-pub struct Findings {
-    /// The subject's name.
-    pub subject: String,
-    /// As asked for.
-    pub budget: Budget,
-    /// How many samples there were.
-    pub samples: SampleCounts,
-    /// Share of the samples without a say that the factory model gets right.
-    pub factory_test_accuracy: f64,
-    /// Single layers within the budget, first to last.
-    pub contributions: Vec<Contribution>,
-    /// Every set that was measured, single layers included.
-    pub measured: Vec<Measured>,
-    /// Those that nothing cheaper beats, by RAM.
-    pub frontier: Vec<Measured>,
-    /// The advice; none if no plan within the budget lowers the loss.
-    pub chosen: Option<Measured>,
-}
-
-/// Searches a plan for `subject`'s network among its last `depth` layers with weights.
+/// Searches for `subject`, with what `base` gives in place of what would be searched.
 ///
 /// # Errors
 /// A network without trainable layers, too few samples, nothing within the budget, or what the runtime refuses.
 pub fn search(
     subject: &Subject,
-    recipe: Recipe,
+    base: &RecipeFile,
+    tails: &Tails,
     budget: Budget,
-    depth: usize,
+    trials: usize,
     bar: &ProgressBar,
 ) -> Result<Findings> {
     let network = &subject.model.network;
     if network.loss() == Loss::SquaredError {
         bail!("{}: plans are compared by their accuracy, and a squared error has none", subject.model.name);
     }
-    let depth = depth.min(network.trainable_layers());
+    let depth = match tails {
+        Tails::Within(depth) => (*depth).min(network.trainable_layers()),
+        Tails::Only(plan) => plan.layers,
+    };
     flatmin_model::packer::check_layers(network, depth.max(1)).with_context(|| subject.model.name.clone())?;
     let classes = subject.classes.len();
     if (0..classes).all(|class| subject.adaptation.iter().filter(|(_, own)| *own == class).count() < 3) {
         bail!("three samples of a class at least are needed: two to tune on, one to judge by");
     }
-    let folds = folds(&subject.adaptation, classes, recipe.seed);
-    let recipe = sized(subject, recipe)?;
-    let trials = Trials { subject, folds: &folds, recipe, budget, bar };
-    let mut space = search::Space::new(network, depth);
-    let singles = space.singles();
-    bar.set_length(singles.len() as u64);
-    let affordable = trials.affordable(singles.iter().map(|single| single.plan.clone()))?;
-    if affordable.is_empty() {
-        let least = trials.least_ram(singles.iter().map(|single| &single.plan))?;
-        bail!("no layer can be trained within the budget; the cheapest takes {least} bytes of RAM");
-    }
-    bar.set_length(affordable.len() as u64);
-    let mut measured = trials.measure(&affordable)?;
-    let mut contributions = Vec::new();
-    for single in &singles {
-        let Some(own) = measured.iter().find(|own| own.plan == single.plan) else { continue };
-        space.record(single, own.gain());
-        let step = &network.steps[single.step];
-        contributions.push(Contribution {
-            operator: step.index,
-            name: step.name.clone(),
-            trains: single.trains.to_string(),
-            measured: own.clone(),
-        });
-    }
-    let whole = trials.affordable((2..=depth).map(TailPlan::of))?;
-    let mut sets = space.promising(|plan| trials.cost(plan))?;
-    sets.extend(whole.into_iter().filter(|plan| !sets.contains(plan)).collect::<Vec<_>>());
-    bar.inc_length(sets.len() as u64);
-    measured.extend(trials.measure(&sets)?);
-    let mut frontier = frontier(&measured);
-    for own in &mut frontier {
-        own.test_accuracy = Some(trials.test(&own.plan)?);
-    }
-    let default = subject.model.tail_plan(None, &[])?;
-    let mut chosen = choose(&measured, &default).filter(|best| best.gain() > 0.0).cloned();
-    if let Some(own) = &mut chosen {
-        own.test_accuracy = Some(trials.test(&own.plan)?);
-    }
-    Ok(Findings {
-        subject: subject.name.clone(),
-        budget,
-        samples: SampleCounts {
-            tuned: folds[0].0.len(),
-            held_out: subject.adaptation.len(),
-            tested: subject.test.len(),
-        },
-        factory_test_accuracy: trials.factory()?,
-        contributions,
-        measured,
-        frontier,
-        chosen,
-    })
+    ensure!(
+        subject.adaptation.len() >= 2 * FOLDS,
+        "{}: {} samples to tune on, {} at least are needed to choose by",
+        subject.name,
+        subject.adaptation.len(),
+        2 * FOLDS
+    );
+    let recipe = base.recipe(Recipe::DEFAULT.method, Start::Factory);
+    let objective = Objective::new(subject, budget, &recipe)?;
+    bar.set_length(trials as u64);
+    Search { subject, base, objective, space: Space::new(depth), trials, spent: 0, reserved: 0, bar }
+        .run(tails)
 }
 
-/// The default plan, unless the samples show the best of the others to be better than it; where it was not measured, as it is
-/// beyond the budget, the best.
-fn choose<'m>(measured: &'m [Measured], default: &TailPlan) -> Option<&'m Measured> {
-    let best = measured.iter().reduce(|best, own| if own.is_better_than(best) { own } else { best })?;
-    match measured.iter().find(|own| own.plan == *default) {
-        Some(default) if best.evidence(default) != Evidence::Better => Some(default),
-        _ => Some(best),
-    }
+/// A search under way.
+struct Search<'a> {
+    subject: &'a Subject,
+    base: &'a RecipeFile,
+    objective: Objective<'a>,
+    space: Space,
+    trials: usize,
+    spent: usize,
+    /// Trials of what was named that are still to come.
+    reserved: usize,
+    bar: &'a ProgressBar,
 }
 
-/// What nothing cheaper beats in loss, by RAM.
-fn frontier(measured: &[Measured]) -> Vec<Measured> {
-    let mut sorted: Vec<&Measured> = measured.iter().collect();
-    sorted.sort_by(|a, b| {
-        a.ram_bytes.cmp(&b.ram_bytes).then(a.loss.total_cmp(&b.loss)).then(a.step_macs.cmp(&b.step_macs))
-    });
-    let mut frontier: Vec<Measured> = Vec::new();
-    for own in sorted {
-        if frontier.last().is_none_or(|last| own.loss < last.loss) {
-            frontier.push(own.clone());
-        }
-    }
-    frontier
-}
-
-impl Findings {
-    /// The measured plans over RAM, as SVG.
-    ///
-    /// # Errors
-    /// Those of the drawing.
-    pub fn svg(&self) -> Result<String> {
-        drawing::svg(self)
-    }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1}", 100.0 * share)
-}
-
-impl fmt::Display for Findings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SampleCounts { tuned, held_out, tested } = self.samples;
-        let row = |own: &Measured| {
-            let numbers = [own.parameters.to_string(), own.ram_bytes.to_string(), own.step_macs.to_string()];
-            numbers.into_iter().chain([
-                format!("{:.3}", own.factory_loss),
-                format!("{:.3}", own.loss),
-                percent(own.accuracy),
-            ])
+impl Search<'_> {
+    fn run(mut self, tails: &Tails) -> Result<Findings> {
+        let seed = self.base.recipe(Recipe::DEFAULT.method, Start::Factory).seed;
+        let mut layers = match tails {
+            Tails::Within(depth) => Layers::new(&self.subject.model.network, (*depth).min(self.space.layers)),
+            Tails::Only(_) => Layers::default(),
         };
-        let costs = ["parameters", "firmware RAM", "step MACs", "loss before", "loss after", "right, %"];
-        writeln!(
-            f,
-            "{}: {tuned} samples tuned on at a time, {held_out} judge; every layer alone within {} bytes:",
-            self.subject, self.budget.ram_bytes
-        )?;
-        let mut table = Table::new(3, ["#", "operator", "trained"].into_iter().chain(costs));
-        for own in &self.contributions {
-            let named = [own.operator.to_string(), own.name.clone(), own.trains.clone()];
-            table.add_row(named.into_iter().chain(row(&own.measured)));
+        let singles = layers.singles();
+        let named = self.named(tails)?;
+        let mut pool = self.fitting(named.iter().cloned())?;
+        let of_named = pool.len();
+        let mut whole = Vec::new();
+        if let Tails::Within(_) = tails {
+            whole.extend((1..=self.space.layers).map(TailPlan::of));
         }
-        writeln!(f, "{table}\nthe frontier, of {} plans measured:", self.measured.len())?;
-        let heading = ["plan"].into_iter().chain(costs).chain(["others, int8, %"]);
-        let mut table = Table::new(1, heading);
-        for own in &self.frontier {
-            let test = own.test_accuracy.map_or_else(String::new, percent);
-            table.add_row([own.options()].into_iter().chain(row(own)).chain([test]));
+        let alone: Vec<TailPlan> = singles.iter().rev().map(|single| single.plan.clone()).collect();
+        let mut plans: Vec<TailPlan> = whole;
+        alone.into_iter().for_each(|plan| {
+            if !plans.contains(&plan) {
+                plans.push(plan);
+            }
+        });
+        // The closed form is of the last layer: no tail is to be chosen.
+        if self.base.is_closed_form() {
+            plans.clear();
         }
-        writeln!(
-            f,
-            "{table}\n{tested} samples had no say; the factory model gets {} % of them right",
-            percent(self.factory_test_accuracy)
-        )?;
-        match &self.chosen {
-            Some(own) => write!(f, "use {}", own.options()),
-            None => write!(f, "no plan within the budget lowers the loss: keep the factory model"),
+        let usual = plans.into_iter().map(|plan| self.usual(plan)).collect::<Result<Vec<_>>>()?;
+        let usual: Vec<Candidate> =
+            usual.into_iter().filter(|own| !pool.iter().any(|other| other.candidate == *own)).collect();
+        let mut fitting = self.fitting(usual.iter().cloned())?;
+        if pool.is_empty() && fitting.is_empty() {
+            let all = named.iter().chain(&usual);
+            let costs =
+                all.map(|own| Ok(self.objective.any_cost(own)?.ram_bytes)).collect::<Result<Vec<_>>>()?;
+            let least = costs.into_iter().min().unwrap_or_default();
+            bail!("no layer can be trained within the budget; the cheapest takes {least} bytes of RAM");
+        }
+        self.reserved = of_named * (self.objective.folds() - 1);
+        let searching = self.trials.saturating_sub(of_named * self.objective.folds());
+        fitting.truncate((searching / 4).max(usize::from(of_named == 0)));
+        pool.extend(fitting);
+        self.measure(&mut pool)?;
+
+        let mut contributions = Vec::new();
+        for single in &singles {
+            let Some(own) = pool.iter().find(|own| own.is_usual_of(&single.plan)) else { continue };
+            layers.record(single, own.gain());
+            let step = &self.subject.model.network.steps[single.step];
+            contributions.push(Contribution {
+                operator: step.index,
+                name: step.name.clone(),
+                trains: single.trains.to_string(),
+                measured: own.clone(),
+            });
+        }
+        let sets = layers.promising(searching / 8, |plan| self.objective.cost(&self.usual(plan.clone())?))?;
+        let sets = sets.into_iter().filter(|plan| !pool.iter().any(|own| own.candidate.plan == *plan));
+        let sets = sets.map(|plan| self.usual(plan)).collect::<Result<Vec<_>>>()?;
+        self.join(&mut pool, sets)?;
+
+        let mut random = SplitMix64::new(seed);
+        let drawn = self.drawn(searching / 4, &pool, &mut random)?;
+        self.join(&mut pool, drawn)?;
+        self.halve(&mut pool, of_named)?;
+        self.findings(pool, (of_named, &named[0]), contributions)
+    }
+
+    /// What is measured in any case: the default first, then the head in closed form, and steps from it in all layers.
+    fn named(&self, tails: &Tails) -> Result<Vec<Candidate>> {
+        let (model, base) = (&self.subject.model, self.base);
+        let plan = match tails {
+            _ if base.is_closed_form() => TailPlan::of(1),
+            Tails::Only(plan) => plan.clone(),
+            Tails::Within(depth) => {
+                model.tail_plan(None, &[]).map(|plan| TailPlan::of(plan.layers.min(*depth)))?
+            }
+        };
+        let mut named = vec![self.usual(plan)?];
+        let searched = matches!(tails, Tails::Within(_));
+        if base.recipe.method.is_none() && base.start.is_none() && (searched || named[0].plan.layers == 1) {
+            let plan = TailPlan::of(1);
+            if Tuner::can_solve(&model.pack(&plan)?.pack()) {
+                named.push(Candidate::usual(base, plan, NamedMethod::ClosedForm, Start::ClosedForm));
+            }
+        }
+        let deepest = self.usual(TailPlan::of(self.space.layers))?;
+        if searched && deepest.start == Start::ClosedForm && deepest != named[0] {
+            named.push(deepest);
+        }
+        Ok(named)
+    }
+
+    /// The usual way to train a tail.
+    fn usual(&self, plan: TailPlan) -> Result<Candidate> {
+        let start = self.start(&plan)?;
+        let method = self.base.recipe.method.unwrap_or(NamedMethod::Steps(Recipe::DEFAULT.method));
+        Ok(Candidate::usual(self.base, plan, method, start))
+    }
+
+    fn start(&self, plan: &TailPlan) -> Result<Start> {
+        self.base.start.map_or_else(|| Start::usual(&self.subject.model, plan), Ok)
+    }
+
+    /// Those within the budget.
+    fn fitting(&self, all: impl Iterator<Item = Candidate>) -> Result<Vec<Measured>> {
+        let mut own = Vec::new();
+        for candidate in all {
+            if let Some(cost) = self.objective.cost(&candidate)? {
+                own.push(Measured::new(candidate, cost, self.subject.adaptation.len()));
+            }
+        }
+        Ok(own)
+    }
+
+    /// So many recipes for the best tails so far.
+    fn drawn(&self, most: usize, pool: &[Measured], random: &mut SplitMix64) -> Result<Vec<Candidate>> {
+        if self.base.is_closed_form() {
+            return Ok(Vec::new());
+        }
+        let steps = pool.iter().filter(|own| own.candidate.method != NamedMethod::ClosedForm);
+        let mut best: Vec<&Measured> = steps.collect();
+        best.sort_by(|a, b| a.order(b));
+        let tails: Vec<&TailPlan> = best.iter().map(|own| &own.candidate.plan).take(TAILS).collect();
+        let mut drawn: Vec<Candidate> = Vec::new();
+        for place in 0..most {
+            let Some(&plan) = tails.get(place % tails.len().max(1)) else { break };
+            let own = self.space.draw(random, self.base, plan, self.start(plan)?);
+            if !drawn.contains(&own) && !pool.iter().any(|other| other.candidate == own) {
+                drawn.push(own);
+            }
+        }
+        Ok(drawn)
+    }
+
+    /// Measures further candidates, as far as the trials reach.
+    fn join(&mut self, pool: &mut Vec<Measured>, further: Vec<Candidate>) -> Result<()> {
+        let mut further = self.fitting(further.into_iter())?;
+        further.truncate(self.left());
+        self.measure(&mut further)?;
+        pool.extend(further);
+        Ok(())
+    }
+
+    /// Trials that are left for what was not named.
+    fn left(&self) -> usize {
+        self.trials.saturating_sub(self.spent + self.reserved)
+    }
+
+    fn measure(&mut self, all: &mut [Measured]) -> Result<()> {
+        self.spent += all.len();
+        self.objective.measure(all, self.bar)
+    }
+
+    /// Further parts of the samples for the better candidates, and for those that were named: half of the trials that are
+    /// left for the rest of the first split, the others for the second. The named ones meet all parts in any case.
+    fn halve(&mut self, pool: &mut [Measured], of_named: usize) -> Result<()> {
+        let (named, others) = pool.split_at_mut(of_named);
+        let left = self.left();
+        for (from, to, share) in [(1, FOLDS, 2), (FOLDS, self.objective.folds(), 1)] {
+            others.sort_by(Measured::order);
+            let parts = to - from;
+            let front = (self.left().min(left / share) / parts).min(others.len());
+            let met = others.iter().take_while(|own| own.trials == from).count();
+            for _ in from..to {
+                self.reserved = self.reserved.saturating_sub(named.len());
+                self.measure(named)?;
+                self.measure(&mut others[..front.min(met)])?;
+            }
+        }
+        others.sort_by(Measured::order);
+        Ok(())
+    }
+
+    fn findings(
+        &self,
+        pool: Vec<Measured>,
+        (of_named, default): (usize, &Candidate),
+        contributions: Vec<Contribution>,
+    ) -> Result<Findings> {
+        let default = pool[..of_named].iter().find(|own| own.candidate == *default);
+        let mut chosen = choose(&pool, default, &self.objective.factory).cloned();
+        let mut frontier = findings::frontier(&pool);
+        for own in frontier.iter_mut() {
+            own.test_accuracy = Some(self.objective.test(&own.candidate)?);
+        }
+        if let Some(own) = &mut chosen {
+            own.test_accuracy = Some(self.objective.test(&own.candidate)?);
+        }
+        let Budget { ram_bytes, step_macs } = self.objective.budget();
+        let limits = Limits { ram: ram_bytes, macs: step_macs };
+        let capacity = u16::try_from(self.subject.adaptation.len())?;
+        Ok(Findings {
+            subject: self.subject.name.clone(),
+            budget: self.objective.budget(),
+            samples: SampleCounts {
+                tuned: self.objective.tuned(),
+                held_out: self.subject.adaptation.len(),
+                tested: self.subject.test.len(),
+            },
+            space: self.space.clone(),
+            trials: self.spent,
+            factory_test_accuracy: self.objective.factory_test()?,
+            factory_accuracy: self.objective.factory_accuracy(),
+            contributions,
+            recipe: chosen.as_ref().map(|own| own.candidate.file(limits, capacity)),
+            is_default: chosen
+                .as_ref()
+                .zip(default)
+                .is_some_and(|(own, other)| own.candidate == other.candidate),
+            measured: pool,
+            frontier,
+            chosen,
+        })
+    }
+}
+
+/// The default, unless the samples show the best of the others to be better than it; where it is beyond the budget, the best.
+/// None that the samples show to be worse than the factory's network, or that takes nothing off the loss.
+fn choose<'m>(pool: &'m [Measured], default: Option<&'m Measured>, factory: &[bool]) -> Option<&'m Measured> {
+    let helps = |own: &&Measured| own.gain() > 0.0 && own.evidence_over(factory) != Evidence::Worse;
+    // What has met a whole split has an answer to each sample.
+    let judged = pool.iter().filter(|own| own.trials >= FOLDS);
+    let shown = |own: &&Measured| default.is_none_or(|default| own.evidence(default) == Evidence::Better);
+    let best = judged.filter(shown).filter(helps).min_by(|a, b| a.order(b));
+    best.or(default.filter(helps))
+}
+
+/// Splits of the samples into parts to tune on and parts to judge by, with as much of every class in each.
+fn folds(samples: &[Labelled], classes: usize, seed: u64) -> Vec<(Vec<usize>, Vec<usize>)> {
+    let mut random = SplitMix64::new(seed);
+    let mut part = vec![0; samples.len()];
+    let mut next = 0;
+    for class in 0..classes {
+        let mut own: Vec<usize> = (0..samples.len()).filter(|&index| samples[index].1 == class).collect();
+        random.shuffle(&mut own);
+        for index in own {
+            part[index] = next % FOLDS;
+            next += 1;
         }
     }
+    (0..FOLDS).map(|fold| (0..samples.len()).partition(|&index| part[index] != fold)).collect()
 }
 
 /// A plan of the last layers, by what each of `trains` (the deepest first) is.
@@ -298,55 +363,4 @@ fn plan_of(trains: &[Trains]) -> TailPlan {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn measured(ram_bytes: usize, loss: f64) -> Measured {
-        Measured {
-            layers: 1,
-            train: Vec::new(),
-            parameters: 1,
-            ram_bytes,
-            step_macs: 1,
-            factory_loss: 1.0,
-            loss,
-            accuracy: 0.5,
-            test_accuracy: None,
-            right: Vec::new(),
-            plan: TailPlan::of(1),
-        }
-    }
-
-    #[test]
-    fn the_frontier_holds_what_nothing_cheaper_beats() {
-        let all = [(300, 0.2), (100, 0.5), (200, 0.6), (150, 0.4), (400, 0.2), (150, 0.3)];
-        let found = frontier(&all.map(|(ram, loss)| measured(ram, loss)));
-        let found: Vec<_> = found.iter().map(|own| (own.ram_bytes, own.loss)).collect();
-        assert_eq!(found, [(100, 0.5), (150, 0.3), (300, 0.2)]);
-    }
-
-    #[test]
-    fn frozen_layers_in_front_shorten_the_tail() {
-        let [all, none] = [Trains::All, Trains::Nothing];
-        assert_eq!(plan_of(&[none, all, all]), TailPlan::of(2));
-        let sparse = plan_of(&[none, Trains::Scales, none, all]);
-        assert_eq!(sparse, TailPlan { layers: 3, trains: vec![Trains::Scales, none, all] });
-    }
-
-    #[test]
-    fn the_default_gives_way_to_what_is_shown_to_be_better_alone() {
-        let own = |layers: usize, right: usize| Measured {
-            plan: TailPlan::of(layers),
-            accuracy: right as f64 / 20.0,
-            right: (0..20).map(|sample| sample < right).collect(),
-            ..measured(100, 0.5)
-        };
-        // Two standard deviations of four samples are four, of five they are 4.5.
-        let [default, four_more, five_more] = [own(2, 10), own(3, 14), own(4, 15)];
-        let chosen = |all: &[Measured]| choose(all, &TailPlan::of(2)).unwrap().plan.layers;
-        assert_eq!(chosen(&[default.clone(), four_more.clone()]), 2);
-        assert_eq!(chosen(&[default, four_more.clone(), five_more.clone()]), 4);
-        assert_eq!(chosen(&[five_more, four_more]), 4, "the default is beyond the budget");
-        assert!(choose(&[], &TailPlan::of(2)).is_none());
-    }
-}
+mod tests;

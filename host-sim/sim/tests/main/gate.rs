@@ -2,7 +2,8 @@
 //! worse; and that the planner's advice, the default and the factory are in this order.
 
 use flatmin::{Evidence, Recipe};
-use flatmin_sim::planning::{self, Budget};
+use flatmin_sim::planning::{self, Budget, TRIALS, Tails};
+use flatmin_sim::recipe_file::{Hyperparameters, RecipeFile};
 use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::{tune, tuner_arena};
 use indicatif::ProgressBar;
@@ -99,43 +100,61 @@ fn labels_at_random_are_never_learnt() {
     }
 }
 
-/// What the planner advises within 160 KiB, the default, and the factory, on the same draws: mean accuracies of the int8 tails in
-/// percent, and the mean differences with their standard errors.
-fn order(wearers: &[usize], seeds: &[u64], depth: usize) {
+/// What the planner advises within 160 KiB, the default through the gate, the default, and the factory, on the same draws: mean
+/// accuracies of the int8 tails in percent, and the mean differences with their standard errors.
+fn order(wearers: &[usize], seeds: &[u64], depth: usize, trials: usize) {
     let work: Vec<(usize, u64)> =
         wearers.iter().flat_map(|&wearer| seeds.iter().map(move |&seed| (wearer, seed))).collect();
-    let runs: Vec<[f64; 3]> = (work.par_iter())
+    let runs: Vec<[f64; 4]> = (work.par_iter())
         .map(|&(wearer, seed)| {
-            let subject = Subject::wearer(wearer, 9, 0.0, seed).unwrap();
-            let recipe = Recipe { seed, ..Recipe::DEFAULT };
-            let budget = Budget { ram_bytes: 160 << 10, step_macs: None };
-            let found = planning::search(&subject, recipe, budget, depth, &ProgressBar::hidden()).unwrap();
-            let default = tune(&subject, 2, recipe, || ()).unwrap();
-            let advised = found.chosen.and_then(|own| own.test_accuracy).unwrap_or(default.factory_accuracy);
-            [advised, default.accuracy_int8, default.factory_accuracy].map(|share| 100.0 * share)
+            let subject = Subject::wearer(wearer, 9, 0.0, seed).unwrap().calibrated(wearer).unwrap();
+            let recipe = Hyperparameters { seed: Some(seed), ..Hyperparameters::default() };
+            let base = RecipeFile { recipe, ..RecipeFile::default() };
+            let budget = Budget { ram_bytes: Some(160 << 10), step_macs: None };
+            let hidden = ProgressBar::hidden();
+            let found =
+                planning::search(&subject, &base, &Tails::Within(depth), budget, trials, &hidden).unwrap();
+            let default = tune(&subject, 2, Recipe { seed, ..Recipe::DEFAULT }, || ()).unwrap();
+            let chosen = found.chosen.as_ref();
+            let advised = chosen.and_then(|own| own.test_accuracy).unwrap_or(default.factory_accuracy);
+            println!(
+                "wearer {wearer}, draw {seed}: {:.1}, default {:.1}: {} {}",
+                100.0 * advised,
+                100.0 * default.accuracy_int8,
+                chosen.map_or(String::new(), |own| own.options()),
+                chosen.map_or("factory", |own| &own.recipe)
+            );
+            let gate = judged(wearer, seed, 0.0, Recipe::DEFAULT);
+            let [advised, default, factory] =
+                [advised, default.accuracy_int8, default.factory_accuracy].map(|share| 100.0 * share);
+            [advised, default, if gate.accepted { factory + gate.gain } else { factory }, factory]
         })
         .collect();
     let n = runs.len() as f64;
-    let mean = |of: &dyn Fn(&[f64; 3]) -> f64| runs.iter().map(of).sum::<f64>() / n;
-    let [advised, default, factory] = [0, 1, 2].map(|place| mean(&|run| run[place]));
-    println!("{n} draws: advised {advised:.2}, default {default:.2}, factory {factory:.2} %");
-    for (better, worse, name) in [(0, 1, "advice against default"), (1, 2, "default against factory")] {
+    let mean = |of: &dyn Fn(&[f64; 4]) -> f64| runs.iter().map(of).sum::<f64>() / n;
+    let [advised, default, gated, factory] = [0, 1, 2, 3].map(|place| mean(&|run| run[place]));
+    println!(
+        "{n} draws: advised {advised:.2}, default {default:.2}, gated {gated:.2}, factory {factory:.2} %"
+    );
+    for (better, worse, name) in
+        [(0, 1, "advice against default"), (1, 3, "default against factory"), (2, 3, "gate against factory")]
+    {
         let difference = mean(&|run| run[better] - run[worse]);
         let variance = mean(&|run| (run[better] - run[worse] - difference).powi(2)) * n / (n - 1.0);
         let error = (variance / n).sqrt();
         println!("{name}: {difference:+.2} +- {error:.2}");
-        assert!(difference >= -error, "{name}: {difference:+.2} +- {error:.2}");
+        assert!(difference >= -error.max(0.5), "{name}: {difference:+.2} +- {error:.2}");
     }
 }
 
 #[test]
 fn advice_default_and_factory_are_in_this_order() {
-    order(&[1, 9], &[1], 2);
+    order(&[1, 5, 9], &[1], 2, 40);
 }
 
 /// The whole of it takes minutes: `cargo test --release -p flatmin-sim -- --ignored order`.
 #[test]
 #[ignore = "takes minutes"]
 fn the_order_holds_over_ten_wearers_and_three_draws() {
-    order(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], &[1, 2, 3], 8);
+    order(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], &[1, 2, 3], 8, TRIALS);
 }

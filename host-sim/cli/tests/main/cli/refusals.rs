@@ -81,13 +81,11 @@ fn inputs_to_run() {
 #[test]
 fn the_closed_form_elsewhere() {
     let folder = Folder::new();
-    for command in ["add-class --leave-out 2", "plan --ram 64K", "tune --auto"] {
-        refused(
-            &folder,
-            &format!("{command} --method closed-form"),
-            &["--method closed-form is for `flatmin tune`, `export`, `emulate` and `device tune`"],
-        );
-    }
+    refused(
+        &folder,
+        "add-class --leave-out 2 --method closed-form",
+        &["--method closed-form is for `flatmin tune`, `export`, `emulate` and `device tune`"],
+    );
     for command in ["tune", "emulate"] {
         let refusal = &["a compact tail has no head in closed form"];
         refused(&folder, &format!("{command} --method closed-form --compact"), refusal);

@@ -1,7 +1,8 @@
-//! The space of plans, and a beam through it.
+//! Sets of layers, by what training each alone brings, and a beam through them.
 
+use super::Cost;
 use super::plan_of;
-use super::trial::Cost;
+use super::space::WAYS;
 use anyhow::Result;
 use flatmin::internals::pack::format::operator as code;
 use flatmin_model::packer::{Network, TailPlan, Trains};
@@ -9,9 +10,6 @@ use std::collections::HashSet;
 
 /// Sets that are kept from one round of the search to the next.
 const BEAM: usize = 8;
-
-/// Sets that are measured whole at most.
-const MEASURED: usize = 16;
 
 /// One layer trained in one way, all others frozen.
 #[derive(Debug, Clone)]
@@ -26,14 +24,15 @@ pub(super) struct Single {
 }
 
 /// The last layers, and what is known of training each alone.
-pub(super) struct Space {
+#[derive(Default)]
+pub(super) struct Layers {
     /// Indices into [`Network::steps`], and whether a share of the channels can be trained.
     layers: Vec<(usize, bool)>,
     /// Of every layer, by what of it: the gain.
     gains: Vec<Vec<(Trains, f64)>>,
 }
 
-impl Space {
+impl Layers {
     pub fn new(network: &Network, depth: usize) -> Self {
         let cut = network.cut(depth);
         let weighted = network.steps.iter().enumerate().skip(cut).filter(|(_, step)| step.has_weights());
@@ -44,10 +43,9 @@ impl Space {
 
     /// Every layer in every way.
     pub fn singles(&self) -> Vec<Single> {
-        let ways = [Trains::Biases, Trains::Scales, Trains::Percent(25), Trains::Percent(50), Trains::All];
         let mut all = Vec::new();
         for (layer, &(step, shares)) in self.layers.iter().enumerate() {
-            for trains in ways {
+            for trains in WAYS {
                 if shares || !matches!(trains, Trains::Percent(_)) {
                     let mut set = vec![Trains::Nothing; self.layers.len()];
                     set[layer] = trains;
@@ -65,7 +63,11 @@ impl Space {
 
     /// Sets of two layers or more, within the budget, that promise most by the sum of their gains: those that no cheaper
     /// set promises to beat, the largest promises first. `cost` says what a plan takes, or that it takes too much.
-    pub fn promising(&self, cost: impl Fn(&TailPlan) -> Result<Option<Cost>>) -> Result<Vec<TailPlan>> {
+    pub fn promising(
+        &self,
+        most: usize,
+        cost: impl Fn(&TailPlan) -> Result<Option<Cost>>,
+    ) -> Result<Vec<TailPlan>> {
         let mut beam: Vec<(Vec<Trains>, f64)> = vec![(vec![Trains::Nothing; self.layers.len()], 0.0)];
         let mut known = HashSet::new();
         let mut found: Vec<(TailPlan, usize, f64)> = Vec::new();
@@ -95,12 +97,12 @@ impl Space {
             next.truncate(BEAM);
             beam = next;
         }
-        Ok(best_of(found))
+        Ok(best_of(found, most))
     }
 }
 
 /// Those that no cheaper set beats, then the largest promises.
-fn best_of(mut found: Vec<(TailPlan, usize, f64)>) -> Vec<TailPlan> {
+fn best_of(mut found: Vec<(TailPlan, usize, f64)>, most: usize) -> Vec<TailPlan> {
     found.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.1.cmp(&b.1)));
     let mut least = usize::MAX;
     let (mut undominated, mut others) = (Vec::new(), Vec::new());
@@ -112,16 +114,16 @@ fn best_of(mut found: Vec<(TailPlan, usize, f64)>) -> Vec<TailPlan> {
             others.push(plan);
         }
     }
-    undominated.into_iter().chain(others).take(MEASURED).collect()
+    undominated.into_iter().chain(others).take(most).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn space() -> Space {
+    fn space() -> Layers {
         let gains = [(Trains::Biases, 0.1), (Trains::All, 0.3)];
-        Space {
+        Layers {
             layers: vec![(0, true), (1, true), (2, false)],
             gains: vec![gains.into(), vec![(Trains::Scales, 0.2)], vec![(Trains::All, -0.1)]],
         }
@@ -142,11 +144,11 @@ mod tests {
         };
         let first = |found: Vec<TailPlan>| found[0].trains.clone();
         let none = Trains::Nothing;
-        let rich = space().promising(within(200)).unwrap();
+        let rich = space().promising(16, within(200)).unwrap();
         assert_eq!(first(rich), [Trains::All, Trains::Scales, none]);
-        let poor = space().promising(within(50)).unwrap();
+        let poor = space().promising(16, within(50)).unwrap();
         assert_eq!(first(poor), [Trains::Biases, Trains::Scales, none]);
-        assert_eq!(space().promising(within(15)).unwrap(), []);
+        assert_eq!(space().promising(16, within(15)).unwrap(), []);
     }
 
     #[test]
