@@ -34,7 +34,10 @@ pub fn solve(packed: &[f32], x: &mut [f32]) -> f32 {
         else {
             return 0.0;
         };
-        x[row] = (x[row] - dot(before, &x[..row])) / pivot;
+        let Some((left, rest)) = x.split_at_mut_checked(row) else { return 0.0 };
+        if let Some(value) = rest.first_mut() {
+            *value = (*value - dot(before, left)) / pivot;
+        }
     }
     let form = norm_squared(x);
     for row in (0..x.len()).rev() {
@@ -43,9 +46,11 @@ pub fn solve(packed: &[f32], x: &mut [f32]) -> f32 {
         else {
             return 0.0;
         };
-        let value = x[row] / pivot;
-        x[row] = value;
-        add_scaled(&mut x[..row], -value, before);
+        let Some((left, rest)) = x.split_at_mut_checked(row) else { return 0.0 };
+        if let Some(value) = rest.first_mut() {
+            *value /= pivot;
+            add_scaled(left, -*value, before);
+        }
     }
     form
 }

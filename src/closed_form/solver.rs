@@ -6,8 +6,15 @@ use super::Statistics;
 use super::cholesky::{factor_row, solve, triangle};
 use crate::cpu::lanes::dot;
 use crate::math::exp;
+use crate::part::Part;
 use bytemuck::{cast_slice, cast_slice_mut};
 use scale::SCALES;
+
+/// An element that is there; no panic is in sight of the linker.
+fn at<T: Copy + Default>(values: &[T], index: usize) -> T {
+    debug_assert!(index < values.len());
+    values.get(index).copied().unwrap_or_default()
+}
 
 /// Weight of a sample whose label is surely right.
 const FULL: i32 = 128;
@@ -153,7 +160,7 @@ impl<'s> ClosedForm<'s> {
             round: 0,
             ridge: 0.0,
             floor: ROUNDING,
-            point: (Self::MOST_SAMPLES / samples.max(1)).ilog2().min(FULL.ilog2()),
+            point: (Self::MOST_SAMPLES / samples.max(1)).max(1).ilog2().min(FULL.ilog2()),
             first: 0.0,
             triangle,
             sums,
@@ -242,7 +249,7 @@ impl<'s> ClosedForm<'s> {
             Phase::Answers(sample) => {
                 self.softmax();
                 for class in 0..self.classes() {
-                    let share = crate::math::round(FULL as f32 * self.logits[class]) as i32;
+                    let share = crate::math::round(FULL as f32 * at(self.logits, class)) as i32;
                     self.gather(class, share);
                 }
                 self.phase = Phase::Answers(sample + 1);
@@ -288,7 +295,7 @@ impl<'s> ClosedForm<'s> {
     }
 
     fn write_logits(&mut self) {
-        let (weights, biases) = self.head.split_at(self.classes() * self.features());
+        let (weights, biases) = self.head.split_at((self.classes() * self.features()).min(self.head.len()));
         let rows = weights.chunks_exact(self.features().max(1)).zip(biases);
         for (z, (row, bias)) in self.logits.iter_mut().zip(rows) {
             *z = dot(row, self.x) + bias;
@@ -307,7 +314,7 @@ impl<'s> ClosedForm<'s> {
     /// The chance that the label is right, in 1/128.
     fn weight(&mut self, label: usize) -> i32 {
         self.softmax();
-        let right = (1.0 - self.settings.wrong_labels) * self.logits[label];
+        let right = (1.0 - self.settings.wrong_labels) * at(self.logits, label);
         let wrong = self.settings.wrong_labels / self.classes() as f32;
         crate::math::round(FULL as f32 * (right / (right + wrong))) as i32
     }
@@ -354,11 +361,11 @@ impl<'s> ClosedForm<'s> {
         let features = self.features().max(1);
         self.x.fill(0.0);
         let mut count = 0.0;
-        let of_class = |counts: &[i32], class: usize| counts[class] as f32 * PART;
+        let of_class = |counts: &[i32], class: usize| at(counts, class) as f32 * PART;
         for (class, (prior, sums)) in
             self.prior.chunks_exact(features).zip(self.sums.chunks_exact(features)).enumerate()
         {
-            let own = self.known[class] * of_class(self.counts, class);
+            let own = at(self.known, class) * of_class(self.counts, class);
             if own > 0.0 {
                 count += own;
                 for ((to, &sum), prior) in self.x.iter_mut().zip(sums).zip(prior) {
@@ -370,10 +377,10 @@ impl<'s> ClosedForm<'s> {
             let share = 1.0 / (count + self.settings.prior_samples);
             self.x.iter_mut().for_each(|o| *o *= share);
         }
-        let (weights, _) = self.head.split_at_mut(self.counts.len() * self.x.len());
+        let (weights, _) = self.head.parts_mut_at(self.counts.len() * self.x.len());
         let rows = self.prior.chunks_exact(features).zip(self.sums.chunks_exact(features));
         for (class, (row, (prior, sums))) in weights.chunks_exact_mut(features).zip(rows).enumerate() {
-            let before = self.settings.prior_samples * self.known[class];
+            let before = self.settings.prior_samples * at(self.known, class);
             let own = of_class(self.counts, class);
             let share = if before + own > 0.0 { 1.0 / (before + own) } else { 0.0 };
             for (((to, &sum), prior), offset) in row.iter_mut().zip(sums).zip(prior).zip(&*self.x) {
@@ -405,8 +412,9 @@ impl<'s> ClosedForm<'s> {
         let mut own = self.moment(products);
         let means = self.head.chunks_exact(features).zip(self.sums.chunks_exact(features));
         for ((mean, sums), &count) in means.zip(&*self.counts) {
-            let [a, b] = [row, column].map(|at| sums[at] as f32 * PART);
-            own -= mean[row] * b + mean[column] * a - count as f32 * PART * (mean[row] * mean[column]);
+            let [a, b] = [row, column].map(|index| at(sums, index) as f32 * PART);
+            let [of_row, of_column] = [row, column].map(|index| at(mean, index));
+            own -= of_row * b + of_column * a - count as f32 * PART * (of_row * of_column);
         }
         let total = self.total();
         if total > 0.0 { own / total } else { 0.0 }
@@ -432,13 +440,15 @@ impl<'s> ClosedForm<'s> {
         let start = triangle(row);
         let shrinkage = self.settings.shrinkage;
         for column in 0..=row {
-            let products = self.triangle[start + column];
+            let products = at(self.triangle, start + column);
             let own = self.own_covariance(row, column, products);
             let mut value = (1.0 - shrinkage) * self.mixed(self.factory_covariance(row, column), own);
             if column == row {
                 value += shrinkage * self.ridge + self.floor;
             }
-            self.triangle[start + column] = value.to_bits() as i32;
+            if let Some(place) = self.triangle.get_mut(start + column) {
+                *place = value.to_bits() as i32;
+            }
         }
         factor_row(cast_slice_mut(self.triangle), row, self.floor);
     }
@@ -446,7 +456,7 @@ impl<'s> ClosedForm<'s> {
     /// A class's weights and bias, of its mean.
     fn solve(&mut self, class: usize) {
         let features = self.features();
-        let (weights, biases) = self.head.split_at_mut(self.counts.len() * features);
+        let (weights, biases) = self.head.parts_mut_at(self.counts.len() * features);
         let row = weights.chunks_exact_mut(features.max(1)).nth(class);
         if let (Some(row), Some(bias)) = (row, biases.get_mut(class)) {
             *bias = -0.5 * solve(cast_slice(self.triangle), row);
@@ -457,8 +467,8 @@ impl<'s> ClosedForm<'s> {
     fn center(&mut self) {
         let (classes, features) = (self.classes(), self.features());
         let share = 1.0 / classes as f32;
-        let (weights, biases) = self.head.split_at_mut(classes * features);
-        for (rows, columns) in [(weights, features), (biases, 1)] {
+        let (weights, biases) = self.head.parts_mut_at(classes * features);
+        for (rows, columns) in [(weights, features.max(1)), (biases, 1)] {
             for column in 0..columns {
                 let mean = rows.iter().skip(column).step_by(columns).fold(0.0, |sum, w| sum + w) * share;
                 rows.iter_mut().skip(column).step_by(columns).for_each(|w| *w -= mean);

@@ -106,10 +106,13 @@ impl<'a> Division<'a> {
         let Some(order) = self.order.get_mut(..all) else { return };
         let mut trusted = 0;
         for index in 0..self.trained {
-            if order.get(index).is_some_and(|&slot| is_trusted(slot.into())) {
-                order.swap(trusted, index);
-                trusted += 1;
+            let Some(&slot) = order.get(index).filter(|&&slot| is_trusted(slot.into())) else { continue };
+            // A swap; no panic is in sight of the linker.
+            let before = order.get_mut(trusted).map_or(slot, |place| core::mem::replace(place, slot));
+            if let Some(place) = order.get_mut(index) {
+                *place = before;
             }
+            trusted += 1;
         }
         if trusted == 0 {
             return;

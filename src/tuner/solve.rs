@@ -153,7 +153,7 @@ impl Tuner<'_> {
         // In the units of the f32 tail.
         let own = self.arithmetic.weights.part_mut(layer.parameters..);
         let (weights, biases) = own.split_at_mut(layer.weights().min(own.len()));
-        let (rows, own) = solver.head().split_at(classes * layer.taps);
+        let (rows, own) = solver.head().split_at((classes * layer.taps).min(solver.head().len()));
         weights.iter_mut().zip(rows).for_each(|(to, w)| *to = w / step);
         biases.iter_mut().zip(own).for_each(|(to, b)| *to = *b);
     }

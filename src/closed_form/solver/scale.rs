@@ -1,6 +1,6 @@
 //! The head's scale: the one with which the samples' loss is least.
 
-use super::{ClosedForm, PART};
+use super::{ClosedForm, PART, at};
 use crate::math::exp;
 
 /// Scales of the head that are tried: 1, and each times the square root of 1/2 as much as the one before.
@@ -18,7 +18,7 @@ impl ClosedForm<'_> {
         let most = self.logits.iter().fold(f32::NEG_INFINITY, |most, &z| most.max(z));
         let mean = self.logits.iter().fold(0.0, |sum, &z| sum + z) / self.classes() as f32;
         let smoothing = self.settings.smoothing;
-        let target = most - ((1.0 - smoothing) * self.logits[label] + smoothing * mean);
+        let target = most - ((1.0 - smoothing) * at(self.logits, label) + smoothing * mean);
         let mut scale = 1.0;
         for sum in &mut *self.losses {
             let terms = self.logits.iter().fold(0.0, |sum, &z| sum + exp(scale * (z - most)));
