@@ -23,13 +23,26 @@ from ._data import Wearer, load_wearer
 from ._model import Model
 from ._native import Error, __version__
 from ._recipe import Recipe
-from ._results import Anomalies, CurvePoint, Cut, Inspection, Layer, Pack, Progress, Tuning, Verdict
+from ._results import (
+    Anomalies,
+    Candidate,
+    CurvePoint,
+    Cut,
+    Inspection,
+    Layer,
+    Pack,
+    Plan,
+    Progress,
+    Tuning,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from ._classifier import Classifier
 
 __all__ = [
     "Anomalies",
+    "Candidate",
     "Classifier",
     "CurvePoint",
     "Cut",
@@ -38,6 +51,7 @@ __all__ = [
     "Layer",
     "Model",
     "Pack",
+    "Plan",
     "Progress",
     "Recipe",
     "Tuning",

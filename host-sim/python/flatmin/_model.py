@@ -15,7 +15,7 @@ from . import _native
 from ._arrays import in_python, names, npy, warn
 from ._progress import listener
 from ._recipe import Recipe
-from ._results import Inspection, Pack, Progress, Tuning
+from ._results import Inspection, Pack, Plan, Progress, Tuning
 
 Samples = tuple[npt.ArrayLike, npt.ArrayLike]
 
@@ -274,6 +274,60 @@ class Model:
         result = Tuning._of(tuned)
         warn(result.warnings)
         return result
+
+    @_speaks_python
+    def plan(
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        ram: int | None = None,
+        macs: int | None = None,
+        trials: int = 120,
+        layers: int | None = None,
+        seed: int | None = None,
+        test: Samples | None = None,
+        groups: npt.ArrayLike | None = None,
+        recipe: Recipe | str | os.PathLike[str] | None = None,
+    ) -> Plan:
+        """Searches what to train and how, within a budget: ``flatmin plan``. The test samples have no say in it.
+
+        Parameters
+        ----------
+        x, y, test, groups
+            As of :meth:`tune`; at least three samples of a class to tune on.
+        ram : int, optional
+            All RAM that a firmware may take, in bytes.
+        macs : int, optional
+            Multiply-adds that a sample's share of a step may take.
+        trials : int
+            Runs to find out by: more of them try more, and judge the better ones more often.
+        layers : int, optional
+            How far back to search. Usual: 8.
+        seed : int, optional
+            The same seed gives the same answer on any machine.
+        recipe : Recipe or path, optional
+            What is not to be searched.
+
+        >>> import flatmin
+        >>> own = flatmin.load_wearer(3)
+        >>> plan = own.model.plan(own.x, own.y, ram=65_536, trials=20, test=(own.x_test, own.y_test))
+        >>> all(candidate.ram_bytes <= 65_536 for candidate in plan.measured)
+        True
+        """
+        if not isinstance(recipe, Recipe):
+            recipe = Recipe() if recipe is None else Recipe.from_toml(recipe)
+        asked = recipe.replace(layers=layers, seed=seed, ram=ram, macs=macs)
+        x_test, y_test = (None, None) if test is None else test
+        found, text, svg = self._native.plan(
+            npy(x),
+            npy(y),
+            None if x_test is None else (npy(x_test), None if y_test is None else npy(y_test)),
+            asked._json(),
+            trials,
+            names(groups),
+        )
+        return Plan._of(json.loads(found), text, svg)
 
     def _shown(self) -> tuple[str, list[tuple[str, ...]], str]:
         """A title, a table of what tuning takes, and a line below it."""

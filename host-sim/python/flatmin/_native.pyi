@@ -46,6 +46,15 @@ class Network:
         curve: bool,
         progress: Callable[[int, int, float | None, float | None], Any] | None,
     ) -> Tuned: ...
+    def plan(
+        self,
+        data: bytes,
+        labels: bytes | None,
+        test: tuple[bytes, bytes | None] | None,
+        recipe: str,
+        trials: int,
+        groups: Sequence[str],
+    ) -> tuple[str, str, str]: ...
 
 class Tuned:
     @property

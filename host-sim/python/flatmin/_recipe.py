@@ -13,7 +13,7 @@ import numpy as np
 from . import _native
 
 # Fields that lie in a recipe's file beside its hyperparameters.
-_FILE = ("model", "loss", "layers", "train", "start", "compact")
+_FILE = ("model", "loss", "layers", "train", "start", "compact", "spare_classes")
 _BUDGET = ("ram", "macs")
 
 
@@ -21,7 +21,8 @@ _BUDGET = ("ram", "macs")
 class Recipe:
     """What is tuned, and how. What is ``None`` is as usual for the method and for what steps begin with.
 
-    ``model``, ``loss``, ``layers``, ``train``, ``start``, ``compact``, ``ram`` and ``macs`` are those of a ``recipe.toml``,
+    ``model``, ``loss``, ``layers``, ``train``, ``start``, ``compact``,
+    ``spare_classes``, ``ram`` and ``macs`` are those of a ``recipe.toml``,
     all others the fields of the Rust crate's ``Recipe``, by name.
 
     >>> import flatmin
@@ -94,6 +95,8 @@ class Recipe:
     """What steps begin with: ``"factory"`` or ``"closed-form"``."""
     compact: bool | None = None
     """The trainer of integers alone, which takes less RAM: fully connected layers only."""
+    spare_classes: int | None = None
+    """Outputs for classes that the model lacks, for the command line and for firmware: Python does not add classes yet."""
     ram: int | None = None
     """Budget of a firmware's RAM in bytes, for ``flatmin plan`` and for builds of firmware."""
     macs: int | None = None
@@ -120,9 +123,12 @@ class Recipe:
         flatmin.Error
             What stands there is no recipe; the message names file and line.
         """
-        fields = json.loads(_native.read_recipe(os.fspath(path)))
-        fields.pop("version")
-        return cls.from_dict({**fields.pop("recipe"), **fields.pop("budget"), **fields})
+        return cls._of_file(json.loads(_native.read_recipe(os.fspath(path))))
+
+    @classmethod
+    def _of_file(cls, fields: dict[str, Any]) -> Recipe:
+        own = {name: value for name, value in fields.items() if name not in ("version", "recipe", "budget")}
+        return cls.from_dict({**fields.get("recipe", {}), **fields.get("budget", {}), **own})
 
     def to_toml(self, path: str | os.PathLike[str]) -> None:
         """Writes a ``recipe.toml`` with the fields that are not as usual."""

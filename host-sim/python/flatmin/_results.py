@@ -229,6 +229,90 @@ class Pack:
         path.with_suffix(".rs").write_text(constants, encoding="utf-8")
 
 
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """What could be trained and how, and what that was measured to bring."""
+
+    layers: int
+    """Layers in the tail."""
+    train: list[str]
+    """What of each is trained, first to last; empty where all is."""
+    recipe: str
+    """The hyperparameters in words."""
+    parameters: int
+    """Parameters that are trained."""
+    ram_bytes: int
+    """All RAM of a firmware that tunes so."""
+    step_macs: int
+    """Multiply-adds of a sample's share of a step; 0 of a head in closed form."""
+    trials: int
+    """Trials that it met."""
+    factory_loss: float
+    """Mean loss on the samples that judge before tuning."""
+    loss: float
+    """The same after."""
+    accuracy: float
+    """Share of the samples that judge which the int8 network has right after tuning on others, 0 to 1."""
+    test_accuracy: float | None
+    """Share of the test samples likewise, of those on the frontier."""
+
+    @classmethod
+    def _of(cls, found: dict[str, Any]) -> Candidate:
+        names = [field.name for field in dataclasses.fields(cls)]
+        own: dict[str, Any] = {name: found[name] for name in names}
+        return cls(**{**own, **{name: _number(own[name]) for name in ("factory_loss", "loss", "accuracy")}})
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a search found. ``print`` shows what ``flatmin plan`` prints; in a notebook it is drawn."""
+
+    recipe: Recipe | None
+    """The advice, for :meth:`Model.tune`; ``None`` where nothing within the budget is better than the factory's network."""
+    chosen: Candidate | None
+    """The same with what it was measured to bring."""
+    is_default: bool
+    """The advice is the default recipe, since no other was shown to be better."""
+    factory_accuracy: float
+    """Share of the samples that judge which the factory's network has right, 0 to 1."""
+    factory_test_accuracy: float
+    """Share of the test samples that it has right."""
+    trials: int
+    """Trials that were made."""
+    measured: list[Candidate] = dataclasses.field(repr=False)
+    """All that was tried."""
+    frontier: list[Candidate] = dataclasses.field(repr=False)
+    """Those that nothing cheaper beats, by RAM."""
+    _text: str = dataclasses.field(repr=False, compare=False)
+    _svg: str = dataclasses.field(repr=False, compare=False)
+
+    @classmethod
+    def _of(cls, found: dict[str, Any], text: str, svg: str) -> Plan:
+        chosen = found["chosen"]
+        return cls(
+            recipe=None if found["recipe"] is None else Recipe._of_file(found["recipe"]),
+            chosen=None if chosen is None else Candidate._of(chosen),
+            is_default=found["is_default"],
+            factory_accuracy=_number(found["factory_accuracy"]),
+            factory_test_accuracy=_number(found["factory_test_accuracy"]),
+            trials=found["trials"],
+            measured=[Candidate._of(own) for own in found["measured"]],
+            frontier=[Candidate._of(own) for own in found["frontier"]],
+            _text=text,
+            _svg=svg,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as dicts and lists."""
+        return _fields(self)
+
+    def __str__(self) -> str:
+        return self._text
+
+    def _repr_svg_(self) -> str:
+        return self._svg
+
+
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Tuning:
     """What a run came to, and the tuned network.

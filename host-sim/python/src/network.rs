@@ -3,7 +3,7 @@
 use crate::errors::raised;
 use crate::recipe::{method, parsed};
 use crate::tuned::Tuned;
-use crate::watching::Caller;
+use crate::watching::{Caller, stoppable};
 use anyhow::{Result, anyhow, bail, ensure};
 use flatmin::{Loss, Recipe};
 use flatmin_model::inspect;
@@ -11,6 +11,8 @@ use flatmin_model::model::Model;
 use flatmin_model::packer::{TailPlan, Trains};
 use flatmin_sim::calibration::calibrated;
 use flatmin_sim::inference::{self, Values};
+use flatmin_sim::planning::{self, Budget, Tails};
+use flatmin_sim::recipe_file::RecipeFile;
 use flatmin_sim::samples::{Labels, Samples};
 use flatmin_sim::subject::{self, Labelled, Origin, Subject, check_outputs, expected_labels, sample_shape};
 use flatmin_sim::tuning::{Start, Tail, Training};
@@ -21,6 +23,9 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use serde_json::json;
 use std::path::PathBuf;
+
+/// Layers that a plan looks back where nothing else is asked for.
+const DEPTH: usize = 8;
 
 /// A model file, read.
 #[pyclass(frozen, module = "flatmin._native")]
@@ -71,9 +76,38 @@ fn loss_name(loss: Loss) -> &'static str {
     }
 }
 
+/// Samples, and labels where there are some, each the bytes of an `.npy`.
+type Batch = (PyBackedBytes, Option<PyBackedBytes>);
+
 impl Network {
+    fn with_loss(&self, loss: Option<Loss>) -> Self {
+        match loss {
+            None => self.clone(),
+            loss => Self { model: self.model.clone().with_loss(loss), names: self.names.clone() },
+        }
+    }
+
+    fn subject(
+        self,
+        (x, y): Batch,
+        test: Option<Batch>,
+        label_noise: f64,
+        groups: Vec<String>,
+        seed: u64,
+    ) -> Result<Subject> {
+        ensure!((0.0..=1.0).contains(&label_noise), "label_noise is {label_noise}, must be from 0 to 1");
+        let mut samples = self.samples(&x, y.as_deref())?;
+        let test = test.map(|(x, y)| self.samples(&x, y.as_deref())).transpose()?;
+        if !groups.is_empty() {
+            let (found, expected) = (groups.len(), samples.count);
+            ensure!(found == expected, "groups: {found} groups for {expected} samples");
+            samples.groups = groups;
+        }
+        Subject::user(self.model, &samples, test.as_ref(), label_noise, seed)
+    }
+
     /// What is packed: 0 layers for inference alone.
-    fn plan(&self, layers: Option<usize>, trains: &[String]) -> Result<TailPlan> {
+    fn tail(&self, layers: Option<usize>, trains: &[String]) -> Result<TailPlan> {
         if layers == Some(0) {
             return Ok(TailPlan::default());
         }
@@ -228,7 +262,7 @@ impl Network {
         trains: Vec<String>,
     ) -> PyResult<(Bound<'py, PyBytes>, String)> {
         let pack = || {
-            let plan = self.plan(layers, &trains)?;
+            let plan = self.tail(layers, &trains)?;
             let file = self.model.pack(&plan)?;
             let sizes = file.pack().sizes();
             let known = json!({
@@ -246,7 +280,7 @@ impl Network {
     #[pyo3(signature = (path, layers = None, trains = Vec::new()))]
     fn constants(&self, path: PathBuf, layers: Option<usize>, trains: Vec<String>) -> PyResult<String> {
         let constants = || {
-            let plan = self.plan(layers, &trains)?;
+            let plan = self.tail(layers, &trains)?;
             inspect::constants(&self.model.pack(&plan)?, &path)
         };
         constants().map_err(raised)
@@ -260,7 +294,7 @@ impl Network {
         py: Python<'_>,
         data: PyBackedBytes,
         labels: Option<PyBackedBytes>,
-        test: Option<(PyBackedBytes, Option<PyBackedBytes>)>,
+        test: Option<Batch>,
         recipe: &str,
         label_noise: f64,
         groups: Vec<String>,
@@ -270,11 +304,7 @@ impl Network {
         let tune = || {
             let file = parsed(recipe)?;
             ensure!(file.spare_classes.is_none(), "spare_classes is for `flatmin tune`, not for Python yet");
-            ensure!((0.0..=1.0).contains(&label_noise), "label_noise is {label_noise}, must be from 0 to 1");
-            let own = match file.loss {
-                None => self.clone(),
-                loss => Self { model: self.model.clone().with_loss(loss), names: self.names.clone() },
-            };
+            let own = self.with_loss(file.loss);
             check_outputs(&own.model)?;
             let usual = file.is_closed_form().then_some(1);
             let layers = file.layers.map(usize::from).or(usual);
@@ -284,21 +314,45 @@ impl Network {
                 None if file.tuner() == Tail::Full => Start::usual(&own.model, &plan)?,
                 None => Start::Factory,
             };
-            let mut samples = own.samples(&data, labels.as_deref())?;
-            let test = test.map(|(x, y)| own.samples(&x, y.as_deref())).transpose()?;
-            if !groups.is_empty() {
-                let (found, expected) = (groups.len(), samples.count);
-                ensure!(found == expected, "groups: {found} groups for {expected} samples");
-                samples.groups = groups;
-            }
             let training = Training { curve, ..file.training(method(&file), start) };
-            let subject =
-                Subject::user(own.model, &samples, test.as_ref(), label_noise, training.recipe.seed)?;
+            let subject = own.subject((data, labels), test, label_noise, groups, training.recipe.seed)?;
             let epochs = if training.steps { training.recipe.epochs } else { 0 };
             let caller = Caller::new(progress, epochs);
             Tuned::new(subject, plan, &training, method(&file), caller)
         };
         py.detach(tune).map_err(raised)
+    }
+
+    /// Searches what to train and how: `flatmin plan`. As JSON, as a table, and drawn.
+    #[pyo3(signature = (data, labels, test, recipe, trials, groups))]
+    #[expect(clippy::too_many_arguments, reason = "named where it is called, in one place")]
+    fn plan(
+        &self,
+        py: Python<'_>,
+        data: PyBackedBytes,
+        labels: Option<PyBackedBytes>,
+        test: Option<Batch>,
+        recipe: &str,
+        trials: usize,
+        groups: Vec<String>,
+    ) -> PyResult<(String, String, String)> {
+        let plan = || {
+            let base = parsed(recipe)?;
+            ensure!((1..=1_000_000).contains(&trials), "trials is {trials}, must be from 1 to 1000000");
+            ensure!(base.train.is_none(), "train is what a plan searches; leave it out");
+            ensure!(base.compact != Some(true), "compact is not searched; leave it out");
+            let own = self.with_loss(base.loss);
+            check_outputs(&own.model)?;
+            let seed = base.recipe.seed.unwrap_or(Recipe::DEFAULT.seed);
+            let subject = own.subject((data, labels), test, 0.0, groups, seed)?.labelled("plan")?;
+            let tails = Tails::Within(base.layers.map_or(DEPTH, usize::from));
+            let budget = Budget { ram_bytes: base.budget.ram, step_macs: base.budget.macs };
+            let base = RecipeFile { layers: None, ..base };
+            let found =
+                stoppable(|onlooker| planning::search(&subject, &base, &tails, budget, trials, onlooker))?;
+            Ok((serde_json::to_string(&found)?, found.to_string(), found.svg()?))
+        };
+        py.detach(plan).map_err(raised)
     }
 }
 

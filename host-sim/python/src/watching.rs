@@ -1,10 +1,13 @@
 //! Ctrl-C, and the caller's progress.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, bail};
+use flatmin_sim::planning::Onlooker;
 use flatmin_sim::report::CurvePoint;
 use flatmin_sim::watch::Watch;
 use pyo3::prelude::*;
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Time from one look for Ctrl-C to the next.
@@ -44,4 +47,36 @@ impl Watch for Caller {
         }
         Ok(())
     }
+}
+
+/// Says stop to a search's threads.
+#[derive(Default)]
+struct Stop(AtomicBool);
+
+impl Onlooker for Stop {
+    fn tried(&self) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) {
+            bail!("stopped");
+        }
+        Ok(())
+    }
+}
+
+/// Runs a search in a thread, and ends it at Ctrl-C: Python tells its main thread alone, which waits here.
+pub fn stoppable<T: Send>(search: impl FnOnce(&dyn Onlooker) -> Result<T> + Send) -> Result<T> {
+    let stop = Stop::default();
+    thread::scope(|scope| {
+        let searching = scope.spawn(|| search(&stop));
+        let mut signal = Ok(());
+        while !searching.is_finished() {
+            thread::sleep(BETWEEN);
+            if signal.is_ok() {
+                signal = Python::attach(|py| py.check_signals());
+                stop.0.store(signal.is_err(), Ordering::Relaxed);
+            }
+        }
+        let found = searching.join().map_err(|_| anyhow!("the search has failed"))?;
+        signal?;
+        found
+    })
 }

@@ -59,6 +59,22 @@ pub enum Tails {
     Only(TailPlan),
 }
 
+/// Who looks on while trials are made, and may end the search. Trials are made by many threads.
+pub trait Onlooker: Sync {
+    /// After a trial.
+    ///
+    /// # Errors
+    /// What is to end the search, which returns it.
+    fn tried(&self) -> Result<()>;
+}
+
+impl Onlooker for ProgressBar {
+    fn tried(&self) -> Result<()> {
+        self.inc(1);
+        Ok(())
+    }
+}
+
 /// Searches for `subject`, with what `base` gives in place of what would be searched.
 ///
 /// # Errors
@@ -69,7 +85,7 @@ pub fn search(
     tails: &Tails,
     budget: Budget,
     trials: usize,
-    bar: &ProgressBar,
+    onlooker: &dyn Onlooker,
 ) -> Result<Findings> {
     let network = &subject.model.network;
     if network.loss() == Loss::SquaredError {
@@ -93,8 +109,7 @@ pub fn search(
     );
     let recipe = base.recipe(Recipe::DEFAULT.method, Start::Factory);
     let objective = Objective::new(subject, budget, &recipe)?;
-    bar.set_length(trials as u64);
-    Search { subject, base, objective, space: Space::new(depth), trials, spent: 0, reserved: 0, bar }
+    Search { subject, base, objective, space: Space::new(depth), trials, spent: 0, reserved: 0, onlooker }
         .run(tails)
 }
 
@@ -108,7 +123,7 @@ struct Search<'a> {
     spent: usize,
     /// Trials of what was named that are still to come.
     reserved: usize,
-    bar: &'a ProgressBar,
+    onlooker: &'a dyn Onlooker,
 }
 
 impl Search<'_> {
@@ -261,7 +276,7 @@ impl Search<'_> {
 
     fn measure(&mut self, all: &mut [Measured]) -> Result<()> {
         self.spent += all.len();
-        self.objective.measure(all, self.bar)
+        self.objective.measure(all, self.onlooker)
     }
 
     /// Further parts of the samples for the better candidates, and for those that were named: half of the trials that are

@@ -1,7 +1,7 @@
 //! What a candidate takes, and a trial of it: tuned from the factory on a part of the samples, judged on the others.
 
 use super::findings::Outcome;
-use super::{Budget, Candidate, Cost, Measured, folds};
+use super::{Budget, Candidate, Cost, Measured, Onlooker, folds};
 use crate::subject::Subject;
 use crate::tuning::{Start, sized, tuner_arena};
 use anyhow::{Context, Result};
@@ -9,7 +9,6 @@ use flatmin::internals::tail::{PackedTail, Tail};
 use flatmin::{Criterion, Recipe, Tuner, TunerError, Version, internals::step};
 use flatmin_app::RamBudget;
 use flatmin_model::packer::PackFile;
-use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 /// Splits of the samples.
@@ -112,10 +111,10 @@ impl<'a> Objective<'a> {
     }
 
     /// One trial each, on the next fold that each has not met.
-    pub(super) fn measure(&self, all: &mut [Measured], bar: &ProgressBar) -> Result<()> {
+    pub(super) fn measure(&self, all: &mut [Measured], onlooker: &dyn Onlooker) -> Result<()> {
         all.par_iter_mut().try_for_each(|own| {
             let outcome = self.trial(&own.candidate, own.trials);
-            bar.inc(1);
+            onlooker.tried()?;
             own.add(&outcome.with_context(|| format!("training {}", own.candidate.plan.summary()))?);
             Ok(())
         })
