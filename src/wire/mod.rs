@@ -130,6 +130,7 @@ pub fn encode<'b>(
 ///
 /// # Errors
 /// [`WireError::Damaged`], [`WireError::Unknown`].
+#[inline(never)] // Keeps its frame off the stack of what is done with the message.
 pub fn decode<'b, T: Deserialize<'b>>(frame: &'b mut [u8]) -> Result<(u32, T), WireError> {
     let triple = cobs::decode(frame).ok_or(WireError::Damaged)?;
     let (crc, sequence, body): (u32, u32, &[u8]) =

@@ -4,7 +4,7 @@ use crate::fmt::{debug, info, warn};
 use crate::{Board, run, targets};
 use flatmin::store::StoreError;
 use flatmin::wire::{self, Request, Response};
-use flatmin::{Answer, Arithmetic, Progress, StepReport, Tuner, TunerError, Version, as_int8};
+use flatmin::{Answer, Arithmetic, Progress, Recipe, StepReport, Tuner, TunerError, Version, as_int8};
 
 /// Tuner and board, and what lasts from one request to the next.
 #[derive(Debug)]
@@ -93,14 +93,8 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
                 self.done(start)
             }
             Request::JudgeTarget { target, input } => targets::judge(self.tuner, target, input)?,
-            Request::Start(recipe) => {
-                self.tuner.start(recipe)?;
-                self.done(start)
-            }
-            Request::Solve(recipe) => {
-                self.tuner.solve(recipe, solving, &mut || self.board.feed())?;
-                self.done(start)
-            }
+            Request::Start(recipe) => self.start(&recipe, start)?,
+            Request::Solve(recipe) => self.solve(&recipe, solving, start)?,
             Request::Requantize => {
                 self.tuner.requantize_between(|| self.board.feed())?;
                 self.done(start)
@@ -180,6 +174,23 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
                 None => self.done(start),
             },
         })
+    }
+
+    #[inline(never)] // Keeps the recipe's copies off the stack of all other requests.
+    fn start(&mut self, recipe: &Recipe, start: u32) -> Result<Response<'static>, TunerError> {
+        self.tuner.start(*recipe)?;
+        Ok(self.done(start))
+    }
+
+    #[inline(never)] // As `start`.
+    fn solve(
+        &mut self,
+        recipe: &Recipe,
+        solving: &mut [u32],
+        start: u32,
+    ) -> Result<Response<'static>, TunerError> {
+        self.tuner.solve(*recipe, solving, &mut || self.board.feed())?;
+        Ok(self.done(start))
     }
 
     fn identity(&mut self) -> Response<'static> {
