@@ -200,6 +200,8 @@ impl TuneOptions {
             method: given.recipe.method,
             learning_rate: given.recipe.learning_rate,
             rho: given.recipe.rho,
+            // A file's unit goes with its radius, which is searched.
+            rho_unit: given.recipe.rho_unit.or(given.recipe.rho.and(own.recipe.rho_unit)),
             label_smoothing: given.recipe.label_smoothing,
             epochs: given.recipe.epochs,
             ..own.recipe
