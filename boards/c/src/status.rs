@@ -120,7 +120,8 @@ impl From<TunerError> for flatmin_status {
             TunerError::Tail(_)
             | TunerError::LeftOut { .. }
             | TunerError::WantsTarget
-            | TunerError::NoHead | TunerError::NoSolver
+            | TunerError::NoHead
+            | TunerError::NoSolver
             | TunerError::OneKind => FLATMIN_UNSUPPORTED,
             _ => FLATMIN_REFUSED,
         }
