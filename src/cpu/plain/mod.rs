@@ -11,9 +11,10 @@ pub use super::portable::Scratch;
 use core::array::from_fn;
 
 /// Rows that meet one column at once, and two.
-const ROWS: [usize; 2] = if cfg!(flatmin_thumb1) { [4, 2] } else { [8, 4] };
-/// Values between two looks at the end.
-const UNROLLED: usize = 4;
+const ROWS: [usize; 2] = [4, 2];
+/// Values between two looks at the end. With more of them, or more rows, the compiler loads so far ahead on RISC-V that most
+/// registers go to the stack and back: 9.4 instructions per product with eight rows and four values, 4.4 so.
+const UNROLLED: usize = 2;
 /// Channels summed side by side.
 const CHANNELS: usize = if cfg!(flatmin_thumb1) { 4 } else { 8 };
 
@@ -120,8 +121,9 @@ fn add_products<const P: usize, const N: usize>(
         }
     };
     for i in 0..length / UNROLLED {
-        let x = x.map(|(x, _)| x.get(i).copied().unwrap_or_default());
-        let w = w.map(|(w, _)| w.get(i).copied().unwrap_or_default());
+        // References: a copy of the bytes would be loaded as one number and taken apart again.
+        let x = x.map(|(x, _)| x.get(i).unwrap_or(&[0; UNROLLED]));
+        let w = w.map(|(w, _)| w.get(i).unwrap_or(&[0; UNROLLED]));
         for k in 0..UNROLLED {
             multiply(x.map(|x| x[k]), w.map(|w| w[k]));
         }
