@@ -70,7 +70,7 @@ impl Operators {
         own
     }
 
-    /// The same with the code of [`crate::Tuner::solve`], or without. [`Self::of`] has it for packs with statistics; others
+    /// These operators with the code of [`crate::Tuner::solve`], or without. [`Self::of`] has it for packs with statistics; others
     /// are solved from the samples and the factory's answers to them. A [`crate::CompactTuner`] does without.
     pub const fn with_solver(self, linked: bool) -> Self {
         Self { solver: if linked { SOLVER } else { None }, ..self }

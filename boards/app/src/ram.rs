@@ -140,7 +140,7 @@ impl<'a> Buffers<'a> {
         Some(Self { request, body, response, solving: &mut [] })
     }
 
-    /// The same with memory to solve heads in, where the arena has no room for that: [`Sizes::solve_bytes`].
+    /// These buffers with memory to solve heads in, where the arena has no room for that: [`Sizes::solve_bytes`].
     pub fn with_solver(self, memory: &'a mut [u32]) -> Self {
         Self { solving: memory, ..self }
     }

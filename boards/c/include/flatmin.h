@@ -99,9 +99,9 @@ typedef struct {
   bool accepted;
   // Samples that judged: those held out, or all where none is.
   uint32_t samples;
-  // Of these, right by the factory's tail.
+  // Samples among them that the factory's tail has right.
   uint32_t factory_right;
-  // Of these, right by the tuned tail.
+  // Samples among them that the tuned tail has right.
   uint32_t tuned_right;
 } flatmin_acceptance;
 

@@ -72,9 +72,9 @@ pub struct flatmin_acceptance {
     pub accepted: bool,
     /// Samples that judged: those held out, or all where none is.
     pub samples: u32,
-    /// Of these, right by the factory's tail.
+    /// Samples among them that the factory's tail has right.
     pub factory_right: u32,
-    /// Of these, right by the tuned tail.
+    /// Samples among them that the tuned tail has right.
     pub tuned_right: u32,
 }
 

@@ -37,7 +37,7 @@ fn the_header_is_that_of_the_code() {
     assert!(kept == made, "include/flatmin.h is not the code's: FLATMIN_WRITE_HEADER=1 cargo test");
 }
 
-/// The same gestures as in examples/main.c, by Rust alone: the weights after SGD, SAM and ASAM.
+/// Tunes on the gestures of examples/main.c in Rust alone: the weights after SGD, SAM and ASAM.
 fn in_rust() -> [u32; 3] {
     let mut arena = Box::new(Arena::<ARENA_BYTES>::new());
     let mut tuner = Tuner::new(Pack::new(PACK).unwrap(), RECIPE, arena.bytes()).unwrap();

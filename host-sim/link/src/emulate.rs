@@ -46,7 +46,7 @@ impl Firmware {
         Self::build_as(Tail::Full, board, model, tail, recipe, log)
     }
 
-    /// The same of the kind asked for.
+    /// Builds a firmware of the kind asked for.
     ///
     /// # Errors
     /// As [`Self::build`].
@@ -96,7 +96,7 @@ impl Firmware {
     /// Takes gradient steps on `subject`, from the factory's tail, on the emulated board.
     ///
     /// # Errors
-    /// Those of [`Self::train`].
+    /// As [`Self::train`].
     pub fn tune(&self, subject: &Subject, recipe: Recipe, epoch_done: impl Fn()) -> Result<TuningRun> {
         self.train(subject, &Training::steps(self.kind.tail, recipe), epoch_done)
     }

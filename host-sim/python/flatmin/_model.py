@@ -164,7 +164,7 @@ class Model:
 
     @_speaks_python
     def calibrated(self, x: npt.ArrayLike, y: npt.ArrayLike | None = None) -> Model:
-        """The same model with class means and the covariance of what its last layer reads for samples that it knows:
+        """This model with class means and the covariance of what its last layer reads for samples that it knows:
         training data. Heads in closed form start from them.
 
         Parameters

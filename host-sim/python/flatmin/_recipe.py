@@ -147,7 +147,7 @@ class Recipe:
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
     def replace(self, **fields: Any) -> Recipe:
-        """The same with other values; those that are ``None`` change nothing. A radius in units of the weights goes with
+        """This recipe with other values; those that are ``None`` change nothing. A radius in units of the weights goes with
         the method: another method has its own."""
         own = self.to_dict()
         if fields.get("method") not in (None, self.method) and self.rho_unit == "weights":

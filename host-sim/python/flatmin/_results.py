@@ -151,7 +151,7 @@ class Cut:
     firmware_ram_bytes: int
     """All RAM of a firmware that tunes these layers, in bytes."""
     firmware_ram: dict[str, int]
-    """The same by purpose."""
+    """RAM of that firmware by purpose, in bytes."""
     trunk_macs: int
     """Multiply-adds of the layers in front, once per sample."""
     sgd_macs: int
@@ -250,7 +250,7 @@ class Candidate:
     factory_loss: float
     """Mean loss on the samples that judge before tuning."""
     loss: float
-    """The same after."""
+    """Mean loss on these samples after tuning."""
     accuracy: float
     """Share of the samples that judge which the int8 network has right after tuning on others, 0 to 1."""
     test_accuracy: float | None
@@ -270,7 +270,7 @@ class Plan:
     recipe: Recipe | None
     """The advice, for :meth:`Model.tune`; ``None`` where nothing within the budget is better than the factory's network."""
     chosen: Candidate | None
-    """The same with what it was measured to bring."""
+    """The advice with what it was measured to bring."""
     is_default: bool
     """The advice is the default recipe, since no other was shown to be better."""
     factory_accuracy: float
@@ -282,7 +282,7 @@ class Plan:
     measured: list[Candidate] = dataclasses.field(repr=False)
     """All that was tried."""
     frontier: list[Candidate] = dataclasses.field(repr=False)
-    """Those that nothing cheaper beats, by RAM."""
+    """Candidates that nothing cheaper beats, by RAM."""
     _text: str = dataclasses.field(repr=False, compare=False)
     _svg: str = dataclasses.field(repr=False, compare=False)
 
@@ -323,11 +323,11 @@ class Tuning:
     method: str
     """How it was tuned."""
     accuracy: float
-    """Of the int8 network that is in force after the run: what the device answers."""
+    """Accuracy of the int8 network that is in force after the run, 0 to 1: what the device answers."""
     factory_accuracy: float
-    """Of the int8 network as the file has it."""
+    """Accuracy of the int8 network as the file has it."""
     accuracy_f32: float
-    """Of the tuned tail before it is quantized."""
+    """Accuracy of the tuned tail before it is quantized."""
     loss: float
     """Mean loss of the tuned tail on the test samples."""
     sharpness: float
@@ -337,7 +337,7 @@ class Tuning:
     train_ram_bytes: int
     """RAM that tuning takes on a device that keeps all of these samples."""
     memory: dict[str, int]
-    """The same by purpose."""
+    """That RAM by purpose, in bytes."""
     tail_parameters: int
     """Parameters that were tuned."""
     macs: int
@@ -368,7 +368,7 @@ class Tuning:
     confusion: npt.NDArray[np.int64]
     """Test samples by true class (row) and predicted class (column), by the network in force."""
     confusion_factory: npt.NDArray[np.int64]
-    """The same before tuning."""
+    """Test samples by true class (row) and predicted class (column), by the factory's network."""
     curve: list[CurvePoint]
     """Loss and accuracy by epoch."""
     verdict: Verdict | None

@@ -234,7 +234,7 @@ impl Network {
         outputs.collect()
     }
 
-    /// The same with statistics of what its last layer reads for these samples, for heads in closed form.
+    /// A copy with statistics of what its last layer reads for these samples, for heads in closed form.
     #[pyo3(signature = (x, y = None))]
     fn calibrated(&self, py: Python<'_>, x: PyBackedBytes, y: Option<PyBackedBytes>) -> PyResult<Self> {
         let calibrate = || {

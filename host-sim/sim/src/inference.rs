@@ -32,10 +32,10 @@ pub fn run(model: &Model, batches: &[Samples]) -> Result<Vec<Values>> {
 /// Samples from one call of a watcher to the next.
 const WATCHED: usize = 32;
 
-/// The same with `pause` called again and again, by the caller's thread.
+/// As [`run`], with `pause` called again and again, by the caller's thread.
 ///
 /// # Errors
-/// Those of [`run`], and whatever `pause` gives, which ends the run.
+/// As [`run`], and whatever `pause` gives, which ends the run.
 pub fn run_watched(
     model: &Model,
     batches: &[Samples],

@@ -271,7 +271,7 @@ pub fn train(
 /// The same, with the tail that came of it and its answers.
 ///
 /// # Errors
-/// Those of [`train`].
+/// As [`train`].
 pub fn train_and_keep(
     subject: &Subject,
     tail: impl Into<TailPlan>,

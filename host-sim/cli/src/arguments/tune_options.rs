@@ -299,7 +299,7 @@ impl TuneOptions {
         subject.model.tail_plan(self.layers().or(usual), self.train())
     }
 
-    /// The same of a device's firmware, which was built before anybody named a method.
+    /// What a device's firmware tunes: it was built before anybody named a method.
     pub fn tail_of_firmware(&self, subject: &Subject) -> Result<TailPlan> {
         subject.model.tail_plan(self.layers(), self.train())
     }

@@ -42,7 +42,7 @@ fn grid() -> Vec<Recipe> {
     RATES.into_iter().flat_map(with).collect()
 }
 
-/// Of every run the accuracy with the setting that is best on average on the other subjects' runs.
+/// Accuracy of every run with the setting that is best on average on the other subjects' runs.
 fn tuned(subjects: &[usize], accuracies: &[Vec<f64>]) -> Vec<f64> {
     let of_others = |subject: usize, setting: usize| -> f64 {
         let others = subjects.iter().zip(accuracies).filter(|(other, _)| **other != subject);
@@ -131,8 +131,8 @@ pub fn run(protocol: &Protocol, seed: u64, folder: &Path) -> Result<Progress> {
         list(&EPOCHS),
     );
     let grid = grid();
-    // Of each way, the differences to tuned SGD in all conditions.
-    let mut behind: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
+    // Differences to tuned SGD, a list of all conditions for each way.
+    let mut differences: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
     for &task in tasks {
         if let Some(path) = task.missing(folder) {
             section += &corpus::skipped(task.title(), &path);
@@ -182,7 +182,7 @@ pub fn run(protocol: &Protocol, seed: u64, folder: &Path) -> Result<Progress> {
                     100.0 * measured.iter().map(|own| value(own[way])).sum::<f64>() / count
                 };
                 if SUMMED_UP.contains(&task) {
-                    behind[way].push(mean(&|own| own[1]) - tuned_mean);
+                    differences[way].push(mean(&|own| own[1]) - tuned_mean);
                 }
                 let gain = mean(&|[factory, own]| own - factory);
                 let squares = mean(&|[factory, own]| 100.0 * (own - factory).powi(2)) - gain * gain;
@@ -200,7 +200,7 @@ pub fn run(protocol: &Protocol, seed: u64, folder: &Path) -> Result<Progress> {
         let worst = differences.iter().copied().fold(f64::INFINITY, f64::min);
         [format!("{mean:+.1}"), format!("{worst:+.1}")]
     };
-    let rows: Vec<Vec<String>> = (ways.iter().zip(&behind))
+    let rows: Vec<Vec<String>> = (ways.iter().zip(&differences))
         .filter(|(_, differences)| !differences.is_empty())
         .map(|((name, _, _), differences)| [vec![(*name).to_owned()], lead(differences).into()].concat())
         .collect();

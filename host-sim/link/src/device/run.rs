@@ -56,7 +56,7 @@ impl Mean {
 /// Takes gradient steps from the factory's tail: [`train`].
 ///
 /// # Errors
-/// Those of [`train`].
+/// As [`train`].
 pub fn tune(
     device: &mut Device,
     pack: &PackFile,

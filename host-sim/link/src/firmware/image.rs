@@ -44,7 +44,7 @@ impl Image {
         Self::build_as(Kind::default(), board, pack, recipe)
     }
 
-    /// The same of the kind asked for.
+    /// Builds a firmware of the kind asked for.
     ///
     /// # Errors
     /// A missing target, or what the compiler says.

@@ -48,13 +48,13 @@ pub struct Measured {
     pub trials: usize,
     /// Mean loss, as the default is trained, on the samples that judge before tuning, in f32.
     pub factory_loss: f64,
-    /// The same after.
+    /// Mean loss on these samples after tuning.
     pub loss: f64,
     /// Share of the samples that the int8 network gets right that was not tuned on them.
     pub accuracy: f64,
     /// Share of the samples that had no say in the plan, by the tuned int8 tail; of plans on the frontier.
     pub test_accuracy: Option<f64>,
-    /// Of each sample, how often it judged and how often the answer was right.
+    /// How often each sample judged and how often the answer was right.
     #[serde(skip)]
     answers: Vec<(u32, u32)>,
     #[serde(skip)]
@@ -136,7 +136,7 @@ impl Measured {
         pairs.evidence(DEVIATIONS)
     }
 
-    /// The same beside the factory's network.
+    /// What the samples show of this candidate beside the factory's network.
     pub(super) fn evidence_over(&self, factory: &[bool]) -> Evidence {
         let mut pairs = Pairs::default();
         for (own, &right) in self.answers.iter().zip(factory) {
@@ -201,7 +201,7 @@ pub struct Findings {
     pub contributions: Vec<Contribution>,
     /// Every candidate that was measured: those that were named beforehand, then the best first.
     pub measured: Vec<Measured>,
-    /// Those of them that judged every sample and that nothing cheaper beats, by RAM.
+    /// Candidates that judged every sample and that nothing cheaper beats, by RAM.
     pub frontier: Vec<Measured>,
     /// The advice; none if no candidate within the budget is better than the factory's network.
     pub chosen: Option<Measured>,
@@ -232,7 +232,7 @@ impl Findings {
     /// The measured plans over RAM, as SVG.
     ///
     /// # Errors
-    /// Those of the drawing.
+    /// What the drawing refuses.
     pub fn svg(&self) -> Result<String> {
         super::drawing::svg(self)
     }

@@ -53,7 +53,7 @@ pub struct Budget {
 /// Which tails are searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tails {
-    /// Those of at most so many layers with weights.
+    /// All tails of at most so many layers with weights.
     Within(usize),
     /// This one.
     Only(TailPlan),
@@ -229,7 +229,7 @@ impl Search<'_> {
         self.base.start.map_or_else(|| Start::usual(&self.subject.model, plan), Ok)
     }
 
-    /// Those within the budget.
+    /// Candidates within the budget.
     fn fitting(&self, all: impl Iterator<Item = Candidate>) -> Result<Vec<Measured>> {
         let mut own = Vec::new();
         for candidate in all {

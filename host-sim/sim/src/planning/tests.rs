@@ -103,7 +103,7 @@ fn draws_are_recipes_of_the_device_and_keep_what_is_given() {
     }
 }
 
-/// The same seed, the same answer; no more trials than there are, but for the default's and those that are named.
+/// One seed gives one answer, in no more trials than asked for, except the default's and those that are named.
 #[test]
 fn a_search_is_repeated_by_its_seed() {
     let subject = Subject::wearer(2, 4, 0.0, 1).unwrap();

@@ -196,7 +196,7 @@ impl RecipeFile {
         let file: Self = toml::from_str(text).map_err(refused)?;
         let method = file.recipe.method.map_or(Recipe::DEFAULT.method, |own| own.method());
         file.recipe(method, file.start.unwrap_or_default()).check().map_err(|error| {
-            // Of a product the first factor's line.
+            // A product is refused at its first factor's line.
             let name = error.field.split(' ').next().unwrap_or_default();
             let (lowest, highest) = (error.lowest, error.highest);
             (line_of(name), format!("{} is {}, must be from {lowest} to {highest}", error.field, error.found))

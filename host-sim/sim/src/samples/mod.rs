@@ -122,7 +122,7 @@ impl Samples {
         samples.with_labels(npy::labels(y_path, expected), expected, [x_path, y_path])
     }
 
-    /// The same of two arrays in memory, each as its name for messages and the bytes of an `.npy`.
+    /// Samples of two arrays in memory, each as its name for messages and the bytes of an `.npy`.
     ///
     /// # Errors
     ///
@@ -175,7 +175,7 @@ impl Samples {
         Ok(Self::of(inputs, expected_sample_shape, Read { count, ..Read::default() }))
     }
 
-    /// The same of an array in memory: its name for messages, and the bytes of an `.npy`.
+    /// Samples of an array in memory: its name for messages, and the bytes of an `.npy`.
     ///
     /// # Errors
     ///

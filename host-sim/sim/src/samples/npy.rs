@@ -77,7 +77,7 @@ pub(super) fn inputs(path: &Path, sample_shape: &[usize]) -> Result<(Inputs, usi
     inputs_in(&fetch(path, Role::Samples)?, sample_shape)
 }
 
-/// The same of an array in memory.
+/// Reads an array in memory.
 pub(super) fn inputs_in(bytes: &[u8], sample_shape: &[usize]) -> Result<(Inputs, usize), Problem> {
     let array = Array::open(bytes)?;
     let shape = array.header.shape();
@@ -116,7 +116,7 @@ pub(super) fn labels(path: &Path, expected: &Labels) -> Result<Read, Problem> {
     labels_in(&fetch(path, Role::Labels)?, expected)
 }
 
-/// The same of an array in memory.
+/// Reads an array in memory.
 pub(super) fn labels_in(bytes: &[u8], expected: &Labels) -> Result<Read, Problem> {
     let array = Array::open(bytes)?;
     let shape = array.header.shape().to_vec();

@@ -96,7 +96,7 @@ fn interrupted_and_resumed_at_every_slice_boundary_it_ends_with_the_same_bits() 
         let own = &mut pair[running];
         assert_eq!((own.weights_crc32(), own.macs()), (whole.weights_crc32(), whole.macs()), "{recipe:?}");
         assert_eq!((own.position(), own.poll()), (None, Err(TunerError::NotRunning)));
-        // A slice a sample, and two sweeps a step; one a sample before the first, where there is a radius to measure.
+        // A slice per sample, and two sweeps per step; one per sample before the first, where there is a radius to measure.
         let steps = 8u64.div_ceil(recipe.minibatch.into());
         let measured = if recipe.method == Method::Sgd { 0 } else { 8 };
         assert!(

@@ -24,7 +24,7 @@ held_out = 0.2
 keep_best = true
 "#;
 
-/// The same by hand.
+/// The recipe by hand, as options.
 const OPTIONS: &str = "--layers 2 --train biases,all --method asam --rho 0.2 --rho-unit weights --learning-rate 0.005 \
     --label-smoothing 0.1 --weight-decay 0.01 --sharpness-batch 2 --ascent-every 2 --warm-up 0.25 --epochs 4 --seed 7 --held-out 0.2 --keep-best";
 
