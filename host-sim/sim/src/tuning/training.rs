@@ -1,0 +1,136 @@
+//! What is asked of a run: which tuner, what it begins with, and by which recipe.
+
+use super::{CLOSED_FORM, method_name, with_replay};
+use crate::subject::Subject;
+use anyhow::Result;
+use flatmin::store::Contents;
+use flatmin::{CompactPlan, MemoryPlan, Method, Optimizer, Recipe, Tuner};
+use flatmin_model::model::Model;
+use flatmin_model::packer::{PackFile, TailPlan};
+
+/// Which of the crate's tuners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tail {
+    /// [`Tuner`]: f32 weights.
+    #[default]
+    Full,
+    /// [`CompactTuner`](flatmin::CompactTuner): few bytes, integers.
+    Compact,
+}
+
+impl Tail {
+    /// Of the tuner that makes tails with these contents.
+    pub fn of(contents: Contents) -> Self {
+        if contents == Contents::Int8AndCompact { Self::Compact } else { Self::Full }
+    }
+
+    /// The arena's bytes by purpose.
+    pub fn memory(self, sizes: &flatmin::Sizes, recipe: &Recipe) -> Vec<(String, usize)> {
+        let own =
+            |parts: &[(&str, usize)]| parts.iter().map(|&(name, bytes)| (name.to_owned(), bytes)).collect();
+        match self {
+            Self::Full => own(&MemoryPlan::new(sizes, recipe).by_purpose()),
+            Self::Compact => own(&CompactPlan::new(sizes, recipe).by_purpose()),
+        }
+    }
+
+    /// The arena of a run, on the boundary that the runtime wants.
+    pub fn arena(self, file: &PackFile, recipe: &Recipe) -> Vec<u128> {
+        vec![0; self.arena_bytes(&file.pack().sizes(), recipe).div_ceil(16)]
+    }
+
+    /// Bytes of the arena.
+    pub fn arena_bytes(self, sizes: &flatmin::Sizes, recipe: &Recipe) -> usize {
+        match self {
+            Self::Full => sizes.train_bytes(recipe),
+            Self::Compact => sizes.compact_bytes(recipe),
+        }
+    }
+}
+
+/// What gradient steps begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// The factory's tail.
+    #[default]
+    Factory,
+    /// The last layer solved in closed form, in front of it the factory's layers.
+    ClosedForm,
+}
+
+impl Start {
+    /// What steps begin with where nothing else is asked for: the closed form where more than two layers are trained and
+    /// the model has statistics of samples that the factory knows.
+    ///
+    /// # Errors
+    /// A tail that the model does not have.
+    pub fn usual(model: &Model, tail: &TailPlan) -> Result<Self> {
+        let deep = tail.layers > 2 && model.network.statistics.is_some();
+        Ok(if deep && Tuner::can_solve(&model.pack(tail)?.pack()) { Self::ClosedForm } else { Self::Factory })
+    }
+
+    /// Solves the head of a tuner that has its samples, where the closed form is asked for.
+    pub(crate) fn put(self, tuner: &mut Tuner, recipe: Recipe) -> Result<()> {
+        if self == Self::ClosedForm {
+            let bytes = tuner.pack().sizes().solve_bytes(&recipe);
+            tuner.solve(recipe, &mut vec![0; bytes / 4], &mut || {})?;
+        }
+        Ok(())
+    }
+
+    /// The recipe that steps from here take where nothing else is asked for.
+    pub fn recipe(self, method: Method, optimizer: Optimizer) -> Recipe {
+        let base = match self {
+            Self::Factory => Recipe::DEFAULT,
+            Self::ClosedForm => Recipe::FROM_CLOSED_FORM,
+        };
+        let learning_rate = match optimizer {
+            Optimizer::Sgd => base.learning_rate,
+            Optimizer::Adam => 0.001,
+        };
+        Recipe { method, optimizer, learning_rate, ..base }
+    }
+}
+
+/// How a subject is trained.
+#[derive(Debug, Clone, Copy)]
+pub struct Training {
+    /// Which tuner.
+    pub tuner: Tail,
+    /// What comes first.
+    pub start: Start,
+    /// Gradient steps follow by this recipe; else of it only the share that is held out counts.
+    pub steps: bool,
+    /// Hyperparameters.
+    pub recipe: Recipe,
+    /// The test samples are gone through after every epoch, for [`TuningRun::curve`](crate::report::TuningRun::curve).
+    pub curve: bool,
+    /// Samples that the replay holds; `None` is as many as the subject has.
+    pub replay_capacity: Option<u16>,
+}
+
+impl Training {
+    /// Gradient steps from the factory's tail.
+    pub fn steps(tuner: Tail, recipe: Recipe) -> Self {
+        Self { tuner, start: Start::Factory, steps: true, recipe, curve: true, replay_capacity: None }
+    }
+
+    /// The head in closed form alone. Its scale is that of right labels.
+    pub fn closed_form(recipe: Recipe) -> Self {
+        let recipe = Recipe { method: Method::Sgd, label_smoothing: 0.0, ..recipe };
+        Self { start: Start::ClosedForm, steps: false, ..Self::steps(Tail::Full, recipe) }
+    }
+
+    /// The recipe with this replay.
+    ///
+    /// # Errors
+    /// A replay that does not hold the subject's samples.
+    pub fn sized(&self, subject: &Subject) -> Result<Recipe> {
+        with_replay(subject, self.recipe, self.replay_capacity)
+    }
+
+    /// The method's name in tables and JSON.
+    pub fn name(&self) -> &'static str {
+        if self.steps { method_name(self.recipe.method) } else { CLOSED_FORM }
+    }
+}
