@@ -141,7 +141,7 @@ impl<'a> Objective<'a> {
             Ok(sum)
         };
         let factory_loss = loss(&mut tuner)?;
-        match self.train(&mut tuner, &file, candidate, recipe, tuned) {
+        match self.train(&mut tuner, candidate, recipe, tuned) {
             Ok(()) => {}
             // Steps too large for this network: nothing is right.
             Err(error) if matches!(error.downcast_ref(), Some(TunerError::Diverged)) => {
@@ -160,7 +160,6 @@ impl<'a> Objective<'a> {
     fn train(
         &self,
         tuner: &mut Tuner,
-        file: &PackFile,
         candidate: &Candidate,
         recipe: Recipe,
         samples: &[usize],
@@ -170,10 +169,7 @@ impl<'a> Objective<'a> {
             tuner.observe(input, *label)?;
         }
         let training = candidate.training();
-        if training.start == Start::ClosedForm {
-            let mut scratch = vec![0; file.pack().sizes().solve_bytes(&recipe) / 4];
-            tuner.solve(recipe, &mut scratch, &mut || {})?;
-        }
+        training.start.put(tuner, recipe)?;
         if training.steps {
             tuner.start(recipe)?;
             while !tuner.step()?.finished {}
@@ -189,7 +185,7 @@ impl<'a> Objective<'a> {
         let mut words = tuner_arena(&file, &recipe);
         let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
         let all: Vec<usize> = (0..self.subject.adaptation.len()).collect();
-        self.train(&mut tuner, &file, candidate, recipe, &all)?;
+        self.train(&mut tuner, candidate, recipe, &all)?;
         let right = self.subject.test.iter();
         let right = right.map(|(input, label)| is_right(&mut tuner, input, *label, Version::Tuned));
         Ok(share(&right.collect::<Result<Vec<_>>>()?))
