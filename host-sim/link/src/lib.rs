@@ -1,6 +1,7 @@
 //! Devices: sessions over a line, and firmware, built and run in an emulator.
 
 pub mod device;
+pub mod doctor;
 pub mod emulate;
 pub mod firmware;
 pub mod link;

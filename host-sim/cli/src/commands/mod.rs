@@ -3,6 +3,7 @@
 mod add_class;
 mod auto;
 mod device;
+mod doctor;
 mod emulate;
 mod export;
 mod inspect;
@@ -12,6 +13,7 @@ mod pack;
 mod plan;
 mod run;
 mod sensors;
+mod shell;
 mod tune;
 mod wearers;
 
@@ -54,6 +56,9 @@ enum Command {
     Bench(laboratory::Bench),
     Experiment(laboratory::Experiment),
     Run(run::Arguments),
+    Doctor(doctor::Arguments),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 impl Cli {
@@ -72,6 +77,9 @@ impl Cli {
             Some(Command::Plan(arguments)) => plan::run(arguments),
             Some(Command::Pack(arguments)) => pack::run(arguments),
             Some(Command::Run(arguments)) => run::run(&arguments),
+            Some(Command::Completions(completions)) => completions.run(),
+            Some(Command::Man(man)) => man.run(),
+            Some(Command::Doctor(arguments)) => return doctor::run(&arguments),
             Some(Command::Bench(bench)) => return bench.run(),
             Some(Command::Experiment(experiment)) => return experiment.run(),
         }

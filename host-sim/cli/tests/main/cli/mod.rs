@@ -4,6 +4,7 @@ mod answers;
 #[allow(dead_code, reason = "the readers' tests take other parts")]
 #[path = "../../../../model/src/tflite/tests/build.rs"]
 mod build;
+mod doors;
 #[allow(dead_code, reason = "the fields that these models set")]
 #[path = "../../../../model/src/tflite/field.rs"]
 mod field;
