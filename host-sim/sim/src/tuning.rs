@@ -5,7 +5,7 @@ mod training;
 pub use training::{Start, Tail, Training};
 
 use crate::objective;
-use crate::report::{CurvePoint, TuningRun, Verdict};
+use crate::report::{Changes, CurvePoint, TuningRun, Verdict};
 use crate::subject::{Labelled, Subject};
 use crate::watch::Watch;
 use anyhow::{Context, Result, bail};
@@ -229,7 +229,8 @@ fn run<'p, A: Arithmetic<'p>>(
     let errors_factory = copies.then(|| objective::errors(tuner, subject, Version::Factory)).transpose()?;
     let latents = if copies { Vec::new() } else { latents };
     let classes = subject.classes.len();
-    let confusion_factory = confusion(&latents, &answers(tuner, &latents, Version::Factory, watch)?, classes);
+    let before = answers(tuner, &latents, Version::Factory, watch)?;
+    let confusion_factory = confusion(&latents, &before, classes);
     observe_all(tuner, subject, watch).with_context(context)?;
     let mut curve = vec![point(0, tuner, &latents, watch)?];
     let start = Instant::now();
@@ -254,6 +255,8 @@ fn run<'p, A: Arithmetic<'p>>(
     let in_force = if verdict.is_none_or(|v| v.accepted) { Version::Tuned } else { Version::Factory };
     let answers = answers(tuner, &latents, in_force, watch)?;
     let confusion_tuned = confusion(&latents, &answers, classes);
+    let moved = latents.iter().zip(&before).zip(&answers);
+    let changes = Changes::of(moved.map(|(((_, label), &before), &after)| (*label, before, after)));
     let (accuracy_f32, loss) = test_f32(tuner, &latents, watch)?;
     let lost = accuracy_f32 - accuracy(&confusion_tuned);
     let warnings = if lost > MOST_LOST && in_force == Version::Tuned {
@@ -290,6 +293,7 @@ fn run<'p, A: Arithmetic<'p>>(
         curve,
         confusion_factory,
         confusion_tuned,
+        changes,
         verdict,
         anomalies,
         warnings,

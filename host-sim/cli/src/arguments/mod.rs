@@ -6,7 +6,10 @@ mod tune_arguments;
 mod tune_options;
 
 pub use adaptation::{Adaptation, calibrated_by};
-pub use tune_arguments::{LossArgument, TuneArguments};
+pub use tune_arguments::{
+    BasisArguments, CompactArguments, FurtherArguments, JudgementArguments, LossArgument, LossArguments,
+    PageArguments, PartsArguments, SpareArguments, StepArguments, TuneArguments,
+};
 pub use tune_options::TuneOptions;
 
 use clap::error::ErrorKind;

@@ -1,6 +1,6 @@
-//! The options that all commands that tune have in common, as they are given.
+//! The options of commands that know a tail and samples, in groups: a command has those that it has a use for.
 
-use super::TuneOptions;
+use super::{TuneOptions, misused};
 use anyhow::Result;
 use clap::{Args, ValueEnum, value_parser};
 use flatmin::{Loss, Method, Optimizer, RhoUnit};
@@ -105,92 +105,169 @@ impl RhoUnitArgument {
     }
 }
 
+const TRAINED: &str = "What is trained";
+const HOW: &str = "How it is trained";
+const TAKEN: &str = "Whether the tuned tail is taken";
+const SAMPLES: &str = "Samples";
+const OUTPUT: &str = "Output";
+
+/// What every command takes that knows a tail and samples.
 #[derive(Debug, Clone, Args)]
-pub struct TuneArguments {
+pub struct BasisArguments {
     /// Take what no option names from this file: model, layers, hyperparameters, budget. `flatmin plan` writes one
-    #[arg(long, value_name = "recipe.toml")]
+    #[arg(long, value_name = "recipe.toml", help_heading = TRAINED)]
     recipe: Option<PathBuf>,
+    /// Layers with weights to train, counted from the end (default: 2, or 1 if the network has no more)
+    #[arg(long, value_parser = value_parser!(u16).range(1..), help_heading = TRAINED)]
+    layers: Option<u16>,
+    /// Samples that the device keeps; all that are tuned on are to fit (default: as many as these)
+    #[arg(long, value_name = "SAMPLES", value_parser = value_parser!(u16).range(1..), help_heading = SAMPLES)]
+    replay_capacity: Option<u16>,
+    /// Share of adaptation labels to flip, 0 to 1 (default: 0)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_share, help_heading = SAMPLES)]
+    label_noise: Option<f64>,
+    /// Labelled windows per class to tune on (bundled task)
+    #[arg(long, default_value_t = 9, value_parser = value_parser!(u16).range(1..), help_heading = SAMPLES)]
+    windows_per_class: u16,
+    /// Seed of the draw of windows, of flipped labels and of the order of samples (default: 1)
+    #[arg(long, help_heading = SAMPLES)]
+    seed: Option<u64>,
+    /// Print one JSON object instead of text
+    #[arg(long, help_heading = OUTPUT)]
+    json: bool,
+}
+
+/// The method and its hyperparameters.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StepArguments {
     /// Only this method (default: sgd, sam and asam; closed-form beside them where the model ends in a dense layer)
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     method: Option<MethodArgument>,
     /// What gradient steps begin with (default: factory; closed-form where more than two layers are trained and samples that
     /// the factory knows are there: --calibration, or the other wearers')
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     start: Option<StartArgument>,
     /// Base optimizer (default: sgd)
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     optimizer: Option<OptimizerArgument>,
-    /// Layers with weights to train, counted from the end (default: 2, or 1 if the network has no more)
-    #[arg(long, value_parser = value_parser!(u16).range(1..))]
-    layers: Option<u16>,
-    /// What of each layer is trained, first to last; the rest whole
-    #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
+    /// Radius of the ascent, 0 or more (default: 0.3)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative, help_heading = HOW)]
+    rho: Option<f32>,
+    /// What --rho is measured in (default: nats)
+    #[arg(long, value_enum, help_heading = HOW)]
+    rho_unit: Option<RhoUnitArgument>,
+    /// Samples per SAM perturbation, m (default: 1)
+    #[arg(long, value_parser = value_parser!(u16).range(1..), help_heading = HOW)]
+    sharpness_batch: Option<u16>,
+    /// Steps from one that ascends to the next; those between are the optimizer's alone (default: 1)
+    #[arg(long, value_parser = value_parser!(u16).range(1..), help_heading = HOW)]
+    ascent_every: Option<u16>,
+    /// Learning rate (default: 0.002, from the closed form 0.005, with adam 0.001)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative, help_heading = HOW)]
+    learning_rate: Option<f32>,
+    /// Share of the steps, 0 to 1, over which the learning rate rises to it (default: 0)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_warm_up, help_heading = HOW)]
+    warm_up: Option<f32>,
+    /// Label smoothing, 0 to below 1 (default: 0.4, from the closed form 0.1)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_smoothing, help_heading = HOW)]
+    label_smoothing: Option<f32>,
+    /// Weight decay (default: 0.001)
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative, help_heading = HOW)]
+    weight_decay: Option<f32>,
+    /// Epochs (default: 30)
+    #[arg(long, value_parser = value_parser!(u16).range(1..), help_heading = HOW)]
+    epochs: Option<u16>,
+}
+
+/// Which parts of the layers are trained.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PartsArguments {
+    /// What of each layer is trained, first to last: all, N%, channels:N, scales, biases or nothing; the rest whole
+    #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT", help_heading = TRAINED)]
     train: Vec<Trains>,
+}
+
+/// The loss, for models of one's own.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LossArguments {
     /// What to make small (default: binary cross-entropy where the network ends in a logistic function, else
     /// cross-entropy). mse: of an autoencoder, whose samples are their own targets; labels, if given, are 0 or, of
     /// anomalies, 1
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     loss: Option<LossArgument>,
+}
+
+/// Classes that the model lacks.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SpareArguments {
     /// Outputs for classes that the model lacks, after its own: labels of the data may go so far. Classes with samples
-    /// are added before the run (tune, export, emulate and device)
-    #[arg(long, value_name = "N", conflicts_with = "compact")]
+    /// are added before the run
+    #[arg(long, value_name = "N", help_heading = TRAINED)]
     spare_classes: Option<u16>,
-    /// Radius of the ascent, 0 or more (default: 0.3)
-    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
-    rho: Option<f32>,
-    /// What --rho is measured in (default: nats)
-    #[arg(long, value_enum)]
-    rho_unit: Option<RhoUnitArgument>,
-    /// Samples per SAM perturbation, m (default: 1)
-    #[arg(long, value_parser = value_parser!(u16).range(1..))]
-    sharpness_batch: Option<u16>,
-    /// Steps from one that ascends to the next; those between are the optimizer's alone (default: 1)
-    #[arg(long, value_parser = value_parser!(u16).range(1..))]
-    ascent_every: Option<u16>,
-    /// Learning rate (default: 0.002, from the closed form 0.005, with adam 0.001)
-    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
-    learning_rate: Option<f32>,
-    /// Share of the steps, 0 to 1, over which the learning rate rises to it (default: 0)
-    #[arg(long, allow_negative_numbers = true, value_parser = parse_warm_up)]
-    warm_up: Option<f32>,
-    /// Label smoothing, 0 to below 1 (default: 0.4, from the closed form 0.1)
-    #[arg(long, allow_negative_numbers = true, value_parser = parse_smoothing)]
-    label_smoothing: Option<f32>,
-    /// Weight decay (default: 0.001)
-    #[arg(long, allow_negative_numbers = true, value_parser = parse_not_negative)]
-    weight_decay: Option<f32>,
-    /// Epochs (default: 30)
-    #[arg(long, value_parser = value_parser!(u16).range(1..))]
-    epochs: Option<u16>,
-    /// Samples that the device keeps; all that are tuned on are to fit (default: as many as these)
-    #[arg(long, value_name = "SAMPLES", value_parser = value_parser!(u16).range(1..))]
-    replay_capacity: Option<u16>,
+}
+
+/// What is done with the tuned tail.
+#[derive(Debug, Clone, Default, Args)]
+pub struct JudgementArguments {
     /// Share of each class's samples to hold out, 0 to 0.5: the tuned tail is taken only if it is better on them than
     /// the factory's (default: 0)
-    #[arg(long, allow_negative_numbers = true, value_parser = parse_held_out)]
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_held_out, help_heading = TAKEN)]
     held_out: Option<f32>,
     /// End with the best weights seen after an epoch
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false",
+        help_heading = TAKEN)]
     keep_best: Option<bool>,
+}
+
+/// The tuner in integers.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CompactArguments {
     /// Use the low-memory integer trainer: fully connected layers and softmax alone, without Adam, SAM-ON, shared
-    /// ascents and --keep-best (tune and emulate)
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    /// ascents and --keep-best
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false",
+        help_heading = HOW)]
     compact: Option<bool>,
-    /// Share of adaptation labels to flip, 0 to 1 (default: 0; without a command 0, 0.2 and 0.4)
-    #[arg(long, allow_negative_numbers = true, value_parser = parse_share)]
-    label_noise: Option<f64>,
-    /// Labelled windows per class to tune on (bundled task)
-    #[arg(long, default_value_t = 9, value_parser = value_parser!(u16).range(1..))]
-    windows_per_class: u16,
-    /// Seed of the draw of windows, of flipped labels and of the order of samples (default: 1)
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Print one JSON object instead of the table
-    #[arg(long)]
-    json: bool,
-    /// Write an HTML report here (without a command: flatmin-report.html unless --json)
-    #[arg(long)]
+}
+
+/// The page.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PageArguments {
+    /// Write an HTML report here
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     report: Option<PathBuf>,
+}
+
+/// What a command takes beyond [`BasisArguments`]; what it does not take is left out.
+#[derive(Debug, Clone, Default)]
+pub struct FurtherArguments {
+    pub steps: StepArguments,
+    pub parts: PartsArguments,
+    pub loss: LossArguments,
+    pub spare: SpareArguments,
+    pub judgement: JudgementArguments,
+    pub compact: CompactArguments,
+    pub page: PageArguments,
+}
+
+/// All that there is: of the commands that tune.
+#[derive(Debug, Clone, Args)]
+pub struct TuneArguments {
+    #[command(flatten)]
+    basis: BasisArguments,
+    #[command(flatten)]
+    parts: PartsArguments,
+    #[command(flatten)]
+    spare: SpareArguments,
+    #[command(flatten)]
+    steps: StepArguments,
+    #[command(flatten)]
+    loss: LossArguments,
+    #[command(flatten)]
+    compact: CompactArguments,
+    #[command(flatten)]
+    judgement: JudgementArguments,
+    #[command(flatten)]
+    page: PageArguments,
 }
 
 impl TuneArguments {
@@ -199,7 +276,21 @@ impl TuneArguments {
     /// # Errors
     /// A file that is no recipe.
     pub fn read(self) -> Result<TuneOptions> {
-        let given = self.given();
+        let Self { basis, steps, parts, loss, spare, judgement, compact, page } = self;
+        basis.read(FurtherArguments { steps, parts, loss, spare, judgement, compact, page })
+    }
+}
+
+impl BasisArguments {
+    /// These options, and from the recipe's file what they leave out.
+    ///
+    /// # Errors
+    /// A file that is no recipe; options that do not go together.
+    pub fn read(self, further: FurtherArguments) -> Result<TuneOptions> {
+        let given = self.given(&further);
+        if given.spare_classes.is_some() && given.compact == Some(true) {
+            return Err(misused("the argument '--spare-classes <N>' cannot be used with '--compact'".into()));
+        }
         let file = self.recipe.map_or(Ok(RecipeFile::default()), |path| RecipeFile::read(&path))?;
         Ok(TuneOptions {
             recipe_file: given.clone().or(&file),
@@ -207,35 +298,36 @@ impl TuneArguments {
             label_noise: self.label_noise,
             windows_per_class: self.windows_per_class,
             json: self.json,
-            report: self.report,
+            report: further.page.report,
         })
     }
 
     /// What the options name.
-    fn given(&self) -> RecipeFile {
+    fn given(&self, further: &FurtherArguments) -> RecipeFile {
+        let FurtherArguments { steps, parts, loss, spare, judgement, compact, .. } = further;
         RecipeFile {
             layers: self.layers,
-            train: Some(self.train.clone()).filter(|train| !train.is_empty()),
-            loss: self.loss.map(LossArgument::loss),
-            spare_classes: self.spare_classes,
-            compact: self.compact,
-            start: self.start.map(StartArgument::start),
+            train: Some(parts.train.clone()).filter(|train| !train.is_empty()),
+            loss: loss.loss.map(LossArgument::loss),
+            spare_classes: spare.spare_classes,
+            compact: compact.compact,
+            start: steps.start.map(StartArgument::start),
             recipe: Hyperparameters {
-                method: self.method.map(MethodArgument::method),
-                optimizer: self.optimizer.map(OptimizerArgument::optimizer),
-                rho: self.rho,
-                rho_unit: self.rho_unit.map(RhoUnitArgument::unit),
-                sharpness_batch: self.sharpness_batch,
-                ascent_every: self.ascent_every,
-                learning_rate: self.learning_rate,
-                warm_up: self.warm_up,
-                label_smoothing: self.label_smoothing,
-                weight_decay: self.weight_decay,
-                epochs: self.epochs,
+                method: steps.method.map(MethodArgument::method),
+                optimizer: steps.optimizer.map(OptimizerArgument::optimizer),
+                rho: steps.rho,
+                rho_unit: steps.rho_unit.map(RhoUnitArgument::unit),
+                sharpness_batch: steps.sharpness_batch,
+                ascent_every: steps.ascent_every,
+                learning_rate: steps.learning_rate,
+                warm_up: steps.warm_up,
+                label_smoothing: steps.label_smoothing,
+                weight_decay: steps.weight_decay,
+                epochs: steps.epochs,
                 seed: self.seed,
                 replay_capacity: self.replay_capacity,
-                held_out: self.held_out,
-                keep_best: self.keep_best,
+                held_out: judgement.held_out,
+                keep_best: judgement.keep_best,
                 ..Hyperparameters::default()
             },
             ..RecipeFile::default()

@@ -172,11 +172,6 @@ impl TuneOptions {
         Ok(())
     }
 
-    /// Refuses them as options that would have no effect; in a recipe's file they have one in other commands.
-    pub fn without_acceptance_given(&self) -> Result<()> {
-        Self { recipe_file: self.given.clone(), ..self.clone() }.without_acceptance()
-    }
-
     /// Refuses what only `tune`, `emulate` and the bundled wearers do.
     pub fn without_compact(&self) -> Result<()> {
         if self.tuner() == Tail::Compact {
@@ -212,12 +207,8 @@ impl TuneOptions {
 
     /// Refuses what `plan` finds out itself.
     pub fn without_choice(&self) -> Result<()> {
-        if self.given.train.is_some() {
-            bail!("--train is what `flatmin plan` searches; leave it out");
-        }
         self.without_compact()?;
-        self.without_spare_classes()?;
-        self.without_acceptance_given()
+        self.without_spare_classes()
     }
 
     /// Whether held-out samples or the best epoch's have a say.

@@ -1,8 +1,8 @@
 //! `flatmin add-class`: a class left out and added again.
 
 use crate::answer::{print, print_json};
-use crate::arguments::{Adaptation, TuneArguments};
-use anyhow::{Result, bail};
+use crate::arguments::{Adaptation, BasisArguments, FurtherArguments, PartsArguments, StepArguments};
+use anyhow::Result;
 use clap::Args;
 use flatmin::Recipe;
 use flatmin_sim::adding;
@@ -22,19 +22,20 @@ pub struct Arguments {
     #[arg(long, value_name = "CLASS")]
     leave_out: usize,
     #[command(flatten)]
-    options: TuneArguments,
+    basis: BasisArguments,
+    #[command(flatten)]
+    parts: PartsArguments,
+    #[command(flatten)]
+    steps: StepArguments,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { model, adaptation, leave_out, options } = arguments;
-    let options = options.read()?;
+    let Arguments { model, adaptation, leave_out, basis, parts, steps } = arguments;
+    let options = basis.read(FurtherArguments { parts, steps, ..Default::default() })?;
     options.without_acceptance()?;
     options.without_closed_form()?;
     options.without_compact()?;
     options.without_spare_classes()?;
-    if options.report.is_some() {
-        bail!("add-class writes no report: leave out --report");
-    }
     let subject =
         adaptation.subject(model.as_deref(), &options)?.labelled("add-class")?.leaving_out(leave_out)?;
     let recipes: Vec<Recipe> = options.methods().into_iter().map(|m| options.recipe(m)).collect();

@@ -1,7 +1,7 @@
 //! `flatmin tune --auto`: `plan` without a budget, then a run with what it advises.
 
 use super::plan::found;
-use crate::answer::{json, print, print_json};
+use crate::answer::{json, note, print, print_json};
 use crate::arguments::TuneOptions;
 use anyhow::{Context, Result, bail};
 use flatmin_sim::planning::{Budget, Findings, Tails};
@@ -36,7 +36,7 @@ pub fn run(subject: &Subject, trials: usize, options: &TuneOptions, page: Option
     let report = tuned(subject, recipe, &findings, options)?;
     if let Some(page) = page {
         report.write_html(page)?;
-        eprintln!("report: {}", page.display());
+        note(format_args!("report: {}", page.display()));
     }
     if options.json {
         let mut fields = json(&report);

@@ -1,13 +1,13 @@
 //! `flatmin emulate`: the firmware in QEMU, with the desktop's data and seed.
 
-use crate::answer::show;
+use crate::answer::{bar, show};
 use crate::arguments::{Adaptation, TuneArguments};
 use anyhow::{Context, Result};
 use clap::Args;
 use flatmin_link::emulate::{Firmware, Kind, LogSink};
 use flatmin_sim::report::Report;
 use flatmin_sim::tuning::{Start, with_replay};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use rayon::prelude::*;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let tail = options.tail(&subject)?;
     let (start, trainings) = options.trainings_on_device(&subject, &tail, options.tuner())?;
     let epochs = trainings.iter().map(|own| if own.steps { options.epochs() } else { 1 });
-    let bar = ProgressBar::new(epochs.sum());
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
+    let bar = bar(epochs.sum(), "epochs, {eta} left")?;
     let sink = log_sink(log.as_deref(), &bar)?;
     // One firmware for all methods, with the arena of the one that takes most: of a chain, of any of them.
     let sizes = subject.model.pack(&tail)?.pack().sizes();

@@ -1,13 +1,15 @@
 //! `flatmin export`: the tuned layers written back into the .tflite.
 
-use crate::answer::{print, print_json};
-use crate::arguments::{Adaptation, TuneArguments, TuneOptions};
-use anyhow::{Context, Result, bail, ensure};
+use crate::answer::{bar, print, print_json};
+use crate::arguments::{
+    Adaptation, BasisArguments, FurtherArguments, LossArguments, PartsArguments, SpareArguments,
+    StepArguments, TuneOptions,
+};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use flatmin_model::output::{ensure_apart, write_file};
 use flatmin_sim::subject::Subject;
 use flatmin_sim::{delta, export};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 
 /// Tune, and write the tuned layers back into the .tflite: it answers as the tuned device does
@@ -28,17 +30,22 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     delta: Option<PathBuf>,
     #[command(flatten)]
-    options: TuneArguments,
+    basis: BasisArguments,
+    #[command(flatten)]
+    parts: PartsArguments,
+    #[command(flatten)]
+    spare: SpareArguments,
+    #[command(flatten)]
+    steps: StepArguments,
+    #[command(flatten)]
+    loss: LossArguments,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { model, adaptation, output, delta, options } = arguments;
-    let options = options.read()?;
+    let Arguments { model, adaptation, output, delta, basis, parts, spare, steps, loss } = arguments;
+    let options = basis.read(FurtherArguments { parts, spare, steps, loss, ..Default::default() })?;
     options.without_acceptance()?;
     options.without_compact()?;
-    if options.report.is_some() {
-        bail!("export writes no report: leave out --report");
-    }
     let model = adaptation.model(model.as_deref(), &options);
     let read = || model.into_iter().chain(adaptation.files());
     ensure_apart(&output, read())?;
@@ -58,8 +65,7 @@ fn export_tuned(
 ) -> Result<()> {
     let tail = options.tail(subject)?;
     let training = options.one_training(options.start(subject, &tail)?);
-    let bar = ProgressBar::new(if training.steps { options.epochs() } else { 0 });
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
+    let bar = bar(if training.steps { options.epochs() } else { 0 }, "epochs, {eta} left")?;
     let export = export::export(subject, &tail, &training, || bar.inc(1))?;
     bar.finish_and_clear();
     write_file(output, &export.bytes).with_context(|| format!("cannot write {}", output.display()))?;

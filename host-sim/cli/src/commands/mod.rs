@@ -17,7 +17,7 @@ mod shell;
 mod tune;
 mod wearers;
 
-use crate::arguments::TuneArguments;
+use crate::answer::Verbosity;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -32,13 +32,18 @@ use std::process::ExitCode;
     version,
     // Options in front of a command would be read and have no effect.
     args_conflicts_with_subcommands = true,
-    after_help = "Example: flatmin --label-noise 0.2 --report report.html"
+    mut_arg("report", |own| own.help("Write the HTML report here (default: flatmin-report.html unless --json)")),
+    mut_arg("label_noise", |own| own.help("Share of adaptation labels to flip, 0 to 1 (default: 0, 0.2 and 0.4)")),
+    mut_arg("layers", |own| own.help("Layers with weights to train, counted from the end (default: the last, two and all)")),
+    after_help = "Examples:\n  flatmin\n  flatmin --label-noise 0.2 --report report.html"
 )]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    options: TuneArguments,
+    options: wearers::Arguments,
+    #[command(flatten)]
+    verbosity: Verbosity,
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,6 +69,7 @@ enum Command {
 impl Cli {
     /// Carries out the command.
     pub fn run(self) -> Result<ExitCode> {
+        self.verbosity.set();
         match self.command {
             None => wearers::run(&self.options.read()?),
             Some(Command::Tune(arguments)) => tune::run(arguments),

@@ -1,14 +1,16 @@
 //! `flatmin plan`: what to train, and how, within a budget.
 
-use crate::answer::{print, print_json};
+use crate::answer::{bar, note, print, print_json};
 use crate::arguments::quantity::{parse_bytes, parse_count};
-use crate::arguments::{Adaptation, TuneArguments, TuneOptions, misused};
+use crate::arguments::{
+    Adaptation, BasisArguments, FurtherArguments, LossArguments, PageArguments, StepArguments, TuneOptions,
+    misused,
+};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use flatmin_model::output::{ensure_apart, write_file};
 use flatmin_sim::planning::{self, Budget, Findings, TRIALS, Tails};
 use flatmin_sim::subject::Subject;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 
 /// Layers that a plan looks back.
@@ -18,7 +20,8 @@ pub const PLANNED_LAYERS: usize = 8;
 /// multiply-adds. Half of each class is kept for the final test. The answer is a recipe that every command takes
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  flatmin plan --wearer 1 --ram 96K\n  \
-    flatmin plan model.tflite --ram 64K --macs 2M --data x.npy y.npy -o recipe.toml --report plan.html")]
+    flatmin plan model.tflite --ram 64K --macs 2M --data x.npy y.npy -o recipe.toml --report plan.html",
+    mut_arg("layers", |own| own.help("Layers with weights to search, counted from the end (default: 8)")))]
 pub struct Arguments {
     /// A full-integer int8 .tflite or QDQ .onnx; without it the bundled model of --wearer
     #[arg(requires = "data")]
@@ -38,14 +41,20 @@ pub struct Arguments {
     output: Option<PathBuf>,
     #[command(flatten)]
     adaptation: Adaptation,
-    /// --layers is how far back to search (default: 8); what other options name is not searched
+    /// What options name is not searched.
     #[command(flatten)]
-    options: TuneArguments,
+    basis: BasisArguments,
+    #[command(flatten)]
+    steps: StepArguments,
+    #[command(flatten)]
+    loss: LossArguments,
+    #[command(flatten)]
+    page: PageArguments,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { model, ram, macs, trials, output, adaptation, options } = arguments;
-    let options = options.read()?;
+    let Arguments { model, ram, macs, trials, output, adaptation, basis, steps, loss, page } = arguments;
+    let options = basis.read(FurtherArguments { steps, loss, page, ..Default::default() })?;
     options.without_choice()?;
     let own = options.recipe_file.budget;
     let Some(ram_bytes) = ram.or(own.ram) else {
@@ -88,8 +97,7 @@ pub fn found(
     trials: usize,
     options: &TuneOptions,
 ) -> Result<Findings> {
-    let bar = ProgressBar::new(trials as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} trials, {eta} left")?);
+    let bar = bar(trials as u64, "trials, {eta} left")?;
     let findings = planning::search(subject, &options.searched(), tails, budget, trials, &bar)?;
     bar.finish_and_clear();
     Ok(findings)
@@ -103,6 +111,6 @@ fn write_page(findings: &Findings, page: &Path) -> Result<()> {
          <pre>{table}</pre>\n</html>\n"
     );
     write_file(page, html.as_bytes()).with_context(|| format!("cannot write {}", page.display()))?;
-    eprintln!("report: {}", page.display());
+    note(format_args!("report: {}", page.display()));
     Ok(())
 }

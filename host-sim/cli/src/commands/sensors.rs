@@ -1,8 +1,11 @@
 //! `flatmin sensors`: the sensors' applications, fed from recordings.
 
 use super::tune::tuned;
-use crate::answer::{json, print, print_json, show};
-use crate::arguments::{TuneArguments, TuneOptions};
+use crate::answer::{bar, json, print, print_json, show};
+use crate::arguments::{
+    BasisArguments, CompactArguments, FurtherArguments, JudgementArguments, PageArguments, PartsArguments,
+    StepArguments, TuneOptions,
+};
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, value_parser};
 use flatmin::Recipe;
@@ -12,7 +15,6 @@ use flatmin_model::model::Model;
 use flatmin_sim::sensors::keywords::{self, WORDS};
 use flatmin_sim::sensors::motion::{Replay, Way, Wearer, replay};
 use flatmin_sim::wearers::WEARERS;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 
 /// Run the sensors' applications on recordings, as the device does on what it measures
@@ -34,7 +36,7 @@ enum Sensor {
         #[arg(long, default_value_t = 1, value_parser = value_parser!(u16).range(1..=WEARERS as i64))]
         wearer: u16,
         #[command(flatten)]
-        options: TuneArguments,
+        tuning: Tuning,
     },
     /// Keywords from a microphone: wav files through the front end, the last layers tuned to a new speaker
     #[command(
@@ -54,15 +56,41 @@ enum Sensor {
         #[arg(long, value_delimiter = ',', default_values_t = WORDS.map(String::from))]
         classes: Vec<String>,
         #[command(flatten)]
-        options: TuneArguments,
+        tuning: Tuning,
+        #[command(flatten)]
+        compact: CompactArguments,
+        #[command(flatten)]
+        page: PageArguments,
     },
+}
+
+/// How both tune.
+#[derive(Debug, Args)]
+struct Tuning {
+    #[command(flatten)]
+    basis: BasisArguments,
+    #[command(flatten)]
+    parts: PartsArguments,
+    #[command(flatten)]
+    steps: StepArguments,
+    #[command(flatten)]
+    judgement: JudgementArguments,
+}
+
+impl Tuning {
+    fn read(self, compact: CompactArguments, page: PageArguments) -> Result<TuneOptions> {
+        let Self { basis, parts, steps, judgement } = self;
+        basis.read(FurtherArguments { parts, steps, judgement, compact, page, ..Default::default() })
+    }
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
     match arguments.sensor {
-        Sensor::Motion { wearer, options } => motion(wearer.into(), &options.read()?),
-        Sensor::Keywords { model, wavs, speaker, classes, options } => {
-            let mut options = options.read()?;
+        Sensor::Motion { wearer, tuning } => {
+            motion(wearer.into(), &tuning.read(CompactArguments::default(), PageArguments::default())?)
+        }
+        Sensor::Keywords { model, wavs, speaker, classes, tuning, compact, page } => {
+            let mut options = tuning.read(compact, page)?;
             ensure!(options.recipe_file.loss.is_none(), "words are classes: leave out --loss");
             let model = Model::open(&model)?;
             let clips = keywords::clips(&wavs, &classes, speaker.as_deref())?;
@@ -88,7 +116,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
-    ensure!(options.report.is_none(), "--report is for `flatmin tune`; leave it out");
     ensure!(options.recipe_file.loss.is_none(), "exercises are classes: leave out --loss");
     options.without_closed_form()?;
     options.without_compact()?;
@@ -102,8 +129,7 @@ fn motion(wearer: usize, options: &TuneOptions) -> Result<()> {
     }
     ways.extend(options.methods().into_iter().map(|method| Way::Steps(options.recipe(method))));
     let windows = ways.len() * (worn.adaptation.len() + 2 * worn.test.len());
-    let bar = ProgressBar::new(windows as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} windows, {eta} left")?);
+    let bar = bar(windows as u64, "windows, {eta} left")?;
     let replays = (ways.into_iter())
         .map(|way| replay(&worn, &tail, way, &|| bar.inc(1)))
         .collect::<Result<Vec<Replay>>>()?;

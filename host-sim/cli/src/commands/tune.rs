@@ -1,14 +1,13 @@
 //! `flatmin tune`, and without a command the same for every bundled wearer.
 
 use super::auto;
-use crate::answer::show;
+use crate::answer::{bar, show};
 use crate::arguments::{Adaptation, TuneArguments, TuneOptions};
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use flatmin_sim::report::{Report, TuningRun};
 use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::train;
-use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +26,7 @@ pub struct Arguments {
     /// First search what to train and how, as `flatmin plan` does, in so many trials (120); what other options name is not
     /// searched
     #[arg(long, value_name = "TRIALS", num_args = 0..=1, require_equals = true, default_missing_value = "120",
+        help_heading = "How it is trained",
         value_parser = value_parser!(u32).range(1..=1_000_000))]
     auto: Option<u32>,
     #[command(flatten)]
@@ -67,8 +67,7 @@ pub fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result
     }
     let jobs: Vec<_> =
         subjects.iter().flat_map(|s| trainings.iter().map(move |training| (s, training))).collect();
-    let bar = ProgressBar::new(epochs);
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} epochs, {eta} left")?);
+    let bar = bar(epochs, "epochs, {eta} left")?;
     let runs: Vec<TuningRun> = jobs
         .par_iter()
         .map(|(subject, (tail, training))| {

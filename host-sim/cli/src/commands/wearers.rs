@@ -1,17 +1,46 @@
 //! Without a command: every bundled wearer, held out in turn, by every method on one layer, two and all.
 
-use crate::answer::{json, print, print_json};
-use crate::arguments::TuneOptions;
+use crate::answer::{bar, json, note, print, print_json};
+use crate::arguments::{
+    BasisArguments, CompactArguments, FurtherArguments, JudgementArguments, PageArguments, PartsArguments,
+    StepArguments, TuneOptions,
+};
 use anyhow::{Context, Result, ensure};
+use clap::Args;
 use flatmin::Recipe;
 use flatmin_model::packer::TailPlan;
 use flatmin_sim::report::{Overview, Part, Report, TuningRun};
 use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::{Start, Tail, Training, train};
 use flatmin_sim::wearers::WEARERS;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use rayon::prelude::*;
 use std::path::PathBuf;
+
+/// The main job's options.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    basis: BasisArguments,
+    #[command(flatten)]
+    parts: PartsArguments,
+    #[command(flatten)]
+    steps: StepArguments,
+    #[command(flatten)]
+    compact: CompactArguments,
+    #[command(flatten)]
+    judgement: JudgementArguments,
+    #[command(flatten)]
+    page: PageArguments,
+}
+
+impl Arguments {
+    /// These options, and from the recipe's file what they leave out.
+    pub fn read(self) -> Result<TuneOptions> {
+        let Self { basis, parts, steps, compact, judgement, page } = self;
+        basis.read(FurtherArguments { parts, steps, compact, judgement, page, ..Default::default() })
+    }
+}
 
 /// Shares of flipped labels where none is named.
 const NOISES: [f64; 3] = [0.0, 0.2, 0.4];
@@ -37,8 +66,7 @@ pub fn run(options: &TuneOptions) -> Result<()> {
     let all = first.model.network.trainable_layers();
     let plans = plans(options, first)?;
     let jobs: usize = plans.iter().map(|plan| plan.trainings.len() * subjects.len()).sum();
-    let bar = ProgressBar::new(jobs as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {eta} left")?);
+    let bar = bar(jobs as u64, "runs, {eta} left")?;
     let parts = (plans.into_iter())
         .map(|plan| {
             let noisy: Vec<Subject> =
@@ -96,7 +124,7 @@ fn show(overview: &Overview, options: &TuneOptions) -> Result<()> {
         let parts = &overview.parts;
         let part = parts.iter().find(|part| part.layers == PAGE_LAYERS).or(parts.first());
         part.context("one run at least is asked for")?.report.write_html(&page)?;
-        eprintln!("report: {}", page.display());
+        note(format_args!("report: {}", page.display()));
     }
     if !options.json {
         return print(overview.to_text());

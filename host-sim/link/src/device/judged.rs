@@ -5,7 +5,7 @@ use crate::link::Answer;
 use anyhow::{Result, bail};
 use flatmin::wire::Request;
 use flatmin_sim::objective;
-use flatmin_sim::report::Anomalies;
+use flatmin_sim::report::{Anomalies, Changes};
 use flatmin_sim::subject::Labelled;
 
 /// Of all samples; confusion matrices by label and answer, which count samples of classes alone.
@@ -14,6 +14,8 @@ pub(super) struct Judged {
     pub factory: Vec<Vec<u32>>,
     /// Of the tail in force.
     pub tuned: Vec<Vec<u32>>,
+    /// From one to the other, sample by sample.
+    pub changes: Option<Changes>,
     /// NaN without classes.
     pub accuracy_f32: f64,
     /// Mean, of the f32 tail; of normal samples where there are anomalies.
@@ -30,7 +32,7 @@ pub(super) fn classes(
     mut done: impl FnMut(),
 ) -> Result<Judged> {
     let (mut factory, mut tuned) = (vec![vec![0; classes]; classes], vec![vec![0; classes]; classes]);
-    let (mut right, mut loss_sum) = (0usize, 0.0);
+    let (mut right, mut loss_sum, mut moved) = (0usize, 0.0, Vec::new());
     for (input, label) in test {
         let request = Request::Judge { label: u16::try_from(*label)?, input: bytemuck::cast_slice(input) };
         let Answer::Judged { factory: before, tuned_f32, tuned_int8, loss } = device.ask(&request)? else {
@@ -40,13 +42,15 @@ pub(super) fn classes(
         let after = tuned_int8.unwrap_or(before);
         factory[*label][usize::from(before)] += 1;
         tuned[*label][usize::from(after)] += 1;
+        moved.push((*label, usize::from(before), usize::from(after)));
         right += usize::from(usize::from(tuned_f32) == *label);
         loss_sum += f64::from(loss);
         done();
     }
     let count = test.len().max(1) as f64;
     let accuracy_f32 = right as f64 / count;
-    Ok(Judged { factory, tuned, accuracy_f32, loss: loss_sum / count, anomalies: None })
+    let (loss, changes) = (loss_sum / count, Changes::of(moved));
+    Ok(Judged { factory, tuned, changes, accuracy_f32, loss, anomalies: None })
 }
 
 /// How well an autoencoder on a device copies normal samples, label 0, and tells anomalies, label 1, from them: the factory
@@ -68,7 +72,7 @@ pub(super) fn copies(
     let (loss, anomalies) = errors(device, test, done)?;
     let nothing = vec![vec![0; labels]; labels];
     let (factory, tuned) = (nothing.clone(), nothing);
-    Ok(Judged { factory, tuned, accuracy_f32: f64::NAN, loss, anomalies: Some(anomalies) })
+    Ok(Judged { factory, tuned, changes: None, accuracy_f32: f64::NAN, loss, anomalies: Some(anomalies) })
 }
 
 /// Mean f32 loss of the normal samples, and the int8 tails' errors.

@@ -190,6 +190,7 @@ pub fn train(
         curve,
         confusion_factory: judged.factory,
         confusion_tuned: judged.tuned,
+        changes: judged.changes,
         verdict,
         anomalies: judged.anomalies,
         warnings: Vec::new(),

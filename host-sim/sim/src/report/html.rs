@@ -91,7 +91,7 @@ fn headline(html: &mut String, summary: &Summary) -> anyhow::Result<()> {
         card(html, &ink, &method_label(method), &accuracy)?;
         let over = tables::typeset(&points_estimate(&method.over_factory));
         write!(html, "<p><b>{over}</b> pp over factory")?;
-        if let Some(gain) = &method.over_sgd_int8 {
+        if let Some(gain) = method.over_sgd_int8.as_ref().filter(|_| summary.compares()) {
             let gain = tables::typeset(&points_estimate(gain));
             write!(html, "<br><b>{gain}</b> pp over SGD")?;
         }

@@ -10,6 +10,7 @@
 //!
 //! Accuracies are fractions of one in every struct, and percent only in what is shown.
 
+mod changes;
 mod figures;
 mod format;
 mod html;
@@ -28,6 +29,7 @@ use anyhow::Context;
 use flatmin::{Acceptance, Evidence};
 use serde::Serialize;
 
+pub use changes::Changes;
 pub use overview::{Overview, Part};
 pub use summary::{Estimate, MethodSummary, Summary};
 
@@ -97,6 +99,9 @@ pub struct TuningRun {
     pub confusion_factory: Vec<Vec<u32>>,
     /// The same after tuning, int8.
     pub confusion_tuned: Vec<Vec<u32>>,
+    /// How many test samples became right, and how many wrong; `None` without classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Changes>,
     /// What the held-out samples said, where there were some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
@@ -339,12 +344,15 @@ impl Report {
                     (_, 1) => "worse than the factory",
                     _ => "no better than the factory",
                 };
-                Some(format!("{name}: {before:.1} -> {after:.1} %, {word}"))
+                let moved =
+                    runs.first().and_then(|run| run.changes).map_or(String::new(), |own| format!(": {own}"));
+                Some(format!("{name}: {before:.1} -> {after:.1} %, {word}{moved}"))
             }
             _ => {
                 let worse = if worse == 0 { "none".to_owned() } else { worse.to_string() };
+                let word = if after > before { "adapted" } else { "no better than the factory" };
                 Some(format!(
-                    "{name}: {before:.1} -> {after:.1} %, better for {better} of {count}, worse for {worse}"
+                    "{name} {word}: {before:.1} -> {after:.1} %, better for {better} of {count}, worse for {worse}"
                 ))
             }
         }

@@ -32,6 +32,8 @@ struct Line {
     layers: String,
     method: String,
     cells: Vec<MethodSummary>,
+    /// What became of the subjects at the first share of flipped labels.
+    verdict: Option<String>,
 }
 
 impl Overview {
@@ -105,12 +107,14 @@ impl Overview {
                 layers += "*";
             }
             for cell in part.report.summary().methods {
+                let verdict = part.report.verdict(&cell.method);
                 match lines.iter_mut().find(|line| line.layers == layers && line.method == cell.method) {
                     Some(line) => line.cells.push(cell),
                     None => lines.push(Line {
                         layers: layers.clone(),
                         method: cell.method.clone(),
                         cells: vec![cell],
+                        verdict,
                     }),
                 }
             }
@@ -144,5 +148,9 @@ fn verdict(factory: Option<Estimate>, lines: &[Line]) -> Option<String> {
     if best.method != BASELINE && !over.is_empty() {
         text += &format!(", {} points over SGD", over.join(" / "));
     }
-    Some(text + ".")
+    text += ".";
+    if let Some(verdict) = &best.verdict {
+        text += &format!("\n On {}, {verdict}.", best.layers);
+    }
+    Some(text)
 }

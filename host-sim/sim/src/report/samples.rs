@@ -30,6 +30,7 @@ pub(super) fn run(subject: &str, method: &str) -> TuningRun {
         curve: Vec::new(),
         confusion_factory: Vec::new(),
         confusion_tuned: Vec::new(),
+        changes: None,
         verdict: None,
         anomalies: None,
         warnings: Vec::new(),

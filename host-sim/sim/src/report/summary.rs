@@ -15,7 +15,8 @@ pub(super) const BASELINE: &str = "sgd";
 pub struct Estimate {
     /// Arithmetic mean; 0 of nothing.
     pub mean: f64,
-    /// `s / sqrt(n)` with `s^2 = sum (x - mean)^2 / (n - 1)`; `None` for fewer than two subjects.
+    /// `s / sqrt(n)` with `s^2 = sum (x - mean)^2 / (n - 1)`; `None` for fewer than two subjects, but for one subject's gain
+    /// over the factory, where it is over the test samples.
     pub standard_error: Option<f64>,
     /// Number of subjects `n`.
     pub count: usize,
@@ -111,6 +112,11 @@ impl Summary {
         }
     }
 
+    /// Whether methods are compared with SGD: only over several subjects, since a difference of one has no interval.
+    pub(super) fn compares(&self) -> bool {
+        self.methods.iter().any(|m| m.over_sgd_int8.is_some_and(|own| own.standard_error.is_some()))
+    }
+
     /// Every purpose that RAM is taken for, in the order in which it first appears.
     pub(super) fn purposes(&self) -> Vec<&str> {
         let memory = self.methods.iter().flat_map(|method| &method.memory);
@@ -193,7 +199,10 @@ fn summarize(method: &str, runs: &[&TuningRun], baseline: &[&TuningRun]) -> Meth
         rho: first_rho.filter(|rho| runs.iter().all(|run| run.rho == *rho)),
         accuracy_f32: mean(|run| run.accuracy_f32),
         accuracy_int8: mean(|run| run.accuracy_int8),
-        over_factory: mean(|run| run.accuracy_int8 - run.factory_accuracy),
+        over_factory: match runs {
+            [TuningRun { changes: Some(changes), .. }] => changes.gain(),
+            _ => mean(|run| run.accuracy_int8 - run.factory_accuracy),
+        },
         over_sgd_f32: over_sgd(|run| run.accuracy_f32),
         over_sgd_int8: over_sgd(|run| run.accuracy_int8),
         loss: mean(|run| run.loss),

@@ -46,7 +46,7 @@ impl Summary {
     /// One row for the factory model, one a method.
     fn methods_table(&self) -> Table {
         let counted = self.methods.iter().any(|m| m.instructions.is_some());
-        let compared = self.methods.iter().any(|m| m.over_sgd_int8.is_some());
+        let compared = self.compares();
         let mut header = vec!["", "acc. f32", "acc. int8"];
         header.extend(compared.then_some("vs SGD, pp"));
         header.extend(["loss", "sharpness", "RAM, bytes", "MACs"]);

@@ -1,6 +1,9 @@
 //! The arguments of `flatmin device`, and the device and the samples that they name.
 
-use crate::arguments::{Adaptation, TuneArguments, TuneOptions};
+use crate::arguments::{
+    Adaptation, BasisArguments, FurtherArguments, JudgementArguments, LossArguments, PageArguments,
+    PartsArguments, SpareArguments, StepArguments, TuneOptions,
+};
 use crate::commands::emulate::log_sink;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -65,7 +68,22 @@ pub(super) struct Source {
     #[command(flatten)]
     adaptation: Adaptation,
     #[command(flatten)]
-    options: TuneArguments,
+    basis: BasisArguments,
+    #[command(flatten)]
+    parts: PartsArguments,
+    #[command(flatten)]
+    spare: SpareArguments,
+    #[command(flatten)]
+    loss: LossArguments,
+}
+
+/// How the device is to tune, or how the run is judged that it goes on with.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    steps: StepArguments,
+    #[command(flatten)]
+    judgement: JudgementArguments,
 }
 
 /// A source, its recipe's file read.
@@ -78,8 +96,10 @@ pub(super) struct Asked {
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
     /// Board, pack, samples, the tail in force, and what lies in the store's slots
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 info")]
     Info(Source),
     /// Send the samples, tune there, and check that the weights are the simulation's
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 tune --wearer 3 --commit")]
     Tune {
         /// Keep the last method's tail in the device's flash
         #[arg(long)]
@@ -89,10 +109,18 @@ pub(super) enum Action {
         sliced: bool,
         #[command(flatten)]
         source: Source,
+        #[command(flatten)]
+        run: Run,
+        #[command(flatten)]
+        page: PageArguments,
     },
     /// Classify test samples with the tail in force
+    #[command(
+        after_help = "Example: flatmin device --port /dev/ttyACM0 classify --model model.tflite --data x.npy y.npy"
+    )]
     Classify(Source),
     /// What the device sees from now on: it keeps windows with this label, or those that its button is pressed for
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 label 3")]
     Label {
         /// The class, from 0 (default: none any more)
         class: Option<u16>,
@@ -100,14 +128,21 @@ pub(super) enum Action {
         source: Source,
     },
     /// Make a class of a spare output (`pack --spare-classes`), of the samples that wait for it
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 add-class")]
     AddClass(Source),
     /// Keep the tuned tail in the device's flash
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 commit")]
     Commit(Source),
     /// Take the last commit back
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 roll-back")]
     RollBack(Source),
     /// Back to the factory tail, in flash, too
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 factory-reset")]
     FactoryReset(Source),
     /// Loss, accuracy and sharpness over the samples that the device keeps, again and again
+    #[command(
+        after_help = "Example: flatmin device --port /dev/ttyACM0 monitor --interval 5 --drift-loss 1.5"
+    )]
     Monitor {
         /// Seconds from one to the next
         #[arg(long, default_value_t = 1.0)]
@@ -125,6 +160,7 @@ pub(super) enum Action {
         source: Source,
     },
     /// Write the run under way into a file, wherever it stands; it stays on the device
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 pause -o run.bin")]
     Pause {
         /// Where to
         #[arg(short, long)]
@@ -134,13 +170,17 @@ pub(super) enum Action {
     },
     /// Go on with a run from a file, to its end; a device without samples is sent those to tune on. Of a run that holds
     /// samples out give --held-out again: its tail is then taken only if it is the better one
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 resume run.bin --wearer 3")]
     Resume {
         /// What pause wrote
         input: PathBuf,
         #[command(flatten)]
         source: Source,
+        #[command(flatten)]
+        run: Run,
     },
     /// Write the tuned tail into a file
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 backup -o tail.bin")]
     Backup {
         /// Where to
         #[arg(short, long)]
@@ -152,6 +192,7 @@ pub(super) enum Action {
         source: Source,
     },
     /// Put a tail from a file in force
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 restore tail.bin")]
     Restore {
         /// What backup or `export --delta` wrote
         input: PathBuf,
@@ -159,6 +200,7 @@ pub(super) enum Action {
         source: Source,
     },
     /// Where device and simulation part, operator by operator
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 diff --sample 5")]
     Diff {
         /// Which of the test samples
         #[arg(long, default_value_t = 0)]
@@ -169,7 +211,17 @@ pub(super) enum Action {
 }
 
 impl Action {
-    pub(super) fn source(&self) -> &Source {
+    /// What it is asked with, a recipe's file read.
+    pub(super) fn read(&self) -> Result<Asked> {
+        let (run, page) = (Run::default(), PageArguments::default());
+        match self {
+            Self::Tune { source, run, page, .. } => source.read(run, page),
+            Self::Resume { source, run, .. } => source.read(run, &page),
+            _ => self.source().read(&run, &page),
+        }
+    }
+
+    fn source(&self) -> &Source {
         match self {
             Self::Info(source)
             | Self::Tune { source, .. }
@@ -190,8 +242,19 @@ impl Action {
 }
 
 impl Source {
-    pub(super) fn read(&self) -> Result<Asked> {
-        Ok(Asked { source: self.clone(), options: self.options.clone().read()? })
+    fn read(&self, run: &Run, page: &PageArguments) -> Result<Asked> {
+        let Run { steps, judgement } = run.clone();
+        let Self { parts, spare, loss, .. } = self.clone();
+        let further = FurtherArguments {
+            parts,
+            spare,
+            loss,
+            steps,
+            judgement,
+            page: page.clone(),
+            ..Default::default()
+        };
+        Ok(Asked { source: self.clone(), options: self.basis.clone().read(further)? })
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod arguments;
 
-use crate::answer::{print, print_json, show};
+use crate::answer::{self, print, print_json, show};
 use anyhow::{Context, Result, bail, ensure};
 pub use arguments::Arguments;
 use arguments::{Action, Asked};
@@ -18,7 +18,7 @@ use flatmin_sim::objective;
 use flatmin_sim::report::{Report, evidence_name};
 use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::{SHARPNESS_RHO, Tail, Training, train};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,13 +31,9 @@ struct Wishes {
 
 /// Carries out one command.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let source = &arguments.action.source().read()?;
-    if !matches!(arguments.action, Action::Tune { .. } | Action::Resume { .. }) {
-        source.options.without_acceptance_given()?;
-    }
+    let source = &arguments.action.read()?;
     let json = source.options.json;
-    let bar = ProgressBar::new(0);
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")?);
+    let bar = answer::bar(0, "{msg}")?;
     let mut device = arguments.connection.open(source, &bar)?;
     match &arguments.action {
         Action::Info(_) => info(&mut device, json),

@@ -235,20 +235,129 @@ fn run_answers_the_golden_bytes() {
     assert_eq!(folder.files(), ["m.tflite", "x.npy", "y.npy"]);
 }
 
+/// The commands that a help lists.
+fn commands(help: &str) -> Vec<String> {
+    let list = help.split_once("Commands:\n").map_or("", |(_, list)| list);
+    let names = list.lines().take_while(|line| line.starts_with("  "));
+    let names =
+        names.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+fn help(folder: &Folder, command: &str) -> String {
+    let assert = folder.run(&format!("{command} --help")).success().stderr(is_empty());
+    String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+}
+
 #[test]
 fn every_help_has_an_example() {
     let folder = Folder::new();
-    folder.run("--help").success().stdout(contains("Example: flatmin ")).stderr(is_empty());
-    for command in ["tune", "export", "emulate", "new-board", "inspect", "pack", "run"] {
-        let usage = format!("Usage: flatmin {command}");
-        let example = format!("flatmin {command} ");
-        let assert = folder.run(&format!("{command} --help")).success();
-        let help = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
-        assert!(help.contains(&usage), "{help}");
-        let (_, examples) = help.split_once("Example").unwrap_or_else(|| panic!("no example: {help}"));
-        assert!(examples.contains(&example), "{help}");
+    let whole = help(&folder, "");
+    assert!(whole.contains("Examples:\n  flatmin\n"), "{whole}");
+    let mut seen = 0;
+    // Those of the laboratory have the help of its own program.
+    for command in commands(&whole).iter().filter(|own| !["bench", "experiment"].contains(&own.as_str())) {
+        let own = help(&folder, command);
+        let parts = commands(&own);
+        let paths = parts
+            .iter()
+            .map(|part| (format!("{command} {part}"), help(&folder, &format!("{command} {part}"))));
+        for (path, text) in std::iter::once((command.clone(), own.clone())).chain(paths) {
+            seen += 1;
+            let (_, examples) = text.split_once("Example").unwrap_or_else(|| panic!("no example: {path}"));
+            let name = path.rsplit(' ').next().unwrap();
+            assert!(examples.contains("flatmin ") && examples.contains(name), "{path}: {examples}");
+        }
     }
+    assert!(seen > 25, "{seen}");
     folder.run("--version").success().stdout(contains("flatmin "));
+}
+
+/// What would have no effect is not there.
+#[test]
+fn commands_have_their_own_options_and_no_others() {
+    let folder = Folder::new();
+    let steps = ["--method", "--rho", "--learning-rate", "--epochs"];
+    for (command, has, lacks) in [
+        (
+            "",
+            &["--held-out", "--compact", "--report"][..],
+            &["--loss", "--spare-classes", "--data", "--wearer"][..],
+        ),
+        ("tune", &["--held-out", "--compact", "--loss", "--spare-classes", "--auto"], &["--ram", "--output"]),
+        ("export", &["--epochs", "--spare-classes", "--delta"], &["--held-out", "--compact", "--report"]),
+        (
+            "plan",
+            &["--ram", "--epochs", "--report"],
+            &["--train", "--compact", "--held-out", "--spare-classes"],
+        ),
+        ("add-class", &["--leave-out", "--rho"], &["--held-out", "--compact", "--spare-classes", "--report"]),
+        (
+            "sensors motion",
+            &["--held-out"],
+            &["--compact", "--report", "--loss", "--data", "--spare-classes"],
+        ),
+        ("device tune", &["--held-out", "--report", "--epochs"], &["--compact", "--interval"]),
+        ("device classify", &["--data", "--layers"], &[&steps[..], &["--held-out", "--report"]].concat()),
+        ("inspect", &["--replay-capacity"], &[&steps[..], &["--data"]].concat()),
+    ] {
+        let text = help(&folder, command);
+        let named = |option: &str| {
+            text.lines().any(|line| {
+                line.split([' ', ',', '[', '=']).any(|word| word == option)
+                    && line.trim_start().starts_with('-')
+            })
+        };
+        has.iter().for_each(|option| assert!(named(option), "{command} has no {option}"));
+        lacks.iter().for_each(|option| assert!(!named(option), "{command} has {option}"));
+    }
+    let tune = help(&folder, "tune");
+    for heading in
+        ["Samples:", "What is trained:", "How it is trained:", "Whether the tuned tail is taken:", "Output:"]
+    {
+        assert_eq!(tune.matches(&format!("\n{heading}\n")).count(), 1, "{heading}");
+    }
+}
+
+#[test]
+fn quiet_and_verbose_change_what_stands_beside_the_answer() {
+    let folder = Folder::new();
+    let tune = "tune --wearer 1 --method closed-form --report r.html";
+    let usual = folder.run(tune).success();
+    let quiet = folder.run(&format!("{tune} -q")).success().stderr(is_empty());
+    assert_eq!(usual.get_output().stdout, quiet.get_output().stdout);
+    usual.stderr(contains("report: r.html"));
+    folder.run(&format!("{tune} -v")).success().stderr(contains("seed: 1").and(contains("label noise: 0 %")));
+    folder.run(&format!("{tune} -q -v")).code(2);
+}
+
+/// One subject: how many of its samples moved, and an interval over them; no difference without one.
+#[test]
+fn the_verdict_ends_the_answer() {
+    let folder = Folder::new();
+    let tune = "tune --wearer 1 --layers 1 --epochs 3";
+    let object = folder.json(&format!("{tune} --json"));
+    let text = String::from_utf8(folder.run(tune).success().get_output().stdout.clone()).unwrap();
+    assert!(!text.contains("vs SGD"), "{text}");
+    let run = &object["runs"][3]["subjects"][0];
+    let count = |name: &str| run["changes"][name].as_f64().unwrap();
+    let [stayed, gained, lost, wrong] =
+        ["stayed_right", "became_right", "became_wrong", "stayed_wrong"].map(count);
+    let samples = stayed + gained + lost + wrong;
+    let share = |name: &str| run[name].as_f64().unwrap();
+    assert!((share("factory_accuracy") - (stayed + lost) / samples).abs() < 1e-9, "{run}");
+    assert!((share("accuracy_int8") - (stayed + gained) / samples).abs() < 1e-9, "{run}");
+    let last = text.trim_end().lines().last().unwrap();
+    let moved = format!("of {samples} samples {gained} became right, {lost} wrong (");
+    assert!(last.starts_with(" closed-form: ") && last.contains(&moved) && last.contains(" ± "), "{last}");
+
+    let main = folder.run("--method closed-form --label-noise 0").success();
+    let text = String::from_utf8(main.get_output().stdout.clone()).unwrap();
+    let last = text.trim_end().lines().last().unwrap();
+    assert!(
+        last.contains("adapted: ") && last.contains(", better for ") && last.contains(" of 10, worse for "),
+        "{last}"
+    );
 }
 
 /// `flatmin inspect model.tflite | head -1` ends without a complaint.
@@ -311,8 +420,9 @@ fn a_tuned_tail_that_is_not_better_leaves_the_factory_in_force() {
         .run(ruined)
         .success()
         .stdout(contains("kept factory").and(contains("the factory's tail was kept")));
-    let refused = folder.run("export --held-out 0.2 -o tuned.tflite");
-    refused.failure().stderr(contains("--held-out and --keep-best are for `flatmin tune`, `emulate` and"));
+    folder.write("judged.toml", "version = 1\n[recipe]\nheld_out = 0.2\n");
+    let refused = folder.run("export --recipe judged.toml -o tuned.tflite");
+    refused.code(1).stderr(contains("--held-out and --keep-best are for `flatmin tune`, `emulate` and"));
     folder.run("tune --held-out 0.6").failure().stderr(contains("must be from 0 to 0.5"));
 }
 

@@ -191,7 +191,7 @@ fn layers() {
         &["m.tflite: ", "cannot train nothing"],
     );
     refused(&folder, "plan --ram 1K --layers 1 --epochs 1", &["the cheapest takes ", " bytes of RAM"]);
-    refused(&folder, "plan --ram 64K --train all", &["leave it out"]);
+    misused("plan --ram 64K --train all", &["unexpected argument '--train'"]);
     misused("plan --ram 64X", &["'64X' for '--ram", "such as 65536 or 64K"]);
     refused(&folder, "tune --layers 1 --train all,all", &["--train names 2 layers, the tail has 1"]);
     misused("tune --train some", &["'some' for '--train", "must be all, biases, scales, nothing"]);
@@ -232,7 +232,8 @@ fn hyperparameters() {
         &["recipe: learning_rate * weight_decay is 2, must be from 0 to"],
     );
     refused(&folder, "tune --spare-classes 1", &["no further class", "flatmin add-class"]);
-    refused(&folder, "plan --ram 64K --spare-classes 1", &["--spare-classes is for"]);
+    misused("plan --ram 64K --spare-classes 1", &["unexpected argument '--spare-classes'"]);
+    misused("tune --spare-classes 1 --compact", &["'--spare-classes <N>' cannot be used with '--compact'"]);
     let requested = "25 adaptation windows of class 0 requested, 10 available";
     refused(&folder, "tune --wearer 3 --windows-per-class 25", &["wearer 3", requested]);
 }
@@ -294,7 +295,7 @@ fn outputs_over_inputs() {
         refused(&folder, &arguments, &[name, "is read, and would be overwritten"]);
     }
     refused(&folder, &format!("{export} -o t --delta t"), &["t: --output and --delta are one file"]);
-    refused(&folder, &format!("{export} -o t.tflite --report r.html"), &["leave out --report"]);
+    misused("export -o t.tflite --report r.html", &["unexpected argument '--report'"]);
     for (name, bytes) in [("m.tflite", model), ("x.npy", samples), ("y.npy", labels)] {
         assert_eq!(std::fs::read(folder.path(name)).unwrap(), bytes, "{name}");
     }

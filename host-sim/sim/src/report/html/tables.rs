@@ -13,7 +13,7 @@ use crate::report::{Report, Summary, TuningRun};
 /// The same table as in the terminal, with the gain over the factory model.
 pub(super) fn methods(html: &mut String, summary: &Summary) -> Result {
     let counted = summary.methods.iter().any(|m| m.instructions.is_some());
-    let compared = summary.methods.iter().any(|m| m.over_sgd_int8.is_some());
+    let compared = summary.compares();
     let mut header = vec!["Method", "Accuracy f32", "Accuracy int8", "int8 over factory, pp"];
     header.extend(compared.then_some("int8 over SGD, pp"));
     header.extend(["Loss", "Sharpness", "RAM, bytes", "MACs"]);
