@@ -8,7 +8,7 @@ use crate::pack::{
     Above, GraphCode, Operators, Pack, PackError, check_nodes, check_spares, check_statistics,
 };
 use crate::tail::{backward_nodes, forward_nodes, node_op_of};
-use crate::trunk::kernel_of;
+use crate::trunk::{kernel_of, refit_op_of};
 use crate::tuner::code::{AUC_CODE, SOLVER_CODE, SPARE_CODE};
 
 static GRAPH_CODE: GraphCode =
@@ -22,16 +22,18 @@ impl Operators {
     /// All operators.
     pub const ALL: Self = {
         let (mut kernels, mut nodes) = ([None; operator::KINDS], [None; operator::KINDS]);
+        let mut refits = [None; operator::KINDS];
         let mut kind = 0;
         while kind < operator::KINDS {
             kernels[kind] = kernel_of(kind as u16);
             nodes[kind] = node_op_of(kind as u16);
+            refits[kind] = refit_op_of(kind as u16);
             kind += 1;
         }
         let (graph, spare_check) = (Some(&GRAPH_CODE), Some(check_spares as fn(&Pack) -> _));
         let statistics_check = Some(check_statistics as fn(&Pack) -> _);
         let (spare, anomalies, solver) = (SPARE, ANOMALIES, SOLVER);
-        Self { kernels, graph, nodes, spare_check, statistics_check, spare, anomalies, solver }
+        Self { kernels, graph, nodes, refits, spare_check, statistics_check, spare, anomalies, solver }
     };
 
     /// The operators that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
@@ -48,6 +50,7 @@ impl Operators {
                 own.kernels[kind as usize] = kernel_of(kind);
                 if graph && index >= trunk {
                     own.nodes[kind as usize] = node_op_of(kind);
+                    own.refits[kind as usize] = refit_op_of(kind);
                 }
             }
             index += 1;

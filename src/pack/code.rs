@@ -4,6 +4,7 @@
 use super::format::operator;
 use super::{Function, OperatorRecord, Pack, PackError, TailNode};
 use crate::optim::BiasTreatment;
+use crate::quant::Affine;
 use core::any::Any;
 
 /// Runs an operator in int8, its inputs and its output being in their places in the arena.
@@ -50,6 +51,25 @@ pub(crate) struct NodeOp {
     pub inputs: usize,
 }
 
+/// How an int8 operator's inputs and output are quantized in a tuned tail.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Affines {
+    pub first: Affine,
+    /// As packed where there is no second input.
+    pub second: Affine,
+    pub output: Affine,
+}
+
+/// What a tuned tail does with a kind of operator without weights whose output is quantized anew.
+#[derive(Debug)]
+pub(crate) struct RefitOp {
+    /// The output's quantization, where `output` is that of the range that was seen: itself, or the next that the operator
+    /// can have.
+    pub settle: fn(&Affines) -> Affine,
+    /// Runs the operator in its place in the arena, with an output within the clamp.
+    pub run: fn(&Pack, &OperatorRecord, &Affines, clamp: [i8; 2], arena: &mut [i8]),
+}
+
 /// The activations that are read in the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keeps {
@@ -87,6 +107,8 @@ pub struct Operators {
     pub(crate) graph: Option<&'static GraphCode>,
     /// Its nodes' code.
     pub(crate) nodes: [Option<&'static NodeOp>; operator::KINDS],
+    /// What its int8 operators without weights do where their outputs are quantized anew.
+    pub(crate) refits: [Option<&'static RefitOp>; operator::KINDS],
     /// Checks a pack with spare classes.
     pub(crate) spare_check: Option<PartCheck>,
     /// Checks a pack with statistics of the last layer's input.
@@ -105,6 +127,7 @@ impl Operators {
         kernels: [None; operator::KINDS],
         graph: None,
         nodes: [None; operator::KINDS],
+        refits: [None; operator::KINDS],
         spare_check: None,
         statistics_check: None,
         spare: None,
@@ -119,6 +142,10 @@ impl Operators {
 
     pub(crate) fn kernel(&self, kind: u16) -> Option<Kernel> {
         self.kernels.get(usize::from(kind)).copied().flatten()
+    }
+
+    pub(crate) fn refit(&self, kind: u16) -> Option<&'static RefitOp> {
+        self.refits.get(usize::from(kind)).copied().flatten()
     }
 
     pub(crate) fn node(&self, kind: u16) -> Option<&'static NodeOp> {

@@ -39,7 +39,7 @@ pub mod header {
     pub const MAGIC: usize = 0;
     /// u16, [`super::VERSION`] or [`super::UNIT_VERSION`].
     pub const VERSION: usize = 8;
-    /// u16, number of layers that are trained.
+    /// u16, number of layers that are trained, and of other operators with [`super::node::REFIT`].
     pub const TAIL_LAYERS: usize = 10;
     /// u32, size of the whole pack in bytes.
     pub const TOTAL_BYTES: usize = 12;
@@ -271,8 +271,10 @@ pub mod node {
     pub const SECOND_DELTA: u16 = 16;
     /// [`FLAGS`]: no node after this one adds to that gradient.
     pub const SECOND_FIRST: u16 = 32;
-    /// [`FLAGS`]: the int8 output's scale and zero point follow the range that the tuned layer has on the
-    /// device; all that read it are trained layers, or it is the output.
+    /// [`FLAGS`]: the int8 output's scale and zero point follow the range that it has on the device after tuning; all that
+    /// read it are trained layers, or have this flag too, or it is the output. Beside trained layers ADD, SUB, MUL and
+    /// MEAN may have it, whose multipliers the device then makes, and AVERAGE_POOL_2D, MAX_POOL_2D, RESIZE_NEAREST and a
+    /// MOVE that writes its output alone, whose output is then quantized as their input is.
     pub const REFIT: u16 = 64;
     /// [`FLAGS`]: one gain for each of the weights' scales is trained, a factor from 1; the weights stay as packed.
     pub const TRAINS_SCALES: u16 = 128;

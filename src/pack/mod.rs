@@ -15,7 +15,7 @@ mod validate;
 
 use crate::closed_form::Statistics;
 use bytes::{f32_at, size_at, u16_at, u32_at};
-pub(crate) use code::{Above, GraphCode, Kernel, NodeOp, NodePass, See};
+pub(crate) use code::{Above, Affines, GraphCode, Kernel, NodeOp, NodePass, RefitOp, See};
 pub use code::{Keeps, Operators};
 pub use error::PackError;
 use format::{header, operator, tensor};

@@ -77,9 +77,16 @@ impl TailNode {
     pub fn is_trained(&self) -> bool {
         self.is(node::TRAINS_WEIGHTS | node::TRAINS_BIASES | node::TRAINS_SCALES)
     }
+
+    /// Whether a tuned int8 tail runs it with other numbers than the packed ones: it is trained, or its output is
+    /// quantized anew.
+    pub(crate) fn is_tuned(&self) -> bool {
+        self.is_trained() || self.is(node::REFIT)
+    }
 }
 
-/// A layer of which something is trained.
+/// A layer of which something is trained, or an operator without weights whose output is quantized anew after such
+/// layers: that has no outputs and no taps here, as it has nothing for each of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainedLayer {
     /// The int8 operator.
@@ -110,6 +117,8 @@ pub struct TrainedLayer {
     pub refit: bool,
     /// The trained layer, in their order, whose anew quantized output it reads.
     pub source: Option<usize>,
+    /// The trained layer whose anew quantized output its second input is.
+    pub second_source: Option<usize>,
     /// Its input is a feature in the pack's unit, in f32, as `Pack::fold` makes it.
     pub unit_input: bool,
 }
@@ -325,7 +334,7 @@ impl<'a> Pack<'a> {
         (0..pack.node_count()).map(move |index| pack.node(index))
     }
 
-    /// The layers with trained parameters, first to last.
+    /// The layers with trained parameters, and the operators between them whose outputs are quantized anew, first to last.
     #[doc(hidden)]
     pub fn trained_layers(&self) -> impl Iterator<Item = TrainedLayer> + use<'a> {
         let pack = *self;
@@ -365,15 +374,21 @@ impl<'a> Pack<'a> {
 
     fn node_layer(&self, place: u16) -> Option<TrainedLayer> {
         let node = Some(place).filter(|&place| place < self.node_count()).map(|place| self.node(place))?;
-        node.is_trained().then(|| TrainedLayer {
-            source: node.input.as_ref().and_then(|input| self.refit_source(input.index)),
+        let source = |value: &Option<TailValue>| value.as_ref().and_then(|v| self.refit_source(v.index));
+        node.is_tuned().then(|| TrainedLayer {
+            source: source(&node.input),
+            second_source: source(&node.second),
             ..self.layer_of(&node)
         })
     }
 
-    /// A node's layer, but for its source.
+    /// A node's layer, but for its sources.
     pub(crate) fn layer_of(&self, node: &TailNode) -> TrainedLayer {
+        let layer = self.layer(node.operator, self.trunk_operators().saturating_add(node.index));
+        let (outputs, taps) = if node.is_trained() { (layer.outputs, layer.taps) } else { (0, 0) };
         TrainedLayer {
+            outputs,
+            taps,
             trains_weights: node.is(node::TRAINS_WEIGHTS),
             trains_biases: node.is(node::TRAINS_BIASES),
             trains_scales: node.is(node::TRAINS_SCALES),
@@ -382,14 +397,14 @@ impl<'a> Pack<'a> {
             parameters: node.parameters,
             refit: node.is(node::REFIT),
             unit_input: node.is(node::UNIT_INPUT),
-            ..self.layer(node.operator, self.trunk_operators().saturating_add(node.index))
+            ..layer
         }
     }
 
     /// The trained layer that writes value `index`, if its output is quantized anew.
     pub(crate) fn refit_source(&self, index: u16) -> Option<usize> {
-        let mut trained = self.nodes().filter(TailNode::is_trained);
-        trained.position(|node| node.output.index == index && node.is(node::REFIT))
+        let mut tuned = self.nodes().filter(TailNode::is_tuned);
+        tuned.position(|node| node.output.index == index && node.is(node::REFIT))
     }
 
     /// Whether two tensors are one array, under two shapes perhaps.
@@ -436,6 +451,7 @@ impl<'a> Pack<'a> {
             refit: false,
             unit_input: false,
             source: None,
+            second_source: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The tuned f32 tail back in int8: what the device runs after tuning.
 //!
-//! Weights are symmetric, per channel or per tensor as the layer was packed; activations get the ranges that
-//! were seen at `w` (never at `w + e`); biases and multipliers follow TensorFlow Lite's specification, so that
+//! Weights are symmetric, per channel or per tensor as the layer was packed; activations, those of operators without
+//! weights between trained layers too, get the ranges that were seen at `w` (never at `w + e`); biases and multipliers follow TensorFlow Lite's specification, so that
 //! a reference interpreter computes the same bytes.
 
 mod dequantizer;
@@ -9,7 +9,7 @@ mod quantizer;
 
 use crate::kernels::{self, Requantization, Scales, Softmax};
 use crate::memory::TUNED_WORDS;
-use crate::pack::{MAX_LAYERS, Pack, TrainedLayer, format::operator};
+use crate::pack::{Affines, MAX_LAYERS, Pack, RefitOp, TrainedLayer, format::operator};
 use crate::part::Part;
 use crate::quant::Affine;
 use crate::sound;
@@ -58,6 +58,17 @@ pub struct TunedLayer<'t> {
     pub input: Affine,
     /// Scale and zero point of its output.
     pub output: Affine,
+}
+
+/// How the inputs and the output of a layer are quantized.
+fn affines(pack: &Pack, layer: &TrainedLayer, outputs: &[Affine], output: Affine) -> Affines {
+    let of = |source: Option<usize>| source.and_then(|source| outputs.get(source)).copied();
+    let second = || pack.tensor(layer.operator.second_input).affine;
+    Affines {
+        first: of(layer.source).unwrap_or(layer.input),
+        second: of(layer.second_source).unwrap_or_else(second),
+        output,
+    }
 }
 
 /// Where a tuned layer lies among the words and the weights of all.
@@ -151,6 +162,11 @@ impl<'a> TunedTail<'a> {
             let layer = &place.layer;
             let input = self.input(layer);
             let output = if layer.refit { Affine::covering(range.low, range.high) } else { layer.output };
+            if let Some(op) = refit_op(pack, layer) {
+                let output = (op.settle)(&affines(pack, layer, &self.outputs, output));
+                let _ = self.outputs.push(output);
+                continue;
+            }
             let rows = of(layer);
             let classes = match place_of_last {
                 Some(last) if last == layer.index => {
@@ -230,8 +246,16 @@ impl<'a> TunedTail<'a> {
         self.outputs.clear();
         for (place, output) in places(pack).zip(outputs) {
             let words = self.words.part(place.words);
-            let kept = place.layer.refit || output == place.layer.output;
-            if !sane_affine(&output) || !sane_words(words, place.layer.outputs) || !kept {
+            let fits = match refit_op(pack, &place.layer) {
+                Some(op) => {
+                    (op.settle)(&affines(pack, &place.layer, &self.outputs, output)) == output
+                }
+                None => {
+                    let kept = place.layer.refit || output == place.layer.output;
+                    sane_words(words, place.layer.outputs) && kept
+                }
+            };
+            if !sane_affine(&output) || !fits {
                 break;
             }
             let _ = self.outputs.push(output);
@@ -270,10 +294,15 @@ impl<'a> TunedTail<'a> {
             let own = next.take_if(|(place, _)| place.layer.index == index);
             if let Some((place, &output)) = own {
                 next = places.next();
+                logits = Some((op.output, output));
+                if let Some(refit) = refit_op(pack, &place.layer) {
+                    let affines = affines(pack, &place.layer, &self.outputs, output);
+                    (refit.run)(pack, &op, &affines, clamp(&place.layer, output), arena);
+                    continue;
+                }
                 let (from, mantissas) = (place.words.start, place.layer.outputs);
                 let multipliers = self.words.part(from + mantissas..from + 3 * mantissas);
                 run_layer(pack, &self.layer(pack, place, output), multipliers, arena);
-                logits = Some((op.output, output));
                 continue;
             }
             match logits {
@@ -293,6 +322,11 @@ impl<'a> TunedTail<'a> {
             logits = None;
         }
     }
+}
+
+/// What is done with a layer that has no weights: an operator whose output is quantized anew.
+fn refit_op(pack: &Pack, layer: &TrainedLayer) -> Option<&'static RefitOp> {
+    if layer.outputs == 0 { pack.operators().refit(layer.operator.kind) } else { None }
 }
 
 /// Factor from stored to real weights: see [`Pack::fold`].

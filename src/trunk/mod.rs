@@ -1,10 +1,12 @@
 //! Runs int8 operators over the planned arena.
 
 mod operators;
+mod refit;
 
 use crate::pack::{OperatorRecord, Pack, TensorRecord};
 use core::cell::Cell;
 pub(crate) use operators::kernel_of;
+pub(crate) use refit::refit_op_of;
 
 impl TensorRecord {
     /// This tensor's place in the arena.

@@ -105,13 +105,13 @@ fn fully_connected(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     }
 }
 
-fn average_pool2d(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
+pub(super) fn average_pool2d(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     let (input, output) = tensors(pack, op);
     let (x, y) = input_and_output(arena, &input, &output);
     kernels::average_pool2d(x, input.shape(), &op.window, op.clamp, y, output.shape());
 }
 
-fn max_pool2d(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
+pub(super) fn max_pool2d(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     let (input, output) = tensors(pack, op);
     let (x, y) = input_and_output(arena, &input, &output);
     kernels::max_pool2d(x, input.shape(), &op.window, op.clamp, y, output.shape());
@@ -136,21 +136,23 @@ fn softmax(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     kernels::softmax(x, output.channels, &Softmax::new(input.affine.scale, op.beta), y);
 }
 
+/// Zero points and clamp as packed.
+fn packed_zero_points(pack: &Pack, op: &OperatorRecord) -> ZeroPoints {
+    let [first, second, output] =
+        [op.input, op.second_input, op.output].map(|tensor| pack.tensor(tensor).affine.zero_point);
+    ZeroPoints { first, second, output, clamp: op.clamp }
+}
+
 /// Runs an element-wise function of two operands; the output may lie where an operand lies.
 fn pairwise(
     pack: &Pack,
     op: &OperatorRecord,
     arena: &mut [i8],
+    zero: &ZeroPoints,
     function: impl Fn(i8, i8, &ZeroPoints) -> i8,
 ) {
     let (first, output) = tensors(pack, op);
     let second = pack.tensor(op.second_input);
-    let zero = ZeroPoints {
-        first: first.affine.zero_point,
-        second: second.affine.zero_point,
-        output: output.affine.zero_point,
-        clamp: op.clamp,
-    };
     let cells = Cell::from_mut(arena).as_slice_of_cells();
     let operand = |tensor: &TensorRecord| match tensor.constant {
         true => Operand::Constant(pack.int8(tensor.arena_offset, tensor.len())),
@@ -159,33 +161,66 @@ fn pairwise(
     let (a, b) = (operand(&first), operand(&second));
     let [a_extents, b_extents, extents] = [first, second, output].map(|t| t.extents());
     let y = of(&output, cells);
-    kernels::broadcast(a, a_extents, b, b_extents, y, extents, |a, b| function(a, b, &zero));
+    kernels::broadcast(a, a_extents, b, b_extents, y, extents, |a, b| function(a, b, zero));
 }
 
 fn add(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     if let Some(multipliers) = SumMultipliers::read(pack.parameters(op)) {
-        pairwise(pack, op, arena, |a, b, zero| kernels::add(a, b, &multipliers, zero));
+        add_by(pack, op, &multipliers, &packed_zero_points(pack, op), arena);
     }
+}
+
+/// ADD with these numbers.
+pub(super) fn add_by(
+    pack: &Pack,
+    op: &OperatorRecord,
+    multipliers: &SumMultipliers,
+    zero: &ZeroPoints,
+    arena: &mut [i8],
+) {
+    pairwise(pack, op, arena, zero, |a, b, zero| kernels::add(a, b, multipliers, zero));
 }
 
 fn subtract(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     if let Some(multipliers) = SumMultipliers::read(pack.parameters(op)) {
-        pairwise(pack, op, arena, |a, b, zero| kernels::subtract(a, b, &multipliers, zero));
+        subtract_by(pack, op, &multipliers, &packed_zero_points(pack, op), arena);
     }
+}
+
+/// SUB with these numbers.
+pub(super) fn subtract_by(
+    pack: &Pack,
+    op: &OperatorRecord,
+    multipliers: &SumMultipliers,
+    zero: &ZeroPoints,
+    arena: &mut [i8],
+) {
+    pairwise(pack, op, arena, zero, |a, b, zero| kernels::subtract(a, b, multipliers, zero));
 }
 
 fn multiply(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     if let &[mantissa, shift] = pack.parameters(op) {
-        let multiplier = Multiplier { mantissa, shift };
-        pairwise(pack, op, arena, |a, b, zero| kernels::multiply(a, b, multiplier, zero));
+        multiply_by(pack, op, Multiplier { mantissa, shift }, &packed_zero_points(pack, op), arena);
     }
+}
+
+/// MUL with these numbers.
+pub(super) fn multiply_by(
+    pack: &Pack,
+    op: &OperatorRecord,
+    multiplier: Multiplier,
+    zero: &ZeroPoints,
+    arena: &mut [i8],
+) {
+    pairwise(pack, op, arena, zero, |a, b, zero| kernels::multiply(a, b, multiplier, zero));
 }
 
 fn prelu(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     if let &[mantissa, shift, slope_mantissa, slope_shift] = pack.parameters(op) {
         let identity = Multiplier { mantissa, shift };
         let slope = Multiplier { mantissa: slope_mantissa, shift: slope_shift };
-        pairwise(pack, op, arena, |x, alpha, zero| kernels::prelu(x, alpha, identity, slope, zero));
+        let zero = packed_zero_points(pack, op);
+        pairwise(pack, op, arena, &zero, |x, alpha, zero| kernels::prelu(x, alpha, identity, slope, zero));
     }
 }
 
@@ -197,7 +232,7 @@ fn lookup(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     }
 }
 
-fn copy_box(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
+pub(super) fn copy_box(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     let (input, output) = tensors(pack, op);
     let Some(movement) = Move::read(pack.parameters(op)) else { return };
     if input.constant {
@@ -216,7 +251,7 @@ fn fill(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     }
 }
 
-fn resize_nearest(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
+pub(super) fn resize_nearest(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
     let (input, output) = tensors(pack, op);
     let (x, y) = input_and_output(arena, &input, &output);
     if let Some((rows, columns)) = pack.parameters(op).split_at_checked(output.height) {

@@ -236,9 +236,13 @@ fn check_place(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'
             let of = |value: &Option<TailValue>| value.as_ref().is_some_and(|v| v.index == node.output.index);
             of(&other.input) || of(&other.second)
         };
-        let settled = |other: &TailNode| !reads(other) || other.is_trained();
+        let settled = |other: &TailNode| !reads(other) || other.is_tuned();
+        // Several operators may put one array together: that cannot follow any of them.
+        let alone = pack.nodes().filter(|other| other.output.index == node.output.index).count() == 1
+            && node.output.index >= pack.feature_count();
+        let has_code = node.is_trained() || pack.operators().refit(node.operator.kind).is_some();
         check(
-            node.is_trained() && pack.nodes().all(|other| settled(&other)),
+            has_code && alone && pack.nodes().all(|other| settled(&other)),
             "its output cannot be requantized",
         )?;
     }

@@ -63,7 +63,7 @@ impl<'p> GraphTail<'p> {
         for node in self.pack.nodes() {
             self.forward_node(&node, parameters, workspace);
             let Some(see) = &mut see else { continue };
-            if node.is_trained() {
+            if node.is_tuned() {
                 let output = workspace.part(node.output.activation.clone());
                 let low = output.iter().fold(f32::INFINITY, |m, &x| m.min(x));
                 let high = output.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));

@@ -5,7 +5,7 @@ use super::network::{Network, Step};
 use super::plan::{Life, place};
 use super::trains::{Trains, largest_channels};
 use flatmin::internals::pack::format::{node, operator as code, value};
-use flatmin::internals::pack::{Function, Keeps};
+use flatmin::internals::pack::{Function, Keeps, MAX_LAYERS};
 use flatmin::internals::tail::keeps;
 use std::collections::HashMap;
 
@@ -287,23 +287,78 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Trained layers whose int8 output may be quantized anew: all that read it are trained layers. The last one's, if no
-    /// table is behind it.
+    /// Outputs that may be quantized anew in int8: those of trained layers, and of what follows these and can have its
+    /// numbers made on the device, where all that read them are trained or may be quantized anew themselves. The last one's,
+    /// if no table is behind it.
     fn refits(&mut self) {
-        let trained = node::TRAINS_WEIGHTS | node::TRAINS_BIASES | node::TRAINS_SCALES;
-        let last = self.tail.nodes.len() - 1;
-        for place in 0..self.tail.nodes.len() {
-            let output = self.tail.nodes[place].output;
-            let settled = |other: &Node| {
-                let reads = [other.input, other.second].contains(&Some(output));
-                !reads || other.flags & trained != 0
+        // From the end: what reads an output comes after it.
+        let count = self.tail.nodes.len();
+        let mut free = vec![false; count];
+        for place in (0..count).rev() {
+            free[place] = self.is_free(place, &free);
+        }
+        // Each of them is listed in a tuned tail: with too many, trained layers alone are.
+        let mut marked = self.marked(&free);
+        if marked.iter().filter(|&&marked| marked).count() + self.frozen_in(&marked) > MAX_LAYERS {
+            let trained: Vec<bool> = self.tail.nodes.iter().map(|own| own.flags & TRAINED != 0).collect();
+            let settled = |place: usize| {
+                let output = self.tail.nodes[place].output;
+                let mut others = self.tail.nodes.iter();
+                trained[place] && others.all(|o| !reads(o, output) || o.flags & TRAINED != 0)
             };
-            let free = self.network.head().is_none_or(|head| head.kind != code::LOOKUP);
-            let read = place == last && free || self.tail.nodes.iter().any(|o| o.input == Some(output));
-            if self.tail.nodes[place].flags & trained != 0 && read && self.tail.nodes.iter().all(settled) {
-                self.tail.nodes[place].flags |= node::REFIT;
+            marked = (0..count).map(|place| marked[place] && settled(place)).collect();
+        }
+        for (own, marked) in self.tail.nodes.iter_mut().zip(marked) {
+            if marked {
+                own.flags |= node::REFIT;
+                self.tail.layers += usize::from(own.flags & TRAINED == 0);
             }
         }
+    }
+
+    /// Trained layers that keep the factory's output.
+    fn frozen_in(&self, marked: &[bool]) -> usize {
+        let nodes = self.tail.nodes.iter().zip(marked);
+        nodes.filter(|(own, marked)| own.flags & TRAINED != 0 && !**marked).count()
+    }
+
+    /// Whether nothing that reads the output of node `place` keeps it from being quantized anew.
+    fn is_free(&self, place: usize, free: &[bool]) -> bool {
+        let own = &self.tail.nodes[place];
+        let table = self.network.head().is_some_and(|head| head.kind == code::LOOKUP);
+        let last = place + 1 == self.tail.nodes.len();
+        let alone = own.output >= self.tail.features.len()
+            && self.tail.nodes.iter().filter(|other| other.output == own.output).count() == 1;
+        let mut readers =
+            self.tail.nodes.iter().enumerate().filter(|(_, other)| reads(other, own.output)).peekable();
+        let read = readers.peek().is_some();
+        let settled = readers.all(|(reader, other)| {
+            other.flags & TRAINED != 0 || self.has_refit(reader) && free[reader]
+        });
+        alone && settled && (read || last && !table)
+    }
+
+    /// Whether the device can make the numbers of node `place` anew. An operator of the file that is several steps here has
+    /// several outputs, of which none can change alone.
+    fn has_refit(&self, place: usize) -> bool {
+        let step = self.steps[place];
+        let alone = || self.steps.iter().filter(|other| other.index == step.index).count() == 1;
+        REQUANTIZED.contains(&step.kind) && (step.kind != code::MOVE || alone())
+    }
+
+    /// The outputs that are quantized anew: those of trained layers, and of what reads one of them.
+    fn marked(&self, free: &[bool]) -> Vec<bool> {
+        let mut anew = vec![false; self.tail.values.len()];
+        let nodes = self.tail.nodes.iter().enumerate();
+        nodes
+            .map(|(place, own)| {
+                let follows = self.has_refit(place)
+                    && [own.input, own.second].into_iter().flatten().any(|value| anew[value]);
+                let marked = free[place] && (own.flags & TRAINED != 0 || follows);
+                anew[own.output] |= marked;
+                marked
+            })
+            .collect()
     }
 
     /// Features that fully connected layers alone read are in the fixed unit, as a chain's are: the layers have the scale
@@ -404,6 +459,25 @@ impl<'a> Graph<'a> {
         self.tail.workspace_floats = workspace_floats;
         self.tail
     }
+}
+
+/// What of a node is trained.
+const TRAINED: u16 = node::TRAINS_WEIGHTS | node::TRAINS_BIASES | node::TRAINS_SCALES;
+
+/// Operators without weights whose numbers the device makes anew: see `format::node::REFIT`.
+const REQUANTIZED: [u16; 8] = [
+    code::ADD,
+    code::SUB,
+    code::MUL,
+    code::MEAN,
+    code::AVERAGE_POOL_2D,
+    code::MAX_POOL_2D,
+    code::RESIZE_NEAREST,
+    code::MOVE,
+];
+
+fn reads(node: &Node, value: usize) -> bool {
+    [node.input, node.second].contains(&Some(value))
 }
 
 impl Value {

@@ -29,7 +29,8 @@ pub enum PatchError {
     TooLarge,
 }
 
-/// The bytes of `file` with the layers at `places` replaced by `layers`, first to last.
+/// The bytes of `file` with the layers at `places` replaced by `layers`, first to last; of operators without weights the
+/// output's quantization alone changes.
 ///
 /// # Errors
 /// [`PatchError`]: a file that is no model, or a layer whose numbers have no place of their own in it.
@@ -43,11 +44,24 @@ pub fn replace_layers<'t>(
     let mut bytes = file.to_vec();
     for (&index, layer) in places.iter().zip(layers) {
         let fail = |what: String| PatchError::Layer { index, what };
-        let weighted = |kind: &Kind| {
-            matches!(kind, Kind::FullyConnected(_) | Kind::Conv2d(..) | Kind::DepthwiseConv2d(..))
+        let is_trained = layer.layer.outputs > 0;
+        let fits = |kind: &Kind| {
+            let weighted =
+                matches!(kind, Kind::FullyConnected(_) | Kind::Conv2d(..) | Kind::DepthwiseConv2d(..));
+            weighted == is_trained
         };
-        let op = graph.operators.get(index).filter(|op| weighted(&op.kind));
+        let op = graph.operators.get(index).filter(|op| fits(&op.kind));
         let op = op.ok_or_else(|| fail("is not there".into()))?;
+        let refit = if layer.layer.refit { same_array(&graph, op.outputs[0]) } else { Vec::new() };
+        for activation in refit {
+            let Affine { scale, zero_point } = layer.output;
+            let mut put = |place: Place, values: &[u8]| map.put(&mut bytes, place, values).map_err(fail);
+            put(Place::Scales(activation), &scale.to_le_bytes())?;
+            put(Place::ZeroPoints(activation), &i64::from(zero_point).to_le_bytes())?;
+        }
+        if !is_trained {
+            continue;
+        }
         let input = |place: usize| op.inputs.get(place).copied().flatten();
         let (Some(weights), Some(biases)) = (input(1), input(2)) else {
             return Err(fail(
@@ -69,12 +83,6 @@ pub fn replace_layers<'t>(
         }
         put(Place::Data(biases), &bias_bytes)?;
         put(Place::Scales(biases), bytemuck::cast_slice(&bias_scales))?;
-        let refit = if layer.layer.refit { same_array(&graph, op.outputs[0]) } else { Vec::new() };
-        for activation in refit {
-            let Affine { scale, zero_point } = layer.output;
-            put(Place::Scales(activation), &scale.to_le_bytes())?;
-            put(Place::ZeroPoints(activation), &i64::from(zero_point).to_le_bytes())?;
-        }
     }
     Ok(bytes)
 }
