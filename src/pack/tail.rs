@@ -375,20 +375,20 @@ impl<'a> Pack<'a> {
     fn node_layer(&self, place: u16) -> Option<TrainedLayer> {
         let node = Some(place).filter(|&place| place < self.node_count()).map(|place| self.node(place))?;
         let source = |value: &Option<TailValue>| value.as_ref().and_then(|v| self.refit_source(v.index));
+        let layer = self.layer_of(&node);
+        let (outputs, taps) = if node.is_trained() { (layer.outputs, layer.taps) } else { (0, 0) };
         node.is_tuned().then(|| TrainedLayer {
+            outputs,
+            taps,
             source: source(&node.input),
             second_source: source(&node.second),
-            ..self.layer_of(&node)
+            ..layer
         })
     }
 
     /// A node's layer, but for its sources.
     pub(crate) fn layer_of(&self, node: &TailNode) -> TrainedLayer {
-        let layer = self.layer(node.operator, self.trunk_operators().saturating_add(node.index));
-        let (outputs, taps) = if node.is_trained() { (layer.outputs, layer.taps) } else { (0, 0) };
         TrainedLayer {
-            outputs,
-            taps,
             trains_weights: node.is(node::TRAINS_WEIGHTS),
             trains_biases: node.is(node::TRAINS_BIASES),
             trains_scales: node.is(node::TRAINS_SCALES),
@@ -397,7 +397,7 @@ impl<'a> Pack<'a> {
             parameters: node.parameters,
             refit: node.is(node::REFIT),
             unit_input: node.is(node::UNIT_INPUT),
-            ..layer
+            ..self.layer(node.operator, self.trunk_operators().saturating_add(node.index))
         }
     }
 
