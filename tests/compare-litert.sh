@@ -40,7 +40,11 @@ draws = numpy.random.default_rng(1)
 numpy.save("target/x.npy", draws.integers(-128, 128, (64, 100, 6), dtype=numpy.int8))
 numpy.save("target/y.npy", numpy.arange(64) % 8)'
 "$flatmin" export host-sim/models/wearer03.tflite --data target/x.npy target/y.npy --spare-classes 1 --output target/grown.tflite
-arguments+=(--random target/tuned.tflite target/grown.tflite)
+# One whose layers are read by constants, a residual, a pool and a mean, all of which are quantized anew.
+"$python" host-sim/cli/tests/operators/normalized.py target/normalized.tflite target/x.npy target/y.npy
+"$flatmin" export target/normalized.tflite --data target/x.npy target/y.npy --layers 4 --method sgd --learning-rate 0.05 \
+  --epochs 60 --output target/normalized-tuned.tflite
+arguments+=(--random target/tuned.tflite target/grown.tflite target/normalized{,-tuned}.tflite)
 tiny=$shared/models/mlperf-tiny
 images=("$tiny/image_classification/pretrainedResnet_quant.tflite" "$shared/data/cifar10/test5k_jpeg75.bin")
 if [ -r "${images[0]}" ] && [ -r "${images[1]}" ]; then

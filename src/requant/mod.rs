@@ -247,9 +247,7 @@ impl<'a> TunedTail<'a> {
         for (place, output) in places(pack).zip(outputs) {
             let words = self.words.part(place.words);
             let fits = match refit_op(pack, &place.layer) {
-                Some(op) => {
-                    (op.settle)(&affines(pack, &place.layer, &self.outputs, output)) == output
-                }
+                Some(op) => (op.settle)(&affines(pack, &place.layer, &self.outputs, output)) == output,
                 None => {
                     let kept = place.layer.refit || output == place.layer.output;
                     sane_words(words, place.layer.outputs) && kept

@@ -59,9 +59,9 @@ static SUB: RefitOp = RefitOp {
 static MUL: RefitOp = RefitOp {
     settle: |affines| at_least(affines, affines.first.scale * affines.second.scale / LARGEST_PRODUCT),
     run: |pack, op, affines, clamp, arena| {
-        let [first, second, output] =
-            [affines.first, affines.second, affines.output].map(|affine| f64::from(affine.scale));
-        let multiplier = Multiplier::from_real(first * second / output);
+        // In single precision, as the reference kernels have it.
+        let factor = affines.first.scale * affines.second.scale / affines.output.scale;
+        let multiplier = Multiplier::from_real(f64::from(factor));
         multiply_by(pack, op, multiplier, &zero_points(affines, clamp), arena);
     },
 };
@@ -100,12 +100,7 @@ static MOVE: RefitOp =
 
 fn zero_points(affines: &Affines, clamp: [i8; 2]) -> ZeroPoints {
     let Affines { first, second, output } = affines;
-    ZeroPoints {
-        first: first.zero_point,
-        second: second.zero_point,
-        output: output.zero_point,
-        clamp,
-    }
+    ZeroPoints { first: first.zero_point, second: second.zero_point, output: output.zero_point, clamp }
 }
 
 fn of_the_input(affines: &Affines) -> Affine {

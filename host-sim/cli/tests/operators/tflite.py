@@ -87,49 +87,56 @@ class Case:
         self.expected = [np.stack(one) for one in zip(*results)]
 
     def pack(self):
-        graph = schema.SubGraphT()
-        graph.tensors = []
-        model = schema.ModelT()
-        model.version = 3
-        model.buffers = [schema.BufferT()]
-        for number, tensor in enumerate(self.tensors):
-            record = schema.TensorT()
-            record.name = b"tensor%d" % number
-            record.shape = list(tensor.shape)
-            record.type = ELEMENTS[np.dtype(tensor.dtype)]
-            record.buffer = 0
-            if tensor.scale is not None:
-                scales = np.atleast_1d(np.asarray(tensor.scale, np.float32))
-                quantization = schema.QuantizationParametersT()
-                quantization.scale = scales
-                quantization.zeroPoint = np.resize(np.asarray(tensor.zero_point, np.int64), len(scales))
-                quantization.quantizedDimension = tensor.axis
-                record.quantization = quantization
-            if tensor.data is not None:
-                buffer = schema.BufferT()
-                buffer.data = np.frombuffer(np.ascontiguousarray(tensor.data).tobytes(), np.uint8)
-                model.buffers.append(buffer)
-                record.buffer = len(model.buffers) - 1
-            graph.tensors.append(record)
         variable = [i for i in dict.fromkeys(self.inputs) if i >= 0 and self.tensors[i].data is None]
-        graph.inputs, graph.outputs = variable, self.outputs
+        operator = (self.operator, self.inputs, self.outputs, self.options, self.version)
+        return pack(self.tensors, [operator], variable, self.outputs)
+
+
+def pack(tensors, operators, inputs, outputs):
+    """A model's bytes; an operator is its name, inputs, outputs, options and version."""
+    graph = schema.SubGraphT()
+    graph.tensors = []
+    model = schema.ModelT()
+    model.version = 3
+    model.buffers = [schema.BufferT()]
+    for number, tensor in enumerate(tensors):
+        record = schema.TensorT()
+        record.name = b"tensor%d" % number
+        record.shape = list(tensor.shape)
+        record.type = ELEMENTS[np.dtype(tensor.dtype)]
+        record.buffer = 0
+        if tensor.scale is not None:
+            scales = np.atleast_1d(np.asarray(tensor.scale, np.float32))
+            quantization = schema.QuantizationParametersT()
+            quantization.scale = scales
+            quantization.zeroPoint = np.resize(np.asarray(tensor.zero_point, np.int64), len(scales))
+            quantization.quantizedDimension = tensor.axis
+            record.quantization = quantization
+        if tensor.data is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(np.ascontiguousarray(tensor.data).tobytes(), np.uint8)
+            model.buffers.append(buffer)
+            record.buffer = len(model.buffers) - 1
+        graph.tensors.append(record)
+    graph.inputs, graph.outputs, graph.operators, model.operatorCodes = inputs, outputs, [], []
+    for name, reads, writes, own_options, version in operators:
         operator = schema.OperatorT()
-        operator.opcodeIndex = 0
-        operator.inputs, operator.outputs = self.inputs, self.outputs
-        if self.options is not None:
-            name = type(self.options).__name__.removesuffix("T")
-            operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)
-            operator.builtinOptions = self.options
-        graph.operators = [operator]
+        operator.opcodeIndex = len(model.operatorCodes)
+        operator.inputs, operator.outputs = reads, writes
+        if own_options is not None:
+            kind = type(own_options).__name__.removesuffix("T")
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+            operator.builtinOptions = own_options
+        graph.operators.append(operator)
         code = schema.OperatorCodeT()
-        code.builtinCode = getattr(schema.BuiltinOperator, self.operator)
+        code.builtinCode = getattr(schema.BuiltinOperator, name)
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-        code.version = self.version
-        model.operatorCodes = [code]
-        model.subgraphs = [graph]
-        builder = flatbuffers.Builder(4096)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
+        code.version = version
+        model.operatorCodes.append(code)
+    model.subgraphs = [graph]
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def options(name, **fields):

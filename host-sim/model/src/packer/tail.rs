@@ -332,9 +332,8 @@ impl<'a> Graph<'a> {
         let mut readers =
             self.tail.nodes.iter().enumerate().filter(|(_, other)| reads(other, own.output)).peekable();
         let read = readers.peek().is_some();
-        let settled = readers.all(|(reader, other)| {
-            other.flags & TRAINED != 0 || self.has_refit(reader) && free[reader]
-        });
+        let settled = readers
+            .all(|(reader, other)| other.flags & TRAINED != 0 || self.has_refit(reader) && free[reader]);
         alone && settled && (read || last && !table)
     }
 

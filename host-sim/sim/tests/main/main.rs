@@ -12,6 +12,7 @@ mod gate;
 mod golden_outputs;
 mod incoming;
 mod keywords;
+mod normalized;
 mod onnx;
 mod radius;
 mod random_sequences;
