@@ -4,6 +4,7 @@
 mod bundled;
 mod classes;
 mod firmware;
+mod histories;
 mod power_cuts;
 mod session;
 #[path = "../../../sim/tests/main/skipping/mod.rs"]

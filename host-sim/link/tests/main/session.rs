@@ -5,7 +5,7 @@ use embedded_storage::nor_flash::NorFlash;
 use flatmin::flash::Flash;
 use flatmin::store::{Contents, Store};
 use flatmin::wire::{self, Request};
-use flatmin::{Method, Pack, Recipe, Tuner, Version};
+use flatmin::{Arithmetic, Float, Method, Pack, Recipe, Tuner, Version};
 use flatmin_app::{Board, Buffers, Clock, Endpoint, Hardware, link_bytes};
 use flatmin_link::link::{Answer, Identity, LinkError, Session};
 use flatmin_model::model::Model;
@@ -22,7 +22,7 @@ const RECIPE: Recipe =
     Recipe { method: Method::Sam, epochs: 1, minibatch: 64, replay_capacity: u16::MAX, ..Recipe::DEFAULT };
 
 /// A clock that stands still.
-struct Still;
+pub struct Still;
 
 impl Clock for Still {
     fn ticks(&mut self) -> u32 {
@@ -40,7 +40,7 @@ fn bare() -> Hardware<Still> {
 }
 
 /// What befalls bytes.
-struct Faults {
+pub struct Faults {
     random: Pcg32,
     /// Faults in a million bytes.
     per_million: u32,
@@ -66,14 +66,14 @@ impl Faults {
 }
 
 /// A device at the end of a bad line. Silence is known at once: when the device has nothing more to say.
-struct Line<'a, 'p, B> {
-    device: Endpoint<'a, Tuner<'p>, B>,
+pub struct Line<'a, 'p, B, A: Arithmetic<'p> = Float<'p>> {
+    device: Endpoint<'a, Tuner<'p, A>, B>,
     faults: Faults,
     to_desktop: VecDeque<u8>,
     bytes: u64,
 }
 
-impl<B: Board> Write for Line<'_, '_, B> {
+impl<'p, B: Board, A: Arithmetic<'p>> Write for Line<'_, 'p, B, A> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Self { device, faults, to_desktop, bytes: count } = self;
         for &byte in bytes {
@@ -90,7 +90,7 @@ impl<B: Board> Write for Line<'_, '_, B> {
     }
 }
 
-impl<B: Board> Read for Line<'_, '_, B> {
+impl<'p, B: Board, A: Arithmetic<'p>> Read for Line<'_, 'p, B, A> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match self.to_desktop.pop_front() {
             Some(byte) => {
@@ -102,12 +102,12 @@ impl<B: Board> Read for Line<'_, '_, B> {
     }
 }
 
-fn line<'a, 'p, B: Board>(
-    tuner: &'a mut Tuner<'p>,
+pub fn line<'a, 'p, B: Board, A: Arithmetic<'p>>(
+    tuner: &'a mut Tuner<'p, A>,
     board: &'a mut B,
     memory: &'a mut [u8],
     per_million: u32,
-) -> Session<Line<'a, 'p, B>> {
+) -> Session<Line<'a, 'p, B, A>> {
     let buffers = Buffers::new(&tuner.pack().sizes(), memory).unwrap();
     let device = Endpoint::new(tuner, board, buffers);
     Session::new(Line { device, faults: Faults::new(per_million), to_desktop: VecDeque::new(), bytes: 0 })
@@ -133,7 +133,7 @@ fn tuner<'a>(pack: &Pack<'a>, recipe: &Recipe, arena: &'a mut Vec<u128>) -> Tune
     Tuner::new(*pack, *recipe, bytemuck::cast_slice_mut(arena)).unwrap()
 }
 
-fn link_memory(pack: &Pack) -> Vec<u8> {
+pub fn link_memory(pack: &Pack) -> Vec<u8> {
     vec![0; link_bytes(&pack.sizes())]
 }
 
