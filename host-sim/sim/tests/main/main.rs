@@ -8,6 +8,7 @@ mod compact_resume;
 mod compact_store;
 mod dead_channels;
 mod export;
+mod foreign_bytes;
 mod gate;
 mod golden_outputs;
 mod incoming;

@@ -88,14 +88,14 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => Just(O::Measure),
         5 => Just(O::Commit),
         2 => Just(O::RollBack),
-        1 => Just(O::FactoryReset),
+        2 => Just(O::FactoryReset),
         1 => Just(O::Forget),
         2 => Just(O::PullTail),
         2 => any::<bool>().prop_map(|whole| O::PushTail { whole }),
         4 => Just(O::SaveRun),
         3 => any::<bool>().prop_map(|whole| O::ResumeRun { whole }),
         2 => Just(O::Restart),
-        2 => (0..900u64, partial).prop_map(|(operations, partial)| O::CutPower { operations, partial }),
+        3 => (prop_oneof![2 => 0..50u64, 1 => 0..900u64], partial).prop_map(|(operations, partial)| O::CutPower { operations, partial }),
     ]
 }
 fn whole(bench: &Bench, history: &[Operation], counts: &mut Counts) {
