@@ -1,14 +1,15 @@
 //! Samples and labels as NumPy arrays.
 
+mod array;
+
 use std::fs;
 use std::io::{Cursor, Read as _};
 use std::path::Path;
 
-use npyz::{AutoSerialize, DType, Deserialize, NpyFile, NpyHeader, Order, WriterBuilder};
-
 use flatmin_model::output::write_file;
 
 use super::{Inputs, Labels, Problem, Read, error, sample_size};
+use array::{Array, not_npy};
 
 /// Bytes of all arrays of an archive at most: what a machine of today may hold.
 const LARGEST: u64 = 1 << 32;
@@ -80,7 +81,7 @@ pub(super) fn inputs(path: &Path, sample_shape: &[usize]) -> Result<(Inputs, usi
 /// Reads an array in memory.
 pub(super) fn inputs_in(bytes: &[u8], sample_shape: &[usize]) -> Result<(Inputs, usize), Problem> {
     let array = Array::open(bytes)?;
-    let shape = array.header.shape();
+    let shape = array.shape();
     let count = match shape.split_first() {
         Some((&count, rest)) if squeezed(rest).eq(squeezed(sample_shape)) => count as usize,
         _ => {
@@ -93,9 +94,9 @@ pub(super) fn inputs_in(bytes: &[u8], sample_shape: &[usize]) -> Result<(Inputs,
     if count == 0 {
         return Err(Problem::Empty);
     }
-    let inputs = match array.dtype().as_str() {
-        "i1" => return Ok((Inputs::I8(array.values()?), count)),
-        "u1" => return Ok((Inputs::U8(array.values()?), count)),
+    let inputs = match array.kind() {
+        "i1" => return Ok((Inputs::I8(array.values(i8::from_le_bytes)), count)),
+        "u1" => return Ok((Inputs::U8(array.values(u8::from_le_bytes)), count)),
         _ => {
             array.numbers("int8 or uint8 (quantized), wider integers or floats: save x.astype(np.float32)")?
         }
@@ -119,7 +120,7 @@ pub(super) fn labels(path: &Path, expected: &Labels) -> Result<Read, Problem> {
 /// Reads an array in memory.
 pub(super) fn labels_in(bytes: &[u8], expected: &Labels) -> Result<Read, Problem> {
     let array = Array::open(bytes)?;
-    let shape = array.header.shape().to_vec();
+    let shape = array.shape().to_vec();
     let (count, width) = match *shape.as_slice() {
         [count] => (count as usize, 1),
         [count, width] => (count as usize, width as usize),
@@ -151,9 +152,9 @@ pub(super) fn labels_in(bytes: &[u8], expected: &Labels) -> Result<Read, Problem
                     "[N], a class index a sample, or [N, {hot}]: save np.argmax(y, axis=1)"
                 ));
             }
-            if array.dtype().starts_with(['U', 'S']) {
+            if array.is_text() {
                 read.labels = array
-                    .names()?
+                    .names()
                     .iter()
                     .enumerate()
                     .map(|(n, name)| named(n, name, *classes, names))
@@ -212,8 +213,8 @@ pub(super) fn groups(path: &Path) -> Result<Vec<String>, Problem> {
         return Ok(text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect());
     }
     let array = Array::open(&bytes)?;
-    if array.dtype().starts_with(['U', 'S']) {
-        return array.names();
+    if array.is_text() {
+        return Ok(array.names());
     }
     Ok(array.whole(usize::MAX)?.iter().map(i128::to_string).collect())
 }
@@ -224,188 +225,40 @@ fn squeezed<T: Copy + TryInto<u64>>(shape: &[T]) -> impl Iterator<Item = Option<
     extents.filter(|&extent| extent != Some(1))
 }
 
-/// A NumPy array whose header is known to be sound and its data to be whole.
-struct Array<'a> {
-    header: NpyHeader,
-    data: &'a [u8],
-}
-
-impl<'a> Array<'a> {
-    fn open(bytes: &'a [u8]) -> Result<Self, Problem> {
-        check_header(bytes)?;
-        let file = NpyFile::new(bytes).map_err(|error| not_npy(error.to_string()))?;
-        let header = file.header().clone();
-        let data = file.into_inner();
-        let Some(size) = header.dtype().num_bytes() else {
-            return Err(Problem::Dtype { expected: "plain numbers", found: header.dtype().descr() });
-        };
-        let expected = header.len().saturating_mul(size as u64);
-        if expected != data.len() as u64 {
-            return Err(Problem::Length { expected, found: data.len() });
-        }
-        Ok(Self { header, data })
-    }
-
-    /// Kind and bytes of an element, without the byte order: `f4`.
-    fn dtype(&self) -> String {
-        match self.header.dtype() {
-            DType::Plain(plain) => plain.to_string().trim_start_matches(['<', '>', '|']).into(),
-            other => other.descr(),
-        }
-    }
-
-    /// All values in C order.
-    fn values<T: Deserialize + Copy>(self) -> Result<Vec<T>, Problem> {
-        let (shape, strides) = (self.header.shape().to_vec(), self.header.strides().to_vec());
-        let order = self.header.order();
-        let values = NpyFile::with_header(self.header, self.data).into_vec()?;
-        Ok(match order {
-            Order::C => values,
-            Order::Fortran => in_c_order(&values, &shape, &strides),
-        })
-    }
-
-    fn integers<T: Deserialize + Copy + Into<i128>>(self) -> Result<Vec<i128>, Problem> {
-        Ok(self.values::<T>()?.into_iter().map(Into::into).collect())
-    }
-
-    /// Numbers of any type, rounded to float32.
-    fn numbers(self, expected: &'static str) -> Result<Vec<f32>, Problem> {
-        let of = |values: Vec<i128>| values.into_iter().map(|value| value as f32).collect();
-        Ok(match self.dtype().as_str() {
-            "f2" => self.values::<half::f16>()?.into_iter().map(f32::from).collect(),
-            "f4" => self.values::<f32>()?,
-            "f8" => self.values::<f64>()?.into_iter().map(|value| value as f32).collect(),
-            "i1" => of(self.integers::<i8>()?),
-            "i2" => of(self.integers::<i16>()?),
-            "i4" => of(self.integers::<i32>()?),
-            "i8" => of(self.integers::<i64>()?),
-            "u1" => of(self.integers::<u8>()?),
-            "u2" => of(self.integers::<u16>()?),
-            "u4" => of(self.integers::<u32>()?),
-            "u8" => of(self.integers::<u64>()?),
-            found => return Err(Problem::Dtype { expected, found: found.to_owned() }),
-        })
-    }
-
-    /// Whole numbers of any type; `classes` for the message about another.
-    fn whole(self, classes: usize) -> Result<Vec<i128>, Problem> {
-        let floats = match self.dtype().as_str() {
-            "b1" => return Ok(self.values::<bool>()?.into_iter().map(i128::from).collect()),
-            "i1" => return self.integers::<i8>(),
-            "i2" => return self.integers::<i16>(),
-            "i4" => return self.integers::<i32>(),
-            "i8" => return self.integers::<i64>(),
-            "u1" => return self.integers::<u8>(),
-            "u2" => return self.integers::<u16>(),
-            "u4" => return self.integers::<u32>(),
-            "u8" => return self.integers::<u64>(),
-            "f2" => self.values::<half::f16>()?.into_iter().map(f64::from).collect(),
-            "f4" => self.values::<f32>()?.into_iter().map(f64::from).collect(),
-            "f8" => self.values::<f64>()?,
-            found => {
-                let expected = "whole numbers: save y.astype(np.int64)";
-                return Err(Problem::Dtype { expected, found: found.to_owned() });
-            }
-        };
-        let whole = |(sample, value): (usize, f64)| match value.fract() == 0.0 {
-            true => Ok(value as i128),
-            false => {
-                Err(Problem::Label { at: format!("sample {sample}"), label: value.to_string(), classes })
-            }
-        };
-        floats.into_iter().enumerate().map(whole).collect()
-    }
-
-    /// Texts: NumPy pads them with zeros.
-    fn names(self) -> Result<Vec<String>, Problem> {
-        let (unicode, big) = match self.header.dtype() {
-            DType::Plain(plain) => {
-                let text = plain.to_string();
-                (text.contains('U'), text.starts_with('>'))
-            }
-            _ => (false, false),
-        };
-        let count = usize::try_from(self.header.len()).unwrap_or(0).max(1);
-        let size = self.data.len() / count;
-        let char = |bytes: &[u8; 4]| {
-            let code = if big { u32::from_be_bytes(*bytes) } else { u32::from_le_bytes(*bytes) };
-            char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
-        };
-        let text = |bytes: &[u8]| match unicode {
-            true => bytes.as_chunks::<4>().0.iter().map(char).collect(),
-            false => String::from_utf8_lossy(bytes).into_owned(),
-        };
-        let texts = self.data.chunks(size.max(1)).map(|bytes| text(bytes).trim_end_matches('\0').to_owned());
-        Ok(texts.collect())
-    }
-}
-
-fn not_npy(reason: impl Into<String>) -> Problem {
-    Problem::NotNpy { reason: reason.into() }
-}
-
-/// Bounds what npyz takes on trust: that the header is as long as it says and nests little, and
-/// that its extents can be multiplied.
-fn check_header(bytes: &[u8]) -> Result<(), Problem> {
-    let Some(rest) = bytes.strip_prefix(b"\x93NUMPY") else {
-        return Err(not_npy("it does not begin with NumPy's mark"));
-    };
-    let header = match rest {
-        [1, 0, a, b, rest @ ..] => rest.get(..u16::from_le_bytes([*a, *b]).into()),
-        [2 | 3, 0, a, b, c, d, rest @ ..] => rest.get(..u32::from_le_bytes([*a, *b, *c, *d]) as usize),
-        _ => None,
-    };
-    let header = header.ok_or_else(|| not_npy("its header is truncated or of a later version"))?;
-    let header = str::from_utf8(header).ok().filter(|header| header.is_ascii());
-    let header = header.ok_or_else(|| not_npy("its header is not text"))?;
-    // A plain array has one dictionary and in it one tuple, the shape.
-    if header.matches(['{', '(', '[']).count() != 2 {
-        return Err(Problem::Dtype { expected: "plain numbers", found: "a compound type".into() });
-    }
-    let shape = header.split_once('(').and_then(|(_, shape)| shape.split_once(')'));
-    let (shape, _) = shape.ok_or_else(|| not_npy("it has no shape"))?;
-    let extents = shape.split(',').map(str::trim).filter(|extent| !extent.is_empty());
-    // As if a 0 were 1: strides are products of some of the extents.
-    let elements = extents.map(|extent| extent.parse().ok()).try_fold(1, |elements: u64, extent| {
-        let extent: u64 = extent?;
-        elements.checked_mul(extent.max(1))
-    });
-    elements.ok_or_else(|| not_npy(format!("its shape is ({})", error::excerpt(shape))))?;
-    Ok(())
-}
-
-fn in_c_order<T: Copy>(values: &[T], shape: &[u64], strides: &[u64]) -> Vec<T> {
-    let mut index = vec![0; shape.len()];
-    let mut sorted = Vec::with_capacity(values.len());
-    while sorted.len() < values.len() {
-        let at: u64 = index.iter().zip(strides).map(|(index, stride)| index * stride).sum();
-        // Every index is below its extent, hence `at` is below the product of all.
-        sorted.push(values[at as usize]);
-        for (index, &extent) in index.iter_mut().zip(shape).rev() {
-            *index += 1;
-            if *index < extent {
-                break;
-            }
-            *index = 0;
-        }
-    }
-    sorted
-}
-
-pub(super) fn write<T: Copy + AutoSerialize>(
-    path: &Path,
-    values: &[T],
-    shape: &[usize],
-) -> Result<(), Problem> {
+pub(super) fn write<T: Element>(path: &Path, values: &[T], shape: &[usize]) -> Result<(), Problem> {
     let elements = shape.iter().try_fold(1, |size: usize, &extent| size.checked_mul(extent));
     if elements != Some(values.len()) {
         return Err(Problem::Values { values: values.len(), shape: shape.to_vec() });
     }
-    let shape: Vec<u64> = shape.iter().map(|&extent| extent as u64).collect();
-    let mut bytes = Vec::new();
-    let mut npy = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut bytes).begin_nd()?;
-    npy.extend(values.iter().copied())?;
-    npy.finish()?;
-    Ok(write_file(path, &bytes)?)
+    let bytes = values.iter().flat_map(|value| value.bytes());
+    Ok(write_file(path, &array::encode(T::DESCR, shape, bytes))?)
+}
+
+/// What arrays are written of.
+pub(super) trait Element: Copy {
+    /// NumPy's name for it.
+    const DESCR: &'static str;
+    /// Its bytes, the lowest first.
+    fn bytes(self) -> impl IntoIterator<Item = u8>;
+}
+
+impl Element for f32 {
+    const DESCR: &'static str = "<f4";
+    fn bytes(self) -> impl IntoIterator<Item = u8> {
+        self.to_le_bytes()
+    }
+}
+
+impl Element for u8 {
+    const DESCR: &'static str = "|u1";
+    fn bytes(self) -> impl IntoIterator<Item = u8> {
+        [self]
+    }
+}
+
+impl Element for i8 {
+    const DESCR: &'static str = "|i1";
+    fn bytes(self) -> impl IntoIterator<Item = u8> {
+        self.to_le_bytes()
+    }
 }
