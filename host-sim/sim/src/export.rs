@@ -74,7 +74,10 @@ pub fn export(
 /// No `.tflite`; a layer without a bias.
 pub fn check_room(model: &Model, tail: &TailPlan) -> Result<()> {
     if !model.is_tflite() {
-        bail!("{}: only a .tflite can be exported", model.name);
+        bail!(
+            "{}: only a .tflite can be exported; an ONNX file's tuned layers are kept by the device (`flatmin device tune --commit`)",
+            model.name
+        );
     }
     let network = &model.network;
     let layers =

@@ -24,6 +24,12 @@ pub enum ReadError {
         /// How much a file of this length may unfold to.
         limit: usize,
     },
+    /// Nothing in it is quantized.
+    #[error(
+        "a float network: quantize weights and activations to int8 first, for instance with quantize_static of \
+         onnxruntime.quantization and quant_format=QuantFormat.QDQ"
+    )]
+    Float,
     /// Something wrong with one tensor.
     #[error("tensor `{tensor}`: {problem}")]
     Tensor {

@@ -217,6 +217,11 @@ impl File {
         for (index, raw) in graph.nodes.into_iter().enumerate() {
             nodes.push(Node::new(index, decode(raw, "node")?)?);
         }
+        let of =
+            |words: &[&str]| nodes.iter().any(|own| words.iter().any(|word| own.operator.contains(word)));
+        if !of(&["Quantize", "QLinear", "QGemm", "Integer"]) && of(&["Conv", "Gemm", "MatMul"]) {
+            return Err(ReadError::Float);
+        }
         let known: HashSet<&str> = constants.iter().map(|(name, _)| name.as_str()).collect();
         let mut inputs = Vec::new();
         for raw in graph.inputs {

@@ -17,10 +17,12 @@
 //! ```
 
 mod entry;
+mod firmware;
 mod hyperparameters;
 #[cfg(test)]
 mod tests;
 
+pub use firmware::OverBudget;
 pub use hyperparameters::Hyperparameters;
 
 use crate::tuning::{Start, Tail, Training};

@@ -122,7 +122,7 @@ pub enum Problem {
     },
     /// A label that is a name, where no names are known.
     #[error(
-        "{at}: label `{label}` is a name. Write the {classes} classes in the order of the model's outputs, one a line, \
+        "{at}: label `{label}` is a name. Write the {classes} classes in the order of the model's outputs, one per line, \
          and give the file with --classes; the names found here are: {found}"
     )]
     Named {
@@ -193,7 +193,9 @@ fn columns(expected: usize, found: usize, separated: &str, label: bool, time: &O
     };
     match time {
         Some(time) if found > expected => text += &format!("; leave a column out with --skip-column {time}"),
-        _ if found == expected + 1 => text += "; leave a column out with --skip-column NAME or its number",
+        _ if found == expected + 1 => {
+            text += "; name the label's column with --label-column, and leave one out with --skip-column NAME or its number"
+        }
         _ if found == 1 => text += "; name another separator with --delimiter",
         _ => {}
     }

@@ -156,7 +156,7 @@ fn npy_refusals() {
             npy("<c8", false, "(1, 2)", &[0; 16]),
             "element type `c8`, expected int8 or uint8 (quantized), wider integers or floats: save x.astype(np.float32)",
         ),
-        (npy("|O", false, "(1, 2)", &[0; 8]), "element type `'|O'`, expected plain numbers"),
+        (npy("|O", false, "(1, 2)", &[0; 8]), "element type `|O`, expected plain numbers"),
         (npy("<M8[ns]", false, "(1, 2)", &[0; 16]), "element type `a compound type`, expected plain numbers"),
         (npy("<f4", false, "(2, 2)", &nan), "sample 1: value 1 is NaN, expected a finite number"),
         (npy("<f8", false, "(1, 2)", &large), "sample 0: value 1 is -inf, expected a finite number"),
@@ -208,7 +208,7 @@ fn label_refusals() {
         ),
         (
             npy("|S4", false, "(3,)", b"walkrun\0sit\0"),
-            "sample 0: label `walk` is a name. Write the 7 classes in the order of the model's outputs, one a line, and \
+            "sample 0: label `walk` is a name. Write the 7 classes in the order of the model's outputs, one per line, and \
              give the file with --classes; the names found here are: walk",
         ),
     ] {
@@ -293,7 +293,7 @@ fn csv_refusals() {
         ("nan,1,2\n", "line 1: label `nan`, expected a whole number from 0 to 6"),
         (
             "walk,1,2\nrun,1,2\n",
-            "line 1: label `walk` is a name. Write the 7 classes in the order of the model's outputs, one a line, and give \
+            "line 1: label `walk` is a name. Write the 7 classes in the order of the model's outputs, one per line, and give \
              the file with --classes; the names found here are: run, walk",
         ),
         ("label:walk|run,x,y\nrun,1,2\n", "2 names of classes, the model has 7 outputs"),

@@ -2,6 +2,7 @@
 
 use super::{Folder, bundled, floats, npy};
 use flatmin_sim::wearers::Recordings;
+use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::Value;
 
@@ -104,6 +105,40 @@ fn the_file_names_the_model_as_seen_from_it() {
         folder.json("tune --wearer 3 --recipe own.toml --json")
     );
     folder.run("--recipe recipes/own.toml").code(1).stderr(contains("have models of their own"));
+}
+
+/// The Rust file of a recipe is that of the same options, and has the recipe's own constants, which the compiler takes.
+#[test]
+fn a_pack_by_a_recipe_brings_the_recipe_into_firmware() {
+    let folder = folder();
+    folder.write("own.toml", RECIPE.replace("layers", "model = \"m.tflite\"\nlayers"));
+    let by_file = folder.json("pack --recipe own.toml -o a.pack --json");
+    let by_hand = folder.json("pack m.tflite --layers 2 --train biases,all -o b.pack --json");
+    assert_eq!(by_file["pack_crc32"], by_hand["pack_crc32"]);
+    let text = |name: &str| std::fs::read_to_string(folder.path(name)).unwrap();
+    let (own, plain) = (text("a.rs"), text("b.rs").replace("b.pack", "a.pack"));
+    let further = own.strip_prefix(plain.as_str()).unwrap();
+    for line in [
+        "    method: flatmin::Method::Asam,",
+        "    rho: 0.2,",
+        "    rho_unit: flatmin::RhoUnit::Weights,",
+        "    learning_rate: 0.005,",
+        "    epochs: 4,",
+        "    keep_best: true,",
+        "pub const ARENA_BYTES: usize = SIZES.train_bytes(&RECIPE);",
+    ] {
+        assert!(further.lines().any(|own| own == line), "{line}: {further}");
+    }
+    folder.write(
+        "small.toml",
+        RECIPE.replace("layers", "model = \"m.tflite\"\nlayers") + "[budget]\nram = 20000\n",
+    );
+    let refused = folder.run("pack --recipe small.toml -o c.pack").code(1);
+    let told = "small.toml: the budget is 20000 bytes of RAM, a firmware with this recipe takes ";
+    refused.stderr(contains(told).and(contains("weights f32 ")).and(contains("replay_capacity 128")));
+    assert!(!folder.path("c.pack").exists() && !folder.path("c.rs").exists());
+    folder.write("none.toml", "version = 1\n");
+    folder.run("pack --recipe none.toml -o d.pack").code(2).stderr(contains("names no model"));
 }
 
 #[test]

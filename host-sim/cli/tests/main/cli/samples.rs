@@ -135,6 +135,29 @@ fn the_axis_of_a_vector_is_its_own() {
     assert_eq!(std::fs::read(folder.path("y0.npy")).unwrap(), std::fs::read(folder.path("y3.npy")).unwrap());
 }
 
+/// The label's column may be the last one: the message says how to name it.
+#[test]
+fn a_label_that_is_not_the_first_column_can_be_named() {
+    let folder = Folder::new();
+    folder.write("m.tflite", dense(2).bytes());
+    let values = inputs(8);
+    let row = |sample: usize| {
+        let cells: Vec<String> = values[32 * sample..][..32].iter().map(f32::to_string).collect();
+        format!("{},ann,{}\n", cells.join(","), ["rest", "lift"][sample % 2])
+    };
+    let heading: Vec<String> = (0..32).map(|i| format!("v{i}")).collect();
+    let rows: String = (0..8).map(row).collect();
+    folder.write("t.csv", format!("{},who,activity\n{rows}", heading.join(",")));
+    folder.write("names.txt", "rest\nlift\n");
+    let tune = "tune m.tflite --layers 1 --method sgd --epochs 2 --data t.csv --classes names.txt";
+    refused(
+        &folder,
+        tune,
+        "34 columns separated by `,`, expected 33: a label and the sample's values; name the label's column",
+    );
+    folder.run(&format!("{tune} --label-column activity --skip-column who")).success();
+}
+
 #[test]
 fn how_samples_are_split_is_told() {
     let folder = Folder::new();

@@ -170,6 +170,16 @@ fn unsupported<'a>(graph: &'a Graph) -> Vec<&'a str> {
 }
 
 #[test]
+fn a_float_network_is_told_how_to_become_another() {
+    let mut model = Model::small();
+    model.nodes.retain(|node| !node.operator.contains("Quantize"));
+    let error = read(&model.bytes()).unwrap_err();
+    assert!(error.to_string().starts_with("a float network: quantize weights and activations"), "{error}");
+    model.nodes.retain(|node| node.operator == "Relu");
+    assert_ne!(read(&model.bytes()).err(), Some(error), "a Relu alone may be of any type");
+}
+
+#[test]
 fn what_is_not_supported_is_listed() {
     let cases: &[Case] = &[
         (|m| m.nodes[4].operator = "Erf".into(), "Erf"),
