@@ -5,8 +5,8 @@ use crate::packer::{self, PackFile};
 use crate::table::Table;
 use anyhow::{Context, Result};
 use flatmin::internals::tail::{PackedTail, Tail};
-use flatmin::{MemoryPlan, Method, Recipe};
-use flatmin_app::RamBudget;
+use flatmin::{MemoryPlan, Method, Recipe, Tuner};
+use flatmin_app::{RamBudget, SOLVING};
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;
@@ -43,10 +43,14 @@ pub struct Cut {
     pub flash_bytes: usize,
     /// Size of the arena.
     pub train_ram_bytes: usize,
+    /// Bytes beside the arena that the last layer is solved in, in closed form: 0 where the arena has room for that, or no
+    /// such layer is there.
+    pub solving_bytes: usize,
     /// The arena by purpose.
     #[serde(serialize_with = "crate::json::serialize_parts")]
     pub memory: Vec<(String, usize)>,
-    /// All RAM of a firmware (`boards/app`) that tunes this tail: arena, link frames, stack and statics.
+    /// All RAM of a firmware (`boards/app`) that tunes this tail and, where it can, solves the last layer: arena,
+    /// `solving_bytes`, link frames, stack and statics.
     pub firmware_ram_bytes: usize,
     /// The same by purpose.
     #[serde(serialize_with = "crate::json::serialize_parts")]
@@ -110,7 +114,8 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
         let (pack, sizes) = (file.pack(), file.pack().sizes());
         let memory = MemoryPlan::new(&sizes, recipe);
         let tail = PackedTail::of(&pack)?;
-        let budget = RamBudget::new(&sizes, recipe);
+        let solving = if Tuner::can_solve(&pack) { sizes.solve_bytes(recipe) } else { 0 };
+        let budget = RamBudget { solving, ..RamBudget::new(&sizes, recipe) };
         let macs = |method| {
             let own = Recipe { method, ..*recipe };
             tail.step_macs(
@@ -124,6 +129,7 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
             tail_parameters: sizes.tail_parameters,
             flash_bytes: file.bytes().len(),
             train_ram_bytes: memory.total_bytes(),
+            solving_bytes: solving,
             memory: memory.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).into(),
             firmware_ram_bytes: budget.total_bytes(),
             firmware_ram: budget.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).collect(),
@@ -188,12 +194,13 @@ impl fmt::Display for Inspection {
             return write!(f, "no trainable tail: the network does not end in fully connected layers");
         }
         writeln!(f, "tuning the last layers, replay of {} latents:", self.replay_capacity)?;
-        let costs = ["layers", "latent", "parameters", "flash", "arena", "firmware RAM"];
+        let costs = ["layers", "latent", "parameters", "flash", "arena", "solver", "firmware RAM"];
         let macs = ["trunk MACs", "SGD MACs", "SAM MACs", "ASAM MACs"];
         let mut table = Table::new(0, costs.iter().chain(&macs));
         for c in &self.cuts {
-            let ram = [c.train_ram_bytes, c.firmware_ram_bytes];
-            let numbers = [c.layers, c.feature_length, c.tail_parameters, c.flash_bytes, ram[0], ram[1]];
+            let ram = [c.train_ram_bytes, c.solving_bytes, c.firmware_ram_bytes];
+            let numbers =
+                [c.layers, c.feature_length, c.tail_parameters, c.flash_bytes, ram[0], ram[1], ram[2]];
             let macs = [c.trunk_macs, c.sgd_macs, c.sam_macs, c.asam_macs];
             let row = numbers.iter().map(ToString::to_string).chain(macs.iter().map(ToString::to_string));
             table.add_row(row);
@@ -202,15 +209,17 @@ impl fmt::Display for Inspection {
         let layers = self.cuts.iter().map(|c| format!("{} layers", c.layers));
         let heading = std::iter::chain(["firmware RAM in bytes by purpose".to_owned()], layers);
         let mut table = Table::new(1, heading);
-        let purposes = self.cuts.first().map_or(0, |c| c.firmware_ram.len());
-        for purpose in 0..purposes {
-            let name = self.cuts[0].firmware_ram[purpose].0.clone();
-            let bytes = self.cuts.iter().map(|c| c.firmware_ram[purpose].1.to_string());
-            table.add_row(std::iter::chain([name], bytes));
+        // Not each of them is there at every depth.
+        let most = self.cuts.iter().max_by_key(|c| c.firmware_ram.len());
+        for (name, _) in most.iter().flat_map(|c| &c.firmware_ram) {
+            let of =
+                |c: &Cut| c.firmware_ram.iter().find(|(own, _)| own == name).map_or(0, |(_, bytes)| *bytes);
+            table.add_row(std::iter::chain([name.clone()], self.cuts.iter().map(|c| of(c).to_string())));
         }
         write!(
             f,
-            "{table}\nMACs of the trunk are once a sample, of a step each time that a sample is trained on"
+            "{table}\nMACs of the trunk are once a sample, of a step each time that a sample is trained on; firmware without \
+             the closed form does without the memory of \"{SOLVING}\""
         )
     }
 }

@@ -22,10 +22,12 @@ pub struct Export {
 }
 
 /// Trains the tail as asked for, in f32, and writes its layers into the subject's model file. The result is read back, and
-/// its outputs are compared with those of the tuned device.
+/// its outputs are compared with those of the tuned device. Where the recipe holds samples out, they have their say as in a
+/// run.
 ///
 /// # Errors
-/// What the runtime refuses; a file that has no room for the layers; outputs that differ.
+/// What the runtime refuses; a file that has no room for the layers; held-out samples that speak for the factory's tail;
+/// outputs that differ.
 pub fn export(
     subject: &Subject,
     tail: impl Into<TailPlan>,
@@ -44,8 +46,23 @@ pub fn export(
         let training = Training { recipe, curve: false, ..*training };
         descend(&mut tuner, &training, &[], &mut Vec::new(), &watch)?;
     }
-    tuner.requantize()?;
-    if subject.origin.imbalanced {
+    if recipe.held_out > 0.0 {
+        let judged = tuner.accept()?;
+        if !judged.accepted {
+            let (factory, tuned) = (judged.factory, judged.candidate);
+            bail!(
+                "{}: nothing is written: of the {} samples held out the tuned tail has {} right, the factory's {}; tune \
+                 with more samples, or without `held_out`",
+                subject.name,
+                tuned.samples,
+                tuned.right,
+                factory.right
+            );
+        }
+    } else {
+        tuner.requantize()?;
+    }
+    if subject.origin.imbalanced && recipe.held_out == 0.0 {
         let mut right = [0_usize; 2];
         for (input, label) in &subject.test {
             for (count, version) in right.iter_mut().zip([Version::Factory, Version::Tuned]) {

@@ -1,5 +1,6 @@
 //! A tuning run on the desktop: the same calls that firmware makes, and what they led to.
 
+mod precision;
 mod training;
 
 pub use training::{Start, Tail, Training};
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use flatmin::store::Contents;
 use flatmin::{Arithmetic, CompactTuner, Method, Recipe, Tuner, Version};
 use flatmin_app::SOLVING;
-use flatmin_model::packer::{PackFile, Step, TailPlan};
+use flatmin_model::packer::{PackFile, TailPlan};
 use std::time::Instant;
 
 /// The radius at which sharpness is measured, the same for every method.
@@ -260,7 +261,7 @@ fn run<'p, A: Arithmetic<'p>>(
     let (accuracy_f32, loss) = test_f32(tuner, &latents, watch)?;
     let lost = accuracy_f32 - accuracy(&confusion_tuned);
     let warnings = if lost > MOST_LOST && in_force == Version::Tuned {
-        factory_ranges(tuner, subject, [accuracy_f32, accuracy_f32 - lost])
+        vec![precision::what_loses(tuner, subject, [accuracy_f32, accuracy_f32 - lost], watch)?]
     } else {
         Vec::new()
     };
@@ -306,36 +307,6 @@ fn int8_payload<'p, A: Arithmetic<'p>>(tuner: &Tuner<'p, A>) -> Result<Vec<u8>> 
     let mut bytes = vec![0; tuner.pack().sizes().payload_bytes(Contents::Int8)];
     tuner.read_tail(0, &mut bytes)?;
     Ok(bytes)
-}
-
-/// Names what keeps trained layers in the factory's output range, where int8 answers much worse than f32.
-fn factory_ranges<'p, A: Arithmetic<'p>>(
-    tuner: &Tuner<'p, A>,
-    subject: &Subject,
-    [f32, int8]: [f64; 2],
-) -> Vec<String> {
-    let network = &subject.model.network;
-    let kept = tuner.tuned_layers().filter(|tuned| !tuned.layer.refit).filter_map(|tuned| {
-        let layer = network.steps.get(usize::from(tuned.layer.index))?;
-        let storage = network.tensors[layer.output].storage;
-        let reads = |step: &&Step| step.inputs().any(|tensor| network.tensors[tensor].storage == storage);
-        let reader = network.steps.iter().find(reads)?;
-        Some(format!(
-            "operator {} ({}) keeps the factory's output range, since operator {} ({}) reads it",
-            layer.index, layer.name, reader.index, reader.name
-        ))
-    });
-    let kept: Vec<String> = kept.collect();
-    if kept.is_empty() {
-        return Vec::new();
-    }
-    vec![format!(
-        "{}: int8 answers {:.1} % right, f32 {:.1} %: {}; tune fewer layers, or take a lower learning rate",
-        subject.name,
-        100.0 * int8,
-        100.0 * f32,
-        kept.join("; ")
-    )]
 }
 
 /// Takes the tuned tail if the held-out samples say so.

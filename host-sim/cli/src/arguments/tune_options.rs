@@ -162,11 +162,12 @@ impl TuneOptions {
         self.recipe_file.tuner()
     }
 
-    /// Refuses what only `tune`, `emulate` and `device tune` do.
+    /// Refuses what only `tune`, `export`, `emulate` and `device tune` do.
     pub fn without_acceptance(&self) -> Result<()> {
         if self.is_judged() {
             bail!(
-                "--held-out and --keep-best are for `flatmin tune`, `emulate` and `device tune`; leave them out"
+                "--held-out and --keep-best are for `flatmin tune`, `emulate` and `device tune`, and in a recipe's file for \
+                 `flatmin export`; leave them out"
             );
         }
         Ok(())

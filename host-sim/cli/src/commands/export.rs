@@ -44,7 +44,6 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { model, adaptation, output, delta, basis, parts, spare, steps, loss } = arguments;
     let options = basis.read(FurtherArguments { parts, spare, steps, loss, ..Default::default() })?;
-    options.without_acceptance()?;
     options.without_compact()?;
     let model = adaptation.model(model.as_deref(), &options);
     let read = || model.into_iter().chain(adaptation.files());

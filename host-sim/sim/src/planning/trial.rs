@@ -72,10 +72,13 @@ impl<'a> Objective<'a> {
         let recipe = sized(self.subject, candidate.recipe)?;
         let tail = PackedTail::of(&pack)?;
         let stored = step::stores_perturbation(&tail, &recipe);
-        let beside = if candidate.start == Start::ClosedForm { sizes.solve_bytes(&recipe) } else { 0 };
+        // Firmware has the solver, and memory for it, wherever its pack has statistics.
+        let solves = candidate.start == Start::ClosedForm || pack.statistics().is_some();
+        let budget = RamBudget::new(&sizes, &recipe);
+        let budget = if solves { budget.with_solver(&sizes, &recipe) } else { budget };
         let steps = candidate.training().steps;
         Ok(Cost {
-            ram_bytes: RamBudget::new(&sizes, &recipe).total_bytes() + beside,
+            ram_bytes: budget.total_bytes(),
             step_macs: if steps { tail.step_macs(recipe.geometry().as_ref(), stored) } else { 0 },
             parameters: sizes.tail_parameters,
         })

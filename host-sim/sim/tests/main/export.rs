@@ -40,6 +40,29 @@ fn a_head_in_closed_form_is_exported() {
     assert!(accuracy > tuned.factory_accuracy, "{accuracy}");
 }
 
+/// Samples that are held out decide here as they do in a run: its tail is written, or nothing.
+#[test]
+fn held_out_samples_have_their_say() {
+    let (mut written, mut refused) = (0, 0);
+    for (label_noise, seed) in [(0.0, 1), (0.4, 1), (0.4, 2), (0.4, 3), (0.4, 4)] {
+        let subject = Subject::wearer(WEARER, 9, label_noise, seed).unwrap();
+        let recipe = Recipe { held_out: 0.2, ..Recipe::DEFAULT };
+        let training = Training::steps(Tail::Full, recipe);
+        let trained = train_and_keep(&subject, 2, &training, || ()).unwrap();
+        let exported = export(&subject, 2, &training, || ());
+        let Some(tail) = trained.tail else {
+            let refusal = exported.unwrap_err().to_string();
+            assert!(refusal.contains("nothing is written: of the "), "{refusal}");
+            refused += 1;
+            continue;
+        };
+        let tuned = TunedNetwork { model: subject.model.clone(), plan: 2.into(), tail: Some(tail) };
+        assert_eq!(exported.unwrap().bytes, tuned.export(&subject.test, &|| ()).unwrap());
+        written += 1;
+    }
+    assert!(written > 0 && refused > 0, "{written} written, {refused} refused");
+}
+
 /// A run's tail, kept apart from it, is the whole of what was tuned: the file is the one that tuning for it writes, and its
 /// own answers are those that the run counts.
 #[test]

@@ -6,10 +6,11 @@ use flatmin_model::graph::{
     Activation, Binary, Element, Graph, Kind, Operator, Padding, Quantization, Tensor, Window,
 };
 use flatmin_model::model::Model;
-use flatmin_model::packer::lower;
+use flatmin_model::packer::{TailPlan, Trains, lower};
 use flatmin_sim::subject::{Labelled, Origin, Subject};
 use flatmin_sim::tuning::{Tail, Training, observe_all, sized, train, tuner_arena};
 use flatmin_sim::wearers::SplitMix64;
+use std::path::Path;
 
 const CLASSES: usize = 4;
 const LENGTH: usize = 16;
@@ -160,7 +161,6 @@ fn int8_keeps_up_with_f32() {
             let run = train(&subject(seed), layers, &Training::steps(Tail::Full, RECIPE), || ()).unwrap();
             assert!(run.warnings.is_empty(), "{:?}", run.warnings);
             let (f32, int8) = (run.accuracy_f32, run.accuracy_int8);
-            println!("seed {seed}, {layers}: {f32} {int8} factory {}", run.factory_accuracy);
             assert!(f32 > 0.8, "seed {seed}, {layers} layers: f32 {f32}");
             assert!((f32 - int8).abs() <= 0.02, "seed {seed}, {layers} layers: f32 {f32}, int8 {int8}");
         }
@@ -208,4 +208,27 @@ fn a_tuned_tail_answers_as_its_network_does() {
         let expected = flatmin::infer(&exported.pack(), input, &mut arena);
         assert_eq!(tuner.infer(input, Version::Tuned).unwrap(), expected);
     }
+}
+
+/// A frozen layer reads what the first gives, which keeps the factory's range: the first is named, and neither the tuned ones
+/// nor the layers after them.
+#[test]
+fn the_layer_that_loses_is_named() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/normalized.tflite");
+    let subject = Subject { model: Model::open(Path::new(path)).unwrap(), ..subject(1) };
+    let training = Training::steps(Tail::Full, RECIPE);
+    let whole = train(&subject, 4, &training, || ()).unwrap();
+    assert!(
+        whole.warnings.is_empty() && whole.accuracy_int8 > 0.7,
+        "{:?} {}",
+        whole.warnings,
+        whole.accuracy_int8
+    );
+    let trains = vec![Trains::All, Trains::Nothing];
+    let run = train(&subject, TailPlan { layers: 4, trains }, &training, || ()).unwrap();
+    assert!(run.accuracy_f32 > run.accuracy_int8 + 0.1, "{} {}", run.accuracy_f32, run.accuracy_int8);
+    let [warning] = run.warnings.as_slice() else { panic!("{:?}", run.warnings) };
+    assert!(warning.contains("operator 0 (CONV_2D) loses "), "{warning}");
+    assert!(warning.contains("operator 0 (CONV_2D) keeps the factory's output range"), "{warning}");
+    assert_eq!(warning.matches("operator").count(), 3, "{warning}");
 }
