@@ -274,8 +274,8 @@ fn csv_refusals() {
         ("0,1\n", "line 1: 2 columns separated by `,`, expected 3: a label and the sample's values"),
         (
             "l,x,y\n0,1,2\n\n0,1,2,3\n",
-            "line 4: 4 columns separated by `,`, expected 3: a label and the sample's values; leave a column out with \
-             --skip-column NAME or its number",
+            "line 4: 4 columns separated by `,`, expected 3: a label and the sample's values; name the label's column with \
+             --label-column, and leave one out with --skip-column NAME or its number",
         ),
         (
             "time,l,x,y\n7,0,1,2\n",
