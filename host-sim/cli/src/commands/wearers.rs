@@ -123,7 +123,7 @@ fn show(overview: &Overview, options: &TuneOptions) -> Result<()> {
     if let Some(page) = options.report.clone().or(page) {
         let parts = &overview.parts;
         let part = parts.iter().find(|part| part.layers == PAGE_LAYERS).or(parts.first());
-        part.context("one run at least is asked for")?.report.write_html(&page)?;
+        overview.write_html(part.context("one run at least is asked for")?, &page)?;
         note(format_args!("report: {}", page.display()));
     }
     if !options.json {

@@ -14,15 +14,62 @@ type Confusion = Vec<Vec<u64>>;
 
 /// Markers and names of the factory model and the methods.
 pub(super) fn legend(html: &mut String, report: &Report, factory: &str) -> Result {
+    legend_of(html, &report.methods(), factory)
+}
+
+/// The same of these methods.
+pub(super) fn legend_of(html: &mut String, methods: &[&str], factory: &str) -> Result {
     html.push_str("<p class=\"legend\">");
     let ink = FACTORY.css();
     write!(html, "<span><i class=\"{factory}\" style=\"--ink:{ink}\"></i>Factory</span>")?;
-    for (place, method) in report.methods().into_iter().enumerate() {
+    for (place, method) in methods.iter().enumerate() {
         let look = look(method, place);
         let name = method_name(method);
         write!(html, "<span>{}{}</span>", look.shape.svg(look.ink), Escaped(&name))?;
     }
     html.push_str("</p>\n");
+    Ok(())
+}
+
+/// What became of the test samples, summed over subjects: one bar per method on one scale, and the counts beneath.
+pub(super) fn changes(html: &mut String, report: &Report) -> Result {
+    const KINDS: [(&str, &str); 4] = [
+        ("stayed-right", "right before and after"),
+        ("became-right", "became right"),
+        ("became-wrong", "became wrong"),
+        ("stayed-wrong", "wrong before and after"),
+    ];
+    let methods = report.methods();
+    let rows: Vec<(String, [u32; 4])> = (methods.into_iter())
+        .map(|method| {
+            let own = report.runs_of(method).filter_map(|run| run.changes);
+            let counts = own.fold([0; 4], |sums, own| {
+                let own = [own.stayed_right, own.became_right, own.became_wrong, own.stayed_wrong];
+                std::array::from_fn(|kind| sums[kind] + own[kind])
+            });
+            (method_name(method), counts)
+        })
+        .filter(|(_, counts)| counts.iter().sum::<u32>() > 0)
+        .collect();
+    html.push_str("<div class=\"bars\">\n");
+    for (name, counts) in &rows {
+        let all: u32 = counts.iter().sum();
+        write!(html, "<span class=\"name\">{}</span><div class=\"bar\">", Escaped(name))?;
+        for ((class, title), count) in KINDS.iter().zip(counts).filter(|(_, count)| **count > 0) {
+            let width = 100.0 * f64::from(*count) / f64::from(all);
+            write!(html, "<i class=\"{class}\" style=\"width:{width:.3}%\" title=\"{title}: {count}\"></i>")?;
+        }
+        writeln!(html, "</div><span class=\"total\">{all}</span>")?;
+    }
+    html.push_str("</div>\n<div class=\"wide\"><table class=\"named\"><thead><tr><th>Test samples</th>");
+    rows.iter().try_for_each(|(name, _)| write!(html, "<th>{}</th>", Escaped(name)))?;
+    html.push_str("</tr></thead><tbody>\n");
+    for (kind, (class, title)) in KINDS.iter().enumerate() {
+        write!(html, "<tr><th><i class=\"swatch {class}\"></i>{title}</th>")?;
+        rows.iter().try_for_each(|(_, counts)| write!(html, "<td>{}</td>", counts[kind]))?;
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody></table></div>\n");
     Ok(())
 }
 
@@ -111,7 +158,8 @@ fn matrix(html: &mut String, title: &str, ink: &str, counts: &Confusion, classes
 
 /// RAM by purpose: one bar a method on one scale, and the bytes beneath.
 pub(super) fn memory(html: &mut String, summary: &Summary) -> Result {
-    let purposes = summary.purposes();
+    let mut purposes = summary.purposes();
+    purposes.retain(|name| summary.methods.iter().any(|method| method.bytes_for(name) > Some(0)));
     let sum = |memory: &[(String, usize)]| memory.iter().map(|(_, bytes)| bytes).sum::<usize>();
     let totals = summary.methods.iter();
     let totals = totals.map(|method| method.train_ram_bytes.max(sum(&method.memory)));
@@ -164,8 +212,31 @@ pub(super) fn memory(html: &mut String, summary: &Summary) -> Result {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples;
+    use super::super::{Changes, samples};
     use super::*;
+
+    #[test]
+    fn samples_are_summed_by_where_they_went() {
+        let mut report = samples::report(2, 0);
+        for run in report.runs.iter_mut().filter(|run| run.method == "sam") {
+            run.changes =
+                Some(Changes { stayed_right: 30, became_right: 6, became_wrong: 1, stayed_wrong: 3 });
+        }
+        let mut html = String::new();
+        changes(&mut html, &report).unwrap();
+        assert!(html.contains("<span class=\"name\">SAM</span>") && !html.contains("ASAM"), "{html}");
+        assert!(html.contains("width:15.000%\" title=\"became right: 12\""), "{html}");
+        assert!(html.contains("became wrong</th><td>2</td>") && html.contains(">80</span>"), "{html}");
+    }
+
+    #[test]
+    fn what_takes_no_ram_has_no_row() {
+        let mut report = samples::report(1, 0);
+        report.runs.iter_mut().for_each(|run| run.memory.push(("gradient f32".into(), 0)));
+        let mut html = String::new();
+        memory(&mut html, &report.summary()).unwrap();
+        assert!(html.contains("trunk arena") && !html.contains("gradient f32<"), "{html}");
+    }
 
     #[test]
     fn matrices_add_up_even_when_ragged() {

@@ -4,16 +4,16 @@ mod tables;
 
 use std::fmt::Write as _;
 
-use super::format::{Escaped, grouped, method_label, percent_estimate, points_estimate, si};
+use super::format::{Escaped, grouped, method_label, method_name, percent_estimate, points_estimate, si};
 use super::plots::{self, Curve};
-use super::{Report, Summary, figures};
+use super::{Overview, Part, Report, Summary, depth, figures};
 use crate::chart::palette::{self, FACTORY, look};
 
 /// Layout and type; the colours come from [`palette::variables`].
 const STYLE: &str = include_str!("style.css");
 
-/// The whole page.
-pub(super) fn page(report: &Report) -> anyhow::Result<String> {
+/// The whole page; of the main job with all depths in front.
+pub(super) fn page(report: &Report, main: Option<(&Overview, &Part)>) -> anyhow::Result<String> {
     let summary = report.summary();
     let title = Escaped(&report.title);
     let mut html = format!(
@@ -24,6 +24,15 @@ pub(super) fn page(report: &Report) -> anyhow::Result<String> {
          <h1>{title}</h1>\n",
         palette::variables(),
     );
+    if let Some((overview, part)) = main {
+        depth::section(&mut html, overview)?;
+        let layers = match part.layers {
+            layers if part.all => format!("all {layers} layers"),
+            1 => "the last layer".to_owned(),
+            layers => format!("the last {layers} layers"),
+        };
+        writeln!(html, "<h2>On {layers}, {}</h2>", depth::noise_caption(part.label_noise))?;
+    }
     lead(&mut html, report, &summary)?;
     headline(&mut html, &summary)?;
     if report.runs.is_empty() {
@@ -118,33 +127,19 @@ fn results(html: &mut String, report: &Report, summary: &Summary) -> anyhow::Res
     });
 
     html.push_str("<h2>Learning curves</h2>\n");
-    let loss = plots::learning_curve(report, Curve::Loss)?;
-    let accuracy = plots::learning_curve(report, Curve::Accuracy)?;
-    if loss.is_none() && accuracy.is_none() {
-        html.push_str("<p class=\"note\">No epoch was run.</p>\n");
-    } else {
-        figures::legend(html, report, "dashed")?;
-        html.push_str("<div class=\"pair\">\n");
-        for (svg, curve) in [(loss, Curve::Loss), (accuracy, Curve::Accuracy)] {
-            if let Some(svg) = svg {
-                let alternative = format!("{} by epoch", curve.title());
-                figure(html, &svg, &alternative)?;
-            }
-        }
-        html.push_str("</div>\n");
-        if summary.subjects > 1 {
-            html.push_str(
-                "<p class=\"note\">Bold: mean over subjects. Faint: single subjects. Dashed: the \
-                 factory model\u{2019}s mean accuracy.</p>\n",
-            );
-        }
+    curves(html, report, summary)?;
+    if report.runs.iter().any(|run| run.changes.is_some()) {
+        html.push_str("<h2>Where each test sample went</h2>\n");
+        figures::changes(html, report)?;
     }
 
     if let Some(svg) = plots::subjects(report)? {
         html.push_str("<h2>Factory and tuned accuracy by subject</h2>\n");
         figures::legend(html, report, "tick")?;
         html.push_str("<div class=\"column\">\n");
+        html.push_str("<figure>");
         figure(html, &svg, "Factory and tuned int8 test accuracy of each subject")?;
+        html.push_str("</figure>\n");
         html.push_str("</div>\n");
     }
 
@@ -169,11 +164,47 @@ fn results(html: &mut String, report: &Report, summary: &Summary) -> anyhow::Res
     Ok(())
 }
 
+/// Loss and accuracy by epoch, a panel per method on the same axes.
+fn curves(html: &mut String, report: &Report, summary: &Summary) -> anyhow::Result<()> {
+    let mut drawn = false;
+    for curve in [Curve::Loss, Curve::Accuracy] {
+        let panels = plots::learning_curves(report, curve)?;
+        if panels.is_empty() {
+            continue;
+        }
+        drawn = true;
+        writeln!(html, "<h3>{}</h3>\n<div class=\"panels\">", curve.title())?;
+        for (method, place, svg) in panels {
+            let (name, ink) = (method_name(method), look(method, place).ink.css());
+            let name = Escaped(&name);
+            writeln!(html, "<figure><figcaption><b style=\"--ink:{ink}\">{name}</b></figcaption>")?;
+            figure(html, &svg, &format!("{}, {name}, by epoch", curve.title()))?;
+            html.push_str("</figure>\n");
+        }
+        html.push_str("</div>\n");
+    }
+    if !drawn {
+        html.push_str("<p class=\"note\">No epoch was run.</p>\n");
+    } else {
+        let subjects = if summary.subjects > 1 {
+            "Bold: mean over subjects. Faint: single subjects. Dashed: the factory model\u{2019}s mean accuracy. "
+        } else {
+            "Dashed: the factory model\u{2019}s accuracy. "
+        };
+        writeln!(
+            html,
+            "<p class=\"note\">{subjects}The loss is of the labels as they were given, without label smoothing: where labels are \
+             smoothed or wrong, it may rise while the accuracy does, too.</p>",
+        )?;
+    }
+    Ok(())
+}
+
 /// An SVG with a description for those who cannot see it.
-fn figure(html: &mut String, svg: &str, alternative: &str) -> anyhow::Result<()> {
+pub(super) fn figure(html: &mut String, svg: &str, alternative: &str) -> anyhow::Result<()> {
     let label = Escaped(alternative);
     let labelled = format!("<svg role=\"img\" aria-label=\"{label}\" ");
-    writeln!(html, "<figure>{}</figure>", svg.replacen("<svg ", &labelled, 1))?;
+    writeln!(html, "{}", svg.replacen("<svg ", &labelled, 1))?;
     Ok(())
 }
 
@@ -194,7 +225,7 @@ mod tests {
 
     #[test]
     fn everything_is_there_escaped_and_nothing_is_loaded() {
-        let html = page(&samples::report(6, 20)).unwrap();
+        let html = page(&samples::report(6, 20), None).unwrap();
         balanced(&html);
         assert!(html.contains("<h1>Tuning &lt;six&gt; held-out wearers &amp; co</h1>"));
         assert!(html.contains("&lt;lie&gt;") && !html.contains("<lie>"));
@@ -211,7 +242,7 @@ mod tests {
             let mut report = samples::report(subjects, epochs);
             report.classes.clear();
             report.settings.clear();
-            let html = page(&report).unwrap();
+            let html = page(&report, None).unwrap();
             balanced(&html);
             assert!(!html.contains("NaN") && !html.contains("inf"));
             assert_eq!(html.contains("No epoch was run"), subjects > 0 && epochs == 0);
@@ -223,7 +254,7 @@ mod tests {
             run.confusion_factory.clear();
             run.confusion_tuned.clear();
         }
-        let html = page(&report).unwrap();
+        let html = page(&report, None).unwrap();
         assert!(!html.contains("NaN") && !html.contains("<h2>Confusion"));
     }
 }

@@ -11,6 +11,7 @@
 //! Accuracies are fractions of one in every struct, and percent only in what is shown.
 
 mod changes;
+mod depth;
 mod figures;
 mod format;
 mod html;
@@ -365,7 +366,7 @@ impl Report {
 
     /// The report as one HTML page that needs no other file.
     pub fn html(&self) -> anyhow::Result<String> {
-        html::page(self)
+        html::page(self, None)
     }
 
     /// Writes [`Report::html`] to a file.

@@ -3,7 +3,9 @@
 use super::format::{NOTHING, grouped, method_name, points_estimate};
 use super::summary::BASELINE;
 use super::{Estimate, MethodSummary, Report};
+use anyhow::Context;
 use flatmin_model::table::Table;
+use std::path::Path;
 
 /// A report on so many layers, with this share of the labels flipped.
 #[derive(Debug)]
@@ -28,10 +30,10 @@ pub struct Overview {
 }
 
 /// A method on so many layers: what it came to at each share of flipped labels.
-struct Line {
-    layers: String,
-    method: String,
-    cells: Vec<MethodSummary>,
+pub(super) struct Line {
+    pub(super) layers: String,
+    pub(super) method: String,
+    pub(super) cells: Vec<MethodSummary>,
     /// What became of the subjects at the first share of flipped labels.
     verdict: Option<String>,
 }
@@ -79,8 +81,18 @@ impl Overview {
         text
     }
 
+    /// The page of one of its reports, with all depths in front of what that one comes to.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write_html(&self, of: &Part, path: &Path) -> anyhow::Result<()> {
+        let page = super::html::page(&of.report, Some((self, of))).context("laying out the report")?;
+        flatmin_model::output::write_file(path, page.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// Shares of flipped labels, in their order.
-    fn noises(&self) -> Vec<f64> {
+    pub(super) fn noises(&self) -> Vec<f64> {
         let mut noises = Vec::new();
         for part in &self.parts {
             if !noises.contains(&part.label_noise) {
@@ -95,7 +107,7 @@ impl Overview {
         Some(self.parts.first()?.report.summary().factory_accuracy)
     }
 
-    fn lines(&self) -> Vec<Line> {
+    pub(super) fn lines(&self) -> Vec<Line> {
         let mut lines: Vec<Line> = Vec::new();
         for part in &self.parts {
             let mut layers = match part.layers {

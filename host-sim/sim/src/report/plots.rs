@@ -14,11 +14,13 @@ use crate::chart::palette::{self, FACTORY, GRID, Look, MUTED, PAPER, TEXT, look}
 use crate::chart::{self, Canvas};
 
 /// Units of the drawing a CSS pixel.
-const SCALE: u32 = 2;
+pub(super) const SCALE: u32 = 2;
 /// Width of a figure in CSS pixels, before the page scales it.
 const WIDTH: u32 = 500;
+/// Width of a panel of learning curves.
+const PANEL_WIDTH: u32 = 400;
 /// Height of the learning curves.
-const HEIGHT: u32 = 320;
+const HEIGHT: u32 = 280;
 /// Text size in CSS pixels; plotters divides by 1.24 what it is asked for.
 const TEXT_SIZE: f64 = 14.0 * 1.24;
 
@@ -28,7 +30,7 @@ type EpochChart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordu3
 /// What a learning curve shows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Curve {
-    /// Cross-entropy on the adaptation set.
+    /// Loss on the samples tuned on, with the labels as given.
     Loss,
     /// Accuracy on the test set.
     Accuracy,
@@ -38,7 +40,7 @@ impl Curve {
     /// Caption of the vertical axis, which is also the figure's.
     pub(super) fn title(self) -> &'static str {
         match self {
-            Curve::Loss => "Adaptation loss (cross-entropy)",
+            Curve::Loss => "Loss on the samples tuned on",
             Curve::Accuracy => "Test accuracy, %",
         }
     }
@@ -62,13 +64,14 @@ struct Group {
     mean: Line,
 }
 
-/// Mean curve of each method over its subjects, the subjects' own behind it; `None` without epochs.
-pub(super) fn learning_curve(report: &Report, curve: Curve) -> anyhow::Result<Option<String>> {
+/// A panel per method on one pair of axes, so that no curve hides another: the method, its place, and the mean over its
+/// subjects with the subjects' own behind it. None without epochs.
+pub(super) fn learning_curves(report: &Report, curve: Curve) -> anyhow::Result<Vec<(&str, usize, String)>> {
     let groups = groups(report, curve);
     let lines = || groups.iter().flat_map(|group| &group.single);
     let points = || lines().flatten();
     let Some(last) = points().map(|(epoch, _)| *epoch).max() else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let factory = (curve == Curve::Accuracy)
         .then(|| 100.0 * report.summary().factory_accuracy.mean)
@@ -79,26 +82,36 @@ pub(super) fn learning_curve(report: &Report, curve: Curve) -> anyhow::Result<Op
         Curve::Accuracy => percent_range(values),
     };
 
-    let svg = chart::svg((WIDTH * SCALE, HEIGHT * SCALE), |canvas| {
-        let mut chart = epoch_chart(canvas, 0..last.max(1), range, curve.title())?;
+    let panels = report.methods().into_iter().enumerate().zip(&groups);
+    let drawn = panels.filter(|(_, group)| !group.single.is_empty());
+    let draw = |group: &Group| {
+        let svg = panel(group, 0..last.max(1), range.clone(), factory)?;
+        anyhow::Ok(palette::adopt(&svg))
+    };
+    drawn.map(|((place, method), group)| Ok((method, place, draw(group)?))).collect()
+}
+
+fn panel(
+    group: &Group,
+    epochs: Range<u32>,
+    range: Range<f64>,
+    factory: Option<f64>,
+) -> anyhow::Result<String> {
+    let last = epochs.end;
+    chart::svg((PANEL_WIDTH * SCALE, HEIGHT * SCALE), |canvas| {
+        let mut chart = epoch_chart(canvas, epochs, range)?;
         if let Some(accuracy) = factory {
-            let line = [(0, accuracy), (last.max(1), accuracy)];
+            let line = [(0, accuracy), (last, accuracy)];
             let style = FACTORY.rgb().stroke_width(3);
             chart.draw_series(DashedLineSeries::new(line, 12, 8, style))?;
         }
-        for group in &groups {
-            let faint = group.look.ink.rgb().mix(0.28).stroke_width(2);
-            // A single subject is its own mean.
-            for line in group.single.iter().filter(|_| group.single.len() > 1) {
-                chart.draw_series(LineSeries::new(line.iter().copied(), faint))?;
-            }
+        let faint = group.look.ink.rgb().mix(0.28).stroke_width(2);
+        // A single subject is its own mean.
+        for line in group.single.iter().filter(|_| group.single.len() > 1) {
+            chart.draw_series(LineSeries::new(line.iter().copied(), faint))?;
         }
-        for group in &groups {
-            draw_mean(canvas, &mut chart, group)?;
-        }
-        Ok(())
-    })?;
-    Ok(Some(palette::adopt(&svg)))
+        draw_mean(canvas, &mut chart, group)
+    })
 }
 
 /// The curves by method, without points that are not finite.
@@ -133,7 +146,7 @@ fn loss_range(values: impl Iterator<Item = f64>) -> Range<f64> {
 }
 
 /// The values with some air, in steps of five, at most 0 to 100.
-fn percent_range(values: impl Iterator<Item = f64>) -> Range<f64> {
+pub(super) fn percent_range(values: impl Iterator<Item = f64>) -> Range<f64> {
     let (low, high) =
         values.fold((100.0_f64, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
     let low = (((low - 1.0) / 5.0).floor() * 5.0).clamp(0.0, 90.0);
@@ -146,7 +159,6 @@ fn epoch_chart<'a>(
     canvas: &Canvas<'a>,
     epochs: Range<u32>,
     values: Range<f64>,
-    title: &str,
 ) -> anyhow::Result<EpochChart<'a>> {
     let decimals = usize::from(values.end - values.start < 4.0);
     let mut chart = ChartBuilder::on(canvas)
@@ -154,7 +166,7 @@ fn epoch_chart<'a>(
         .margin_right(16 * SCALE)
         .margin_bottom(2 * SCALE)
         .x_label_area_size(44 * SCALE)
-        .y_label_area_size(58 * SCALE)
+        .y_label_area_size(40 * SCALE)
         .build_cartesian_2d(epochs, values)?;
     chart
         .configure_mesh()
@@ -168,7 +180,6 @@ fn epoch_chart<'a>(
         .label_style(text_style(TEXT.rgb()))
         .axis_desc_style(text_style(MUTED.rgb()))
         .x_desc("epoch")
-        .y_desc(title)
         .draw()?;
     Ok(chart)
 }
@@ -186,7 +197,7 @@ fn draw_mean<'a>(canvas: &Canvas<'a>, chart: &mut EpochChart<'a>, group: &Group)
 }
 
 /// A method's marker, with a rim that keeps it apart from what it covers.
-fn marker(canvas: &Canvas<'_>, look: Look, at: (i32, i32), radius: i32) -> anyhow::Result<()> {
+pub(super) fn marker(canvas: &Canvas<'_>, look: Look, at: (i32, i32), radius: i32) -> anyhow::Result<()> {
     for (ink, radius) in [(PAPER, radius + 3), (look.ink, radius)] {
         let corners = look.shape.corners(at, radius);
         if corners.is_empty() {
@@ -199,7 +210,7 @@ fn marker(canvas: &Canvas<'_>, look: Look, at: (i32, i32), radius: i32) -> anyho
 }
 
 /// The figures' type.
-fn text_style<'a>(colour: RGBColor) -> TextStyle<'a> {
+pub(super) fn text_style<'a>(colour: RGBColor) -> TextStyle<'a> {
     let mut style = TextStyle::from(("sans-serif", TEXT_SIZE * f64::from(SCALE)));
     style.color = colour.to_backend_color();
     style
@@ -307,7 +318,7 @@ mod tests {
     #[test]
     fn without_epochs_there_is_no_curve() {
         let report = samples::report(2, 0);
-        assert_eq!(learning_curve(&report, Curve::Loss).unwrap(), None);
+        assert_eq!(learning_curves(&report, Curve::Loss).unwrap(), []);
         assert!(subjects(&report).unwrap().is_some());
         let none = samples::report(0, 0);
         assert_eq!(subjects(&none).unwrap(), None);
@@ -319,8 +330,16 @@ mod tests {
         report.runs[0].curve[1].adaptation_loss = f64::NAN;
         report.runs[1].accuracy_int8 = f64::INFINITY;
         for curve in [Curve::Loss, Curve::Accuracy] {
-            let svg = learning_curve(&report, curve).unwrap().unwrap();
-            assert!(svg.contains("var(--method-1, #0072B2)") && !svg.contains("NaN"));
+            let panels = learning_curves(&report, curve).unwrap();
+            let drawn: Vec<_> = panels.iter().map(|(method, place, _)| (*method, *place)).collect();
+            assert_eq!(drawn, [("sgd", 0), ("sam", 1), ("asam", 2)]);
+            for ((_, place, svg), ink) in panels.iter().zip(["0072B2", "D55E00", "009E73"]) {
+                // Its own colour and no other's: nothing can be hidden by another method.
+                assert!(
+                    svg.contains(&format!("var(--method-{}, #{ink})", place + 1)) && !svg.contains("NaN")
+                );
+                assert_eq!(svg.matches("var(--method-").count(), svg.matches(ink).count(), "{svg}");
+            }
         }
         let svg = subjects(&report).unwrap().unwrap();
         assert!(svg.contains("wearer 2") && !svg.contains("inf"));
