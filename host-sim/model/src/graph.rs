@@ -130,6 +130,8 @@ pub enum Kind {
     Conv2d(Window, Activation),
     /// DEPTHWISE_CONV_2D: inputs NHWC, filter 1HWC', bias (optional); the number is the depth multiplier.
     DepthwiseConv2d(Window, Activation, usize),
+    /// TRANSPOSE_CONV: output shape, filter OHWI, input NHWC, bias (optional).
+    TransposeConv2d(Window, Activation),
     /// FULLY_CONNECTED: input, filter `[out, in]`, bias (optional).
     FullyConnected(Activation),
     /// AVERAGE_POOL_2D with its filter `[height, width]`; padding does not count.
@@ -191,6 +193,50 @@ pub enum Kind {
         align_corners: bool,
         /// Pixel centres lie at half steps.
         half_pixel_centers: bool,
+    },
+    /// REDUCE_MAX and REDUCE_MIN over axes.
+    ReduceExtreme {
+        /// Axes of the input, ascending, each once.
+        axes: Vec<usize>,
+        /// The lowest in place of the highest.
+        lowest: bool,
+    },
+    /// MAXIMUM and MINIMUM of inputs 0 and 1, either of which may be a constant; shapes broadcast.
+    Extreme {
+        /// The lower in place of the higher.
+        lowest: bool,
+    },
+    /// SPACE_TO_DEPTH of an NHWC image: blocks of so many rows and columns become channels.
+    SpaceToDepth {
+        /// Rows and columns of a block.
+        block: usize,
+    },
+    /// DEPTH_TO_SPACE: the inverse of SPACE_TO_DEPTH.
+    DepthToSpace {
+        /// Rows and columns of a block.
+        block: usize,
+    },
+    /// PACK: all inputs, of one shape, one after the other along a new axis.
+    Pack {
+        /// The new axis, in the output.
+        axis: usize,
+    },
+    /// UNPACK: the inverse of PACK.
+    Unpack {
+        /// The axis that goes, in the input.
+        axis: usize,
+    },
+    /// GATHER: slices of input 0 along an axis, in an order that is known.
+    Gather {
+        /// Axis of the input.
+        axis: usize,
+        /// Which slices, each below the axis' extent.
+        places: Vec<usize>,
+    },
+    /// TILE: input 0 again and again along each axis.
+    Tile {
+        /// How often, one number an axis, at least 1.
+        times: Vec<usize>,
     },
     /// QUANTIZE: float32 or another quantization in, the output's quantization out.
     Quantize,

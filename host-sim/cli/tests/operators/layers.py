@@ -235,6 +235,35 @@ def near_ties(rng):
         yield Case(operator, about, tensors, [0, 1, 2], [3], [samples(rng, shape, 6)], opts(), version)
 
 
+# Input height, width, channels; outputs; filter height, width; strides; padding; output height, width.
+TRANSPOSED = [
+    (4, 5, 3, 2, 3, 3, (2, 2), "same", (8, 10)), (4, 5, 3, 2, 3, 3, (2, 2), "valid", (9, 11)),
+    (3, 3, 2, 4, 2, 2, (2, 2), "valid", (6, 6)), (3, 3, 2, 4, 2, 2, (2, 2), "same", (6, 6)),
+    (5, 1, 4, 3, 3, 1, (2, 1), "same", (10, 1)), (6, 6, 1, 1, 4, 4, (2, 2), "same", (12, 12)),
+    (4, 4, 5, 7, 1, 1, (1, 1), "valid", (4, 4)), (4, 4, 3, 3, 3, 3, (1, 1), "same", (4, 4)),
+    (3, 2, 2, 3, 5, 4, (3, 2), "valid", (11, 6)), (3, 2, 2, 3, 2, 2, (3, 3), "same", (9, 6)),
+    (2, 3, 8, 16, 3, 3, (2, 2), "same", (3, 5)), (1, 1, 16, 4, 4, 4, (4, 4), "valid", (4, 4)),
+]  # fmt: skip
+
+
+def transposed(rng):
+    for number, (h, w, c, outputs, kh, kw, stride, padding, size) in enumerate(TRANSPOSED):
+        for per_channel in (False, True):
+            about = f"{h}x{w}x{c} by {outputs}x{kh}x{kw}, stride {stride}, {padding}, to {size}"
+            fields = dict(padding=PADDING[padding], strideH=stride[0], strideW=stride[1])
+            shape, filter_shape = (1, h, w, c), (outputs, kh, kw, c)
+            bias = ["small", "small", "absent", "large"][(number + 2 * per_channel) % 4]
+            opts = options("TransposeConv", **fields)
+            fused = next_fusion(number % 4 == 1)
+            case = layer(
+                rng, "TRANSPOSE_CONV", about, shape, filter_shape, 0, outputs, fused, opts, per_channel, bias, number % 4 == 1, 4
+            )
+            case.tensors.append(constant(np.array((1, *size, outputs), np.int32)))
+            last = len(case.tensors) - 1
+            case.inputs = [last, 1, 0] + ([2] if bias != "absent" else [])
+            yield case
+
+
 def cases(rng):
-    for family in (convolutions, depthwise, dense, near_ties):
+    for family in (convolutions, depthwise, dense, near_ties, transposed):
         yield from family(rng)

@@ -206,6 +206,65 @@ def resizes(rng):
         yield move(rng, "RESIZE_NEAREST_NEIGHBOR", about, (1, h, w, 3), [integers(new)], opts, 3)
 
 
+def extremes(rng):
+    shapes = [
+        ((1, 5, 7, 3), (1, 2)), ((1, 5, 7, 3), (2, 1)), ((1, 6, 5, 4), (1,)), ((1, 6, 5, 4), (2,)), ((1, 6, 5, 4), (3,)),
+        ((1, 6, 5, 4), (-1,)), ((1, 3, 4, 5), (1, 2, 3)), ((1, 9, 4), (1,)), ((1, 9, 4), (2,)), ((1, 9, 4), (1, 2)),
+        ((1, 40), (1,)), ((1, 1, 1, 6), (1, 2)), ((1, 6, 1, 4), (1, 3)), ((1, 2, 3, 4, 5), (2, 3)),
+    ]  # fmt: skip
+    for number, (shape, axes) in enumerate(shapes):
+        for operator in ("REDUCE_MAX", "REDUCE_MIN"):
+            keep = bool(number % 2)
+            about = f"{shape} over {axes}, keep_dims {keep}"
+            yield move(rng, operator, about, shape, [integers(axes)], options("Reducer", keepDims=keep), 2)
+    pairs = [
+        ((1, 4, 3, 5), (1, 4, 3, 5)), ((1, 4, 3, 5), (5,)), ((1, 4, 3, 5), (1, 1, 1, 1)), ((1, 1, 3, 1), (1, 4, 1, 5)),
+        ((1, 7), (1, 7)), ((1, 7), ()), ((1, 6, 2), (6, 1)), ((1, 300), (1, 300)),
+    ]  # fmt: skip
+    for (first, second), operator in itertools.product(pairs, ("MAXIMUM", "MINIMUM")):
+        step, zero = scale(rng), zero_point(rng)
+        opts = options("MaximumMinimum")
+        # A constant, and where the samples' axis allows it, an activation.
+        fixed = constant(rng.integers(-128, 128, second).astype(np.int8), step, zero)
+        tensors = [activation(first, step, zero), fixed, output(step, zero)]
+        streams = [samples(rng, first, 8, zero=zero)]
+        yield Case(operator, f"{first} and a constant {second}", tensors, [0, 1], [2], streams, opts, 2)
+        if len(second) == len(first):
+            tensors = [activation(first, step, zero), activation(second, step, zero), output(step, zero)]
+            streams = [samples(rng, shape, 8, zero=zero) for shape in (first, second)]
+            yield Case(operator, f"{first} and {second}", tensors, [0, 1], [2], streams, opts, 2)
+
+
+def orders(rng):
+    for (h, w, c), block in [((4, 6, 3), 2), ((6, 3, 2), 3), ((2, 2, 1), 2), ((4, 8, 5), 4), ((3, 5, 2), 1)]:
+        opts = options("SpaceToDepth", blockSize=block)
+        yield move(rng, "SPACE_TO_DEPTH", f"{h}x{w}x{c}, blocks of {block}", (1, h, w, c), [], opts, 2)
+        shape = (1, h // block, w // block, c * block * block)
+        opts = options("DepthToSpace", blockSize=block)
+        yield move(rng, "DEPTH_TO_SPACE", f"{shape}, blocks of {block}", shape, [], opts)
+    for shape, axis, count in [
+        ((1, 4, 3), 1, 2), ((1, 4, 3), 2, 3), ((1, 4, 3), 3, 2), ((1, 4, 3), -1, 1), ((1, 5), 1, 3), ((1, 5), 2, 2),
+        ((1, 2, 3, 4), 1, 2),
+    ]:  # fmt: skip
+        step, zero = scale(rng), zero_point(rng)
+        tensors = [activation(shape, step, zero) for _ in range(count)] + [output(step, zero)]
+        streams = [samples(rng, shape, 8, zero=zero) for _ in range(count)]
+        opts = options("Pack", axis=axis, valuesCount=count)
+        yield Case("PACK", f"{count} of {shape} along {axis}", tensors, list(range(count)), [count], streams, opts, 2)
+    for shape, axis in [((1, 4, 3, 2), 1), ((1, 4, 3, 2), 2), ((1, 4, 3, 2), -1), ((1, 3, 5), 1), ((1, 3, 5), 2), ((1, 4), 1)]:
+        count = shape[axis]
+        opts = options("Unpack", axis=axis, num=count)
+        yield move(rng, "UNPACK", f"{shape} along {axis}", shape, [], opts, 2, count)
+    for shape, axis, places in [
+        ((1, 5, 4, 3), 1, (0, 4, 2)), ((1, 5, 4, 3), 2, (3, 3, 0, 1, 2)), ((1, 5, 4, 3), 3, (2,)), ((1, 9), 1, (8, 0)),
+        ((1, 6, 4), -1, (1, 0, 3, 2)), ((1, 6, 4), 1, ((0, 1), (5, 3))),
+    ]:  # fmt: skip
+        opts = options("Gather", axis=axis)
+        yield move(rng, "GATHER", f"{shape} along {axis}, {places}", shape, [integers(places)], opts, 2)
+    for shape, times in [((1, 3, 4, 2), (1, 2, 3, 2)), ((1, 3, 4, 2), (1, 1, 1, 4)), ((1, 5), (1, 3)), ((1, 2, 3), (1, 2, 1))]:
+        yield move(rng, "TILE", f"{shape}, {times} times", shape, [integers(times)], options("Tile"), 2)
+
+
 def cases(rng):
-    for family in (pools, mean, softmax, reshapes, pads, concatenations, splits, slices, resizes):
+    for family in (pools, mean, softmax, reshapes, pads, concatenations, splits, slices, resizes, extremes, orders):
         yield from family(rng)

@@ -119,3 +119,25 @@ pub mod strided_slice {
     pub const SHRINK_AXIS_MASK: usize = 4;
     pub const OFFSET: usize = 5;
 }
+
+pub mod pack {
+    pub const AXIS: usize = 1;
+}
+
+pub mod unpack {
+    pub const AXIS: usize = 1;
+}
+
+pub mod gather {
+    pub const AXIS: usize = 0;
+    pub const BATCH_DIMS: usize = 1;
+}
+
+/// SPACE_TO_DEPTH and DEPTH_TO_SPACE.
+pub mod depth {
+    pub const BLOCK_SIZE: usize = 0;
+}
+
+pub mod transpose_conv {
+    pub const ACTIVATION: usize = 3;
+}

@@ -1,7 +1,7 @@
 //! Operators whose geometry the file gives as constant inputs: resolved here, checked against the ranks.
 
 use super::ReadError;
-use super::field::{concatenation, strided_slice};
+use super::field::{concatenation, gather, pack, strided_slice, unpack};
 use super::operators::Record;
 use crate::graph::{Element, Kind, Tensor};
 
@@ -49,13 +49,14 @@ impl Record<'_> {
         Err(self.error(format!("{found} {what}, expected {expected}")))
     }
 
-    pub(super) fn mean(&self) -> Result<Kind, ReadError> {
+    /// A reduction, by its axes.
+    pub(super) fn axes(&self, kind: impl FnOnce(Vec<usize>) -> Kind) -> Result<Kind, ReadError> {
         let Some(axes) = self.integers(1)? else { return Ok(self.not_constant(1)) };
         let rank = self.shape(0).len();
         let mut axes = axes.into_iter().map(|axis| self.axis(axis, rank)).collect::<Result<Vec<_>, _>>()?;
         axes.sort_unstable();
         axes.dedup();
-        Ok(Kind::Mean { axes })
+        Ok(kind(axes))
     }
 
     pub(super) fn pad(&self) -> Result<Kind, ReadError> {
@@ -95,6 +96,44 @@ impl Record<'_> {
         }
         let axis = self.option::<i32>(concatenation::AXIS, 0)?;
         Ok(Kind::Concatenation { axis: self.axis(axis.into(), self.shape(0).len())? })
+    }
+
+    pub(super) fn pack(&self) -> Result<Kind, ReadError> {
+        if self.inputs.contains(&None) {
+            return Err(self.error("an omitted input".into()));
+        }
+        let axis = self.option::<i32>(pack::AXIS, 0)?;
+        Ok(Kind::Pack { axis: self.axis(axis.into(), self.shape(0).len() + 1)? })
+    }
+
+    pub(super) fn unpack(&self) -> Result<Kind, ReadError> {
+        let axis = self.option::<i32>(unpack::AXIS, 0)?;
+        Ok(Kind::Unpack { axis: self.axis(axis.into(), self.shape(0).len())? })
+    }
+
+    pub(super) fn gather(&self) -> Result<Kind, ReadError> {
+        let Some(places) = self.integers(1)? else { return Ok(self.not_constant(1)) };
+        if self.option::<i32>(gather::BATCH_DIMS, 0)? != 0 {
+            return Ok(Kind::Unsupported(format!("{} with batch axes", self.name())));
+        }
+        let shape = self.shape(0);
+        let axis = self.axis(self.option::<i32>(gather::AXIS, 0)?.into(), shape.len())?;
+        let place = |value: i64| {
+            let place = usize::try_from(value).ok().filter(|&place| place < shape[axis]);
+            place.ok_or_else(|| self.error(format!("slice {value} of {}", shape[axis])))
+        };
+        let places = places.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        Ok(Kind::Gather { axis, places })
+    }
+
+    pub(super) fn tile(&self) -> Result<Kind, ReadError> {
+        let Some(times) = self.integers(1)? else { return Ok(self.not_constant(1)) };
+        self.expect_length("multiples", times.len(), self.shape(0).len())?;
+        let time = |value: i64| {
+            let time = usize::try_from(value).ok().filter(|&time| time > 0);
+            time.ok_or_else(|| self.error(format!("an axis {value} times")))
+        };
+        Ok(Kind::Tile { times: times.into_iter().map(time).collect::<Result<Vec<_>, _>>()? })
     }
 
     pub(super) fn split(&self, axis_input: usize, input: usize) -> Result<Kind, ReadError> {

@@ -1,8 +1,8 @@
 //! What an operator computes, from its code and its options.
 
 use super::field::{
-    binary, concatenation, conv_2d, depthwise_conv_2d, fully_connected, gelu, leaky_relu, pool_2d,
-    resize_nearest_neighbor, softmax, window,
+    binary, concatenation, conv_2d, depth, depthwise_conv_2d, fully_connected, gelu, leaky_relu, pool_2d,
+    resize_nearest_neighbor, softmax, transpose_conv, window,
 };
 use super::view::{Scalar, Table};
 use super::{ReadError, names};
@@ -45,6 +45,7 @@ mod code {
     pub const CONCATENATION: i32 = 2;
     pub const CONV_2D: i32 = 3;
     pub const DEPTHWISE_CONV_2D: i32 = 4;
+    pub const DEPTH_TO_SPACE: i32 = 5;
     pub const DEQUANTIZE: i32 = 6;
     pub const FULLY_CONNECTED: i32 = 9;
     pub const LOGISTIC: i32 = 14;
@@ -55,9 +56,11 @@ mod code {
     pub const RELU6: i32 = 21;
     pub const RESHAPE: i32 = 22;
     pub const SOFTMAX: i32 = 25;
+    pub const SPACE_TO_DEPTH: i32 = 26;
     pub const TANH: i32 = 28;
     pub const CUSTOM: i32 = 32;
     pub const PAD: i32 = 34;
+    pub const GATHER: i32 = 36;
     pub const TRANSPOSE: i32 = 39;
     pub const MEAN: i32 = 40;
     pub const SUB: i32 = 41;
@@ -66,10 +69,18 @@ mod code {
     pub const EXP: i32 = 47;
     pub const SPLIT: i32 = 49;
     pub const PRELU: i32 = 54;
+    pub const MAXIMUM: i32 = 55;
+    pub const MINIMUM: i32 = 57;
     pub const PADV2: i32 = 60;
     pub const SLICE: i32 = 65;
+    pub const TRANSPOSE_CONV: i32 = 67;
+    pub const TILE: i32 = 69;
     pub const EXPAND_DIMS: i32 = 70;
     pub const LOG: i32 = 73;
+    pub const REDUCE_MAX: i32 = 82;
+    pub const PACK: i32 = 83;
+    pub const UNPACK: i32 = 88;
+    pub const REDUCE_MIN: i32 = 89;
     pub const RESIZE_NEAREST_NEIGHBOR: i32 = 97;
     pub const LEAKY_RELU: i32 = 98;
     pub const ABS: i32 = 101;
@@ -88,10 +99,10 @@ const fn fused(code: i32, options: u8, field: usize, required: usize, optional: 
     Signature { code, options, activation: Some(field), required, optional }
 }
 
-/// More inputs than any file has: CONCATENATION takes any number.
+/// More inputs than any file has: CONCATENATION and PACK take any number.
 const ANY_NUMBER: usize = 1 << 16;
 
-const SIGNATURES: [Signature; 37] = [
+const SIGNATURES: [Signature; 48] = [
     fused(code::CONV_2D, 1, conv_2d::ACTIVATION, 2, 1),
     fused(code::DEPTHWISE_CONV_2D, 2, depthwise_conv_2d::ACTIVATION, 2, 1),
     fused(code::FULLY_CONNECTED, 8, fully_connected::ACTIVATION, 2, 1),
@@ -129,6 +140,17 @@ const SIGNATURES: [Signature; 37] = [
     plain(code::QUANTIZE, 89, 1, 0),
     plain(code::DEQUANTIZE, 38, 1, 0),
     plain(code::RESIZE_NEAREST_NEIGHBOR, 74, 2, 0),
+    fused(code::TRANSPOSE_CONV, 49, transpose_conv::ACTIVATION, 3, 1),
+    plain(code::REDUCE_MAX, 27, 2, 0),
+    plain(code::REDUCE_MIN, 27, 2, 0),
+    plain(code::MAXIMUM, 39, 2, 0),
+    plain(code::MINIMUM, 39, 2, 0),
+    plain(code::SPACE_TO_DEPTH, 19, 1, 0),
+    plain(code::DEPTH_TO_SPACE, 94, 1, 0),
+    plain(code::PACK, 59, 1, ANY_NUMBER),
+    plain(code::UNPACK, 64, 1, 0),
+    plain(code::GATHER, 23, 2, 0),
+    plain(code::TILE, 51, 2, 0),
 ];
 
 impl Record<'_> {
@@ -175,6 +197,7 @@ impl Record<'_> {
                 let window = self.window(Some(dilation))?;
                 Ok(Kind::DepthwiseConv2d(window, activation, self.depth_multiplier()?))
             }
+            code::TRANSPOSE_CONV => Ok(Kind::TransposeConv2d(self.window(None)?, activation)),
             code::FULLY_CONNECTED => Ok(Kind::FullyConnected(activation)),
             code::AVERAGE_POOL_2D => Ok(Kind::AveragePool2d(self.window(None)?, activation, self.filter()?)),
             code::MAX_POOL_2D => Ok(Kind::MaxPool2d(self.window(None)?, activation, self.filter()?)),
@@ -204,7 +227,21 @@ impl Record<'_> {
             }),
             code::CONCATENATION if activation != Activation::None => unsupported(" with a fused activation"),
             code::CONCATENATION => self.concatenation(),
-            code::MEAN => self.mean(),
+            code::MEAN => self.axes(|axes| Kind::Mean { axes }),
+            code::REDUCE_MAX => self.axes(|axes| Kind::ReduceExtreme { axes, lowest: false }),
+            code::REDUCE_MIN => self.axes(|axes| Kind::ReduceExtreme { axes, lowest: true }),
+            code::MAXIMUM => Ok(Kind::Extreme { lowest: false }),
+            code::MINIMUM => Ok(Kind::Extreme { lowest: true }),
+            code::SPACE_TO_DEPTH => {
+                Ok(Kind::SpaceToDepth { block: self.extent("block", depth::BLOCK_SIZE, 0)? })
+            }
+            code::DEPTH_TO_SPACE => {
+                Ok(Kind::DepthToSpace { block: self.extent("block", depth::BLOCK_SIZE, 0)? })
+            }
+            code::PACK => self.pack(),
+            code::UNPACK => self.unpack(),
+            code::GATHER => self.gather(),
+            code::TILE => self.tile(),
             code::PAD | code::PADV2 => self.pad(),
             code::TRANSPOSE => self.transpose(),
             code::SPLIT => self.split(0, 1),
@@ -302,7 +339,7 @@ impl Record<'_> {
                 self.error(format!("{inputs} inputs{omitted}, expected {required} and {optional} optional"))
             );
         }
-        let splits = [code::SPLIT, code::SPLIT_V].contains(&self.code);
+        let splits = [code::SPLIT, code::SPLIT_V, code::UNPACK].contains(&self.code);
         if self.outputs.is_empty() || self.outputs.len() > 1 && !splits {
             let outputs = self.outputs.len();
             return Err(self.error(format!("{outputs} outputs, expected 1")));

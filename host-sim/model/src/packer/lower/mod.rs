@@ -1,8 +1,13 @@
 //! Lowers a graph to the runtime's operators: geometry, multipliers and clamps as TensorFlow Lite prepares them.
 
 mod borders;
+mod extreme;
 mod movement;
 mod pairwise;
+mod rearranged;
+#[cfg(test)]
+mod tests;
+mod transposed;
 mod weighted;
 
 use super::network::{Activations, Network, Step};
@@ -176,6 +181,15 @@ impl Lowering<'_> {
             Kind::Pad { amounts, value } => self.pad(index, op, amounts, *value),
             Kind::Transpose { permutation } => self.transpose(index, op, permutation),
             Kind::Slice { begin, stride, extent } => self.slice(index, op, begin, stride, extent),
+            Kind::TransposeConv2d(window, activation) => self.transposed(index, op, window, *activation),
+            Kind::SpaceToDepth { block } => self.depth(index, op, *block, false),
+            Kind::DepthToSpace { block } => self.depth(index, op, *block, true),
+            Kind::Pack { axis } => self.pack(index, op, *axis),
+            Kind::Unpack { axis } => self.unpack(index, op, *axis),
+            Kind::Gather { axis, places } => self.gather(index, op, *axis, places),
+            Kind::Tile { times } => self.tile(index, op, times),
+            Kind::ReduceExtreme { axes, lowest } => self.reduce_extreme(index, op, axes, *lowest),
+            Kind::Extreme { lowest } => self.extreme(index, op, *lowest),
             Kind::Binary(function, activation) => self.binary(index, op, *function, *activation),
             Kind::Prelu => self.prelu(index, op),
             Kind::Conv2d(..) | Kind::DepthwiseConv2d(..) | Kind::FullyConnected(_) => {

@@ -22,7 +22,7 @@ fn whole(from: &Activations, to: &Activations) -> Move {
 
 impl Lowering<'_> {
     /// The step that moves a box; refused where it does not fit.
-    fn moved(
+    pub(super) fn moved(
         &mut self,
         (index, op): (usize, &Operator),
         input: usize,

@@ -80,7 +80,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn constants(
+    pub(super) fn constants(
         &self,
         op: &Operator,
         outputs: usize,
@@ -126,7 +126,7 @@ impl Lowering<'_> {
     }
 }
 
-fn four(tensor: &Tensor) -> Result<[usize; 4], Fault> {
+pub(super) fn four(tensor: &Tensor) -> Result<[usize; 4], Fault> {
     let shape = tensor.shape.as_slice().try_into();
     shape.map_err(|_| format!("filter has shape {:?}, four axes are expected", tensor.shape))
 }
