@@ -4,12 +4,12 @@ use serde::{Serialize, Serializer};
 
 /// Version of the schema. It is raised whenever a field is renamed, is left out, or gets another type or unit; a further
 /// field raises nothing. A CRC-32 is a decimal number.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// An object with the schema's version in front of its own fields.
 #[derive(Debug, Serialize)]
 struct Document<T> {
-    schema: u32,
+    schema_version: u32,
     #[serde(flatten)]
     content: T,
 }
@@ -19,7 +19,7 @@ struct Document<T> {
 /// # Errors
 /// `content` is no object.
 pub fn document(content: impl Serialize) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&Document { schema: SCHEMA, content })
+    serde_json::to_string_pretty(&Document { schema_version: SCHEMA, content })
 }
 
 /// A document of one line.
@@ -27,7 +27,7 @@ pub fn document(content: impl Serialize) -> serde_json::Result<String> {
 /// # Errors
 /// `content` is no object.
 pub fn line(content: impl Serialize) -> serde_json::Result<String> {
-    serde_json::to_string(&Document { schema: SCHEMA, content })
+    serde_json::to_string(&Document { schema_version: SCHEMA, content })
 }
 
 /// A part of the RAM.
@@ -64,7 +64,7 @@ mod tests {
         let content = serde_json::json!({ "memory": parts(&[("weights", 8), ("arena", 2)]) });
         let text = line(&content).unwrap();
         let memory = r#"[{"bytes":8,"purpose":"weights"},{"bytes":2,"purpose":"arena"}]"#;
-        assert_eq!(text, format!(r#"{{"schema":{SCHEMA},"memory":{memory}}}"#));
+        assert_eq!(text, format!(r#"{{"schema_version":{SCHEMA},"memory":{memory}}}"#));
         let lines: serde_json::Value = serde_json::from_str(&document(&content).unwrap()).unwrap();
         assert_eq!(lines, serde_json::from_str::<serde_json::Value>(&text).unwrap());
         assert!(document([1, 2]).is_err(), "a list has no room for a version");

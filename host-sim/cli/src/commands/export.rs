@@ -2,8 +2,8 @@
 
 use crate::answer::{bar, print, print_json};
 use crate::arguments::{
-    Adaptation, BasisArguments, FurtherArguments, LossArguments, PartsArguments, SpareArguments,
-    StepArguments, TuneOptions,
+    Adaptation, BasisArguments, FurtherArguments, JudgementArguments, LossArguments, PartsArguments,
+    SpareArguments, StepArguments, TuneOptions,
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -39,11 +39,15 @@ pub struct Arguments {
     steps: StepArguments,
     #[command(flatten)]
     loss: LossArguments,
+    #[command(flatten)]
+    judgement: JudgementArguments,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { model, adaptation, output, delta, basis, parts, spare, steps, loss } = arguments;
-    let options = basis.read(FurtherArguments { parts, spare, steps, loss, ..Default::default() })?;
+    let Arguments { model, adaptation, output, delta, basis, parts, spare, steps, loss, judgement } =
+        arguments;
+    let options =
+        basis.read(FurtherArguments { parts, spare, steps, loss, judgement, ..Default::default() })?;
     options.without_compact()?;
     let model = adaptation.model(model.as_deref(), &options);
     let read = || model.into_iter().chain(adaptation.files());

@@ -64,6 +64,7 @@ enum Command {
     Doctor(doctor::Arguments),
     Completions(shell::Completions),
     Man(shell::Man),
+    Schema(shell::Schema),
 }
 
 impl Cli {
@@ -85,6 +86,7 @@ impl Cli {
             Some(Command::Run(arguments)) => run::run(&arguments),
             Some(Command::Completions(completions)) => completions.run(),
             Some(Command::Man(man)) => man.run(),
+            Some(Command::Schema(schema)) => schema.run(),
             Some(Command::Doctor(arguments)) => return doctor::run(&arguments),
             Some(Command::Bench(bench)) => return bench.run(),
             Some(Command::Experiment(experiment)) => return experiment.run(),

@@ -1,4 +1,4 @@
-//! `flatmin completions` and `flatmin man`: what shells and `man` are told of the commands.
+//! `flatmin completions`, `man` and `schema`: what shells, `man` and programs are told of the commands.
 
 use super::Cli;
 use crate::answer::print;
@@ -25,6 +25,17 @@ pub struct Man {
     /// Command, and a command of it
     #[arg(value_name = "COMMAND")]
     path: Vec<String>,
+}
+
+/// Print the JSON Schema of what --json prints
+#[derive(Debug, Args)]
+#[command(after_help = "Example: flatmin schema > flatmin.schema.json")]
+pub struct Schema {}
+
+impl Schema {
+    pub fn run(&self) -> Result<()> {
+        print(include_str!("../schema.json").trim_end())
+    }
 }
 
 impl Completions {

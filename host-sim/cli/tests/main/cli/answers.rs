@@ -285,7 +285,7 @@ fn commands_have_their_own_options_and_no_others() {
             &["--loss", "--spare-classes", "--data", "--wearer"][..],
         ),
         ("tune", &["--held-out", "--compact", "--loss", "--spare-classes", "--auto"], &["--ram", "--output"]),
-        ("export", &["--epochs", "--spare-classes", "--delta"], &["--held-out", "--compact", "--report"]),
+        ("export", &["--epochs", "--spare-classes", "--delta", "--held-out"], &["--compact", "--report"]),
         (
             "plan",
             &["--ram", "--epochs", "--report"],
@@ -420,9 +420,14 @@ fn a_tuned_tail_that_is_not_better_leaves_the_factory_in_force() {
         .run(ruined)
         .success()
         .stdout(contains("kept factory").and(contains("the factory's tail was kept")));
+    // What is exported is judged in the same way.
+    let refused = folder.run(&format!("{} -o ruined.tflite", ruined.replace("tune", "export"))).code(1);
+    refused.stderr(contains("nothing is written: of the 14 samples held out the tuned tail has "));
+    assert!(!folder.path("ruined.tflite").exists());
+    folder.run("export --wearer 2 --method sgd --held-out 0.2 --keep-best -o tuned.tflite").success();
     folder.write("judged.toml", "version = 1\n[recipe]\nheld_out = 0.2\n");
-    let refused = folder.run("export --recipe judged.toml -o tuned.tflite");
-    refused.code(1).stderr(contains("--held-out and --keep-best are for `flatmin tune`, `emulate` and"));
+    let refused = folder.run("add-class --leave-out 2 --recipe judged.toml").code(1);
+    refused.stderr(contains("--held-out and --keep-best are for"));
     folder.run("tune --held-out 0.6").failure().stderr(contains("must be from 0 to 0.5"));
 }
 
@@ -469,7 +474,7 @@ fn plan_finds_what_tune_takes_within_the_budget() {
     let tuned = folder
         .json(&format!("tune --wearer 2 --epochs 1 --method sgd --layers {} {train} --json", best["layers"]));
     assert_eq!(tuned["runs"][0]["tail_parameters"], best["parameters"]);
-    folder.run("plan --wearer 2 --ram 24K --layers 1 --epochs 1 --trials 9 --report p.html").success();
+    folder.run("plan --wearer 2 --ram 40K --layers 1 --epochs 1 --trials 9 --report p.html").success();
     let page = std::fs::read_to_string(folder.path("p.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("the frontier, of"));
 }

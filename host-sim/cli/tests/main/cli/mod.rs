@@ -11,6 +11,7 @@ mod field;
 mod recipe;
 mod refusals;
 mod samples;
+mod schema;
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
@@ -59,7 +60,7 @@ impl Folder {
         let output = self.run(arguments).success().get_output().stdout.clone();
         // Fails on anything before or after the object.
         let value: serde_json::Value = serde_json::from_slice(&output).unwrap();
-        assert_eq!(value["schema"], flatmin_model::json::SCHEMA, "{value}");
+        assert_eq!(value["schema_version"], flatmin_model::json::SCHEMA, "{value}");
         no_pairs(&value);
         value
     }
