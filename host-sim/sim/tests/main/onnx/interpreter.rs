@@ -192,6 +192,7 @@ impl<'a> Interpreter<'a> {
             Kind::Split { input, axis } => return self.split(operator, *input, *axis),
             Kind::Quantize | Kind::Dequantize => (self.real(operator, 0), true),
             Kind::Unsupported(reason) => panic!("{reason}"),
+            other => panic!("ONNX files are not read as {other:?}"),
         };
         assert_eq!(values.len(), count(&output.shape), "{operator:?}");
         let values = match &output.quantization {
