@@ -76,6 +76,7 @@ mod cpu;
 #[doc(hidden)]
 pub mod flash;
 mod fmt;
+mod integer;
 mod kernels;
 mod label;
 mod linked;
@@ -103,6 +104,7 @@ mod tuner;
 pub mod wire;
 
 pub use compact::{Compact, CompactPlan, CompactTuner};
+pub use integer::{Integer, IntegerPlan, IntegerTuner};
 pub use label::Loss;
 pub use memory::{Arena, MemoryPlan};
 pub use optim::{BiasTreatment, Schedule};

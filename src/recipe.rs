@@ -173,6 +173,19 @@ impl Recipe {
     /// and less label smoothing, as the head has seen the labels before.
     pub const FROM_CLOSED_FORM: Self = Self { learning_rate: 0.005, label_smoothing: 0.1, ..Self::DEFAULT };
 
+    /// What an [`crate::IntegerTuner`] starts from. Its learning rate is another: that of a layer is it times `K^-0.75` int8
+    /// steps of a weight, K being the weights of one output, whatever the gradient's size.
+    pub const INTEGER: Self = Self {
+        learning_rate: 2.2,
+        momentum: 0.0,
+        weight_decay: 0.0,
+        warm_up: 0.05,
+        minibatch: 1,
+        label_smoothing: 0.1,
+        epochs: 20,
+        ..Self::DEFAULT
+    };
+
     /// The ascent that steps take, with rho in units of the weights; `None` for SGD, and for a rho of 0, which is SGD in every
     /// bit. Rho in nats is turned into these units by a run ([`Self::at`]).
     ///

@@ -47,12 +47,12 @@
 //! [`crate::Tuner`] has them.
 
 mod chain;
-mod number;
+pub(crate) mod number;
 mod pass;
 mod plan;
 mod requantize;
 mod rows;
-mod softmax;
+pub(crate) mod softmax;
 #[cfg(test)]
 mod tests;
 mod tuner;

@@ -8,7 +8,7 @@ const LONGEST_SHIFT: i32 = 30;
 /// Random bits by counting: the n-th word depends on the seed and n alone (a Weyl sequence, each word mixed by one
 /// multiplication between two shifted exclusive ors).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Dither(u32);
+pub(crate) struct Dither(u32);
 
 impl Dither {
     /// The words of one purpose: of a row, of a step.
@@ -58,7 +58,7 @@ fn to_i32(x: i64) -> i32 {
 
 /// A real factor of wide integers, exact to f32's 24 bits. Infinity and NaN saturate.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Factor {
+pub(crate) struct Factor {
     mantissa: i32,
     shift: i32,
 }
@@ -95,7 +95,7 @@ impl Factor {
 /// A real factor of 16-bit integers: a mantissa of up to 2^15 and a shift of 1 to 30 bits to the right. The result is
 /// rounded to either neighbour by chance: nothing is lost in the mean, whatever its size.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Step {
+pub(crate) struct Step {
     mantissa: i32,
     shift: u32,
 }
@@ -153,7 +153,7 @@ impl Step {
 
 /// Clamps to 16 bits.
 #[inline(always)]
-pub(super) fn to_i16(x: i32) -> i16 {
+pub(crate) fn to_i16(x: i32) -> i16 {
     x.clamp(i16::MIN.into(), i16::MAX.into()) as i16
 }
 

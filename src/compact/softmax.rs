@@ -9,14 +9,14 @@ use crate::kernels::exp_of_negative;
 use crate::math;
 
 /// Fractional bits of a logit, in nats.
-pub(super) const LOGIT_BITS: u32 = 20;
+pub(crate) const LOGIT_BITS: u32 = 20;
 /// The largest delta of a sample.
 const LARGEST: i16 = i16::MAX;
 
 /// A sum of cross-entropies: `ln(product) + linear`, so that one logarithm does for many samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
-pub(super) struct Losses {
+pub(crate) struct Losses {
     product: f32,
     linear: f32,
 }
@@ -59,7 +59,7 @@ fn power(n: u32) -> f32 {
 
 /// A label, and the share of it that is spread evenly over all classes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct SmoothLabel {
+pub(crate) struct SmoothLabel {
     pub label: usize,
     pub smoothing: f32,
 }
@@ -72,7 +72,7 @@ impl From<usize> for SmoothLabel {
 
 /// Writes the gradient by the logits, in units of what is returned beside the loss. `scratch` is as long as the logits.
 /// With smoothing every delta is less by its class's share, in f32, one a class.
-pub(super) fn softmax_cross_entropy(
+pub(crate) fn softmax_cross_entropy(
     logits: &[i32],
     SmoothLabel { label, smoothing }: SmoothLabel,
     scratch: &mut [i32],

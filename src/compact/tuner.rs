@@ -289,7 +289,8 @@ impl<'a> Numbers<'a> for Compact<'a> {
                 let velocities = front(bytes_mut(velocity.weights), velocity_bytes);
                 [high, low, velocities, bytes_mut(velocity.biases)]
             }
-            Contents::Int8 => [&mut [], &mut [], &mut [], &mut []],
+            // No chain has differences.
+            Contents::Int8 | Contents::Int8AndInteger => [&mut [], &mut [], &mut [], &mut []],
         }
     }
 

@@ -35,6 +35,9 @@ pub struct Sizes {
     pub loss: Loss,
     /// Elements that the last layer reads, if it is a fully connected one with one row of outputs; else 0.
     pub last_features: usize,
+    /// What the integer tail has in its scratch memory for one layer at a time: weights that are made anew, sums of a row of
+    /// weights or of a pixel, output channels.
+    pub layer_room: [usize; 3],
 }
 
 impl Sizes {
@@ -86,6 +89,7 @@ impl Sizes {
                 None => Loss::CrossEntropy,
             },
             last_features: last_features(pack),
+            layer_room: layer_room(pack),
         }
     }
 }
@@ -111,6 +115,57 @@ const fn last_features(pack: &[u8]) -> usize {
         }
     }
     0
+}
+
+/// Weights of a fully connected layer that are made at a time, if its longest row is not longer.
+const WEIGHTS_AT_A_TIME: usize = 1_024;
+
+/// [`Sizes::layer_room`]; nothing for a chain.
+const fn layer_room(pack: &[u8]) -> [usize; 3] {
+    let [mut weights, mut row, mut outputs] = [0; 3];
+    let count = u16_at(pack, header::OPERATOR_COUNT) as usize;
+    let mut index = u16_at(pack, header::TRUNK_OPERATORS) as usize;
+    while u16_at(pack, header::NODE_COUNT) > 0 && index < count {
+        let record = size_at(pack, header::OPERATORS).saturating_add(index * operator::BYTES);
+        let [input, output] = [
+            u16_at(pack, record.saturating_add(operator::INPUT)),
+            u16_at(pack, record.saturating_add(operator::OUTPUT)),
+        ];
+        let (from, to) = (channels(pack, input), channels(pack, output));
+        let height = u16_at(pack, record.saturating_add(operator::FILTER)) as usize;
+        let width = u16_at(pack, record.saturating_add(operator::FILTER + 2)) as usize;
+        let (taps, made) = match u16_at(pack, record.saturating_add(operator::KIND)) {
+            operator::CONV_2D => {
+                let taps = height.saturating_mul(width).saturating_mul(from);
+                (taps, taps.saturating_mul(to))
+            }
+            operator::DEPTHWISE_CONV_2D => {
+                (height.saturating_mul(width), height.saturating_mul(width).saturating_mul(to))
+            }
+            operator::FULLY_CONNECTED => {
+                let rows = length(pack, output) / if to > 0 { to } else { 1 };
+                let taps = length(pack, input) / if rows > 0 { rows } else { 1 };
+                let all = taps.saturating_mul(to);
+                let some = larger(taps, WEIGHTS_AT_A_TIME);
+                (taps, if rows > 1 || all < some { all } else { some })
+            }
+            _ => (0, 0),
+        };
+        (weights, outputs) = (larger(weights, made), larger(outputs, to));
+        row = larger(larger(row, from), taps);
+        index += 1;
+    }
+    [weights, row, outputs]
+}
+
+const fn larger(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+/// Channels of a tensor.
+const fn channels(pack: &[u8], index: u16) -> usize {
+    let record = size_at(pack, header::TENSORS).saturating_add(index as usize * tensor::BYTES);
+    size_at(pack, record.saturating_add(tensor::SHAPE + 12))
 }
 
 /// Elements of a tensor.

@@ -11,7 +11,7 @@ use crate::kernels::{self, Requantization, Scales, Softmax};
 use crate::memory::TUNED_WORDS;
 use crate::pack::{Affines, MAX_LAYERS, Pack, RefitOp, TrainedLayer, format::operator};
 use crate::part::Part;
-use crate::quant::Affine;
+use crate::quant::{Affine, Multiplier};
 use crate::sound;
 use crate::trunk::{self, input_and_output};
 use dequantizer::Dequantizer;
@@ -188,6 +188,38 @@ impl<'a> TunedTail<'a> {
             let words = self.words.part_mut(place.words);
             let weights = self.weights.part_mut(place.weights);
             quantizer.run(weights, words);
+            // Cannot be full: a tail has at most MAX_LAYERS.
+            let _ = self.outputs.push(output);
+        }
+    }
+
+    /// Takes the weights and biases of layers that keep their packed scales; `write` fills in both and returns the output's
+    /// quantization.
+    pub(crate) fn take_integers(
+        &mut self,
+        pack: &Pack,
+        mut write: impl FnMut(&TrainedLayer, &mut [i8], &mut [i32]) -> Affine,
+    ) {
+        self.outputs.clear();
+        for place in places(pack) {
+            let layer = &place.layer;
+            if let Some(op) = refit_op(pack, layer) {
+                let output = (op.settle)(&affines(pack, layer, &self.outputs, layer.output));
+                let _ = self.outputs.push(output);
+                continue;
+            }
+            let words = self.words.part_mut(place.words);
+            let (biases, rest) = words.parts_mut_at(layer.outputs);
+            let output = write(layer, self.weights.part_mut(place.weights), biases);
+            let (mantissas, rest) = rest.parts_mut_at(layer.outputs);
+            let (shifts, scales) = rest.parts_mut_at(layer.outputs);
+            let packed = packed_scales(pack, layer);
+            for (o, ((mantissa, shift), bits)) in mantissas.iter_mut().zip(shifts).zip(scales).enumerate() {
+                let scale = packed.get(o).or(packed.first()).copied().unwrap_or(0.0);
+                let multiplier = Multiplier::of_scales(layer.input.scale, scale, output.scale);
+                (*mantissa, *shift) = (multiplier.mantissa, multiplier.shift);
+                *bits = scale.to_bits().cast_signed();
+            }
             // Cannot be full: a tail has at most MAX_LAYERS.
             let _ = self.outputs.push(output);
         }

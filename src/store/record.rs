@@ -67,7 +67,9 @@ pub(super) static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 /// The payload: for every layer the output's scale (f32) and zero point (i32); for every layer biases, mantissas,
 /// shifts (i32) and scales (f32), each as long as the layer's output; the layers' int8 weights; with
 /// [`Self::Int8AndF32`] the f32 parameters, as [`crate::Tuner::weights`] lays them out; with [`Self::Int8AndCompact`] the
-/// parameters of a [`crate::CompactTuner`], each for all layers: weights (i8), residuals (i8), biases (i32), scales (f32).
+/// parameters of a [`crate::CompactTuner`], each for all layers: weights (i8), residuals (i8), biases (i32), scales (f32);
+/// with [`Self::Int8AndInteger`] those of an [`crate::IntegerTuner`], likewise: differences of the weights (i8), their
+/// fractional bits (i8), differences of the biases (i32).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -79,6 +81,9 @@ pub enum Contents {
     Int8AndF32,
     /// The int8 tail and the 16-bit weights: tuning by a [`crate::CompactTuner`], too, goes on with the same bits.
     Int8AndCompact,
+    /// The int8 tail and the differences to the weights in flash: tuning by an [`crate::IntegerTuner`], too, goes on with the
+    /// same bits.
+    Int8AndInteger,
 }
 
 impl Contents {
@@ -87,6 +92,7 @@ impl Contents {
             Self::Int8 => 1,
             Self::Int8AndF32 => 3,
             Self::Int8AndCompact => 5,
+            Self::Int8AndInteger => 9,
         }
     }
 
@@ -95,6 +101,7 @@ impl Contents {
             1 => Some(Self::Int8),
             3 => Some(Self::Int8AndF32),
             5 => Some(Self::Int8AndCompact),
+            9 => Some(Self::Int8AndInteger),
             _ => None,
         }
     }
@@ -118,6 +125,7 @@ impl Sizes {
             Contents::Int8AndCompact => {
                 self.tail_weights.saturating_mul(2).saturating_add(self.tail_outputs.saturating_mul(8))
             }
+            Contents::Int8AndInteger => self.tail_weights.saturating_add(self.tail_outputs.saturating_mul(5)),
         }
     }
 
@@ -130,7 +138,7 @@ impl Sizes {
     /// const MODEL: Sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
     ///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
     ///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true,
-    ///     loss: flatmin::Loss::CrossEntropy, last_features: 64 };
+    ///     loss: flatmin::Loss::CrossEntropy, last_features: 64, layer_room: [0; 3] };
     /// // 40 bytes of header and trailer, 16 of layers, 16 per output, 1 per weight, 4 per f32.
     /// const SLOT: u32 = MODEL.slot_bytes::<Flash>(Contents::Int8AndF32);
     /// assert_eq!(SLOT, (40u32 + 16 + 71 * 16 + 12_736 + (12_736 + 71) * 4).next_multiple_of(4096));

@@ -238,7 +238,7 @@ pub fn constants(file: &PackFile, path: &Path) -> Result<String> {
          /// Its sizes, for buffers that are sized when the firmware is compiled.\n\
          pub const SIZES: flatmin::Sizes = flatmin::Sizes {{\n    input_length: {},\n    feature_length: {},\n    \
          output_length: {},\n    arena_bytes: {},\n    tail_layers: {},\n    tail_weights: {},\n    \
-         tail_outputs: {},\n    tail_parameters: {},\n    workspace_floats: {},\n    tail_is_chain: {},\n    loss: flatmin::Loss::{:?},\n    last_features: {},\n}};\n\
+         tail_outputs: {},\n    tail_parameters: {},\n    workspace_floats: {},\n    tail_is_chain: {},\n    loss: flatmin::Loss::{:?},\n    last_features: {},\n    layer_room: {:?},\n}};\n\
          /// CRC-32 of the pack.\n\
          pub const CRC32: u32 = {:#010x};\n",
         sizes.input_length,
@@ -253,6 +253,7 @@ pub fn constants(file: &PackFile, path: &Path) -> Result<String> {
         sizes.tail_is_chain,
         sizes.loss,
         sizes.last_features,
+        sizes.layer_room,
         file.pack().crc32(),
     ))
 }

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use flatmin::Loss;
 use flatmin::store::Contents;
 use flatmin::store::LAYER_BYTES;
-use flatmin::{Arithmetic, CompactTuner, Recipe, Tuner, crc32};
+use flatmin::{Arithmetic, CompactTuner, IntegerTuner, Recipe, Tuner, crc32};
 use flatmin_model::packer::PackFile;
 
 /// First bytes of every delta.
@@ -136,13 +136,21 @@ pub(crate) fn adopt<'p, A: Arithmetic<'p>>(
 /// # Errors
 /// What is no tail of this pack.
 pub fn weights_crc32(pack: &PackFile, payload: &[u8], kind: Tail) -> Result<u32> {
-    if kind == Tail::Full {
-        return with_tuner(pack, |tuner| adopt(pack, tuner, payload).map(|()| tuner.weights_crc32()));
+    let usual = if kind == Tail::Integer { Recipe::INTEGER } else { Recipe::DEFAULT };
+    let recipe = Recipe { replay_capacity: 1, ..usual };
+    let mut words = kind.arena(pack, &recipe);
+    let arena = bytemuck::cast_slice_mut(&mut words);
+    match kind {
+        Tail::Full => with_tuner(pack, |tuner| adopt(pack, tuner, payload).map(|()| tuner.weights_crc32())),
+        Tail::Compact => {
+            let mut tuner = CompactTuner::in_arena(pack.pack(), recipe, arena)?;
+            adopt(pack, &mut tuner, payload).map(|()| tuner.weights_crc32())
+        }
+        Tail::Integer => {
+            let mut tuner = IntegerTuner::in_arena(pack.pack(), recipe, arena)?;
+            adopt(pack, &mut tuner, payload).map(|()| tuner.weights_crc32())
+        }
     }
-    let recipe = Recipe { replay_capacity: 1, ..Recipe::DEFAULT };
-    let mut words = Tail::Compact.arena(pack, &recipe);
-    let mut tuner = CompactTuner::in_arena(pack.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
-    adopt(pack, &mut tuner, payload).map(|()| tuner.weights_crc32())
 }
 
 /// The whole tail of a delta, as [`flatmin::Tuner::read_tail`] gives it once the delta is in force, and the CRC-32 of

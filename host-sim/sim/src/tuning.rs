@@ -11,7 +11,7 @@ use crate::subject::{Labelled, Subject};
 use crate::watch::Watch;
 use anyhow::{Context, Result, bail};
 use flatmin::store::Contents;
-use flatmin::{Arithmetic, CompactTuner, Method, Recipe, Tuner, Version};
+use flatmin::{Arithmetic, CompactTuner, IntegerTuner, Method, Recipe, Tuner, Version};
 use flatmin_app::SOLVING;
 use flatmin_model::packer::{PackFile, TailPlan};
 use std::time::Instant;
@@ -178,7 +178,13 @@ pub fn train_and_keep(
             let mut tuner = CompactTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
             run(&mut tuner, subject, &training, |_| Ok(()), &watch)
         }
-        (Tail::Compact, Start::ClosedForm) => bail!("a compact tail has no head in closed form"),
+        (Tail::Integer, Start::Factory) => {
+            let mut tuner = IntegerTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
+            run(&mut tuner, subject, &training, |_| Ok(()), &watch)
+        }
+        (Tail::Compact | Tail::Integer, Start::ClosedForm) => {
+            bail!("an integer tail has no head in closed form")
+        }
     }?;
     (trained.run.memory, trained.run.train_ram_bytes) = (memory, bytes);
     Ok(trained)

@@ -62,7 +62,11 @@ pub(super) struct Fields<Step, Kept> {
 
 /// How a head says which tuner's it is.
 fn code(tuner: Contents) -> u8 {
-    u8::from(tuner == Contents::Int8AndCompact)
+    match tuner {
+        Contents::Int8AndCompact => 1,
+        Contents::Int8AndInteger => 2,
+        Contents::Int8 | Contents::Int8AndF32 => 0,
+    }
 }
 
 fn put(head: &mut Head, at: usize, field: &[u8]) {

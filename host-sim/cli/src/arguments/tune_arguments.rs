@@ -222,9 +222,9 @@ pub struct JudgementArguments {
 /// The tuner in integers.
 #[derive(Debug, Clone, Default, Args)]
 pub struct CompactArguments {
-    /// Use the low-memory integer trainer: fully connected layers and softmax alone, without Adam, SAM-ON, shared
-    /// ascents and --keep-best
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false",
+    /// Train in integers, in a fraction of the RAM: layers of any kind before a softmax, without Adam, SAM-ON, shared
+    /// ascents and --keep-best. --compact is the same. (emulate takes it of fully connected layers alone)
+    #[arg(long = "integer", visible_alias = "compact", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false",
         help_heading = HOW)]
     compact: Option<bool>,
 }
@@ -289,7 +289,7 @@ impl BasisArguments {
     pub fn read(self, further: FurtherArguments) -> Result<TuneOptions> {
         let given = self.given(&further);
         if given.spare_classes.is_some() && given.compact == Some(true) {
-            return Err(misused("the argument '--spare-classes <N>' cannot be used with '--compact'".into()));
+            return Err(misused("the argument '--spare-classes <N>' cannot be used with '--integer'".into()));
         }
         let file = self.recipe.map_or(Ok(RecipeFile::default()), |path| RecipeFile::read(&path))?;
         Ok(TuneOptions {

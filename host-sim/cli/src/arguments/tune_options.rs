@@ -42,7 +42,16 @@ impl TuneOptions {
 
     /// Epochs of a run that takes steps.
     pub fn epochs(&self) -> u64 {
-        self.recipe_file.recipe.epochs.unwrap_or(Recipe::DEFAULT.epochs).into()
+        self.recipe(Recipe::DEFAULT.method).epochs.into()
+    }
+
+    /// These options for a tail of this model: which of the integer tuners is meant depends on its layers.
+    pub fn for_tail(&self, subject: &Subject, tail: &TailPlan) -> Result<Self> {
+        let mut own = self.clone();
+        if own.recipe_file.compact == Some(true) {
+            own.recipe_file.any_layers = !subject.model.pack(tail)?.pack().sizes().tail_is_chain;
+        }
+        Ok(own)
     }
 
     /// Layers in the tail, where they are asked for.
@@ -122,7 +131,7 @@ impl TuneOptions {
         tuner: Tail,
     ) -> Result<(Start, Vec<Training>)> {
         let own = &self.recipe_file;
-        if tuner == Tail::Compact {
+        if tuner != Tail::Full {
             return Ok((Start::Factory, self.trainings(Start::Factory)));
         }
         let start = self.start(subject, tail)?;
@@ -138,8 +147,8 @@ impl TuneOptions {
     /// Refuses a head in closed form of a compact tail.
     pub fn without_compact_closed_form(&self) -> Result<()> {
         let solves = self.is_closed_form() || self.recipe_file.start == Some(Start::ClosedForm);
-        if solves && self.tuner() == Tail::Compact {
-            bail!("a compact tail has no head in closed form: leave out --compact");
+        if solves && self.tuner() != Tail::Full {
+            bail!("an integer tail has no head in closed form: leave out --integer");
         }
         Ok(())
     }
@@ -175,8 +184,8 @@ impl TuneOptions {
 
     /// Refuses what only `tune`, `emulate` and the bundled wearers do.
     pub fn without_compact(&self) -> Result<()> {
-        if self.tuner() == Tail::Compact {
-            bail!("--compact is for `flatmin tune` and `emulate`; leave it out");
+        if self.tuner() != Tail::Full {
+            bail!("--integer is for `flatmin tune` and `emulate`; leave it out");
         }
         Ok(())
     }
@@ -251,8 +260,14 @@ impl TuneOptions {
         if recipe.warm_up > 0.0 {
             settings.push(("warm-up".into(), format!("{} %", recipe.warm_up * 100.0)));
         }
-        if self.tuner() == Tail::Compact {
-            settings.push(("weights trained as".into(), "int8 with residual, int16 velocity".into()));
+        match self.tuner() {
+            Tail::Full => {}
+            Tail::Compact => {
+                settings.push(("weights trained as".into(), "int8 with residual, int16 velocity".into()));
+            }
+            Tail::Integer => {
+                settings.push(("weights trained as".into(), "int8 differences to those in flash".into()));
+            }
         }
         if recipe.held_out > 0.0 {
             settings.push(("held out".into(), format!("{} %", recipe.held_out * 100.0)));

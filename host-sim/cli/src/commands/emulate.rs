@@ -2,11 +2,11 @@
 
 use crate::answer::{bar, show};
 use crate::arguments::{Adaptation, TuneArguments};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use flatmin_link::emulate::{Firmware, Kind, LogSink};
 use flatmin_sim::report::Report;
-use flatmin_sim::tuning::{Start, with_replay};
+use flatmin_sim::tuning::{Start, Tail, with_replay};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use std::io::Write;
@@ -39,6 +39,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
     options.without_compact_closed_form()?;
     let subject = adaptation.calibrated_subject(model.as_deref(), &options)?.labelled("emulate")?;
     let tail = options.tail(&subject)?;
+    let options = options.for_tail(&subject, &tail)?;
+    if options.tuner() == Tail::Integer {
+        bail!(
+            "the integer tail of layers other than fully connected ones runs on the desktop only so far: take fewer --layers, \
+             or leave out --integer to train in f32"
+        );
+    }
     let (start, trainings) = options.trainings_on_device(&subject, &tail, options.tuner())?;
     let epochs = trainings.iter().map(|own| if own.steps { options.epochs() } else { 1 });
     let bar = bar(epochs.sum(), "epochs, {eta} left")?;

@@ -56,6 +56,10 @@ pub fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result
     let tails = subjects.iter().map(|s| options.tail(s)).collect::<Result<Vec<_>>>()?;
     // The bundled models are all alike.
     let tail = tails.into_iter().next().unwrap_or_default();
+    let options = &match subjects.first() {
+        Some(first) => options.for_tail(first, &tail)?,
+        None => options.clone(),
+    };
     let start = subjects.first().map(|own| options.start(own, &tail)).transpose()?.unwrap_or_default();
     let mut trainings: Vec<_> = options.trainings(start).into_iter().map(|own| (tail.clone(), own)).collect();
     let epochs = (subjects.len() * trainings.len()) as u64 * options.epochs();

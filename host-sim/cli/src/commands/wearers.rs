@@ -94,6 +94,7 @@ fn plans(options: &TuneOptions, subject: &Subject) -> Result<Vec<Plan>> {
     for (place, &layers) in depths.iter().enumerate() {
         for &noise in &noises {
             let tail = tail(layers)?;
+            let options = &options.for_tail(subject, &tail)?;
             let start = options.start(subject, &tail)?;
             let mut trainings = options.trainings(start);
             if place == 0 && options.recipe_file.recipe.method.is_none() && options.tuner() == Tail::Full {

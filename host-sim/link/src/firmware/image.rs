@@ -60,6 +60,7 @@ impl Image {
         // Runs at the same time do not meet in a file unless it is the same.
         let kind = match (tail, solver) {
             (Tail::Compact, _) => "-compact",
+            (Tail::Integer, _) => "-integer",
             (Tail::Full, true) => "-solver",
             (Tail::Full, false) => "",
         };

@@ -85,6 +85,9 @@ pub struct RecipeFile {
     /// Integers alone, in few bytes.
     #[serde(with = "entry", skip_serializing_if = "Option::is_none")]
     pub compact: Option<bool>,
+    /// The tail has other layers than a chain of fully connected ones: known once the model is, and in no file.
+    #[serde(skip)]
+    pub any_layers: bool,
     /// What gradient steps begin with.
     #[serde(with = "entry", skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
@@ -256,6 +259,7 @@ impl RecipeFile {
             loss: self.loss.or(other.loss),
             spare_classes: self.spare_classes.or(other.spare_classes),
             compact: self.compact.or(other.compact),
+            any_layers: self.any_layers || other.any_layers,
             start: self.start.or(other.start),
             recipe: self.recipe.or(&theirs),
             budget: Limits {
@@ -268,12 +272,20 @@ impl RecipeFile {
     /// The recipe for a method and a start: what is given, and the usual values for the rest.
     pub fn recipe(&self, method: Method, start: Start) -> Recipe {
         let optimizer = self.recipe.optimizer.unwrap_or(Recipe::DEFAULT.optimizer);
-        self.recipe.applied_to(start.recipe(method, optimizer))
+        let usual = match self.tuner() {
+            Tail::Integer => Recipe { method, optimizer, ..Recipe::INTEGER },
+            Tail::Full | Tail::Compact => start.recipe(method, optimizer),
+        };
+        self.recipe.applied_to(usual)
     }
 
     /// Which tuner.
     pub fn tuner(&self) -> Tail {
-        if self.compact == Some(true) { Tail::Compact } else { Tail::Full }
+        match (self.compact == Some(true), self.any_layers) {
+            (false, _) => Tail::Full,
+            (true, false) => Tail::Compact,
+            (true, true) => Tail::Integer,
+        }
     }
 
     /// Whether the last layer is solved in closed form.

@@ -4,7 +4,7 @@ use super::{CLOSED_FORM, method_name, with_replay};
 use crate::subject::Subject;
 use anyhow::Result;
 use flatmin::store::Contents;
-use flatmin::{CompactPlan, MemoryPlan, Method, Optimizer, Recipe, Tuner};
+use flatmin::{CompactPlan, IntegerPlan, MemoryPlan, Method, Optimizer, Recipe, Tuner};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{PackFile, TailPlan};
 
@@ -16,12 +16,18 @@ pub enum Tail {
     Full,
     /// [`CompactTuner`](flatmin::CompactTuner): few bytes, integers.
     Compact,
+    /// [`IntegerTuner`](flatmin::IntegerTuner): integers, layers of any kind.
+    Integer,
 }
 
 impl Tail {
     /// Of the tuner that makes tails with these contents.
     pub fn of(contents: Contents) -> Self {
-        if contents == Contents::Int8AndCompact { Self::Compact } else { Self::Full }
+        match contents {
+            Contents::Int8AndCompact => Self::Compact,
+            Contents::Int8AndInteger => Self::Integer,
+            _ => Self::Full,
+        }
     }
 
     /// The arena's bytes by purpose.
@@ -31,6 +37,7 @@ impl Tail {
         match self {
             Self::Full => own(&MemoryPlan::new(sizes, recipe).by_purpose()),
             Self::Compact => own(&CompactPlan::new(sizes, recipe).by_purpose()),
+            Self::Integer => own(&IntegerPlan::new(sizes, recipe).by_purpose()),
         }
     }
 
@@ -44,6 +51,7 @@ impl Tail {
         match self {
             Self::Full => sizes.train_bytes(recipe),
             Self::Compact => sizes.compact_bytes(recipe),
+            Self::Integer => sizes.integer_bytes(recipe),
         }
     }
 }

@@ -1,0 +1,348 @@
+//! Gradients within what their formats allow of double precision, over generated shapes; steps that do not drift.
+
+use super::backward::{Deltas, SCALE_BITS, channel_gradient, input_rows, shift_of, write_multipliers};
+use super::gradient::Writer;
+use super::weights::{Ascent, ChannelStep, LayerWeights, Parameters, Place, rate};
+use crate::compact::number::Dither;
+use crate::op::{ConvShape, Shape, Window};
+use crate::pack::TrainedLayer;
+use rand_core::{Rng, SeedableRng};
+use rand_pcg::Pcg32;
+use std::vec;
+use std::vec::Vec;
+
+fn below(random: &mut Pcg32, limit: usize) -> usize {
+    random.next_u32() as usize % limit
+}
+
+/// From -127 to 127; every third one 0 where `sparse`, as activations leave gradients.
+fn bytes(random: &mut Pcg32, length: usize, sparse: bool) -> Vec<i8> {
+    let value = |random: &mut Pcg32| (below(random, 255) as i32 - 127) as i8;
+    (0..length).map(|i| if sparse && i % 3 == 0 { 0 } else { value(random) }).collect()
+}
+
+/// Windows of any stride, dilation and padding.
+fn shape(random: &mut Pcg32, depthwise: bool) -> Option<ConvShape> {
+    let channels = 1 + below(random, 9);
+    let outputs = if depthwise { channels * (1 + below(random, 2)) } else { 1 + below(random, 9) };
+    let extents = [1 + below(random, 6), 1 + below(random, 7)];
+    let mut pair = |limit: usize| [1 + below(random, limit), 1 + below(random, limit)];
+    let (filter, stride, dilation) = (pair(4), pair(3), pair(2));
+    let padding = pair(4).map(|own| own - 1);
+    let along = |axis: usize| {
+        let reach = (filter[axis] - 1) * dilation[axis] + 1;
+        (extents[axis] + 2 * padding[axis]).checked_sub(reach).map_or(1, |room| room / stride[axis] + 1)
+    };
+    let input = Shape { height: extents[0], width: extents[1], channels };
+    let output = Shape { height: along(0), width: along(1), channels: outputs };
+    ConvShape::new(input, output, Window { filter, stride, dilation, padding }).ok()
+}
+
+/// Calls `each(output element, input element, weight)` for every product of a convolution.
+fn products(shape: &ConvShape, depthwise: bool, mut each: impl FnMut(usize, usize, usize)) {
+    let (input, output, window) = (shape.input(), shape.output(), shape.window());
+    let inside = |at: usize, tap: usize, axis: usize, extent: usize| {
+        let place = at * window.stride[axis] + tap * window.dilation[axis];
+        place.checked_sub(window.padding[axis]).filter(|&place| place < extent)
+    };
+    for r in 0..output.height {
+        for c in 0..output.width {
+            for o in 0..output.channels {
+                for i in 0..window.filter[0] {
+                    for j in 0..window.filter[1] {
+                        let (Some(row), Some(column)) =
+                            (inside(r, i, 0, input.height), inside(c, j, 1, input.width))
+                        else {
+                            continue;
+                        };
+                        let y = (r * output.width + c) * output.channels + o;
+                        let x = (row * input.width + column) * input.channels;
+                        let tap = i * window.filter[1] + j;
+                        if depthwise {
+                            let channel = o / (output.channels / input.channels);
+                            each(y, x + channel, tap * output.channels + o);
+                            continue;
+                        }
+                        for k in 0..input.channels {
+                            let area = window.filter[0] * window.filter[1];
+                            each(y, x + k, (o * area + tap) * input.channels + k);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_by_inputs_are_those_of_double_precision_to_their_formats() {
+    let mut random = Pcg32::seed_from_u64(11);
+    let (mut tested, mut added) = (0, 0);
+    while tested < 400 {
+        let depthwise = tested % 2 == 0;
+        let Some(shape) = shape(&mut random, depthwise) else { continue };
+        let (output, area) = (shape.output(), shape.window().filter.iter().product::<usize>());
+        let each = if depthwise { area } else { area * shape.input().channels };
+        let weights = bytes(&mut random, each * output.channels, false);
+        let delta = bytes(&mut random, shape.output_length(), true);
+        let scales: Vec<f32> =
+            (0..output.channels).map(|_| 0.001 + below(&mut random, 1_000) as f32 * 1e-5).collect();
+        let unit = 10f32.powi(below(&mut random, 12) as i32 - 8);
+        // What another branch left, much larger or smaller perhaps.
+        let before = below(&mut random, 2) == 1;
+        let other = unit * 10f32.powi(below(&mut random, 5) as i32 - 2);
+        let start = bytes(&mut random, shape.input_length(), false);
+
+        let mut multipliers = vec![0; output.channels];
+        let largest = write_multipliers(&scales, &mut multipliers);
+        let terms = if depthwise { area * 2 } else { area * output.channels };
+        let shift = shift_of(terms);
+        let step = unit * largest * (1u32 << shift) as f32 / (1u32 << SCALE_BITS) as f32;
+        let mut found = start.clone();
+        let mut writer = Writer::new(&mut found, step, 31, before.then_some(other * largest));
+        let of = Deltas { delta: &delta, multipliers: &multipliers, shift };
+        let mut sums = vec![0; shape.input().channels];
+        input_rows(&shape, depthwise, &weights, &of, &mut sums, &mut writer).unwrap();
+        let found_unit = f64::from(writer.finish());
+
+        let old = if before { f64::from(other * largest) } else { 0.0 };
+        let mut expected: Vec<f64> = start.iter().map(|&g| f64::from(g) * old).collect();
+        // A product of gradient and scale is off by half a step and by the scale's rounding.
+        let mut slack = vec![0.0; expected.len()];
+        products(&shape, depthwise, |y, x, w| {
+            let (g, w) = (f64::from(delta[y]), f64::from(weights[w]));
+            expected[x] += g * f64::from(scales[y % output.channels]) * w * f64::from(unit);
+            let rounded = 0.5 + g.abs() * 0.5 / f64::from(1u32 << shift);
+            slack[x] += if g == 0.0 { 0.0 } else { rounded * w.abs() * f64::from(step) };
+        });
+        let size = expected.iter().fold(0.0f64, |most, g| most.max(g.abs()));
+        for ((&g, &exact), &slack) in found.iter().zip(&expected).zip(&slack) {
+            let off = (f64::from(g) * found_unit - exact).abs();
+            // One step of the tensor, and f32's rounding of its unit.
+            assert!(off <= slack + found_unit + 1e-5 * size, "{g} * {found_unit:e} for {exact:e}: {shape:?}");
+        }
+        // The bound proves nothing where the unit is larger than it has to be.
+        let most = found.iter().map(|g| g.unsigned_abs()).max().unwrap_or(0);
+        let exact = size / found_unit;
+        assert!(
+            most >= 60 || exact < 127.0 && found_unit <= f64::from(step) * 1.001 || before,
+            "{most} {exact}"
+        );
+        (tested, added) = (tested + 1, added + usize::from(before));
+    }
+    assert!(added > 100);
+}
+
+#[test]
+fn gradients_by_weights_are_exact() {
+    let mut random = Pcg32::seed_from_u64(12);
+    let mut tested = 0;
+    while tested < 400 {
+        let depthwise = tested % 2 == 0;
+        let Some(shape) = shape(&mut random, depthwise) else { continue };
+        let (output, area) = (shape.output(), shape.window().filter.iter().product::<usize>());
+        let each = if depthwise { area } else { area * shape.input().channels };
+        let x = bytes(&mut random, shape.input_length(), false);
+        let delta = bytes(&mut random, shape.output_length(), true);
+        let zero_point = below(&mut random, 256) as i32 - 128;
+        let mut expected = vec![0i64; each * output.channels];
+        products(&shape, depthwise, |y, at, w| {
+            expected[w] += i64::from(delta[y]) * (i64::from(x[at]) - i64::from(zero_point));
+        });
+        for o in 0..output.channels {
+            let mut sums = vec![0; each];
+            let bias = channel_gradient(
+                &shape,
+                depthwise,
+                o,
+                (&delta, output.channels),
+                (&x, zero_point),
+                &mut sums,
+            );
+            let own = delta.iter().skip(o).step_by(output.channels).map(|&g| i32::from(g));
+            assert_eq!(bias, own.sum::<i32>());
+            for (k, &sum) in sums.iter().enumerate() {
+                let at = if depthwise { k * output.channels + o } else { o * each + k };
+                assert_eq!(i64::from(sum), expected[at], "{shape:?} {o} {k}");
+            }
+        }
+        tested += 1;
+    }
+}
+
+#[test]
+fn a_unit_grows_with_what_is_written() {
+    let mut to = [0i8; 6];
+    let mut writer = Writer::new(&mut to, 0.5, 31, None);
+    writer.push(&mut [3, -100]);
+    writer.push(&mut [1_000, -1_016]);
+    // 1_016 / 8 is 127; what was there is three bits shorter, to nearest.
+    writer.push(&mut [4, 0]);
+    assert_eq!(writer.finish(), 4.0);
+    assert_eq!(to, [0, -12, 125, -127, 1, 0]);
+    // The extremes of 32 bits.
+    let mut writer = Writer::new(&mut to, 1.0, 31, None);
+    writer.push(&mut [i32::MAX, i32::MIN, 0, 0, 0, 0]);
+    let unit = f64::from(writer.finish());
+    assert!((f64::from(to[0]) * unit / f64::from(i32::MAX) - 1.0).abs() < 0.01);
+    assert!((f64::from(to[1]) * unit / f64::from(i32::MIN) - 1.0).abs() < 0.01);
+    // Zeros that are added to, and zeros that are added.
+    let mut to = [0i8; 2];
+    let mut writer = Writer::new(&mut to, 1e-6, 31, Some(1e6));
+    writer.push(&mut [64, -3]);
+    assert_eq!((writer.finish(), to), (1e-6, [64, -3]));
+    let mut writer = Writer::new(&mut to, 1e6, 7, Some(1e-6));
+    writer.push(&mut [0, 0]);
+    let unit = writer.finish();
+    assert!((f64::from(to[0]) * f64::from(unit) / 64e-6 - 1.0).abs() < 0.01, "{to:?} {unit}");
+}
+
+/// A layer of fully connected outputs, for its parameters alone.
+fn layer(outputs: usize, taps: usize) -> TrainedLayer {
+    let bytes = crate::include_pack!("../../tests/examples/motion.pack");
+    let pack = crate::Pack::new(bytes).unwrap();
+    let layer = pack.trained_layers().last().unwrap();
+    assert!(layer.rows_are_contiguous());
+    TrainedLayer { outputs, taps, trains_weights: true, trains_biases: true, ..layer }
+}
+
+struct Held {
+    deltas: Vec<i8>,
+    bits: Vec<i8>,
+    biases: Vec<i32>,
+    squares: Vec<f32>,
+}
+
+impl Held {
+    fn new(outputs: usize, taps: usize) -> Self {
+        let mut own = Self {
+            deltas: vec![0; outputs * taps],
+            bits: vec![0; outputs],
+            biases: vec![0; outputs],
+            squares: vec![0.0; outputs],
+        };
+        own.parameters().reset();
+        own
+    }
+
+    fn parameters(&mut self) -> Parameters<'_> {
+        let Self { deltas, bits, biases, squares } = self;
+        Parameters { deltas, bits, biases, squares }
+    }
+
+    /// One step of one channel at a rate.
+    fn step(
+        &mut self,
+        layer: &TrainedLayer,
+        packed: &[i8],
+        (sums, bias): (&[i32], i32),
+        rate: f32,
+        seed: u32,
+    ) {
+        let by = ChannelStep { unit: 0.01, rate, known: 1.0, one: 30.0 };
+        let place = Place { weights: 0, outputs: 0 };
+        let (mut sums, mut dither) = (sums.to_vec(), Dither::new(seed, 0));
+        self.parameters().step((layer, place), packed, 0, &by, (&mut sums, bias), &mut dither);
+    }
+
+    fn weights<'w>(&'w self, layer: &'w TrainedLayer, packed: &'w [i8]) -> LayerWeights<'w> {
+        LayerWeights {
+            layer,
+            packed,
+            packed_biases: &[0],
+            deltas: &self.deltas,
+            bits: &self.bits,
+            biases: &self.biases,
+            ascent: Ascent::NONE,
+        }
+    }
+
+    fn written(&self, layer: &TrainedLayer, packed: &[i8]) -> Vec<i8> {
+        let mut to = vec![0; packed.len()];
+        self.weights(layer, packed).write(0, layer.outputs, &mut to);
+        to
+    }
+}
+
+#[test]
+fn ten_thousand_small_steps_do_not_drift() {
+    const STEPS: u32 = 10_000;
+    let layer = layer(1, 64);
+    let packed = vec![0i8; 64];
+    let mut random = Pcg32::seed_from_u64(5);
+    let mut held = Held::new(1, 64);
+    // Exact places, in steps of q, of weights that all these steps move.
+    let (mut exact, mut largest) = (vec![0.0f64; 64], 0.0f64);
+    let mut square = 0.0f64;
+    for step in 0..STEPS {
+        let sums: Vec<i32> = (0..64).map(|_| below(&mut random, 4_001) as i32 - 2_000).collect();
+        held.step(&layer, &packed, (&sums, 0), 0.001, step);
+        let mean = sums.iter().map(|&g| (f64::from(g) * 0.01).powi(2)).sum::<f64>() / 64.0;
+        square = 0.99 * square + 0.01 * mean;
+        for (place, &g) in exact.iter_mut().zip(&sums) {
+            *place -= 0.001 * f64::from(g) * 0.01 / square.sqrt();
+            largest = largest.max(place.abs());
+        }
+    }
+    assert_eq!(held.bits, [7]);
+    let off: Vec<f64> =
+        held.deltas.iter().zip(&exact).map(|(&d, &exact)| f64::from(d) / 128.0 - exact).collect();
+    let mean = off.iter().sum::<f64>() / 64.0;
+    let deviation = (off.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 63.0).sqrt();
+    assert!(mean.abs() <= 3.0 * deviation / 8.0, "{mean} +- {}", deviation / 8.0);
+    // Every rounding is by chance, of one step of d at most: variances of a quarter of one add up.
+    assert!(deviation < (f64::from(STEPS) / 4.0).sqrt() / 128.0, "{deviation}, of {largest}");
+}
+
+#[test]
+fn differences_that_have_no_room_give_up_bits_and_keep_their_place() {
+    let layer = layer(1, 4);
+    let packed = [0i8, 10, -100, 127];
+    let mut held = Held::new(1, 4);
+    // Every step takes the first weight up by about 4 of q.
+    for step in 0..20 {
+        held.step(&layer, &packed, (&[-3_000, 0, 0, 0], 0), 2.0, step);
+        held.step(&layer, &packed, (&[0, 0, 0, -3_000], 0), 2.0, 1_000 + step);
+    }
+    assert!(held.bits[0] < 7 && held.parameters().are_sound(), "{:?}", held.bits);
+    let written = held.written(&layer, &packed);
+    assert!(written[0] > 60, "{written:?}");
+    // The others stand where they were, to the rounding of the bits that are left; none passes the end.
+    assert!(
+        (i32::from(written[1]) - 10).abs() <= 1 && (i32::from(written[2]) + 100).abs() <= 1,
+        "{written:?}"
+    );
+    assert_eq!(written[3], 127);
+    // From one end to the other there is room.
+    for step in 0..400 {
+        held.step(&layer, &packed, (&[0, 0, -3_000, 3_000], 0), 2.0, 5_000 + step);
+    }
+    let written = held.written(&layer, &packed);
+    assert_eq!(written[2..], [127, -127], "{:?}", held.bits);
+    assert!(held.parameters().are_sound());
+}
+
+#[test]
+fn no_gradient_moves_nothing() {
+    let layer = layer(1, 8);
+    let packed = [5i8; 8];
+    let mut held = Held::new(1, 8);
+    for step in 0..100 {
+        held.step(&layer, &packed, (&[0; 8], 0), 2.2, step);
+    }
+    assert_eq!((held.deltas.as_slice(), held.biases[0]), (&[0i8; 8][..], 0));
+    // An input of zeros: the bias has a gradient and the weights have none.
+    held.step(&layer, &packed, (&[0; 8], 100), 2.2, 0);
+    assert_eq!(held.deltas, [0; 8]);
+    // Four rates, of 30 steps of the sums each, and 8 fractional bits.
+    let expected = -4.0 * 2.2 * 30.0 * 256.0;
+    assert!((f64::from(held.biases[0]) - expected).abs() <= 1.0, "{}", held.biases[0]);
+}
+
+#[test]
+fn rates_fall_with_the_number_of_weights() {
+    for taps in [1usize, 9, 64, 576] {
+        let expected = 2.2 * (taps as f64).powf(-0.75);
+        assert!((f64::from(rate(2.2, taps)) / expected - 1.0).abs() < 1e-5);
+    }
+}

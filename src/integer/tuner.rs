@@ -1,0 +1,523 @@
+//! The arithmetic of integers for any layers: see [`crate::integer`].
+
+use super::backward::backward;
+use super::gradient::{bits_above, round_shift};
+use super::pass::{Channel, MOST_VALUES, Network, Scratch, dither};
+use super::plan::IntegerPlan;
+use super::pointwise::left_out;
+use super::weights::{
+    Ascent, ChannelStep, DEAD_SCALE, FADE, LayerWeights, Parameters, narrow, places, rate, scale_of,
+    sum_of_squares,
+};
+use crate::compact::softmax::{LOGIT_BITS, Losses, SmoothLabel};
+use crate::optim::{BiasTreatment, Geometry};
+use crate::pack::{Pack, Sizes};
+use crate::part::Part;
+use crate::quant::Affine;
+use crate::recipe::{self, Method, Optimizer, Recipe};
+use crate::requant::{Range, TunedTail, packed_scales};
+use crate::step::Phase;
+use crate::store::Contents;
+use crate::tail::{Loss, TailError, Target};
+use crate::tuner::{
+    Counts, Cutter, Numbers, Progress, RUN_PARTS, Run, Shared, Tuner, TunerError, WEIGHT_PARTS, Work, bytes,
+    bytes_mut,
+};
+
+/// A [`Tuner`] that trains layers of any kind in integers, in about 4 bytes per weight: for devices whose RAM does not hold
+/// the tail in f32, and for cores without FPU. It is made by [`IntegerTuner::in_arena`](Tuner::in_arena), in an arena of
+/// [`crate::Sizes::integer_bytes`], and takes recipes like [`Recipe::INTEGER`].
+///
+/// It takes tails that are no chains ([`crate::Sizes::tail_is_chain`]) with softmax cross-entropy, and SGD, SAM and ASAM on
+/// one sample at a time: `src/integer` has the number formats, and what is left out.
+pub type IntegerTuner<'a> = Tuner<'a, Integer<'a>>;
+
+/// Differences of 8 bits to the weights in flash, and what trains them in integers.
+#[derive(Debug)]
+pub struct Integer<'a> {
+    pack: Pack<'a>,
+    sizes: Sizes,
+    parameters: Parameters<'a>,
+    /// The ascent of a step under way; between runs nothing.
+    spare: &'a mut [u8],
+}
+
+/// Where a run stands between two steps; with its buffers all there is to it.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
+pub struct Step {
+    /// Seed of the next step's rounding.
+    dither: u32,
+    /// What the mean squares have kept of their start.
+    kept: f32,
+}
+
+/// The arrays of an ascent: units or biases as f32 while it is being made.
+struct AscentParts<'s> {
+    units: &'s mut [i32],
+    biases: &'s mut [i32],
+    elements: &'s mut [i8],
+}
+
+impl<'s> AscentParts<'s> {
+    fn new(sizes: &Sizes, spare: &'s mut [u8]) -> Option<Self> {
+        let (words, rest) = spare.split_at_mut_checked(8 * sizes.tail_outputs)?;
+        let words: &mut [i32] = bytemuck::try_cast_slice_mut(words).ok()?;
+        let (units, biases) = words.split_at_mut_checked(sizes.tail_outputs)?;
+        let elements = bytemuck::must_cast_slice_mut(rest.get_mut(..sizes.tail_weights)?);
+        Some(Self { units, biases, elements })
+    }
+
+    fn read(self) -> Ascent<'s> {
+        Ascent { elements: self.elements, units: self.units, biases: self.biases }
+    }
+}
+
+/// Refuses what the integer tail leaves out.
+fn check(recipe: &Recipe) -> Result<(), TunerError> {
+    recipe.check()?;
+    let asked = [
+        ("minibatches of more than one sample", recipe.minibatch > 1),
+        ("momentum", recipe.momentum != 0.0),
+        ("weight decay", recipe.weight_decay != 0.0),
+        ("shared ascents (sharpness_batch above 1)", recipe.sharpness_batch > 1),
+        ("stored perturbations (store_perturbation)", recipe.store_perturbation),
+        ("Adam", recipe.optimizer == Optimizer::Adam),
+        ("SAM-ON", recipe.method == Method::SamOn),
+        ("element-wise bias treatment", recipe.bias == BiasTreatment::Elementwise),
+        ("best epoch's weights (keep_best)", recipe.keep_best),
+        ("losses of its samples (sample_losses)", recipe.sample_losses),
+    ];
+    let asked = asked.into_iter().find(|(_, asked)| *asked);
+    asked.map_or(Ok(()), |(what, _)| Err(TunerError::LeftOut { what }))
+}
+
+/// Refuses a tail that has what the integer tail leaves out.
+fn check_pack(pack: &Pack) -> Result<(), TunerError> {
+    if pack.loss() != Loss::CrossEntropy {
+        return Err(TailError::Loss.into());
+    }
+    // Operators without weights whose outputs may be quantized anew have no outputs here.
+    let partly = |layer: &crate::pack::TrainedLayer| {
+        layer.outputs > 0 && (!layer.trains_weights || layer.chosen.is_some())
+    };
+    let asked = [
+        ("chains of fully connected layers, which a compact tuner takes", pack.tail_is_chain()),
+        ("spare classes", pack.spare_classes() > 0),
+        (
+            "layers that train biases, scales or a share of channels alone",
+            pack.trained_layers().any(|l| partly(&l)),
+        ),
+        ("more than 128 arrays", usize::from(pack.value_count()) > MOST_VALUES),
+    ];
+    let of_nodes =
+        pack.nodes().filter(|node| node.output.delta.is_some()).find_map(|node| left_out(pack, &node));
+    let asked = asked.into_iter().find_map(|(what, asked)| asked.then_some(what)).or(of_nodes);
+    asked.map_or(Ok(()), |what| Err(TunerError::LeftOut { what }))
+}
+
+/// The label of a target; a tail with cross-entropy has no other.
+fn label(target: Target) -> SmoothLabel {
+    match target {
+        Target::Label { label, smoothing } => SmoothLabel { label, smoothing },
+        Target::Values { .. } => 0.into(),
+    }
+}
+
+impl<'a> Integer<'a> {
+    fn network(&self) -> Network<'_, 'a> {
+        Network { pack: &self.pack, parameters: &self.parameters, ascent: Ascent::NONE }
+    }
+
+    /// After a forward pass: makes the ascent of the sample's gradient, but for its length. Returns `||T g||^2`.
+    fn begin_ascent(&mut self, geometry: &Geometry, unit: f32, scratch: &mut Scratch) -> f32 {
+        let Self { pack, sizes, parameters, spare } = self;
+        let Some(AscentParts { units, biases, elements }) = AscentParts::new(sizes, spare) else {
+            return 0.0;
+        };
+        let mut norm = 0.0;
+        let scales_weights = geometry.eta.is_some();
+        let mut keep =
+            |parameters: &mut Parameters, channel: Channel, sums: &mut [i32], bias: i32, unit: f32| {
+                let Channel { layer, place, output } = channel;
+                let own = parameters.of(pack, layer, place, Ascent::NONE);
+                let scale = scale_of(packed_scales(pack, layer), output);
+                // What all of the channel's sums are less than its gradient by: its factor M.
+                let unit = unit * (layer.input.scale * scale / layer.output.scale);
+                let elements = elements.part_mut(place.weights..place.weights + layer.weights());
+                let element =
+                    channel_ascent(&own, output, scale < DEAD_SCALE, scales_weights, (sums, unit), elements);
+                norm += element.norm;
+                if let Some(place) = units.get_mut(place.outputs + output) {
+                    *place = element.unit.to_bits().cast_signed();
+                }
+                if let Some(place) = biases.get_mut(place.outputs + output) {
+                    let frozen = geometry.bias == BiasTreatment::Frozen || scale < DEAD_SCALE;
+                    // By a weight of the constant real input 1.
+                    let g = if frozen { 0.0 } else { bias as f32 * unit / layer.input.scale };
+                    norm += g * g;
+                    *place = (g / layer.input.scale).to_bits().cast_signed();
+                }
+            };
+        if backward(pack, parameters, Ascent::NONE, unit, scratch, &mut keep).is_none() {
+            debug_assert!(false, "a tail that was checked");
+        }
+        norm
+    }
+
+    /// Gives the ascent its length: `c` steps of q for each of the gradient's.
+    fn settle_ascent(&mut self, c: f32) {
+        let Some(AscentParts { units, biases, .. }) = AscentParts::new(&self.sizes, self.spare) else {
+            return;
+        };
+        // Float casts saturate.
+        for unit in units {
+            *unit = crate::math::round(f32::from_bits(unit.cast_unsigned()) * c * 65_536.0) as i32;
+        }
+        for bias in biases {
+            *bias = crate::math::round(f32::from_bits(bias.cast_unsigned()) * c) as i32;
+        }
+    }
+
+    /// Forward pass at the ascent's end: loss, unit of the gradient by the logits.
+    fn perturbed_loss(&mut self, label: SmoothLabel, scratch: &mut Scratch) -> (Losses, f32) {
+        let Self { pack, sizes, parameters, spare } = self;
+        let ascent = AscentParts::new(sizes, spare).map_or(Ascent::NONE, AscentParts::read);
+        let (losses, _, unit) = Network { pack, parameters, ascent }.loss(label, scratch);
+        (losses, unit)
+    }
+
+    /// Backward pass at `q`, or at the ascent's end, that moves the weights.
+    fn descend(
+        &mut self,
+        (perturbed, unit): (bool, f32),
+        learning_rate: f32,
+        bias: BiasTreatment,
+        step: &Step,
+        scratch: &mut Scratch,
+    ) {
+        let Self { pack, sizes, parameters, spare } = self;
+        let ascent = match perturbed {
+            true => AscentParts::new(sizes, spare).map_or(Ascent::NONE, AscentParts::read),
+            false => Ascent::NONE,
+        };
+        let known = 1.0 - step.kept;
+        let mut descend =
+            |parameters: &mut Parameters, channel: Channel, sums: &mut [i32], by_bias: i32, unit: f32| {
+                let Channel { layer, place, output } = channel;
+                if scale_of(packed_scales(pack, layer), output) < DEAD_SCALE {
+                    return;
+                }
+                let rate = rate(learning_rate, layer.taps);
+                let by = ChannelStep { unit, rate, known, one: 1.0 / layer.input.scale };
+                let packed = pack.int8(layer.operator.constants.weights, layer.weights());
+                let by_bias = if bias == BiasTreatment::Frozen { 0 } else { by_bias };
+                let mut dither = dither(step.dither, place, output);
+                parameters.step((layer, place), packed, output, &by, (sums, by_bias), &mut dither);
+            };
+        if backward(pack, parameters, ascent, unit, scratch, &mut descend).is_none() {
+            debug_assert!(false, "a tail that was checked");
+        }
+    }
+}
+
+/// What a channel's elements stand for, and what they add to the norm.
+struct ChannelAscent {
+    unit: f32,
+    norm: f32,
+}
+
+/// Writes a channel's `T^2 g`.
+fn channel_ascent(
+    own: &LayerWeights,
+    output: usize,
+    dead: bool,
+    scales_weights: bool,
+    (sums, unit): (&mut [i32], f32),
+    elements: &mut [i8],
+) -> ChannelAscent {
+    let dropped = narrow(sums);
+    let unit = unit * (1u32 << dropped.min(31)) as f32;
+    if dead {
+        sums.fill(0);
+    }
+    let mut norm = if scales_weights { 0 } else { sum_of_squares(sums) };
+    if scales_weights {
+        for (sum, q) in sums.iter_mut().zip(own.row(output)) {
+            // Of 7 and 15 bits.
+            let t = i32::from(q.unsigned_abs()) + 1;
+            let scaled = *sum * t;
+            norm += u64::try_from(i64::from(scaled) * i64::from(scaled)).unwrap_or(0);
+            *sum = scaled * t;
+        }
+    }
+    let largest = sums.iter().map(|sum| sum.unsigned_abs()).max().unwrap_or(0);
+    let shift = bits_above(largest);
+    for (at, sum) in own.indices(output).zip(sums.iter()) {
+        if let Some(element) = elements.get_mut(at) {
+            *element = round_shift(*sum, shift) as i8;
+        }
+    }
+    ChannelAscent { unit: unit * (1u32 << shift.min(31)) as f32, norm: norm as f32 * (unit * unit) }
+}
+
+impl<'a> Numbers<'a> for Integer<'a> {
+    const CONTENTS: Contents = Contents::Int8AndInteger;
+    const ANY_TAIL: bool = true;
+
+    type Word = i32;
+    type Step = Step;
+    type Kept = ();
+
+    fn check(recipe: &Recipe) -> Result<(), TunerError> {
+        check(recipe)
+    }
+
+    fn arena_bytes(sizes: &Sizes, recipe: &Recipe) -> usize {
+        sizes.integer_bytes(recipe)
+    }
+
+    fn cut(
+        pack: &Pack<'a>,
+        recipe: &Recipe,
+        arena: &'a mut [u8],
+    ) -> Result<(Self, Shared<'a, i32>), TunerError> {
+        check_pack(pack)?;
+        let sizes = pack.sizes();
+        let plan = IntegerPlan::new(&sizes, recipe);
+        let mut cutter = Cutter::new(arena, plan.total_bytes())?;
+        let (biases, squares) = (cutter.take(plan.biases)?, cutter.take(plan.squares)?);
+        let (bits, deltas) = (cutter.take(plan.bits)?, cutter.take(plan.deltas)?);
+        let spare = cutter.take(plan.spare)?;
+        let tuned = cutter.tuned_tail(plan.tuned_tail, &sizes)?;
+        let replay = cutter.replay([plan.replay, plan.labels, plan.class_counts], &sizes, recipe)?;
+        let (order, scratch) = (cutter.take(plan.order)?, cutter.take(plan.scratch)?);
+        let latent = cutter.take(plan.latent)?;
+        let mut parameters = Parameters { deltas, bits, biases, squares };
+        parameters.reset();
+        let own = Self { pack: *pack, sizes, parameters, spare };
+        let weights_crc32 = bytes::checksum(&own.parts(None));
+        Ok((own, Shared { tuned, replay, order, scratch, latent, weights_crc32 }))
+    }
+
+    fn load(&mut self, pack: &Pack, tuned: Option<&TunedTail>) {
+        self.parameters.reset();
+        let Some(tuned) = tuned else { return };
+        for (layer, (_, place)) in tuned.layers(pack).zip(places(pack)) {
+            self.parameters.load(pack, place, &layer);
+        }
+    }
+
+    fn features(&self) -> usize {
+        self.sizes.feature_length
+    }
+
+    fn classes(&self) -> usize {
+        self.sizes.output_length
+    }
+
+    fn forward_macs(&self) -> u64 {
+        let macs = |node: crate::pack::TailNode| self.pack.operator_macs(&node.operator);
+        self.pack.nodes().map(macs).sum()
+    }
+
+    fn write_features(&self, _: &Pack, latent: &[i8], scratch: &mut [i32]) {
+        // The features begin the workspace, one after the other.
+        let bytes: &mut [i8] = bytemuck::must_cast_slice_mut(scratch);
+        bytes.iter_mut().zip(latent).for_each(|(place, &q)| *place = q);
+    }
+
+    fn write_feature(&self, _: &Pack, index: usize, q: i8, scratch: &mut [i32]) {
+        let bytes: &mut [i8] = bytemuck::must_cast_slice_mut(scratch);
+        if let Some(place) = bytes.get_mut(index) {
+            *place = q;
+        }
+    }
+
+    fn loss(&self, _: Option<&Step>, target: Target, scratch: &mut [i32]) -> (f32, usize) {
+        // Planned for the tail.
+        let Some(mut scratch) = Scratch::new(&self.sizes, scratch) else { return (f32::NAN, 0) };
+        let (losses, answer, _) = self.network().loss(label(target), &mut scratch);
+        (losses.sum(), answer)
+    }
+
+    fn risen(
+        &mut self,
+        _: Option<&Step>,
+        ascent: &recipe::Ascent,
+        (pack, latent, target): (&Pack, &[i8], Target),
+        scratch: &mut [i32],
+    ) -> (f32, usize, Option<[f32; 2]>) {
+        let sizes = self.sizes;
+        let Some(mut divided) = Scratch::new(&sizes, scratch) else { return (f32::NAN, 0, None) };
+        let (losses, answer, unit) = self.network().loss(label(target), &mut divided);
+        let norm = self.begin_ascent(&ascent.geometry, unit, &mut divided);
+        let risen = ascent.geometry.step_length(ascent.rho, norm).and_then(|c| {
+            self.settle_ascent(c);
+            // The backward pass may have used the features' place.
+            self.write_features(pack, latent, scratch);
+            let mut divided = Scratch::new(&sizes, scratch)?;
+            let (losses, _) = self.perturbed_loss(label(target), &mut divided);
+            Some([losses.sum(), c * norm])
+        });
+        (losses.sum(), answer, risen)
+    }
+
+    fn ranges(&self, _: Option<&Step>, scratch: &mut [i32], see: &mut dyn FnMut(usize, f32, f32)) {
+        let Some(mut scratch) = Scratch::new(&self.sizes, scratch) else { return };
+        let _ = self.network().loss(0.into(), &mut scratch);
+        let last = self.sizes.tail_layers.saturating_sub(1);
+        // All but the last keep the range that they were trained in.
+        for (place, layer) in self.pack.trained_layers().enumerate() {
+            see(place, layer.output.dequantize(-128), layer.output.dequantize(127));
+            if place == last {
+                let unit = 1.0 / (1u32 << LOGIT_BITS) as f32;
+                let logits = || scratch.logits.iter().map(|&z| z as f32 * unit);
+                let low = logits().fold(f32::INFINITY, f32::min);
+                see(place, low, logits().fold(f32::NEG_INFINITY, f32::max));
+            }
+        }
+    }
+
+    fn quantize(&self, _: Option<&Step>, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail) {
+        let last = self.sizes.tail_layers.saturating_sub(1);
+        let network = self.network();
+        tuned.take_integers(pack, |layer, weights, biases| {
+            let mut all = places(pack).enumerate();
+            let Some((index, (_, place))) = all.find(|(_, (own, _))| own.index == layer.index) else {
+                return layer.output;
+            };
+            let own = network.weights_of(layer, place);
+            own.write(0, layer.outputs, weights);
+            biases.iter_mut().enumerate().for_each(|(o, bias)| *bias = own.bias(o));
+            match ranges.get(index).filter(|_| index == last && layer.refit) {
+                Some(range) => Affine::covering(range.low, range.high),
+                None => layer.output,
+            }
+        });
+    }
+
+    fn begin(&mut self, recipe: &Recipe) -> Step {
+        self.parameters.squares.fill(0.0);
+        // Both halves of the seed.
+        Step { dither: (recipe.seed ^ (recipe.seed >> 32)) as u32, kept: 1.0 }
+    }
+
+    fn run_slice(tuner: &mut Tuner<'a, Self>, _: bool) -> Result<Progress, TunerError> {
+        Ok(Progress::Stepped(tuner.integer_step()?))
+    }
+
+    fn work(_: &Step) -> (Work, usize) {
+        (Work::Step(Phase::Prepare), 0)
+    }
+
+    // No perturbed weight is ever written.
+    fn abandon(&mut self, _: Step) {}
+
+    fn parts(&self, _: Option<&Step>) -> [&[u8]; WEIGHT_PARTS] {
+        let [deltas, bits, biases, _] = self.parameters.parts();
+        [deltas, bits, biases, &[]]
+    }
+
+    fn places(&mut self, _: &Pack, contents: Contents) -> [&mut [u8]; WEIGHT_PARTS] {
+        let Parameters { deltas, bits, biases, .. } = &mut self.parameters;
+        match contents {
+            Contents::Int8AndInteger => [bytes_mut(deltas), bytes_mut(bits), bytes_mut(biases), &mut []],
+            _ => [&mut [], &mut [], &mut [], &mut []],
+        }
+    }
+
+    fn are_sound(&self) -> bool {
+        self.parameters.are_sound()
+    }
+
+    fn spare(&mut self) -> &mut [u8] {
+        self.spare
+    }
+
+    fn run_parts(&self, _: &Recipe, _: usize) -> [&[u8]; RUN_PARTS] {
+        let [deltas, bits, biases, squares] = self.parameters.parts();
+        [deltas, bits, biases, squares, &[], &[]]
+    }
+
+    fn run_parts_mut(&mut self, _: &Recipe, _: usize) -> [&mut [u8]; RUN_PARTS] {
+        let Parameters { deltas, bits, biases, squares } = &mut self.parameters;
+        let [a, b, c, d] = [bytes_mut(deltas), bytes_mut(bits), bytes_mut(biases), bytes_mut(squares)];
+        [a, b, c, d, &mut [], &mut []]
+    }
+
+    fn is_sound(&self, run: &Run<Step>, recipe: &Recipe, counts: Counts) -> bool {
+        (0.0..=1.0).contains(&run.step.kept) && run.course.is_sound(recipe, counts.trained, 0)
+    }
+
+    fn kept(&self) {}
+
+    fn resume(&mut self, _: &Pack, _: &Recipe, _: &Run<Step>, (): ()) -> bool {
+        self.parameters.are_sound()
+    }
+}
+
+impl IntegerTuner<'_> {
+    /// Output channels that are left as they are, because their weights' scale is below 1e-6: counted from 0 through all
+    /// tuned layers.
+    pub fn dead_channels(&self) -> impl Iterator<Item = usize> + '_ {
+        places(&self.pack).flat_map(|(layer, place)| {
+            let scales = packed_scales(&self.pack, &layer);
+            let dead = move |&o: &usize| scale_of(scales, o) < DEAD_SCALE;
+            (0..layer.outputs).filter(dead).map(move |o| place.outputs + o)
+        })
+    }
+
+    /// One step, on one sample.
+    fn integer_step(&mut self) -> Result<crate::tuner::StepReport, TunerError> {
+        let (learning_rate, count) = self.begin_step();
+        let sizes = self.pack.sizes();
+        let Self { arithmetic, recipe, replay, division, scratch, pack, run, macs, .. } = self;
+        let Some(Run { course, radius, step }) = run else { return Err(TunerError::NotRunning) };
+        let recipe = recipe.at(course.step, radius.known());
+        step.dither = step.dither.wrapping_add(1);
+        step.kept *= FADE;
+        let slot = course.slots(division).first().map_or(0, |&slot| slot.into());
+        let sample = replay.get(slot).filter(|_| count > 0);
+        let (mut loss, mut rise) = (0.0, 0.0);
+        if let Some((latent, label)) = sample {
+            let label = SmoothLabel { label: label.into(), smoothing: recipe.label_smoothing };
+            arithmetic.write_features(pack, latent, scratch);
+            let Some(mut divided) = Scratch::new(&sizes, scratch) else { return Err(TunerError::NotRunning) };
+            let (losses, _, mut unit) = arithmetic.network().loss(label, &mut divided);
+            loss = losses.sum();
+            // rho = 0 is the base optimizer, in every bit.
+            let ascent = recipe.ascent().and_then(|recipe::Ascent { rho, geometry }| {
+                let norm = arithmetic.begin_ascent(&geometry, unit, &mut divided);
+                geometry.step_length(rho, norm)
+            });
+            let passes = if ascent.is_some() { 6 } else { 3 };
+            if let Some(c) = ascent {
+                arithmetic.settle_ascent(c);
+            }
+            if recipe.ascent().is_some() {
+                // The backward pass may have used the features' place.
+                arithmetic.write_features(pack, latent, scratch);
+                let Some(mut divided) = Scratch::new(&sizes, scratch) else {
+                    return Err(TunerError::NotRunning);
+                };
+                if ascent.is_some() {
+                    let risen;
+                    (risen, unit) = arithmetic.perturbed_loss(label, &mut divided);
+                    rise = risen.sum() - loss;
+                } else {
+                    (_, _, unit) = arithmetic.network().loss(label, &mut divided);
+                }
+                arithmetic.descend((ascent.is_some(), unit), learning_rate, recipe.bias, step, &mut divided);
+            } else {
+                arithmetic.descend((false, unit), learning_rate, recipe.bias, step, &mut divided);
+            }
+            *macs = macs.saturating_add(arithmetic.forward_macs().saturating_mul(passes));
+        }
+        let report = course.end_step(&recipe, count, [loss, rise, learning_rate]);
+        if report.finished {
+            self.run = None;
+        }
+        Ok(report)
+    }
+}

@@ -1,0 +1,350 @@
+//! The trained parameters: differences to the weights in flash, and their step.
+
+use super::gradient::round_shift;
+use crate::compact::number::{Dither, Factor, Step};
+use crate::math;
+use crate::pack::{Pack, TrainedLayer};
+use crate::part::Part;
+use crate::requant::{TunedLayer, packed_scales};
+use crate::sound;
+use crate::tuner::bytes;
+
+/// Scales below this are those of dead channels: nothing of them is trained.
+pub(super) const DEAD_SCALE: f32 = 1e-6;
+/// Fractional bits of a difference in the factory's tail, the most that there are.
+const MOST_BITS: i8 = 7;
+/// The fewest: a difference of 127 is then 254 steps, as far as two weights can be apart.
+const LEAST_BITS: i8 = -1;
+/// Fractional bits of a bias.
+pub(super) const BIAS_BITS: u32 = 8;
+/// Largest difference of a bias: with what is in flash it stays in 31 bits.
+const LARGEST_BIAS: i32 = 1 << 30;
+/// Fractional bits of a sum of weight, difference and ascent.
+const SUM_BITS: u32 = 16;
+/// Share of the mean square that stays from step to step.
+pub(super) const FADE: f32 = 0.99;
+/// A bias moves by at most so many rates.
+const BIAS_STEP: f32 = 4.0;
+/// Bits that a gradient is narrowed to before it is squared, or makes a step.
+const NARROW: u32 = 15;
+
+/// All trained parameters, layer after layer.
+#[derive(Debug)]
+pub(super) struct Parameters<'a> {
+    /// One per weight, in the order of the layer's weights.
+    pub deltas: &'a mut [i8],
+    /// One per output channel: fractional bits of its differences.
+    pub bits: &'a mut [i8],
+    /// One per output channel: the bias's difference, with [`BIAS_BITS`] fractional bits.
+    pub biases: &'a mut [i32],
+    /// One per output channel: mean square of its gradient.
+    pub squares: &'a mut [f32],
+}
+
+/// A trained layer's place among all parameters.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// First of its weights.
+    pub weights: usize,
+    /// First of its output channels.
+    pub outputs: usize,
+}
+
+/// The trained layers with their places.
+pub(super) fn places<'p>(pack: &Pack<'p>) -> impl Iterator<Item = (TrainedLayer, Place)> + use<'p> {
+    let mut next = Place { weights: 0, outputs: 0 };
+    pack.trained_layers().map(move |layer| {
+        let own = next;
+        next.weights += layer.weights();
+        next.outputs += layer.outputs;
+        (layer, own)
+    })
+}
+
+/// Scale of output channel `o`'s weights as packed.
+pub(super) fn scale_of(scales: &[f32], o: usize) -> f32 {
+    scales.get(o).or(scales.first()).copied().unwrap_or(0.0)
+}
+
+/// First weight of output channel `o`, and the distance from one to the next.
+fn row(layer: &TrainedLayer, o: usize) -> (usize, usize) {
+    if layer.rows_are_contiguous() { (o * layer.taps, 1) } else { (o, layer.outputs.max(1)) }
+}
+
+/// An ascent: for every weight an int8 element, in its channel's unit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ascent<'e> {
+    /// In the order of the weights.
+    pub elements: &'e [i8],
+    /// One per output channel: steps of q that an element stands for, with [`SUM_BITS`] fractional bits.
+    pub units: &'e [i32],
+    /// One per output channel: what is added to the bias, in steps of the layer's sums.
+    pub biases: &'e [i32],
+}
+
+impl Ascent<'_> {
+    pub const NONE: Ascent<'static> = Ascent { elements: &[], units: &[], biases: &[] };
+}
+
+/// A layer's parameters beside those in flash.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LayerWeights<'l> {
+    pub layer: &'l TrainedLayer,
+    pub packed: &'l [i8],
+    pub packed_biases: &'l [i32],
+    pub deltas: &'l [i8],
+    pub bits: &'l [i8],
+    pub biases: &'l [i32],
+    pub ascent: Ascent<'l>,
+}
+
+impl LayerWeights<'_> {
+    /// Writes the int8 weights of output channels `first` on, as many as `rows` says, in the layer's order: of a depthwise
+    /// convolution all of them.
+    pub fn write(&self, first: usize, rows: usize, to: &mut [i8]) {
+        let base = row(self.layer, first).0;
+        for o in first..first + rows {
+            let (start, step) = row(self.layer, o);
+            let bits = self.bits.get(o).copied().unwrap_or(MOST_BITS);
+            let shift = (SUM_BITS.cast_signed() - i32::from(bits)).cast_unsigned();
+            let unit = self.ascent.units.get(o).copied().unwrap_or(0);
+            for at in (start..).step_by(step).take(self.layer.taps) {
+                let (Some(&q), Some(&d), Some(place)) =
+                    (self.packed.get(at), self.deltas.get(at), to.get_mut(at - base))
+                else {
+                    debug_assert!(false, "a row outside of its layer");
+                    return;
+                };
+                let e = self.ascent.elements.get(at).copied().unwrap_or(0);
+                *place = effective(q, d, shift, i32::from(e).saturating_mul(unit));
+            }
+        }
+    }
+
+    /// Indices of output channel `o`'s weights in the layer.
+    pub fn indices(&self, o: usize) -> impl Iterator<Item = usize> + use<> {
+        let (start, step) = row(self.layer, o);
+        (start..).step_by(step).take(self.layer.taps)
+    }
+
+    /// Output channel `o`'s weights.
+    pub fn row(&self, o: usize) -> impl Iterator<Item = i8> {
+        let bits = self.bits.get(o).copied().unwrap_or(MOST_BITS);
+        let at = |values: &[i8], index: usize| values.get(index).copied().unwrap_or(0);
+        self.indices(o)
+            .map(move |index| effective(at(self.packed, index), at(self.deltas, index), drop_of(bits), 0))
+    }
+
+    /// Bias of output channel `o`, in steps of the layer's sums.
+    pub fn bias(&self, o: usize) -> i32 {
+        let of = |values: &[i32]| values.get(o).copied().unwrap_or(0);
+        let moved = round_shift(of(self.biases), BIAS_BITS).saturating_add(of(self.ascent.biases));
+        of(self.packed_biases).saturating_add(moved)
+    }
+}
+
+/// `round(q + d 2^-bits + e)`, the difference's shift being [`SUM_BITS`] less its bits, `e` with as many fractional bits.
+#[inline(always)]
+fn effective(q: i8, d: i8, shift: u32, e: i32) -> i8 {
+    let sum = (i32::from(q) << SUM_BITS) + (i32::from(d) << shift);
+    round_shift(sum.saturating_add(e), SUM_BITS).clamp(-127, 127) as i8
+}
+
+/// What one output channel's step is made with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChannelStep {
+    /// Real value of a step of the sums in the row.
+    pub unit: f32,
+    /// Rate, in steps of q.
+    pub rate: f32,
+    /// One less what the mean square has kept of its start.
+    pub known: f32,
+    /// Steps of the input that the real 1 is.
+    pub one: f32,
+}
+
+/// Rate of a layer with so many weights per output: `learning_rate * taps^-0.75`.
+pub(super) fn rate(learning_rate: f32, taps: usize) -> f32 {
+    let fourth = math::sqrt(math::sqrt(taps.max(1) as f32));
+    learning_rate / (fourth * fourth * fourth)
+}
+
+/// Narrows sums to 15 bits; returns the bits dropped.
+pub(super) fn narrow(sums: &mut [i32]) -> u32 {
+    let largest = sums.iter().map(|sum| sum.unsigned_abs()).max().unwrap_or(0);
+    let shift = (u32::BITS - largest.leading_zeros()).saturating_sub(NARROW);
+    if shift > 0 {
+        sums.iter_mut().for_each(|sum| *sum = round_shift(*sum, shift));
+    }
+    shift
+}
+
+/// Sum of squares of numbers of 16 bits.
+pub(super) fn sum_of_squares(values: &[i32]) -> u64 {
+    values.iter().map(|&x| u64::from((x * x).cast_unsigned())).sum()
+}
+
+impl Parameters<'_> {
+    /// A layer's parameters, to be read.
+    pub fn of<'l>(
+        &'l self,
+        pack: &Pack<'l>,
+        layer: &'l TrainedLayer,
+        place: Place,
+        ascent: Ascent<'l>,
+    ) -> LayerWeights<'l> {
+        let constants = &layer.operator.constants;
+        LayerWeights {
+            layer,
+            packed: pack.int8(constants.weights, layer.weights()),
+            packed_biases: pack.int32(constants.biases, layer.outputs),
+            deltas: self.deltas.part(place.weights..place.weights + layer.weights()),
+            bits: self.bits.part(place.outputs..place.outputs + layer.outputs),
+            biases: self.biases.part(place.outputs..place.outputs + layer.outputs),
+            ascent,
+        }
+    }
+
+    /// Back to the weights in flash.
+    pub fn reset(&mut self) {
+        self.deltas.fill(0);
+        self.bits.fill(MOST_BITS);
+        self.biases.fill(0);
+        self.squares.fill(0.0);
+    }
+
+    /// Takes the weights of a tuned layer, each channel with as many fractional bits as its differences have room for.
+    pub fn load(&mut self, pack: &Pack, place: Place, tuned: &TunedLayer) {
+        let layer = &tuned.layer;
+        let scales = packed_scales(pack, layer);
+        let packed = pack.int8(layer.operator.constants.weights, layer.weights());
+        let packed_biases = pack.int32(layer.operator.constants.biases, layer.outputs);
+        let deltas = self.deltas.part_mut(place.weights..place.weights + layer.weights());
+        for o in 0..layer.outputs {
+            let (start, step) = row(layer, o);
+            let (own, packed_scale) = (scale_of(tuned.scales, o), scale_of(scales, o));
+            // In sixteenth bits of the packed step.
+            let ratio = Factor::new(own / packed_scale * (1u32 << SUM_BITS) as f32);
+            let difference = |at: usize| {
+                let [tuned, packed] =
+                    [tuned.weights, packed].map(|q| i64::from(q.get(at).copied().unwrap_or(0)));
+                let moved = i64::from(ratio.apply(tuned)) - (packed << SUM_BITS);
+                // Weights are at most 254 packed steps apart, or saturate.
+                moved.clamp(-(254 << SUM_BITS), 254 << SUM_BITS) as i32
+            };
+            let every = || (start..).step_by(step).take(layer.taps);
+            let largest = every().map(|at| difference(at).unsigned_abs()).max().unwrap_or(0);
+            let fits = |bits: i8| round_shift(largest.cast_signed(), drop_of(bits)) <= 127;
+            let bits = (LEAST_BITS..=MOST_BITS).rev().find(|&bits| fits(bits)).unwrap_or(LEAST_BITS);
+            for at in every() {
+                if let Some(d) = deltas.get_mut(at) {
+                    *d = round_shift(difference(at), drop_of(bits)).clamp(-127, 127) as i8;
+                }
+            }
+            if let Some(place) = self.bits.get_mut(place.outputs + o) {
+                *place = bits;
+            }
+            let bias = tuned.biases.get(o).copied().unwrap_or(0);
+            let unit = f64::from(tuned.input.scale) * f64::from(own);
+            let steps = f64::from(bias) * unit / (f64::from(layer.input.scale) * f64::from(packed_scale));
+            let moved = steps - f64::from(packed_biases.get(o).copied().unwrap_or(0));
+            if let Some(place) = self.biases.get_mut(place.outputs + o) {
+                // A float cast saturates.
+                let moved = math::round_double(moved * f64::from(1u32 << BIAS_BITS)) as i32;
+                *place = moved.clamp(-LARGEST_BIAS, LARGEST_BIAS);
+            }
+        }
+    }
+
+    /// Moves output channel `o` of a layer by its gradient: `sums`, one per weight, and `bias`, both in steps of
+    /// [`ChannelStep::unit`]. The sums are overwritten.
+    pub fn step(
+        &mut self,
+        (layer, place): (&TrainedLayer, Place),
+        packed: &[i8],
+        o: usize,
+        by: &ChannelStep,
+        (sums, bias): (&mut [i32], i32),
+        dither: &mut Dither,
+    ) {
+        let index = place.outputs + o;
+        let (Some(square), Some(bits)) = (self.squares.get_mut(index), self.bits.get_mut(index)) else {
+            return;
+        };
+        let dropped = narrow(sums);
+        let unit = by.unit * (1u32 << dropped.min(31)) as f32;
+        let mean = sum_of_squares(sums) as f32 / layer.taps.max(1) as f32 * (unit * unit);
+        *square = FADE * *square + (1.0 - FADE) * mean;
+        let size = math::sqrt(*square / by.known);
+        if let Some(b) = self.biases.get_mut(index) {
+            let step = (by.rate * (bias as f32 * by.unit * by.one) / size)
+                .clamp(-BIAS_STEP * by.rate, BIAS_STEP * by.rate);
+            // Of a bias that no gradient moves the quotient of two zeros is no number.
+            let step = if step.is_nan() { 0.0 } else { step };
+            let moved = Factor::new(step * by.one).apply_by_chance(1 << BIAS_BITS, dither);
+            *b = b.saturating_sub(moved).clamp(-LARGEST_BIAS, LARGEST_BIAS);
+        }
+        if !size.is_normal() {
+            return;
+        }
+        let factor = by.rate * unit / size;
+        let factor = Step::new(factor * power(*bits), dither);
+        if factor.is_zero() {
+            return;
+        }
+        let (start, step) = row(layer, o);
+        let deltas = self.deltas.part_mut(place.weights..place.weights + layer.weights());
+        let every = || (start..).step_by(step).take(layer.taps);
+        let mut largest = 0;
+        for (sum, at) in sums.iter_mut().zip(every()) {
+            let (d, q) = (deltas.get(at).copied().unwrap_or(0), packed.get(at).copied().unwrap_or(0));
+            let moved = i32::from(d).saturating_sub(factor.apply(*sum, dither));
+            // No farther than the weight itself can go.
+            let [low, high] = [-127, 127].map(|end| shifted(end - i32::from(q), *bits));
+            *sum = moved.clamp(low.min(0), high.max(0));
+            largest = largest.max(sum.unsigned_abs());
+        }
+        while largest > 127 && *bits > LEAST_BITS {
+            *bits -= 1;
+            largest = 0;
+            for sum in sums.iter_mut() {
+                *sum = (*sum + dither.bits(1)) >> 1;
+                largest = largest.max(sum.unsigned_abs());
+            }
+        }
+        for (&sum, at) in sums.iter().zip(every()) {
+            if let Some(d) = deltas.get_mut(at) {
+                *d = sum.clamp(-127, 127) as i8;
+            }
+        }
+    }
+
+    /// The bytes of all parameters: differences, their bits, biases, mean squares.
+    pub fn parts(&self) -> [&[u8]; 4] {
+        [bytes(self.deltas), bytes(self.bits), bytes(self.biases), bytes(self.squares)]
+    }
+
+    /// Whether they are such as are ever written.
+    pub fn are_sound(&self) -> bool {
+        self.deltas.iter().all(|&d| d > i8::MIN)
+            && self.bits.iter().all(|bits| (LEAST_BITS..=MOST_BITS).contains(bits))
+            && self.biases.iter().all(|bias| (-LARGEST_BIAS..=LARGEST_BIAS).contains(bias))
+            && self.squares.iter().all(|&square| square >= 0.0)
+            && sound::velocity(self.squares)
+    }
+}
+
+/// Bits to drop of a difference with [`SUM_BITS`] fractional bits.
+fn drop_of(bits: i8) -> u32 {
+    (SUM_BITS.cast_signed() - i32::from(bits)).cast_unsigned()
+}
+
+/// `2^bits`.
+fn power(bits: i8) -> f32 {
+    if bits < 0 { 0.5 } else { (1u32 << bits) as f32 }
+}
+
+/// `x 2^bits`.
+fn shifted(x: i32, bits: i8) -> i32 {
+    if bits < 0 { x / 2 } else { x << bits }
+}
