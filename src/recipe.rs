@@ -182,7 +182,7 @@ impl Recipe {
         warm_up: 0.05,
         minibatch: 1,
         label_smoothing: 0.1,
-        epochs: 20,
+        epochs: 10,
         ..Self::DEFAULT
     };
 

@@ -289,8 +289,7 @@ impl<'a> Numbers<'a> for Compact<'a> {
                 let velocities = front(bytes_mut(velocity.weights), velocity_bytes);
                 [high, low, velocities, bytes_mut(velocity.biases)]
             }
-            // No chain has differences.
-            Contents::Int8 | Contents::Int8AndInteger => [&mut [], &mut [], &mut [], &mut []],
+            Contents::Int8 => [&mut [], &mut [], &mut [], &mut []],
         }
     }
 

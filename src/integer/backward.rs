@@ -166,7 +166,7 @@ fn input_gradient(
     let shift = shift_of(terms);
     let factor = layer.input.scale * largest / layer.output.scale;
     let unit = pass.unit() * factor * (1u32 << shift.min(31)) as f32 / (1u32 << SCALE_BITS) as f32;
-    let network = Network { pack, parameters, ascent };
+    let network = Network { pack, parameters, ascent, factory: false };
     let trained = network.trained(pass.node);
     let own = trained.as_ref().map(|(layer, place)| network.weights_of(layer, *place));
     let packed = pack.int8(op.constants.weights, layer.weights());
@@ -298,7 +298,7 @@ fn weight_gradient(
     sink: Sink,
 ) -> Option<()> {
     let (pack, op) = (pass.pack, &pass.node.operator);
-    let network = Network { pack, parameters, ascent: Ascent::NONE };
+    let network = Network { pack, parameters, ascent: Ascent::NONE, factory: false };
     let Some((layer, place)) = network.trained(pass.node) else { return Some(()) };
     let shape = pack.conv_shape(op)?;
     let Scratch { workspace, sums, .. } = scratch;

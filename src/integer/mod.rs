@@ -37,6 +37,7 @@
 mod backward;
 mod forward;
 mod gradient;
+mod head;
 mod pass;
 mod plan;
 mod pointwise;

@@ -66,11 +66,16 @@ pub(super) struct Network<'n, 'p> {
     pub pack: &'n Pack<'p>,
     pub parameters: &'n Parameters<'n>,
     pub ascent: Ascent<'n>,
+    /// The layers in flash are meant, and no parameter is read.
+    pub factory: bool,
 }
 
 impl<'n> Network<'n, '_> {
     /// What of a node is trained, and where that lies.
     pub fn trained(&self, node: &TailNode) -> Option<(TrainedLayer, Place)> {
+        if self.factory {
+            return None;
+        }
         let index = self.pack.trunk_operators().saturating_add(node.index);
         places(self.pack).find(|(layer, _)| layer.index == index)
     }

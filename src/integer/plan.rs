@@ -2,7 +2,7 @@
 
 use crate::memory::Region;
 use crate::pack::Sizes;
-use crate::recipe::Recipe;
+use crate::recipe::{Method, Recipe};
 
 /// The regions of an [`IntegerTuner`](crate::IntegerTuner)'s arena, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +18,12 @@ pub struct IntegerPlan {
     /// int8 fractional bits of the channels' differences.
     #[doc(hidden)]
     pub bits: Region,
-    /// int8 differences of the weights.
+    /// int8 differences of the weights, and in front of them room, so that all of it holds an int8 tail.
     #[doc(hidden)]
     pub deltas: Region,
-    /// What lives in a step alone (the ascent), or between runs alone (an int8 tail that comes or goes).
+    /// The ascent of SAM and ASAM.
     #[doc(hidden)]
-    pub spare: Region,
+    pub ascent: Region,
     /// int8 tail in force.
     #[doc(hidden)]
     pub tuned_tail: Region,
@@ -57,15 +57,15 @@ impl IntegerPlan {
         let words = outputs.saturating_mul(4);
         let capacity = recipe.replay_capacity as usize;
         let tuned = sizes.tuned_bytes();
-        // The ascent has a byte for each weight, and two words for each output.
+        // A byte for each weight, and two words for each output.
         let ascent = weights.saturating_add(3) / 4 * 4 + 2 * words;
 
         let biases = Region { offset: 0, bytes: words };
         let squares = after(biases, words);
         let bits = after(squares, outputs);
-        let deltas = after(bits, weights);
-        let spare = after(deltas, if tuned > ascent { tuned } else { ascent });
-        let tuned_tail = after(spare, tuned);
+        let deltas = after(bits, tuned);
+        let ascent = after(deltas, if matches!(recipe.method, Method::Sgd) { 0 } else { ascent });
+        let tuned_tail = after(ascent, tuned);
         let replay = after(tuned_tail, sizes.feature_length.saturating_mul(capacity));
         let labels = after(replay, capacity * 2);
         let class_counts = after(labels, sizes.class_count_bytes(recipe));
@@ -77,7 +77,7 @@ impl IntegerPlan {
             squares,
             bits,
             deltas,
-            spare,
+            ascent,
             tuned_tail,
             replay,
             labels,
@@ -98,8 +98,8 @@ impl IntegerPlan {
     pub fn by_purpose(&self) -> [(&'static str, usize); 8] {
         [
             ("biases and mean squares", self.biases.upto(self.bits.offset)),
-            ("differences int8", self.bits.upto(self.spare.offset)),
-            ("ascent int8, or a tail", self.spare.upto(self.tuned_tail.offset)),
+            ("differences int8", self.bits.upto(self.ascent.offset)),
+            ("ascent int8", self.ascent.upto(self.tuned_tail.offset)),
             ("tuned tail int8", self.tuned_tail.upto(self.replay.offset)),
             ("replay latents int8", self.replay.upto(self.labels.offset)),
             ("labels", self.labels.upto(self.order.offset)),

@@ -6,12 +6,12 @@ use super::pass::{Channel, MOST_VALUES, Network, Scratch, dither};
 use super::plan::IntegerPlan;
 use super::pointwise::left_out;
 use super::weights::{
-    Ascent, ChannelStep, DEAD_SCALE, FADE, LayerWeights, Parameters, narrow, places, rate, scale_of,
-    sum_of_squares,
+    Ascent, ChannelStep, DEAD_SCALE, FADE, LayerWeights, Parameters, narrow, place_of, places, rate,
+    scale_of, sum_of_squares,
 };
 use crate::compact::softmax::{LOGIT_BITS, Losses, SmoothLabel};
 use crate::optim::{BiasTreatment, Geometry};
-use crate::pack::{Pack, Sizes};
+use crate::pack::{Pack, Sizes, TrainedLayer};
 use crate::part::Part;
 use crate::quant::Affine;
 use crate::recipe::{self, Method, Optimizer, Recipe};
@@ -20,8 +20,8 @@ use crate::step::Phase;
 use crate::store::Contents;
 use crate::tail::{Loss, TailError, Target};
 use crate::tuner::{
-    Counts, Cutter, Numbers, Progress, RUN_PARTS, Run, Shared, Tuner, TunerError, WEIGHT_PARTS, Work, bytes,
-    bytes_mut,
+    Backup, Counts, Cutter, Numbers, Progress, RUN_PARTS, Run, Shared, Tuner, TunerError, WEIGHT_PARTS, Work,
+    bytes, bytes_mut,
 };
 
 /// A [`Tuner`] that trains layers of any kind in integers, in about 4 bytes per weight: for devices whose RAM does not hold
@@ -37,9 +37,9 @@ pub type IntegerTuner<'a> = Tuner<'a, Integer<'a>>;
 pub struct Integer<'a> {
     pack: Pack<'a>,
     sizes: Sizes,
-    parameters: Parameters<'a>,
-    /// The ascent of a step under way; between runs nothing.
-    spare: &'a mut [u8],
+    pub(super) parameters: Parameters<'a>,
+    /// The ascent of a step under way; empty of an arena that was planned for SGD.
+    ascent: &'a mut [u8],
 }
 
 /// Where a run stands between two steps; with its buffers all there is to it.
@@ -60,8 +60,8 @@ struct AscentParts<'s> {
 }
 
 impl<'s> AscentParts<'s> {
-    fn new(sizes: &Sizes, spare: &'s mut [u8]) -> Option<Self> {
-        let (words, rest) = spare.split_at_mut_checked(8 * sizes.tail_outputs)?;
+    fn new(sizes: &Sizes, room: &'s mut [u8]) -> Option<Self> {
+        let (words, rest) = room.split_at_mut_checked(8 * sizes.tail_outputs)?;
         let words: &mut [i32] = bytemuck::try_cast_slice_mut(words).ok()?;
         let (units, biases) = words.split_at_mut_checked(sizes.tail_outputs)?;
         let elements = bytemuck::must_cast_slice_mut(rest.get_mut(..sizes.tail_weights)?);
@@ -98,9 +98,8 @@ fn check_pack(pack: &Pack) -> Result<(), TunerError> {
         return Err(TailError::Loss.into());
     }
     // Operators without weights whose outputs may be quantized anew have no outputs here.
-    let partly = |layer: &crate::pack::TrainedLayer| {
-        layer.outputs > 0 && (!layer.trains_weights || layer.chosen.is_some())
-    };
+    let partly =
+        |layer: &TrainedLayer| layer.outputs > 0 && (!layer.trains_weights || layer.chosen.is_some());
     let asked = [
         ("chains of fully connected layers, which a compact tuner takes", pack.tail_is_chain()),
         ("spare classes", pack.spare_classes() > 0),
@@ -126,13 +125,13 @@ fn label(target: Target) -> SmoothLabel {
 
 impl<'a> Integer<'a> {
     fn network(&self) -> Network<'_, 'a> {
-        Network { pack: &self.pack, parameters: &self.parameters, ascent: Ascent::NONE }
+        Network { pack: &self.pack, parameters: &self.parameters, ascent: Ascent::NONE, factory: false }
     }
 
     /// After a forward pass: makes the ascent of the sample's gradient, but for its length. Returns `||T g||^2`.
     fn begin_ascent(&mut self, geometry: &Geometry, unit: f32, scratch: &mut Scratch) -> f32 {
-        let Self { pack, sizes, parameters, spare } = self;
-        let Some(AscentParts { units, biases, elements }) = AscentParts::new(sizes, spare) else {
+        let Self { pack, sizes, parameters, ascent: room } = self;
+        let Some(AscentParts { units, biases, elements }) = AscentParts::new(sizes, room) else {
             return 0.0;
         };
         let mut norm = 0.0;
@@ -167,7 +166,7 @@ impl<'a> Integer<'a> {
 
     /// Gives the ascent its length: `c` steps of q for each of the gradient's.
     fn settle_ascent(&mut self, c: f32) {
-        let Some(AscentParts { units, biases, .. }) = AscentParts::new(&self.sizes, self.spare) else {
+        let Some(AscentParts { units, biases, .. }) = AscentParts::new(&self.sizes, self.ascent) else {
             return;
         };
         // Float casts saturate.
@@ -181,9 +180,9 @@ impl<'a> Integer<'a> {
 
     /// Forward pass at the ascent's end: loss, unit of the gradient by the logits.
     fn perturbed_loss(&mut self, label: SmoothLabel, scratch: &mut Scratch) -> (Losses, f32) {
-        let Self { pack, sizes, parameters, spare } = self;
-        let ascent = AscentParts::new(sizes, spare).map_or(Ascent::NONE, AscentParts::read);
-        let (losses, _, unit) = Network { pack, parameters, ascent }.loss(label, scratch);
+        let Self { pack, sizes, parameters, ascent: room } = self;
+        let ascent = AscentParts::new(sizes, room).map_or(Ascent::NONE, AscentParts::read);
+        let (losses, _, unit) = Network { pack, parameters, ascent, factory: false }.loss(label, scratch);
         (losses, unit)
     }
 
@@ -196,9 +195,9 @@ impl<'a> Integer<'a> {
         step: &Step,
         scratch: &mut Scratch,
     ) {
-        let Self { pack, sizes, parameters, spare } = self;
+        let Self { pack, sizes, parameters, ascent: room } = self;
         let ascent = match perturbed {
-            true => AscentParts::new(sizes, spare).map_or(Ascent::NONE, AscentParts::read),
+            true => AscentParts::new(sizes, room).map_or(Ascent::NONE, AscentParts::read),
             false => Ascent::NONE,
         };
         let known = 1.0 - step.kept;
@@ -218,6 +217,14 @@ impl<'a> Integer<'a> {
         if backward(pack, parameters, ascent, unit, scratch, &mut descend).is_none() {
             debug_assert!(false, "a tail that was checked");
         }
+    }
+}
+
+/// Quantization of a layer's output: of the last one it follows the logits' range.
+fn output_of(layer: &TrainedLayer, range: Option<&Range>) -> Affine {
+    match range.filter(|_| layer.refit) {
+        Some(range) => Affine::covering(range.low, range.high),
+        None => layer.output,
     }
 }
 
@@ -262,7 +269,8 @@ fn channel_ascent(
 }
 
 impl<'a> Numbers<'a> for Integer<'a> {
-    const CONTENTS: Contents = Contents::Int8AndInteger;
+    // The differences are those of the int8 weights to the ones in flash, but for a fraction of a step.
+    const CONTENTS: Contents = Contents::Int8;
     const ANY_TAIL: bool = true;
 
     type Word = i32;
@@ -287,24 +295,31 @@ impl<'a> Numbers<'a> for Integer<'a> {
         let plan = IntegerPlan::new(&sizes, recipe);
         let mut cutter = Cutter::new(arena, plan.total_bytes())?;
         let (biases, squares) = (cutter.take(plan.biases)?, cutter.take(plan.squares)?);
-        let (bits, deltas) = (cutter.take(plan.bits)?, cutter.take(plan.deltas)?);
-        let spare = cutter.take(plan.spare)?;
+        let (bits, held) = (cutter.take(plan.bits)?, cutter.take(plan.deltas)?);
+        let ascent = cutter.take(plan.ascent)?;
         let tuned = cutter.tuned_tail(plan.tuned_tail, &sizes)?;
         let replay = cutter.replay([plan.replay, plan.labels, plan.class_counts], &sizes, recipe)?;
         let (order, scratch) = (cutter.take(plan.order)?, cutter.take(plan.scratch)?);
         let latent = cutter.take(plan.latent)?;
-        let mut parameters = Parameters { deltas, bits, biases, squares };
+        let front = sizes.tuned_bytes().saturating_sub(sizes.tail_weights);
+        let mut parameters = Parameters { held, front, bits, biases, squares };
         parameters.reset();
-        let own = Self { pack: *pack, sizes, parameters, spare };
+        let own = Self { pack: *pack, sizes, parameters, ascent };
         let weights_crc32 = bytes::checksum(&own.parts(None));
         Ok((own, Shared { tuned, replay, order, scratch, latent, weights_crc32 }))
+    }
+
+    fn has_room(&self, recipe: &Recipe, _: usize) -> bool {
+        recipe.method == Method::Sgd || !self.ascent.is_empty()
     }
 
     fn load(&mut self, pack: &Pack, tuned: Option<&TunedTail>) {
         self.parameters.reset();
         let Some(tuned) = tuned else { return };
-        for (layer, (_, place)) in tuned.layers(pack).zip(places(pack)) {
-            self.parameters.load(pack, place, &layer);
+        for layer in tuned.layers(pack) {
+            if let Some(place) = place_of(pack, layer.layer.index) {
+                self.parameters.load(pack, place, &layer);
+            }
         }
     }
 
@@ -351,6 +366,9 @@ impl<'a> Numbers<'a> for Integer<'a> {
         let sizes = self.sizes;
         let Some(mut divided) = Scratch::new(&sizes, scratch) else { return (f32::NAN, 0, None) };
         let (losses, answer, unit) = self.network().loss(label(target), &mut divided);
+        if self.ascent.is_empty() {
+            return (losses.sum(), answer, Some([f32::NAN; 2]));
+        }
         let norm = self.begin_ascent(&ascent.geometry, unit, &mut divided);
         let risen = ascent.geometry.step_length(ascent.rho, norm).and_then(|c| {
             self.settle_ascent(c);
@@ -369,31 +387,27 @@ impl<'a> Numbers<'a> for Integer<'a> {
         let last = self.sizes.tail_layers.saturating_sub(1);
         // All but the last keep the range that they were trained in.
         for (place, layer) in self.pack.trained_layers().enumerate() {
-            see(place, layer.output.dequantize(-128), layer.output.dequantize(127));
-            if place == last {
-                let unit = 1.0 / (1u32 << LOGIT_BITS) as f32;
-                let logits = || scratch.logits.iter().map(|&z| z as f32 * unit);
-                let low = logits().fold(f32::INFINITY, f32::min);
-                see(place, low, logits().fold(f32::NEG_INFINITY, f32::max));
+            if place != last {
+                see(place, layer.output.dequantize(-128), layer.output.dequantize(127));
+                continue;
             }
+            let unit = 1.0 / (1u32 << LOGIT_BITS) as f32;
+            let logits = || scratch.logits.iter().map(|&z| z as f32 * unit);
+            let low = logits().fold(f32::INFINITY, f32::min);
+            see(place, low, logits().fold(f32::NEG_INFINITY, f32::max));
         }
     }
 
     fn quantize(&self, _: Option<&Step>, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail) {
-        let last = self.sizes.tail_layers.saturating_sub(1);
+        let last = pack.trained_layers().last().map(|layer| layer.index);
+        let range = ranges.get(self.sizes.tail_layers.saturating_sub(1));
         let network = self.network();
         tuned.take_integers(pack, |layer, weights, biases| {
-            let mut all = places(pack).enumerate();
-            let Some((index, (_, place))) = all.find(|(_, (own, _))| own.index == layer.index) else {
-                return layer.output;
-            };
+            let Some(place) = place_of(pack, layer.index) else { return layer.output };
             let own = network.weights_of(layer, place);
             own.write(0, layer.outputs, weights);
             biases.iter_mut().enumerate().for_each(|(o, bias)| *bias = own.bias(o));
-            match ranges.get(index).filter(|_| index == last && layer.refit) {
-                Some(range) => Affine::covering(range.low, range.high),
-                None => layer.output,
-            }
+            output_of(layer, range.filter(|_| last == Some(layer.index)))
         });
     }
 
@@ -419,12 +433,8 @@ impl<'a> Numbers<'a> for Integer<'a> {
         [deltas, bits, biases, &[]]
     }
 
-    fn places(&mut self, _: &Pack, contents: Contents) -> [&mut [u8]; WEIGHT_PARTS] {
-        let Parameters { deltas, bits, biases, .. } = &mut self.parameters;
-        match contents {
-            Contents::Int8AndInteger => [bytes_mut(deltas), bytes_mut(bits), bytes_mut(biases), &mut []],
-            _ => [&mut [], &mut [], &mut [], &mut []],
-        }
+    fn places(&mut self, _: &Pack, _: Contents) -> [&mut [u8]; WEIGHT_PARTS] {
+        [&mut [], &mut [], &mut [], &mut []]
     }
 
     fn are_sound(&self) -> bool {
@@ -432,7 +442,27 @@ impl<'a> Numbers<'a> for Integer<'a> {
     }
 
     fn spare(&mut self) -> &mut [u8] {
-        self.spare
+        // What is written there gives the differences up: those of the tail in force are then loaded.
+        bytes_mut(self.parameters.held)
+    }
+
+    fn replace(&mut self, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail) -> Backup {
+        let outputs = tuned.back_up_words(bytes_mut(self.parameters.held));
+        let last = pack.trained_layers().last().map(|layer| layer.index);
+        let range = ranges.get(self.sizes.tail_layers.saturating_sub(1));
+        let parameters = &mut self.parameters;
+        tuned.take_integers(pack, |layer, weights, biases| {
+            let Some(place) = place_of(pack, layer.index) else { return layer.output };
+            let own = parameters.of(pack, layer, place, Ascent::NONE);
+            biases.iter_mut().enumerate().for_each(|(o, bias)| *bias = own.bias(o));
+            parameters.exchange(pack, (layer, place), weights);
+            output_of(layer, range.filter(|_| last == Some(layer.index)))
+        });
+        outputs
+    }
+
+    fn replaced(&mut self, pack: &Pack, tuned: &TunedTail) {
+        self.load(pack, Some(tuned));
     }
 
     fn run_parts(&self, _: &Recipe, _: usize) -> [&[u8]; RUN_PARTS] {
@@ -441,7 +471,8 @@ impl<'a> Numbers<'a> for Integer<'a> {
     }
 
     fn run_parts_mut(&mut self, _: &Recipe, _: usize) -> [&mut [u8]; RUN_PARTS] {
-        let Parameters { deltas, bits, biases, squares } = &mut self.parameters;
+        let Parameters { held, front, bits, biases, squares } = &mut self.parameters;
+        let deltas = held.part_mut(*front..);
         let [a, b, c, d] = [bytes_mut(deltas), bytes_mut(bits), bytes_mut(biases), bytes_mut(squares)];
         [a, b, c, d, &mut [], &mut []]
     }
@@ -451,6 +482,15 @@ impl<'a> Numbers<'a> for Integer<'a> {
     }
 
     fn kept(&self) {}
+
+    fn solve(
+        tuner: &mut Tuner<'a, Self>,
+        recipe: &Recipe,
+        _: &mut [u32],
+        between: &mut dyn FnMut(),
+    ) -> Result<(), TunerError> {
+        tuner.solve_head(recipe, between)
+    }
 
     fn resume(&mut self, _: &Pack, _: &Recipe, _: &Run<Step>, (): ()) -> bool {
         self.parameters.are_sound()

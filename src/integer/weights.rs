@@ -3,7 +3,7 @@
 use super::gradient::round_shift;
 use crate::compact::number::{Dither, Factor, Step};
 use crate::math;
-use crate::pack::{Pack, TrainedLayer};
+use crate::pack::{Pack, TailNode, TrainedLayer};
 use crate::part::Part;
 use crate::requant::{TunedLayer, packed_scales};
 use crate::sound;
@@ -31,8 +31,11 @@ const NARROW: u32 = 15;
 /// All trained parameters, layer after layer.
 #[derive(Debug)]
 pub(super) struct Parameters<'a> {
-    /// One per weight, in the order of the layer's weights.
-    pub deltas: &'a mut [i8],
+    /// One difference per weight, in the order of the layer's weights, after [`Self::front`] bytes. Between runs an int8
+    /// tail may take the place of all of it.
+    pub held: &'a mut [i8],
+    /// Bytes in front of the differences: as many as an int8 tail has in front of its weights.
+    pub front: usize,
     /// One per output channel: fractional bits of its differences.
     pub bits: &'a mut [i8],
     /// One per output channel: the bias's difference, with [`BIAS_BITS`] fractional bits.
@@ -50,15 +53,21 @@ pub(super) struct Place {
     pub outputs: usize,
 }
 
-/// The trained layers with their places.
+/// The trained layers with their places. Operators without weights are not among them, be their outputs quantized anew.
 pub(super) fn places<'p>(pack: &Pack<'p>) -> impl Iterator<Item = (TrainedLayer, Place)> + use<'p> {
-    let mut next = Place { weights: 0, outputs: 0 };
-    pack.trained_layers().map(move |layer| {
-        let own = next;
+    let (pack, mut next) = (*pack, Place { weights: 0, outputs: 0 });
+    pack.nodes().filter(TailNode::is_trained).map(move |node| {
+        // Without the layers that it reads, which are looked for through all nodes.
+        let (own, layer) = (next, pack.layer_of(&node));
         next.weights += layer.weights();
         next.outputs += layer.outputs;
         (layer, own)
     })
+}
+
+/// Place of the layer that is operator `index`.
+pub(super) fn place_of(pack: &Pack, index: u16) -> Option<Place> {
+    places(pack).find(|(layer, _)| layer.index == index).map(|(_, place)| place)
 }
 
 /// Scale of output channel `o`'s weights as packed.
@@ -198,16 +207,40 @@ impl Parameters<'_> {
             layer,
             packed: pack.int8(constants.weights, layer.weights()),
             packed_biases: pack.int32(constants.biases, layer.outputs),
-            deltas: self.deltas.part(place.weights..place.weights + layer.weights()),
+            deltas: self.deltas().part(place.weights..place.weights + layer.weights()),
             bits: self.bits.part(place.outputs..place.outputs + layer.outputs),
             biases: self.biases.part(place.outputs..place.outputs + layer.outputs),
             ascent,
         }
     }
 
+    /// The differences.
+    pub fn deltas(&self) -> &[i8] {
+        self.held.part(self.front..)
+    }
+
+    /// Writes a layer's int8 weights, and leaves in the place of their differences what was there before.
+    pub fn exchange(&mut self, pack: &Pack, (layer, place): (&TrainedLayer, Place), weights: &mut [i8]) {
+        let packed = pack.int8(layer.operator.constants.weights, layer.weights());
+        let deltas =
+            self.held.part_mut(self.front..).part_mut(place.weights..place.weights + layer.weights());
+        for o in 0..layer.outputs {
+            let bits = self.bits.get(place.outputs + o).copied().unwrap_or(MOST_BITS);
+            let (start, step) = row(layer, o);
+            for at in (start..).step_by(step).take(layer.taps) {
+                if let (Some(d), Some(&q), Some(own)) =
+                    (deltas.get_mut(at), packed.get(at), weights.get_mut(at))
+                {
+                    let tuned = effective(q, *d, drop_of(bits), 0);
+                    *d = core::mem::replace(own, tuned);
+                }
+            }
+        }
+    }
+
     /// Back to the weights in flash.
     pub fn reset(&mut self) {
-        self.deltas.fill(0);
+        self.held.fill(0);
         self.bits.fill(MOST_BITS);
         self.biases.fill(0);
         self.squares.fill(0.0);
@@ -219,28 +252,19 @@ impl Parameters<'_> {
         let scales = packed_scales(pack, layer);
         let packed = pack.int8(layer.operator.constants.weights, layer.weights());
         let packed_biases = pack.int32(layer.operator.constants.biases, layer.outputs);
-        let deltas = self.deltas.part_mut(place.weights..place.weights + layer.weights());
+        let deltas =
+            self.held.part_mut(self.front..).part_mut(place.weights..place.weights + layer.weights());
         for o in 0..layer.outputs {
             let (start, step) = row(layer, o);
             let (own, packed_scale) = (scale_of(tuned.scales, o), scale_of(scales, o));
-            // In sixteenth bits of the packed step.
+            // In 2^-16 of the packed step.
             let ratio = Factor::new(own / packed_scale * (1u32 << SUM_BITS) as f32);
             let difference = |at: usize| {
                 let [tuned, packed] =
                     [tuned.weights, packed].map(|q| i64::from(q.get(at).copied().unwrap_or(0)));
-                let moved = i64::from(ratio.apply(tuned)) - (packed << SUM_BITS);
-                // Weights are at most 254 packed steps apart, or saturate.
-                moved.clamp(-(254 << SUM_BITS), 254 << SUM_BITS) as i32
+                i64::from(ratio.apply(tuned)) - (packed << SUM_BITS)
             };
-            let every = || (start..).step_by(step).take(layer.taps);
-            let largest = every().map(|at| difference(at).unsigned_abs()).max().unwrap_or(0);
-            let fits = |bits: i8| round_shift(largest.cast_signed(), drop_of(bits)) <= 127;
-            let bits = (LEAST_BITS..=MOST_BITS).rev().find(|&bits| fits(bits)).unwrap_or(LEAST_BITS);
-            for at in every() {
-                if let Some(d) = deltas.get_mut(at) {
-                    *d = round_shift(difference(at), drop_of(bits)).clamp(-127, 127) as i8;
-                }
-            }
+            let bits = settle(deltas, (start..).step_by(step).take(layer.taps), difference);
             if let Some(place) = self.bits.get_mut(place.outputs + o) {
                 *place = bits;
             }
@@ -249,9 +273,41 @@ impl Parameters<'_> {
             let steps = f64::from(bias) * unit / (f64::from(layer.input.scale) * f64::from(packed_scale));
             let moved = steps - f64::from(packed_biases.get(o).copied().unwrap_or(0));
             if let Some(place) = self.biases.get_mut(place.outputs + o) {
+                *place = bias_steps(moved);
+            }
+        }
+    }
+
+    /// Takes a layer in real numbers, for steps of its input: weights, then biases. Where weights are too large for the packed
+    /// scales, all of it is made smaller by one factor.
+    pub fn load_real(&mut self, pack: &Pack, (layer, place): (&TrainedLayer, Place), real: &[f32]) {
+        let scales = packed_scales(pack, layer);
+        let packed = pack.int8(layer.operator.constants.weights, layer.weights());
+        let packed_biases = pack.int32(layer.operator.constants.biases, layer.outputs);
+        let (rows, biases) = real.split_at(layer.weights().min(real.len()));
+        let deltas = self.held.part_mut(self.front..);
+        let deltas = deltas.part_mut(place.weights..place.weights + layer.weights());
+        let unit = |o: usize| layer.input.scale * scale_of(scales, o);
+        let steps = |at: usize, o: usize| rows.get(at).copied().unwrap_or(0.0) / unit(o);
+        let every = |o: usize| (o * layer.taps..).take(layer.taps);
+        let largest = (0..layer.outputs).flat_map(|o| every(o).map(move |at| (at, o)));
+        let largest = largest.fold(0.0f32, |most, (at, o)| most.max(steps(at, o).abs()));
+        let shrink = if largest > 127.0 { 127.0 / largest } else { 1.0 };
+        for o in 0..layer.outputs {
+            let difference = |at: usize| {
+                let packed = i64::from(packed.get(at).copied().unwrap_or(0));
                 // A float cast saturates.
-                let moved = math::round_double(moved * f64::from(1u32 << BIAS_BITS)) as i32;
-                *place = moved.clamp(-LARGEST_BIAS, LARGEST_BIAS);
+                let own = math::round(steps(at, o) * shrink * (1u32 << SUM_BITS) as f32) as i64;
+                own - (packed << SUM_BITS)
+            };
+            let bits = settle(deltas, every(o), difference);
+            if let Some(place) = self.bits.get_mut(place.outputs + o) {
+                *place = bits;
+            }
+            let bias = f64::from(biases.get(o).copied().unwrap_or(0.0) * shrink / unit(o));
+            let moved = bias - f64::from(packed_biases.get(o).copied().unwrap_or(0));
+            if let Some(place) = self.biases.get_mut(place.outputs + o) {
+                *place = bias_steps(moved);
             }
         }
     }
@@ -293,7 +349,8 @@ impl Parameters<'_> {
             return;
         }
         let (start, step) = row(layer, o);
-        let deltas = self.deltas.part_mut(place.weights..place.weights + layer.weights());
+        let deltas =
+            self.held.part_mut(self.front..).part_mut(place.weights..place.weights + layer.weights());
         let every = || (start..).step_by(step).take(layer.taps);
         let mut largest = 0;
         for (sum, at) in sums.iter_mut().zip(every()) {
@@ -321,17 +378,43 @@ impl Parameters<'_> {
 
     /// The bytes of all parameters: differences, their bits, biases, mean squares.
     pub fn parts(&self) -> [&[u8]; 4] {
-        [bytes(self.deltas), bytes(self.bits), bytes(self.biases), bytes(self.squares)]
+        [bytes(self.deltas()), bytes(self.bits), bytes(self.biases), bytes(self.squares)]
     }
 
     /// Whether they are such as are ever written.
     pub fn are_sound(&self) -> bool {
-        self.deltas.iter().all(|&d| d > i8::MIN)
+        self.deltas().iter().all(|&d| d > i8::MIN)
             && self.bits.iter().all(|bits| (LEAST_BITS..=MOST_BITS).contains(bits))
             && self.biases.iter().all(|bias| (-LARGEST_BIAS..=LARGEST_BIAS).contains(bias))
             && self.squares.iter().all(|&square| square >= 0.0)
             && sound::velocity(self.squares)
     }
+}
+
+/// A bias's difference in steps of the layer's sums, as it is kept.
+fn bias_steps(moved: f64) -> i32 {
+    // A float cast saturates.
+    (math::round_double(moved * f64::from(1u32 << BIAS_BITS)) as i32).clamp(-LARGEST_BIAS, LARGEST_BIAS)
+}
+
+/// Writes a channel's differences, given with [`SUM_BITS`] fractional bits, with as many bits as they have room for, which are
+/// returned.
+fn settle(
+    deltas: &mut [i8],
+    every: impl Iterator<Item = usize> + Clone,
+    difference: impl Fn(usize) -> i64,
+) -> i8 {
+    // Weights are at most 254 packed steps apart, or saturate.
+    let difference = |at: usize| difference(at).clamp(-(254 << SUM_BITS), 254 << SUM_BITS) as i32;
+    let largest = every.clone().map(|at| difference(at).unsigned_abs()).max().unwrap_or(0);
+    let fits = |bits: i8| round_shift(largest.cast_signed(), drop_of(bits)) <= 127;
+    let bits = (LEAST_BITS..=MOST_BITS).rev().find(|&bits| fits(bits)).unwrap_or(LEAST_BITS);
+    for at in every {
+        if let Some(d) = deltas.get_mut(at) {
+            *d = round_shift(difference(at), drop_of(bits)).clamp(-127, 127) as i8;
+        }
+    }
+    bits
 }
 
 /// Bits to drop of a difference with [`SUM_BITS`] fractional bits.

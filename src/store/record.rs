@@ -67,23 +67,19 @@ pub(super) static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 /// The payload: for every layer the output's scale (f32) and zero point (i32); for every layer biases, mantissas,
 /// shifts (i32) and scales (f32), each as long as the layer's output; the layers' int8 weights; with
 /// [`Self::Int8AndF32`] the f32 parameters, as [`crate::Tuner::weights`] lays them out; with [`Self::Int8AndCompact`] the
-/// parameters of a [`crate::CompactTuner`], each for all layers: weights (i8), residuals (i8), biases (i32), scales (f32);
-/// with [`Self::Int8AndInteger`] those of an [`crate::IntegerTuner`], likewise: differences of the weights (i8), their
-/// fractional bits (i8), differences of the biases (i32).
+/// parameters of a [`crate::CompactTuner`], each for all layers: weights (i8), residuals (i8), biases (i32), scales (f32).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub enum Contents {
-    /// The int8 tail: classifies with the same bits. Tuning goes on from its dequantized weights.
+    /// The int8 tail: classifies with the same bits. Tuning goes on from its weights, dequantized or, by an
+    /// [`crate::IntegerTuner`], as they are.
     Int8,
     /// The int8 tail and the f32 weights: tuning by a [`crate::Tuner`], too, goes on with the same bits.
     Int8AndF32,
     /// The int8 tail and the 16-bit weights: tuning by a [`crate::CompactTuner`], too, goes on with the same bits.
     Int8AndCompact,
-    /// The int8 tail and the differences to the weights in flash: tuning by an [`crate::IntegerTuner`], too, goes on with the
-    /// same bits.
-    Int8AndInteger,
 }
 
 impl Contents {
@@ -92,7 +88,6 @@ impl Contents {
             Self::Int8 => 1,
             Self::Int8AndF32 => 3,
             Self::Int8AndCompact => 5,
-            Self::Int8AndInteger => 9,
         }
     }
 
@@ -101,7 +96,6 @@ impl Contents {
             1 => Some(Self::Int8),
             3 => Some(Self::Int8AndF32),
             5 => Some(Self::Int8AndCompact),
-            9 => Some(Self::Int8AndInteger),
             _ => None,
         }
     }
@@ -125,7 +119,6 @@ impl Sizes {
             Contents::Int8AndCompact => {
                 self.tail_weights.saturating_mul(2).saturating_add(self.tail_outputs.saturating_mul(8))
             }
-            Contents::Int8AndInteger => self.tail_weights.saturating_add(self.tail_outputs.saturating_mul(5)),
         }
     }
 

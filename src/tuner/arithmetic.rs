@@ -1,5 +1,6 @@
 //! What tuners differ in: the numbers that a tail's weights are made of, and how a run changes them.
 
+use super::judge::Backup;
 use super::run::Run;
 use super::{Best, Progress, Tuner, TunerError, Version, Work};
 use crate::pack::{Pack, Sizes};
@@ -122,6 +123,16 @@ pub trait Numbers<'a>: Debug + Sized {
     );
     /// Quantizes the weights to int8, with outputs of these ranges.
     fn quantize(&self, step: Option<&Self::Step>, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail);
+
+    /// Between runs, quantizes the weights over an int8 tail, which is kept in [`Self::spare`] with what is returned. The
+    /// weights may be given up for it, until [`Self::replaced`] or [`Self::load`].
+    fn replace(&mut self, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail) -> Backup {
+        let outputs = tuned.back_up(self.spare());
+        self.quantize(None, pack, ranges, tuned);
+        outputs
+    }
+    /// The tail that [`Self::replace`] wrote stays.
+    fn replaced(&mut self, _pack: &Pack, _tuned: &TunedTail) {}
 
     /// Begins a run of a fitting recipe.
     fn begin(&mut self, recipe: &Recipe) -> Self::Step;

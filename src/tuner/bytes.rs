@@ -29,7 +29,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         self.check_weights()?;
         let layers = self.tuned.layer_bytes(&self.pack);
         let int8 = core::iter::once(layers.as_bytes()).chain(self.tuned.int8_parts());
-        Ok(read(int8.chain(self.weight_parts()), offset, into))
+        Ok(read(int8.chain(self.payload_parts()), offset, into))
     }
 
     /// Takes bytes of a tail from `offset` on, which is past the description of its layers. The run under way is abandoned.
@@ -73,7 +73,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         digest.update(layers);
         digest.update(front(self.arithmetic.spare(), int8));
         let int8_alone = digest.clone().finalize() == crc32;
-        self.arithmetic.parts(None).iter().for_each(|part| digest.update(part));
+        if A::CONTENTS != Contents::Int8 {
+            self.arithmetic.parts(None).iter().for_each(|part| digest.update(part));
+        }
         let whole = digest.finalize() == crc32;
         if layers.len() != described || !(int8_alone || whole) {
             self.abandon();
@@ -92,6 +94,11 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         }
         self.abandon();
         Err(TunerError::TailDamaged)
+    }
+
+    /// The weights as they stand in a payload after the int8 tail.
+    pub(super) fn payload_parts(&self) -> [&[u8]; WEIGHT_PARTS] {
+        if A::CONTENTS == Contents::Int8 { [&[]; WEIGHT_PARTS] } else { self.weight_parts() }
     }
 
     /// The weights of the last whole step, as they follow the int8 parts; none while they are being written.
@@ -115,7 +122,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         if !self.tuned.adopt_layers(&self.pack, layers) {
             return false;
         }
-        if weights {
+        // What consists of the int8 tail alone has no weights of its own.
+        if weights && A::CONTENTS != Contents::Int8 {
             self.arithmetic.adopt(&self.pack);
         } else {
             self.arithmetic.load(&self.pack, Some(&self.tuned));

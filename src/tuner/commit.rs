@@ -129,7 +129,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let (pack_crc32, weights_crc32) = (self.pack.crc32(), self.weights_crc32());
         let description = Description { pack_crc32, contents, weights_crc32 };
         let [words, int8] = self.tuned.int8_parts();
-        let [a, b, c, d] = if whole { self.weight_parts() } else { [&[][..]; 4] };
+        let [a, b, c, d] = if whole { self.payload_parts() } else { [&[][..]; 4] };
         let payload = [layers.as_bytes(), words, int8, a, b, c, d];
         let record = store.committed(flash, &description, &payload).await?;
         crate::fmt::info!("committed tail {} to slot {}", record.sequence, record.slot);

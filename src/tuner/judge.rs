@@ -54,6 +54,22 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # Errors
     /// [`TunerError::NoSamples`].
     pub fn requantize_between(&mut self, mut between: impl FnMut()) -> Result<(), TunerError> {
+        let ranges = self.seen_ranges(&mut between)?;
+        let step = self.run.as_ref().map(|run| &run.step);
+        self.arithmetic.quantize(step, &self.pack, &ranges, &mut self.tuned);
+        self.settle();
+        Ok(())
+    }
+
+    /// [`Self::requantize_between`] between runs, of which the tail of before can be had back.
+    #[inline(never)] // The ranges are not on the stack for as long as the caller's frame.
+    fn replace_between(&mut self, between: &mut impl FnMut()) -> Result<Backup, TunerError> {
+        let ranges = self.seen_ranges(between)?;
+        Ok(self.arithmetic.replace(&self.pack, &ranges, &mut self.tuned))
+    }
+
+    /// The ranges of the trained layers' outputs, of all samples.
+    fn seen_ranges(&mut self, between: &mut impl FnMut()) -> Result<[Range; MAX_LAYERS], TunerError> {
         self.check_weights()?;
         if self.replay.is_empty() {
             return Err(TunerError::NoSamples);
@@ -62,7 +78,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             self.check_range()?;
         }
         let mut ranges = [Range::EMPTY; MAX_LAYERS];
-        let Self { arithmetic, run, pack, replay, scratch, tuned, .. } = self;
+        let Self { arithmetic, run, pack, replay, scratch, .. } = self;
         let step = run.as_ref().map(|run| &run.step);
         for slot in 0..replay.len() {
             between();
@@ -75,9 +91,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         }
         let macs = arithmetic.forward_macs().saturating_mul(replay.len() as u64);
         self.macs = self.macs.saturating_add(macs);
-        arithmetic.quantize(step, pack, &ranges, tuned);
-        self.settle();
-        Ok(())
+        Ok(ranges)
     }
 
     /// The int8 trunk and the current weights' tail on a sample with its label.
@@ -379,8 +393,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             let factory = self.judge(Version::Factory)?;
             return Ok(Acceptance::decide([factory, running, running], Evidence::Unmoved, labels));
         }
-        let outputs = self.tuned.back_up(self.arithmetic.spare());
-        self.requantize_between(&mut between)?;
+        let outputs = self.replace_between(&mut between)?;
         let [mut factory, mut candidate] = [Judgement::NONE; 2];
         let [mut beside_running, mut beside_factory] = [Pairs::default(); 2];
         for index in 0..self.judging() {
@@ -409,6 +422,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         if !acceptance.accepted {
             self.tuned.put_back(self.arithmetic.spare(), outputs);
             self.load_in_force();
+        } else {
+            self.arithmetic.replaced(&self.pack, &self.tuned);
+            self.settle();
         }
         Ok(acceptance)
     }
@@ -424,17 +440,30 @@ pub(super) enum Sample<'t> {
 }
 
 /// The layers' output quantization of a tail that was backed up.
-type Backup = Vec<Affine, MAX_LAYERS>;
+pub(crate) type Backup = Vec<Affine, MAX_LAYERS>;
 
 impl TunedTail<'_> {
     /// Copies the tail to the front of `place`.
-    fn back_up(&self, place: &mut [u8]) -> Backup {
+    pub(crate) fn back_up(&self, place: &mut [u8]) -> Backup {
         let (words, weights) = self.parts();
         let words: &[u8] = bytemuck::must_cast_slice(words);
         let weights: &[u8] = bytemuck::must_cast_slice(weights);
         for (place, &byte) in place.iter_mut().zip(words.iter().chain(weights)) {
             *place = byte;
         }
+        let mut outputs = Backup::new();
+        // Cannot be full: it is as long as theirs.
+        self.outputs().for_each(|output| _ = outputs.push(output));
+        outputs
+    }
+
+    /// [`Self::back_up`] of the words alone, which come first.
+    pub(crate) fn back_up_words(&self, place: &mut [u8]) -> Backup {
+        let (words, _) = self.parts();
+        place
+            .iter_mut()
+            .zip(bytemuck::must_cast_slice::<_, u8>(words))
+            .for_each(|(place, &byte)| *place = byte);
         let mut outputs = Backup::new();
         // Cannot be full: it is as long as theirs.
         self.outputs().for_each(|output| _ = outputs.push(output));

@@ -35,6 +35,7 @@ pub(crate) use cutter::Cutter;
 pub use drift::{Drift, Watch};
 pub use error::TunerError;
 pub use float::{Best, Float, Suspect};
+pub(crate) use judge::Backup;
 pub use judge::{Evaluation, Score};
 use order::Division;
 pub use outputs::Answer;
@@ -44,6 +45,7 @@ pub(crate) use resume::assert_fits;
 pub use resume::{RUN_HEAD_BYTES, RUN_VERSION};
 pub(crate) use run::{Course, Run};
 pub use run::{Position, Progress, StepReport, Work};
+pub(crate) use solve::solvable;
 
 /// Which tail answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

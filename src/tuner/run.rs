@@ -206,7 +206,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 
     /// Holds out what the recipe says, and samples that are not trained on.
-    pub(super) fn divide(&mut self) {
+    pub(crate) fn divide(&mut self) {
         let loss = self.objective();
         self.division.keep_whole(self.replay.len());
         if self.recipe.held_out > 0.0 || self.leaves_out() {
@@ -218,7 +218,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 
     /// `recipe` with what was settled when the tuner was made, if the arithmetic takes it and the arena has its buffers.
-    pub(super) fn fitting(&self, recipe: &Recipe) -> Result<Recipe, TunerError> {
+    pub(crate) fn fitting(&self, recipe: &Recipe) -> Result<Recipe, TunerError> {
         A::check(recipe)?;
         let Recipe { replay_capacity, replay_policy, .. } = self.recipe;
         let fits = Recipe { replay_capacity, replay_policy, ..*recipe };
@@ -296,7 +296,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
 
     /// Ends the run, if there is one, with the weights of its last whole step; where a saved one, or a tail, was being
     /// written, with those of the int8 tail in force.
-    pub(super) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         if let Some(run) = self.run.take() {
             self.arithmetic.abandon(run.step);
         }

@@ -48,6 +48,19 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     ) -> Result<(), TunerError> {
         A::solve(self, &recipe, scratch, between)
     }
+
+    /// Lets the next run train only on samples whose label is the head's answer.
+    pub(crate) fn trust(&mut self) {
+        let passes = self.division.trained as u64;
+        self.macs = self.macs.saturating_add(self.arithmetic.forward_macs().saturating_mul(passes));
+        let Self { division, arithmetic, replay, pack, scratch, .. } = self;
+        division.trust(replay.len(), |slot| {
+            let Some((latent, label)) = replay.get(slot) else { return false };
+            arithmetic.write_features(pack, latent, scratch);
+            let (_, answer) = arithmetic.loss(None, Target::from(usize::from(label)), scratch);
+            answer == usize::from(label)
+        });
+    }
 }
 
 /// [`Tuner::solve`], where the solver is linked.
@@ -107,19 +120,6 @@ impl Tuner<'_> {
         Ok(())
     }
 
-    /// Lets the next run train only on samples whose label is the head's answer.
-    fn trust(&mut self) {
-        let passes = self.division.trained as u64;
-        self.macs = self.macs.saturating_add(self.arithmetic.forward_macs().saturating_mul(passes));
-        let Self { division, arithmetic, replay, pack, scratch, .. } = self;
-        division.trust(replay.len(), |slot| {
-            let Some((latent, label)) = replay.get(slot) else { return false };
-            arithmetic.write_features(pack, latent, scratch);
-            let (_, answer) = arithmetic.loss(None, Target::from(usize::from(label)), scratch);
-            answer == usize::from(label)
-        });
-    }
-
     /// Whether [`Self::solve`] knows how to solve this pack's head.
     pub fn can_solve(pack: &Pack) -> bool {
         solvable(pack).is_some()
@@ -171,7 +171,7 @@ impl Tuner<'_> {
 }
 
 /// The last layer, if it gives the classes and is trained whole.
-fn solvable(pack: &Pack) -> Option<TrainedLayer> {
+pub(crate) fn solvable(pack: &Pack) -> Option<TrainedLayer> {
     let layer = pack.trained_layers().last()?;
     let result = pack.head().map_or(pack.output(), |head| pack.tensor(head.input));
     let last = layer.operator.kind == operator::FULLY_CONNECTED

@@ -178,12 +178,12 @@ pub fn train_and_keep(
             let mut tuner = CompactTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
             run(&mut tuner, subject, &training, |_| Ok(()), &watch)
         }
-        (Tail::Integer, Start::Factory) => {
+        (Tail::Integer, start) => {
             let mut tuner = IntegerTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
-            run(&mut tuner, subject, &training, |_| Ok(()), &watch)
+            run(&mut tuner, subject, &training, |tuner| start.put(tuner, recipe), &watch)
         }
-        (Tail::Compact | Tail::Integer, Start::ClosedForm) => {
-            bail!("an integer tail has no head in closed form")
+        (Tail::Compact, Start::ClosedForm) => {
+            bail!("an integer tail of fully connected layers alone has no head in closed form")
         }
     }?;
     (trained.run.memory, trained.run.train_ram_bytes) = (memory, bytes);

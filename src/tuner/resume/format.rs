@@ -63,9 +63,9 @@ pub(super) struct Fields<Step, Kept> {
 /// How a head says which tuner's it is.
 fn code(tuner: Contents) -> u8 {
     match tuner {
+        Contents::Int8AndF32 => 0,
         Contents::Int8AndCompact => 1,
-        Contents::Int8AndInteger => 2,
-        Contents::Int8 | Contents::Int8AndF32 => 0,
+        Contents::Int8 => 2,
     }
 }
 

@@ -54,6 +54,26 @@ impl TuneOptions {
         Ok(own)
     }
 
+    /// These options with training in integers.
+    pub fn in_integers(&self, subject: &Subject, tail: &TailPlan) -> Result<Self> {
+        let mut own = self.clone();
+        own.recipe_file.compact = Some(true);
+        own.for_tail(subject, tail)
+    }
+
+    /// Whether nothing is asked for that training in integers may lack: no hyperparameter but epochs, smoothing and seed.
+    pub fn is_plain(&self) -> bool {
+        let own = &self.recipe_file;
+        let kept = Hyperparameters {
+            epochs: own.recipe.epochs,
+            label_smoothing: own.recipe.label_smoothing,
+            seed: own.recipe.seed,
+            replay_capacity: own.recipe.replay_capacity,
+            ..Hyperparameters::default()
+        };
+        own.recipe == kept && own.train.is_none() && own.start.is_none() && own.compact.is_none()
+    }
+
     /// Layers in the tail, where they are asked for.
     pub fn layers(&self) -> Option<usize> {
         self.recipe_file.layers.map(usize::from)
@@ -91,7 +111,7 @@ impl TuneOptions {
     pub fn start(&self, subject: &Subject, tail: &TailPlan) -> Result<Start> {
         match self.recipe_file.start {
             Some(start) => Ok(start),
-            None if self.tuner() == Tail::Full => Start::usual(&subject.model, tail),
+            None if self.tuner() != Tail::Compact => Start::usual(&subject.model, tail),
             None => Ok(Start::Factory),
         }
     }
@@ -147,8 +167,10 @@ impl TuneOptions {
     /// Refuses a head in closed form of a compact tail.
     pub fn without_compact_closed_form(&self) -> Result<()> {
         let solves = self.is_closed_form() || self.recipe_file.start == Some(Start::ClosedForm);
-        if solves && self.tuner() != Tail::Full {
-            bail!("an integer tail has no head in closed form: leave out --integer");
+        if solves && self.tuner() == Tail::Compact {
+            bail!(
+                "an integer tail of fully connected layers alone has no head in closed form: leave out --integer"
+            );
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::arguments::{
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use flatmin::Recipe;
+use flatmin::{Method, Recipe};
 use flatmin_model::packer::TailPlan;
 use flatmin_sim::report::{Overview, Part, Report, TuningRun};
 use flatmin_sim::subject::Subject;
@@ -52,6 +52,7 @@ struct Plan {
     tail: TailPlan,
     noise: f64,
     start: Start,
+    integer: bool,
     trainings: Vec<Training>,
 }
 
@@ -77,7 +78,8 @@ pub fn run(options: &TuneOptions) -> Result<()> {
             let report = Report::new("Held-out wearers, bundled model".to_owned(), &noisy, settings, runs);
             let layers = plan.tail.layers;
             let closed_form = plan.start == Start::ClosedForm;
-            Ok(Part { layers, all: layers == all, closed_form, label_noise: plan.noise, report })
+            let integer = plan.integer;
+            Ok(Part { layers, all: layers == all, closed_form, integer, label_noise: plan.noise, report })
         })
         .collect::<Result<Vec<_>>>()?;
     bar.finish_and_clear();
@@ -102,10 +104,25 @@ fn plans(options: &TuneOptions, subject: &Subject) -> Result<Vec<Plan>> {
             }
             // The page shows the way of its layers alone.
             trainings.iter_mut().for_each(|own| own.curve = layers == PAGE_LAYERS || depths.len() == 1);
-            plans.push(Plan { tail, noise, start, trainings });
+            plans.push(Plan { tail, noise, start, integer: options.tuner() != Tail::Full, trainings });
+        }
+    }
+    if options.layers().is_none() && options.is_plain() {
+        for &noise in &noises {
+            plans.push(integer_plan(options, subject, tail(all)?, noise)?);
         }
     }
     Ok(plans)
+}
+
+/// All layers in integers, by the method that takes least.
+fn integer_plan(options: &TuneOptions, subject: &Subject, tail: TailPlan, noise: f64) -> Result<Plan> {
+    let options = &options.in_integers(subject, &tail)?;
+    let start = options.start(subject, &tail)?;
+    let mut trainings = options.trainings(start);
+    trainings.retain(|own| own.recipe.method == Method::Sgd);
+    trainings.iter_mut().for_each(|own| own.curve = false);
+    Ok(Plan { tail, noise, start, integer: true, trainings })
 }
 
 fn tuned(subjects: &[Subject], plan: &Plan, bar: &ProgressBar) -> Result<Vec<TuningRun>> {
@@ -136,6 +153,7 @@ fn show(overview: &Overview, options: &TuneOptions) -> Result<()> {
         for run in own["runs"].as_array_mut().into_iter().flatten() {
             run["layers"] = part.layers.into();
             run["start"] = if part.closed_form { "closed-form" } else { "factory" }.into();
+            run["integer"] = part.integer.into();
             run["label_noise"] = part.label_noise.into();
             runs.push(run.take());
         }

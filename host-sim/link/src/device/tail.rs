@@ -134,7 +134,6 @@ fn described(contents: Contents) -> &'static str {
         Contents::Int8 => "an int8 tail alone",
         Contents::Int8AndF32 => "a tail with f32 weights",
         Contents::Int8AndCompact => "a compact tail",
-        Contents::Int8AndInteger => "an integer tail",
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Part {
     pub all: bool,
     /// Whether gradient steps begin with the head in closed form.
     pub closed_form: bool,
+    /// Whether training is in integers.
+    pub integer: bool,
     /// Share of the labels that are flipped.
     pub label_noise: f64,
     /// Its runs.
@@ -115,6 +117,9 @@ impl Overview {
                 1 => "last".to_owned(),
                 layers => format!("last {layers}"),
             };
+            if part.integer {
+                layers += ", integer";
+            }
             if part.closed_form {
                 layers += "*";
             }

@@ -4,7 +4,7 @@ use super::{CLOSED_FORM, method_name, with_replay};
 use crate::subject::Subject;
 use anyhow::Result;
 use flatmin::store::Contents;
-use flatmin::{CompactPlan, IntegerPlan, MemoryPlan, Method, Optimizer, Recipe, Tuner};
+use flatmin::{Arithmetic, CompactPlan, IntegerPlan, MemoryPlan, Method, Optimizer, Recipe, Tuner};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{PackFile, TailPlan};
 
@@ -25,8 +25,8 @@ impl Tail {
     pub fn of(contents: Contents) -> Self {
         match contents {
             Contents::Int8AndCompact => Self::Compact,
-            Contents::Int8AndInteger => Self::Integer,
-            _ => Self::Full,
+            Contents::Int8AndF32 => Self::Full,
+            Contents::Int8 => Self::Integer,
         }
     }
 
@@ -78,7 +78,7 @@ impl Start {
     }
 
     /// Solves the head of a tuner that has its samples, where the closed form is asked for.
-    pub(crate) fn put(self, tuner: &mut Tuner, recipe: Recipe) -> Result<()> {
+    pub(crate) fn put<'p, A: Arithmetic<'p>>(self, tuner: &mut Tuner<'p, A>, recipe: Recipe) -> Result<()> {
         if self == Self::ClosedForm {
             let bytes = tuner.pack().sizes().solve_bytes(&recipe);
             tuner.solve(recipe, &mut vec![0; bytes / 4], &mut || {})?;

@@ -12,6 +12,7 @@ mod foreign_bytes;
 mod gate;
 mod golden_outputs;
 mod incoming;
+mod integer;
 mod keywords;
 mod normalized;
 mod onnx;

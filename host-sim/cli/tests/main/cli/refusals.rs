@@ -87,7 +87,7 @@ fn the_closed_form_elsewhere() {
         &["--method closed-form is for `flatmin tune`, `export`, `emulate` and `device tune`"],
     );
     for command in ["tune", "emulate"] {
-        let refusal = &["a compact tail has no head in closed form"];
+        let refusal = &["an integer tail of fully connected layers alone has no head in closed form"];
         refused(&folder, &format!("{command} --method closed-form --compact"), refusal);
     }
     folder.write("m.tflite", small_model(0));
@@ -233,7 +233,7 @@ fn hyperparameters() {
     );
     refused(&folder, "tune --spare-classes 1", &["no further class", "flatmin add-class"]);
     misused("plan --ram 64K --spare-classes 1", &["unexpected argument '--spare-classes'"]);
-    misused("tune --spare-classes 1 --compact", &["'--spare-classes <N>' cannot be used with '--compact'"]);
+    misused("tune --spare-classes 1 --compact", &["'--spare-classes <N>' cannot be used with '--integer'"]);
     let requested = "25 adaptation windows of class 0 requested, 10 available";
     refused(&folder, "tune --wearer 3 --windows-per-class 25", &["wearer 3", requested]);
 }

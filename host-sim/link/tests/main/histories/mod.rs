@@ -102,6 +102,7 @@ fn whole(bench: &Bench, history: &[Operation], counts: &mut Counts) {
     let contents = match bench.kind {
         Tail::Full => Contents::Int8AndF32,
         Tail::Compact => Contents::Int8AndCompact,
+        Tail::Integer => Contents::Int8,
     };
     let store = Store::new(0, bench.pack.sizes().slot_bytes::<Nor>(contents), SLOTS);
     let flash = Nor::new(store.end() as usize / Nor::ERASE_SIZE).write_once().torn_words_unreadable();
@@ -122,6 +123,7 @@ fn whole(bench: &Bench, history: &[Operation], counts: &mut Counts) {
                 let (mut device, mut twin) = (tuner(own), tuner(twins));
                 live(bench, &mut world, rest, (&mut device, &mut twin), counts)
             }
+            Tail::Integer => unreachable!("it is on no device yet"),
         };
     }
 }
