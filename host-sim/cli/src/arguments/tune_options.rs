@@ -111,7 +111,7 @@ impl TuneOptions {
     pub fn start(&self, subject: &Subject, tail: &TailPlan) -> Result<Start> {
         match self.recipe_file.start {
             Some(start) => Ok(start),
-            None if self.tuner() != Tail::Compact => Start::usual(&subject.model, tail),
+            None if self.tuner() == Tail::Full => Start::usual(&subject.model, tail),
             None => Ok(Start::Factory),
         }
     }
