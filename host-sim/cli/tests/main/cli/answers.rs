@@ -281,23 +281,23 @@ fn commands_have_their_own_options_and_no_others() {
     for (command, has, lacks) in [
         (
             "",
-            &["--held-out", "--compact", "--report"][..],
+            &["--held-out", "--integer", "--report"][..],
             &["--loss", "--spare-classes", "--data", "--wearer"][..],
         ),
-        ("tune", &["--held-out", "--compact", "--loss", "--spare-classes", "--auto"], &["--ram", "--output"]),
-        ("export", &["--epochs", "--spare-classes", "--delta", "--held-out"], &["--compact", "--report"]),
+        ("tune", &["--held-out", "--integer", "--loss", "--spare-classes", "--auto"], &["--ram", "--output"]),
+        ("export", &["--epochs", "--spare-classes", "--delta", "--held-out"], &["--integer", "--report"]),
         (
             "plan",
             &["--ram", "--epochs", "--report"],
-            &["--train", "--compact", "--held-out", "--spare-classes"],
+            &["--train", "--integer", "--held-out", "--spare-classes"],
         ),
-        ("add-class", &["--leave-out", "--rho"], &["--held-out", "--compact", "--spare-classes", "--report"]),
+        ("add-class", &["--leave-out", "--rho"], &["--held-out", "--integer", "--spare-classes", "--report"]),
         (
             "sensors motion",
             &["--held-out"],
-            &["--compact", "--report", "--loss", "--data", "--spare-classes"],
+            &["--integer", "--report", "--loss", "--data", "--spare-classes"],
         ),
-        ("device tune", &["--held-out", "--report", "--epochs"], &["--compact", "--interval"]),
+        ("device tune", &["--held-out", "--report", "--epochs"], &["--integer", "--interval"]),
         ("device classify", &["--data", "--layers"], &[&steps[..], &["--held-out", "--report"]].concat()),
         ("inspect", &["--replay-capacity"], &[&steps[..], &["--data"]].concat()),
     ] {
