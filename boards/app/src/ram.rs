@@ -1,7 +1,7 @@
 //! The RAM of a firmware by purpose, known when it is compiled: what `flatmin inspect` announces is what the
 //! firmware's buffers are sized by.
 
-use flatmin::{CompactPlan, MemoryPlan, Recipe, Sizes, wire};
+use flatmin::{CompactPlan, IntegerPlan, MemoryPlan, Recipe, Sizes, wire};
 
 /// Stack that the firmware is allowed, in bytes: the most that was measured on an emulated board (8,936, on the
 /// STM32F405 with its store; 7,704 on the mps2-an386), and a seventh more; nearly half are the buffers of a
@@ -62,6 +62,12 @@ impl RamBudget {
         Self { arena, stack, ..Self::new(sizes, recipe) }
     }
 
+    /// The budget of a network whose tail of any layers is tuned in integers. The head is solved within the arena.
+    pub const fn integer(sizes: &Sizes, recipe: &Recipe) -> Self {
+        let arena = ArenaPlan::Integer(IntegerPlan::new(sizes, recipe));
+        Self { arena, ..Self::new(sizes, recipe) }
+    }
+
     /// The budget of a firmware that also solves the last layer in closed form.
     pub const fn with_solver(self, sizes: &Sizes, recipe: &Recipe) -> Self {
         Self { solving: sizes.solve_bytes(recipe), ..self }
@@ -87,6 +93,8 @@ pub enum ArenaPlan {
     Full(MemoryPlan),
     /// Of a `flatmin::CompactTuner`.
     Compact(CompactPlan),
+    /// Of an [`IntegerTuner`](flatmin::IntegerTuner).
+    Integer(IntegerPlan),
 }
 
 impl ArenaPlan {
@@ -95,16 +103,18 @@ impl ArenaPlan {
         match self {
             Self::Full(plan) => plan.total_bytes(),
             Self::Compact(plan) => plan.total_bytes(),
+            Self::Integer(plan) => plan.total_bytes(),
         }
     }
 
     /// The arena's bytes by purpose.
     pub fn by_purpose(&self) -> impl Iterator<Item = (&'static str, usize)> {
-        let (full, compact) = match self {
+        let (full, integers) = match self {
             Self::Full(plan) => (Some(plan.by_purpose()), None),
             Self::Compact(plan) => (None, Some(plan.by_purpose())),
+            Self::Integer(plan) => (None, Some(plan.by_purpose())),
         };
-        full.into_iter().flatten().chain(compact.into_iter().flatten())
+        full.into_iter().flatten().chain(integers.into_iter().flatten())
     }
 }
 

@@ -302,13 +302,16 @@ impl Network {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Tuned> {
         let tune = || {
-            let file = parsed(recipe)?;
+            let mut file = parsed(recipe)?;
             ensure!(file.spare_classes.is_none(), "spare_classes is for `flatmin tune`, not for Python yet");
             let own = self.with_loss(file.loss);
             check_outputs(&own.model)?;
             let usual = file.is_closed_form().then_some(1);
             let layers = file.layers.map(usize::from).or(usual);
             let plan = own.model.tail_plan(layers, file.train.as_deref().unwrap_or_default())?;
+            if file.compact == Some(true) {
+                file.any_layers = !own.model.pack(&plan)?.pack().sizes().tail_is_chain;
+            }
             let start = match file.start {
                 Some(start) => start,
                 None if file.tuner() == Tail::Full => Start::usual(&own.model, &plan)?,

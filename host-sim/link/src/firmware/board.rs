@@ -136,8 +136,8 @@ impl Board {
     pub fn budget(&self, tail: Tail, sizes: &Sizes, recipe: &Recipe) -> RamBudget {
         let stack = if self.target == ARM_V6M { COMPACT_STACK_BYTES } else { STACK_BYTES };
         match tail {
-            // Of the integer tail of any layers there is no firmware yet.
-            Tail::Full | Tail::Integer => RamBudget::new(sizes, recipe),
+            Tail::Full => RamBudget::new(sizes, recipe),
+            Tail::Integer => RamBudget::integer(sizes, recipe),
             Tail::Compact => RamBudget::compact(sizes, recipe, stack),
         }
     }

@@ -27,6 +27,9 @@ impl RecipeFile {
     /// # Errors
     /// A firmware that takes more RAM than the file's budget.
     pub fn constants(&self, pack: &PackFile) -> Result<String, OverBudget> {
+        if self.compact == Some(true) && !self.any_layers && !pack.pack().sizes().tail_is_chain {
+            return Self { any_layers: true, ..self.clone() }.constants(pack);
+        }
         let start = self.start.unwrap_or_default();
         let method = self.recipe.method.map_or(Recipe::DEFAULT.method, NamedMethod::method);
         let recipe = self.recipe(method, start);
@@ -35,6 +38,7 @@ impl RecipeFile {
         let (size, solver) = match self.tuner() {
             Tail::Full => ("train_bytes", if solves { ".with_solver(true)" } else { "" }),
             Tail::Compact => ("compact_bytes", ".with_solver(false)"),
+            Tail::Integer => ("integer_bytes", ".with_solver(false)"),
         };
         let mut text = format!(
             "/// How it is tuned.\npub const RECIPE: flatmin::Recipe = {};\n\
@@ -53,6 +57,7 @@ impl RecipeFile {
     fn check_budget(&self, sizes: &Sizes, recipe: &Recipe, solver: bool) -> Result<(), OverBudget> {
         let needed = match self.tuner() {
             Tail::Compact => RamBudget::compact(sizes, recipe, COMPACT_STACK_BYTES),
+            Tail::Integer => RamBudget::integer(sizes, recipe),
             Tail::Full if solver => RamBudget::new(sizes, recipe).with_solver(sizes, recipe),
             Tail::Full => RamBudget::new(sizes, recipe),
         };
