@@ -84,7 +84,8 @@ fn panel(overview: &Overview, lines: &[Line], methods: &[&str], place: usize) ->
         for (index, method) in methods.iter().enumerate() {
             let look = look(method, index);
             let own = lines.iter().filter(|line| line.method == *method);
-            let points: Vec<(f64, f64)> = own.filter_map(|line| point(line, place)).collect();
+            let mut points: Vec<(f64, f64)> = own.filter_map(|line| point(line, place)).collect();
+            points.sort_by(|(x, _), (other, _)| x.total_cmp(other));
             chart.draw_series(LineSeries::new(
                 points.iter().copied(),
                 look.ink.rgb().mix(0.6).stroke_width(4),
@@ -147,7 +148,7 @@ mod tests {
                 run.accuracy_int8 = run.factory_accuracy + gain;
                 run.train_ram_bytes = 10_000 * layers;
             });
-            Part { layers, all: layers == 7, closed_form: layers == 7, label_noise, report }
+            Part { layers, all: layers == 7, closed_form: layers == 7, integer: false, label_noise, report }
         };
         let parts = vec![part(1, 0.0, 0.01), part(1, 0.2, 0.0), part(7, 0.0, 0.05), part(7, 0.2, 0.04)];
         let overview = Overview { parts };
