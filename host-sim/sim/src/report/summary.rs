@@ -132,8 +132,8 @@ impl Summary {
         (name, self.methods.iter().map(figure).collect())
     }
 
-    /// All RAM of the board as the linker and the painted stack say, beside what was announced; empty on the
-    /// desktop.
+    /// All RAM of the board as the linker and the painted stack say, beside what was announced, but for what takes none; empty
+    /// on the desktop.
     pub(super) fn board_memory(&self) -> Vec<Row<'_>> {
         let purposes = self.methods.iter().flat_map(|m| m.ram.iter().map(|(purpose, _)| purpose.as_str()));
         let bytes = |m: &MethodSummary, purpose: &str| {
@@ -142,6 +142,7 @@ impl Summary {
         };
         let purposes = distinct(purposes).into_iter();
         let mut rows: Vec<Row> = purposes.map(|purpose| self.row(purpose, |m| bytes(m, purpose))).collect();
+        rows.retain(|(_, figures)| figures.iter().flatten().any(|&bytes| bytes > 0));
         if !rows.is_empty() {
             let sum = |m: &MethodSummary| m.ram.iter().map(|(_, bytes)| *bytes as u64).sum();
             rows.push(self.row("in all", |m| Some(sum(m)).filter(|_| !m.ram.is_empty())));

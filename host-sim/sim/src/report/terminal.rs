@@ -181,7 +181,11 @@ mod tests {
     fn a_board_adds_its_own_tables() {
         let mut report = samples::report(1, 0);
         report.runs.truncate(1);
-        report.runs[0].ram = vec![("arena".to_owned(), 1024), ("stack, measured".to_owned(), 300)];
+        report.runs[0].ram = vec![
+            ("arena".to_owned(), 1024),
+            ("gradient f32".to_owned(), 0),
+            ("stack, measured".to_owned(), 300),
+        ];
         report.runs[0].ram_announced_bytes = Some(1400);
         report.runs[0].instructions_step = Some(1_423_813);
         let text = report.summary().to_table();
@@ -189,6 +193,7 @@ mod tests {
             let mut lines = text.lines().skip_while(|line| !line.contains("RAM of the board"));
             lines.any(|line| line.trim_start().starts_with(name) && line.ends_with(end))
         };
+        assert!(!text.contains("gradient f32"), "what takes none has no row: {text}");
         assert!(ends("in all", " 1\u{202f}324") && ends("announced", " 1\u{202f}400"), "{text}");
         assert!(
             ends("step, one minibatch", " 1\u{202f}423\u{202f}813") && ends("trunk, one sample", " –"),
