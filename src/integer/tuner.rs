@@ -446,6 +446,10 @@ impl<'a> Numbers<'a> for Integer<'a> {
         bytes_mut(self.parameters.held)
     }
 
+    fn free(&mut self, _taken: usize) -> &mut [u8] {
+        &mut []
+    }
+
     fn replace(&mut self, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail) -> Backup {
         let outputs = tuned.back_up_words(bytes_mut(self.parameters.held));
         let last = pack.trained_layers().last().map(|layer| layer.index);

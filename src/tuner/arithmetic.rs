@@ -155,6 +155,10 @@ pub trait Numbers<'a>: Debug + Sized {
     fn are_sound(&self) -> bool;
     /// Memory that nothing lives in between runs, large enough for an int8 tail.
     fn spare(&mut self) -> &mut [u8];
+    /// What of [`Self::spare`] is after so many bytes, and may be written without giving the weights up.
+    fn free(&mut self, taken: usize) -> &mut [u8] {
+        self.spare().get_mut(taken..).unwrap_or(&mut [])
+    }
 
     /// A run's buffers, of a recipe that fits and so many samples.
     fn run_parts(&self, recipe: &Recipe, samples: usize) -> [&[u8]; RUN_PARTS];

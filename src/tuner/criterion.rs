@@ -1,5 +1,6 @@
 //! The question that every judge asks: of two tails on the same samples, which one is better?
 
+use super::beliefs::Believed;
 use crate::math;
 use crate::recipe::Recipe;
 use crate::tail::{Loss, Target};
@@ -9,7 +10,7 @@ const STEPS_A_NAT: f32 = 4096.0;
 
 /// What tails are compared by: more right answers, then a smaller loss, the very one that they are trained with. Plain
 /// cross-entropy would prefer a confident tail to one that was trained to be less so. `keep_best` and, on the desktop, the
-/// searches for a recipe and for a plan ask this one question; `accept` counts pairs first, then asks for this loss.
+/// searches for a recipe and for a plan ask this one question; `accept` asks how many answers are right, wrong labels reckoned with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Criterion {
@@ -138,14 +139,16 @@ impl Pairs {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub enum Evidence {
-    /// More right answers than chance explains: by one standard deviation where five labels in eight are those of the
-    /// factory's tail, or five held-out ones in eight those of the candidate, else by two. For a squared error: a smaller
-    /// loss.
+    /// By a whole sample or more, it answers more of them right, as far as that is known; or held-out ones show it alone, at two standard
+    /// deviations. Of questions with two answers: more right answers to held-out samples than chance explains, by one
+    /// standard deviation where five labels in eight are those of the factory's tail, or five held-out ones in eight those
+    /// of the candidate, else by two. Of a squared error: a smaller loss.
     Better,
-    /// Fewer right answers than chance explains, beside the tail in force or the factory's.
+    /// By as much it answers fewer of them right, than the tail in force or the factory's. Of questions with two answers: by
+    /// one standard deviation.
     Worse,
-    /// Too few samples to tell, or none that was not trained on: the trained loss and the labels decide
-    /// ([`Labels::are_credible`]).
+    /// Too few samples to tell, or too few answers that have changed: the smallest gain decides. Of questions with two
+    /// answers the trained loss and the labels do ([`Labels::are_credible`]).
     TooFew,
     /// No weight has moved: there is nothing to judge.
     Unmoved,
@@ -164,8 +167,8 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Whether a tail may be taken that held-out samples say too little of: the factory's tail agrees with five labels in
-    /// eight or more. Where fewer agree, either many labels are wrong, and a tail that has learnt them is usually worse
+    /// Whether labels are to be believed, where they are no classes: then a tail may be taken that held-out samples say too
+    /// little of. The factory's tail agrees with five labels in eight or more. Where fewer agree, either many labels are wrong, and a tail that has learnt them is usually worse
     /// than before, or the factory is so bad that held-out samples show what tuning gains. Without labels there is nothing
     /// to doubt.
     ///
@@ -211,6 +214,33 @@ impl Acceptance {
         // Random labels are gained by chance. Labels that a tail gives without having been tuned on them are not random.
         let credible = labels.are_credible() || judging.are_credible();
         beside[1].evidence(if credible { 1 } else { 2 })
+    }
+
+    /// What held-out samples show at two deviations decides. Else a candidate is taken if more of its answers are believed
+    /// to be right than of both tails before: `gain`, beside the factory's and beside the one in force.
+    pub(super) fn believed(
+        judgements: [Judgement; 3],
+        beside: [Pairs; 2],
+        gain: [i64; 2],
+        labels: Labels,
+        held_out: bool,
+    ) -> Self {
+        let [factory, running, candidate] = judgements;
+        let shown = if held_out { beside.map(|pairs| pairs.evidence(2)) } else { [Evidence::TooFew; 2] };
+        let [beside_factory, beside_running] = gain;
+        let least = beside_factory.min(beside_running);
+        let evidence = match shown {
+            shown if shown.contains(&Evidence::Worse) => Evidence::Worse,
+            [_, Evidence::Better] => Evidence::Better,
+            _ if least >= Believed::ONE => Evidence::Better,
+            _ if least <= -Believed::ONE => Evidence::Worse,
+            _ => Evidence::TooFew,
+        };
+        let accepted = match evidence {
+            Evidence::TooFew => beside_running > 0 && beside_factory >= 0,
+            evidence => evidence == Evidence::Better,
+        };
+        Self { factory, running, candidate, evidence, labels, accepted }
     }
 
     /// A candidate is taken if the samples show that it is better. If they are too few to show anything, it is taken if its

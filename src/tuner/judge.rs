@@ -341,12 +341,12 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         labels
     }
 
-    /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if the samples say so. Held-out
-    /// samples are counted that one of two tails alone gets right ([`Pairs::evidence`]): the candidate is not taken where
-    /// they show it to be worse than the tail in force or than the factory's, and taken where they show it to be better than
-    /// the tail in force. Often they are too few to show either, which the answer says ([`Evidence::TooFew`]): then the
-    /// candidate is taken if its loss on them is smaller, and if the factory's tail agrees with most labels in the replay
-    /// ([`Labels::are_credible`]). For a squared error the loss alone decides, beside both tails.
+    /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if the samples say so: if more
+    /// of its answers to them are right than of the tail in force, and no fewer than of the factory's, as far as that is known.
+    /// What is known of a sample is what the factory and the other samples say of it, and its label, which counts for as
+    /// much as labels deserve here: a tail that has learnt wrong labels by heart gains nothing. All samples have a say, held out
+    /// or not. Where held-out samples show it at two standard deviations ([`Pairs::evidence`]), they decide alone. For a
+    /// squared error the loss decides, beside both tails; for questions with two answers see [`Evidence`].
     ///
     /// Otherwise the tail in force stays, bit for bit, and the weights go back to what it dequantizes to, so that a further
     /// run starts from it: a class that it does not know is spare again, and its samples wait.
@@ -354,10 +354,10 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Weights that are still those of the tail in force, bit for bit, because no run moved them or the best that it kept
     /// were those it began with, are not taken: that tail stays.
     ///
-    /// A run under way ends. Takes a forward pass of every sample, for the ranges of [`Self::requantize`], one of the
-    /// factory's tail, and up to three of the held-out ones. The ranges are of all samples: no label has a say in them.
-    /// Without held-out samples there are those alone that the tail was tuned on, which show nothing of others: see
-    /// [`Self::judge`].
+    /// A run under way ends. Takes a forward pass of every sample, for the ranges of [`Self::requantize`], about ten of int8
+    /// tails, and up to three of the held-out ones. The ranges are of all samples: no label has a say in them. `4 C (C + 3)` bytes of
+    /// memory that nothing lives in between runs, for `C` classes, tell what samples say of one another; where they are not
+    /// there (a compact tail or a last layer alone, with many classes), the factory alone is asked.
     ///
     /// Where new samples show that the running tail has become worse than the factory's, the answer says so;
     /// [`Self::factory_reset`] is the caller's choice.
@@ -393,6 +393,11 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             let factory = self.judge(Version::Factory)?;
             return Ok(Acceptance::decide([factory, running, running], Evidence::Unmoved, labels));
         }
+        let taken = self.tuned.backup_bytes();
+        let beliefs = self.believes().then(|| self.beliefs(taken, &mut between));
+        let before = beliefs.as_ref().map(|own| {
+            [Version::Factory, running_version].map(|version| self.believed(own, version, &mut between))
+        });
         let outputs = self.replace_between(&mut between)?;
         let [mut factory, mut candidate] = [Judgement::NONE; 2];
         let [mut beside_running, mut beside_factory] = [Pairs::default(); 2];
@@ -408,17 +413,24 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             }
         }
         let [factory, candidate] = [factory, candidate].map(|sum| sum.mean().unwrap_or(Judgement::NONE));
-        let evidence = if !self.objective().has_answers() {
-            match candidate.loss < running.loss && candidate.loss <= factory.loss {
+        let pairs = [beside_factory, beside_running];
+        let judgements = [factory, running, candidate];
+        let acceptance = if let (Some(own), Some(before)) = (&beliefs, before) {
+            let after = self.believed(own, Version::Tuned, &mut between);
+            let gain = before.map(|before| after.beyond(before));
+            let held_out = self.division.held_out > 0;
+            Acceptance::believed(judgements, pairs, gain, labels, held_out)
+        } else if !self.objective().has_answers() {
+            let evidence = match candidate.loss < running.loss && candidate.loss <= factory.loss {
                 true => Evidence::Better,
                 false => Evidence::Worse,
-            }
+            };
+            Acceptance::decide(judgements, evidence, labels)
         } else {
             let judging = Labels { samples: candidate.samples, agreed: candidate.right };
             let judging = Some(judging).filter(|_| self.division.held_out > 0);
-            Acceptance::evidence([beside_factory, beside_running], labels, judging)
+            Acceptance::decide(judgements, Acceptance::evidence(pairs, labels, judging), labels)
         };
-        let acceptance = Acceptance::decide([factory, running, candidate], evidence, labels);
         if !acceptance.accepted {
             self.tuned.put_back(self.arithmetic.spare(), outputs);
             self.load_in_force();
@@ -443,6 +455,12 @@ pub(super) enum Sample<'t> {
 pub(crate) type Backup = Vec<Affine, MAX_LAYERS>;
 
 impl TunedTail<'_> {
+    /// Bytes of the tail that [`Self::back_up`] copies.
+    fn backup_bytes(&self) -> usize {
+        let (words, weights) = self.parts();
+        size_of_val(words) + weights.len()
+    }
+
     /// Copies the tail to the front of `place`.
     pub(crate) fn back_up(&self, place: &mut [u8]) -> Backup {
         let (words, weights) = self.parts();

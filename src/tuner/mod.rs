@@ -2,6 +2,7 @@
 
 mod anomalies;
 mod arithmetic;
+mod beliefs;
 pub(crate) mod bytes;
 mod classes;
 pub(crate) mod code;

@@ -259,7 +259,8 @@ impl Outputs {
         math::ln(1.0 / p.max(0.5 * self.affine.scale))
     }
 
-    fn cross_entropy(&self, values: &[i8], label: usize) -> f32 {
+    /// `-ln p` of a class, no probability of a softmax taken for smaller than half a step.
+    pub(super) fn cross_entropy(&self, values: &[i8], label: usize) -> f32 {
         let Some(&own) = values.get(label) else { return f32::NAN };
         if self.probabilities {
             return self.surprise(self.affine.dequantize(own));

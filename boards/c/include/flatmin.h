@@ -193,7 +193,7 @@ flatmin_status flatmin_start(flatmin_tuner *tuner, const flatmin_recipe *recipe)
 // `tuner` comes from `flatmin_open`, `finished` points to a place for the answer.
 flatmin_status flatmin_poll(flatmin_tuner *tuner, bool *finished);
 
-// Quantizes the tuned tail to int8 and puts it in force if the held-out samples and the labels speak for it.
+// Quantizes the tuned tail to int8 and puts it in force if the samples speak for it.
 //
 // # Safety
 // `tuner` comes from `flatmin_open`, `acceptance` points to a place for the answer.

@@ -239,7 +239,7 @@ pub unsafe extern "C" fn flatmin_poll(tuner: *mut flatmin_tuner, finished: *mut 
     }
 }
 
-/// Quantizes the tuned tail to int8 and puts it in force if the held-out samples and the labels speak for it.
+/// Quantizes the tuned tail to int8 and puts it in force if the samples speak for it.
 ///
 /// # Safety
 /// `tuner` comes from `flatmin_open`, `acceptance` points to a place for the answer.

@@ -71,7 +71,7 @@ fn ways() -> Vec<(&'static str, Training, bool)> {
 }
 
 /// A subject's network as the factory has it, with and without statistics, and where its samples come from.
-struct Ground {
+pub struct Ground {
     plain: Model,
     calibrated: Model,
     corpus: Option<Corpus>,
@@ -79,7 +79,11 @@ struct Ground {
 }
 
 impl Ground {
-    fn open(task: Task, subject: usize, folder: &Path) -> Result<Self> {
+    /// Reads a subject of a task.
+    ///
+    /// # Errors
+    /// Data that cannot be read.
+    pub fn open(task: Task, subject: usize, folder: &Path) -> Result<Self> {
         if task == Task::Wearers {
             let own = Subject::wearer(subject, 1, 0.0, 1)?;
             let plain = own.model.clone();
@@ -92,7 +96,11 @@ impl Ground {
         Ok(Self { plain, calibrated, corpus: Some(corpus), subject })
     }
 
-    fn draw(&self, draw: &Draw, statistics: bool) -> Result<Subject> {
+    /// The subject with one draw's samples.
+    ///
+    /// # Errors
+    /// Recordings that cannot be read.
+    pub fn draw(&self, draw: &Draw, statistics: bool) -> Result<Subject> {
         let model = if statistics { &self.calibrated } else { &self.plain }.clone();
         let Some(corpus) = &self.corpus else {
             let noise = f64::from(draw.noise) / 100.0;

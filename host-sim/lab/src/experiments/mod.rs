@@ -4,6 +4,7 @@
 //! output folder ([`ledger`]): what is there is not computed again, and shards merge by sharing the folder.
 
 pub mod bench;
+mod calibration;
 pub mod closed_form;
 pub mod comparison;
 pub mod contenders;
@@ -83,13 +84,15 @@ pub enum Experiment {
     Shipped,
     /// The head in closed form, alone and as the start of gradient steps
     ClosedForm,
+    /// SGD, SAM and ASAM as they ship: accuracy and calibration
+    Calibration,
     /// What carries a rho over: latents' scale, rescaled channels, the same rho in pretraining
     Scales,
     /// What held-out samples can tell of a tuned tail
     Gate,
     /// Features and labels of three experiments for host-sim/evidence/repeat_in_torch.py
     Features,
-    /// All of them but gate and features, and the page EVIDENCE.md
+    /// All of them but gate, features, closed-form and calibration, and the page EVIDENCE.md
     Evidence,
 }
 
@@ -98,7 +101,13 @@ impl Experiment {
     fn reads_data(self) -> bool {
         matches!(
             self,
-            Self::ClosedForm | Self::Finetune | Self::Images | Self::Shipped | Self::Scales | Self::Evidence
+            Self::Calibration
+                | Self::ClosedForm
+                | Self::Finetune
+                | Self::Images
+                | Self::Shipped
+                | Self::Scales
+                | Self::Evidence
         )
     }
 }
@@ -169,8 +178,9 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
             Experiment::Images => images::run(&mut ledger, &protocol, options.seed, data)?,
             Experiment::Shipped => shipped::run(&mut ledger, &protocol, options.seed, data)?,
             Experiment::ClosedForm => closed_form::run(&protocol, options.seed, data)?,
+            Experiment::Calibration => calibration::run(options.seed, options.quick, data)?,
             Experiment::Scales => scales::run(&mut ledger, &protocol, options.seed, data)?,
-            Experiment::Gate => gate::run(options.seed, options.quick, &options.folder)?,
+            Experiment::Gate => gate::run(options.seed, options.quick, &options.folder, data)?,
             Experiment::Features => features::run(&mut ledger, &protocol, &options.folder)?,
             Experiment::Evidence => continue,
         };

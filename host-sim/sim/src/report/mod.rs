@@ -142,12 +142,11 @@ pub struct Verdict {
     pub tuned_accuracy: f32,
     /// Its loss as it is trained.
     pub tuned_loss: f32,
-    /// What the held-out samples show: `better`, `worse`, `too-few` where they say too little, `unmoved` where no weight
-    /// has moved.
+    /// What the samples show: `better`, `worse`, `too-few` where they say too little and the smallest gain decides,
+    /// `unmoved` where no weight has moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<&'static str>,
-    /// Share of the labels to tune on that the factory's tail gives, too: below five eighths a tail is not taken that
-    /// held-out samples say too little of.
+    /// Share of the labels that the factory's tail gives, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels_agreed: Option<f32>,
     /// Epochs after which the run's best weights were seen, where they are kept.
@@ -189,19 +188,13 @@ impl Verdict {
     }
 
     /// Why the tuned tail was taken, or was not.
-    fn reason(&self) -> String {
-        let shown = match self.evidence {
-            Some("better") => "the held-out samples show it to be better".to_owned(),
-            Some("worse") => "the held-out samples show it to be worse".to_owned(),
-            Some("unmoved") => "no weight has moved".to_owned(),
-            Some(_) => "too few samples are held out to tell".to_owned(),
-            None => return "on the test samples".to_owned(),
-        };
-        match self.labels_agreed.filter(|_| self.evidence == Some("too-few")) {
-            Some(agreed) => {
-                format!("{shown}; the factory's tail agrees with {:.0} % of the labels", 100.0 * agreed)
-            }
-            None => shown,
+    fn reason(&self) -> &'static str {
+        match self.evidence {
+            Some("better") => "the samples show it to be better",
+            Some("worse") => "the samples show it to be worse",
+            Some("unmoved") => "no weight has moved",
+            Some(_) => "the samples do not show it to be better",
+            None => "on the test samples",
         }
     }
 }

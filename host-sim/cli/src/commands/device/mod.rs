@@ -151,12 +151,10 @@ fn resume(device: &mut Device, source: &Asked, input: &Path, bar: &ProgressBar) 
     }
     let verdict = match accepted.map(|acceptance| (acceptance.accepted, acceptance.evidence)) {
         None => "",
-        Some((true, Evidence::Better)) => ", better on what was held out",
-        Some((true, _)) => {
-            ", with too little held out to tell, and labels that the factory's tail gives, too"
-        }
-        Some((false, Evidence::Worse)) => ", worse on what was held out: the tail before it",
-        Some((false, _)) => ", with too little held out to tell: the tail before it",
+        Some((true, Evidence::Better)) => ", better by the samples",
+        Some((true, _)) => ", better by less than one sample's answer",
+        Some((false, Evidence::Worse)) => ", worse by the samples: the tail before it",
+        Some((false, _)) => ", not better by the samples: the tail before it",
     };
     print(format_args!("{steps} steps to the run's end{verdict}; in force: weights {crc32:#010x}"))
 }
