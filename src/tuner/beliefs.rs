@@ -96,6 +96,7 @@ impl<'m> Means<'m> {
     }
 
     /// Turns the sums of what the factory answers into what they count for, each mean with one sample at the mean of all.
+    #[inline(never)] // Once in a firmware.
     fn settle(&mut self) {
         let known = self.x.len();
         let all = self.counts.iter().sum::<i32>().max(1) as f32;
@@ -163,6 +164,7 @@ impl Prior<'_> {
     }
 
     /// The class that is believed in most, the first among equals.
+    #[inline(never)] // Once in a firmware.
     fn most(&self) -> usize {
         let mut most = (0, self.of(0));
         for class in 1..self.classes {
@@ -198,19 +200,11 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         if let Some(means) = self.means(&own) {
             means.sums.fill(0);
             means.counts.fill(0);
-            for labelled in [false, true] {
-                for slot in 0..self.replay.len() {
-                    between();
-                    let Some(label) = self.look_at(slot, &own) else { continue };
-                    let class = if labelled { label } else { argmax(self.known_outputs(&own)) };
-                    if let Some(mut means) = self.means(&own) {
-                        means.add(class);
-                    }
-                }
-                if let Some(mut means) = self.means(&own).filter(|_| !labelled) {
-                    means.settle();
-                }
+            self.collect(&own, false, between);
+            if let Some(mut means) = self.means(&own) {
+                means.settle();
             }
+            self.collect(&own, true, between);
         }
         let (mut samples, mut others) = (0u32, 0u32);
         for slot in 0..self.replay.len() {
@@ -224,6 +218,19 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let share = others as f32 / samples.max(1) as f32;
         own.wrong = (share * (classes / (classes - 1.0).max(1.0))).max(LEAST_WRONG).min(1.0);
         own
+    }
+
+    /// Adds every sample to the class that the factory answers, or to that of its label.
+    #[inline(never)] // Once in a firmware.
+    fn collect(&mut self, own: &Beliefs, labelled: bool, between: &mut dyn FnMut()) {
+        for slot in 0..self.replay.len() {
+            between();
+            let Some(label) = self.look_at(slot, own) else { continue };
+            let class = if labelled { label } else { argmax(self.known_outputs(own)) };
+            if let Some(mut means) = self.means(own) {
+                means.add(class);
+            }
+        }
     }
 
     fn means(&mut self, own: &Beliefs) -> Option<Means<'_>> {

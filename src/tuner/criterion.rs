@@ -144,7 +144,7 @@ pub enum Evidence {
     /// standard deviation where five labels in eight are those of the factory's tail, or five held-out ones in eight those
     /// of the candidate, else by two. Of a squared error: a smaller loss.
     Better,
-    /// By as much it answers fewer of them right, than the tail in force or the factory's. Of questions with two answers: by
+    /// By as much it answers fewer of them right, than the tail in force or the factory's; or held-out ones show it alone, at
     /// one standard deviation.
     Worse,
     /// Too few samples to tell, or too few answers that have changed: the smallest gain decides. Of questions with two
@@ -216,7 +216,7 @@ impl Acceptance {
         beside[1].evidence(if credible { 1 } else { 2 })
     }
 
-    /// What held-out samples show at two deviations decides. Else a candidate is taken if more of its answers are believed
+    /// Harm that held-out samples show at one deviation decides, and a gain at two. Else a candidate is taken if more of its answers are believed
     /// to be right than of both tails before: `gain`, beside the factory's and beside the one in force.
     pub(super) fn believed(
         judgements: [Judgement; 3],
@@ -226,11 +226,14 @@ impl Acceptance {
         held_out: bool,
     ) -> Self {
         let [factory, running, candidate] = judgements;
-        let shown = if held_out { beside.map(|pairs| pairs.evidence(2)) } else { [Evidence::TooFew; 2] };
+        let shown = |deviations| match held_out {
+            true => beside.map(|pairs| pairs.evidence(deviations)),
+            false => [Evidence::TooFew; 2],
+        };
         let [beside_factory, beside_running] = gain;
         let least = beside_factory.min(beside_running);
-        let evidence = match shown {
-            shown if shown.contains(&Evidence::Worse) => Evidence::Worse,
+        let evidence = match shown(2) {
+            _ if shown(1).contains(&Evidence::Worse) => Evidence::Worse,
             [_, Evidence::Better] => Evidence::Better,
             _ if least >= Believed::ONE => Evidence::Better,
             _ if least <= -Believed::ONE => Evidence::Worse,
@@ -295,6 +298,30 @@ mod tests {
         }
         let beside_factory = Acceptance::evidence([two_lost, two_gained], good, Some(good));
         assert_eq!(beside_factory, Evidence::Worse);
+    }
+
+    #[test]
+    fn harm_takes_one_deviation_of_held_out_samples_and_a_gain_two() {
+        let running = Judgement { samples: 14, right: 10, loss: 1.0 };
+        let labels = Labels { samples: 63, agreed: 40 };
+        let taken = |gained, lost, gain, held_out| {
+            let pairs = [Pairs { gained, lost }; 2];
+            let own = Acceptance::believed([running; 3], pairs, gain, labels, held_out);
+            (own.accepted, own.evidence)
+        };
+        // 4,096 parts are a sample.
+        for (gained, lost, gain, held_out, expected) in [
+            (0, 2, [9_000; 2], true, (false, Evidence::Worse)),
+            (0, 2, [9_000; 2], false, (true, Evidence::Better)),
+            (2, 0, [-1; 2], true, (false, Evidence::TooFew)),
+            (5, 0, [-9_000; 2], true, (true, Evidence::Better)),
+            (0, 0, [0, 1], true, (true, Evidence::TooFew)),
+            (0, 0, [-1, 1], true, (false, Evidence::TooFew)),
+            (0, 0, [4_096, 0], true, (false, Evidence::TooFew)),
+            (0, 0, [4_096, -4_096], true, (false, Evidence::Worse)),
+        ] {
+            assert_eq!(taken(gained, lost, gain, held_out), expected, "{gained} {lost} {gain:?} {held_out}");
+        }
     }
 
     #[test]

@@ -345,7 +345,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// of its answers to them are right than of the tail in force, and no fewer than of the factory's, as far as that is known.
     /// What is known of a sample is what the factory and the other samples say of it, and its label, which counts for as
     /// much as labels deserve here: a tail that has learnt wrong labels by heart gains nothing. All samples have a say, held out
-    /// or not. Where held-out samples show it at two standard deviations ([`Pairs::evidence`]), they decide alone. For a
+    /// or not. Held-out samples decide alone where they show harm at one standard deviation, or a gain at two ([`Pairs::evidence`]). For a
     /// squared error the loss decides, beside both tails; for questions with two answers see [`Evidence`].
     ///
     /// Otherwise the tail in force stays, bit for bit, and the weights go back to what it dequantizes to, so that a further

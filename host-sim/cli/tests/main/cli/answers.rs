@@ -410,7 +410,11 @@ fn a_tuned_tail_that_is_not_better_leaves_the_factory_in_force() {
         }
     }
     assert_eq!(kept["runs"][0]["kept_factory"], 1, "a learning rate of 5 helps nobody");
-    assert_eq!(judged["runs"][0]["accepted"], 1, "{judged}");
+    let runs = judged["runs"].as_array().unwrap();
+    assert!(
+        runs.iter().any(|run| run["accepted"] == 1),
+        "the head in closed form helps this wearer: {judged}"
+    );
     folder
         .run(ruined)
         .success()
