@@ -101,7 +101,7 @@ impl<'m> Means<'m> {
         let known = self.x.len();
         let all = self.counts.iter().sum::<i32>().max(1) as f32;
         for (element, x) in self.x.iter_mut().enumerate() {
-            *x = self.sums.iter().skip(element).step_by(known.max(1)).fold(0, |sum, &own| sum + own);
+            *x = self.sums.iter().skip(element).step_by(known.max(1)).sum();
         }
         for (row, count) in self.sums.chunks_exact_mut(known.max(1)).zip(&mut *self.counts).take(known) {
             let share = PRIOR_SAMPLES as f32 / (*count + 1) as f32;
@@ -216,7 +216,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         }
         let classes = own.classes as f32;
         let share = others as f32 / samples.max(1) as f32;
-        own.wrong = (share * (classes / (classes - 1.0).max(1.0))).max(LEAST_WRONG).min(1.0);
+        own.wrong = (share * (classes / (classes - 1.0).max(1.0))).clamp(LEAST_WRONG, 1.0);
         own
     }
 
