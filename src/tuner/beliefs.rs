@@ -300,7 +300,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
 mod tests {
     use super::*;
     use crate::random::Random;
-    use std::{vec, vec::Vec};
+    use std::vec::Vec;
 
     const CLASSES: usize = 4;
     /// The factory knows one class less.
@@ -361,7 +361,7 @@ mod tests {
         for count in [1, 2, 9, 40] {
             let samples = samples(count, &mut random);
             // A byte off: the memory after a tail need not be aligned.
-            let mut memory = vec![0_u8; 4 * (CLASSES * (KNOWN + 2) + KNOWN) + 5];
+            let mut memory = [0_u8; 4 * (CLASSES * (KNOWN + 2) + KNOWN) + 5];
             let mut means = Means::cut(&mut memory[1..], CLASSES, KNOWN).unwrap();
             for sample in &samples {
                 means.x.copy_from_slice(&sample.x);
