@@ -11,7 +11,7 @@ use crate::subject::{Labelled, Subject};
 use crate::watch::Watch;
 use anyhow::{Context, Result, bail};
 use flatmin::store::Contents;
-use flatmin::{Arithmetic, CompactTuner, IntegerTuner, Method, Recipe, Tuner, Version};
+use flatmin::{Arithmetic, CompactTuner, IntegerTuner, Method, Recipe, RhoUnit, Tuner, Version};
 use flatmin_app::SOLVING;
 use flatmin_model::packer::{PackFile, TailPlan};
 use std::time::Instant;
@@ -21,6 +21,14 @@ pub const SHARPNESS_RHO: f32 = 0.05;
 
 /// Accuracy that the int8 tail may lose to the f32 one without a warning.
 const MOST_LOST: f64 = 0.02;
+
+/// What a recipe's radius is measured in, as tables and JSON have it; `None` of SGD.
+pub fn rho_unit(recipe: &Recipe) -> Option<&'static str> {
+    (recipe.method != Method::Sgd).then_some(match recipe.rho_unit {
+        RhoUnit::Nats => "nats",
+        RhoUnit::Weights => "weights",
+    })
+}
 
 /// Keeps the subject's samples, and adds the classes that its model lacks.
 ///
@@ -281,6 +289,7 @@ fn run<'p, A: Arithmetic<'p>>(
         subject: subject.name.clone(),
         method: training.name().to_owned(),
         rho: if recipe.method == Method::Sgd { 0.0 } else { recipe.rho },
+        rho_unit: rho_unit(&recipe),
         factory_accuracy: accuracy(&confusion_factory),
         accuracy_f32,
         accuracy_int8: accuracy(&confusion_tuned),

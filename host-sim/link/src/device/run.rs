@@ -9,7 +9,7 @@ use flatmin_model::packer::PackFile;
 use flatmin_sim::objective;
 use flatmin_sim::report::{CurvePoint, TuningRun, Verdict};
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{SHARPNESS_RHO, Start, Tail, Training, accuracy};
+use flatmin_sim::tuning::{SHARPNESS_RHO, Start, Tail, Training, accuracy, rho_unit};
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +93,8 @@ pub fn train(
     let samples = subject.adaptation.len();
     ensure!(
         samples <= identity.capacity.into(),
-        "{samples} samples to tune on, the device's arena holds {}: fewer windows, or firmware built with a \
-         larger FLATMIN_REPLAY_CAPACITY",
+        "{samples} samples to tune on, the device's arena holds {}: give it fewer, or build its firmware for more (the \
+         recipe's `replay_capacity`; of this project's boards the variable FLATMIN_REPLAY_CAPACITY)",
         identity.capacity
     );
     let recipe = Recipe { replay_capacity: identity.capacity, ..training.recipe };
@@ -171,6 +171,7 @@ pub fn train(
         subject: subject.name.clone(),
         method: training.name().to_owned(),
         rho: if recipe.method == Method::Sgd { 0.0 } else { recipe.rho },
+        rho_unit: rho_unit(&recipe),
         factory_accuracy: accuracy(&judged.factory),
         accuracy_f32: judged.accuracy_f32,
         accuracy_int8: accuracy(&judged.tuned),

@@ -98,11 +98,14 @@ pub(super) fn method_name(method: &str) -> String {
     }
 }
 
-/// The method with its radius, if it has one: `ASAM, ρ 0.5`.
+/// The method with its radius, if it has one: `ASAM, ρ 0.3 nats`.
 pub(super) fn method_label(summary: &MethodSummary) -> String {
     let name = method_name(&summary.method);
     match summary.rho {
-        Some(rho) if rho > 0.0 => format!("{name}, ρ {rho}"),
+        Some(rho) if rho > 0.0 => {
+            let unit = summary.rho_unit.map(|unit| format!(" {unit}")).unwrap_or_default();
+            format!("{name}, ρ {rho}{unit}")
+        }
         _ => name,
     }
 }

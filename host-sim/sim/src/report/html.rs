@@ -229,7 +229,7 @@ mod tests {
         balanced(&html);
         assert!(html.contains("<h1>Tuning &lt;six&gt; held-out wearers &amp; co</h1>"));
         assert!(html.contains("&lt;lie&gt;") && !html.contains("<lie>"));
-        assert!(html.contains("a &lt; b") && html.contains("ASAM, ρ 0.5"));
+        assert!(html.contains("a &lt; b") && html.contains("ASAM, ρ 0.5 weights"));
         assert!(!html.contains("NaN") && !html.contains("<script"));
         for loading in ["src=", "href=", "url(", "@import"] {
             assert!(!html.contains(loading), "{loading}");

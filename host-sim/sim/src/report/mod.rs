@@ -55,6 +55,9 @@ pub struct TuningRun {
     pub method: String,
     /// Radius of the perturbation; 0 for SGD.
     pub rho: f32,
+    /// What the radius is measured in: `nats` or `weights`; left out for SGD.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rho_unit: Option<&'static str>,
     /// Test accuracy of the int8 model as shipped, a fraction of one.
     pub factory_accuracy: f64,
     /// Test accuracy with the tuned tail in f32.

@@ -11,6 +11,7 @@ pub(super) fn run(subject: &str, method: &str) -> TuningRun {
         subject: subject.to_owned(),
         method: method.to_owned(),
         rho: 0.0,
+        rho_unit: None,
         factory_accuracy: 0.5,
         accuracy_f32: 0.75,
         accuracy_int8: 0.75,
@@ -60,6 +61,7 @@ pub(super) fn report(subjects: u32, epochs: u32) -> Report {
             let two_passes = index > 0;
             runs.push(TuningRun {
                 rho,
+                rho_unit: (rho > 0.0).then_some("weights"),
                 factory_accuracy: factory,
                 accuracy_f32: accuracy + 0.004,
                 accuracy_int8: accuracy,

@@ -42,6 +42,8 @@ pub struct MethodSummary {
     pub method: String,
     /// Radius of the perturbation, if it was the same in every run.
     pub rho: Option<f32>,
+    /// What that is measured in: `nats` or `weights`.
+    pub rho_unit: Option<&'static str>,
     /// Test accuracy with the tail in f32.
     pub accuracy_f32: Estimate,
     /// Test accuracy with the tail requantized to int8.
@@ -194,10 +196,12 @@ fn summarize(method: &str, runs: &[&TuningRun], baseline: &[&TuningRun]) -> Meth
     let macs: Vec<u64> = runs.iter().map(|run| run.macs).collect();
     let judged: Vec<bool> = runs.iter().filter_map(|run| Some(run.verdict?.accepted)).collect();
     let accepted = judged.iter().filter(|&&accepted| accepted).count();
-    let first_rho = runs.first().map(|run| run.rho);
+    let first = runs.first().map(|run| (run.rho, run.rho_unit));
+    let radius = first.filter(|first| runs.iter().all(|run| (run.rho, run.rho_unit) == *first));
     MethodSummary {
         method: method.to_owned(),
-        rho: first_rho.filter(|rho| runs.iter().all(|run| run.rho == *rho)),
+        rho: radius.map(|(rho, _)| rho),
+        rho_unit: radius.and_then(|(_, unit)| unit),
         accuracy_f32: mean(|run| run.accuracy_f32),
         accuracy_int8: mean(|run| run.accuracy_int8),
         over_factory: match runs {

@@ -162,7 +162,7 @@ mod tests {
         assert!(lines[0].contains("acc. int8") && lines[0].contains("instr."), "{text}");
         assert!(lines[2].starts_with(" factory"), "{text}");
         assert!(lines[3].starts_with(" SGD"), "{text}");
-        assert!(lines[5].starts_with(" ASAM, ρ 0.5"), "{text}");
+        assert!(lines[5].starts_with(" ASAM, ρ 0.5 weights"), "{text}");
         assert!(text.contains("RAM in bytes by purpose") && text.contains("in all"), "{text}");
         assert!(text.ends_with("paired by subject."), "{text}");
     }

@@ -78,7 +78,8 @@ fn run_cells(html: &mut String, run: &TuningRun, place: usize, counted: bool) ->
     let look = look(&run.method, place);
     let (mark, name) = (look.shape.svg(look.ink), method_name(&run.method));
     write!(html, "<td class=\"text\">{mark}{}</td>", Escaped(&name))?;
-    let rho = if run.rho > 0.0 { run.rho.to_string() } else { NOTHING.to_owned() };
+    let unit = run.rho_unit.map(|unit| format!(" {unit}")).unwrap_or_default();
+    let rho = if run.rho > 0.0 { format!("{}{unit}", run.rho) } else { NOTHING.to_owned() };
     cell(html, &rho)?;
     cell(html, &percent(run.factory_accuracy))?;
     cell(html, &percent(run.accuracy_f32))?;
