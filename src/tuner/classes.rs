@@ -8,10 +8,10 @@ use crate::part::Part;
 use crate::tail::{Loss, Tail};
 
 /// Where the last layer's parameters lie among all.
-struct LastLayer {
-    weights: usize,
-    biases: usize,
-    taps: usize,
+pub(super) struct LastLayer {
+    pub weights: usize,
+    pub biases: usize,
+    pub taps: usize,
 }
 
 fn last_layer(pack: &Pack) -> Option<LastLayer> {
@@ -89,10 +89,14 @@ impl Tuner<'_> {
             // The features may lie anywhere in the scratch, the row never.
             imprint::gather(self.arithmetic.weights.part_mut(row.clone()), share, x);
         }
+        // Nothing lives in the velocity between runs.
+        let velocity = core::mem::take(&mut self.arithmetic.velocity);
+        let scale = self.discriminate(&layer, label, velocity);
+        self.arithmetic.velocity = velocity;
         let (known, rest) =
             self.arithmetic.weights.split_at_mut(row.start.min(self.arithmetic.weights.len()));
         let direction = rest.part_mut(..layer.taps);
-        let mut found = imprint::imprint(known.part(layer.weights..), direction);
+        let mut found = imprint::imprint(known.part(layer.weights..), direction, scale);
         let mut margins = [0.0f32; 2];
         for slot in 0..held {
             let is_own = self.forward(slot, label);

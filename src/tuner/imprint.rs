@@ -5,11 +5,13 @@
 //! scaled to that length. Here rows have any length, features are often those of a ReLU, which all point the same way,
 //! and there is a bias. So the row of the new class is
 //!
-//! `w = mean_k w_k + r d / ||d||`, `d = m - u`, `r = mean_k ||w_k||`:
+//! `w = mean_k w_k + t S^-1 d`, `d = m - u`:
 //!
 //! `m` is the mean feature of its samples and `u` that of all others in the replay (0 without any), so that what all
-//! features share has no say; the mean of the known rows is what a softmax cannot tell from no row at all; and `r` gives
-//! it the length of the known rows. The bias is
+//! features share has no say; the mean of the known rows is what a softmax cannot tell from no row at all. `S` is the
+//! covariance within classes, the factory's of the pack's statistics or else the replay's own, shrunk to its mean variance
+//! (`discriminant.rs`): what varies within all classes tells none of them from another. `t` is the scale of the known rows in
+//! the same units. Where nothing is known of `S` it is 1, and `t` gives `d` the mean length of the known rows. The bias is
 //!
 //! `b = -(M + U) / 2`, with the margin `w x - max_k (w_k x + b_k)` of a sample `x` over its best known class:
 //!
@@ -23,15 +25,16 @@ pub(crate) fn gather(row: &mut [f32], share: f32, x: &[f32]) {
     row.iter_mut().zip(x).for_each(|(sum, &x)| *sum += share * x);
 }
 
-/// The row of the difference `row`, as above; `known` are the rows of the known classes, one after the other. False, and
-/// the row is not to be used, if it is no direction.
-pub(crate) fn imprint(known: &[f32], row: &mut [f32]) -> bool {
+/// The row of the direction `row`, as above; `known` are the rows of the known classes, one after the other, `scale` theirs to
+/// the direction, if it is known. False, and the row is not to be used, if it is no direction.
+pub(crate) fn imprint(known: &[f32], row: &mut [f32], scale: Option<f32>) -> bool {
     let rows = || known.chunks_exact(row_length(row));
     let share = 1.0 / rows().len().max(1) as f32;
     let length =
         rows().map(|row| crate::math::sqrt(norm_squared(row))).fold(0.0, |sum, norm| sum + norm) * share;
-    let factor = length / crate::math::sqrt(norm_squared(row));
-    if !factor.is_finite() {
+    let own = length / crate::math::sqrt(norm_squared(row));
+    let factor = scale.unwrap_or(own);
+    if !(own.is_finite() && factor.is_finite()) {
         return false;
     }
     row.iter_mut().for_each(|d| *d *= factor);
@@ -73,8 +76,11 @@ mod tests {
         }
         gather(&mut row, -1.0, &[1.0, -1.0]);
         assert_eq!(row, [4.0, 3.0]);
-        assert!(imprint(&known, &mut row));
+        assert!(imprint(&known, &mut row, None));
         assert_eq!(row, [5.5, 2.5]);
+        let mut row = [4.0, 3.0];
+        assert!(imprint(&known, &mut row, Some(0.5)));
+        assert_eq!(row, [3.5, 1.0]);
     }
 
     #[test]
@@ -89,7 +95,7 @@ mod tests {
     fn what_is_no_direction_is_refused() {
         let known = [3.0, 4.0];
         for mut row in [[0.0, 0.0], [f32::NAN, 1.0], [f32::INFINITY, 1.0], [-3.0, -4.0]] {
-            assert!(!imprint(&known, &mut row), "{row:?}");
+            assert!(!imprint(&known, &mut row, None), "{row:?}");
         }
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod code;
 mod commit;
 mod criterion;
 mod cutter;
+mod discriminant;
 mod drift;
 mod error;
 mod float;

@@ -184,6 +184,6 @@ pub(crate) fn solvable(pack: &Pack) -> Option<TrainedLayer> {
 }
 
 /// One quantization step of the last layer's input, in the units of the f32 tail.
-fn input_scale(pack: &Pack, layer: &TrainedLayer) -> f32 {
+pub(super) fn input_scale(pack: &Pack, layer: &TrainedLayer) -> f32 {
     layer.input.scale / fold(pack, layer)
 }

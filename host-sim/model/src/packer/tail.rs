@@ -338,11 +338,12 @@ impl<'a> Graph<'a> {
     }
 
     /// Whether the device can make the numbers of node `place` anew. An operator of the file that is several steps here has
-    /// several outputs, of which none can change alone.
+    /// outputs that are no tensors of the file, but for pools, which have their input's quantization.
     fn has_refit(&self, place: usize) -> bool {
         let step = self.steps[place];
         let alone = || self.steps.iter().filter(|other| other.index == step.index).count() == 1;
-        REQUANTIZED.contains(&step.kind) && (step.kind != code::MOVE || alone())
+        let is_pool = [code::AVERAGE_POOL_2D, code::MAX_POOL_2D].contains(&step.kind);
+        REQUANTIZED.contains(&step.kind) && (is_pool || alone())
     }
 
     /// The outputs that are quantized anew: those of trained layers, and of what reads one of them.

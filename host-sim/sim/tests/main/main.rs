@@ -1,6 +1,7 @@
 //! Tuning on the desktop, as a whole: one program for all tests.
 
 mod accept;
+mod added;
 mod bundled;
 mod closed_form;
 mod compact;

@@ -6,7 +6,7 @@ use flatmin_model::graph::{
     Activation, Binary, Element, Graph, Kind, Operator, Padding, Quantization, Tensor, Window,
 };
 use flatmin_model::model::Model;
-use flatmin_model::packer::{TailPlan, Trains, lower};
+use flatmin_model::packer::{Network, TailPlan, Trains, lower};
 use flatmin_sim::subject::{Labelled, Origin, Subject};
 use flatmin_sim::tuning::{Tail, Training, observe_all, sized, train, tuner_arena};
 use flatmin_sim::wearers::SplitMix64;
@@ -15,14 +15,14 @@ use std::path::Path;
 const CLASSES: usize = 4;
 const LENGTH: usize = 16;
 
-struct Builder {
-    graph: Graph,
-    random: SplitMix64,
+pub struct Builder {
+    pub graph: Graph,
+    pub random: SplitMix64,
 }
 
 impl Builder {
     /// From -1 to 1.
-    fn draw(&mut self) -> f32 {
+    pub fn draw(&mut self) -> f32 {
         (self.random.next_u64() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 
@@ -40,18 +40,18 @@ impl Builder {
         self.graph.tensors.len() - 1
     }
 
-    fn activation(&mut self, shape: &[usize], scale: f32, zero_point: i64) -> usize {
+    pub fn activation(&mut self, shape: &[usize], scale: f32, zero_point: i64) -> usize {
         self.tensor(Element::I8, shape, scale, zero_point, None)
     }
 
-    fn operator(&mut self, name: &str, kind: Kind, inputs: &[usize], output: usize) -> usize {
+    pub fn operator(&mut self, name: &str, kind: Kind, inputs: &[usize], output: usize) -> usize {
         let inputs = inputs.iter().map(|&input| Some(input)).collect();
         self.graph.operators.push(Operator { name: name.into(), kind, inputs, outputs: vec![output] });
         output
     }
 
     /// A layer whose real weights are within `1 / sqrt(taps)`.
-    fn weighted(&mut self, kind: Kind, filter: &[usize], input: usize, output: usize) -> usize {
+    pub fn weighted(&mut self, kind: Kind, filter: &[usize], input: usize, output: usize) -> usize {
         let taps: usize = filter[1..].iter().product();
         let scale = 1.0 / 127.0 / (taps as f32).sqrt();
         let data = (0..filter.iter().product()).map(|_| (127.0 * self.draw()) as i8 as u8).collect();
@@ -167,6 +167,26 @@ fn int8_keeps_up_with_f32() {
     }
 }
 
+/// The network's graph with the tuned layers' numbers, of one scale per layer.
+pub fn with_layers(mut graph: Graph, network: &Network, tuner: &Tuner) -> Graph {
+    for layer in tuner.tuned_layers() {
+        let operator = graph.operators[network.steps[usize::from(layer.layer.index)].index].clone();
+        let quantization = |scale: f32, zero_point: i32| {
+            Some(Quantization { scales: vec![scale], zero_points: vec![zero_point.into()], axis: 0 })
+        };
+        graph.tensors[operator.outputs[0]].quantization =
+            quantization(layer.output.scale, layer.output.zero_point);
+        if layer.layer.outputs == 0 {
+            continue;
+        }
+        let [weights, biases] = [1, 2].map(|input| operator.inputs[input].unwrap());
+        graph.tensors[weights].data = Some(layer.weights.iter().map(|&w| w as u8).collect());
+        graph.tensors[weights].quantization = quantization(layer.scales[0], 0);
+        graph.tensors[biases].data = Some(layer.biases.iter().flat_map(|b| b.to_le_bytes()).collect());
+    }
+    graph
+}
+
 /// The desktop makes the numbers of a network with these scales, weights and biases as it makes those of any file: the tuner,
 /// which made them on its own, answers with the same bytes.
 #[test]
@@ -182,25 +202,15 @@ fn a_tuned_tail_answers_as_its_network_does() {
     while !tuner.step().unwrap().finished {}
     tuner.requantize().unwrap();
 
-    let mut tuned = graph(4);
-    let mut anew = Vec::new();
-    for layer in tuner.tuned_layers() {
-        let operator = tuned.operators[network.steps[usize::from(layer.layer.index)].index].clone();
-        let quantization = |scale: f32, zero_point: i32| {
-            Some(Quantization { scales: vec![scale], zero_points: vec![zero_point.into()], axis: 0 })
-        };
-        assert!(layer.layer.refit, "{} keeps the factory's range", operator.name);
-        tuned.tensors[operator.outputs[0]].quantization =
-            quantization(layer.output.scale, layer.output.zero_point);
-        if layer.layer.outputs == 0 {
-            anew.push(operator.name);
-            continue;
-        }
-        let [weights, biases] = [1, 2].map(|input| operator.inputs[input].unwrap());
-        tuned.tensors[weights].data = Some(layer.weights.iter().map(|&w| w as u8).collect());
-        tuned.tensors[weights].quantization = quantization(layer.scales[0], 0);
-        tuned.tensors[biases].data = Some(layer.biases.iter().flat_map(|b| b.to_le_bytes()).collect());
-    }
+    let anew: Vec<&str> = tuner
+        .tuned_layers()
+        .filter(|layer| layer.layer.outputs == 0)
+        .map(|layer| {
+            assert!(layer.layer.refit);
+            network.steps[usize::from(layer.layer.index)].name.as_str()
+        })
+        .collect();
+    let tuned = with_layers(graph(4), network, &tuner);
     assert_eq!(anew, ["MUL", "ADD", "MAX_POOL_2D", "ADD", "MUL", "ADD", "TRANSPOSE", "MEAN"]);
     let exported = Model::of_network("tuned".into(), lower(&tuned).unwrap()).pack(0).unwrap();
     let mut arena = vec![0; exported.pack().sizes().arena_bytes];
