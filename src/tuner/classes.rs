@@ -37,10 +37,12 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// others; the samples of the old classes in the replay ([`crate::replay::Policy::Balanced`]) keep those alive.
     /// int8 tails know the class from the next [`Self::requantize`] or [`Self::accept`] on.
     ///
-    /// The row is imprinted (Qi, Brown and Lowe, CVPR 2018, section 3.2): `w = mean_k w_k + r d / ||d||`, where `d` is
-    /// the mean feature of the new class less that of all other samples in the replay, and `r` the mean length of the
-    /// known rows `w_k`; the bias lets the class begin midway between the mean margins, over the best known class, of
-    /// its samples and of all others. Takes two forward passes of every sample.
+    /// The row is imprinted (Qi, Brown and Lowe, CVPR 2018, section 3.2) along the direction of linear discriminant
+    /// analysis: `w = mean_k w_k + t S^-1 d`, where `d` is the mean feature of the new class less that of all other samples in
+    /// the replay, `S` the covariance within classes, of the pack's statistics or else of the replay's own samples, shrunk, and
+    /// `t` the scale of the known rows `w_k`; the bias lets the class begin midway between the mean margins, over the best known
+    /// class, of its samples and of all others. Works in the velocity's memory; without statistics it takes about 100 forward
+    /// passes of every sample and as many again as there are classes, else two.
     ///
     /// A row of zeros is what makes an output spare, so that a tail in flash, a saved run and a delta carry the number of
     /// classes without a field of their own.

@@ -130,6 +130,24 @@ fn tuning_goes_on_as_without_spare_classes() {
     }
 }
 
+/// `a x = b`, by elimination.
+fn solved(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
+    for column in 0..b.len() {
+        for row in column + 1..b.len() {
+            let factor = a[row][column] / a[column][column];
+            for place in column..b.len() {
+                a[row][place] -= factor * a[column][place];
+            }
+            b[row] -= factor * b[column];
+        }
+    }
+    for row in (0..b.len()).rev() {
+        let known: f64 = (row + 1..b.len()).map(|column| a[row][column] * b[column]).sum();
+        b[row] = (b[row] - known) / a[row][row];
+    }
+    b
+}
+
 /// The formula in double precision, of the features and rows that the tuner shows.
 #[test]
 fn the_first_row_is_that_of_the_formula() {
@@ -138,12 +156,12 @@ fn the_first_row_is_that_of_the_formula() {
     with_tuner(&file, recipe(Method::Sgd), |tuner| {
         observe(tuner, &subject, |_| true);
         let (unit, zero) = (f64::from(file.pack().feature_unit()), file.pack().feature().affine.zero_point);
-        let samples: Vec<(Vec<f64>, bool)> = subject
+        let samples: Vec<(Vec<f64>, usize)> = subject
             .adaptation
             .iter()
             .map(|(input, label)| {
                 let latent = tuner.latent(input).unwrap();
-                (latent.iter().map(|&q| unit * f64::from(i32::from(q) - zero)).collect(), *label == NEW)
+                (latent.iter().map(|&q| unit * f64::from(i32::from(q) - zero)).collect(), *label)
             })
             .collect();
         let before: Vec<f64> = tuner.weights().iter().copied().map(f64::from).collect();
@@ -151,20 +169,48 @@ fn the_first_row_is_that_of_the_formula() {
         let row = |k: usize| &before[k * taps..(k + 1) * taps];
         let bias = |k: usize| before[7 * taps + k];
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let mean = |of_new: bool, i: usize| {
-            let own: Vec<f64> = samples.iter().filter(|s| s.1 == of_new).map(|s| s.0[i]).collect();
+        let mean = |of: &dyn Fn(usize) -> bool, i: usize| {
+            let own: Vec<f64> = samples.iter().filter(|s| of(s.1)).map(|s| s.0[i]).collect();
             own.iter().sum::<f64>() / own.len() as f64
         };
-        let d: Vec<f64> = (0..taps).map(|i| mean(true, i) - mean(false, i)).collect();
-        let r = (0..6).map(|k| dot(row(k), row(k)).sqrt()).sum::<f64>() / 6.0;
-        let length = dot(&d, &d).sqrt();
+        let d: Vec<f64> = (0..taps).map(|i| mean(&|k| k == NEW, i) - mean(&|k| k != NEW, i)).collect();
+        // The covariance within classes, of the differences of samples that follow one another in their class.
+        let differences: Vec<Vec<f64>> = (0..7)
+            .flat_map(|k| {
+                let own: Vec<&Vec<f64>> = samples.iter().filter(|s| s.1 == k).map(|s| &s.0).collect();
+                let apart = |pair: &[&Vec<f64>]| pair[0].iter().zip(pair[1]).map(|(a, b)| a - b).collect();
+                own.windows(2).map(apart).collect::<Vec<_>>()
+            })
+            .collect();
+        let pairs = differences.len() as f64;
+        let product =
+            |i: usize, j: usize| differences.iter().map(|x| x[i] * x[j]).sum::<f64>() / (2.0 * pairs);
+        let variance = (0..taps).map(|i| product(i, i)).sum::<f64>() / taps as f64;
+        let share = 0.9 * pairs / (pairs + 2.0 * taps as f64);
+        let diagonal = (1.0 - share) * variance + unit * unit / 12.0;
+        let covariance: Vec<Vec<f64>> = (0..taps)
+            .map(|i| {
+                let at = |j: usize| share * product(i, j) + if i == j { diagonal } else { 0.0 };
+                (0..taps).map(at).collect()
+            })
+            .collect();
         let common = |i: usize| (0..6).map(|k| row(k)[i]).sum::<f64>() / 6.0;
-        let w: Vec<f64> = (0..taps).map(|i| common(i) + r * d[i] / length).collect();
+        let (mut spread, mut apart) = (0.0, 0.0);
+        for k in 0..6 {
+            let v: Vec<f64> = (0..taps).map(|i| row(k)[i] - common(i)).collect();
+            spread += (0..taps).map(|i| v[i] * dot(&covariance[i], &v)).sum::<f64>();
+            let mean = |i: usize| mean(&|other| other == k, i) - mean(&|other| other != NEW, i);
+            apart += (0..taps).map(|i| v[i] * mean(i)).sum::<f64>();
+        }
+        let direction = solved(covariance, d);
+        let w: Vec<f64> = (0..taps).map(|i| common(i) + spread / apart * direction[i]).collect();
+        let r = (0..6).map(|k| dot(row(k), row(k)).sqrt()).sum::<f64>() / 6.0;
         let margin = |x: &[f64]| {
             dot(&w, x) - (0..6).map(|k| dot(row(k), x) + bias(k)).fold(f64::NEG_INFINITY, f64::max)
         };
         let margins = |of_new: bool| {
-            let own: Vec<f64> = samples.iter().filter(|s| s.1 == of_new).map(|s| margin(&s.0)).collect();
+            let own: Vec<f64> =
+                samples.iter().filter(|s| (s.1 == NEW) == of_new).map(|s| margin(&s.0)).collect();
             own.iter().sum::<f64>() / own.len() as f64
         };
         let b = -0.5 * (margins(true) + margins(false));
@@ -173,10 +219,10 @@ fn the_first_row_is_that_of_the_formula() {
         let after = tuner.weights();
         for (i, &expected) in w.iter().enumerate() {
             let found = f64::from(after[NEW * taps + i]);
-            assert!((found - expected).abs() < 1e-5 * r, "weight {i}: {found} for {expected}");
+            assert!((found - expected).abs() < 1e-3 * r, "weight {i}: {found} for {expected}");
         }
         let found = f64::from(after[7 * taps + NEW]);
-        assert!((found - b).abs() < 1e-4, "bias: {found} for {b}");
+        assert!((found - b).abs() < 1e-2, "bias: {found} for {b}");
         for k in 0..6 {
             assert!(after[k * taps..(k + 1) * taps].iter().zip(row(k)).all(|(&a, &b)| f64::from(a) == b));
         }
