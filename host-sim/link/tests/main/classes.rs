@@ -133,12 +133,11 @@ fn tuning_goes_on_as_without_spare_classes() {
 /// `a x = b`, by elimination.
 fn solved(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
     for column in 0..b.len() {
-        for row in column + 1..b.len() {
-            let factor = a[row][column] / a[column][column];
-            for place in column..b.len() {
-                a[row][place] -= factor * a[column][place];
-            }
-            b[row] -= factor * b[column];
+        let (pivot, known) = (a[column].clone(), b[column]);
+        for (row, b) in a.iter_mut().zip(&mut b).skip(column + 1) {
+            let factor = row[column] / pivot[column];
+            row.iter_mut().zip(&pivot).for_each(|(to, from)| *to -= factor * from);
+            *b -= factor * known;
         }
     }
     for row in (0..b.len()).rev() {
