@@ -3,6 +3,7 @@
 mod answer;
 mod arguments;
 mod commands;
+mod notes;
 
 use clap::Parser;
 use commands::Cli;

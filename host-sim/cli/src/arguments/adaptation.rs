@@ -1,7 +1,7 @@
 //! What is tuned on: a user's model and samples, or a bundled wearer's.
 
 use super::{TuneOptions, misused};
-use crate::answer;
+use crate::notes::note as tell;
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use flatmin::Loss;
@@ -161,7 +161,7 @@ impl Adaptation {
             _ => bail!("{}: --data X.npy Y.npy or --data windows.csv is needed", model_path.display()),
         };
         if let (Some(note), [csv]) = (&read.note, data) {
-            answer::note(format_args!("{}: {} samples, {note}", csv.display(), read.count));
+            tell(format_args!("{}: {} samples, {note}", csv.display(), read.count));
         }
         Ok(read)
     }
