@@ -92,9 +92,7 @@ fn main() -> ! {
             .with_button(ActiveLow(button))
             .with_watchdog(|| watchdog.feed());
         let mut link = Link(uart.with_rx(chip.GPIO20).with_tx(chip.GPIO21));
-        let _why = run(&mut link, &mut board);
-        #[cfg(feature = "defmt")]
-        defmt::error!("cannot go on: {}", _why);
+        run(&mut link, &mut board);
     }
     // Until the watchdog resets the chip.
     loop {

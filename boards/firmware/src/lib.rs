@@ -77,9 +77,15 @@ pub const fn slot_bytes<F: NorFlash>() -> u32 {
     SIZES.slot_bytes::<F>(contents)
 }
 
-/// Runs the application over `link` for as long as that lasts.
+/// Runs the application over `link` for as long as that lasts, and logs why it cannot go on.
 pub fn run<L: Read + ReadReady + Write>(link: &mut L, board: &mut impl Board) -> Stopped {
-    run_with(|tuner, buffers| ended(flatmin_app::serve(tuner, link, board, buffers)))
+    log(run_with(|tuner, buffers| ended(flatmin_app::serve(tuner, link, board, buffers))))
+}
+
+fn log(why: Stopped) -> Stopped {
+    #[cfg(feature = "defmt")]
+    defmt::error!("cannot go on: {}", why);
+    why
 }
 
 /// Hands the tuner and the link's buffers to an application.

@@ -1,6 +1,6 @@
 //! The application of a motion sensor with the firmware's model and memory.
 
-use crate::{LINKED, RECIPE, SIZES, Stopped, ended, run_with};
+use crate::{LINKED, RECIPE, SIZES, Stopped, ended, log, run_with};
 use embedded_hal::i2c::I2c;
 use embedded_io::{Read, ReadReady, Write};
 use flatmin_app::Board;
@@ -15,16 +15,17 @@ const _: () = assert!(SIZES.output_length <= 21_845, "the model has more classes
 /// What `flatmin sensors motion` simulates.
 const PLAN: Plan = Plan::shipped(RECIPE, &SIZES, LINKED.has_solver());
 
-/// Reads the LSM6DSO at `address`, tunes and classifies, and answers over `link` for as long as that lasts.
+/// Reads the LSM6DSO at `address`, tunes and classifies, and answers over `link` for as long as that lasts;
+/// logs why it cannot go on.
 pub fn run_motion<L: Read + ReadReady + Write>(
     i2c: impl I2c,
     address: u8,
     link: &mut L,
     board: &mut impl Board,
 ) -> Stopped {
-    let Some(window) = WINDOW.try_take() else { return Stopped::Twice };
-    run_with(|tuner, buffers| match Imu::new(i2c, address) {
+    let Some(window) = WINDOW.try_take() else { return log(Stopped::Twice) };
+    log(run_with(|tuner, buffers| match Imu::new(i2c, address) {
         Ok(imu) => ended(adapt(tuner, &mut Motion::new(imu, window, PLAN), link, board, buffers)),
         Err(error) => Stopped::Sensor(error),
-    })
+    }))
 }

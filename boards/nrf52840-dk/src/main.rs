@@ -93,17 +93,15 @@ fn main() -> ! {
             .with_button(ActiveLow(Input::new(chip.P0_11, Pull::Up)))
             .with_watchdog(|| watchdog.iter_mut().for_each(|handle| handle.pet()));
         #[cfg(not(feature = "motion"))]
-        let _why = run(&mut Link(uart), &mut board);
+        run(&mut Link(uart), &mut board);
         #[cfg(feature = "motion")]
-        let _why = {
+        {
             let mut settings = twim::Config::default();
             settings.frequency = twim::Frequency::K400;
             let (sda, scl) = (chip.P0_26, chip.P0_27);
             let bus = Twim::new(chip.TWISPI1, BusInterrupts, sda, scl, settings, TO_SENSOR.take());
-            run_motion(bus, SENSOR, &mut Link(uart), &mut board)
-        };
-        #[cfg(feature = "defmt")]
-        defmt::error!("cannot go on: {}", _why);
+            run_motion(bus, SENSOR, &mut Link(uart), &mut board);
+        }
     }
     loop {
         cortex_m::asm::wfi();

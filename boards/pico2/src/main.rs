@@ -54,9 +54,7 @@ fn main() -> ! {
         .with_led(Output::new(chip.PIN_25, Level::Low))
         .with_button(ActiveLow(Input::new(chip.PIN_15, Pull::Up)))
         .with_watchdog(|| watchdog.feed(WATCHDOG));
-    let _why = run(&mut Serial::new(uart), &mut board);
-    #[cfg(feature = "defmt")]
-    defmt::error!("cannot go on: {}", _why);
+    run(&mut Serial::new(uart), &mut board);
     loop {
         cortex_m::asm::wfi();
     }

@@ -2,7 +2,6 @@
 //! raises a hard fault.
 
 use cortex_m_rt::{ExceptionFrame, exception};
-use flatmin_firmware::Stopped;
 #[cfg(not(feature = "no-panic"))]
 use panic_probe as _;
 
@@ -13,15 +12,6 @@ unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
     defmt::error!("stopped at {=u32:#010x}", frame.pc());
     #[cfg(not(feature = "defmt"))]
     let _ = frame;
-    end()
-}
-
-/// Logs why the firmware cannot go on, and ends the emulator with a failure.
-pub fn stop(why: Stopped) -> ! {
-    #[cfg(feature = "defmt")]
-    defmt::error!("cannot go on: {}", why);
-    #[cfg(not(feature = "defmt"))]
-    let _ = why;
     end()
 }
 

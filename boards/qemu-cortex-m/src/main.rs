@@ -34,5 +34,6 @@ fn main() -> ! {
     let Some(peripherals) = Peripherals::take() else { fault::end() };
     let clock = SysTick::new(peripherals.SYST, hertz);
     let mut board = Hardware::new(name, clock).with_stack(stack::high_water_bytes);
-    fault::stop(run(&mut Uart::new(uart), &mut board))
+    run(&mut Uart::new(uart), &mut board);
+    fault::end()
 }

@@ -1,7 +1,6 @@
 //! Panics and faults end the emulator at once, with a failure, rather than hang.
 
 use core::panic::PanicInfo;
-use flatmin_firmware::Stopped;
 
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
@@ -20,15 +19,7 @@ extern "C" fn ExceptionHandler(_: &riscv_rt::TrapFrame) -> ! {
     end()
 }
 
-/// Logs why the firmware cannot go on, and ends the emulator with a failure.
-pub fn stop(why: Stopped) -> ! {
-    #[cfg(feature = "defmt")]
-    defmt::error!("cannot go on: {}", why);
-    #[cfg(not(feature = "defmt"))]
-    let _ = why;
-    end()
-}
-
-fn end() -> ! {
+/// Ends the emulator with a failure.
+pub fn end() -> ! {
     semihosting::process::exit(1)
 }

@@ -43,5 +43,6 @@ fn main() -> ! {
     let mut board = Hardware::new("riscv32-virt", Time)
         .with_stack(stack::high_water_bytes)
         .with_store(STORE, CfiFlash::second());
-    fault::stop(run(&mut Uart, &mut board))
+    run(&mut Uart, &mut board);
+    fault::end()
 }

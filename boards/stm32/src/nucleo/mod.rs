@@ -47,8 +47,6 @@ pub fn serve() {
             .with_led(Output::new(chip.PB0, Level::Low, Speed::Low))
             .with_button(Input::new(chip.PC13, Pull::None))
             .with_watchdog(|| watchdog.pet());
-        let _why = run(&mut Serial::new(uart), &mut board);
-        #[cfg(feature = "defmt")]
-        defmt::error!("cannot go on: {}", _why);
+        run(&mut Serial::new(uart), &mut board);
     }
 }

@@ -39,9 +39,7 @@ pub fn serve() {
             .with_led(led)
             .with_watchdog(|| watchdog.feed());
         if let Ok(uart) = serial::Serial::new(chip.USART2, (pins.pa2, pins.pa3), 115_200.bps(), &mut rcc) {
-            let _why = run(&mut Serial::new(uart), &mut board);
-            #[cfg(feature = "defmt")]
-            defmt::error!("cannot go on: {}", _why);
+            run(&mut Serial::new(uart), &mut board);
         }
     }
 }
