@@ -131,7 +131,7 @@ impl Multiplier {
 
     /// `x` times the factor: high half of the doubled product rounded, then a rounding right shift, ties as
     /// gemmlowp breaks them (TFLite's `MultiplyByQuantizedMultiplier`). Convolutions use it.
-    #[inline]
+    #[inline(always)]
     pub fn apply(self, x: i32) -> i32 {
         let left = self.shift.clamp(0, 30);
         let right = (-self.shift).clamp(0, 31);
@@ -150,7 +150,7 @@ impl Multiplier {
     /// let half = flatmin::internals::Multiplier::from_real(0.5);
     /// assert_eq!([7, -7, 6].map(|x| half.apply_as_double(x, || 0.5)), [4, -4, 3]); // 3.5, -3.5, 3
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn apply_as_double(self, x: i32, real: impl FnOnce() -> f64) -> i32 {
         let shift = (31 - self.shift).clamp(1, 62) as u32;
         let half = 1i64 << (shift - 1);
@@ -170,7 +170,7 @@ impl Multiplier {
 }
 
 /// gemmlowp's `SaturatingRoundingDoublingHighMul`.
-#[inline]
+#[inline(always)]
 pub(crate) fn doubling_high_multiply(a: i32, b: i32) -> i32 {
     if a == i32::MIN && b == i32::MIN {
         return i32::MAX;
@@ -183,7 +183,7 @@ pub(crate) fn doubling_high_multiply(a: i32, b: i32) -> i32 {
 }
 
 /// gemmlowp's `RoundingDivideByPOT`: to nearest, ties away from zero; `exponent` at most 31.
-#[inline]
+#[inline(always)]
 pub(crate) fn divide_by_power_of_two(x: i32, exponent: u32) -> i32 {
     if exponent == 0 {
         return x;

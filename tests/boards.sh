@@ -28,18 +28,20 @@ nucleo-h743zi stm32 - --features nucleo-h743zi"
 
 # Builds a board's crate, for a processor if one is named, with further arguments for cargo.
 build() {
-  local board=$1 crate=$2 processor=$3 toolchain= said folder=boards/$2
+  local board=$1 crate=$2 processor=$3 toolchain= said variable flags folder=boards/$2
   [ -d "$folder" ] || folder=$CARGO_TARGET_DIR/$crate
   target=$(sed -n 's/^target = "\(.*\)"/\1/p' "$folder/.cargo/config.toml")
   [[ $* = *--target* ]] && target=$(sed 's/.*--target \([^ ]*\).*/\1/' <<<"$*")
   # Where rustup has no bare-metal targets, a toolchain of its own has them.
   [ -d "$(rustc --print target-libdir --target "$target")" ] || toolchain=+embedded
-  [ "$processor" = - ] || export CARGO_ENCODED_RUSTFLAGS=-Ctarget-cpu=$processor
+  # Joined to the flags of boards/.cargo/config.toml, as RUSTFLAGS are not.
+  variable=CARGO_TARGET_$(tr 'a-z.-' 'A-Z__' <<<"$target")_RUSTFLAGS
+  flags=
+  [ "$processor" = - ] || flags=-Ctarget-cpu=$processor
   # Helium's floating point has other bits; rustc warns of a feature that it passes on without a name of its own for it.
-  [ "$processor" = cortex-m55 ] && CARGO_ENCODED_RUSTFLAGS+=$'\x1f-Ctarget-feature=-mve.fp'
-  said=$(cd "$folder" && FLATMIN_BOARD=$board cargo $toolchain build --locked --release "${@:4}" 2>&1 </dev/null) ||
+  [ "$processor" = cortex-m55 ] && flags+=" -Ctarget-feature=-mve.fp"
+  said=$(cd "$folder" && env "$variable=$flags" FLATMIN_BOARD=$board cargo $toolchain build --locked --release "${@:4}" 2>&1 </dev/null) ||
     { echo "$said" >&2; exit 1; }
-  unset CARGO_ENCODED_RUSTFLAGS
   if grep '^warning' <<<"$said" | grep -v '`mve.fp`\|^warning: .* generated 1 warning\( (1 duplicate)\)\?$' >&2; then
     echo "$said" >&2
     echo "$board: warnings" >&2

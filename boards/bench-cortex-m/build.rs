@@ -27,6 +27,7 @@ fn main() {
     let most = if board == "microbit" { 12 << 10 } else { 1 << 20 };
     println!("cargo:rustc-env=FLATMIN_RAM_BYTES={most}");
     println!("cargo:rustc-link-search={}", out.display());
+    println!("cargo:rustc-link-arg=-Tlink.x");
     for variable in [
         "FLATMIN_BOARD",
         "FLATMIN_PACK",

@@ -14,6 +14,9 @@ fn main() {
         fs::write(out.join(file), pack.unwrap_or_default()).expect("OUT_DIR is writable");
     }
     println!("cargo:rustc-link-search={}", out.display());
+    // riscv-rt's script includes memory.x only where it is told.
+    println!("cargo:rustc-link-arg=-Tmemory.x");
+    println!("cargo:rustc-link-arg=-Tlink.x");
     println!("cargo:rerun-if-changed=memory.x");
     for variable in
         ["FLATMIN_PACK", "FLATMIN_TUNERS", "FLATMIN_CASES", "FLATMIN_GRID", "FLATMIN_TRAIN", "FLATMIN_ONLY"]

@@ -70,6 +70,7 @@ impl Factor {
     }
 
     /// `x` times the factor with `half` or chance added, rounded down; `None` where all bits drop.
+    #[inline(always)]
     fn product(self, x: i64, round: impl FnOnce(u32) -> i64) -> i32 {
         /// With 24 bits of mantissa below 2^62.
         const LARGEST: i64 = 1 << 38;
@@ -82,6 +83,7 @@ impl Factor {
     }
 
     /// `x` times the factor, to nearest, saturating.
+    #[inline(always)]
     pub fn apply(self, x: i64) -> i32 {
         self.product(x, |shift| 1 << (shift - 1))
     }

@@ -107,6 +107,7 @@ fn round_shift(x: i32, shift: u32) -> i16 {
 }
 
 /// Writes 32-bit sums as 16-bit deltas; returns the real value of a step.
+#[inline(always)]
 fn narrow(sums: &[i32], unit: f32, deltas: &mut [i16]) -> f32 {
     let largest = sums.iter().map(|sum| sum.unsigned_abs()).max().unwrap_or(0);
     let shift = (32 - largest.leading_zeros()).saturating_sub(15);
@@ -327,6 +328,7 @@ impl Layer {
         }
     }
 
+    #[inline(always)]
     fn write_outputs(&self, sums: &[i32], outputs: &mut [i16]) {
         for (y, &sum) in self.of_mut(outputs).iter_mut().zip(self.of(sums)) {
             *y = self.activate(sum);

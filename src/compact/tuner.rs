@@ -202,6 +202,7 @@ impl<'a> Numbers<'a> for Compact<'a> {
         }
     }
 
+    #[inline(always)]
     fn write_feature(&self, pack: &Pack, index: usize, q: i8, scratch: &mut [i32]) {
         let Some(workspace) = Workspace::new(&self.chain, scratch) else { return };
         if let Some(feature) = workspace.features.get_mut(index) {

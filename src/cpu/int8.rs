@@ -61,7 +61,7 @@ pub struct Requantization<'a> {
 
 impl<'a> Requantization<'a> {
     /// That of `count` outputs from `first` on; fewer if there are fewer.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn outputs(&self, first: usize, count: usize) -> Self {
         let part = |values: &'a [i32]| values.get(first..first + count).unwrap_or(&[]);
         let (biases, mantissas, shifts) = (part(self.biases), part(self.mantissas), part(self.shifts));
@@ -81,14 +81,14 @@ pub struct Filters<'a> {
 impl<'a> Filters<'a> {
     /// `stride` weights for each of `start`, and what is added to every input value. `None` if the weights are not
     /// as many, or there are none.
-    #[inline]
+    #[inline(always)]
     pub fn new(weights: &'a [i8], stride: usize, start: &'a [i32], offset: i32) -> Option<Self> {
         let whole = !weights.is_empty() && weights.len() == stride * start.len();
         whole.then_some(Self { weights, stride, start, offset })
     }
 
     /// Whether weights `from..from + length` of every output and a sum for each are there; not for no weights.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hold(&self, from: usize, length: usize, sums: &[i32]) -> bool {
         length > 0 && from + length <= self.stride && sums.len() == self.start.len()
     }
@@ -105,13 +105,13 @@ pub struct Column<'a> {
 
 impl<'a> Column<'a> {
     /// One row.
-    #[inline]
+    #[inline(always)]
     pub fn contiguous(values: &'a [i8]) -> Self {
         Self { values, rows: 1, row_length: values.len(), row_stride: 0 }
     }
 
     /// Number of values.
-    #[inline]
+    #[inline(always)]
     pub fn len(&self) -> usize {
         self.rows * self.row_length
     }
@@ -131,7 +131,7 @@ impl<'a> Column<'a> {
     }
 
     /// The rows.
-    #[inline]
+    #[inline(always)]
     pub(super) fn iter(self) -> impl Iterator<Item = &'a [i8]> {
         let Self { values, rows, row_length, row_stride } = self;
         (0..rows).map(move |row| {
@@ -162,7 +162,7 @@ impl ColumnShape {
     }
 
     /// The column from the start of `values`; `None` if they are too few.
-    #[inline]
+    #[inline(always)]
     pub fn of<'a>(&self, values: &'a [i8]) -> Option<Column<'a>> {
         let Self { rows, row_length, row_stride, span } = *self;
         (span <= values.len()).then_some(Column { values, rows, row_length, row_stride })

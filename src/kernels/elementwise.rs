@@ -17,7 +17,7 @@ pub struct ZeroPoints {
 }
 
 impl ZeroPoints {
-    #[inline]
+    #[inline(always)]
     fn finish(&self, scaled: i32) -> i8 {
         // The clamp is ordered: the pack's validation sees to it.
         saturate(scaled.saturating_add(self.output)).clamp(self.clamp[0], self.clamp[1])
@@ -25,7 +25,7 @@ impl ZeroPoints {
 }
 
 /// Both operands of a sum at its common scale.
-#[inline]
+#[inline(always)]
 fn scaled(a: i8, b: i8, multipliers: &SumMultipliers, zero: &ZeroPoints) -> (i32, i32) {
     const SPARE_BITS: u32 = SumMultipliers::SPARE_BITS;
     // At most 255 << 20 (383 where a zero point is out of int8, which validation excludes): no overflow.
@@ -35,28 +35,28 @@ fn scaled(a: i8, b: i8, multipliers: &SumMultipliers, zero: &ZeroPoints) -> (i32
 }
 
 /// ADD.
-#[inline]
+#[inline(always)]
 pub fn add(a: i8, b: i8, multipliers: &SumMultipliers, zero: &ZeroPoints) -> i8 {
     let (a, b) = scaled(a, b, multipliers, zero);
     zero.finish(multipliers.output.apply(a.wrapping_add(b)))
 }
 
 /// SUB.
-#[inline]
+#[inline(always)]
 pub fn subtract(a: i8, b: i8, multipliers: &SumMultipliers, zero: &ZeroPoints) -> i8 {
     let (a, b) = scaled(a, b, multipliers, zero);
     zero.finish(multipliers.output.apply(a.wrapping_sub(b)))
 }
 
 /// MUL.
-#[inline]
+#[inline(always)]
 pub fn multiply(a: i8, b: i8, multiplier: Multiplier, zero: &ZeroPoints) -> i8 {
     let product = (i32::from(a) - zero.first) * (i32::from(b) - zero.second);
     zero.finish(multiplier.apply(product))
 }
 
 /// PRELU: `x` where it is not negative, else `x * alpha`.
-#[inline]
+#[inline(always)]
 pub fn prelu(x: i8, alpha: i8, identity: Multiplier, slope: Multiplier, zero: &ZeroPoints) -> i8 {
     let x = i32::from(x) - zero.first;
     if x >= 0 {

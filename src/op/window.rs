@@ -195,6 +195,7 @@ pub(crate) struct Axis {
 }
 
 /// How many steps of `step` from `offset` stay below `limit`, the count of `t` with `offset + t * step < limit`.
+#[inline(always)]
 fn steps_below(limit: usize, offset: usize, step: usize) -> usize {
     let distance = limit.saturating_sub(offset);
     // Most strides and dilations are 1, and not every core divides.
@@ -215,7 +216,7 @@ impl Axis {
     }
 
     /// [`Self::taps`], and where the first of them lies.
-    #[inline]
+    #[inline(always)]
     pub fn inside(&self, c: usize) -> (Range<usize>, usize) {
         let taps = self.taps(c);
         let place = (c * self.stride + taps.start * self.dilation).saturating_sub(self.padding);
@@ -223,6 +224,7 @@ impl Axis {
     }
 
     /// Taps of output `c` that lie inside the input.
+    #[inline(always)]
     pub fn taps(&self, c: usize) -> Range<usize> {
         let origin = c * self.stride;
         let first = steps_below(self.padding, origin, self.dilation);
@@ -231,6 +233,7 @@ impl Axis {
     }
 
     /// Outputs whose tap `j` lies inside the input.
+    #[inline(always)]
     pub fn outputs(&self, j: usize) -> Range<usize> {
         let origin = j * self.dilation;
         let first = steps_below(self.padding, origin, self.stride);
@@ -239,16 +242,21 @@ impl Axis {
     }
 
     /// Where tap `j` of output `c` lies, for one of [`Self::taps`].
+    #[inline(always)]
     pub fn place(&self, c: usize, j: usize) -> usize {
         (c * self.stride + j * self.dilation).wrapping_sub(self.padding)
     }
 
     /// The output whose tap `j` lies at input `q`, if there is one.
+    // Elsewhere it takes registers from the loops around it.
+    #[cfg_attr(target_arch = "riscv32", inline(always))]
     pub fn output_of(&self, q: usize, j: usize) -> Option<usize> {
-        let distance = (q + self.padding).checked_sub(j * self.dilation)?;
+        let end = q + self.padding;
+        let distance = end.wrapping_sub(j * self.dilation);
         let c = if self.stride == 1 {
+            // Before the first output it has wrapped around.
             distance
-        } else if distance.is_multiple_of(self.stride) {
+        } else if distance <= end && distance.is_multiple_of(self.stride) {
             distance / self.stride.max(1)
         } else {
             return None;

@@ -159,6 +159,7 @@ impl<'a, 'b, 't, T: Tail, L: FnMut(usize, &mut [f32]) -> Target<'t>> Minibatch<'
     }
 
     /// Backward passes of as many samples as [`Self::passes`] took, added to the gradient, or to the velocity.
+    #[inline(always)]
     fn backward(&mut self, count: usize, scale: f32, into_gradient: bool) {
         let bias = self.recipe.bias;
         let Buffers { weights, velocity, gradient, workspace } = &mut self.buffers;

@@ -135,6 +135,7 @@ impl DenseChain {
     }
 
     /// The loss of the last layer's outputs, and its gradient by them.
+    #[inline(always)]
     fn loss_of(&self, last: &Layer, pass: &mut Pass, target: Target) -> f32 {
         let (outputs, deltas) = (last.outputs(pass.outputs), last.outputs_mut(pass.deltas));
         self.objective.of_classes(self.classes(), outputs, target, deltas)

@@ -177,6 +177,7 @@ impl<'a> Numbers<'a> for Float<'a> {
         write_features(pack, latent, self.features_in(scratch));
     }
 
+    #[inline(always)]
     fn write_feature(&self, pack: &Pack, index: usize, q: i8, scratch: &mut [f32]) {
         if let Some(value) = scratch.get_mut(index) {
             *value = pack.feature_unit() * (i32::from(q) - pack.feature().affine.zero_point) as f32;

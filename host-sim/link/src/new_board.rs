@@ -180,15 +180,16 @@ impl NewBoard {
         let paths = if parent.is_none() { "..".to_owned() } else { boards.display().to_string() };
         std::fs::create_dir_all(folder.join("src"))?;
         std::fs::create_dir_all(folder.join(".cargo"))?;
-        for (file, text) in self.files(&paths) {
+        let includes = parent.is_some_and(|parent| is_outside(parent, &boards));
+        for (file, text) in self.files(&paths, includes) {
             let path = folder.join(file);
             write_file(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(folder)
     }
 
-    /// The files; `boards` leads to the crates that they depend on.
-    fn files(&self, boards: &str) -> [(&'static str, String); 6] {
+    /// The files; `boards` leads to the crates that they depend on. `includes` what firmware there is compiled with.
+    fn files(&self, boards: &str, includes: bool) -> [(&'static str, String); 6] {
         let arm = self.target.starts_with("thumb");
         // Cores without compare-and-swap.
         let lacks_atomics = self.target == V6M || self.target.starts_with("riscv32imc-");
@@ -217,6 +218,8 @@ impl NewBoard {
             // A literal string, which takes backslashes.
             format!("# The model.\nFLATMIN_PACK = '{}'\n", path.display())
         });
+        let flags =
+            format!("# What all firmware is compiled with.\ninclude = ['{boards}/.cargo/config.toml']\n\n");
         let address = |memory: Memory| format!("{:#010x}", memory.origin);
         let fields = [
             ("{uart}", include_str!("new_board/uart.rs.in").to_owned()),
@@ -230,6 +233,7 @@ impl NewBoard {
             ("{ram_bytes}", self.ram.bytes.to_string()),
             ("{stack_bytes}", STACK_BYTES.to_string()),
             ("{boards}", boards.to_owned()),
+            ("{flags}", if includes { flags } else { String::new() }),
             ("{defmt}", defmt),
             ("{own}", own.to_owned()),
             ("{more}", more),
@@ -253,6 +257,12 @@ impl NewBoard {
             ("src/main.rs", fill(main)),
         ]
     }
+}
+
+/// Whether cargo does not find the configuration of `boards` by itself, for a crate in `parent`.
+fn is_outside(parent: &Path, boards: &Path) -> bool {
+    let inside = |parent: PathBuf| boards.canonicalize().is_ok_and(|boards| parent.starts_with(boards));
+    !parent.canonicalize().is_ok_and(inside)
 }
 
 /// The sizes of a pack in a file.
@@ -354,10 +364,27 @@ mod tests {
         std::fs::write(&wrong, b"nonsense").unwrap();
         let memory = [FLASH, Memory { bytes: 64 << 10, ..RAM }];
         let board = |pack: &Path| NewBoard::new("mine", "STM32F401RE", None, memory, Some(pack));
-        let config = &board(&small).unwrap().files("..")[3].1;
+        let config = &board(&small).unwrap().files("..", false)[3].1;
         assert!(config.contains("FLATMIN_PACK = '/") && config.contains("small.pack'\n"), "{config}");
         assert!(format!("{:#}", board(&wrong).unwrap_err()).contains("wrong.pack"));
         assert!(board(Path::new("none")).unwrap_err().to_string().contains("none"));
+    }
+
+    /// Cargo looks for its configuration in all folders above a crate: what lies there must not be included as well.
+    #[test]
+    fn what_firmware_is_compiled_with_is_said_once() {
+        let new = |name| NewBoard::new(name, "STM32F429ZITx", None, [FLASH, RAM], None).unwrap();
+        let boards = sources("this test").unwrap().join("boards");
+        let config = |written: PathBuf| std::fs::read_to_string(written.join(".cargo/config.toml")).unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        let included = config(new("outside").write(Some(outside.path())).unwrap());
+        let line = included.lines().find_map(|line| line.strip_prefix("include = ['")?.strip_suffix("']"));
+        assert!(std::fs::read_to_string(line.unwrap()).unwrap().contains("rustflags = ["), "{included}");
+        assert!(!new("inside").files("..", false)[3].1.contains("include"));
+        for inside in [boards.clone(), boards.join("app"), boards.join("app/..")] {
+            assert!(!is_outside(&inside, &boards), "{}", inside.display());
+        }
+        assert!(is_outside(&boards.join(".."), &boards));
     }
 
     /// As many samples as fit, by the same sums that size the firmware's statics.
@@ -378,7 +405,7 @@ mod tests {
         for (name, target) in [("arm", V7EM), ("small", V6M), ("risc", "riscv32imc-unknown-none-elf")] {
             let board = NewBoard::new(name, "STM32F429ZITx", Some(target), [FLASH, RAM], None).unwrap();
             let written = board.write(Some(folder.path())).unwrap();
-            for (file, text) in board.files("..") {
+            for (file, text) in board.files("..", false) {
                 let open = text.match_indices('{').filter(|&(at, _)| {
                     let rest = &text[at + 1..];
                     rest.find('}').is_some_and(|end| {

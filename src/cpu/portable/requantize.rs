@@ -43,7 +43,7 @@ pub fn requantize_as_double(
     });
 }
 
-#[inline]
+#[inline(always)]
 fn finish(
     sums: &[i32],
     requantization: &Requantization,
@@ -65,7 +65,7 @@ fn finish(
 /// `e` bits. The doubled high product rounds half up, `(p + 2^30) >> 31`: gemmlowp's nudge and truncation come to
 /// the same for products of either sign. It is above -2^31 and below 2^31 - 1, so that the second rounding, half
 /// away from zero, can be `(((x - (x < 0)) >> (e - 1)) + 1) >> 1` without overflow.
-#[inline]
+#[inline(always)]
 fn apply(x: i32, mantissa: i32, shift: i32) -> i32 {
     if !(-31..0).contains(&shift) {
         return Multiplier { mantissa, shift }.apply(x);
@@ -78,7 +78,7 @@ fn apply(x: i32, mantissa: i32, shift: i32) -> i32 {
 
 /// [`Multiplier::apply_as_double`] in fewer instructions: the product's high word decides, unless the product lies
 /// within 2^32 of a half. `|x|` is at most 2^31, so that the double product need not be asked before.
-#[inline]
+#[inline(always)]
 fn apply_as_double(x: i32, mantissa: i32, shift: i32, real: impl FnOnce() -> f64) -> i32 {
     // Bits of the high word after the point.
     let bits = -1 - shift;

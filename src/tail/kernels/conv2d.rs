@@ -57,7 +57,10 @@ pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &
     let (rows, columns) = (shape.rows(), shape.columns());
     let done = W::floats(weights).map_or(0, |weights| forward_together(shape, weights, biases, x, y));
     let pixels = y.chunks_exact_mut(output.channels.max(1)).enumerate();
-    for (pixel, y) in pixels.take(output.height * output.width).skip(done) {
+    for (pixel, y) in pixels.take(output.height * output.width) {
+        if pixel < done {
+            continue;
+        }
         let (row, column) = (pixel / output.width.max(1), pixel % output.width.max(1));
         let runs = Runs { shape, x, row, column, rows: rows.taps(row), columns: columns.taps(column) };
         forward_pixel(&runs, weights, biases, y);
@@ -181,10 +184,12 @@ impl Runs<'_> {
         let together = if shape.window().dilation[1] == 1 { self.columns.len().max(1) } else { 1 };
         for i in self.rows.clone() {
             let line = shape.rows().place(self.row, i) * shape.input().width;
-            for j in self.columns.clone().step_by(together) {
+            let mut j = self.columns.start;
+            while j < self.columns.end {
                 let first = (line + shape.columns().place(self.column, j)) * channels;
                 let x = self.x.get(first..first + together * channels).unwrap_or(&[]);
                 see((i * shape.window().filter[1] + j) * channels, x);
+                j += together;
             }
         }
     }

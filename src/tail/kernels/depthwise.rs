@@ -60,15 +60,19 @@ pub fn forward<W: Weight>(shape: &ConvShape, weights: &[W], biases: &[f32], x: &
         return;
     }
     let (pixels, width) = (y.chunks_exact_mut(output.channels.max(1)).enumerate(), output.width.max(1));
+    let blocked = blocked(shape);
     for (pixel, y) in pixels.take(output.height * output.width) {
         let pixel = (pixel / width, pixel % width);
-        in_blocks(shape, |first, blocked| {
-            if blocked {
+        let mut first = 0;
+        while first < output.channels {
+            if first < blocked {
                 forward_block::<BLOCK, W>(shape, weights, biases, x, pixel, [first, first], y);
+                first += BLOCK;
             } else {
                 forward_block::<1, W>(shape, weights, biases, x, pixel, [first, first / quotient(shape)], y);
+                first += 1;
             }
-        });
+        }
     }
 }
 
@@ -117,14 +121,11 @@ fn quotient(shape: &ConvShape) -> usize {
     (shape.output().channels / shape.input().channels.max(1)).max(1)
 }
 
-/// Calls `each` with the first of every [`BLOCK`] output channels and `true`, and where inputs do not lie side by
-/// side, or less than a block is left, with every output channel and `false`.
+/// Output channels, from the first on, that come in whole [`BLOCK`]s: none where inputs do not lie side by side.
 #[inline(always)]
-fn in_blocks(shape: &ConvShape, mut each: impl FnMut(usize, bool)) {
+fn blocked(shape: &ConvShape) -> usize {
     let channels = shape.output().channels;
-    let blocked = if channels == shape.input().channels { channels / BLOCK * BLOCK } else { 0 };
-    (0..blocked).step_by(BLOCK).for_each(|first| each(first, true));
-    (blocked..channels).for_each(|first| each(first, false));
+    if channels == shape.input().channels { channels / BLOCK * BLOCK } else { 0 }
 }
 
 /// N channels of a pixel of the output: from output channel `o`, input channel `k`.
@@ -170,7 +171,7 @@ fn forward_block<const N: usize, W: Weight>(
 ///
 /// Order: pixel after pixel, row by row; then the scale.
 pub fn backward_weights(shape: &ConvShape, scale: f32, x: &[f32], delta: &[f32], d_weights: &mut [f32]) {
-    let width = shape.window().filter[1].max(1);
+    let (width, blocked) = (shape.window().filter[1].max(1), blocked(shape));
     for (tap, d_weights) in d_weights.chunks_exact_mut(shape.output().channels.max(1)).enumerate() {
         let tap = (tap / width, tap % width);
         if shape.output().channels == shape.input().channels {
@@ -180,13 +181,12 @@ pub fn backward_weights(shape: &ConvShape, scale: f32, x: &[f32], delta: &[f32],
                 continue;
             }
         }
-        in_blocks(shape, |first, blocked| {
-            if blocked {
-                weights_block::<BLOCK>(shape, scale, x, delta, tap, [first, first], d_weights);
-            } else {
-                weights_block::<1>(shape, scale, x, delta, tap, [first, first / quotient(shape)], d_weights);
-            }
-        });
+        for first in (0..blocked).step_by(BLOCK) {
+            weights_block::<BLOCK>(shape, scale, x, delta, tap, [first, first], d_weights);
+        }
+        for first in blocked..shape.output().channels {
+            weights_block::<1>(shape, scale, x, delta, tap, [first, first / quotient(shape)], d_weights);
+        }
     }
 }
 
@@ -239,8 +239,7 @@ pub fn backward_input<W: Weight>(
     sink: Sink,
     d_x: &mut [f32],
 ) {
-    let (input, channels) = (shape.input(), shape.output().channels);
-    let blocked = if channels == input.channels { channels / BLOCK * BLOCK } else { 0 };
+    let (input, blocked) = (shape.input(), blocked(shape));
     let width = input.width.max(1);
     if sink == Sink::Overwrite
         && W::floats(weights).is_some_and(|weights| backward_together(shape, weights, delta, d_x))

@@ -12,7 +12,7 @@ use super::references::{
     Reference, case_references, front_end_references, kernel_references, operator_references,
 };
 use anyhow::{Context, Result, bail, ensure};
-use flatmin_link::firmware::{processor_flags, sources, toolchain};
+use flatmin_link::firmware::{self, sources};
 use flatmin_model::model::Model;
 use flatmin_model::table::Table;
 use serde::Serialize;
@@ -250,17 +250,8 @@ impl Emulated {
     ) -> Result<PathBuf> {
         let root = sources("`flatmin bench --board`")?;
         let target_folder = root.join("target/bench").join(folder);
-        std::fs::create_dir_all(&target_folder)?;
-        let mut cargo = Command::new("cargo");
-        if let Some(toolchain) = toolchain(self.target)? {
-            cargo.arg(toolchain);
-        }
-        // The host's own flags and toolchain must not reach the firmware.
+        let mut cargo = firmware::cargo(&root, self.package, self.target, cpu, &target_folder)?;
         for variable in [
-            "RUSTFLAGS",
-            "RUSTUP_TOOLCHAIN",
-            "CARGO",
-            "RUSTC",
             "FLATMIN_PACK",
             "FLATMIN_TUNERS",
             "FLATMIN_CASES",
@@ -270,18 +261,7 @@ impl Emulated {
         ] {
             cargo.env_remove(variable);
         }
-        let mut flags = processor_flags(cpu);
-        if self.package != "bench-cortex-m" {
-            // cortex-m-rt's link.x takes memory.x in itself.
-            flags.push("-Clink-arg=-Tmemory.x".into());
-        }
-        flags.push("-Clink-arg=-Tlink.x".into());
-        cargo
-            .args(["build", "--release", "--quiet", "--target", self.target])
-            .current_dir(root.join("boards").join(self.package))
-            .env("CARGO_TARGET_DIR", &target_folder)
-            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-            .env("FLATMIN_BOARD", self.machine);
+        cargo.env("FLATMIN_BOARD", self.machine);
         content(&mut cargo, &target_folder)?;
         let status = cargo.status().context("cannot start cargo")?;
         ensure!(status.success(), "the benchmark for {} did not build: does the model fit?", self.name);

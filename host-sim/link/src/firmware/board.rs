@@ -34,19 +34,6 @@ pub struct Board {
     pub(crate) hertz: Option<u32>,
 }
 
-/// What rustc is told of a processor, by its own name for it; nothing for the target's own, an empty name.
-pub fn processor_flags(cpu: &str) -> Vec<String> {
-    let mut flags = Vec::new();
-    if !cpu.is_empty() {
-        flags.push(format!("-Ctarget-cpu={cpu}"));
-    }
-    if ["cortex-m52", "cortex-m55", "cortex-m85"].contains(&cpu) {
-        // Helium's floating point flushes subnormal numbers, and results would have other bits.
-        flags.push("-Ctarget-feature=-mve.fp".into());
-    }
-    flags
-}
-
 const ARM_M4F: &str = "thumbv7em-none-eabihf";
 const ARM_V6M: &str = "thumbv6m-none-eabi";
 const ARM_V8M: &str = "thumbv8m.main-none-eabihf";

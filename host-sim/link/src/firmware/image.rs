@@ -1,12 +1,12 @@
 //! A firmware, built around a pack: the executable and what the linker says about it.
 
-use super::board::{Board, processor_flags};
-use anyhow::{Context, Result, bail, ensure};
+use super::board::Board;
+use super::compile::{self, sources};
+use anyhow::{Context, Result, bail};
 use flatmin::{Method, Optimizer, Recipe};
 use flatmin_sim::tuning::Tail;
 use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 /// Held while the one target folder is in use.
@@ -52,7 +52,7 @@ impl Image {
         let Kind { tail, solver } = kind;
         let root = sources("building firmware (`flatmin emulate`, `flatmin device --qemu`)")?;
         let target_folder = root.join("target/firmware");
-        std::fs::create_dir_all(&target_folder)?;
+        let mut cargo = compile::cargo(&root, board.package, board.target, board.cpu, &target_folder)?;
         let (capacity, batch) = (recipe.replay_capacity, recipe.sharpness_batch);
         let best = u16::from(recipe.keep_best);
         let adam = u16::from(recipe.optimizer == Optimizer::Adam);
@@ -70,28 +70,13 @@ impl Image {
         if std::fs::read(&pack_path).ok().as_deref() != Some(pack) {
             std::fs::write(&pack_path, pack)?;
         }
-        let mut cargo = Command::new("cargo");
-        if let Some(toolchain) = toolchain(board.target)? {
-            cargo.arg(toolchain);
-        }
-        // The host's own flags and toolchain must not reach the firmware.
-        for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO", "RUSTC"] {
-            cargo.env_remove(variable);
-        }
         for (variable, on) in [("FLATMIN_COMPACT", tail == Tail::Compact), ("FLATMIN_SOLVER", solver)] {
             cargo.env_remove(variable).envs(on.then_some((variable, "1")));
-        }
-        let flags = processor_flags(board.cpu);
-        if !flags.is_empty() {
-            cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
         }
         // Between a build and the reading of its executable no other build may come.
         let _building = BUILDING.lock();
         let status = cargo
-            .args(["build", "--release", "--quiet", "--target", board.target])
             .args(board.features.iter().flat_map(|feature| ["--features", feature]))
-            .current_dir(root.join("boards").join(board.package))
-            .env("CARGO_TARGET_DIR", &target_folder)
             .env("FLATMIN_BOARD", board.name)
             .env("FLATMIN_PACK", &pack_path)
             .env("FLATMIN_REPLAY_CAPACITY", capacity.to_string())
@@ -140,44 +125,4 @@ impl Image {
         let file = object::File::parse(self.bytes.as_slice())?;
         file.symbols().map(|symbol| Ok(symbol.name()?.to_owned())).collect()
     }
-}
-
-/// The folder of flatmin's sources, which firmware is built from: `FLATMIN_SOURCES`, or a folder around the current one or
-/// around this program. `what` needs them.
-///
-/// # Errors
-/// Sources that are nowhere, with what needs them and what to do.
-pub fn sources(what: &str) -> Result<PathBuf> {
-    let is_root = |folder: &Path| folder.join("boards/firmware/Cargo.toml").is_file();
-    if let Some(named) = std::env::var_os("FLATMIN_SOURCES") {
-        let named = PathBuf::from(named);
-        ensure!(is_root(&named), "FLATMIN_SOURCES: {} has no boards/firmware/Cargo.toml", named.display());
-        return Ok(named.canonicalize()?);
-    }
-    let starts = [std::env::current_dir(), std::env::current_exe()].into_iter().flatten();
-    let found = starts
-        .flat_map(|start| start.ancestors().map(Path::to_owned).collect::<Vec<_>>())
-        .find(|f| is_root(f));
-    found.with_context(|| {
-        format!(
-            "{what} needs flatmin's sources, which firmware is built from, and they are not here: run it in a \
-             checkout, or name one in FLATMIN_SOURCES"
-        )
-    })
-}
-
-/// The toolchain argument for cargo: none if the default one has the target, `+embedded` if a toolchain of that
-/// name has it.
-pub fn toolchain(target: &str) -> Result<Option<&'static str>> {
-    for argument in [None, Some("+embedded")] {
-        let mut rustc = Command::new("rustc");
-        rustc.env_remove("RUSTUP_TOOLCHAIN").args(argument);
-        rustc.args(["--print", "target-libdir", "--target", target]);
-        let output = rustc.stderr(Stdio::null()).output().context("cannot start rustc")?;
-        let folder = String::from_utf8_lossy(&output.stdout);
-        if output.status.success() && Path::new(folder.trim()).is_dir() {
-            return Ok(argument);
-        }
-    }
-    bail!("no toolchain has the target {target}: `rustup target add {target}`")
 }

@@ -68,19 +68,19 @@ fn widen_and_add(offset: u32, word: u32) -> [u32; 2] {
 }
 
 /// The number in both halves of a word.
-#[inline]
+#[inline(always)]
 fn twice(offset: i32) -> u32 {
     (offset as u32 & 0xffff) * 0x1_0001
 }
 
 /// Four bytes or fewer as a word, zeros after them.
-#[inline]
+#[inline(always)]
 fn partial_word(bytes: &[u8]) -> u32 {
     bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte))
 }
 
 /// Calls `piece(values from, values)` for pieces of at most [`WIDENED`] contiguous values of `columns`.
-#[inline]
+#[inline(always)]
 fn in_pieces<const N: usize>(
     columns: [Column; N],
     buffers: &mut [[i8; WIDENED]; 2],
@@ -102,7 +102,7 @@ fn in_pieces<const N: usize>(
     }
 }
 
-#[inline]
+#[inline(always)]
 fn bytes(values: &[i8]) -> &[u8] {
     bytemuck::cast_slice(values)
 }
@@ -155,7 +155,7 @@ fn begin(start: Option<&[i32]>, first: usize, sums: &mut [i32]) {
 }
 
 /// A row of weights.
-#[inline]
+#[inline(always)]
 fn row(weights: &[u8], start: usize, length: usize) -> &[u8] {
     weights.get(start..start + length).unwrap_or(&[])
 }
