@@ -42,6 +42,17 @@ pub fn depthwise(taps: Taps, offset: i32, start: &[i32], sums: &mut [i32]) {
     debug_assert_eq!(done, sums.len());
 }
 
+/// `sums[c] += sum over pixels of pixels[.., c]`, wrapping.
+#[inline]
+pub fn add_pixels(pixels: Pixels, sums: &mut [i32]) {
+    #[cfg(flatmin_dsp)]
+    let (pixels, sums) = {
+        let done = path::add_pixels(pixels, sums);
+        (pixels.after(done), sums.get_mut(done..).unwrap_or(&mut []))
+    };
+    pixels.fold(sums, |sum, x| sum.wrapping_add(x.into()));
+}
+
 /// What a layer with weights needs beside its weights, one entry per output channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Requantization<'a> {
@@ -205,5 +216,77 @@ impl Taps<'_> {
                 + channels
         };
         last(0) <= self.input.len() && last(1) <= self.weights.len()
+    }
+}
+
+/// Pixels of an activation, in lines: what a mean or a maximum is taken of, for each channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Pixels<'a> {
+    pub(super) values: &'a [i8],
+    pub(super) lines: usize,
+    /// Pixels of a line.
+    pub(super) pixels: usize,
+    /// From one line to the next, and from one pixel to the next.
+    pub(super) steps: [usize; 2],
+}
+
+/// Channels folded side by side: vectors' lanes, or registers.
+const SIDE_BY_SIDE: usize = if cfg!(flatmin_thumb1) {
+    4
+} else if cfg!(any(flatmin_dsp, flatmin_plain)) {
+    8
+} else {
+    16
+};
+
+impl<'a> Pixels<'a> {
+    /// So many lines of so many pixels, from the start of `values`. Lines that touch are one.
+    #[inline]
+    pub fn new(values: &'a [i8], [lines, pixels]: [usize; 2], steps: [usize; 2]) -> Self {
+        let (lines, pixels) =
+            if pixels * steps[1] == steps[0] { (1, lines * pixels) } else { (lines, pixels) };
+        Self { values, lines, pixels, steps }
+    }
+
+    /// The same from channel `channel` on.
+    #[inline]
+    pub fn after(self, channel: usize) -> Self {
+        Self { values: self.values.get(channel..).unwrap_or(&[]), ..self }
+    }
+
+    /// Takes every pixel's value of channel c into `states[c]`, in order.
+    #[inline]
+    pub fn fold<T: Copy>(self, states: &mut [T], take: impl Fn(T, i8) -> T + Copy) {
+        let (blocks, rest) = states.as_chunks_mut::<SIDE_BY_SIDE>();
+        let first = blocks.len() * SIDE_BY_SIDE;
+        for (block, states) in blocks.iter_mut().enumerate() {
+            self.after(block * SIDE_BY_SIDE).fold_block(states, take);
+        }
+        let (fours, ones) = rest.as_chunks_mut::<4>();
+        let last = first + 4 * fours.len();
+        for (block, states) in fours.iter_mut().enumerate() {
+            self.after(first + 4 * block).fold_block(states, take);
+        }
+        for (channel, state) in ones.iter_mut().enumerate() {
+            self.after(last + channel).fold_block(core::array::from_mut(state), take);
+        }
+    }
+
+    #[inline]
+    fn fold_block<const N: usize, T: Copy>(self, states: &mut [T; N], take: impl Fn(T, i8) -> T) {
+        let mut folded = *states;
+        for line in 0..self.lines {
+            let mut at = line * self.steps[0];
+            for _ in 0..self.pixels {
+                let Some(pixel) = self.values.get(at..).and_then(|rest| rest.first_chunk::<N>()) else {
+                    break;
+                };
+                for (state, &x) in folded.iter_mut().zip(pixel) {
+                    *state = take(*state, x);
+                }
+                at += self.steps[1];
+            }
+        }
+        *states = folded;
     }
 }

@@ -1,11 +1,12 @@
-//! The four shapes that other libraries' figures exist for. Weights lie in flash, as in a pack.
+//! The four shapes that other libraries' figures exist for, and means over an image. Weights lie in flash, as in a pack.
 
 use crate::random::{fill, int8s, integers, mantissas, scales};
 use flatmin::Aligned;
 use flatmin::internals::op::Window;
 use flatmin::internals::{
+    Multiplier,
     kernels::{self, Requantization, Scales},
-    op::Shape,
+    op::{Mean, Shape},
 };
 
 /// A layer with its constants.
@@ -29,6 +30,8 @@ enum Operator {
     Dense,
     Conv,
     Depthwise,
+    AveragePool,
+    Mean(Mean),
 }
 
 const fn window(filter: usize) -> Window {
@@ -68,7 +71,7 @@ constants!(depthwise, 301, weights: 9 * 64, outputs: 64, shift: -7);
 constants!(pointwise, 401, weights: 64 * 64, outputs: 64, shift: -9);
 
 /// All of them.
-pub const KERNELS: [Kernel; 4] = [
+pub const KERNELS: [Kernel; 6] = [
     Kernel {
         name: "dense_640_128",
         shape: "640 -> 128",
@@ -113,16 +116,42 @@ pub const KERNELS: [Kernel; 4] = [
         requantization: pointwise::REQUANTIZATION,
         scales: pointwise::FACTORS,
     },
+    Kernel {
+        name: "average_pool_25x5x64",
+        shape: "whole image, 25x5x64",
+        operator: Operator::AveragePool,
+        window: Window { filter: [25, 5], padding: [0; 2], ..window(1) },
+        ..OF_AN_IMAGE
+    },
+    Kernel { name: "mean_25x5x64", shape: "whole image, 25x5x64", ..OF_AN_IMAGE },
 ];
+
+/// 1 / 125 as mantissa and shift.
+const OF_125: Multiplier = Multiplier { mantissa: 1_099_511_628, shift: -6 };
+
+const OF_AN_IMAGE: Kernel = Kernel {
+    name: "",
+    shape: "",
+    operator: Operator::Mean(Mean { multiplier: OF_125, axes: [false, true, true, false] }),
+    input: shape(25, 5, 64),
+    output: shape(1, 1, 64),
+    window: window(1),
+    weights: &[],
+    requantization: pointwise::REQUANTIZATION,
+    scales: pointwise::FACTORS,
+};
 
 impl Kernel {
     /// Multiply-adds, taps in the padding included where they pad: what CMSIS-NN's figures count, output
-    /// elements times filter taps; a depthwise tap is one.
+    /// elements times filter taps; a depthwise tap is one, and so is an element of a mean.
     pub fn macs(&self) -> u64 {
+        if let Operator::Mean(_) = self.operator {
+            return (self.input.height * self.input.width * self.input.channels) as u64;
+        }
         let outputs = (self.output.height * self.output.width * self.output.channels) as u64;
         let taps = self.window.filter[0] * self.window.filter[1];
-        outputs
-            * (if self.operator == Operator::Depthwise { taps } else { taps * self.input.channels }) as u64
+        let is_dense = matches!(self.operator, Operator::Dense | Operator::Conv);
+        outputs * (if is_dense { taps * self.input.channels } else { taps }) as u64
     }
 
     /// Divides `memory` into the kernel's input, filled, and its output; `None` if it is too small.
@@ -146,6 +175,13 @@ impl Kernel {
             Operator::Conv => kernels::conv2d(input, from, window, weights, requantization, output, to),
             Operator::Depthwise => {
                 kernels::depthwise_conv2d(input, from, window, 1, weights, requantization, output, to);
+            }
+            Operator::AveragePool => {
+                kernels::average_pool2d(input, from, window, requantization.clamp, output, to);
+            }
+            Operator::Mean(mean) => {
+                let extents = [1, from.height, from.width, from.channels];
+                kernels::mean(input, extents, &mean, [5, -4], output);
             }
         }
     }

@@ -8,11 +8,13 @@
 #![allow(unsafe_code)]
 
 mod depthwise;
+mod pixels;
 mod requantize;
 
 use crate::cpu::int8::{Column, Filters};
 use core::arch::asm;
 pub use depthwise::depthwise;
+pub use pixels::add_pixels;
 pub use requantize::Requantizer;
 
 /// Values of a column that are widened at a time; a multiple of 4.
