@@ -51,6 +51,7 @@ pub(super) const fn workspace_words(features: usize, outputs: usize) -> usize {
 
 impl<'a> Workspace<'a> {
     /// Divides `words`, of [`workspace_words`] or more; `None` if there are fewer.
+    #[inline(always)]
     pub fn new(chain: &Chain, words: &'a mut [i32]) -> Option<Self> {
         let (inputs, outputs) = (chain.shape.features(), chain.shape.outputs());
         let (sums, rest) = words.split_at_mut_checked(outputs)?;
