@@ -4,7 +4,7 @@ use super::Requantization;
 use crate::cpu::int8::{self, Column, ColumnShape, Filters, Requantizer};
 use crate::op::{Shape, Window};
 
-/// Outputs of one pixel that are summed before they are scaled.
+/// Outputs of one pixel that are summed before they are scaled; the stack of an Armv6-M core is small.
 const OUTPUTS: usize = if cfg!(flatmin_thumb1) { 32 } else { 64 };
 /// Values of a window that are gathered at a time where it reaches into the padding or is dilated.
 const GATHERED: usize = 256;
