@@ -75,7 +75,7 @@ pub fn sources(what: &str) -> Result<PathBuf> {
 
 /// The toolchain argument for cargo: none if the default one has the target, `+embedded` if a toolchain of that
 /// name has it.
-fn toolchain(target: &str) -> Result<Option<&'static str>> {
+pub fn toolchain(target: &str) -> Result<Option<&'static str>> {
     for argument in [None, Some("+embedded")] {
         let mut rustc = Command::new("rustc");
         rustc.env_remove("RUSTUP_TOOLCHAIN").args(argument);

@@ -7,7 +7,7 @@ mod log;
 mod machine;
 
 pub use board::{BOARDS, Board};
-pub use compile::{cargo, sources};
+pub use compile::{cargo, sources, toolchain};
 pub use image::{Image, Kind};
 pub use log::LogSink;
 pub use machine::{Machine, Options};
