@@ -94,7 +94,7 @@ mod tests {
                 dilation: [1; 2],
                 padding: [0; 2],
             };
-            let window = Window { padding: window.filter.map(|filter| draw(filter)), ..window };
+            let window = Window { padding: window.filter.map(&mut draw), ..window };
             let extent = |axis: usize, input: usize| {
                 (input + 2 * window.padding[axis] - window.filter[axis]) / window.stride[axis] + 1
             };

@@ -96,7 +96,6 @@ impl Tail for DenseChain {
     }
 
     #[inline(always)]
-
     fn gradient_is_finite(&self, workspace: &[f32]) -> bool {
         let parts = workspace.split_at_checked(Self::features(self)).and_then(|(features, rest)| {
             let (outputs, rest) = rest.split_at_checked(self.outputs)?;
