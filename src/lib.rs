@@ -42,7 +42,7 @@
 //!     }
 //!     tuner.start(RECIPE)?;
 //!     while !tuner.step()?.finished {} // or `poll`, between other work
-//!     tuner.accept()?; // the tuned tail is taken if the held-out samples and the labels speak for it
+//!     tuner.accept()?; // the tuned tail is taken if the samples speak for it
 //!     Ok(tuner.classify(unknown)?.label) // by the tail in force
 //! }
 //! # let shaken = |axis, at: usize| if at % 6 == axis { (at / 6 % 10) as i8 * 12 - 54 } else { 0 };
