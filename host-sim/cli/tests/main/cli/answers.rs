@@ -423,7 +423,7 @@ fn a_tuned_tail_that_is_not_better_leaves_the_factory_in_force() {
     let refused = folder.run(&format!("{} -o ruined.tflite", ruined.replace("tune", "export"))).code(1);
     refused.stderr(contains("nothing is written: of the 14 samples held out the tuned tail has "));
     assert!(!folder.path("ruined.tflite").exists());
-    folder.run("export --wearer 2 --method sgd --held-out 0.2 --keep-best -o tuned.tflite").success();
+    folder.run("export --wearer 2 --method closed-form --held-out 0.2 -o tuned.tflite").success();
     folder.write("judged.toml", "version = 1\n[recipe]\nheld_out = 0.2\n");
     let refused = folder.run("add-class --leave-out 2 --recipe judged.toml").code(1);
     refused.stderr(contains("--held-out and --keep-best are for"));
