@@ -29,8 +29,7 @@ impl Summary {
         }
         if self.methods.iter().any(|m| m.accepted.is_some_and(|(accepted, of)| accepted < of)) {
             text.push_str(
-                "\n Not accepted: worse on the held-out samples, or too many labels that the factory's tail does not give; \
-                 the factory's tail was kept.\n",
+                "\n Not accepted: the samples do not show it to be better; the factory's tail was kept.\n",
             );
         }
         if self.subjects > 1 {
