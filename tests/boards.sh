@@ -83,7 +83,8 @@ measure() {
 ) &
 export CARGO_TARGET_DIR=$PWD/target/firmware
 measure "$results/1" <<<"$boards"
-build mps2-an386 qemu-cortex-m - --no-default-features --features no-panic
+# What LLVM shows to be out of reach in one build no input reaches in any: shown with its own inlining, which sees more at once.
+RUSTFLAGS= build mps2-an386 qemu-cortex-m - --no-default-features --features no-panic
 echo "no panic can be reached in the firmware of mps2-an386 with the bundled model"
 skeleton=skeleton-f429zi
 rm -rf "$CARGO_TARGET_DIR/$skeleton"
