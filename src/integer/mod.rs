@@ -41,6 +41,7 @@ mod head;
 mod pass;
 mod plan;
 mod pointwise;
+mod step;
 #[cfg(test)]
 mod tests;
 mod tuner;

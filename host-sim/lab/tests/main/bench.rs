@@ -28,7 +28,7 @@ fn generated_layers_do_not_run_where_they_do_not_fit() {
 }
 
 #[test]
-fn the_host_prints_one_object_with_the_four_shapes() {
+fn the_host_prints_one_object_with_all_shapes() {
     let output = flatmin()
         .args(["bench", "--board", "host", "--json"])
         // A Python without LiteRT: the rest is still measured, and what is missing is said.
@@ -41,12 +41,20 @@ fn the_host_prints_one_object_with_the_four_shapes() {
         report["kernels"].as_array().unwrap().iter().map(|k| k["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["dense_640_128", "conv3x3_16x16x16_16", "depthwise3x3_25x5x64", "pointwise_25x5x64_64"]
+        [
+            "dense_640_128",
+            "conv3x3_16x16x16_16",
+            "depthwise3x3_25x5x64",
+            "pointwise_25x5x64_64",
+            "average_pool_25x5x64",
+            "mean_25x5x64"
+        ]
     );
-    // Output elements times products each, by hand.
+    // Output elements times products each, by hand; of means, what is added up.
     let macs: Vec<u64> =
         report["kernels"].as_array().unwrap().iter().map(|k| k["macs"].as_u64().unwrap()).collect();
-    assert_eq!(macs, [640 * 128, 16 * 16 * 16 * 9 * 16, 25 * 5 * 64 * 9, 25 * 5 * 64 * 64]);
+    let elements = 25 * 5 * 64;
+    assert_eq!(macs, [640 * 128, 16 * 16 * 16 * 9 * 16, elements * 9, elements * 64, elements, elements]);
     assert!(report["nanoseconds"].as_f64().unwrap() > 0.0);
     assert!(report["litert"].is_null());
     assert!(report["litert_missing"].as_str().unwrap().contains("no-such-python"));

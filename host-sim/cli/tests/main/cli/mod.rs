@@ -8,6 +8,7 @@ mod doors;
 #[allow(dead_code, reason = "the fields that these models set")]
 #[path = "../../../../model/src/tflite/field.rs"]
 mod field;
+mod help;
 mod recipe;
 mod refusals;
 mod samples;
