@@ -46,7 +46,7 @@ pub fn json(report: &Report) -> serde_json::Value {
         .map(|m| {
             let own: Vec<_> = report.runs.iter().filter(|r| r.method == m.method).collect();
             let mut fields = serde_json::json!({
-                "method": m.method, "rho": m.rho,
+                "method": m.method, "rho": m.rho, "rho_unit": m.rho_unit,
                 "accuracy_f32": m.accuracy_f32.mean, "accuracy_int8": m.accuracy_int8.mean,
                 "loss": m.loss.mean, "sharpness": m.sharpness.mean,
                 "train_ram_bytes": m.train_ram_bytes, "memory": parts(&m.memory),
