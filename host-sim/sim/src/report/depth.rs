@@ -83,15 +83,16 @@ fn panel(overview: &Overview, lines: &[Line], methods: &[&str], place: usize) ->
         }
         for (index, method) in methods.iter().enumerate() {
             let look = look(method, index);
-            let own = lines.iter().filter(|line| line.method == *method);
-            let mut points: Vec<(f64, f64)> = own.filter_map(|line| point(line, place)).collect();
-            points.sort_by(|(x, _), (other, _)| x.total_cmp(other));
-            chart.draw_series(LineSeries::new(
-                points.iter().copied(),
-                look.ink.rgb().mix(0.6).stroke_width(4),
-            ))?;
-            for at in &points {
-                marker(canvas, look, chart.backend_coord(at), 9)?;
+            // What another tuner trains is no point of the same curve.
+            for integer in [false, true] {
+                let own = lines.iter().filter(|line| line.method == *method && line.is_integer() == integer);
+                let mut points: Vec<(f64, f64)> = own.filter_map(|line| point(line, place)).collect();
+                points.sort_by(|(x, _), (other, _)| x.total_cmp(other));
+                let style = look.ink.rgb().mix(0.6).stroke_width(4);
+                chart.draw_series(LineSeries::new(points.iter().copied(), style))?;
+                for at in &points {
+                    marker(canvas, look, chart.backend_coord(at), 9)?;
+                }
             }
         }
         let label = text_style(MUTED.rgb()).pos(Pos::new(HPos::Center, VPos::Top));

@@ -40,6 +40,16 @@ pub(super) struct Line {
     verdict: Option<String>,
 }
 
+/// After the layers of what is trained in integers.
+const INTEGER: &str = ", integer";
+
+impl Line {
+    /// Whether its training is in integers.
+    pub(super) fn is_integer(&self) -> bool {
+        self.layers.ends_with(INTEGER)
+    }
+}
+
 impl Overview {
     /// The table and one line on what it says.
     pub fn to_text(&self) -> String {
@@ -118,7 +128,7 @@ impl Overview {
                 layers => format!("last {layers}"),
             };
             if part.integer {
-                layers += ", integer";
+                layers += INTEGER;
             }
             if part.closed_form {
                 layers += "*";

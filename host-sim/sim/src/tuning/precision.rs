@@ -26,12 +26,15 @@ pub(super) fn what_loses<'p, A: Arithmetic<'p>>(
         let layers = network.steps[cut..].iter().filter(|step| step.has_weights()).count();
         let lost = lost_by_layer(&tuned, layers, &subject.test, watch)?;
         let most = lost.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
-        if let Some((behind, most)) = most {
+        // What no layer's outputs lose is lost by the weights of all.
+        if let Some((behind, most)) = most.filter(|(_, most)| 2.0 * **most >= f32 - int8) {
             let layer = network.steps.iter().rev().filter(|step| step.has_weights()).nth(behind);
             reasons.extend(layer.map(|layer| {
                 let points = 100.0 * most;
                 format!("operator {} ({}) loses {points:.1} points of it", layer.index, layer.name)
             }));
+        } else {
+            reasons.push("no layer alone loses most of it".into());
         }
     }
     reasons.extend(tuner.tuned_layers().filter(|tuned| !tuned.layer.refit).filter_map(|tuned| {
