@@ -248,7 +248,7 @@ impl<'a> Pixels<'a> {
         Self { values, lines, pixels, steps }
     }
 
-    /// The same from channel `channel` on.
+    /// Values from channel `channel` on.
     #[inline]
     pub fn after(self, channel: usize) -> Self {
         Self { values: self.values.get(channel..).unwrap_or(&[]), ..self }

@@ -224,7 +224,7 @@ pub(super) struct Deltas<'d> {
 }
 
 impl Deltas<'_> {
-    /// Those of the pixel whose first element is `start`.
+    /// Gradients of the pixel whose first element is `start`.
     fn pixel(&self, start: usize) -> impl Iterator<Item = i32> {
         let pixel = self.delta.part(start..start + self.multipliers.len());
         pixel.iter().zip(self.multipliers).map(|(&g, &m)| round_shift(i32::from(g) * m, self.shift))

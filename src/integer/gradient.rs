@@ -46,7 +46,7 @@ pub(super) struct Writer<'w> {
 }
 
 impl<'w> Writer<'w> {
-    /// Of sums in steps of `unit`, each below 2^`bits`; `before` is the unit of what lies in `to`, if they are added to it.
+    /// Writer of sums in steps of `unit`, each below 2^`bits`; `before` is the unit of what lies in `to`, if they are added to it.
     pub fn new(to: &'w mut [i8], unit: f32, bits: u32, before: Option<f32>) -> Self {
         let before = before.filter(|_| to.iter().any(|&g| g != 0));
         let Some(old) = before else { return Self { to, done: 0, shift: 0, unit, before: None } };

@@ -280,7 +280,7 @@ fn movement(pass: &mut Pass, unit: f32, [delta, d]: [&Range<usize>; 2], scratch:
     let [delta, d] = arrays(scratch.workspace, [delta, d])?;
     let Some(before) = before.filter(|_| d.iter().any(|&g| g != 0)) else {
         d.fill(0);
-        for_each(&movement, |from, to| {
+        movement.for_each(|from, to| {
             if let (Some(d), Some(&g)) = (d.get_mut(from), delta.get(to)) {
                 *d = g;
             }
@@ -294,7 +294,7 @@ fn movement(pass: &mut Pass, unit: f32, [delta, d]: [&Range<usize>; 2], scratch:
     let of_old = |g: i8| old.apply(i64::from(g));
     let of_new = |g: i8| new.apply(i64::from(g));
     let mut largest = d.iter().map(|&g| of_old(g).unsigned_abs()).max().unwrap_or(0);
-    for_each(&movement, |from, to| {
+    movement.for_each(|from, to| {
         if let (Some(&d), Some(&g)) = (d.get(from), delta.get(to)) {
             largest = largest.max(of_old(d).saturating_add(of_new(g)).unsigned_abs());
         }
@@ -302,34 +302,11 @@ fn movement(pass: &mut Pass, unit: f32, [delta, d]: [&Range<usize>; 2], scratch:
     let shift = super::gradient::bits_above(largest);
     let narrow = |x: i32| super::gradient::round_shift(x, shift);
     d.iter_mut().for_each(|d| *d = narrow(of_old(*d)) as i8);
-    for_each(&movement, |from, to| {
+    movement.for_each(|from, to| {
         if let (Some(d), Some(&g)) = (d.get_mut(from), delta.get(to)) {
             *d = (i32::from(*d) + narrow(of_new(g))).clamp(-127, 127) as i8;
         }
     });
     pass.units.set(value, common * (1u32 << shift.min(31)) as f32);
     Some(())
-}
-
-/// Calls `each(element of the input, element of the output)`.
-fn for_each(movement: &Move, mut each: impl FnMut(usize, usize)) {
-    let [n, h, w, c] = movement.extents;
-    let place = |first: usize, strides: [isize; 4], steps: [usize; 4]| {
-        // Wrapping: what wraps around lies outside of the slices.
-        strides
-            .into_iter()
-            .zip(steps)
-            .fold(first, |at, (stride, step)| at.wrapping_add_signed(stride.wrapping_mul(step.cast_signed())))
-    };
-    for i in 0..n {
-        for j in 0..h {
-            for k in 0..w {
-                for l in 0..c {
-                    let steps = [i, j, k, l];
-                    let from = place(movement.from, movement.from_strides, steps);
-                    each(from, place(movement.to, movement.to_strides, steps));
-                }
-            }
-        }
-    }
 }

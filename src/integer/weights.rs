@@ -53,7 +53,7 @@ pub(super) struct Place {
     pub outputs: usize,
 }
 
-/// The trained layers with their places. Operators without weights are not among them, be their outputs quantized anew.
+/// The trained layers with their places. Operators without weights are not among them, even where their outputs are quantized anew.
 pub(super) fn places<'p>(pack: &Pack<'p>) -> impl Iterator<Item = (TrainedLayer, Place)> + use<'p> {
     let (pack, mut next) = (*pack, Place { weights: 0, outputs: 0 });
     pack.nodes().filter(TailNode::is_trained).map(move |node| {
@@ -335,7 +335,7 @@ impl Parameters<'_> {
         if let Some(b) = self.biases.get_mut(index) {
             let step = (by.rate * (bias as f32 * by.unit * by.one) / size)
                 .clamp(-BIAS_STEP * by.rate, BIAS_STEP * by.rate);
-            // Of a bias that no gradient moves the quotient of two zeros is no number.
+            // 0 / 0 where no gradient moves the bias.
             let step = if step.is_nan() { 0.0 } else { step };
             let moved = Factor::new(step * by.one).apply_by_chance(1 << BIAS_BITS, dither);
             *b = b.saturating_sub(moved).clamp(-LARGEST_BIAS, LARGEST_BIAS);

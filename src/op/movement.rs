@@ -61,4 +61,26 @@ impl Move {
         let all_there = self.extents.iter().all(|&extent| extent > 0);
         all_there && inside(self.from, self.from_strides, input) && inside(self.to, self.to_strides, output)
     }
+
+    /// Calls `each(element of the input, element of the output)` for every element of the box.
+    pub(crate) fn for_each(&self, mut each: impl FnMut(usize, usize)) {
+        let [n, h, w, c] = self.extents;
+        let place = |first: usize, strides: [isize; 4], steps: [usize; 4]| {
+            // Wrapping: what wraps around lies outside of the slices.
+            strides.into_iter().zip(steps).fold(first, |at, (stride, step)| {
+                at.wrapping_add_signed(stride.wrapping_mul(step.cast_signed()))
+            })
+        };
+        for i in 0..n {
+            for j in 0..h {
+                for k in 0..w {
+                    for l in 0..c {
+                        let steps = [i, j, k, l];
+                        let from = place(self.from, self.from_strides, steps);
+                        each(from, place(self.to, self.to_strides, steps));
+                    }
+                }
+            }
+        }
+    }
 }

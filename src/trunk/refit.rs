@@ -32,13 +32,16 @@ pub(crate) const fn refit_op_of(kind: u16) -> Option<&'static RefitOp> {
     })
 }
 
+fn sum_multipliers(affines: &Affines) -> Option<SumMultipliers> {
+    let multipliers = SumMultipliers::new(affines.first.scale, affines.second.scale, affines.output.scale);
+    debug_assert!(multipliers.is_some(), "`settle` keeps the output's scale large enough");
+    multipliers
+}
+
 static ADD: RefitOp = RefitOp {
     settle: of_a_sum,
     run: |pack, op, affines, clamp, arena| {
-        let multipliers =
-            SumMultipliers::new(affines.first.scale, affines.second.scale, affines.output.scale);
-        debug_assert!(multipliers.is_some(), "`settle` keeps the output's scale large enough");
-        if let Some(multipliers) = multipliers {
+        if let Some(multipliers) = sum_multipliers(affines) {
             add_by(pack, op, &multipliers, &zero_points(affines, clamp), arena);
         }
     },
@@ -47,10 +50,7 @@ static ADD: RefitOp = RefitOp {
 static SUB: RefitOp = RefitOp {
     settle: of_a_sum,
     run: |pack, op, affines, clamp, arena| {
-        let multipliers =
-            SumMultipliers::new(affines.first.scale, affines.second.scale, affines.output.scale);
-        debug_assert!(multipliers.is_some(), "`settle` keeps the output's scale large enough");
-        if let Some(multipliers) = multipliers {
+        if let Some(multipliers) = sum_multipliers(affines) {
             subtract_by(pack, op, &multipliers, &zero_points(affines, clamp), arena);
         }
     },

@@ -5,7 +5,7 @@
 //! factory's probabilities. The other half is a classifier of the subject's own: the class whose mean of `x` is near, with
 //! unit variance, `p_c = exp(-|x - m_c|^2 / 2)` of all classes' sum. `m_c` is the mean over the samples with that label, but for
 //! the sample itself, and over [`PRIOR_SAMPLES`] at the mean of those that the factory answers `c` to. No label has thus a say in
-//! what is believed of it, and a tail that has learnt wrong labels by heart gains nothing.
+//! what is believed of it, and memorizing wrong labels gains nothing.
 //!
 //! Labels that are not the class believed most in are counted. They are a share of `e (C - 1) / C` if a share `e` of all labels
 //! is drawn from all `C` classes. Given its label `y`, class `c` of a sample has the probability `p_c ((1 - e) [c = y] + e / C)`, of all

@@ -341,12 +341,12 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         labels
     }
 
-    /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if the samples say so: if more
-    /// of its answers to them are right than of the tail in force, and no fewer than of the factory's, as far as that is known.
-    /// What is known of a sample is what the factory and the other samples say of it, and its label, which counts for as
-    /// much as labels deserve here: a tail that has learnt wrong labels by heart gains nothing. All samples have a say, held out
-    /// or not. Held-out samples decide alone where they show harm at one standard deviation, or a gain at two ([`Pairs::evidence`]). For a
-    /// squared error the loss decides, beside both tails; for questions with two answers see [`Evidence`].
+    /// Puts the tail that the current weights make in force, in place of [`Version::Tuned`], if it answers more samples right
+    /// than the tail in force, and no fewer than the factory's. The right answer to a sample is estimated from the factory,
+    /// the other samples and its label, which is weighted by the estimated share of wrong labels: memorizing wrong labels
+    /// gains nothing. All samples count, held out or not; held-out samples alone decide where they show harm at one standard
+    /// deviation, or a gain at two ([`Pairs::evidence`]). For a squared error the loss decides, beside both tails; for questions
+    /// with two answers see [`Evidence`].
     ///
     /// Otherwise the tail in force stays, bit for bit, and the weights go back to what it dequantizes to, so that a further
     /// run starts from it: a class that it does not know is spare again, and its samples wait.

@@ -93,7 +93,7 @@ pub enum ArenaPlan {
     Full(MemoryPlan),
     /// Of a `flatmin::CompactTuner`.
     Compact(CompactPlan),
-    /// Of an [`IntegerTuner`](flatmin::IntegerTuner).
+    /// Budget of an [`IntegerTuner`](flatmin::IntegerTuner).
     Integer(IntegerPlan),
 }
 

@@ -235,7 +235,7 @@ pub enum Kind {
     },
     /// TILE: input 0 again and again along each axis.
     Tile {
-        /// How often, one number an axis, at least 1.
+        /// Repetitions, one number per axis, each at least 1.
         times: Vec<usize>,
     },
     /// QUANTIZE: float32 or another quantization in, the output's quantization out.

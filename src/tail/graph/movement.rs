@@ -16,31 +16,6 @@ pub(super) static FILL: NodeOp = NodeOp {
     inputs: 0,
 };
 
-/// Calls `each(element of the input, element of the output)`.
-fn for_each(movement: &Move, mut each: impl FnMut(usize, usize)) {
-    let [n, h, w, c] = movement.extents;
-    let place = |first: usize, strides: [isize; 4], steps: [usize; 4]| {
-        // Wrapping: what wraps around lies outside of the slices.
-        strides
-            .into_iter()
-            .zip(steps)
-            .fold(first, |at, (stride, step)| at.wrapping_add_signed(stride.wrapping_mul(step.cast_signed())))
-    };
-    for i in 0..n {
-        for j in 0..h {
-            for k in 0..w {
-                for l in 0..c {
-                    let steps = [i, j, k, l];
-                    each(
-                        place(movement.from, movement.from_strides, steps),
-                        place(movement.to, movement.to_strides, steps),
-                    );
-                }
-            }
-        }
-    }
-}
-
 /// Copies the box, out of constants perhaps.
 fn forward(pass: &NodePass, workspace: &mut [f32]) {
     let Some(movement) = Move::read(pass.pack.parameters(&pass.node.operator)) else { return };
@@ -58,7 +33,7 @@ fn forward(pass: &NodePass, workspace: &mut [f32]) {
 fn backward(pass: &NodePass, _: f32, _: BiasTreatment, workspace: &mut [f32], _: &mut [f32]) {
     let Some(movement) = Move::read(pass.pack.parameters(&pass.node.operator)) else { return };
     let Some([delta, d]) = pass.gradients(workspace) else { return };
-    for_each(&movement, |from, to| {
+    movement.for_each(|from, to| {
         if let (Some(&delta), Some(d)) = (delta.get(to), d.get_mut(from)) {
             *d += delta;
         }
@@ -66,7 +41,7 @@ fn backward(pass: &NodePass, _: f32, _: BiasTreatment, workspace: &mut [f32], _:
 }
 
 fn copy<T>(movement: &Move, x: &[T], value: impl Fn(&T) -> f32, y: &mut [f32]) {
-    for_each(movement, |from, to| {
+    movement.for_each(|from, to| {
         if let (Some(x), Some(y)) = (x.get(from), y.get_mut(to)) {
             *y = value(x);
         }

@@ -35,7 +35,7 @@ const PLACES: [(Task, Option<usize>, Start); 9] = [
 /// Figures of a run on the test samples.
 #[derive(Debug, Clone, Copy)]
 struct Measured {
-    /// Of the int8 tail, in percent.
+    /// Accuracy of the int8 tail, in percent.
     accuracy: f64,
     /// Mean negative log-likelihood of the f32 tail, in nats.
     nll: f64,

@@ -235,7 +235,7 @@ fn table(runs: &[Run]) -> String {
     markdown(&header, &RULES.iter().map(row).collect::<Vec<_>>())
 }
 
-/// The same ways on other data: accuracies without the gate and with it.
+/// Accuracies without the gate and with it, on other data.
 fn other_tasks(seed: u64, folder: &Path) -> Result<String> {
     let mut section = "Accuracy in int8, percent, of all tails, and of what is in force where each is asked about; in brackets the \
         share that is taken. With a fifth of the samples held out, and with none.\n\n"

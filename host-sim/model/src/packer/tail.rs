@@ -289,7 +289,7 @@ impl<'a> Graph<'a> {
 
     /// Outputs that may be quantized anew in int8: those of trained layers, and of what follows these and can have its
     /// numbers made on the device, where all that read them are trained or may be quantized anew themselves. The last one's,
-    /// if no table is behind it.
+    /// if no table comes after it.
     fn refits(&mut self) {
         // From the end: what reads an output comes after it.
         let count = self.tail.nodes.len();

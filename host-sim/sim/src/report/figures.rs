@@ -17,7 +17,7 @@ pub(super) fn legend(html: &mut String, report: &Report, factory: &str) -> Resul
     legend_of(html, &report.methods(), factory)
 }
 
-/// The same of these methods.
+/// Markers and names of the factory model and of these methods.
 pub(super) fn legend_of(html: &mut String, methods: &[&str], factory: &str) -> Result {
     html.push_str("<p class=\"legend\">");
     let ink = FACTORY.css();

@@ -65,7 +65,7 @@ struct Group {
 }
 
 /// A panel per method on one pair of axes, so that no curve hides another: the method, its place, and the mean over its
-/// subjects with the subjects' own behind it. None without epochs.
+/// subjects with each subject's own in the background. None without epochs.
 pub(super) fn learning_curves(report: &Report, curve: Curve) -> anyhow::Result<Vec<(&str, usize, String)>> {
     let groups = groups(report, curve);
     let lines = || groups.iter().flat_map(|group| &group.single);

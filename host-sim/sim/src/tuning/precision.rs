@@ -27,8 +27,8 @@ pub(super) fn what_loses<'p, A: Arithmetic<'p>>(
         let lost = lost_by_layer(&tuned, layers, &subject.test, watch)?;
         let most = lost.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
         // What no layer's outputs lose is lost by the weights of all.
-        if let Some((behind, most)) = most.filter(|(_, most)| 2.0 * **most >= f32 - int8) {
-            let layer = network.steps.iter().rev().filter(|step| step.has_weights()).nth(behind);
+        if let Some((place, most)) = most.filter(|(_, most)| 2.0 * **most >= f32 - int8) {
+            let layer = network.steps.iter().rev().filter(|step| step.has_weights()).nth(place);
             reasons.extend(layer.map(|layer| {
                 let points = 100.0 * most;
                 format!("operator {} ({}) loses {points:.1} points of it", layer.index, layer.name)

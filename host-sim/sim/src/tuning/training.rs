@@ -21,7 +21,7 @@ pub enum Tail {
 }
 
 impl Tail {
-    /// Of the tuner that makes tails with these contents.
+    /// Kind of the tuner that makes tails with these contents.
     pub fn of(contents: Contents) -> Self {
         match contents {
             Contents::Int8AndCompact => Self::Compact,

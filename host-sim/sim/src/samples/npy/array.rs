@@ -53,7 +53,7 @@ impl<'a> Array<'a> {
         self.shape.iter().product()
     }
 
-    /// Of a character of Unicode there are four.
+    /// Bytes of an element; a Unicode character has four.
     fn element_bytes(&self) -> Option<u64> {
         let mut letters = self.kind.chars();
         let wide = if letters.next()? == 'U' { 4 } else { 1 };
