@@ -159,10 +159,10 @@ fn quietly<T>(work: impl FnOnce() -> T) -> T {
 #[test]
 fn whatever_happens_to_a_device_nothing_is_lost() {
     let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
-    let cases = number("FLATMIN_HISTORIES").unwrap_or(if slowly("all but 100 random histories of a device") {
+    let cases = number("FLATMIN_HISTORIES").unwrap_or(if slowly("all but 300 random histories of a device") {
         2_000
     } else {
-        100
+        300
     }) as u32;
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&number("FLATMIN_SEED").unwrap_or(1).to_le_bytes());
