@@ -9,5 +9,7 @@ pub mod model;
 pub mod onnx;
 pub mod output;
 pub mod packer;
+pub mod recipe_file;
 pub mod table;
 pub mod tflite;
+pub mod training;

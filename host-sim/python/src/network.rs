@@ -12,7 +12,7 @@ use flatmin_model::packer::{TailPlan, Trains};
 use flatmin_sim::calibration::calibrated;
 use flatmin_sim::inference::{self, Values};
 use flatmin_sim::planning::{self, Budget, Tails};
-use flatmin_sim::recipe_file::RecipeFile;
+use flatmin_model::recipe_file::RecipeFile;
 use flatmin_sim::samples::{Labels, Samples};
 use flatmin_sim::subject::{self, Labelled, Origin, Subject, check_outputs, expected_labels, sample_shape};
 use flatmin_sim::tuning::{Start, Tail, Training};
@@ -317,7 +317,7 @@ impl Network {
                 None if file.tuner() == Tail::Full => Start::usual(&own.model, &plan)?,
                 None => Start::Factory,
             };
-            let training = Training { curve, ..file.training(method(&file), start) };
+            let training = Training { curve, ..Training::of(&file, method(&file), start) };
             let subject = own.subject((data, labels), test, label_noise, groups, training.recipe.seed)?;
             let epochs = if training.steps { training.recipe.epochs } else { 0 };
             let caller = Caller::new(progress, epochs);

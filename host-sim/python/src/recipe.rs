@@ -3,7 +3,7 @@
 use crate::errors::raised;
 use anyhow::{Context, Result, anyhow};
 use flatmin::{Method, Recipe};
-use flatmin_sim::recipe_file::{Hyperparameters, NamedMethod, RecipeFile, RecipeFileError};
+use flatmin_model::recipe_file::{Hyperparameters, NamedMethod, RecipeFile, RecipeFileError};
 use flatmin_sim::tuning::Start;
 use pyo3::prelude::*;
 use serde_json::{Map, Value, json};

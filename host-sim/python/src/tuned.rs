@@ -9,7 +9,7 @@ use flatmin::Affine;
 use flatmin_model::output::{ensure_apart, write_file};
 use flatmin_model::packer::TailPlan;
 use flatmin_sim::delta;
-use flatmin_sim::recipe_file::NamedMethod;
+use flatmin_model::recipe_file::NamedMethod;
 use flatmin_sim::subject::{Labelled, Subject};
 use flatmin_sim::tuned::TunedNetwork;
 use flatmin_sim::tuning::{Training, train_and_keep};

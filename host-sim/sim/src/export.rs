@@ -41,7 +41,7 @@ pub fn export(
     let mut words = tuner_arena(&file, &recipe);
     let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
     observe_all(&mut tuner, subject, &watch)?;
-    training.start.put(&mut tuner, recipe)?;
+    crate::tuning::begin(training.start, &mut tuner, recipe)?;
     if training.steps {
         let training = Training { recipe, curve: false, ..*training };
         descend(&mut tuner, &training, &[], &mut Vec::new(), &watch)?;

@@ -10,7 +10,6 @@ pub mod export;
 pub mod inference;
 pub mod objective;
 pub mod planning;
-pub mod recipe_file;
 pub mod report;
 pub mod samples;
 pub mod sensors;

@@ -3,6 +3,7 @@
 mod precision;
 mod training;
 
+pub(crate) use training::begin;
 pub use training::{Start, Tail, Training};
 
 use crate::objective;
@@ -180,7 +181,7 @@ pub fn train_and_keep(
             }
             bytes += beside;
             let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
-            run(&mut tuner, subject, &training, |tuner| start.put(tuner, recipe), &watch)
+            run(&mut tuner, subject, &training, |tuner| begin(start, tuner, recipe), &watch)
         }
         (Tail::Compact, Start::Factory) => {
             let mut tuner = CompactTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
@@ -188,7 +189,7 @@ pub fn train_and_keep(
         }
         (Tail::Integer, start) => {
             let mut tuner = IntegerTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
-            run(&mut tuner, subject, &training, |tuner| start.put(tuner, recipe), &watch)
+            run(&mut tuner, subject, &training, |tuner| begin(start, tuner, recipe), &watch)
         }
         (Tail::Compact, Start::ClosedForm) => {
             bail!("an integer tail of fully connected layers alone has no head in closed form")

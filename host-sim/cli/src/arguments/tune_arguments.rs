@@ -5,7 +5,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum, value_parser};
 use flatmin::{Loss, Method, Optimizer, RhoUnit};
 use flatmin_model::packer::Trains;
-use flatmin_sim::recipe_file::{Hyperparameters, NamedMethod, RecipeFile};
+use flatmin_model::recipe_file::{Hyperparameters, NamedMethod, RecipeFile};
 use flatmin_sim::tuning::Start;
 use std::path::PathBuf;
 

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use flatmin::{Loss, Method, Optimizer, Recipe, Tuner};
 use flatmin_model::packer::{TailPlan, Trains};
-use flatmin_sim::recipe_file::{Hyperparameters, NamedMethod, RecipeFile};
+use flatmin_model::recipe_file::{Hyperparameters, NamedMethod, RecipeFile};
 use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::{Start, Tail, Training};
 use std::path::PathBuf;
@@ -92,19 +92,19 @@ impl TuneOptions {
     /// What `tune` does to every subject.
     pub fn trainings(&self, start: Start) -> Vec<Training> {
         match self.recipe_file.recipe.method {
-            Some(method) => vec![self.recipe_file.training(method, start)],
+            Some(method) => vec![Training::of(&self.recipe_file, method, start)],
             None => self.methods().into_iter().map(|method| self.steps(method, start)).collect(),
         }
     }
 
     fn steps(&self, method: Method, start: Start) -> Training {
-        self.recipe_file.training(NamedMethod::Steps(method), start)
+        Training::of(&self.recipe_file, NamedMethod::Steps(method), start)
     }
 
     /// The way of the one method that is named, or of the default recipe's.
     pub fn one_training(&self, start: Start) -> Training {
         let usual = NamedMethod::Steps(Recipe::DEFAULT.method);
-        self.recipe_file.training(self.recipe_file.recipe.method.unwrap_or(usual), start)
+        Training::of(&self.recipe_file, self.recipe_file.recipe.method.unwrap_or(usual), start)
     }
 
     /// What gradient steps begin with on these layers.
@@ -127,7 +127,7 @@ impl TuneOptions {
         let asked = own.recipe.method.is_none() && own.start.is_none() && self.tuner() == Tail::Full;
         let tail = subject.model.tail_plan(Some(1), &[])?;
         let solvable = asked && Tuner::can_solve(&subject.model.pack(&tail)?.pack());
-        Ok(solvable.then(|| (tail, own.training(NamedMethod::ClosedForm, Start::ClosedForm))))
+        Ok(solvable.then(|| (tail, Training::of(own, NamedMethod::ClosedForm, Start::ClosedForm))))
     }
 
     /// Refuses what only `tune`, `export`, `emulate`, `device` and the bundled wearers do.
@@ -159,7 +159,7 @@ impl TuneOptions {
         let asked = own.recipe.method.is_none() && own.start.is_none();
         let has_statistics = subject.model.network.statistics.is_some();
         if asked && has_statistics && Tuner::can_solve(&subject.model.pack(tail)?.pack()) {
-            trainings.push(own.training(NamedMethod::ClosedForm, Start::ClosedForm));
+            trainings.push(Training::of(own, NamedMethod::ClosedForm, Start::ClosedForm));
         }
         Ok((start, trainings))
     }

@@ -4,11 +4,11 @@ use super::plan::found;
 use crate::answer::{json, note, print, print_json};
 use crate::arguments::TuneOptions;
 use anyhow::{Context, Result, bail};
+use flatmin_model::recipe_file::RecipeFile;
 use flatmin_sim::planning::{Budget, Findings, Tails};
-use flatmin_sim::recipe_file::RecipeFile;
 use flatmin_sim::report::Report;
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{Start, train};
+use flatmin_sim::tuning::{Start, Training, train};
 use std::path::Path;
 
 /// Chooses a recipe, tunes with it, and tests on the samples that had no say.
@@ -57,7 +57,7 @@ fn tuned(
     let start = recipe.start.unwrap_or(Start::Factory);
     let chosen = TuneOptions { recipe_file: recipe.clone(), ..options.clone() };
     let tail = chosen.tail(subject)?;
-    let run = train(subject, &tail, &recipe.training(method, start), || {})?;
+    let run = train(subject, &tail, &Training::of(recipe, method, start), || {})?;
     let title = format!("{}, recipe chosen in {} trials", subject.name, findings.trials);
     Ok(Report::new(title, std::slice::from_ref(subject), chosen.settings(&tail, start), vec![run]))
 }

@@ -9,7 +9,7 @@ use flatmin_model::inspect;
 use flatmin_model::model::Model;
 use flatmin_model::output::{ensure_apart, write_file};
 use flatmin_model::packer::{TailPlan, Trains};
-use flatmin_sim::recipe_file::RecipeFile;
+use flatmin_model::recipe_file::RecipeFile;
 use std::path::{Path, PathBuf};
 
 /// Write the device format, and a Rust file with its constants beside it

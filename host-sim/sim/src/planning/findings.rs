@@ -1,10 +1,10 @@
 //! What a search found, as a table.
 
 use super::{Budget, Candidate, DEVIATIONS, FOLDS, Space};
-use crate::recipe_file::{NamedMethod, RecipeFile};
 use anyhow::Result;
 use flatmin::{Evidence, Pairs};
 use flatmin_model::packer::TailPlan;
+use flatmin_model::recipe_file::{NamedMethod, RecipeFile};
 use flatmin_model::table::Table;
 use serde::Serialize;
 use std::cmp::Ordering;

@@ -20,13 +20,13 @@ pub use findings::{Contribution, Cost, Findings, Measured, SampleCounts};
 pub use space::{Candidate, Space};
 pub use trial::Objective;
 
-use crate::recipe_file::{Limits, NamedMethod, RecipeFile};
 use crate::subject::{Labelled, Subject};
 use crate::tuning::Start;
 use crate::wearers::SplitMix64;
 use anyhow::{Context, Result, bail, ensure};
 use flatmin::{Evidence, Loss, Recipe, Tuner};
 use flatmin_model::packer::{TailPlan, Trains};
+use flatmin_model::recipe_file::{Limits, NamedMethod, RecipeFile};
 use indicatif::ProgressBar;
 use layers::Layers;
 use serde::Serialize;

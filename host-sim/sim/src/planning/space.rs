@@ -1,11 +1,11 @@
 //! What a search chooses among, as plain data, and the candidates that are drawn from it.
 
-use crate::recipe_file::{Hyperparameters, Limits, NamedMethod, RecipeFile};
 use crate::setting::Setting;
 use crate::tuning::{CLOSED_FORM, Start, Training, method_name};
 use crate::wearers::SplitMix64;
 use flatmin::{Method, Recipe};
 use flatmin_model::packer::{TailPlan, Trains};
+use flatmin_model::recipe_file::{Hyperparameters, Limits, NamedMethod, RecipeFile};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -110,7 +110,7 @@ pub struct Candidate {
 impl Candidate {
     /// The usual recipe, or what `base` gives in its place.
     pub fn usual(base: &RecipeFile, plan: TailPlan, method: NamedMethod, start: Start) -> Self {
-        let training = base.training(method, start);
+        let training = Training::of(base, method, start);
         Self { plan, method, start: training.start, recipe: training.recipe }
     }
 

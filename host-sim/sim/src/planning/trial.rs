@@ -172,7 +172,7 @@ impl<'a> Objective<'a> {
             tuner.observe(input, *label)?;
         }
         let training = candidate.training();
-        training.start.put(tuner, recipe)?;
+        crate::tuning::begin(training.start, tuner, recipe)?;
         if training.steps {
             tuner.start(recipe)?;
             while !tuner.step()?.finished {}

@@ -3,101 +3,21 @@
 use super::{CLOSED_FORM, method_name, with_replay};
 use crate::subject::Subject;
 use anyhow::Result;
-use flatmin::store::Contents;
-use flatmin::{Arithmetic, CompactPlan, IntegerPlan, MemoryPlan, Method, Optimizer, Recipe, Tuner};
-use flatmin_model::model::Model;
-use flatmin_model::packer::{PackFile, TailPlan};
+use flatmin::{Arithmetic, Method, Recipe, Tuner};
+use flatmin_model::recipe_file::{NamedMethod, RecipeFile};
+pub use flatmin_model::training::{Start, Tail};
 
-/// Which of the crate's tuners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Tail {
-    /// [`Tuner`]: f32 weights.
-    #[default]
-    Full,
-    /// [`CompactTuner`](flatmin::CompactTuner): few bytes, integers.
-    Compact,
-    /// [`IntegerTuner`](flatmin::IntegerTuner): integers, layers of any kind.
-    Integer,
-}
-
-impl Tail {
-    /// Kind of the tuner that makes tails with these contents.
-    pub fn of(contents: Contents) -> Self {
-        match contents {
-            Contents::Int8AndCompact => Self::Compact,
-            Contents::Int8AndF32 => Self::Full,
-            Contents::Int8 => Self::Integer,
-        }
+/// Solves the head of a tuner that has its samples, where steps begin with the closed form.
+pub(crate) fn begin<'p, A: Arithmetic<'p>>(
+    start: Start,
+    tuner: &mut Tuner<'p, A>,
+    recipe: Recipe,
+) -> Result<()> {
+    if start == Start::ClosedForm {
+        let bytes = tuner.pack().sizes().solve_bytes(&recipe);
+        tuner.solve(recipe, &mut vec![0; bytes / 4], &mut || {})?;
     }
-
-    /// The arena's bytes by purpose.
-    pub fn memory(self, sizes: &flatmin::Sizes, recipe: &Recipe) -> Vec<(String, usize)> {
-        let own =
-            |parts: &[(&str, usize)]| parts.iter().map(|&(name, bytes)| (name.to_owned(), bytes)).collect();
-        match self {
-            Self::Full => own(&MemoryPlan::new(sizes, recipe).by_purpose()),
-            Self::Compact => own(&CompactPlan::new(sizes, recipe).by_purpose()),
-            Self::Integer => own(&IntegerPlan::new(sizes, recipe).by_purpose()),
-        }
-    }
-
-    /// The arena of a run, on the boundary that the runtime wants.
-    pub fn arena(self, file: &PackFile, recipe: &Recipe) -> Vec<u128> {
-        vec![0; self.arena_bytes(&file.pack().sizes(), recipe).div_ceil(16)]
-    }
-
-    /// Bytes of the arena.
-    pub fn arena_bytes(self, sizes: &flatmin::Sizes, recipe: &Recipe) -> usize {
-        match self {
-            Self::Full => sizes.train_bytes(recipe),
-            Self::Compact => sizes.compact_bytes(recipe),
-            Self::Integer => sizes.integer_bytes(recipe),
-        }
-    }
-}
-
-/// What gradient steps begin with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Start {
-    /// The factory's tail.
-    #[default]
-    Factory,
-    /// The last layer solved in closed form, in front of it the factory's layers.
-    ClosedForm,
-}
-
-impl Start {
-    /// What steps begin with where nothing else is asked for: the closed form where more than two layers are trained and
-    /// the model has statistics of samples that the factory knows.
-    ///
-    /// # Errors
-    /// A tail that the model does not have.
-    pub fn usual(model: &Model, tail: &TailPlan) -> Result<Self> {
-        let deep = tail.layers > 2 && model.network.statistics.is_some();
-        Ok(if deep && Tuner::can_solve(&model.pack(tail)?.pack()) { Self::ClosedForm } else { Self::Factory })
-    }
-
-    /// Solves the head of a tuner that has its samples, where the closed form is asked for.
-    pub(crate) fn put<'p, A: Arithmetic<'p>>(self, tuner: &mut Tuner<'p, A>, recipe: Recipe) -> Result<()> {
-        if self == Self::ClosedForm {
-            let bytes = tuner.pack().sizes().solve_bytes(&recipe);
-            tuner.solve(recipe, &mut vec![0; bytes / 4], &mut || {})?;
-        }
-        Ok(())
-    }
-
-    /// The recipe that steps from here take where nothing else is asked for.
-    pub fn recipe(self, method: Method, optimizer: Optimizer) -> Recipe {
-        let base = match self {
-            Self::Factory => Recipe::DEFAULT,
-            Self::ClosedForm => Recipe::FROM_CLOSED_FORM,
-        };
-        let learning_rate = match optimizer {
-            Optimizer::Sgd => base.learning_rate,
-            Optimizer::Adam => 0.001,
-        };
-        Recipe { method, optimizer, learning_rate, ..base }
-    }
+    Ok(())
 }
 
 /// How a subject is trained.
@@ -127,6 +47,16 @@ impl Training {
     pub fn closed_form(recipe: Recipe) -> Self {
         let recipe = Recipe { method: Method::Sgd, label_smoothing: 0.0, ..recipe };
         Self { start: Start::ClosedForm, steps: false, ..Self::steps(Tail::Full, recipe) }
+    }
+
+    /// Training by one method, from this start, with what a recipe's file says.
+    pub fn of(file: &RecipeFile, method: NamedMethod, start: Start) -> Self {
+        let (tuner, replay_capacity) = (file.tuner(), file.recipe.replay_capacity);
+        let own = match method {
+            NamedMethod::ClosedForm => Self::closed_form(file.recipe(Method::Sgd, Start::Factory)),
+            NamedMethod::Steps(method) => Self { start, ..Self::steps(tuner, file.recipe(method, start)) },
+        };
+        Self { tuner, replay_capacity, ..own }
     }
 
     /// The recipe with this replay.

@@ -1,7 +1,7 @@
 //! Files that users give, with random damage: refused with an error, or read as what their type promises. The same damage
 //! each time; `host-sim/fuzz` looks for more.
 
-use flatmin_sim::recipe_file::RecipeFile;
+use flatmin_model::recipe_file::RecipeFile;
 use flatmin_sim::samples::{Inputs, Labels, Samples, Table, groups, write_npy_f32, write_npy_i8};
 use flatmin_sim::sensors::keywords::pcm;
 use flatmin_sim::wearers::SplitMix64;

@@ -2,8 +2,8 @@
 //! worse; and that the planner's advice, the default and the factory are in this order.
 
 use flatmin::{Evidence, Method, Optimizer, Recipe};
+use flatmin_model::recipe_file::{Hyperparameters, RecipeFile};
 use flatmin_sim::planning::{self, Budget, TRIALS, Tails};
-use flatmin_sim::recipe_file::{Hyperparameters, RecipeFile};
 use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::{Start, Tail, Training, train, tune, tuner_arena};
 use indicatif::ProgressBar;

@@ -1,9 +1,9 @@
 //! Values as the file writes them: choices are words, and what is out of range is refused with the range.
 
 use super::NamedMethod;
-use crate::tuning::Start;
+use crate::packer::Trains;
+use crate::training::Start;
 use flatmin::{BiasTreatment, Loss, Method, Optimizer, Policy, RhoUnit, Schedule};
-use flatmin_model::packer::Trains;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;

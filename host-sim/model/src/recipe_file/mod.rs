@@ -25,10 +25,10 @@ mod tests;
 pub use firmware::OverBudget;
 pub use hyperparameters::Hyperparameters;
 
-use crate::tuning::{Start, Tail, Training};
+use crate::output::write_file;
+use crate::packer::Trains;
+use crate::training::{Start, Tail};
 use flatmin::{Loss, Method, Recipe, RhoUnit};
-use flatmin_model::output::write_file;
-use flatmin_model::packer::Trains;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
@@ -291,18 +291,6 @@ impl RecipeFile {
     /// Whether the last layer is solved in closed form.
     pub fn is_closed_form(&self) -> bool {
         self.recipe.method == Some(NamedMethod::ClosedForm)
-    }
-
-    /// Training by one method, from this start.
-    pub fn training(&self, method: NamedMethod, start: Start) -> Training {
-        let (tuner, replay_capacity) = (self.tuner(), self.recipe.replay_capacity);
-        let own = match method {
-            NamedMethod::ClosedForm => Training::closed_form(self.recipe(Method::Sgd, Start::Factory)),
-            NamedMethod::Steps(method) => {
-                Training { start, ..Training::steps(tuner, self.recipe(method, start)) }
-            }
-        };
-        Training { tuner, replay_capacity, ..own }
     }
 }
 

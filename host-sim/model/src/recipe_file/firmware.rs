@@ -1,10 +1,10 @@
 //! A recipe's file in Rust: what a firmware includes beside its pack.
 
 use super::{NamedMethod, RecipeFile};
-use crate::tuning::{Start, Tail};
+use crate::packer::PackFile;
+use crate::training::{Start, Tail};
 use flatmin::{Recipe, Sizes};
 use flatmin_app::{COMPACT_STACK_BYTES, RamBudget};
-use flatmin_model::packer::PackFile;
 use std::fmt::Write as _;
 
 /// More RAM than the file's budget.
