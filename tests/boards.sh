@@ -18,7 +18,8 @@ mps3-an547 qemu-cortex-m cortex-m55 --target thumbv8m.main-none-eabihf
 stm32f405 stm32 - --features stm32f405 --config chips/stm32f405.toml
 riscv32-virt qemu-riscv32 -
 mps2-an386-m0plus qemu-cortex-m cortex-m0plus --target thumbv6m-none-eabi --config env.FLATMIN_COMPACT='1'
-esp32-c3 esp32-c3 -"
+esp32-c3 esp32-c3 -
+starter starter -"
 # These take long to build, most of it Embassy; they do so beside the others.
 chips="nrf52840-dk nrf52840-dk -
 nrf52840-dk-motion nrf52840-dk - --features motion

@@ -232,14 +232,17 @@ pub fn constants(file: &PackFile, path: &Path) -> Result<String> {
     let name = path.file_name().context("the pack's path has no file name")?.to_string_lossy();
     let sizes = file.pack().sizes();
     Ok(format!(
-        "// Made by `flatmin pack`; do not edit.\n\n\
+        "// Made of a network by `flatmin pack` or a build script; do not edit.\n\n\
          /// The packed network, 16-byte aligned.\n\
+         #[allow(dead_code)]\n\
          pub static PACK: &[u8] = flatmin::include_pack!({name:?});\n\
          /// Its sizes, for buffers that are sized when the firmware is compiled.\n\
+         #[allow(dead_code)]\n\
          pub const SIZES: flatmin::Sizes = flatmin::Sizes {{\n    input_length: {},\n    feature_length: {},\n    \
          output_length: {},\n    arena_bytes: {},\n    tail_layers: {},\n    tail_weights: {},\n    \
          tail_outputs: {},\n    tail_parameters: {},\n    workspace_floats: {},\n    tail_is_chain: {},\n    loss: flatmin::Loss::{:?},\n    last_features: {},\n    layer_room: {:?},\n}};\n\
          /// CRC-32 of the pack.\n\
+         #[allow(dead_code)]\n\
          pub const CRC32: u32 = {:#010x};\n",
         sizes.input_length,
         sizes.feature_length,

@@ -57,24 +57,32 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments { model, recipe, layers, train, loss, spare_classes, calibration, output, json } =
         arguments;
     let recipe = recipe.map(|path| RecipeFile::read(&path).map(|own| (path, own))).transpose()?;
-    let own = recipe.as_ref().map(|(_, own)| own.clone()).unwrap_or_default();
-    let Some(path) = model.or_else(|| own.model.clone()) else {
+    // Options win over the file.
+    let inference = layers == Some(0);
+    let given = RecipeFile {
+        model,
+        layers: layers.filter(|&layers| layers > 0).map(layer_count).transpose()?,
+        train: (!train.is_empty()).then_some(train),
+        loss: loss.map(LossArgument::loss),
+        spare_classes,
+        ..RecipeFile::default()
+    };
+    let own = given.or(&recipe.as_ref().map(|(_, own)| own.clone()).unwrap_or_default());
+    let Some(path) = &own.model else {
         return Err(misused("the recipe's file names no model: give <MODEL>".into()));
     };
-    let read =
-        || recipe.iter().map(|(path, _)| path).chain(&calibration).chain([&path]).map(PathBuf::as_path);
+    let read = || recipe.iter().map(|(path, _)| path).chain(&calibration).chain([path]).map(PathBuf::as_path);
     for written in [&output, &output.with_extension("rs")] {
         ensure_apart(written, read())?;
     }
-    let layers = layers.or(own.layers.map(usize::from));
-    let train = if train.is_empty() { own.train.clone().unwrap_or_default() } else { train };
-    let spare_classes = spare_classes.or(own.spare_classes).unwrap_or(0).into();
-    let model = Model::open(&path)?.with_loss(loss.map(LossArgument::loss).or(own.loss));
-    let model = calibrated_by(model, &calibration)?.with_spare_classes(spare_classes)?;
-    // The closed form solves the last layer.
-    let layers = layers.or(own.is_closed_form().then_some(1));
-    let tail = if layers == Some(0) { TailPlan::default() } else { model.tail_plan(layers, &train)? };
-    pack(&model, &tail, recipe.as_ref(), &output, json)
+    let model = calibrated_by(own.open()?, &calibration)?;
+    let model = model.with_spare_classes(own.spare_classes.unwrap_or(0).into())?;
+    let tail = if inference { TailPlan::default() } else { own.tail(&model)? };
+    pack(&model, &tail, recipe.map(|(path, _)| (path, own)).as_ref(), &output, json)
+}
+
+fn layer_count(layers: usize) -> Result<u16> {
+    u16::try_from(layers).map_err(|_| misused(format!("--layers {layers}: no network has as many")))
 }
 
 fn pack(
@@ -95,10 +103,10 @@ fn pack(
     let write = |path: &Path, bytes: &[u8]| {
         write_file(path, bytes).with_context(|| format!("cannot write {}", path.display()))
     };
-    let mut constants = inspect::constants(&file, output)?;
-    if let Some((path, own)) = recipe {
-        constants += &own.constants(&file).with_context(|| path.display().to_string())?;
-    }
+    let constants = match recipe {
+        Some((path, own)) => own.rust(&file, output).with_context(|| path.display().to_string())?,
+        None => inspect::constants(&file, output)?,
+    };
     write(output, file.bytes())?;
     write(&rust, constants.as_bytes())?;
     let sizes = file.pack().sizes();

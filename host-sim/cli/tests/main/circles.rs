@@ -166,10 +166,11 @@ fn the_product_does_not_depend_on_the_laboratory_nor_reading_on_terminals() {
             assert!(!depends, "{name} depends on {other}");
         }
     };
-    for name in ["model", "sim", "link", "cli"] {
+    for name in ["build", "model", "sim", "link", "cli"] {
         refuse(name, &["flatmin-lab", "flatmin-bench"]);
     }
     refuse("model", &["clap", "plotters", "serialport", "flatmin-sim", "flatmin-link"]);
+    refuse("build", &["flatmin-sim", "flatmin-link", "host-sim"]);
     refuse("sim", &["clap", "serialport", "flatmin-link"]);
     refuse("link", &["clap", "plotters"]);
 }

@@ -1,32 +1,55 @@
-//! A recipe's file in Rust: what a firmware includes beside its pack.
+//! A recipe's file in Rust: what a firmware includes.
 
 use super::{NamedMethod, RecipeFile};
-use crate::packer::PackFile;
+use crate::inspect;
+use crate::model::Model;
+use crate::packer::{PackFile, TailPlan};
 use crate::training::{Start, Tail};
+use anyhow::{Context, Result};
 use flatmin::{Recipe, Sizes};
 use flatmin_app::{COMPACT_STACK_BYTES, RamBudget};
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// More RAM than the file's budget.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error(
-    "the budget is {budget} bytes of RAM, a firmware with this recipe takes {needed}: {parts}; train fewer layers or parts of \
-     them, or keep fewer samples (replay_capacity {samples})"
-)]
+#[error("the budget is {budget} bytes of RAM, a firmware with this recipe takes {needed}: {parts}; {remedy}")]
 pub struct OverBudget {
     budget: usize,
     needed: usize,
     parts: String,
-    samples: u16,
+    remedy: String,
 }
 
 impl RecipeFile {
-    /// Constants for a firmware with this pack, to stand below those of `flatmin pack`: `RECIPE`, `OPERATORS`, `ARENA_BYTES`, and
-    /// `SOLVE_BYTES` where heads are solved.
+    /// Opens the network that the file names, with its loss; spare classes are not yet in it.
     ///
     /// # Errors
-    /// A firmware that takes more RAM than the file's budget.
-    pub fn constants(&self, pack: &PackFile) -> Result<String, OverBudget> {
+    /// A file that names none, or one that cannot be read.
+    pub fn open(&self) -> Result<Model> {
+        let path = self.model.as_ref().context("no model is named: `model = \"model.tflite\"`")?;
+        Ok(Model::open(path)?.with_loss(self.loss))
+    }
+
+    /// The tail that the file asks for. The closed form solves the last layer: it takes no more than that, where nothing is asked for.
+    ///
+    /// # Errors
+    /// More layers than the network has to train.
+    pub fn tail(&self, model: &Model) -> Result<TailPlan> {
+        let layers = self.layers.map(usize::from).or(self.is_closed_form().then_some(1));
+        model.tail_plan(layers, self.train.as_deref().unwrap_or_default())
+    }
+
+    /// A Rust file for firmware with this pack, which lies at `path`: the pack and its sizes, `RECIPE`, `OPERATORS`, `Tuner`,
+    /// `CONTENTS`, `ARENA_BYTES`, and `SOLVE_BYTES` where heads are solved.
+    ///
+    /// # Errors
+    /// A firmware that takes more RAM than the file's budget; a pack path without a file name.
+    pub fn rust(&self, pack: &PackFile, path: &Path) -> Result<String> {
+        Ok(inspect::constants(pack, path)? + &self.constants(pack)?)
+    }
+
+    fn constants(&self, pack: &PackFile) -> Result<String, OverBudget> {
         if self.compact == Some(true) && !self.any_layers && !pack.pack().sizes().tail_is_chain {
             return Self { any_layers: true, ..self.clone() }.constants(pack);
         }
@@ -35,45 +58,59 @@ impl RecipeFile {
         let recipe = self.recipe(method, start);
         let solves = self.is_closed_form() || start == Start::ClosedForm;
         self.check_budget(&pack.pack().sizes(), &recipe, solves || pack.pack().statistics().is_some())?;
-        let (size, solver) = match self.tuner() {
-            Tail::Full => ("train_bytes", if solves { ".with_solver(true)" } else { "" }),
-            Tail::Compact => ("compact_bytes", ".with_solver(false)"),
-            Tail::Integer => ("integer_bytes", ".with_solver(false)"),
+        let (tuner, contents, size, solver) = match self.tuner() {
+            Tail::Full if solves => ("Tuner", "Int8AndF32", "train_bytes", ".with_solver(true)"),
+            Tail::Full => ("Tuner", "Int8AndF32", "train_bytes", ""),
+            Tail::Compact => ("CompactTuner", "Int8AndCompact", "compact_bytes", ".with_solver(false)"),
+            Tail::Integer => ("IntegerTuner", "Int8", "integer_bytes", ".with_solver(false)"),
         };
-        let mut text = format!(
-            "/// How it is tuned.\npub const RECIPE: flatmin::Recipe = {};\n\
-             /// The operators that the pack uses: no other is linked.\n\
-             pub static OPERATORS: flatmin::Operators = flatmin::Operators::of(PACK){solver};\n\
-             /// Bytes of the tuner's arena.\npub const ARENA_BYTES: usize = SIZES.{size}(&RECIPE);\n",
-            in_rust(&recipe)
+        let mut text = String::new();
+        let mut item = |comment: &str, item: String| {
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "/// {comment}\n#[allow(dead_code)]\n{item}");
+        };
+        item("How it is tuned.", format!("pub const RECIPE: flatmin::Recipe = {};", in_rust(&recipe)));
+        item("The tuner that the recipe asks for.", format!("pub type Tuner<'a> = flatmin::{tuner}<'a>;"));
+        item(
+            "What its store keeps of a tail.",
+            format!("pub const CONTENTS: flatmin::store::Contents = flatmin::store::Contents::{contents};"),
         );
+        item(
+            "The operators that the pack uses: no other is linked.",
+            format!("pub static OPERATORS: flatmin::Operators = flatmin::Operators::of(PACK){solver};"),
+        );
+        item("Bytes of the tuner's arena.", format!("pub const ARENA_BYTES: usize = SIZES.{size}(&RECIPE);"));
         if solves {
-            text += "/// Bytes that solving the head takes beside the arena.\n\
-                     pub const SOLVE_BYTES: usize = SIZES.solve_bytes(&RECIPE);\n";
+            item(
+                "Bytes that solving the head takes beside the arena.",
+                "pub const SOLVE_BYTES: usize = SIZES.solve_bytes(&RECIPE);".into(),
+            );
         }
         Ok(text)
     }
 
     fn check_budget(&self, sizes: &Sizes, recipe: &Recipe, solver: bool) -> Result<(), OverBudget> {
-        let needed = match self.tuner() {
+        let of = |recipe: &Recipe| match self.tuner() {
             Tail::Compact => RamBudget::compact(sizes, recipe, COMPACT_STACK_BYTES),
             Tail::Integer => RamBudget::integer(sizes, recipe),
             Tail::Full if solver => RamBudget::new(sizes, recipe).with_solver(sizes, recipe),
             Tail::Full => RamBudget::new(sizes, recipe),
         };
-        match self.budget.ram {
-            Some(budget) if needed.total_bytes() > budget => {
-                let parts = needed.by_purpose().filter(|(_, bytes)| *bytes > 0);
-                let parts: Vec<String> = parts.map(|(purpose, bytes)| format!("{purpose} {bytes}")).collect();
-                Err(OverBudget {
-                    budget,
-                    needed: needed.total_bytes(),
-                    parts: parts.join(", "),
-                    samples: recipe.replay_capacity,
-                })
-            }
-            _ => Ok(()),
-        }
+        let needed = of(recipe);
+        let Some(budget) = self.budget.ram.filter(|&budget| needed.total_bytes() > budget) else {
+            return Ok(());
+        };
+        let parts = needed.by_purpose().filter(|(_, bytes)| *bytes > 0);
+        let parts: Vec<String> = parts.map(|(purpose, bytes)| format!("{purpose} {bytes}")).collect();
+        let fits = |replay_capacity: u16| of(&Recipe { replay_capacity, ..*recipe }).total_bytes() <= budget;
+        let remedy = match (1..recipe.replay_capacity).rev().find(|&samples| fits(samples)) {
+            Some(samples) => format!(
+                "keep fewer samples (replay_capacity = {samples} fits, it is {}), or train fewer layers or parts of them",
+                recipe.replay_capacity
+            ),
+            None => "train fewer layers or parts of them: it does not fit even with one sample".into(),
+        };
+        Err(OverBudget { budget, needed: needed.total_bytes(), parts: parts.join(", "), remedy })
     }
 }
 

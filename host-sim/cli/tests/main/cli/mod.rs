@@ -13,6 +13,7 @@ mod recipe;
 mod refusals;
 mod samples;
 mod schema;
+mod starter;
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
