@@ -1,14 +1,21 @@
 #!/usr/bin/env bash
 # Builds every board's firmware as it is flashed, with warnings denied, and compares the flash and the RAM that the linker
 # gave it with boards/budgets.txt: growth fails. `bash tests/boards.sh --write` writes the file anew. Then links the mps2
-# board's firmware with a panic handler that does not exist: no panic can be reached; and builds a new board's skeleton, which
-# `flatmin new-board` writes: FLATMIN names the program, or cargo builds it.
+# board's firmware with a panic handler that does not exist, around the bundled model and with all its layers in integers: no
+# panic can be reached; and builds a new board's skeleton. `flatmin pack` and `flatmin new-board` write what that takes:
+# FLATMIN names the program, or cargo builds it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 budgets=boards/budgets.txt
 host_target=${CARGO_TARGET_DIR:-target}
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
+
+flatmin=("${FLATMIN:-}")
+[ -n "${FLATMIN:-}" ] || flatmin=(cargo run --quiet -p host-sim --target-dir "$host_target" --)
+mkdir -p target/firmware
+deep=$PWD/target/firmware/all-layers.pack
+"${flatmin[@]}" pack host-sim/models/wearer01.tflite --layers 7 --output "$deep"
 
 # Board, crate, rustc's name of the processor or `-` where it is the target's own, and what else cargo is told.
 boards="mps2-an386 qemu-cortex-m -
@@ -18,6 +25,7 @@ mps3-an547 qemu-cortex-m cortex-m55 --target thumbv8m.main-none-eabihf
 stm32f405 stm32 - --features stm32f405 --config chips/stm32f405.toml
 riscv32-virt qemu-riscv32 -
 mps2-an386-m0plus qemu-cortex-m cortex-m0plus --target thumbv6m-none-eabi --config env.FLATMIN_COMPACT='1'
+mps2-an386-integer qemu-cortex-m - --config env.FLATMIN_INTEGER='1' --config env.FLATMIN_PACK='$deep'
 esp32-c3 esp32-c3 -
 starter starter -"
 # These take long to build, most of it Embassy; they do so beside the others.
@@ -41,7 +49,7 @@ build() {
   [ "$processor" = - ] || flags=-Ctarget-cpu=$processor
   # Helium's floating point has other bits; rustc warns of a feature that it passes on without a name of its own for it.
   [ "$processor" = cortex-m55 ] && flags+=" -Ctarget-feature=-mve.fp"
-  said=$(cd "$folder" && env "$variable=$flags" FLATMIN_BOARD=$board cargo $toolchain build --locked --release "${@:4}" 2>&1 </dev/null) ||
+  said=$(cd "$folder" && env "$variable=$flags" FLATMIN_BOARD=${board%-integer} cargo $toolchain build --locked --release "${@:4}" 2>&1 </dev/null) ||
     { echo "$said" >&2; exit 1; }
   if grep '^warning' <<<"$said" | grep -v '`mve.fp`\|^warning: .* generated 1 warning\( (1 duplicate)\)\?$' >&2; then
     echo "$said" >&2
@@ -85,12 +93,15 @@ measure() {
 export CARGO_TARGET_DIR=$PWD/target/firmware
 measure "$results/1" <<<"$boards"
 # What LLVM shows to be out of reach in one build no input reaches in any: shown with its own inlining, which sees more at once.
-RUSTFLAGS= build mps2-an386 qemu-cortex-m - --no-default-features --features no-panic
-echo "no panic can be reached in the firmware of mps2-an386 with the bundled model"
+for tuner in "" FLATMIN_INTEGER=1; do
+  (
+    [ -z "$tuner" ] || export "$tuner" FLATMIN_PACK="$deep"
+    RUSTFLAGS= build mps2-an386 qemu-cortex-m - --no-default-features --features no-panic
+  )
+done
+echo "no panic can be reached in the firmware of mps2-an386 with the bundled model, nor with all its layers in integers"
 skeleton=skeleton-f429zi
 rm -rf "$CARGO_TARGET_DIR/$skeleton"
-flatmin=("${FLATMIN:-}")
-[ -n "${FLATMIN:-}" ] || flatmin=(cargo run --quiet -p host-sim --target-dir "$host_target" --)
 "${flatmin[@]}" new-board $skeleton --chip STM32F429ZITx \
   --flash 0x08000000:2M --ram 0x20000000:192K --folder "$CARGO_TARGET_DIR"
 (cd "$CARGO_TARGET_DIR/$skeleton" && cargo generate-lockfile --quiet --offline)

@@ -2,7 +2,8 @@
 //!
 //! `FLATMIN_PACK` names a pack; `FLATMIN_REPLAY_CAPACITY`, `FLATMIN_SHARPNESS_BATCH`, `FLATMIN_KEEP_BEST`, `FLATMIN_ADAM` and
 //! `FLATMIN_SGD` (0 or 1) are the recipe's fields that decide the arena's size (defaults: those of `Recipe::DEFAULT`); with
-//! `FLATMIN_SGD` there is no room for the ascent of a tail that is no chain. `FLATMIN_COMPACT` takes the compact tuner.
+//! `FLATMIN_SGD` there is no room for the ascent of a tail that is no chain. `FLATMIN_COMPACT` takes the compact tuner,
+//! `FLATMIN_INTEGER` that of a tail of any layers in integers, whose other fields are those of `Recipe::INTEGER`.
 //! `FLATMIN_SOLVER` links the solver of heads in closed form, which a pack with statistics (`flatmin pack --calibration`) brings
 //! along anyhow.
 
@@ -14,20 +15,25 @@ fn main() {
     fs::copy(&pack, out.join("model.pack"))
         .unwrap_or_else(|e| panic!("{pack}: {e}; make one with `flatmin pack`"));
     let fields = ["replay_capacity", "sharpness_batch", "keep_best", "adam", "sgd"].map(field).concat();
-    let recipe = format!("Recipe {{ {fields}..Recipe::DEFAULT }}");
+    let [compact, integer, _] = ["compact", "integer", "solver"].map(switch);
+    assert!(!(compact && integer), "FLATMIN_COMPACT and FLATMIN_INTEGER: a firmware has one tuner");
+    let base = if integer { "INTEGER" } else { "DEFAULT" };
+    let recipe = format!("Recipe {{ {fields}..Recipe::{base} }}");
     fs::write(out.join("recipe.rs"), recipe).expect("OUT_DIR can be written");
-    println!("cargo:rustc-check-cfg=cfg(compact)");
-    if env::var_os("FLATMIN_COMPACT").is_some() {
-        println!("cargo:rustc-cfg=compact");
-    }
-    println!("cargo:rerun-if-env-changed=FLATMIN_COMPACT");
-    println!("cargo:rustc-check-cfg=cfg(solver)");
-    if env::var_os("FLATMIN_SOLVER").is_some() {
-        println!("cargo:rustc-cfg=solver");
-    }
-    println!("cargo:rerun-if-env-changed=FLATMIN_SOLVER");
     println!("cargo:rerun-if-changed={pack}");
     println!("cargo:rerun-if-env-changed=FLATMIN_PACK");
+}
+
+/// Sets `cfg(name)` where its environment variable is set, and says whether it is.
+fn switch(name: &str) -> bool {
+    let variable = format!("FLATMIN_{}", name.to_uppercase());
+    println!("cargo:rustc-check-cfg=cfg({name})");
+    println!("cargo:rerun-if-env-changed={variable}");
+    let on = env::var_os(&variable).is_some();
+    if on {
+        println!("cargo:rustc-cfg={name}");
+    }
+    on
 }
 
 /// A field of the recipe, if its environment variable is set.

@@ -164,8 +164,10 @@ impl Windows {
     /// Calls `each(element of the output, taps of its window that lie inside)` for all windows over element `index`.
     fn for_each_over(&self, index: usize, mut each: impl FnMut(usize, usize)) {
         let Self { rows, columns, channels } = self;
+        // No tensor is empty: the compiler does not know it.
+        let (channels, width) = ((*channels).max(1), columns.input.max(1));
         let pixel = index / channels;
-        let (row, column, channel) = (pixel / columns.input, pixel % columns.input, index % channels);
+        let (row, column, channel) = (pixel / width, pixel % width, index % channels);
         for r in (0..rows.filter).filter_map(|i| rows.output_of(row, i)) {
             for c in (0..columns.filter).filter_map(|j| columns.output_of(column, j)) {
                 let taps = rows.taps(r).len() * columns.taps(c).len();
@@ -177,9 +179,10 @@ impl Windows {
     /// The largest element under the window of an element of the output; of equals the first.
     fn largest(&self, place: usize, x: &[i8]) -> Option<usize> {
         let Self { rows, columns, channels } = self;
+        let (channels, width) = ((*channels).max(1), columns.output.max(1));
         let pixel = place / channels;
-        let (row_taps, top) = rows.inside(pixel / columns.output);
-        let (column_taps, left) = columns.inside(pixel % columns.output);
+        let (row_taps, top) = rows.inside(pixel / width);
+        let (column_taps, left) = columns.inside(pixel % width);
         let mut best: Option<(usize, i8)> = None;
         for i in 0..row_taps.len() {
             for j in 0..column_taps.len() {

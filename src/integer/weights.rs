@@ -333,10 +333,9 @@ impl Parameters<'_> {
         *square = FADE * *square + (1.0 - FADE) * mean;
         let size = math::sqrt(*square / by.known);
         if let Some(b) = self.biases.get_mut(index) {
-            let step = (by.rate * (bias as f32 * by.unit * by.one) / size)
-                .clamp(-BIAS_STEP * by.rate, BIAS_STEP * by.rate);
+            let (step, most) = (by.rate * (bias as f32 * by.unit * by.one) / size, BIAS_STEP * by.rate);
             // 0 / 0 where no gradient moves the bias.
-            let step = if step.is_nan() { 0.0 } else { step };
+            let step = if step.is_nan() { 0.0 } else { step.max(-most).min(most) };
             let moved = Factor::new(step * by.one).apply_by_chance(1 << BIAS_BITS, dither);
             *b = b.saturating_sub(moved).clamp(-LARGEST_BIAS, LARGEST_BIAS);
         }

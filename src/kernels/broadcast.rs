@@ -24,13 +24,12 @@ impl Operand<'_> {
 
 /// Steps from element to element along each axis of an operand, 0 along axes that it is repeated over.
 fn strides(own: [usize; 4], extents: [usize; 4]) -> [usize; 4] {
-    let mut stride = 1;
-    let mut strides = [0; 4];
-    for ((step, own), extent) in strides.iter_mut().zip(own).zip(extents).rev() {
-        *step = if own == 1 && extent != 1 { 0 } else { stride };
-        stride *= own;
-    }
-    strides
+    let [_, height, width, channels] = own;
+    let whole = [height * width * channels, width * channels, channels, 1];
+    core::array::from_fn(|axis| {
+        let at = |values: [usize; 4]| values.get(axis).copied().unwrap_or(1);
+        if at(own) == 1 && at(extents) != 1 { 0 } else { at(whole) }
+    })
 }
 
 /// `y[n,h,w,c] = function(a[...], b[...])` over the output's `extents`, an axis of extent 1 of an operand being

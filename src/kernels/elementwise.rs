@@ -19,8 +19,9 @@ pub struct ZeroPoints {
 impl ZeroPoints {
     #[inline(always)]
     fn finish(&self, scaled: i32) -> i8 {
-        // The clamp is ordered: the pack's validation sees to it.
-        saturate(scaled.saturating_add(self.output)).clamp(self.clamp[0], self.clamp[1])
+        // As `clamp`, which panics where the bounds are not ordered: the pack's validation sees to it that they are.
+        let [low, high] = self.clamp;
+        saturate(scaled.saturating_add(self.output)).max(low).min(high)
     }
 }
 

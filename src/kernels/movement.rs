@@ -67,7 +67,8 @@ pub fn resize_nearest(
         for (&column, pixel) in columns.iter().zip(&mut pixels) {
             let (row, column) = (row.max(0).cast_unsigned() as usize, column.max(0).cast_unsigned() as usize);
             let at = row.saturating_mul(input_width).saturating_add(column).saturating_mul(channels);
-            if let Some(source) = input.get(at..at.saturating_add(channels)) {
+            // As long as the pixel is: the compiler sees it.
+            if let Some(source) = input.get(at..).and_then(|rest| rest.get(..pixel.len())) {
                 pixel.copy_from_slice(source);
             }
         }

@@ -1,6 +1,7 @@
 //! The application with its model and its memory: what every board's crate runs.
 //!
-//! With the environment variable `FLATMIN_COMPACT` the tail is tuned in few bytes, by a `CompactTuner`.
+//! With the environment variable `FLATMIN_COMPACT` the tail is tuned in few bytes, by a `CompactTuner`; with `FLATMIN_INTEGER`
+//! a tail of any layers is, by an `IntegerTuner`.
 //!
 //! The model is the pack that the environment variable `FLATMIN_PACK` names when the firmware is compiled; the bundled
 //! one without it. Arena and link buffers are statics of exactly the size that it takes.
@@ -17,7 +18,9 @@ use embedded_io::{Error, ErrorKind, Read, ReadReady, Write};
 use embedded_storage::nor_flash::NorFlash;
 #[cfg(compact)]
 use flatmin::CompactTuner as OwnTuner;
-#[cfg(not(compact))]
+#[cfg(integer)]
+use flatmin::IntegerTuner as OwnTuner;
+#[cfg(not(any(compact, integer)))]
 use flatmin::Tuner as OwnTuner;
 use flatmin::store::Contents;
 use flatmin::{Arena, Operators, Pack, PackError, Recipe, Sizes, TunerError};
@@ -28,7 +31,7 @@ static PACK: &[u8] = flatmin::include_pack!(concat!(env!("OUT_DIR"), "/model.pac
 /// The linker leaves the kernels out that this pack does not use, and the solver of heads where it has no statistics.
 const LINKED: Operators = {
     let own = Operators::of(PACK);
-    own.with_solver(!cfg!(compact) && (cfg!(solver) || own.has_solver()))
+    own.with_solver(!cfg!(any(compact, integer)) && (cfg!(solver) || own.has_solver()))
 };
 static OPERATORS: Operators = LINKED;
 /// The model's sizes.
@@ -37,8 +40,13 @@ pub const SIZES: Sizes = Sizes::of(PACK);
 pub const RECIPE: Recipe = include!(concat!(env!("OUT_DIR"), "/recipe.rs"));
 
 /// Bytes of the tuner's arena.
-const ARENA_BYTES: usize =
-    if cfg!(compact) { SIZES.compact_bytes(&RECIPE) } else { SIZES.train_bytes(&RECIPE) };
+const ARENA_BYTES: usize = if cfg!(compact) {
+    SIZES.compact_bytes(&RECIPE)
+} else if cfg!(integer) {
+    SIZES.integer_bytes(&RECIPE)
+} else {
+    SIZES.train_bytes(&RECIPE)
+};
 
 static ARENA: ConstStaticCell<Arena<ARENA_BYTES>> = ConstStaticCell::new(Arena::new());
 /// Words beside it that heads are solved in.
@@ -73,7 +81,13 @@ pub enum Stopped {
 
 /// Bytes of a slot that keeps the whole of the model's tail, for the board's `Store`.
 pub const fn slot_bytes<F: NorFlash>() -> u32 {
-    let contents = if cfg!(compact) { Contents::Int8AndCompact } else { Contents::Int8AndF32 };
+    let contents = if cfg!(compact) {
+        Contents::Int8AndCompact
+    } else if cfg!(integer) {
+        Contents::Int8
+    } else {
+        Contents::Int8AndF32
+    };
     SIZES.slot_bytes::<F>(contents)
 }
 

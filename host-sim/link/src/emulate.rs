@@ -11,7 +11,7 @@ pub use crate::link::Answer;
 
 use crate::device::{self, Progress};
 use anyhow::{Context, Result, ensure};
-use flatmin::{CompactTuner, Recipe};
+use flatmin::{CompactTuner, IntegerTuner, Recipe};
 use flatmin_app::{RamBudget, SOLVING};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{PackFile, TailPlan};
@@ -60,12 +60,15 @@ impl Firmware {
     ) -> Result<Self> {
         let (board, kind) = (Board::named(board)?, kind.into());
         let pack = model.pack(tail)?;
-        if kind.tail == Tail::Compact {
-            // What it refuses of a pack comes before minutes of building.
-            let mut words = kind.tail.arena(&pack, recipe);
-            CompactTuner::in_arena(pack.pack(), *recipe, bytemuck::cast_slice_mut(&mut words))
-                .with_context(|| model.name.clone())?;
+        // What a tuner in integers refuses of a pack comes before minutes of building.
+        let mut words = kind.tail.arena(&pack, recipe);
+        let arena = bytemuck::cast_slice_mut(&mut words);
+        match kind.tail {
+            Tail::Full => Ok(()),
+            Tail::Compact => CompactTuner::in_arena(pack.pack(), *recipe, arena).map(|_| ()),
+            Tail::Integer => IntegerTuner::in_arena(pack.pack(), *recipe, arena).map(|_| ()),
         }
+        .with_context(|| model.name.clone())?;
         let sizes = pack.pack().sizes();
         let mut budget = board.budget(kind.tail, &sizes, recipe);
         if kind.tail == Tail::Full && (kind.solver || pack.pack().statistics().is_some()) {
@@ -74,7 +77,7 @@ impl Firmware {
         let needed = budget.total_bytes() - if board.stack_apart { budget.stack } else { 0 };
         ensure!(
             needed <= board.ram_bytes,
-            "{} samples take {needed} bytes of RAM, {} has {}: take fewer samples or layers, or --compact",
+            "{} samples take {needed} bytes of RAM, {} has {}: take fewer samples or layers, or --integer",
             recipe.replay_capacity,
             board.name,
             board.ram_bytes

@@ -151,12 +151,12 @@ impl TuneOptions {
         tuner: Tail,
     ) -> Result<(Start, Vec<Training>)> {
         let own = &self.recipe_file;
-        if tuner != Tail::Full {
+        if tuner == Tail::Compact {
             return Ok((Start::Factory, self.trainings(Start::Factory)));
         }
         let start = self.start(subject, tail)?;
         let mut trainings = self.trainings(start);
-        let asked = own.recipe.method.is_none() && own.start.is_none();
+        let asked = tuner == Tail::Full && own.recipe.method.is_none() && own.start.is_none();
         let has_statistics = subject.model.network.statistics.is_some();
         if asked && has_statistics && Tuner::can_solve(&subject.model.pack(tail)?.pack()) {
             trainings.push(Training::of(own, NamedMethod::ClosedForm, Start::ClosedForm));

@@ -2,11 +2,11 @@
 
 use crate::answer::{bar, show};
 use crate::arguments::{Adaptation, TuneArguments};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use flatmin_link::emulate::{Firmware, Kind, LogSink};
 use flatmin_sim::report::Report;
-use flatmin_sim::tuning::{Start, Tail, with_replay};
+use flatmin_sim::tuning::{Start, with_replay};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use std::io::Write;
@@ -40,12 +40,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let subject = adaptation.calibrated_subject(model.as_deref(), &options)?.labelled("emulate")?;
     let tail = options.tail(&subject)?;
     let options = options.for_tail(&subject, &tail)?;
-    if options.tuner() == Tail::Integer {
-        bail!(
-            "the integer tail of layers other than fully connected ones runs on the desktop only so far: take fewer --layers, \
-             or leave out --integer to train in f32"
-        );
-    }
     let (start, trainings) = options.trainings_on_device(&subject, &tail, options.tuner())?;
     let epochs = trainings.iter().map(|own| if own.steps { options.epochs() } else { 1 });
     let bar = bar(epochs.sum(), "epochs, {eta} left")?;
@@ -53,7 +47,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     // One firmware for all methods, with the arena of the one that takes most: of a chain, of any of them.
     let sizes = subject.model.pack(&tail)?.pack().sizes();
     let recipes = trainings.iter().map(|own| own.recipe);
-    let largest = recipes.max_by_key(|recipe| sizes.train_bytes(recipe));
+    let largest = recipes.max_by_key(|recipe| options.tuner().arena_bytes(&sizes, recipe));
     let recipe = largest.context("one method at least is asked for")?;
     let recipe = with_replay(&subject, recipe, options.recipe_file.recipe.replay_capacity)?;
     let solver = trainings.iter().any(|own| own.start == Start::ClosedForm);

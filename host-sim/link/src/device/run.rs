@@ -4,7 +4,7 @@ use super::{Device, judged};
 use crate::link::Answer;
 use anyhow::{Result, bail, ensure};
 use flatmin::wire::Request;
-use flatmin::{MemoryPlan, Method, Recipe, Work};
+use flatmin::{Method, Recipe, Work};
 use flatmin_model::packer::PackFile;
 use flatmin_sim::objective;
 use flatmin_sim::report::{CurvePoint, TuningRun, Verdict};
@@ -98,7 +98,7 @@ pub fn train(
         identity.capacity
     );
     let recipe = Recipe { replay_capacity: identity.capacity, ..training.recipe };
-    let plan = MemoryPlan::new(&sizes, &recipe);
+    let memory = training.tuner.memory(&sizes, &recipe);
     done(device.ask(&Request::Forget)?)?;
     let (mut trunk, mut ticks) = (Mean::default(), 0);
     for (input, label) in &subject.adaptation {
@@ -177,8 +177,8 @@ pub fn train(
         accuracy_int8: accuracy(&judged.tuned),
         loss: judged.loss,
         sharpness: f64::from(sharpness),
-        memory: plan.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).into(),
-        train_ram_bytes: plan.total_bytes(),
+        train_ram_bytes: training.tuner.arena_bytes(&sizes, &recipe),
+        memory,
         ram: Vec::new(),
         ram_announced_bytes: None,
         tail_parameters: sizes.tail_parameters,

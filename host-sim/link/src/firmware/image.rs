@@ -70,7 +70,12 @@ impl Image {
         if std::fs::read(&pack_path).ok().as_deref() != Some(pack) {
             std::fs::write(&pack_path, pack)?;
         }
-        for (variable, on) in [("FLATMIN_COMPACT", tail == Tail::Compact), ("FLATMIN_SOLVER", solver)] {
+        let switches = [
+            ("FLATMIN_COMPACT", tail == Tail::Compact),
+            ("FLATMIN_INTEGER", tail == Tail::Integer),
+            ("FLATMIN_SOLVER", solver && tail == Tail::Full),
+        ];
+        for (variable, on) in switches {
             cargo.env_remove(variable).envs(on.then_some((variable, "1")));
         }
         // Between a build and the reading of its executable no other build may come.

@@ -163,6 +163,37 @@ fn a_compact_tail_ends_with_the_desktops_weights_on_every_core() {
     }
 }
 
+/// All layers in integers: the desktop's bits on every kind of core, within the RAM that is announced.
+#[test]
+fn all_layers_in_integers_end_with_the_desktops_weights_on_every_core() {
+    if !emulating("qemu-system-arm") {
+        return;
+    }
+    let mut subject = subject();
+    subject.adaptation.truncate(12);
+    subject.test.truncate(6);
+    let recipe = |method| Recipe { method, epochs: 1, ..Recipe::INTEGER };
+    let (model, methods) = (&subject.model, [Method::Sgd, Method::Asam]);
+    let arena = sized(&subject, recipe(Method::Asam)).unwrap();
+    for board in [BOARD, "mps2-an505", "mps3-an547", "mps2-an386-m0plus", "riscv32-virt"] {
+        let firmware = Firmware::build_as(Tail::Integer, board, model, 7, &arena, recorder().0).unwrap();
+        let linked = firmware.image().static_ram_bytes().unwrap();
+        for method in methods {
+            let recipe = recipe(method);
+            let run = firmware.train(&subject, &Training::steps(Tail::Integer, recipe), || {}).unwrap();
+            let desktop = tune_as(Tail::Integer, &subject, 7, recipe, || {}).unwrap();
+            assert_eq!(run.weights_crc32, desktop.weights_crc32, "{board}, {method:?}");
+            assert_eq!(run.confusion_tuned, desktop.confusion_tuned, "{board}, {method:?}");
+            assert_eq!((run.train_ram_bytes, run.macs), (desktop.train_ram_bytes, desktop.macs), "{board}");
+            let stack = run.ram.iter().find(|(purpose, _)| purpose == "stack, measured").unwrap().1;
+            assert_eq!(run.ram.iter().map(|(_, bytes)| bytes).sum::<usize>(), linked + stack);
+            let announced = run.ram_announced_bytes.unwrap();
+            println!("{board}, {}: {linked} linked + {stack} stack of {announced} bytes", run.method);
+            assert!(linked + stack <= announced, "{board}: {linked} + {stack} of {announced} bytes");
+        }
+    }
+}
+
 /// A compact device's tail: over a power cut, and through a file or a delta into a device that has lost it.
 #[test]
 fn a_compact_tail_outlasts_a_power_cut_and_travels() {
