@@ -124,7 +124,7 @@ pub use tuner::{RUN_HEAD_BYTES, RUN_VERSION};
 
 /// Int8 inference alone, of networks with any number of inputs and outputs; [`infer`] is the short way of one of each.
 pub mod inference {
-    pub use crate::trunk::{load, output, run};
+    pub use crate::trunk::{load, output, reset, run};
 }
 
 /// The rooms, for `host-sim`, benchmarks and this crate's own tests. No part of the public face: what is in here changes

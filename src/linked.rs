@@ -5,14 +5,17 @@ use crate::label::Loss;
 use crate::pack::bytes::{size_at, u16_at};
 use crate::pack::format::{header, operator};
 use crate::pack::{
-    Above, GraphCode, Operators, Pack, PackError, check_nodes, check_spares, check_statistics,
+    Above, GraphCode, Operators, Pack, PackError, StreamCode, check_nodes, check_spares, check_state,
+    check_statistics,
 };
 use crate::tail::{backward_nodes, forward_nodes, node_op_of};
-use crate::trunk::{kernel_of, refit_op_of};
+use crate::trunk::{enter_window, kernel_of, refit_op_of};
 use crate::tuner::code::{AUC_CODE, SOLVER_CODE, SPARE_CODE};
 
 static GRAPH_CODE: GraphCode =
     GraphCode { check: check_nodes, forward: forward_nodes, backward: backward_nodes };
+
+static STREAM_CODE: StreamCode = StreamCode { check: check_state, enter: enter_window };
 
 const SPARE: Option<Above> = Some(&SPARE_CODE);
 const ANOMALIES: Option<Above> = Some(&AUC_CODE);
@@ -32,8 +35,19 @@ impl Operators {
         }
         let (graph, spare_check) = (Some(&GRAPH_CODE), Some(check_spares as fn(&Pack) -> _));
         let statistics_check = Some(check_statistics as fn(&Pack) -> _);
-        let (spare, anomalies, solver) = (SPARE, ANOMALIES, SOLVER);
-        Self { kernels, graph, nodes, refits, spare_check, statistics_check, spare, anomalies, solver }
+        let (spare, anomalies, solver, stream) = (SPARE, ANOMALIES, SOLVER, Some(&STREAM_CODE));
+        Self {
+            kernels,
+            graph,
+            nodes,
+            refits,
+            stream,
+            spare_check,
+            statistics_check,
+            spare,
+            anomalies,
+            solver,
+        }
     };
 
     /// The operators that `pack` uses, for a constant: `static OPERATORS: Operators = Operators::of(PACK)`.
@@ -43,12 +57,13 @@ impl Operators {
         let count = u16_at(pack, header::OPERATOR_COUNT) as usize;
         let trunk = u16_at(pack, header::TRUNK_OPERATORS) as usize;
         let graph = u16_at(pack, header::NODE_COUNT) > 0;
+        let resets = u16_at(pack, header::RESET_OPERATORS) as usize;
         let mut index = 0;
-        while index < count {
+        while index < count + resets {
             let kind = u16_at(pack, records.saturating_add(index * operator::BYTES + operator::KIND));
             if (kind as usize) < operator::KINDS {
                 own.kernels[kind as usize] = kernel_of(kind);
-                if graph && index >= trunk {
+                if graph && index >= trunk && index < count {
                     own.nodes[kind as usize] = node_op_of(kind);
                     own.refits[kind as usize] = refit_op_of(kind);
                 }
@@ -57,6 +72,9 @@ impl Operators {
         }
         if graph {
             own.graph = Some(&GRAPH_CODE);
+        }
+        if resets > 0 {
+            own.stream = Some(&STREAM_CODE);
         }
         if u16_at(pack, header::SPARE_CLASSES) > 0 {
             own.spare_check = Some(check_spares);

@@ -78,5 +78,17 @@ if [ ${#quality[@]} -gt 0 ]; then
   echo "SKIPPED: quality of visual wake words and anomaly detection: there are no real samples of theirs"
 fi
 
+# Wake-word networks, which keep variables from hop to hop: inside a package of PyPI, of which nothing is kept here.
+words=target/pymicro-wakeword
+if ! ls "$words"/pymicro_wakeword/models/*.tflite >/dev/null 2>&1; then
+  rm -rf "$words"
+  "$python" -m pip install --quiet --no-deps --target "$words" pymicro-wakeword >>"${log:-target/litert.log}" 2>&1 || true
+fi
+if ls "$words"/pymicro_wakeword/models/*.tflite >/dev/null 2>&1; then
+  "$python" host-sim/sim/tests/compare_streams.py "$flatmin" "$words"/pymicro_wakeword/models/*.tflite
+else
+  echo "SKIPPED: streaming wake-word networks: PyPI gives no pymicro-wakeword here: $(tail -1 "${log:-target/litert.log}")"
+fi
+
 "$python" host-sim/cli/tests/operators/generate.py
 cargo test --quiet --workspace --test main operator_grid

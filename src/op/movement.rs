@@ -20,6 +20,12 @@ impl Move {
     /// Words of [`Self::words`].
     pub const WORDS: usize = 14;
 
+    /// All of an array of `length` elements, as it lies.
+    pub const fn row(length: usize) -> Self {
+        let strides = [0, 0, 0, 1];
+        Self { extents: [1, 1, 1, length], from: 0, from_strides: strides, to: 0, to_strides: strides }
+    }
+
     /// As a pack keeps it: extents, from, strides, to, strides; `None` where a number exceeds an i32.
     pub fn words(&self) -> Option<[i32; Self::WORDS]> {
         let mut words = [0; Self::WORDS];

@@ -27,6 +27,15 @@ pub(crate) struct GraphCode {
     pub backward: Backward,
 }
 
+/// The code that a network with variables takes: a firmware around a pack without any does without.
+#[derive(Debug)]
+pub(crate) struct StreamCode {
+    pub check: PartCheck,
+    /// Runs the backbone on all hops of a window but the last, which is put in its place; false if the window is no whole
+    /// number of hops.
+    pub enter: fn(&Pack, window: &[i8], arena: &mut [i8]) -> bool,
+}
+
 /// A node of a tail with what it is computed from.
 pub(crate) struct NodePass<'s, 'p> {
     pub pack: &'s Pack<'p>,
@@ -109,6 +118,8 @@ pub struct Operators {
     pub(crate) nodes: [Option<&'static NodeOp>; operator::KINDS],
     /// What its int8 operators without weights do where their outputs are quantized anew.
     pub(crate) refits: [Option<&'static RefitOp>; operator::KINDS],
+    /// Checks and feeds a network with variables.
+    pub(crate) stream: Option<&'static StreamCode>,
     /// Checks a pack with spare classes.
     pub(crate) spare_check: Option<PartCheck>,
     /// Checks a pack with statistics of the last layer's input.
@@ -128,6 +139,7 @@ impl Operators {
         graph: None,
         nodes: [None; operator::KINDS],
         refits: [None; operator::KINDS],
+        stream: None,
         spare_check: None,
         statistics_check: None,
         spare: None,

@@ -1,10 +1,10 @@
-//! The bytes of a pack: format versions 4 and 5, little endian throughout.
+//! The bytes of a pack: format versions 4 to 6, little endian throughout.
 //!
 //! | part | where | what |
 //! | --- | --- | --- |
 //! | header | 0 | [`header::BYTES`] bytes, fields at the offsets in [`header`] |
 //! | tensors | `header::TENSORS` | one record of [`tensor::BYTES`] for every activation, and for every constant that is used like one |
-//! | operators | `header::OPERATORS` | one record of [`operator::BYTES`] each, in execution order |
+//! | operators | `header::OPERATORS` | one record of [`operator::BYTES`] each, in execution order; then those that give variables their first values |
 //! | constants | anywhere after | weights (int8), biases, mantissas, shifts (int32), scales (float32), parameters (int32), chosen channels (u16), each array 16-byte aligned from the pack's start |
 //! | borders | `header::BORDERS` | u16 tensor indices: the inputs, then the outputs |
 //! | tail's values | `header::VALUES` | one record of [`value::BYTES`] for every f32 array of the tail, the features first |
@@ -28,6 +28,15 @@ pub const VERSION: u16 = 4;
 /// is as in [`VERSION`].
 pub const UNIT_VERSION: u16 = 5;
 
+/// Version of packs with [`header::RESET_OPERATORS`], whose network keeps variables from one inference to the next: earlier
+/// readers would start them at anything. All else is as in [`UNIT_VERSION`].
+pub const STATE_VERSION: u16 = 6;
+
+/// Whether readers of this format know `version`.
+pub(crate) const fn is_known(version: u16) -> bool {
+    matches!(version, VERSION | UNIT_VERSION | STATE_VERSION)
+}
+
 /// The alignment that a pack must have in memory, in bytes.
 pub const ALIGNMENT: usize = 16;
 
@@ -37,7 +46,7 @@ pub mod header {
     pub const BYTES: usize = 112;
     /// [`super::MAGIC`], 8 bytes.
     pub const MAGIC: usize = 0;
-    /// u16, [`super::VERSION`] or [`super::UNIT_VERSION`].
+    /// u16, [`super::VERSION`], [`super::UNIT_VERSION`] or [`super::STATE_VERSION`].
     pub const VERSION: usize = 8;
     /// u16, number of layers that are trained, and of other operators with [`super::node::REFIT`].
     pub const TAIL_LAYERS: usize = 10;
@@ -105,6 +114,10 @@ pub mod header {
     /// u16, how many of the last layer's outputs, at its end, are spare: rows of zeros that are no class before one is
     /// added on the device. 0 for most packs.
     pub const SPARE_CLASSES: usize = 104;
+    /// u16, number of operators after the last that give the network's variables their first values: FILL, and MOVE of
+    /// constants. What they write lies apart from all else in the arena, and keeps its bytes between inferences. 0 for
+    /// networks without variables.
+    pub const RESET_OPERATORS: usize = 106;
     /// u32, offset of the factory's statistics of what the last layer reads, as `closed_form::Statistics` has them: for
     /// as many classes as the network knows. 0 for packs without any, as all were before there were any.
     pub const STATISTICS: usize = 108;

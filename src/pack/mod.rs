@@ -15,7 +15,7 @@ mod validate;
 
 use crate::closed_form::Statistics;
 use bytes::{f32_at, size_at, u16_at, u32_at};
-pub(crate) use code::{Above, Affines, GraphCode, Kernel, NodeOp, NodePass, RefitOp, See};
+pub(crate) use code::{Above, Affines, GraphCode, Kernel, NodeOp, NodePass, RefitOp, See, StreamCode};
 pub use code::{Keeps, Operators};
 pub use error::PackError;
 use format::{header, operator, tensor};
@@ -23,7 +23,7 @@ pub use function::Function;
 pub use records::{Activation, OperatorRecord, TensorRecord};
 pub use sizes::Sizes;
 pub use tail::{Chosen, MAX_CHAIN_LAYERS, MAX_LAYERS, TailNode, TailValue, TrainedLayer};
-pub(crate) use validate::{check, check_nodes, check_spares, check_statistics};
+pub(crate) use validate::{check, check_nodes, check_spares, check_state, check_statistics};
 
 /// The checksum of packs, tails and messages: CRC-32/ISO-HDLC, the one of zlib and Ethernet.
 pub(crate) static CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
@@ -131,6 +131,16 @@ impl<'a> Pack<'a> {
     #[doc(hidden)]
     pub fn operator_count(&self) -> u16 {
         u16_at(self.bytes, header::OPERATOR_COUNT)
+    }
+
+    /// Number of operators, after those of [`Self::operator_count`], that give variables their first values.
+    pub(crate) fn reset_operators(&self) -> u16 {
+        u16_at(self.bytes, header::RESET_OPERATORS)
+    }
+
+    /// Whether the network keeps variables from one inference to the next: it then takes a stream, hop by hop.
+    pub fn keeps_state(&self) -> bool {
+        self.reset_operators() > 0
     }
 
     /// Number of frozen operators in front of the tail.

@@ -1,7 +1,7 @@
 //! What a pack's header says about sizes, readable at compile time.
 
 use super::bytes::{size_at, u8_at, u16_at};
-use super::format::{MAGIC, UNIT_VERSION, VERSION, header, operator, tensor};
+use super::format::{MAGIC, header, is_known, operator, tensor};
 use crate::label::Loss;
 
 /// The sizes that decide how much RAM a network takes, read from a pack's header. A `const fn` reads them, so
@@ -63,10 +63,7 @@ impl Sizes {
             i += 1;
         }
         let version = u16_at(pack, header::VERSION);
-        assert!(
-            version == VERSION || version == UNIT_VERSION,
-            "pack has another format version than this crate: pack the model again"
-        );
+        assert!(is_known(version), "pack has another format version than this crate: pack the model again");
         assert!(pack.len() >= header::BYTES, "pack is truncated");
         Self::read(pack)
     }

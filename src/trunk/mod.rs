@@ -85,13 +85,45 @@ pub fn run(pack: &Pack, arena: &mut [i8]) {
     run_factory_tail(pack, arena);
 }
 
+/// Gives the variables of a network that keeps some ([`Pack::keeps_state`]) their first values: before the first hop of a
+/// stream. [`run`] then changes them, so `arena` must keep its bytes from one hop to the next. Other networks are left as
+/// they are.
+pub fn reset(pack: &Pack, arena: &mut [i8]) {
+    let first = pack.operator_count();
+    for index in first..first.saturating_add(pack.reset_operators()) {
+        run_operator(pack, &pack.operator(index), arena);
+    }
+}
+
+/// Puts `window` in: all hops but the last go through the backbone, from the variables' first values on, and the last is put
+/// in its place as the network's input. False where the window is no whole number of hops.
+pub(crate) fn enter_window(pack: &Pack, window: &[i8], arena: &mut [i8]) -> bool {
+    let hop = pack.sizes().input_length;
+    let hops = window.chunks_exact(hop.max(1));
+    if !hops.remainder().is_empty() || window.is_empty() {
+        return false;
+    }
+    reset(pack, arena);
+    let last = hops.len() - 1;
+    for (place, hop) in hops.enumerate() {
+        if !load(pack, 0, hop, arena) {
+            return false;
+        }
+        if place < last {
+            run_trunk(pack, arena);
+        }
+    }
+    true
+}
+
 /// The network's output `place` after [`run`]; empty where there is none.
 pub fn output<'a>(pack: &Pack, place: usize, arena: &'a [i8]) -> &'a [i8] {
     pack.output_at(place).of(arena)
 }
 
 /// Plain int8 inference of a network with one input and one output: `input` as long as the network's, its output
-/// is returned. `arena` needs [`crate::Sizes::arena_bytes`]; a shorter input or arena gives an empty slice.
+/// is returned. `arena` needs [`crate::Sizes::arena_bytes`]; a shorter input or arena gives an empty slice. A network that keeps
+/// variables goes on from those in the arena: [`reset`] gives them their first values.
 pub fn infer<'a>(pack: &Pack, input: &[i8], arena: &'a mut [i8]) -> &'a [i8] {
     if !load(pack, 0, input, arena) {
         return &[];

@@ -275,14 +275,14 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 }
 
-/// Puts a sample where the network reads it.
+/// Puts a sample where the network reads it; of a window all hops before the last go through the backbone.
 fn enter(pack: &Pack, arena: &mut [i8], input: &[i8]) -> Result<(), TunerError> {
     let (expected, found) = (pack.sizes().input_length, input.len());
-    if expected != found {
-        return Err(TunerError::InputLength { expected, found });
-    }
-    copy(pack.input().of_mut(arena), input);
-    Ok(())
+    let entered = match pack.operators().stream {
+        Some(stream) if pack.keeps_state() => (stream.enter)(pack, input, arena),
+        _ => trunk::load(pack, 0, input, arena),
+    };
+    if entered { Ok(()) } else { Err(TunerError::InputLength { expected, found }) }
 }
 
 /// What the output of a sample in the replay is compared with.

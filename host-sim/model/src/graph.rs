@@ -242,6 +242,18 @@ pub enum Kind {
     Quantize,
     /// DEQUANTIZE: to float32.
     Dequantize,
+    /// CALL_ONCE and VAR_HANDLE: what they say is in [`Graph::variables`].
+    Declaration,
+    /// READ_VARIABLE.
+    ReadVariable {
+        /// Index into [`Graph::variables`].
+        variable: usize,
+    },
+    /// ASSIGN_VARIABLE of input 1.
+    AssignVariable {
+        /// Index into [`Graph::variables`].
+        variable: usize,
+    },
     /// Anything else, by what is unsupported about it.
     Unsupported(String),
 }
@@ -259,8 +271,17 @@ pub struct Operator {
     pub outputs: Vec<usize>,
 }
 
+/// What a network keeps from one inference to the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Name in the file.
+    pub name: String,
+    /// The constant that it begins with, an index into [`Graph::tensors`]; `None` where the file gives none.
+    pub initial: Option<usize>,
+}
+
 /// A whole network.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Graph {
     /// Tensors, by index.
     pub tensors: Vec<Tensor>,
@@ -270,4 +291,6 @@ pub struct Graph {
     pub inputs: Vec<usize>,
     /// Indices of the network's output tensors.
     pub outputs: Vec<usize>,
+    /// What it keeps from one inference to the next.
+    pub variables: Vec<Variable>,
 }

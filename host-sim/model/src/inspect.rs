@@ -3,6 +3,7 @@
 use crate::model::Model;
 use crate::packer::{self, PackFile};
 use crate::table::Table;
+use crate::tflite::printable;
 use anyhow::{Context, Result};
 use flatmin::internals::tail::{PackedTail, Tail};
 use flatmin::{MemoryPlan, Method, Recipe, Tuner};
@@ -28,6 +29,15 @@ pub struct Layer {
     pub weights: usize,
     /// Multiply-adds.
     pub macs: u64,
+}
+
+/// What a network keeps from one inference to the next.
+#[derive(Debug, Clone, Serialize)]
+pub struct Kept {
+    /// Name in the file.
+    pub name: String,
+    /// Bytes of the arena.
+    pub bytes: usize,
 }
 
 /// What tuning the last `layers` fully connected layers takes.
@@ -81,6 +91,8 @@ pub struct Inspection {
     /// What the arena's lower bound would be if the first operators ran in patches (which they do not), for grids of
     /// 2 x 2 and 4 x 4 patches; only what is less than the arena.
     pub patched: Vec<packer::Patched>,
+    /// What the network keeps from one inference to the next, in the arena.
+    pub variables: Vec<Kept>,
     /// Operators.
     pub layers: Vec<Layer>,
     /// Possible tails.
@@ -150,6 +162,11 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
             .filter_map(|grid| packer::patches(network, grid))
             .filter(|patched| patched.peak_bytes < plan.bytes)
             .collect(),
+        variables: network
+            .variables
+            .iter()
+            .map(|own| Kept { name: own.name.clone(), bytes: network.tensors[own.tensor].len() })
+            .collect(),
         layers: layers.collect(),
         cuts,
         replay_capacity: recipe.replay_capacity,
@@ -165,6 +182,19 @@ impl fmt::Display for Inspection {
             "{}: {} bytes, {macs} MACs, activation arena {arena} bytes (lower bound {}, greedy planner {})",
             self.model, self.file_bytes, self.arena_lower_bound, self.arena_greedy_bytes
         )?;
+        if !self.variables.is_empty() {
+            let own: Vec<_> = self
+                .variables
+                .iter()
+                .map(|Kept { name, bytes }| format!("{} {bytes}", printable(name)))
+                .collect();
+            writeln!(
+                f,
+                "a stream, hop by hop: {} bytes of the arena are kept from one inference to the next ({})",
+                self.variables.iter().map(|own| own.bytes).sum::<usize>(),
+                own.join(", ")
+            )?;
+        }
         let heading = ["#", "operator", "output HWC", "scale", "zero point", "weights", "MACs"];
         let mut table = Table::new(2, heading);
         for l in &self.layers {

@@ -5,8 +5,16 @@ use flatmin_model::fuzzing;
 use flatmin_model::model::Model;
 use std::path::{Path, PathBuf};
 
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file)
+}
+
+fn open(file: &str) -> Model {
+    Model::open(&path(file)).unwrap()
+}
+
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+    let folder = path(folder);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|e| e == extension));
@@ -56,9 +64,10 @@ fn found_by_fuzzing() {
 
 #[test]
 fn damaged_packs_are_refused_or_run() {
-    let model = Model::open(&files("models", "tflite")[0]).unwrap();
+    let models = ["models/wearer01.tflite", "sim/tests/golden/streaming.tflite"].map(open);
     let mut damage = Damage(1);
-    for layers in 0..=2 {
+    let packs = [(&models[0], 0), (&models[0], 1), (&models[0], 2), (&models[1], 0), (&models[1], 1)];
+    for (model, layers) in packs {
         let pack = model.pack(layers).unwrap().bytes().to_vec();
         // The records lie in the front of a pack: damage there is what validation must catch.
         for round in 0..1_500 {
@@ -73,10 +82,12 @@ fn damaged_packs_are_refused_or_run() {
 
 #[test]
 fn damaged_models_are_refused_or_run() {
-    let model = std::fs::read(&files("models", "tflite")[0]).unwrap();
     let mut damage = Damage(2);
-    for _ in 0..300 {
-        fuzzing::tflite(&damage.apply(&model));
+    for model in ["models/wearer01.tflite", "sim/tests/golden/streaming.tflite"] {
+        let model = std::fs::read(path(model)).unwrap();
+        for _ in 0..300 {
+            fuzzing::tflite(&damage.apply(&model));
+        }
     }
 }
 

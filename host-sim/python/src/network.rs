@@ -10,7 +10,7 @@ use flatmin_model::inspect;
 use flatmin_model::model::Model;
 use flatmin_model::packer::{TailPlan, Trains};
 use flatmin_sim::calibration::calibrated;
-use flatmin_sim::inference::{self, Values};
+use flatmin_sim::inference::{self, Rows, Values};
 use flatmin_sim::planning::{self, Budget, Tails};
 use flatmin_model::recipe_file::RecipeFile;
 use flatmin_sim::samples::{Labels, Samples};
@@ -223,7 +223,7 @@ impl Network {
                 .collect::<Result<Vec<_>, _>>()?;
             let caller = Caller::new(None, 0);
             let count = batches.first().map_or(0, |batch| batch.count);
-            Ok((count, inference::run_watched(&self.model, &batches, &|| caller.pause())?))
+            Ok((count, inference::run_watched(&self.model, &batches, Rows::Samples, &|| caller.pause())?))
         };
         let (count, outputs) = py.detach(run).map_err(raised)?;
         let outputs = outputs.into_iter().zip(&network.outputs).map(|(values, border)| {

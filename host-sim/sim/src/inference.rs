@@ -19,14 +19,23 @@ pub enum Values {
     F32(Vec<f32>),
 }
 
+/// What the rows of a batch are to a network that keeps variables; to any other they are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// Samples of one hop, or of several: each begins with the variables' first values.
+    Samples,
+    /// Hops of one stream: the variables are kept from row to row.
+    Hops,
+}
+
 /// Runs `model` on batches, one for each of its inputs, all of as many samples. The outputs come in the model's
-/// order, batch first.
+/// order, batch first; of a sample of several hops those of the last.
 ///
 /// # Errors
 /// Another number of batches than inputs, batches of different lengths, or an element type that an input does
 /// not take.
-pub fn run(model: &Model, batches: &[Samples]) -> Result<Vec<Values>> {
-    run_watched(model, batches, &|| Ok(()))
+pub fn run(model: &Model, batches: &[Samples], rows: Rows) -> Result<Vec<Values>> {
+    run_watched(model, batches, rows, &|| Ok(()))
 }
 
 /// Samples from one call of a watcher to the next.
@@ -39,6 +48,7 @@ const WATCHED: usize = 32;
 pub fn run_watched(
     model: &Model,
     batches: &[Samples],
+    rows: Rows,
     pause: &dyn Fn() -> Result<()>,
 ) -> Result<Vec<Values>> {
     let network = &model.network;
@@ -64,22 +74,40 @@ pub fn run_watched(
             quantized(&batch.inputs, border, affine).with_context(|| format!("{}: input {place}", model.name))
         })
         .collect::<Result<Vec<_>>>()?;
-    let one = |arena: &mut Vec<i8>, sample: usize| -> Vec<Vec<i8>> {
+    let hop = |arena: &mut Vec<i8>, sample: usize, hop: usize| {
         for (place, values) in inputs.iter().enumerate() {
-            let length = values.len() / count;
-            let own = &values[sample * length..(sample + 1) * length];
-            assert!(flatmin::inference::load(&pack, place, own, arena), "the reader checked the length");
+            let length = pack.input_at(place).len();
+            let first = sample * (values.len() / count) + hop * length;
+            let loaded = flatmin::inference::load(&pack, place, &values[first..first + length], arena);
+            assert!(loaded, "the reader checked the length");
         }
         flatmin::inference::run(&pack, arena);
-        (0..pack.output_count())
-            .map(|place| flatmin::inference::output(&pack, place, arena).to_vec())
-            .collect()
     };
+    let hops = inputs.first().map_or(1, |values| values.len() / count / pack.input().len());
+    let answers = |arena: &[i8]| -> Vec<Vec<i8>> {
+        let places = 0..pack.output_count();
+        places.map(|place| flatmin::inference::output(&pack, place, arena).to_vec()).collect()
+    };
+    let arena = || vec![0; pack.sizes().arena_bytes];
     let mut outputs: Vec<Vec<Vec<i8>>> = Vec::with_capacity(count);
+    let mut stream = arena();
+    flatmin::inference::reset(&pack, &mut stream);
     for first in (0..count).step_by(WATCHED) {
         pause()?;
         let part = first..count.min(first + WATCHED);
-        outputs.par_extend(part.into_par_iter().map_init(|| vec![0; pack.sizes().arena_bytes], one));
+        if rows == Rows::Hops {
+            for sample in part {
+                (0..hops).for_each(|own| hop(&mut stream, sample, own));
+                outputs.push(answers(&stream));
+            }
+            continue;
+        }
+        let one = |arena: &mut Vec<i8>, sample: usize| {
+            flatmin::inference::reset(&pack, arena);
+            (0..hops).for_each(|own| hop(arena, sample, own));
+            answers(arena)
+        };
+        outputs.par_extend(part.into_par_iter().map_init(arena, one));
     }
     let gathered = network.outputs.iter().enumerate().map(|(place, border)| {
         let all = outputs.iter().flat_map(|sample| sample[place].iter().copied()).collect();
@@ -93,7 +121,8 @@ pub fn run_watched(
     Ok(gathered.collect())
 }
 
-/// Outputs of whole samples, in the runtime's order and quantized by `affine`, as the model's file declares them.
+/// Outputs of whole samples, in the runtime's order and quantized by `affine`, as the model's file declares them: uint8 ones of an
+/// int8 tensor have their zero point 128 higher.
 pub fn as_declared(values: Vec<i8>, border: &Border, affine: Affine, unsigned: bool) -> Values {
     let all = border.to_file::<i8>(values).into_iter();
     let Affine { scale, zero_point } = affine;
@@ -101,7 +130,8 @@ pub fn as_declared(values: Vec<i8>, border: &Border, affine: Affine, unsigned: b
     match border.element {
         // In the order of the reference kernel: the difference first, exact, then one product.
         Element::F32 => Values::F32(all.map(|q| scale * (value(q) - zero_point) as f32).collect()),
-        Element::U8 => Values::U8(all.map(i8::cast_unsigned).collect()),
+        Element::U8 if unsigned => Values::U8(all.map(i8::cast_unsigned).collect()),
+        Element::U8 => Values::U8(all.map(|q| q.cast_unsigned() ^ 0x80).collect()),
         _ => Values::I8(all.collect()),
     }
 }

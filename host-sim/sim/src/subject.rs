@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use flatmin::Affine;
 use flatmin::Loss;
 use flatmin_model::model::Model;
+use std::path::Path;
 
 /// An int8 input and its label.
 pub type Labelled = (Vec<i8>, usize);
@@ -188,6 +189,21 @@ impl Subject {
         Ok(self)
     }
 
+    /// The subject, if each of its samples is one input of the network.
+    ///
+    /// # Errors
+    /// Windows of several hops: a request to a board has room for one.
+    pub fn of_single_hops(self, command: &str) -> Result<Self> {
+        let hop: usize = self.model.input_shape().iter().product();
+        if self.adaptation.iter().chain(&self.test).any(|(input, _)| input.len() != hop) {
+            bail!(
+                "{}: `flatmin {command}` takes no windows of several hops yet; `flatmin tune` does",
+                self.name
+            );
+        }
+        Ok(self)
+    }
+
     /// How many classes there are samples of that the model has spare outputs for: those to add before a run.
     ///
     /// # Errors
@@ -242,7 +258,8 @@ pub fn labelled(model: &Model, samples: &Samples, origin: &mut Origin) -> Result
         }
     }
     let inputs = inference::quantized(&samples.inputs, border, affine)?;
-    let length: usize = model.input_shape().iter().product();
+    // Of a window all its hops.
+    let length = inputs.len() / samples.count.max(1);
     let first = origin.targets.len();
     if !samples.targets.is_empty() {
         let output = model.network.outputs.first().context("the network has no output")?;
@@ -343,6 +360,18 @@ pub fn check_outputs(model: &Model) -> Result<()> {
 /// Shape of one sample: the input's without the batch.
 pub fn sample_shape(model: &Model) -> Vec<usize> {
     model.network.inputs.first().map_or(Vec::new(), |border| border.sample_shape().to_vec())
+}
+
+/// Shape of one sample in an array of samples: of a network that keeps variables, an input of `shape`, a hop, or of several
+/// one after the other along its first axis, a window.
+///
+/// # Errors
+/// An array that cannot be read.
+pub fn sample_shape_in(model: &Model, path: &Path, shape: &[usize]) -> Result<Vec<usize>> {
+    if model.network.variables.is_empty() {
+        return Ok(shape.to_vec());
+    }
+    Ok(crate::samples::window_shape(path, shape)?)
 }
 
 /// What a user's labels are to be: classes, which `names` may name, or the numbers of a regression.

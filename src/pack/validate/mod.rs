@@ -4,7 +4,7 @@ mod operators;
 mod tail;
 
 use super::bytes::{size_at, u8_at, u16_at, u32_at};
-use super::format::{ALIGNMENT, MAGIC, UNIT_VERSION, VERSION, header, node, operator, tensor, value};
+use super::format::{ALIGNMENT, MAGIC, VERSION, header, is_known, node, operator, tensor, value};
 use super::{CRC, Pack, PackError, TensorRecord};
 use crate::part::Part;
 use crate::sound;
@@ -24,7 +24,7 @@ pub(super) fn envelope(bytes: &[u8]) -> Result<(), PackError> {
         return Err(PackError::Magic);
     }
     let version = u16_at(bytes, header::VERSION);
-    if version != VERSION && version != UNIT_VERSION {
+    if !is_known(version) {
         return Err(PackError::Version { found: version, expected: VERSION });
     }
     let total = size_at(bytes, header::TOTAL_BYTES);
@@ -45,11 +45,12 @@ pub(super) fn envelope(bytes: &[u8]) -> Result<(), PackError> {
 /// Every record, and the header's summary of them.
 pub(super) fn network(pack: &Pack) -> Result<(), PackError> {
     table_fits(pack, header::TENSORS, tensor::BYTES, pack.tensor_count())?;
-    table_fits(pack, header::OPERATORS, operator::BYTES, pack.operator_count())?;
+    let operators = pack.operator_count().saturating_add(pack.reset_operators());
+    table_fits(pack, header::OPERATORS, operator::BYTES, operators)?;
     for index in 0..pack.tensor_count() {
         check_tensor(pack, &pack.tensor(index)).map_err(|what| PackError::Tensor { index, what })?;
     }
-    for index in 0..pack.operator_count() {
+    for index in 0..operators {
         let op = pack.operator(index);
         check_operator(pack, &op).map_err(|what| PackError::Operator { index, what })?;
         if pack.operators().kernel(op.kind).is_none() {
@@ -67,6 +68,30 @@ fn table_fits(pack: &Pack, field: usize, record_bytes: usize, count: u16) -> Res
     let needed = size_at(pack.bytes, field).saturating_add(usize::from(count) * record_bytes);
     if needed > pack.bytes.len() {
         return Err(PackError::Truncated { needed, found: pack.bytes.len() });
+    }
+    Ok(())
+}
+
+/// Checks the operators that give variables their first values: what they write, no other array that is written overlaps.
+pub(crate) fn check_state(pack: &Pack) -> Result<(), &'static str> {
+    let first = pack.operator_count();
+    for index in first..first.saturating_add(pack.reset_operators()) {
+        let op = pack.operator(index);
+        let known = op.kind == operator::FILL || op.kind == operator::MOVE && pack.tensor(op.input).constant;
+        check(known, "a variable's first value is no constant")?;
+        let place = |t: &TensorRecord| t.arena_offset..t.arena_offset.saturating_add(t.len());
+        let own = place(&pack.tensor(op.output));
+        let apart = |other: &TensorRecord| {
+            let other = place(other);
+            other.end <= own.start || own.end <= other.start
+        };
+        let inputs = (0..pack.input_count()).map(|place| pack.input_at(place));
+        let written = (0..first).map(|index| pack.tensor(pack.operator(index).output));
+        check(
+            inputs.into_iter().all(|t| apart(&t))
+                && written.into_iter().all(|t| apart(&t) || place(&t) == own),
+            "a variable's memory is used by others",
+        )?;
     }
     Ok(())
 }
@@ -119,6 +144,12 @@ fn check_summary(pack: &Pack) -> Result<(), &'static str> {
     check(pack.output().len() == s.output_length, "output length")?;
     check(s.output_length <= usize::from(u16::MAX), "more than 65,535 outputs")?;
     tail::check_summary(pack)?;
+    if pack.keeps_state() {
+        let stream = pack.operators().stream;
+        let what =
+            "the code of its variables is not in this build: name the pack that the firmware was built with";
+        (stream.ok_or(what)?.check)(pack)?;
+    }
     if size_at(pack.bytes, header::STATISTICS) > 0 {
         let check = pack.operators().statistics_check;
         check.ok_or("the check of its statistics is not in this build: name the pack that the firmware was built with")?(

@@ -213,7 +213,7 @@ fn check_units(pack: &Pack, node: &TailNode) -> Result<(), &'static str> {
     if !node.is(node::UNIT_INPUT) {
         return Ok(());
     }
-    check(u16_at(pack.bytes, header::VERSION) == UNIT_VERSION, "features in units, in a version without")?;
+    check(u16_at(pack.bytes, header::VERSION) >= UNIT_VERSION, "features in units, in a version without")?;
     let feature = node.input.as_ref().map(|value| value.index).filter(|&index| index < pack.feature_count());
     let Some(feature) = feature else { return Err("units of what is no feature") };
     let is = |value: &Option<TailValue>| value.as_ref().is_some_and(|value| value.index == feature);

@@ -8,7 +8,9 @@ use flatmin::Loss;
 use flatmin_model::model::Model;
 use flatmin_sim::calibration::calibrated;
 use flatmin_sim::samples::{self, Labels, Samples, Table};
-use flatmin_sim::subject::{self, Origin, Subject, check_outputs, expected_labels, sample_shape};
+use flatmin_sim::subject::{
+    self, Origin, Subject, check_outputs, expected_labels, sample_shape, sample_shape_in,
+};
 use flatmin_sim::wearers::WEARERS;
 use std::path::{Path, PathBuf};
 
@@ -134,7 +136,7 @@ impl Adaptation {
     }
 
     fn read(&self, model_path: &Path, data: &[PathBuf], model: &Model, labels: &Labels) -> Result<Samples> {
-        let shape = sample_shape(model);
+        let shape = shape_in(model, data)?;
         let squared = model.network.loss() == Loss::SquaredError;
         let copies = squared && !matches!(labels, Labels::Numbers { .. });
         let read = match data {
@@ -167,9 +169,18 @@ impl Adaptation {
     }
 }
 
+/// Shape of one sample in the first of `files`: of a network that keeps variables an array may hold windows.
+fn shape_in(model: &Model, files: &[PathBuf]) -> Result<Vec<usize>> {
+    let shape = sample_shape(model);
+    match files {
+        [x, ..] if has_extension(x, "npy") || has_extension(x, "npz") => sample_shape_in(model, x, &shape),
+        _ => Ok(shape),
+    }
+}
+
 /// The model with statistics of what its last layer reads for these samples; as it is without any.
 pub fn calibrated_by(model: Model, files: &[PathBuf]) -> Result<Model> {
-    let shape = sample_shape(&model);
+    let shape = shape_in(&model, files)?;
     let labels = || {
         let count = model.output_shape().iter().product();
         Labels::Classes { count, names: Vec::new(), questions: 0 }

@@ -38,6 +38,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let options = options.read()?;
     options.without_compact_closed_form()?;
     let subject = adaptation.calibrated_subject(model.as_deref(), &options)?.labelled("emulate")?;
+    let subject = subject.of_single_hops("emulate")?;
     let tail = options.tail(&subject)?;
     let options = options.for_tail(&subject, &tail)?;
     let (start, trainings) = options.trainings_on_device(&subject, &tail, options.tuner())?;

@@ -5,9 +5,10 @@ use anyhow::{Result, bail};
 use clap::Args;
 use flatmin_model::model::Model;
 use flatmin_model::output::ensure_apart;
-use flatmin_sim::inference::{self, Values};
+use flatmin_sim::inference::{self, Rows, Values};
 use flatmin_sim::samples::{Samples, write_npy_f32, write_npy_i8, write_npy_u8};
-use std::path::{Path, PathBuf};
+use flatmin_sim::subject::sample_shape_in;
+use std::path::PathBuf;
 
 /// Plain int8 inference with the crate's own kernels
 #[derive(Debug, Args)]
@@ -22,20 +23,25 @@ pub struct Arguments {
     /// Where to write the network's outputs, batch first, in the model's own type. Once for each output
     #[arg(long, required = true)]
     output: Vec<PathBuf>,
+    /// Take the samples as one stream: a network that keeps variables keeps them from each to the next. Without it
+    /// every sample, of one hop or of several, begins with the variables' first values
+    #[arg(long)]
+    stream: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    infer(&arguments.model, &arguments.input, &arguments.output, arguments.json)
-}
-
-fn infer(model: &Path, inputs: &[PathBuf], outputs: &[PathBuf], json: bool) -> Result<()> {
+    let Arguments { model, input: inputs, output: outputs, stream, json } = arguments;
+    let rows = if *stream { Rows::Hops } else { Rows::Samples };
     for output in outputs {
-        ensure_apart(output, inputs.iter().map(PathBuf::as_path).chain([model]))?;
+        ensure_apart(output, inputs.iter().map(PathBuf::as_path).chain([model.as_path()]))?;
     }
     let model = Model::open(model)?;
+    if *stream && model.network.variables.is_empty() {
+        bail!("{}: --stream is of networks that keep variables, this one keeps none", model.name);
+    }
     let network = &model.network;
     if inputs.len() != network.inputs.len() || outputs.len() != network.outputs.len() {
         bail!(
@@ -50,10 +56,13 @@ fn infer(model: &Path, inputs: &[PathBuf], outputs: &[PathBuf], json: bool) -> R
     let batches = inputs
         .iter()
         .zip(&network.inputs)
-        .map(|(path, border)| Samples::inputs_from_npy(path, border.sample_shape()))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|(path, border)| {
+            let shape = sample_shape_in(&model, path, border.sample_shape())?;
+            Ok(Samples::inputs_from_npy(path, &shape)?)
+        })
+        .collect::<Result<Vec<_>>>()?;
     let samples = batches.first().map_or(0, |batch| batch.count);
-    let results = inference::run(&model, &batches)?;
+    let results = inference::run(&model, &batches, rows)?;
     let mut shapes = Vec::new();
     for ((path, border), values) in outputs.iter().zip(&network.outputs).zip(&results) {
         let mut shape = vec![samples];
@@ -65,7 +74,7 @@ fn infer(model: &Path, inputs: &[PathBuf], outputs: &[PathBuf], json: bool) -> R
         }
         shapes.push(shape);
     }
-    if json {
+    if *json {
         print_json(serde_json::json!({ "samples": samples, "outputs": outputs, "shapes": shapes }))
     } else {
         let names: Vec<_> = outputs.iter().map(|path| path.display().to_string()).collect();

@@ -18,6 +18,9 @@ struct Case {
     about: String,
     inputs: usize,
     outputs: usize,
+    /// The samples are one stream.
+    #[serde(default)]
+    stream: bool,
 }
 
 /// Bit patterns of an array's elements, with its element type.
@@ -40,6 +43,9 @@ fn check(case: &Case, grid: &Path) -> Result<(), Box<dyn Error>> {
     let scratch = tempfile::tempdir()?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_flatmin"));
     command.arg("run").arg(folder.join("model.tflite"));
+    if case.stream {
+        command.arg("--stream");
+    }
     for index in 0..case.inputs {
         command.arg("--input").arg(folder.join(format!("input{index}.npy")));
     }

@@ -16,6 +16,7 @@ import numpy as np
 import elementwise
 import layers
 import shapes
+import streams
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -41,7 +42,7 @@ def main():
     (args.folder / "cases.json").write_text("[]\n")
     index, outputs, digest = [], 0, hashlib.sha256()
     counts = {}
-    for number, module in enumerate((layers, elementwise, shapes)):
+    for number, module in enumerate((layers, elementwise, shapes, streams)):
         for case in module.cases(np.random.default_rng([args.seed, number])):
             if args.operator and case.operator not in args.operator:
                 continue
@@ -67,6 +68,7 @@ def main():
                     "inputs": len(case.samples),
                     "outputs": len(case.expected),
                     "samples": len(case.samples[0]),
+                    "stream": case.stream,
                 }
             )
     (args.folder / "cases.json").write_text(json.dumps(index, indent=1) + "\n")

@@ -12,6 +12,7 @@ ELEMENTS = {
     np.dtype(np.uint8): schema.TensorType.UINT8,
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(object): schema.TensorType.RESOURCE,
 }
 
 
@@ -61,13 +62,15 @@ class Case:
     resolver: str = "BUILTIN_REF"
     model: bytes = field(default=b"", repr=False)
     expected: list = field(default_factory=list, repr=False)
+    # The samples are one stream, of a network that keeps variables.
+    stream: bool = False
 
     def solve(self):
         """Fills in the shapes of outputs, the model's bytes and the expected outputs."""
         for shape in (None, "known"):
             if shape is None:
                 for index in self.outputs:
-                    self.tensors[index].shape = (1,)
+                    self.tensors[index].shape = self.tensors[index].shape or (1,)
             self.model = self.pack()
             interpreter = Interpreter(
                 model_content=self.model,
@@ -92,13 +95,20 @@ class Case:
         return pack(self.tensors, [operator], variable, self.outputs)
 
 
-def pack(tensors, operators, inputs, outputs):
-    """A model's bytes; an operator is its name, inputs, outputs, options and version."""
-    graph = schema.SubGraphT()
-    graph.tensors = []
+def pack(tensors, operators, inputs, outputs, *more):
+    """A model's bytes; an operator is its name, inputs, outputs, options and version. `more` are further subgraphs."""
     model = schema.ModelT()
     model.version = 3
-    model.buffers = [schema.BufferT()]
+    model.buffers, model.operatorCodes = [schema.BufferT()], []
+    model.subgraphs = [subgraph(model, *parts) for parts in ((tensors, operators, inputs, outputs), *more)]
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def subgraph(model, tensors, operators, inputs, outputs):
+    graph = schema.SubGraphT()
+    graph.tensors = []
     for number, tensor in enumerate(tensors):
         record = schema.TensorT()
         record.name = b"tensor%d" % number
@@ -118,7 +128,7 @@ def pack(tensors, operators, inputs, outputs):
             model.buffers.append(buffer)
             record.buffer = len(model.buffers) - 1
         graph.tensors.append(record)
-    graph.inputs, graph.outputs, graph.operators, model.operatorCodes = inputs, outputs, [], []
+    graph.inputs, graph.outputs, graph.operators = inputs, outputs, []
     for name, reads, writes, own_options, version in operators:
         operator = schema.OperatorT()
         operator.opcodeIndex = len(model.operatorCodes)
@@ -133,10 +143,7 @@ def pack(tensors, operators, inputs, outputs):
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
         code.version = version
         model.operatorCodes.append(code)
-    model.subgraphs = [graph]
-    builder = flatbuffers.Builder(4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return graph
 
 
 def options(name, **fields):

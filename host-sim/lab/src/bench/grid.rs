@@ -156,7 +156,10 @@ impl Case {
 fn as_the_device_has_them(values: &Inputs, border: &Border, tensor: &Activations) -> Result<Vec<i8>> {
     let values = match (values, border.element) {
         (Inputs::I8(values), Element::I8) => values.clone(),
-        (Inputs::U8(values), Element::U8) => values.iter().map(|v| v.cast_signed()).collect(),
+        (Inputs::U8(values), Element::U8) => {
+            let flip = if tensor.unsigned { 0 } else { 0x80 };
+            values.iter().map(|v| (v ^ flip).cast_signed()).collect()
+        }
         (Inputs::F32(values), Element::F32) => {
             let (scale, zero) = (tensor.affine.scale, tensor.affine.zero_point);
             let real = |q: i8| {

@@ -58,7 +58,7 @@ pub(super) struct Builder(Graph);
 
 impl Builder {
     pub fn new() -> Self {
-        Self(Graph { tensors: vec![], operators: vec![], inputs: vec![], outputs: vec![] })
+        Self(Graph::default())
     }
 
     /// The network from `input` to `output`.

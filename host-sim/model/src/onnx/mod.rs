@@ -271,7 +271,7 @@ impl File {
             ends.push(border);
         }
         let (tensors, operators) = (folder.tensors, folder.operators);
-        let mut graph = Graph { tensors, operators, inputs, outputs };
+        let mut graph = Graph { tensors, operators, inputs, outputs, variables: Vec::new() };
         tidy::fuse_clamps(&mut graph);
         tidy::skip_requantization(&mut graph);
         tidy::restore_relu(&mut graph);

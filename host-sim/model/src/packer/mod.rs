@@ -15,7 +15,7 @@ use crate::graph::Graph;
 use crate::tflite::printable;
 use flatmin::Loss;
 use flatmin::internals::pack::format::operator as code;
-pub use network::{Activations, Border, Network, Step};
+pub use network::{Activations, Border, Network, Step, Variable};
 pub use plan::{Patched, Plan, patches, plan};
 pub use tail::TailPlan;
 use thiserror::Error;
@@ -174,6 +174,9 @@ fn obstacle(network: &Network) -> String {
         let count = network.inputs.len();
         return format!(": a network to tune has one input, this one has {count} ({which})");
     }
+    if network.outputs.iter().any(|output| network.tensors[output.tensor].unsigned) {
+        return ": its output is uint8: convert it with an int8 output".into();
+    }
     let head = usize::from(network.head().is_some());
     let fixed = |step: &&Step| step.function.is_none() || step.kind == code::SOFTMAX;
     match network.steps.iter().rev().skip(head).find(fixed) {
@@ -253,6 +256,7 @@ mod tests {
             }],
             inputs: Vec::new(),
             outputs: vec![1],
+            variables: Vec::new(),
         };
         assert_eq!(lower(&graph).unwrap_err().to_string(), "the network has no input");
     }

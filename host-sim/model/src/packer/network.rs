@@ -3,6 +3,7 @@
 use crate::graph::{Element, Tensor};
 use flatmin::Affine;
 use flatmin::Loss;
+use flatmin::internals::op::Move;
 use flatmin::internals::pack::Function;
 use flatmin::internals::pack::format::operator as code;
 
@@ -138,7 +139,8 @@ impl Step {
 pub struct Border {
     /// Index into [`Network::tensors`].
     pub tensor: usize,
-    /// What the file holds: int8, uint8, or float32 that is quantized with the tensor's parameters.
+    /// What the file holds: int8, uint8, or float32 that is quantized with the tensor's parameters. An output may be uint8 where
+    /// the tensor is int8: its zero point is then 128 higher.
     pub element: Element,
     /// The file's shape, batch included.
     pub shape: Vec<usize>,
@@ -201,6 +203,19 @@ pub struct Network {
     pub spare_classes: usize,
     /// What the factory knows of the last layer's input: [`super::statistics`].
     pub statistics: Option<Vec<u8>>,
+    /// What it keeps from one inference to the next.
+    pub variables: Vec<Variable>,
+}
+
+/// What a network keeps from one inference to the next: an array that lies in the arena all the time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Name in the file.
+    pub name: String,
+    /// Index into [`Network::tensors`].
+    pub tensor: usize,
+    /// The constant that it begins with, likewise.
+    pub initial: usize,
 }
 
 impl Network {
@@ -241,10 +256,33 @@ impl Network {
         }
     }
 
+    /// Whether an array is a variable's, by its storage.
+    pub fn is_variable(&self, storage: usize) -> bool {
+        self.variables.iter().any(|variable| self.tensors[variable.tensor].storage == storage)
+    }
+
+    /// The operators that give the variables their first values.
+    pub fn resets(&self) -> Vec<Step> {
+        let reset = |variable: &Variable| {
+            let (first, tensor) = (variable.initial, variable.tensor);
+            let constant = &self.tensors[first];
+            let values = constant.constant.as_deref().unwrap_or(&[]);
+            let kind_and_words = match values {
+                [value, rest @ ..] if rest.iter().all(|other| other == value) => {
+                    (code::FILL, vec![(*value).into()])
+                }
+                _ => (code::MOVE, Move::row(values.len()).words().map_or(Vec::new(), |words| words.to_vec())),
+            };
+            let (kind, parameters) = kind_and_words;
+            Step { parameters, ..Step::new(0, "VAR_HANDLE", kind, first, tensor) }
+        };
+        self.variables.iter().map(reset).collect()
+    }
+
     /// How many layers with weights the network ends in that the runtime can train.
     pub fn trainable_layers(&self) -> usize {
-        let ([_], [_]) = (self.inputs.as_slice(), self.outputs.as_slice()) else { return 0 };
-        if self.last_activation().is_some() {
+        let ([_], [output]) = (self.inputs.as_slice(), self.outputs.as_slice()) else { return 0 };
+        if self.tensors[output.tensor].unsigned || self.last_activation().is_some() {
             return 0;
         }
         let behind = usize::from(self.head().is_some());

@@ -5,7 +5,7 @@ use super::plan::plan;
 use super::tail::{Tail, TailPlan};
 use flatmin::internals::pack::Function;
 use flatmin::internals::pack::format::{
-    ALIGNMENT, MAGIC, UNIT_VERSION, VERSION, header, node, operator, tensor, value,
+    ALIGNMENT, MAGIC, STATE_VERSION, UNIT_VERSION, VERSION, header, node, operator, tensor, value,
 };
 
 /// One quantization step at the cut as the f32 tail sees it, of a chain, and of a graph where fully connected layers read it. int8
@@ -25,7 +25,13 @@ pub fn write(network: &Network, model_crc: u32, tail: &TailPlan) -> Vec<u8> {
 
     let mut out = Writer { bytes: vec![0; header::BYTES] };
     out.bytes[..MAGIC.len()].copy_from_slice(&MAGIC);
-    out.u16(header::VERSION, if units { UNIT_VERSION } else { VERSION }.into());
+    let resets = network.resets();
+    let version = match (resets.is_empty(), units) {
+        (false, _) => STATE_VERSION,
+        (true, true) => UNIT_VERSION,
+        (true, false) => VERSION,
+    };
+    out.u16(header::VERSION, version.into());
     out.u16(header::TAIL_LAYERS, tail.layers);
     out.u32(header::MODEL_CRC, model_crc as usize);
     out.u16(header::TENSOR_COUNT, network.tensors.len());
@@ -45,6 +51,7 @@ pub fn write(network: &Network, model_crc: u32, tail: &TailPlan) -> Vec<u8> {
     out.f32(header::FEATURE_UNIT, feature_unit);
     out.u16(header::LOSS, network.loss().code().into());
     out.u16(header::SPARE_CLASSES, network.spare_classes);
+    out.u16(header::RESET_OPERATORS, resets.len());
 
     let tensors = out.reserve(network.tensors.len() * tensor::BYTES);
     out.u32(header::TENSORS, tensors);
@@ -65,9 +72,9 @@ pub fn write(network: &Network, model_crc: u32, tail: &TailPlan) -> Vec<u8> {
         out.put(record + tensor::FLAGS, &flags.to_le_bytes());
     }
 
-    let operators = out.reserve(network.steps.len() * operator::BYTES);
+    let operators = out.reserve((network.steps.len() + resets.len()) * operator::BYTES);
     out.u32(header::OPERATORS, operators);
-    for (index, step) in network.steps.iter().enumerate() {
+    for (index, step) in network.steps.iter().chain(&resets).enumerate() {
         out.operator(operators + index * operator::BYTES, step);
     }
 

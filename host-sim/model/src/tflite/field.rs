@@ -133,6 +133,15 @@ pub mod gather {
     pub const BATCH_DIMS: usize = 1;
 }
 
+pub mod call_once {
+    pub const INIT_SUBGRAPH_INDEX: usize = 0;
+}
+
+pub mod var_handle {
+    pub const CONTAINER: usize = 0;
+    pub const SHARED_NAME: usize = 1;
+}
+
 /// SPACE_TO_DEPTH and DEPTH_TO_SPACE.
 pub mod depth {
     pub const BLOCK_SIZE: usize = 0;

@@ -12,6 +12,7 @@ mod operators;
 mod patch;
 #[cfg(test)]
 mod tests;
+mod variables;
 mod view;
 
 pub use error::ReadError;
@@ -20,7 +21,8 @@ pub use patch::{PatchError, check_biases, replace_layers};
 
 use crate::graph::{Element, Graph, Operator, Quantization, Tensor};
 use field::{buffer, model, operator, operator_code, quantization, subgraph, tensor};
-use operators::Record;
+use operators::{Record, code};
+use variables::Variables;
 use view::{File, Table};
 
 /// Reads the first subgraph of a model.
@@ -50,27 +52,30 @@ pub fn read(bytes: &[u8]) -> Result<Graph, ReadError> {
     let main = subgraphs.first().ok_or(ReadError::Missing { what: "subgraph" })?;
 
     let buffers = model.tables(model::BUFFERS, "buffer")?;
-    let tensors = main.tables(subgraph::TENSORS, "tensor")?;
-    let tensors = tensors.iter().enumerate();
-    let tensors = tensors
-        .map(|(index, table)| read_tensor(&file, &buffers, index, table))
-        .collect::<Result<Vec<_>, _>>()?;
-
     let codes = model.tables(model::OPERATOR_CODES, "operator code")?;
+    let source = Source { file: &file, buffers, codes, subgraphs: &subgraphs };
+    let mut tensors = source.tensors(main)?;
+    let mut variables = Variables::default();
     let operators = main.tables(subgraph::OPERATORS, "operator")?;
     let operators = operators.iter().enumerate();
     let operators = operators
-        .map(|(index, table)| read_operator(&codes, &tensors, index, table))
+        .map(|(index, table)| source.operator(&tensors, &mut variables, index, table))
         .collect::<Result<Vec<_>, _>>()?;
 
     let inputs = main.scalars(subgraph::INPUTS)?;
     let outputs = main.scalars(subgraph::OUTPUTS)?;
-    Ok(Graph {
-        inputs: indices(&inputs, tensors.len(), || "the network's inputs".into())?,
-        outputs: indices(&outputs, tensors.len(), || "the network's outputs".into())?,
-        tensors,
-        operators,
-    })
+    let inputs = indices(&inputs, tensors.len(), || "the network's inputs".into())?;
+    let outputs = indices(&outputs, tensors.len(), || "the network's outputs".into())?;
+    let variables = variables.with_constants(&mut tensors);
+    Ok(Graph { tensors, operators, inputs, outputs, variables })
+}
+
+/// What subgraphs are read from.
+struct Source<'a> {
+    file: &'a File<'a>,
+    buffers: Vec<Table<'a>>,
+    codes: Vec<Table<'a>>,
+    subgraphs: &'a [Table<'a>],
 }
 
 /// The buffers, and the tensors of the first subgraph.
@@ -239,43 +244,59 @@ fn read_quantization(
     Ok(Some(Quantization { scales, zero_points, axis: axis as usize }))
 }
 
-fn read_operator(
-    codes: &[Table<'_>],
-    tensors: &[Tensor],
-    index: usize,
-    table: &Table<'_>,
-) -> Result<Operator, ReadError> {
-    let owner = || format!("operator {index}");
-    let number = table.scalar(operator::OPCODE_INDEX, 0_u32)?;
-    let code = codes.get(number as usize).ok_or_else(|| ReadError::Index {
-        owner: owner(),
-        what: "operator code",
-        index: number.into(),
-        count: codes.len(),
-    })?;
-    // The code outgrew a byte; older converters fill the old field only, newer ones both.
-    let deprecated = code.scalar(operator_code::DEPRECATED_BUILTIN_CODE, 0_i8)?;
-    let builtin = code.scalar(operator_code::BUILTIN_CODE, 0_i32)?;
+impl Source<'_> {
+    fn tensors(&self, subgraph: &Table<'_>) -> Result<Vec<Tensor>, ReadError> {
+        let tables = subgraph.tables(subgraph::TENSORS, "tensor")?;
+        let tables = tables.iter().enumerate();
+        tables.map(|(index, table)| read_tensor(self.file, &self.buffers, index, table)).collect()
+    }
 
-    let inputs: Vec<i32> = table.scalars(operator::INPUTS)?;
-    let inputs = inputs.iter().map(|&input| match input {
-        -1 => Ok(None),
-        input => self::index(input, tensors.len(), owner).map(Some),
-    });
-    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
-    let outputs = indices(&table.scalars(operator::OUTPUTS)?, tensors.len(), owner)?;
-    let record = Record {
-        index,
-        code: builtin.max(deprecated.into()),
-        custom: &code.string(operator_code::CUSTOM_CODE)?,
-        options_type: table.scalar(operator::BUILTIN_OPTIONS_TYPE, 0)?,
-        options: table.table(operator::BUILTIN_OPTIONS, "operator options")?,
-        inputs: &inputs,
-        outputs: &outputs,
-        tensors,
-    };
-    let (name, kind) = (record.name(), record.kind()?);
-    Ok(Operator { name, kind, inputs, outputs })
+    fn operator(
+        &self,
+        tensors: &[Tensor],
+        variables: &mut Variables,
+        index: usize,
+        table: &Table<'_>,
+    ) -> Result<Operator, ReadError> {
+        let owner = || format!("operator {index}");
+        let number = table.scalar(operator::OPCODE_INDEX, 0_u32)?;
+        let code = self.codes.get(number as usize).ok_or_else(|| ReadError::Index {
+            owner: owner(),
+            what: "operator code",
+            index: number.into(),
+            count: self.codes.len(),
+        })?;
+        // The code outgrew a byte; older converters fill the old field only, newer ones both.
+        let deprecated = code.scalar(operator_code::DEPRECATED_BUILTIN_CODE, 0_i8)?;
+        let builtin = code.scalar(operator_code::BUILTIN_CODE, 0_i32)?.max(deprecated.into());
+
+        let inputs: Vec<i32> = table.scalars(operator::INPUTS)?;
+        let inputs = inputs.iter().map(|&input| match input {
+            -1 => Ok(None),
+            input => self::index(input, tensors.len(), owner).map(Some),
+        });
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let outputs = indices(&table.scalars(operator::OUTPUTS)?, tensors.len(), owner)?;
+        let options = table.table(operator::BUILTIN_OPTIONS, "operator options")?;
+        match (builtin, &options, outputs.as_slice()) {
+            (code::VAR_HANDLE, Some(options), &[handle]) => variables.declare(options, handle)?,
+            (code::CALL_ONCE, Some(options), []) => variables.begin(self, options)?,
+            _ => {}
+        }
+        let record = Record {
+            index,
+            code: builtin,
+            custom: &code.string(operator_code::CUSTOM_CODE)?,
+            options_type: table.scalar(operator::BUILTIN_OPTIONS_TYPE, 0)?,
+            options,
+            inputs: &inputs,
+            outputs: &outputs,
+            tensors,
+            variables,
+        };
+        let (name, kind) = (record.name(), record.kind()?);
+        Ok(Operator { name, kind, inputs, outputs })
+    }
 }
 
 fn indices(values: &[i32], count: usize, owner: impl Fn() -> String) -> Result<Vec<usize>, ReadError> {

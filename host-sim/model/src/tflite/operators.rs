@@ -4,6 +4,7 @@ use super::field::{
     binary, concatenation, conv_2d, depth, depthwise_conv_2d, fully_connected, gelu, leaky_relu, pool_2d,
     resize_nearest_neighbor, softmax, transpose_conv, window,
 };
+use super::variables::Variables;
 use super::view::{Scalar, Table};
 use super::{ReadError, names};
 use crate::graph::{Activation, Binary, Kind, Padding, Tensor, Unary, Window};
@@ -22,6 +23,7 @@ pub(super) struct Record<'a> {
     pub inputs: &'a [Option<usize>],
     pub outputs: &'a [usize],
     pub tensors: &'a [Tensor],
+    pub variables: &'a Variables,
 }
 
 /// What the schema says about an operator that is supported.
@@ -39,7 +41,7 @@ struct Signature {
 }
 
 /// Codes in `BuiltinOperator`.
-mod code {
+pub(super) mod code {
     pub const ADD: i32 = 0;
     pub const AVERAGE_POOL_2D: i32 = 1;
     pub const CONCATENATION: i32 = 2;
@@ -88,6 +90,10 @@ mod code {
     pub const ELU: i32 = 111;
     pub const QUANTIZE: i32 = 114;
     pub const HARD_SWISH: i32 = 117;
+    pub const CALL_ONCE: i32 = 129;
+    pub const VAR_HANDLE: i32 = 142;
+    pub const READ_VARIABLE: i32 = 143;
+    pub const ASSIGN_VARIABLE: i32 = 144;
     pub const GELU: i32 = 150;
 }
 
@@ -102,7 +108,7 @@ const fn fused(code: i32, options: u8, field: usize, required: usize, optional: 
 /// More inputs than any file has: CONCATENATION and PACK take any number.
 const ANY_NUMBER: usize = 1 << 16;
 
-const SIGNATURES: [Signature; 48] = [
+const SIGNATURES: [Signature; 52] = [
     fused(code::CONV_2D, 1, conv_2d::ACTIVATION, 2, 1),
     fused(code::DEPTHWISE_CONV_2D, 2, depthwise_conv_2d::ACTIVATION, 2, 1),
     fused(code::FULLY_CONNECTED, 8, fully_connected::ACTIVATION, 2, 1),
@@ -151,6 +157,10 @@ const SIGNATURES: [Signature; 48] = [
     plain(code::UNPACK, 64, 1, 0),
     plain(code::GATHER, 23, 2, 0),
     plain(code::TILE, 51, 2, 0),
+    plain(code::CALL_ONCE, 103, 0, 0),
+    plain(code::VAR_HANDLE, 111, 0, 0),
+    plain(code::READ_VARIABLE, 112, 1, 0),
+    plain(code::ASSIGN_VARIABLE, 113, 2, 0),
 ];
 
 impl Record<'_> {
@@ -242,6 +252,9 @@ impl Record<'_> {
             code::UNPACK => self.unpack(),
             code::GATHER => self.gather(),
             code::TILE => self.tile(),
+            code::CALL_ONCE | code::VAR_HANDLE => Ok(self.declaration()),
+            code::READ_VARIABLE => self.variable(|variable| Kind::ReadVariable { variable }),
+            code::ASSIGN_VARIABLE => self.variable(|variable| Kind::AssignVariable { variable }),
             code::PAD | code::PADV2 => self.pad(),
             code::TRANSPOSE => self.transpose(),
             code::SPLIT => self.split(0, 1),
@@ -340,9 +353,10 @@ impl Record<'_> {
             );
         }
         let splits = [code::SPLIT, code::SPLIT_V, code::UNPACK].contains(&self.code);
-        if self.outputs.is_empty() || self.outputs.len() > 1 && !splits {
-            let outputs = self.outputs.len();
-            return Err(self.error(format!("{outputs} outputs, expected 1")));
+        let expected = usize::from(![code::CALL_ONCE, code::ASSIGN_VARIABLE].contains(&self.code));
+        let outputs = self.outputs.len();
+        if outputs < expected || outputs > expected && !splits {
+            return Err(self.error(format!("{outputs} outputs, expected {expected}")));
         }
         Ok(())
     }

@@ -222,6 +222,16 @@ impl Samples {
     }
 }
 
+/// Shape of one sample of a NumPy file whose samples are windows of several hops along their first axis, or that of a hop where
+/// they are not.
+///
+/// # Errors
+///
+/// If the file can't be read or is damaged.
+pub fn window_shape(path: &Path, hop: &[usize]) -> Result<Vec<usize>, SamplesError> {
+    npy::window_shape(path, hop).map_err(error::in_file(path))
+}
+
 /// One group per sample: integers or strings of an `.npy`, or the lines of a text.
 ///
 /// # Errors

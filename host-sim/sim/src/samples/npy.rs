@@ -112,6 +112,19 @@ pub(super) fn inputs_in(bytes: &[u8], sample_shape: &[usize]) -> Result<(Inputs,
     Ok((Inputs::F32(inputs), count))
 }
 
+/// See [`super::window_shape`].
+pub(super) fn window_shape(path: &Path, hop: &[usize]) -> Result<Vec<usize>, Problem> {
+    let bytes = fetch(path, Role::Samples)?;
+    let array = Array::open(&bytes)?;
+    let own = array.shape().iter().skip(1).map(|&extent| extent as usize).collect::<Vec<_>>();
+    let (Some((&rows, own_rest)), Some((&hop_rows, hop_rest))) = (own.split_first(), hop.split_first())
+    else {
+        return Ok(hop.to_vec());
+    };
+    let whole = own_rest == hop_rest && rows > 0 && rows % hop_rows.max(1) == 0;
+    Ok(if whole { own } else { hop.to_vec() })
+}
+
 /// Labels, or numbers to give.
 pub(super) fn labels(path: &Path, expected: &Labels) -> Result<Read, Problem> {
     labels_in(&fetch(path, Role::Labels)?, expected)

@@ -14,7 +14,7 @@ const INPUTS: usize = 24;
 
 /// 24 inputs, so many hidden features, five classes; random.
 fn graph(features: usize, seed: u64) -> Graph {
-    let graph = Graph { tensors: vec![], operators: vec![], inputs: vec![], outputs: vec![] };
+    let graph = Graph::default();
     let mut b = Builder { graph, random: SplitMix64::new(seed) };
     let input = b.activation(&[1, INPUTS], 0.03, 0);
     let to = b.activation(&[1, features], 0.025, -128);

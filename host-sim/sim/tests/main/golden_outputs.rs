@@ -1,6 +1,7 @@
 //! int8 inference equals TensorFlow Lite's reference interpreter on every output byte. `golden/README.md` says
 //! how the expected bytes were made.
 
+use flatmin::{Recipe, Tuner, TunerError, Version};
 use flatmin_model::model::Model;
 use flatmin_sim::wearers::{Recordings, SplitMix64, WEARERS, model_bytes};
 use std::path::Path;
@@ -65,4 +66,36 @@ fn fully_connected_at_ties() {
             (-128..=127).flat_map(|x: i8| flatmin::infer(&pack, &[x], &mut arena).to_vec()).collect();
         assert_eq!(outputs, expected, "{name}");
     }
+}
+
+/// A network that keeps variables, over 200 hops of one stream: with and without a tail, and as windows that begin anew.
+#[test]
+fn a_stream_hop_by_hop() {
+    let path = format!("{}/tests/golden/streaming.tflite", env!("CARGO_MANIFEST_DIR"));
+    let model = Model::open(path.as_ref()).unwrap();
+    let expected = golden("streaming.bin");
+    let outputs = 4;
+    let mut random = SplitMix64::new(20);
+    let hops: Vec<i8> = (0..200 * 24).map(|_| (random.next_u64() >> 56) as u8 as i8).collect();
+    let files = [model.pack(0).unwrap(), model.pack(1).unwrap()];
+    for pack in files.each_ref().map(|file| file.pack()) {
+        let mut arena = vec![77; pack.sizes().arena_bytes];
+        for round in 0..2 {
+            flatmin::inference::reset(&pack, &mut arena);
+            for (index, (hop, expected)) in hops.chunks(24).zip(expected.chunks(outputs)).enumerate() {
+                assert_eq!(flatmin::infer(&pack, hop, &mut arena), expected, "hop {index}, round {round}");
+            }
+        }
+    }
+    let recipe = Recipe { replay_capacity: 4, ..Recipe::DEFAULT };
+    let mut memory = vec![0_u128; files[1].pack().sizes().train_bytes(&recipe).div_ceil(16)];
+    let mut tuner = Tuner::new(files[1].pack(), recipe, bytemuck::cast_slice_mut(&mut memory)).unwrap();
+    // Longer windows, then shorter: nothing is left of the one before.
+    for length in [200, 3, 1, 60] {
+        let window = &hops[..length * 24];
+        let found = tuner.infer(window, Version::Factory).unwrap();
+        assert_eq!(found, &expected[(length - 1) * outputs..length * outputs], "a window of {length} hops");
+    }
+    assert_eq!(tuner.latent(&hops[..25]).unwrap_err(), TunerError::InputLength { expected: 24, found: 25 });
+    assert_eq!(tuner.latent(&[]).unwrap_err(), TunerError::InputLength { expected: 24, found: 0 });
 }

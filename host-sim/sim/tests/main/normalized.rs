@@ -84,7 +84,7 @@ fn window(stride: usize) -> Window {
 
 /// Activations in ranges of random weights: tuned ones leave them.
 fn graph(seed: u64) -> Graph {
-    let graph = Graph { tensors: vec![], operators: vec![], inputs: vec![], outputs: vec![] };
+    let graph = Graph::default();
     let mut b = Builder { graph, random: SplitMix64::new(seed) };
     let conv = |activation| Kind::Conv2d(window(1), activation);
     let input = b.activation(&[1, 1, LENGTH, 3], 0.02, 0);

@@ -8,7 +8,7 @@ use crate::skipping;
 use flatmin_model::graph::{Element, Graph, Kind, Padding, Tensor, Window};
 use flatmin_model::model::Model;
 use flatmin_model::onnx::{Border, Network, read};
-use flatmin_sim::inference::{self, Values};
+use flatmin_sim::inference::{self, Rows, Values};
 use flatmin_sim::samples::{Inputs, Samples};
 use flatmin_sim::wearers::SplitMix64;
 use interpreter::Interpreter;
@@ -116,7 +116,7 @@ fn packs_answer_as_the_runtime_does() {
         let model = Model::open(&path).unwrap_or_else(|e| panic!("{e:#}"));
         let batches: Vec<Samples> =
             (0..layouts.inputs.len()).map(|input| batch(&name, &layouts, input)).collect();
-        let outputs = inference::run(&model, &batches).unwrap_or_else(|e| panic!("{e:#}"));
+        let outputs = inference::run(&model, &batches, Rows::Samples).unwrap_or_else(|e| panic!("{e:#}"));
         let quantizations = quantizations(&name);
         let steps: Vec<Vec<f64>> = (outputs.into_iter().zip(&quantizations))
             .map(|(values, &(scale, zero_point))| match values {

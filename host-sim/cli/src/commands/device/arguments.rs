@@ -267,7 +267,11 @@ impl Asked {
     pub(super) fn subject(&self) -> Result<Subject> {
         self.options.without_compact()?;
         let model = self.source.model.as_deref();
-        self.source.adaptation.calibrated_subject(model, &self.options)?.labelled("device")
+        self.source
+            .adaptation
+            .calibrated_subject(model, &self.options)?
+            .labelled("device")?
+            .of_single_hops("device")
     }
 
     pub(super) fn tail(&self, subject: &Subject) -> Result<TailPlan> {

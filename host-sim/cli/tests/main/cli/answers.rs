@@ -437,7 +437,7 @@ fn labels_behind_the_models_own_are_added_tuned_and_exported() {
 /// The command takes and writes arrays shaped as an ONNX file says, channels first.
 #[test]
 fn run_keeps_the_layout_of_an_onnx_file() {
-    use flatmin_sim::inference::{self, Values};
+    use flatmin_sim::inference::{self, Rows, Values};
     use flatmin_sim::samples::Samples;
     let folder = Folder::new();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/tests/onnx/golden/border_int8.onnx");
@@ -448,7 +448,7 @@ fn run_keeps_the_layout_of_an_onnx_file() {
     let model = flatmin_model::model::Model::open(path.as_ref()).unwrap();
     let shape = model.network.inputs[0].sample_shape().to_vec();
     let inputs = Samples::inputs_from_npy(&folder.path("x.npy"), &shape).unwrap();
-    let Values::I8(expected) = &inference::run(&model, &[inputs]).unwrap()[0] else {
+    let Values::I8(expected) = &inference::run(&model, &[inputs], Rows::Samples).unwrap()[0] else {
         panic!("int8 is expected")
     };
     let written = std::fs::read(folder.path("y.npy")).unwrap();

@@ -100,7 +100,7 @@ impl Builder {
 
 /// The network; 8x8x3 in, 5 classes out.
 pub fn graph(seed: u64) -> Graph {
-    let graph = Graph { tensors: vec![], operators: vec![], inputs: vec![], outputs: vec![] };
+    let graph = Graph::default();
     let mut b = Builder { graph, random: Pcg32::seed_from_u64(seed) };
     let input = b.activation(&[1, 8, 8, 3]);
     let same = |stride| window(stride, 1, Padding::Same);
@@ -155,7 +155,7 @@ pub fn graph(seed: u64) -> Graph {
 
 /// Four dense layers, 12 -> 8 -> 4 -> 8 -> 12, without an activation at the end; or with `end` behind it.
 pub fn autoencoder(seed: u64, outputs: usize, end: Option<Unary>) -> Graph {
-    let graph = Graph { tensors: vec![], operators: vec![], inputs: vec![], outputs: vec![] };
+    let graph = Graph::default();
     let mut b = Builder { graph, random: Pcg32::seed_from_u64(seed) };
     let input = b.activation(&[1, 12]);
     let dense = Kind::FullyConnected;

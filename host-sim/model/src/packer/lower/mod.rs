@@ -8,9 +8,10 @@ mod rearranged;
 #[cfg(test)]
 mod tests;
 mod transposed;
+mod variables;
 mod weighted;
 
-use super::network::{Activations, Network, Step};
+use super::network::{Activations, Network, Step, Variable};
 use super::tables::{self, Side};
 use super::{PackerError, Problem};
 use crate::graph::{Activation, Element, Graph, Kind, Operator, Tensor, Unary};
@@ -28,8 +29,13 @@ type Fault = String;
 /// # Errors
 /// See [`PackerError`]; every operator that cannot be lowered is in one list.
 pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
-    let mut lowering =
-        Lowering { graph, tensors: Vec::new(), steps: Vec::new(), index_of: vec![None; graph.tensors.len()] };
+    let mut lowering = Lowering {
+        graph,
+        tensors: Vec::new(),
+        steps: Vec::new(),
+        index_of: vec![None; graph.tensors.len()],
+        variables: vec![None; graph.variables.len()],
+    };
     let mut problems = Vec::new();
     let inputs = lowering.inputs();
     for (index, op) in graph.operators.iter().enumerate() {
@@ -54,8 +60,9 @@ pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
         loss: None,
         spare_classes: 0,
         statistics: None,
+        variables: lowering.variables.into_iter().flatten().collect(),
     };
-    Ok(network.with_canonical_dense_borders())
+    Ok(network.with_canonical_dense_borders().with_assignments_in_place().with_int8_probabilities())
 }
 
 impl Network {
@@ -76,6 +83,25 @@ impl Network {
         }
         self
     }
+
+    /// A QUANTIZE to uint8 behind the probabilities, which converters put at the end, is taken off: it moves the zero point
+    /// alone, which the border then does.
+    fn with_int8_probabilities(mut self) -> Self {
+        let ([.., head, last], [output]) = (self.steps.as_slice(), self.outputs.as_mut_slice()) else {
+            return self;
+        };
+        let storage = |tensor: usize| self.tensors[tensor].storage;
+        let moves =
+            last.table.as_ref().is_some_and(|t| (0..=255_u8).all(|byte| t[usize::from(byte)] == byte ^ 0x80));
+        let probabilities = head.kind == code::SOFTMAX || head.function == Some(Function::Logistic);
+        let follows =
+            storage(last.input) == storage(head.output) && storage(last.output) == storage(output.tensor);
+        if moves && probabilities && follows && self.tensors[output.tensor].unsigned {
+            output.tensor = head.output;
+            self.steps.pop();
+        }
+        self
+    }
 }
 
 struct Lowering<'a> {
@@ -84,6 +110,8 @@ struct Lowering<'a> {
     steps: Vec<Step>,
     /// Graph tensor to [`Network::tensors`].
     index_of: Vec<Option<usize>>,
+    /// The graph's variables, those that operators have read or written so far.
+    variables: Vec<Option<Variable>>,
 }
 
 impl Lowering<'_> {
@@ -176,6 +204,9 @@ impl Lowering<'_> {
         }
         let start = |kind, input, output| Step::new(index, &op.name, kind, input, output);
         match &op.kind {
+            Kind::Declaration => Ok(()),
+            Kind::ReadVariable { variable } => self.read_variable(index, op, *variable),
+            Kind::AssignVariable { variable } => self.assign_variable(index, op, *variable),
             Kind::Split { input, axis } => self.split(index, op, *input, *axis),
             Kind::Concatenation { axis } => self.concatenation(index, op, *axis),
             Kind::Pad { amounts, value } => self.pad(index, op, amounts, *value),

@@ -23,7 +23,8 @@ fn pseudo_random(length: usize, seed: u64) -> Vec<i8> {
 fn answer(kind: Kind, tensors: Vec<Tensor>, reads: &[usize], input: &[i8]) -> Vec<i8> {
     let inputs = reads.iter().map(|&index| Some(index)).collect();
     let operator = Operator { name: "it".into(), kind, inputs, outputs: vec![1] };
-    let graph = Graph { tensors, operators: vec![operator], inputs: vec![0], outputs: vec![1] };
+    let graph =
+        Graph { tensors, operators: vec![operator], inputs: vec![0], outputs: vec![1], ..Graph::default() };
     let file = pack(&lower(&graph).unwrap(), 0, 0).unwrap();
     let pack = file.pack();
     let mut arena = vec![0; pack.sizes().arena_bytes];

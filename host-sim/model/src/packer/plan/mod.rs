@@ -61,6 +61,10 @@ impl Network {
         for input in &self.inputs {
             touch(input.tensor, 0);
         }
+        for variable in &self.variables {
+            touch(variable.tensor, 0);
+            touch(variable.tensor, self.steps.len());
+        }
         for (time, step) in self.steps.iter().enumerate() {
             step.inputs().chain([step.output]).for_each(|tensor| touch(tensor, time));
         }
@@ -81,6 +85,9 @@ fn share_places(network: &mut Network) {
         let output = step.output;
         let lives = network.lives();
         let storage_of = |tensor: usize| network.tensors[tensor].storage;
+        if network.is_variable(storage_of(output)) {
+            continue;
+        }
         let written_here_alone = lives[storage_of(output)].is_some_and(|life| life.first == time);
         let candidate = step.inputs().find(|&input| {
             let (from, to) = (&network.tensors[input], &network.tensors[output]);

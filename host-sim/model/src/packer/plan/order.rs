@@ -28,6 +28,7 @@ fn drop_unused(network: &mut Network) {
     let storage = |tensor: usize| network.tensors[tensor].storage;
     let mut needed = vec![false; network.tensors.len()];
     network.outputs.iter().for_each(|output| needed[storage(output.tensor)] = true);
+    network.variables.iter().for_each(|variable| needed[storage(variable.tensor)] = true);
     let mut kept = vec![false; network.steps.len()];
     for (index, step) in network.steps.iter().enumerate().rev() {
         kept[index] = needed[storage(step.output)];
@@ -50,9 +51,13 @@ fn dependencies(network: &Network) -> Vec<Vec<usize>> {
         let depends = |(other, earlier): (usize, &super::super::network::Step)| {
             let written = storage(earlier.output);
             // Every writer of an array precedes every reader, whatever their places in the list.
-            let read = reads.contains(&written) && written != writes;
+            let read = reads.contains(&written) && written != writes && !network.is_variable(written);
             let same = written == writes && other < index;
-            (other != index && (read || same)).then_some(other)
+            // A variable has several values, one after the other.
+            let read_earlier = network.is_variable(writes) && earlier.inputs().any(|t| storage(t) == writes);
+            let written_earlier = network.is_variable(written) && reads.contains(&written);
+            let value = other < index && (read_earlier || written_earlier);
+            (other != index && (read || same || value)).then_some(other)
         };
         steps.iter().enumerate().filter_map(depends).collect()
     };
@@ -72,6 +77,10 @@ fn greedy(network: &Network) -> Vec<usize> {
     let mut done = vec![false; steps.len()];
     let mut alive = vec![false; network.tensors.len()];
     network.inputs.iter().for_each(|input| alive[storage(input.tensor)] = true);
+    for variable in &network.variables {
+        alive[storage(variable.tensor)] = true;
+        readers[storage(variable.tensor)] += 1;
+    }
     let mut order = Vec::new();
     while order.len() < steps.len() {
         let ready = (0..steps.len()).filter(|&i| !done[i] && dependencies[i].iter().all(|&d| done[d]));
