@@ -1,4 +1,4 @@
-//! The arithmetic of ADD, SUB, MUL and PRELU on one pair of elements.
+//! The arithmetic of ADD, SUB, MUL, PRELU and SQUARED_DIFFERENCE on one pair of elements.
 
 use crate::op::SumMultipliers;
 use crate::quant::{Multiplier, saturate};
@@ -56,6 +56,17 @@ pub fn multiply(a: i8, b: i8, multiplier: Multiplier, zero: &ZeroPoints) -> i8 {
     zero.finish(multiplier.apply(product))
 }
 
+/// SQUARED_DIFFERENCE.
+#[inline(always)]
+pub fn squared_difference(a: i8, b: i8, multipliers: &SumMultipliers, zero: &ZeroPoints) -> i8 {
+    const BITS: u32 = SumMultipliers::SQUARE_BITS;
+    // Half of 255 << 7 each at most: the square is below 2^30.
+    let a = multipliers.first.apply((i32::from(a) - zero.first) << BITS);
+    let b = multipliers.second.apply((i32::from(b) - zero.second) << BITS);
+    let difference = a.wrapping_sub(b);
+    zero.finish(multipliers.output.apply(difference.wrapping_mul(difference)))
+}
+
 /// PRELU: `x` where it is not negative, else `x * alpha`.
 #[inline(always)]
 pub fn prelu(x: i8, alpha: i8, identity: Multiplier, slope: Multiplier, zero: &ZeroPoints) -> i8 {
@@ -83,6 +94,14 @@ mod tests {
         assert_eq!(add(127, 127, &multipliers, &ZERO), 100);
         assert_eq!(SumMultipliers::read(&multipliers.words()), Some(multipliers));
         assert_eq!(SumMultipliers::new(1.0, 1.0, 1e-6), None);
+    }
+
+    #[test]
+    fn squares_by_hand() {
+        // (11 * 0.5 - 5 * 0.25)^2 = 18.06; in steps of 0.5: 36, + 3.
+        let multipliers = SumMultipliers::of_squares(0.5, 0.25, 0.5);
+        assert_eq!(squared_difference(10, 7, &multipliers, &ZERO), 39);
+        assert_eq!(squared_difference(127, -128, &multipliers, &ZERO), 100);
     }
 
     #[test]

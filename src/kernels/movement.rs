@@ -75,6 +75,49 @@ pub fn resize_nearest(
     }
 }
 
+/// RESIZE_BILINEAR of an HWC image. Rows and columns are triples: the input's place before the output's, the one after it, and
+/// 1024ths of the way from the one to the other.
+///
+/// ```
+/// let mut y = [0; 3];
+/// flatmin::internals::kernels::resize_bilinear(&[5, 9], 2, 1, &[0, 0, 0], &[0, 0, 0, 0, 1, 512, 1, 1, 0], &mut y);
+/// assert_eq!(y, [5, 7, 9]);
+/// ```
+pub fn resize_bilinear(
+    input: &[i8],
+    input_width: usize,
+    channels: usize,
+    rows: &[i32],
+    columns: &[i32],
+    output: &mut [i8],
+) {
+    const ONE: i32 = 1 << 10;
+    let place = |row: i32, column: i32| {
+        let [row, column] = [row, column].map(|place| place.max(0).cast_unsigned() as usize);
+        row.saturating_mul(input_width).saturating_add(column).saturating_mul(channels)
+    };
+    let mut pixels = output.chunks_exact_mut(channels.max(1));
+    for &[above, below, down] in rows.as_chunks().0 {
+        for (&[left, right, along], pixel) in columns.as_chunks().0.iter().zip(&mut pixels) {
+            let corner = |row, column| {
+                let at = place(row, column);
+                input.get(at..at.saturating_add(channels)).unwrap_or(&[])
+            };
+            let (first, second) = (corner(above, left), corner(above, right));
+            let (third, fourth) = (corner(below, left), corner(below, right));
+            let weights =
+                [(ONE - down) * (ONE - along), (ONE - down) * along, down * (ONE - along), down * along];
+            for ((((y, a), b), c), d) in pixel.iter_mut().zip(first).zip(second).zip(third).zip(fourth) {
+                let corners = [*a, *b, *c, *d].map(i32::from);
+                let sum: i32 = corners.into_iter().zip(weights).map(|(x, weight)| x * weight).sum();
+                let half = if sum > 0 { 1 << 19 } else { -(1 << 19) };
+                // Towards zero, as the reference divides.
+                *y = crate::quant::saturate((sum + half) / (1 << 20));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

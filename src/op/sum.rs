@@ -1,4 +1,4 @@
-//! The parameters of ADD and SUB.
+//! The parameters of ADD, SUB and SQUARED_DIFFERENCE.
 
 use crate::quant::Multiplier;
 
@@ -32,6 +32,22 @@ impl SumMultipliers {
             second: Multiplier::from_real(second / common),
             output: Multiplier::from_real(sum),
         })
+    }
+
+    /// Bits that a squared difference's operands are shifted up by before they are scaled.
+    pub(crate) const SQUARE_BITS: u32 = 7;
+
+    /// Those of SQUARED_DIFFERENCE, likewise.
+    pub fn of_squares(first: f32, second: f32, output: f32) -> Self {
+        // Times a power of two: exact.
+        let output = f64::from((1 << (2 * Self::SQUARE_BITS)) as f32 * output);
+        let [first, second] = [first, second].map(f64::from);
+        let common = 2.0 * first.max(second);
+        Self {
+            first: Multiplier::from_real(first / common),
+            second: Multiplier::from_real(second / common),
+            output: Multiplier::from_real(common * common / output),
+        }
     }
 
     /// As a pack keeps it: mantissa and shift of the operands and of the sum.

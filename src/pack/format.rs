@@ -227,8 +227,13 @@ pub mod operator {
     pub const RESIZE_NEAREST: u16 = 15;
     /// [`KIND`]: CONV_2D in groups of channels.
     pub const GROUPED_CONV_2D: u16 = 16;
+    /// [`KIND`]: SQUARED_DIFFERENCE of two broadcast operands. Parameters: as of ADD.
+    pub const SQUARED_DIFFERENCE: u16 = 17;
+    /// [`KIND`]: RESIZE_BILINEAR. Parameters: for every output row, then column, the input's place before it, the one after
+    /// it, and 1024ths of the way from the one to the other.
+    pub const RESIZE_BILINEAR: u16 = 18;
     /// One above the highest kind.
-    pub const KINDS: usize = 17;
+    pub const KINDS: usize = 19;
 }
 
 /// Offsets of the fields of a tail value's record: an f32 array in the tail's workspace.

@@ -28,6 +28,8 @@ pub(crate) const fn kernel_of(kind: u16) -> Option<Kernel> {
         code::MOVE => copy_box,
         code::FILL => fill,
         code::RESIZE_NEAREST => resize_nearest,
+        code::RESIZE_BILINEAR => resize_bilinear,
+        code::SQUARED_DIFFERENCE => squared_difference,
         _ => return None,
     };
     Some(kernel)
@@ -256,5 +258,20 @@ pub(super) fn resize_nearest(pack: &Pack, op: &OperatorRecord, arena: &mut [i8])
     let (x, y) = input_and_output(arena, &input, &output);
     if let Some((rows, columns)) = pack.parameters(op).split_at_checked(output.height) {
         kernels::resize_nearest(x, input.width, input.channels, rows, columns, y);
+    }
+}
+
+fn resize_bilinear(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
+    let (input, output) = tensors(pack, op);
+    let (x, y) = input_and_output(arena, &input, &output);
+    if let Some((rows, columns)) = pack.parameters(op).split_at_checked(output.height.saturating_mul(3)) {
+        kernels::resize_bilinear(x, input.width, input.channels, rows, columns, y);
+    }
+}
+
+fn squared_difference(pack: &Pack, op: &OperatorRecord, arena: &mut [i8]) {
+    if let Some(multipliers) = SumMultipliers::read(pack.parameters(op)) {
+        let zero = packed_zero_points(pack, op);
+        pairwise(pack, op, arena, &zero, |a, b, zero| kernels::squared_difference(a, b, &multipliers, zero));
     }
 }

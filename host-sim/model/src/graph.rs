@@ -109,6 +109,12 @@ pub enum Unary {
     Log,
     /// `|x|`.
     Abs,
+    /// `-x`.
+    Neg,
+    /// The square root; of what is below 0 the lowest output.
+    Sqrt,
+    /// The square root's inverse; the highest output where `x` is not above 0.
+    Rsqrt,
 }
 
 /// Element-wise functions of two activations, either of which may be a constant; shapes broadcast.
@@ -120,6 +126,8 @@ pub enum Binary {
     Sub,
     /// `a * b`.
     Mul,
+    /// `(a - b)^2`.
+    SquaredDifference,
 }
 
 /// What an operator computes. What a file gives as constant inputs (axes, paddings, permutations) is resolved
@@ -189,6 +197,13 @@ pub enum Kind {
     },
     /// RESIZE_NEAREST_NEIGHBOR of an NHWC image to the output's extent.
     ResizeNearest {
+        /// Corners of input and output coincide.
+        align_corners: bool,
+        /// Pixel centres lie at half steps.
+        half_pixel_centers: bool,
+    },
+    /// RESIZE_BILINEAR of an NHWC image to the output's extent.
+    ResizeBilinear {
         /// Corners of input and output coincide.
         align_corners: bool,
         /// Pixel centres lie at half steps.

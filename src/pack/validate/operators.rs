@@ -18,7 +18,7 @@ pub(super) fn check_operator(pack: &Pack, op: &OperatorRecord) -> Result<(), &'s
     let unsigned_allowed = [operator::LOOKUP, operator::MOVE].contains(&op.kind);
     check(unsigned_allowed || !(input.unsigned || output.unsigned), "a uint8 tensor where int8 is expected")?;
     match op.kind {
-        operator::ADD | operator::SUB | operator::MUL | operator::PRELU => {
+        operator::ADD | operator::SUB | operator::MUL | operator::PRELU | operator::SQUARED_DIFFERENCE => {
             return check_pairwise(pack, op, &input, &output);
         }
         operator::LOOKUP => {
@@ -88,6 +88,28 @@ pub(super) fn check_operator(pack: &Pack, op: &OperatorRecord) -> Result<(), &'s
             let (rows, columns) = places.split_at_checked(output.height).ok_or("parameters are cut off")?;
             let inside = |places: &[i32], extent: usize| {
                 places.iter().all(|&place| usize::try_from(place).is_ok_and(|place| place < extent))
+            };
+            check(
+                inside(rows, input.height) && inside(columns, input.width),
+                "a pixel lies outside of the input",
+            )
+        }
+        operator::RESIZE_BILINEAR => {
+            check(input.batch == 1 && output.batch == 1, "more than one image")?;
+            check(input.channels == output.channels, "resizing changes the channels")?;
+            let places = pack.parameters(op);
+            let rows = output.height.saturating_mul(3);
+            check(
+                places.len() == rows.saturating_add(output.width.saturating_mul(3)),
+                "parameters are cut off",
+            )?;
+            let (rows, columns) = places.split_at_checked(rows).ok_or("parameters are cut off")?;
+            let inside = |places: &[i32], extent: usize| {
+                let known = |place: i32| usize::try_from(place).is_ok_and(|place| place < extent);
+                let one = |&[before, after, way]: &[i32; 3]| {
+                    known(before) && known(after) && (-512..=1536).contains(&way)
+                };
+                places.as_chunks().0.iter().all(one)
             };
             check(
                 inside(rows, input.height) && inside(columns, input.width),

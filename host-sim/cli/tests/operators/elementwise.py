@@ -99,12 +99,13 @@ PRODUCTS = [a * b for a in range(5, 12) for b in range(4, 12)]
 STEPS = range(20, 38)
 
 
-def unary_case(rng, operator, number, result, opts=None, version=2, from_scale=None, resolver="BUILTIN_REF"):
+def unary_case(rng, operator, number, result, opts=None, version=2, from_scale=None, resolver="BUILTIN_REF", zero=None):
     """All 256 values, or a shape of rank 1 to 4."""
     # Scales with which the inputs reach past both ends of what the operator does.
     low, high = {"RELU6": (-1.7, -0.7), "RELU_N1_TO_1": (-2.2, -1), "TANH": (-2.5, -1)}.get(operator, (-3, 0))
     from_scale = from_scale or scale(rng, low, high)
-    zero = zero_point(rng) if number % 5 == 0 else int(rng.integers(-90, 90))
+    own_zero = zero_point(rng) if number % 5 == 0 else int(rng.integers(-90, 90))
+    zero = own_zero if zero is None else zero
     to_scale, to_zero = result(from_scale)
     shape = [(1, 256), (1, 3, 5, 7), (1, 6, 9), (13,)][number % 8 if number % 8 < 4 else 0]
     stream = every_value(rng, 2) if shape == (1, 256) else samples(rng, shape, zero=zero)
@@ -173,6 +174,28 @@ def functions(rng):
         yield unary_case(rng, "EXP", number, result, version=1)
         yield unary_case(rng, "LOG", number, result, version=1)
         yield unary_case(rng, "ABS", number, result, version=1)
+        yield unary_case(rng, "NEG", number, result, options("Neg"), version=1)
+        # The reference refuses values below 0.
+        yield unary_case(rng, "SQRT", number, result, version=1, zero=-128)
+        yield unary_case(rng, "RSQRT", number, result, version=1, zero=-128)
+
+
+def squared_difference(rng):
+    for number, (left, right, fixed) in enumerate(BROADCASTS):
+        first, second, _ = binary_scales(rng, "SUB", number)
+        result = f32(max(first, second) ** 2 * 2 ** rng.uniform(2, 9))
+        zeros = [zero_point(rng), zero_point(rng)]
+        tensors = [activation(left, first, zeros[0]), activation(right, second, zeros[1])]
+        streams = [samples(rng, shape, zero=zero) for shape, zero in zip((left, right), zeros)]
+        streams[1] = np.roll(streams[1], number % 5, axis=0)
+        if fixed:
+            at = 0 if fixed == "first" else 1
+            shape = tensors[at].shape
+            tensors[at] = constant(rng.integers(-128, 128, shape).astype(np.int8), tensors[at].scale, zeros[at])
+            del streams[at]
+        tensors.append(output(result, int(rng.integers(-128, 60))))
+        about = f"{left} and {right}, constant: {fixed}"
+        yield Case("SQUARED_DIFFERENCE", about, tensors, [0, 1], [2], streams, options("SquaredDifference"))
 
 
 def fixed_point_16(real):
@@ -270,5 +293,5 @@ def dequantize(rng):
 
 
 def cases(rng):
-    for family in (binary, unary, prelu, quantize, dequantize, functions):
+    for family in (binary, unary, prelu, quantize, dequantize, functions, squared_difference):
         yield from family(rng)

@@ -264,6 +264,32 @@ def transposed(rng):
             yield case
 
 
+def halved(rng):
+    """Weights of four bits, some of an odd number."""
+    for operator, shape, filter_shape, axis, version in [
+        ("CONV_2D", (1, 6, 5, 4), (6, 3, 3, 4), 0, 3), ("CONV_2D", (1, 5, 5, 3), (5, 1, 1, 3), 0, 3),
+        ("CONV_2D", (1, 8, 1, 16), (8, 5, 1, 16), 0, 3),
+        ("DEPTHWISE_CONV_2D", (1, 7, 6, 8), (1, 3, 3, 8), 3, 3), ("DEPTHWISE_CONV_2D", (1, 9, 1, 3), (1, 3, 1, 3), 3, 3),
+        ("FULLY_CONNECTED", (1, 33), (7, 33), 0, 10), ("FULLY_CONNECTED", (1, 64), (10, 64), 0, 10),
+        ("FULLY_CONNECTED", (1, 5, 8), (3, 8), 0, 10),
+    ]:  # fmt: skip
+        for per_channel in (False, True):
+            fields = window((1, 1), (1, 1), "valid")
+            opts = {
+                "CONV_2D": lambda: options("Conv2D", **fields),
+                "DEPTHWISE_CONV_2D": lambda: options("DepthwiseConv2D", depthMultiplier=1, **fields),
+                "FULLY_CONNECTED": lambda: options("FullyConnected", keepNumDims=True),
+            }[operator]()
+            channels, about = filter_shape[axis], f"{shape} by int4 {filter_shape}"
+            parts = (rng, operator, about, shape, filter_shape, axis, channels, next(FUSIONS), opts, per_channel)
+            case = layer(*parts, version=version if not per_channel or operator != "FULLY_CONNECTED" else 12)
+            weights = case.tensors[1]
+            weights.data, weights.halved = rng.integers(-7, 8, filter_shape).astype(np.int8), True
+            for tensor in case.tensors[1:3]:
+                tensor.scale = np.asarray(tensor.scale) * f32(16)
+            yield case
+
+
 def cases(rng):
-    for family in (convolutions, depthwise, dense, near_ties, transposed):
+    for family in (convolutions, depthwise, dense, near_ties, transposed, halved):
         yield from family(rng)

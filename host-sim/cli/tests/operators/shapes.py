@@ -206,6 +206,17 @@ def resizes(rng):
         yield move(rng, "RESIZE_NEAREST_NEIGHBOR", about, (1, h, w, 3), [integers(new)], opts, 3)
 
 
+def bilinear(rng):
+    sizes = [
+        ((4, 5), (8, 10)), ((4, 5), (7, 3)), ((1, 1), (3, 4)), ((9, 6), (1, 1)), ((3, 7), (11, 16)), ((13, 2), (5, 9)),
+        ((2, 3), (32, 4)),
+    ]  # fmt: skip
+    for ((h, w), new), (align, half) in itertools.product(sizes, ((False, False), (True, False), (False, True))):
+        about = f"{h}x{w} to {new}, align_corners {align}, half_pixel_centers {half}"
+        opts = options("ResizeBilinear", alignCorners=align, halfPixelCenters=half)
+        yield move(rng, "RESIZE_BILINEAR", about, (1, h, w, 3), [integers(new)], opts, 3)
+
+
 def extremes(rng):
     shapes = [
         ((1, 5, 7, 3), (1, 2)), ((1, 5, 7, 3), (2, 1)), ((1, 6, 5, 4), (1,)), ((1, 6, 5, 4), (2,)), ((1, 6, 5, 4), (3,)),
@@ -266,5 +277,5 @@ def orders(rng):
 
 
 def cases(rng):
-    for family in (pools, mean, softmax, reshapes, pads, concatenations, splits, slices, resizes, extremes, orders):
+    for family in (pools, mean, softmax, reshapes, pads, concatenations, splits, slices, resizes, extremes, orders, bilinear):
         yield from family(rng)

@@ -26,6 +26,8 @@ class Tensor:
     data: np.ndarray | None = None
     axis: int = 0
     dtype: object = np.int8
+    # int8 data that the file has as int4: two a byte, the first in the lower half.
+    halved: bool = False
 
 
 def activation(shape, scale, zero_point, dtype=np.int8):
@@ -124,7 +126,12 @@ def subgraph(model, tensors, operators, inputs, outputs):
             record.quantization = quantization
         if tensor.data is not None:
             buffer = schema.BufferT()
-            buffer.data = np.frombuffer(np.ascontiguousarray(tensor.data).tobytes(), np.uint8)
+            data = np.ascontiguousarray(tensor.data)
+            if tensor.halved:
+                record.type = schema.TensorType.INT4
+                pairs = np.resize(np.append(data.reshape(-1), 0), (data.size + 1) // 2 * 2).reshape(-1, 2) & 15
+                data = (pairs[:, 0] | pairs[:, 1] << 4).astype(np.uint8)
+            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
             model.buffers.append(buffer)
             record.buffer = len(model.buffers) - 1
         graph.tensors.append(record)

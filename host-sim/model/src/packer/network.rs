@@ -130,7 +130,8 @@ impl Step {
 
     /// Whether the output may take the place of an input of the same size: element by element.
     pub fn in_place(&self) -> bool {
-        [code::ADD, code::SUB, code::MUL, code::PRELU, code::LOOKUP].contains(&self.kind)
+        [code::ADD, code::SUB, code::MUL, code::PRELU, code::LOOKUP, code::SQUARED_DIFFERENCE]
+            .contains(&self.kind)
     }
 }
 

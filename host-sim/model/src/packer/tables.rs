@@ -120,6 +120,62 @@ pub fn abs(input: Side, output: Side) -> Table {
     table(input, output, OPEN, |x| factor.apply(x.abs()))
 }
 
+/// NEG: the reference turns the byte's own sign, wherever the zero points are.
+pub fn neg() -> Table {
+    std::array::from_fn(|byte| (byte as u8).wrapping_neg())
+}
+
+/// SQRT: the reference cuts off what is behind the point. Values below 0, which it refuses, have none.
+pub fn sqrt(input: Side, output: Side) -> Table {
+    table(input, output, OPEN, |x| {
+        let root = (x as f32 * input.affine.scale).sqrt();
+        if x < 0 { i32::MIN / 2 } else { (root / output.affine.scale) as i32 }
+    })
+}
+
+/// RSQRT in the reference kernel's fixed point. Of 0 it gives the highest output; values below 0 it refuses.
+pub fn rsqrt(input: Side, output: Side) -> Table {
+    /// Bits that keep the inverse root an integer.
+    const SHIFT: i32 = 20;
+    let (from, to) = (f64::from(input.affine.scale.sqrt()), f64::from(output.affine.scale));
+    let factor = Multiplier::from_real(1.0 / (from * to));
+    let factor = Multiplier { shift: factor.shift - SHIFT, ..factor };
+    table(input, output, OPEN, |x| {
+        let Some(inverse) = inverse_root(x) else { return i32::MAX / 2 };
+        factor.apply(Multiplier { shift: inverse.shift + SHIFT, ..inverse }.apply(1))
+    })
+}
+
+/// `1 / sqrt(x)` by five steps of Newton's method (TensorFlow Lite's `GetInvSqrtQuantizedMultiplierExp`); nothing of 0 and below.
+fn inverse_root(x: i32) -> Option<Multiplier> {
+    /// `sqrt(2) / 2` in Q31.
+    const HALF_ROOT: i32 = 1_518_500_250;
+    let product = |a: i32, b: i32| Multiplier { mantissa: b, shift: 0 }.apply(a);
+    match x {
+        ..=0 => return None,
+        1 => return Some(Multiplier { mantissa: i32::MAX, shift: 0 }),
+        _ => {}
+    }
+    // A byte's distance from a zero point: pairs of bits are left in front of it.
+    let pairs = (x.leading_zeros() - 1) / 2 - 1;
+    // Q28, three bits in front of the point.
+    let scaled = (x << (2 * pairs)) >> 1;
+    let half = divide(scaled, 1);
+    let mut root = 1 << 28;
+    for _ in 0..5 {
+        let cube = product(product(root, root), root).saturating_mul(1 << 6);
+        let step = product((1 << 28) + (1 << 27), root).wrapping_sub(product(half, cube));
+        root = step.saturating_mul(1 << 3);
+    }
+    let shift = 11_i32.saturating_sub_unsigned(pairs);
+    let mantissa = product(root, HALF_ROOT);
+    Some(if shift < 0 {
+        Multiplier { mantissa: mantissa << -shift, shift: 0 }
+    } else {
+        Multiplier { mantissa, shift: -shift }
+    })
+}
+
 /// HARD_SWISH in the reference kernel's 16-bit fixed point.
 pub fn hard_swish(input: Side, output: Side) -> Table {
     let fine = input.affine.scale * (1.0 / 128.0);
@@ -206,6 +262,10 @@ mod tests {
         agrees(&exp(input, output), input, output, f64::exp);
         agrees(&log(input, output), input, output, |x| if x > 0.0 { x.ln() } else { f64::NEG_INFINITY });
         agrees(&abs(input, output), input, output, f64::abs);
+        let positive = side(0.05, -128);
+        agrees(&sqrt(positive, output), positive, output, f64::sqrt);
+        agrees(&rsqrt(positive, output), positive, output, |x| 1.0 / x.sqrt());
+        agrees(&neg(), side(0.05, 0), side(0.05, 0), |x| if x < -6.375 { -6.4 } else { -x });
         let exact = |x: f64| x / 2.0 * (1.0 + libm::erf(x / f64::sqrt(2.0)));
         agrees(&gelu(input, output, false), input, output, exact);
         // The approximation is off by 5e-4 at most, a hundredth of a step here.

@@ -106,6 +106,12 @@ pub mod gelu {
     pub const APPROXIMATE: usize = 0;
 }
 
+pub mod resize_bilinear {
+    // 0 and 1 were sizes.
+    pub const ALIGN_CORNERS: usize = 2;
+    pub const HALF_PIXEL_CENTERS: usize = 3;
+}
+
 pub mod resize_nearest_neighbor {
     pub const ALIGN_CORNERS: usize = 0;
     pub const HALF_PIXEL_CENTERS: usize = 1;

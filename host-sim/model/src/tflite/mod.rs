@@ -99,11 +99,11 @@ fn read_tensor(
     };
     let error = |problem| ReadError::Tensor { tensor: owner(), problem };
 
-    let shape: Vec<i32> = table.scalars(tensor::SHAPE)?;
+    let lengths: Vec<i32> = table.scalars(tensor::SHAPE)?;
     let number = table.scalar(tensor::TYPE, 0)?;
     let (element, bits) = element(number);
-    let size = byte_size(&shape, bits.unwrap_or(8)).map_err(&error)?;
-    let shape: Vec<usize> = shape.iter().filter_map(|&extent| extent.try_into().ok()).collect();
+    let size = byte_size(&lengths, bits.unwrap_or(8)).map_err(&error)?;
+    let shape: Vec<usize> = lengths.iter().filter_map(|&extent| extent.try_into().ok()).collect();
 
     if table.table(tensor::SPARSITY, "sparsity")?.is_some() {
         return Err(error("sparse, expected dense".into()));
@@ -133,11 +133,24 @@ fn read_tensor(
             data.len()
         )));
     }
+    let (element, data) = match number {
+        INT4 if !data.is_empty() => (Element::I8, unpacked(data, byte_size(&lengths, 8).map_err(&error)?)),
+        _ => (element, data.to_vec()),
+    };
     let quantization = match table.table(tensor::QUANTIZATION, "quantization")? {
         Some(table) => read_quantization(&table, &shape, element, error)?,
         None => None,
     };
-    Ok(Tensor { name, element, shape, quantization, data: (!data.is_empty()).then(|| data.to_vec()) })
+    Ok(Tensor { name, element, shape, quantization, data: (!data.is_empty()).then_some(data) })
+}
+
+/// The schema's INT4.
+const INT4: i8 = 17;
+
+/// int4 values as int8 ones: two a byte, the first in the lower half.
+fn unpacked(data: &[u8], count: usize) -> Vec<u8> {
+    let halves = data.iter().flat_map(|&byte| [byte << 4, byte]);
+    halves.take(count).map(|high| (high.cast_signed() >> 4).cast_unsigned()).collect()
 }
 
 /// Bytes of a tensor of elements of `bits`.
@@ -164,7 +177,7 @@ fn element(number: i8) -> (Element, Option<usize>) {
         7 => (Element::I16, Some(16)),
         9 => (Element::I8, Some(8)),
         // UINT4, INT4, INT2: packed.
-        17 | 20 => (Element::Other(number), Some(4)),
+        INT4 | 20 => (Element::Other(number), Some(4)),
         19 => (Element::Other(number), Some(2)),
         // BOOL and the 8-bit floats.
         6 | 21 | 22 => (Element::Other(number), Some(8)),

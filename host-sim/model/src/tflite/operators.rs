@@ -2,7 +2,7 @@
 
 use super::field::{
     binary, concatenation, conv_2d, depth, depthwise_conv_2d, fully_connected, gelu, leaky_relu, pool_2d,
-    resize_nearest_neighbor, softmax, transpose_conv, window,
+    resize_bilinear, resize_nearest_neighbor, softmax, transpose_conv, window,
 };
 use super::variables::Variables;
 use super::view::{Scalar, Table};
@@ -57,6 +57,7 @@ pub(super) mod code {
     pub const RELU_N1_TO_1: i32 = 20;
     pub const RELU6: i32 = 21;
     pub const RESHAPE: i32 = 22;
+    pub const RESIZE_BILINEAR: i32 = 23;
     pub const SOFTMAX: i32 = 25;
     pub const SPACE_TO_DEPTH: i32 = 26;
     pub const TANH: i32 = 28;
@@ -73,18 +74,22 @@ pub(super) mod code {
     pub const PRELU: i32 = 54;
     pub const MAXIMUM: i32 = 55;
     pub const MINIMUM: i32 = 57;
+    pub const NEG: i32 = 59;
     pub const PADV2: i32 = 60;
     pub const SLICE: i32 = 65;
     pub const TRANSPOSE_CONV: i32 = 67;
     pub const TILE: i32 = 69;
     pub const EXPAND_DIMS: i32 = 70;
     pub const LOG: i32 = 73;
+    pub const SQRT: i32 = 75;
+    pub const RSQRT: i32 = 76;
     pub const REDUCE_MAX: i32 = 82;
     pub const PACK: i32 = 83;
     pub const UNPACK: i32 = 88;
     pub const REDUCE_MIN: i32 = 89;
     pub const RESIZE_NEAREST_NEIGHBOR: i32 = 97;
     pub const LEAKY_RELU: i32 = 98;
+    pub const SQUARED_DIFFERENCE: i32 = 99;
     pub const ABS: i32 = 101;
     pub const SPLIT_V: i32 = 102;
     pub const ELU: i32 = 111;
@@ -108,7 +113,7 @@ const fn fused(code: i32, options: u8, field: usize, required: usize, optional: 
 /// More inputs than any file has: CONCATENATION and PACK take any number.
 const ANY_NUMBER: usize = 1 << 16;
 
-const SIGNATURES: [Signature; 52] = [
+const SIGNATURES: [Signature; 57] = [
     fused(code::CONV_2D, 1, conv_2d::ACTIVATION, 2, 1),
     fused(code::DEPTHWISE_CONV_2D, 2, depthwise_conv_2d::ACTIVATION, 2, 1),
     fused(code::FULLY_CONNECTED, 8, fully_connected::ACTIVATION, 2, 1),
@@ -142,10 +147,15 @@ const SIGNATURES: [Signature; 52] = [
     plain(code::EXP, 33, 1, 0),
     plain(code::LOG, 0, 1, 0),
     plain(code::ABS, 78, 1, 0),
+    plain(code::NEG, 42, 1, 0),
+    plain(code::SQRT, 0, 1, 0),
+    plain(code::RSQRT, 0, 1, 0),
+    plain(code::SQUARED_DIFFERENCE, 76, 2, 0),
     plain(code::PRELU, 0, 2, 0),
     plain(code::QUANTIZE, 89, 1, 0),
     plain(code::DEQUANTIZE, 38, 1, 0),
     plain(code::RESIZE_NEAREST_NEIGHBOR, 74, 2, 0),
+    plain(code::RESIZE_BILINEAR, 15, 2, 0),
     fused(code::TRANSPOSE_CONV, 49, transpose_conv::ACTIVATION, 3, 1),
     plain(code::REDUCE_MAX, 27, 2, 0),
     plain(code::REDUCE_MIN, 27, 2, 0),
@@ -228,12 +238,20 @@ impl Record<'_> {
             code::EXP => unary(Unary::Exp),
             code::LOG => unary(Unary::Log),
             code::ABS => unary(Unary::Abs),
+            code::NEG => unary(Unary::Neg),
+            code::SQRT => unary(Unary::Sqrt),
+            code::RSQRT => unary(Unary::Rsqrt),
+            code::SQUARED_DIFFERENCE => binary(Binary::SquaredDifference),
             code::PRELU => Ok(Kind::Prelu),
             code::QUANTIZE => Ok(Kind::Quantize),
             code::DEQUANTIZE => Ok(Kind::Dequantize),
             code::RESIZE_NEAREST_NEIGHBOR => Ok(Kind::ResizeNearest {
                 align_corners: self.option::<u8>(resize_nearest_neighbor::ALIGN_CORNERS, 0)? != 0,
                 half_pixel_centers: self.option::<u8>(resize_nearest_neighbor::HALF_PIXEL_CENTERS, 0)? != 0,
+            }),
+            code::RESIZE_BILINEAR => Ok(Kind::ResizeBilinear {
+                align_corners: self.option::<u8>(resize_bilinear::ALIGN_CORNERS, 0)? != 0,
+                half_pixel_centers: self.option::<u8>(resize_bilinear::HALF_PIXEL_CENTERS, 0)? != 0,
             }),
             code::CONCATENATION if activation != Activation::None => unsupported(" with a fused activation"),
             code::CONCATENATION => self.concatenation(),

@@ -166,6 +166,11 @@ impl Map {
             Place::ZeroPoints(_) => own.zero_points.clone(),
         };
         let range = vector(&self.tensors[tensor]).unwrap_or_default();
+        if matches!(place, Place::Data(_)) && range.len() == values.len().div_ceil(2) && values.len() > 1 {
+            return Err(format!(
+                "tensor {tensor} has int4 weights, tuned ones are int8: export the network with int8 weights"
+            ));
+        }
         if range.len() != values.len() {
             let (found, needed) = (range.len(), values.len());
             return Err(format!("the {what} of tensor {tensor} take {needed} bytes, the file has {found}"));

@@ -280,6 +280,11 @@ impl Lowering<'_> {
                         let places = movement::nearest(&from, &to, *align_corners, *half_pixel_centers)?;
                         Step { parameters: places, ..start(code::RESIZE_NEAREST, input, output) }
                     }
+                    Kind::ResizeBilinear { align_corners, half_pixel_centers } => {
+                        let places = movement::bilinear(&from, &to, *align_corners, *half_pixel_centers)?;
+                        let step = start(code::RESIZE_BILINEAR, input, output);
+                        Step { parameters: places, function: None, ..step }
+                    }
                     _ => return Err("is not supported here".into()),
                 };
                 self.steps.push(step);
@@ -332,7 +337,8 @@ fn meaning(unary: Unary) -> Option<(Function, f32)> {
         Unary::HardSwish => Some((Function::HardSwish, 0.0)),
         Unary::Clamp(activation) => Some((function(activation), 0.0)),
         Unary::LeakyRelu(alpha) => Some((Function::LeakyRelu, alpha)),
-        Unary::Elu | Unary::Gelu { .. } | Unary::Exp | Unary::Log | Unary::Abs => None,
+        Unary::Elu | Unary::Gelu { .. } | Unary::Exp | Unary::Log => None,
+        Unary::Abs | Unary::Neg | Unary::Sqrt | Unary::Rsqrt => None,
     }
 }
 
@@ -363,6 +369,9 @@ fn table(function: Unary, source: Side, target: Side) -> Result<tables::Table, F
         Unary::Exp => tables::exp(source, target),
         Unary::Log => tables::log(source, target),
         Unary::Abs => tables::abs(source, target),
+        Unary::Neg => tables::neg(),
+        Unary::Sqrt => tables::sqrt(source, target),
+        Unary::Rsqrt => tables::rsqrt(source, target),
     })
 }
 

@@ -215,3 +215,38 @@ pub(super) fn nearest(
     }
     Ok(places)
 }
+
+/// For every output row, then column: the input's place before it, the one after it, and 1024ths of the way from the one to the
+/// other, in the reference kernel's integers.
+pub(super) fn bilinear(
+    from: &Activations,
+    to: &Activations,
+    align_corners: bool,
+    half_pixel_centers: bool,
+) -> Result<Vec<i32>, Fault> {
+    if from.shape[3] != to.shape[3] || from.shape[0] != 1 || to.shape[0] != 1 {
+        return Err(format!("resizes {:?} to {:?}", from.shape, to.shape));
+    }
+    let mut places = Vec::new();
+    for axis in [1, 2] {
+        let [input, output] = [from.shape[axis], to.shape[axis]].map(|extent| extent as i64);
+        let scale = match align_corners && output > 1 {
+            true => (1024 * (input - 1) + (output - 1) / 2) / (output - 1),
+            false => (1024 * input + output / 2) / output,
+        };
+        for place in 0..output {
+            let at = place * scale + if half_pixel_centers { scale / 2 - 512 } else { 0 };
+            let before = (at / 1024).clamp(0, input - 1);
+            let after = ((at + 1023) / 1024).clamp(0, input - 1);
+            // Before the first and after the last centre both are one place, and the way does not matter.
+            let way = if before == after { 0 } else { at - 1024 * before };
+            for number in [before, after, way] {
+                places.push(
+                    i32::try_from(number)
+                        .map_err(|_| format!("resizes {:?} to {:?}", from.shape, to.shape))?,
+                );
+            }
+        }
+    }
+    Ok(places)
+}

@@ -40,6 +40,9 @@ impl Lowering<'_> {
                 // The reference kernel takes product and quotient in single precision.
                 (code::MUL, words(Multiplier::from_real(f64::from(a * b / y))).to_vec())
             }
+            Binary::SquaredDifference => {
+                (code::SQUARED_DIFFERENCE, SumMultipliers::of_squares(a, b, y).words().to_vec())
+            }
             Binary::Add | Binary::Sub => {
                 let multipliers = SumMultipliers::new(a, b, y)
                     .ok_or_else(|| format!("output scale {y} is too small for operands of {a} and {b}"))?;
@@ -47,10 +50,12 @@ impl Lowering<'_> {
                 (kind, multipliers.words().to_vec())
             }
         };
+        // Nothing is trained through a squared difference.
+        let trained = function != Binary::SquaredDifference;
         self.steps.push(Step {
             second_input: Some(second),
             clamp: clamp(activation, self.tensors[output].affine),
-            function: Some(super::function(activation)),
+            function: trained.then(|| super::function(activation)),
             parameters,
             ..Step::new(index, &op.name, kind, first, output)
         });

@@ -1,7 +1,9 @@
 //! Operators that become others of the runtime, against their definitions, element by element.
 
 use super::lower;
-use crate::graph::{Activation, Element, Graph, Kind, Operator, Padding, Quantization, Tensor, Window};
+use crate::graph::{
+    Activation, Element, Graph, Kind, Operator, Padding, Quantization, Tensor, Variable, Window,
+};
 use crate::packer::pack;
 
 fn tensor(shape: &[usize], scale: f32, zero_point: i64, data: Option<Vec<u8>>, element: Element) -> Tensor {
@@ -113,5 +115,49 @@ fn extremes_are_the_highest_and_the_lowest() {
             tensor(&[7], 0.1, 7, Some(constant), Element::I8),
         ];
         assert_eq!(answer(Kind::Extreme { lowest }, tensors, &[0, 2], &input), beside);
+    }
+}
+
+/// `a, b = b, x` after `y = (a, b)`: each value is read where its variable lies, or copied before it is overwritten.
+#[test]
+fn variables_that_follow_one_another() {
+    let int8 = |shape: &[usize], data| tensor(shape, 1.0, 0, data, Element::I8);
+    let first = |value: u8| int8(&[1, 2], Some(vec![value; 2]));
+    // Input, output, what is read of a and b, their first values.
+    let tensors = vec![
+        int8(&[1, 2], None),
+        int8(&[1, 4], None),
+        int8(&[1, 2], None),
+        int8(&[1, 2], None),
+        first(7),
+        first(9),
+    ];
+    let operator = |kind, reads: &[usize], outputs: &[usize]| Operator {
+        name: "it".into(),
+        kind,
+        inputs: reads.iter().map(|&index| Some(index)).collect(),
+        outputs: outputs.to_vec(),
+    };
+    let variable = |name: &str, constant| Variable { name: name.into(), initial: Some(constant) };
+    let graph = Graph {
+        tensors,
+        operators: vec![
+            operator(Kind::ReadVariable { variable: 0 }, &[], &[2]),
+            operator(Kind::ReadVariable { variable: 1 }, &[], &[3]),
+            operator(Kind::AssignVariable { variable: 0 }, &[0, 3], &[]),
+            operator(Kind::AssignVariable { variable: 1 }, &[0, 0], &[]),
+            operator(Kind::Concatenation { axis: 1 }, &[2, 3], &[1]),
+        ],
+        inputs: vec![0],
+        outputs: vec![1],
+        variables: vec![variable("a", 4), variable("b", 5)],
+    };
+    let file = pack(&lower(&graph).unwrap(), 0, 0).unwrap();
+    let pack = file.pack();
+    let mut arena = vec![0; pack.sizes().arena_bytes];
+    for _ in 0..2 {
+        flatmin::inference::reset(&pack, &mut arena);
+        let answers = [[1, 2], [3, 4], [5, 6]].map(|hop| flatmin::infer(&pack, &hop, &mut arena).to_vec());
+        assert_eq!(answers, [[7, 7, 9, 9], [9, 9, 1, 2], [1, 2, 3, 4]]);
     }
 }

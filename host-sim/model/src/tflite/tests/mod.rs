@@ -273,13 +273,41 @@ fn overlapping_data_is_refused() {
 
 #[test]
 fn other_types_have_their_sizes() {
-    for (element, bytes) in [(17, 2), (19, 1), (1, 6), (11, 48), (5, 77), (99, 1)] {
+    for (element, bytes) in [(20, 2), (19, 1), (1, 6), (11, 48), (5, 77), (99, 1)] {
         let mut model = Model::small();
         let tensor = &mut model.tensors[2];
         (tensor.element, tensor.shape, tensor.data) = (element, vec![3], vec![7; bytes]);
         let graph = read(&model.bytes()).unwrap();
         assert_eq!(graph.tensors[2].element, Element::Other(element));
     }
+}
+
+#[test]
+fn int4_is_unpacked_lower_half_first() {
+    let mut model = Model::small();
+    let tensor = &mut model.tensors[2];
+    (tensor.element, tensor.shape, tensor.data) = (17, vec![3], vec![0x8f, 0xf7]);
+    let graph = read(&model.bytes()).unwrap();
+    assert_eq!(graph.tensors[2].element, Element::I8);
+    assert_eq!(graph.tensors[2].data.as_deref(), Some([-1, -8, 7].map(i8::cast_unsigned).as_slice()));
+    model.tensors[2].data.pop();
+    assert!(read(&model.bytes()).is_err());
+}
+
+#[test]
+fn variables_need_a_handle_and_a_subgraph() {
+    let mut model = Model::small();
+    let operator = &mut model.operators[0];
+    (operator.code, operator.options_type, operator.inputs) = (143, 112, vec![0]);
+    operator.options.clear();
+    let graph = read(&model.bytes()).unwrap();
+    let reason = "READ_VARIABLE: no VAR_HANDLE names its variable";
+    assert_eq!(graph.operators[0].kind, Kind::Unsupported(reason.into()));
+    let operator = &mut model.operators[0];
+    (operator.code, operator.options_type) = (129, 103);
+    (operator.inputs, operator.outputs) = (vec![], vec![]);
+    operator.set(field::call_once::INIT_SUBGRAPH_INDEX, Value::I32(7));
+    refused(&model, "CALL_ONCE refers to subgraph 7, there are 1");
 }
 
 #[test]

@@ -144,6 +144,9 @@ impl<'a> Interpreter<'a> {
                     Unary::Exp => x.exp(),
                     Unary::Log => x.ln(),
                     Unary::Abs => x.abs(),
+                    Unary::Neg => -x,
+                    Unary::Sqrt => x.sqrt(),
+                    Unary::Rsqrt => x.sqrt().recip(),
                     Unary::LeakyRelu(alpha) => {
                         if x < 0.0 {
                             x * f64::from(alpha)
@@ -352,6 +355,7 @@ impl<'a> Interpreter<'a> {
                     Binary::Add => a + b,
                     Binary::Sub => a - b,
                     Binary::Mul => a * b,
+                    Binary::SquaredDifference => (a - b) * (a - b),
                 },
             )
         };
