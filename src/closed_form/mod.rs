@@ -10,9 +10,10 @@
 //! priors): a fully connected layer. With the factory's means `mu0_c` and covariance `S0` ([`Statistics`]), and a weight
 //! `w_i` from 0 to 1 for each of the replay's samples, at first 1:
 //!
-//! - `o = sum w_i (x_i - mu0_y) / (n0 + n)` is how far this subject lies off the factory's;
-//! - `mu_c = (n0 (mu0_c + o) + sum w_i x_i) / (n0 + n_c)`: the mean a posteriori, the prior counting as `n0` samples;
-//! - `S = (1 - g) S0 + g S_own`, `g = n / (n + 2 d)`, then shrunk to its mean variance (Ledoit and Wolf 2004), plus 1/12,
+//! - `o = sum w_i (x_i - mu0_y) / (2 + n)` is how far this subject lies off the factory's;
+//! - `mu_c = (n0 (mu0_c + o) + sum w_i x_i) / (n0 + n_c)`: the mean a posteriori, the prior counting as `n0` samples: 2, or more
+//!   where the subject's means lie so near to the factory's that this is measured (`solver/prior.rs`);
+//! - `S = (1 - g) S0 + g S_own`, `g = n / (n + n0 d)`, then shrunk to its mean variance (Ledoit and Wolf 2004), plus 1/12,
 //!   the variance of rounding to int8;
 //! - the head of these; `p` its softmax; `w_i = (1 - e) p_y / ((1 - e) p_y + e / C)`, the chance that a label is right if
 //!   the share `e` of all labels is drawn from all classes: forward correction (Patrini et al. 2017, section 3.2).

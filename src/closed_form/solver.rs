@@ -1,5 +1,6 @@
 //! The passes over the samples, and what is computed after each of them.
 
+mod prior;
 mod scale;
 
 use super::Statistics;
@@ -33,7 +34,7 @@ pub const LEAST_SMOOTHING: f32 = 0.1;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Settings {
-    /// Samples that the factory's mean of a class, and that no offset of the subject, counts as (`n0`).
+    /// Samples that no offset of the subject counts as, and at least the factory's mean of a class (`n0`), above 0.
     pub prior_samples: f32,
     /// Share of the labels that are taken to be drawn from all classes (`e`), below 1.
     pub wrong_labels: f32,
@@ -48,7 +49,7 @@ pub struct Settings {
 impl Settings {
     /// What ships.
     pub const DEFAULT: Self =
-        Self { prior_samples: 2.0, wrong_labels: 0.3, rounds: 4, shrinkage: 0.1, smoothing: 0.2 };
+        Self { prior_samples: 2.0, wrong_labels: 0.3, rounds: 4, shrinkage: 0.05, smoothing: 0.2 };
 }
 
 /// Words of [`ClosedForm`]'s scratch.
@@ -91,6 +92,8 @@ pub struct ClosedForm<'s> {
     round: u8,
     /// Mean variance, of which [`Settings::shrinkage`] is put on the diagonal.
     ridge: f32,
+    /// Samples that a mean of the factory counts as, measured.
+    prior_samples: f32,
     /// What rounding may have taken off a variance, and is put on the diagonal.
     floor: f32,
     /// Bits after the point of the second moments: as many of a weight's 7 as fit for so many samples.
@@ -159,6 +162,7 @@ impl<'s> ClosedForm<'s> {
             phase: Phase::Answers(0),
             round: 0,
             ridge: 0.0,
+            prior_samples: settings.prior_samples,
             floor: ROUNDING,
             point: (Self::MOST_SAMPLES / samples.max(1)).max(1).ilog2().min(FULL.ilog2()),
             first: 0.0,
@@ -377,10 +381,11 @@ impl<'s> ClosedForm<'s> {
             let share = 1.0 / (count + self.settings.prior_samples);
             self.x.iter_mut().for_each(|o| *o *= share);
         }
+        self.prior_samples = self.measured_prior();
         let (weights, _) = self.head.parts_mut_at(self.counts.len() * self.x.len());
         let rows = self.prior.chunks_exact(features).zip(self.sums.chunks_exact(features));
         for (class, (row, (prior, sums))) in weights.chunks_exact_mut(features).zip(rows).enumerate() {
-            let before = self.settings.prior_samples * at(self.known, class);
+            let before = self.prior_samples * at(self.known, class);
             let own = of_class(self.counts, class);
             let share = if before + own > 0.0 { 1.0 / (before + own) } else { 0.0 };
             for (((to, &sum), prior), offset) in row.iter_mut().zip(sums).zip(prior).zip(&*self.x) {
@@ -428,10 +433,10 @@ impl<'s> ClosedForm<'s> {
         }
     }
 
-    /// Both, by the number of samples.
+    /// Both, by the number of samples: the factory's counts as `n0` for each feature.
     fn mixed(&self, factory: f32, own: f32) -> f32 {
         let total = self.total();
-        let share = total / (total + 2.0 * self.features() as f32);
+        let share = total / (total + self.prior_samples * self.features() as f32);
         (1.0 - share) * factory + share * own
     }
 

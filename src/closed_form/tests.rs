@@ -109,10 +109,62 @@ fn solved(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
     (0..n).map(|i| b[i] / a[i][i]).collect()
 }
 
+/// Samples that the factory's means count as: the classes' deviations less what so few samples make by chance.
+fn measured_prior(
+    settings: Settings,
+    mu0: &[Vec<f64>],
+    s0: &[Vec<f64>],
+    samples: &[Sample],
+    weights: &[f64],
+    offset: &[f64],
+) -> f64 {
+    let (d, least) = (mu0[0].len(), f64::from(settings.prior_samples));
+    let shrinkage = f64::from(settings.shrinkage);
+    let mean_variance = (0..d).map(|i| s0[i][i]).sum::<f64>() / d as f64;
+    let variance = |i: usize| (1.0 - shrinkage) * s0[i][i] + shrinkage * mean_variance + 1.0 / 12.0;
+    let (mut deviations, mut chance, mut squares, mut all, mut free) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for (c, mu0) in mu0.iter().enumerate() {
+        let own: Vec<(&f64, &Sample)> = weights.iter().zip(samples).filter(|(_, (_, y))| *y == c).collect();
+        let count: f64 = own.iter().map(|(w, _)| **w).sum();
+        if count < 0.5 {
+            // Its squares are within around a mean of 0, like those of labels that are no class's.
+            squares += (0..d)
+                .map(|i| {
+                    own.iter().map(|(w, (x, _))| **w * f64::from(x[i]).powi(2)).sum::<f64>() / variance(i)
+                })
+                .sum::<f64>();
+            continue;
+        }
+        let mean = |i: usize| own.iter().map(|(w, (x, _))| **w * f64::from(x[i])).sum::<f64>() / count;
+        let of_mean = |i: usize| (mean(i) - mu0[i] - offset[i]).powi(2) / variance(i);
+        deviations += count * (0..d).map(of_mean).sum::<f64>() / d as f64;
+        chance += 1.0;
+        squares += (0..d)
+            .map(|i| {
+                own.iter().map(|(w, (x, _))| **w * (f64::from(x[i]) - mean(i)).powi(2)).sum::<f64>()
+                    / variance(i)
+            })
+            .sum::<f64>();
+        all += count;
+        free += count - 1.0;
+    }
+    let within = squares / d as f64 / free.max(1.0);
+    if within <= 0.0 {
+        return least;
+    }
+    (1.0 / ((deviations / within - chance + 3.0 / least) / (all + 3.0)).max(0.001)).max(least)
+}
+
 /// The module's formulas, written down once more in f64, sample by sample.
-fn textbook(settings: Settings, mu0: &[Vec<f64>], s0: &[Vec<f64>], samples: &[Sample]) -> Vec<f64> {
+fn textbook(
+    settings: Settings,
+    fixed_prior: Option<f64>,
+    mu0: &[Vec<f64>],
+    s0: &[Vec<f64>],
+    samples: &[Sample],
+) -> Vec<f64> {
     let (classes, d) = (mu0.len(), mu0[0].len());
-    let (n0, e) = (f64::from(settings.prior_samples), f64::from(settings.wrong_labels));
+    let (least, e) = (f64::from(settings.prior_samples), f64::from(settings.wrong_labels));
     let (shrinkage, mut weights) = (f64::from(settings.shrinkage), vec![1.0; samples.len()]);
     let (mut w, mut b) = (vec![vec![0.0; d]; classes], vec![0.0; classes]);
     for _ in 0..settings.rounds {
@@ -120,9 +172,10 @@ fn textbook(settings: Settings, mu0: &[Vec<f64>], s0: &[Vec<f64>], samples: &[Sa
         let offset: Vec<f64> = (0..d)
             .map(|i| {
                 let sum = weights.iter().zip(samples).map(|(w, (x, y))| w * (f64::from(x[i]) - mu0[*y][i]));
-                sum.sum::<f64>() / (n0 + n)
+                sum.sum::<f64>() / (least + n)
             })
             .collect();
+        let n0 = fixed_prior.unwrap_or_else(|| measured_prior(settings, mu0, s0, samples, &weights, &offset));
         let mu: Vec<Vec<f64>> = (0..classes)
             .map(|c| {
                 let own = || weights.iter().zip(samples).filter(move |(_, (_, y))| *y == c);
@@ -131,7 +184,7 @@ fn textbook(settings: Settings, mu0: &[Vec<f64>], s0: &[Vec<f64>], samples: &[Sa
                 (0..d).map(|i| (n0 * (mu0[c][i] + offset[i]) + sum(i)) / (n0 + count)).collect()
             })
             .collect();
-        let share = n / (n + 2.0 * d as f64);
+        let share = n / (n + n0 * d as f64);
         let mut s = vec![vec![0.0; d]; d];
         for i in 0..d {
             for j in 0..d {
@@ -229,7 +282,7 @@ fn heads_are_those_of_the_textbook() {
         for (rounds, within) in [(1, 0.005), (4, 0.1)] {
             let settings = Settings { rounds, ..Settings::DEFAULT };
             let found = head(settings, Some(bytes.get()), &own, classes, d, &vec![0.0; classes * (d + 1)]);
-            let expected = textbook(settings, &mu, &s, &own);
+            let expected = textbook(settings, None, &mu, &s, &own);
             for (x, _) in &own {
                 for class in 0..classes {
                     let z = |weight: &dyn Fn(usize) -> f64| {
@@ -347,6 +400,34 @@ fn features_that_never_change_give_finite_heads() {
             }
         }
     }
+}
+
+/// A subject of the factory's own kind: with few samples, the head keeps to the factory's means, and answers better than one whose
+/// factory counts as two samples throughout would.
+#[test]
+fn where_the_factory_fits_its_means_count_as_many_samples() {
+    let (mut kept, mut lost) = (0, 0);
+    for seed in 0..10 {
+        let mut random = Random(100 + seed);
+        let (mu, s, bytes) = factory(&mut random, 4, 24);
+        // Noisier than the factory's, so that means of few samples mislead.
+        let noisy = |random: &mut Random, each: usize| -> Vec<Sample> {
+            let mut own = samples(random, 4, 24, each, 0.0);
+            own.iter_mut().flat_map(|(x, _)| x).for_each(|x| *x += (40.0 * random.normal()) as i16);
+            own.iter_mut().flat_map(|(x, _)| x).for_each(|x| *x = (*x).clamp(-255, 255));
+            own
+        };
+        let (own, test) = (noisy(&mut random, 3), noisy(&mut random, 100));
+        let settings = Settings { rounds: 1, ..Settings::DEFAULT };
+        let offset = vec![0.0; 24];
+        assert!(measured_prior(settings, &mu, &s, &own, &[1.0; 12], &offset) > 4.0);
+        let right = |head: &[f32]| test.iter().filter(|(x, y)| answer(head, x, 4) == *y).count();
+        kept += right(&head(settings, Some(bytes.get()), &own, 4, 24, &[0.0; 100]));
+        let fixed: Vec<f32> =
+            textbook(settings, Some(2.0), &mu, &s, &own).into_iter().map(|w| w as f32).collect();
+        lost += right(&fixed);
+    }
+    assert!(kept > lost, "{kept} {lost}");
 }
 
 /// Without samples the factory's statistics alone answer.
