@@ -161,6 +161,65 @@ pub enum Request<'a> {
     /// Solve the last layer in closed form, of the samples that a run by this recipe would train on:
     /// [`crate::Tuner::solve`]. [`Self::Start`] may go on from there.
     Solve(Recipe),
+    /// Keep this key: from now on only its holder changes the device. Taken while it has none, else inside of
+    /// [`Self::Signed`] alone.
+    Provision {
+        /// The key.
+        key: [u8; 32],
+    },
+    /// Begin a session in which requests are signed.
+    Challenge {
+        /// Random bytes.
+        nonce: [u8; 16],
+    },
+    /// A request of the key's holder.
+    Signed {
+        /// Tag of the frame's number and the request, under the session's key.
+        tag: [u8; 16],
+        /// The request, in postcard's encoding.
+        request: &'a [u8],
+    },
+}
+
+impl Request<'_> {
+    /// Whether a device with a key answers it to anybody: what changes nothing there, and gives away neither samples nor
+    /// weights. All others take the key's holder.
+    ///
+    /// ```
+    /// use flatmin::wire::Request;
+    /// assert!(Request::Identify.is_open() && !Request::Commit.is_open());
+    /// ```
+    pub const fn is_open(&self) -> bool {
+        matches!(
+            self,
+            Self::Identify
+                | Self::Judge { .. }
+                | Self::JudgeTarget { .. }
+                | Self::Summarize { .. }
+                | Self::Measure { .. }
+                | Self::Slot(_)
+                | Self::Trace { .. }
+                | Self::Confusion { .. }
+                | Self::Drift
+                | Self::Auc { .. }
+                | Self::Challenge { .. }
+        )
+    }
+}
+
+/// From whom a device takes what changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Access {
+    /// From anybody on the line: the firmware was built without the feature `signed`, or its board has no pages for a key.
+    Anybody,
+    /// From nobody yet: it waits for its key.
+    Unclaimed,
+    /// From the holder of its key.
+    KeyHolder,
+    /// From nobody: the flash that its key is kept in cannot be read.
+    Nobody,
 }
 
 /// What a device answers. `ticks` are those of the device's clock that the work took.
@@ -196,6 +255,8 @@ pub enum Response<'a> {
         board: &'a str,
         /// What [`Request::PullTail`] gives.
         contents: Contents,
+        /// From whom it takes what changes it.
+        access: Access,
     },
     /// Done.
     Done {
@@ -346,5 +407,12 @@ pub enum Response<'a> {
         auc: f32,
         /// Clock ticks.
         ticks: u32,
+    },
+    /// To [`Request::Challenge`].
+    Challenged {
+        /// The device's own nonce.
+        nonce: [u8; 16],
+        /// Its proof that it has the key.
+        proof: [u8; 16],
     },
 }

@@ -21,22 +21,24 @@
 //! get through.
 
 mod messages;
+#[cfg(feature = "signed")]
+pub mod signed;
 
 use crate::RUN_HEAD_BYTES;
 use crate::cobs::{self, Cobs};
 use crate::pack::{CRC, Sizes};
 use crate::store::record::LAYER_BYTES;
-pub use messages::{Request, Response};
+pub use messages::{Access, Request, Response};
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;
 
 /// The number with which a session begins.
 pub const OPENING: u32 = 0;
 
-/// Bytes of the longest request that carries no input, framed.
-const LONGEST_WITHOUT_INPUT: usize = 120;
+/// Bytes of the longest request that carries no input, framed: 24 more where it may lie in a [`Request::Signed`].
+const LONGEST_WITHOUT_INPUT: usize = if cfg!(feature = "signed") { 144 } else { 120 };
 
 /// Most bytes of a tail in one message.
 pub const TAIL_PART_BYTES: usize = 64;
@@ -121,7 +123,7 @@ pub fn encode<'b>(
     scratch: &mut [u8],
     frame: &'b mut [u8],
 ) -> Result<&'b mut [u8], WireError> {
-    let body: &[u8] = postcard::to_slice(message, scratch).map_err(|_| WireError::TooLong)?;
+    let body = write_body(message, scratch)?;
     let triple = (checksum(sequence, body), sequence, body);
     postcard::serialize_with_flavor(&triple, Cobs::new(frame)).map_err(|_| WireError::TooLong)
 }
@@ -140,6 +142,19 @@ pub fn decode<'b, T: Deserialize<'b>>(frame: &'b mut [u8]) -> Result<(u32, T), W
     }
     let message = postcard::from_bytes(body).map_err(|_| WireError::Unknown { sequence })?;
     Ok((sequence, message))
+}
+
+/// Writes a message alone, as it lies in a [`Request::Signed`], into `bytes`; returns what it takes of them.
+///
+/// # Errors
+/// [`WireError::TooLong`].
+pub fn write_body<'b>(message: &impl Serialize, bytes: &'b mut [u8]) -> Result<&'b [u8], WireError> {
+    Ok(postcard::to_slice(message, bytes).map_err(|_| WireError::TooLong)?)
+}
+
+/// Reads it; `None` where it is no message of this version.
+pub fn read_body<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<T> {
+    postcard::from_bytes(bytes).ok()
 }
 
 fn checksum(sequence: u32, body: &[u8]) -> u32 {
@@ -243,6 +258,7 @@ mod tests {
                 hertz: u32::MAX,
                 board: why.get(..32).unwrap_or(""),
                 contents: Contents::Int8AndCompact,
+                access: Access::KeyHolder,
             },
             RESPONSE_BYTES,
         );

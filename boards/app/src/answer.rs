@@ -1,6 +1,7 @@
 //! What each request does.
 
 use crate::fmt::{debug, info, warn};
+use crate::guard::Guard;
 use crate::{Board, run, targets};
 use flatmin::store::StoreError;
 use flatmin::wire::{self, Request, Response};
@@ -15,13 +16,15 @@ pub(crate) struct Application<'a, T, B> {
     pub sequence: Option<u32>,
     /// What the button stands for.
     label: Option<u16>,
+    guard: Guard,
 }
 
 const NO_STORE: Response = Response::Refused("this board has no store");
 
 impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
     pub fn new(tuner: &'a mut Tuner<'p, A>, board: &'a mut B) -> Self {
-        let mut application = Self { tuner, board, sequence: None, label: None };
+        let guard = Guard::new(board);
+        let mut application = Self { tuner, board, sequence: None, label: None, guard };
         application.restore();
         application
     }
@@ -58,6 +61,15 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
                 None
             }
         };
+    }
+
+    /// What the frame with this number asks for, where it may; else the answer.
+    pub fn admit<'r>(
+        &mut self,
+        sequence: u32,
+        request: Request<'r>,
+    ) -> Result<Request<'r>, Response<'static>> {
+        self.guard.admit(self.board, sequence, request)
     }
 
     /// Carries a request out; `latent` holds a latent, `part` a part of a tail, and heads are solved in `solving`.
@@ -210,6 +222,7 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
             hertz: self.board.hertz(),
             board: self.board.name(),
             contents: self.tuner.contents(),
+            access: self.guard.access(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::fed::Fed;
 use core::convert::Infallible;
+use core::ops::Range;
 use embedded_hal::digital::{ErrorType, InputPin, OutputPin};
 use embedded_storage::nor_flash::{self, NorFlash, ReadNorFlash};
 use flatmin::store::Store;
@@ -22,6 +23,11 @@ pub trait Board {
     fn store(&mut self) -> Option<(Store, impl NorFlash)> {
         None::<(Store, NoFlash)>
     }
+    /// Pages of flash, two or more, for the link's key (feature `signed`); nothing else lies there. Without them, or without
+    /// the feature, anybody on the line changes the device.
+    fn keys(&mut self) -> Option<(Range<u32>, impl NorFlash)> {
+        None::<(Range<u32>, NoFlash)>
+    }
     /// Feeds the watchdog. Called while a byte is waited for and between slices of work, the longest of which are one
     /// sample through the trunk, one of a step, and one page that is erased.
     fn feed(&mut self) {}
@@ -31,6 +37,19 @@ pub trait Board {
     fn pressed(&mut self) -> bool {
         false
     }
+}
+
+/// The two pages after the store, for [`Hardware::with_keys`].
+///
+/// ```
+/// use flatmin::flash::Flash;
+/// use flatmin::store::Store;
+/// let store = Store::new(0, 8192, 2);
+/// assert_eq!(flatmin_app::pages_after::<Flash<4, 4096>>(&store), 16_384..24_576);
+/// ```
+pub const fn pages_after<F: NorFlash>(store: &Store) -> Range<u32> {
+    let start = store.end() as u32;
+    start..start.saturating_add(2 * F::ERASE_SIZE as u32)
 }
 
 /// A free-running clock.
@@ -65,6 +84,7 @@ pub struct Hardware<C, F = NoFlash, L = NoPin, B = NoPin, W = fn()> {
     clock: C,
     stack: fn() -> u32,
     store: Option<(Store, F)>,
+    keys: Option<Range<u32>>,
     led: L,
     button: B,
     feed: W,
@@ -73,7 +93,7 @@ pub struct Hardware<C, F = NoFlash, L = NoPin, B = NoPin, W = fn()> {
 impl<C: Clock> Hardware<C> {
     /// A board with a clock and nothing else.
     pub fn new(name: &'static str, clock: C) -> Self {
-        Self { name, clock, stack: || 0, store: None, led: NoPin, button: NoPin, feed: || () }
+        Self { name, clock, stack: || 0, store: None, keys: None, led: NoPin, button: NoPin, feed: || () }
     }
 }
 
@@ -85,26 +105,31 @@ impl<C, F, L, B, W> Hardware<C, F, L, B, W> {
 
     /// With flash that keeps tuned tails, where `store` says.
     pub fn with_store<G: NorFlash>(self, store: Store, flash: G) -> Hardware<C, G, L, B, W> {
-        let Self { name, clock, stack, led, button, feed, .. } = self;
-        Hardware { name, clock, stack, store: Some((store, flash)), led, button, feed }
+        let Self { name, clock, stack, keys, led, button, feed, .. } = self;
+        Hardware { name, clock, stack, store: Some((store, flash)), keys, led, button, feed }
+    }
+
+    /// With pages for the link's key, by their addresses, in the flash of [`Self::with_store`] and outside of the store.
+    pub fn with_keys(self, pages: Range<u32>) -> Self {
+        Self { keys: Some(pages), ..self }
     }
 
     /// With a status LED that is lit by a high pin while there is work; see [`ActiveLow`].
     pub fn with_led<M: OutputPin>(self, led: M) -> Hardware<C, F, M, B, W> {
-        let Self { name, clock, stack, store, button, feed, .. } = self;
-        Hardware { name, clock, stack, store, led, button, feed }
+        let Self { name, clock, stack, store, keys, button, feed, .. } = self;
+        Hardware { name, clock, stack, store, keys, led, button, feed }
     }
 
     /// With a button that makes its pin high; see [`ActiveLow`].
     pub fn with_button<M: InputPin>(self, button: M) -> Hardware<C, F, L, M, W> {
-        let Self { name, clock, stack, store, led, feed, .. } = self;
-        Hardware { name, clock, stack, store, led, button, feed }
+        let Self { name, clock, stack, store, keys, led, feed, .. } = self;
+        Hardware { name, clock, stack, store, keys, led, button, feed }
     }
 
     /// With what feeds a watchdog; see [`Board::feed`].
     pub fn with_watchdog<V: FnMut()>(self, feed: V) -> Hardware<C, F, L, B, V> {
-        let Self { name, clock, stack, store, led, button, .. } = self;
-        Hardware { name, clock, stack, store, led, button, feed }
+        let Self { name, clock, stack, store, keys, led, button, .. } = self;
+        Hardware { name, clock, stack, store, keys, led, button, feed }
     }
 }
 
@@ -128,6 +153,11 @@ impl<C: Clock, F: NorFlash, L: OutputPin, B: InputPin, W: FnMut()> Board for Har
     fn store(&mut self) -> Option<(Store, impl NorFlash)> {
         let feed = &mut self.feed;
         self.store.as_mut().map(|(store, flash)| (*store, Fed { flash, feed }))
+    }
+
+    fn keys(&mut self) -> Option<(Range<u32>, impl NorFlash)> {
+        let (feed, pages) = (&mut self.feed, self.keys.clone()?);
+        self.store.as_mut().map(|(_, flash)| (pages, Fed { flash, feed }))
     }
 
     fn feed(&mut self) {

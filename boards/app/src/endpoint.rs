@@ -28,8 +28,8 @@ pub struct Endpoint<'a, T, B> {
     buffers: Buffers<'a>,
     /// Bytes of the frame that is coming in; beyond the buffer, they are counted alone.
     length: usize,
-    /// Number and length of the answer that lies in the buffer.
-    answered: Option<(u32, usize)>,
+    /// Of the answer that lies in the buffer: the number, whether the request was signed, and the length.
+    answered: Option<(u32, bool, usize)>,
     damaged: [u8; DAMAGED_BYTES],
 }
 
@@ -99,22 +99,37 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Endpoint<'a, Tuner<'p, A>, B> {
             return None;
         }
         // One that opens a session is carried out again.
-        let answered = self.answered.map(|(last, _)| last).filter(|&last| last != wire::OPENING);
+        let last = self.answered.map(|(last, signed, _)| (last, signed));
+        let answered = last.filter(|&(last, _)| last != wire::OPENING);
         // A frame that did not fit is answered as damaged: an empty one.
         let received = self.buffers.request.get_mut(..length).unwrap_or(&mut []);
         let mut part = [0; TAIL_PART_BYTES];
-        let (sequence, response) = match wire::decode::<Request>(received) {
-            Ok((sequence, _)) | Err(WireError::Unknown { sequence }) if answered == Some(sequence) => {
+        let (sequence, kept, response) = match wire::decode::<Request>(received) {
+            // A request that was not signed does not stand for one that was.
+            Ok((sequence, request)) if answered == Some((sequence, is_signed(&request))) => {
+                return self.last_answer();
+            }
+            Err(WireError::Unknown { sequence }) if answered == Some((sequence, false)) => {
                 return self.last_answer();
             }
             Ok((wire::OPENING, request)) if request != Request::Identify => {
-                (wire::OPENING, Response::Refused("a session begins with identify"))
+                (wire::OPENING, Some(false), Response::Refused("a session begins with identify"))
             }
-            Ok((sequence, request)) => (
-                sequence,
-                self.application.answer(request, self.buffers.body, &mut part, self.buffers.solving),
-            ),
-            Err(WireError::Unknown { sequence }) => (sequence, Response::Refused("unknown request")),
+            Ok((sequence, request)) => {
+                let signed = is_signed(&request);
+                match self.application.admit(sequence, request) {
+                    Ok(request) => {
+                        let (body, solving) = (&mut *self.buffers.body, &mut *self.buffers.solving);
+                        (sequence, Some(signed), self.application.answer(request, body, &mut part, solving))
+                    }
+                    // Forgotten: else the numbers of who is let in would be used up by who is not.
+                    Err(refusal @ Response::Refused(_)) => (sequence, None, refusal),
+                    Err(answer) => (sequence, Some(signed), answer),
+                }
+            }
+            Err(WireError::Unknown { sequence }) => {
+                (sequence, Some(false), Response::Refused("unknown request"))
+            }
             Err(error) => {
                 warn!("a request was not understood: {}", error);
                 let mut scratch = [0; DAMAGED_BYTES];
@@ -123,11 +138,16 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Endpoint<'a, Tuner<'p, A>, B> {
             }
         };
         let frame = wire::encode(sequence, &response, self.buffers.body, self.buffers.response);
-        self.answered = Some((sequence, frame.map_or(0, |frame| frame.len())));
-        self.last_answer()
+        let length = frame.map_or(0, |frame| frame.len());
+        self.answered = kept.map(|signed| (sequence, signed, length));
+        self.buffers.response.get(..length)
     }
 
     fn last_answer(&self) -> Option<&[u8]> {
-        self.answered.and_then(|(_, length)| self.buffers.response.get(..length))
+        self.answered.and_then(|(_, _, length)| self.buffers.response.get(..length))
     }
+}
+
+fn is_signed(request: &Request) -> bool {
+    matches!(request, Request::Signed { .. })
 }

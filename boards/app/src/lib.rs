@@ -11,6 +11,9 @@ mod board;
 mod endpoint;
 mod fed;
 mod fmt;
+mod guard;
+#[cfg(feature = "signed")]
+mod keys;
 #[cfg(feature = "motion")]
 pub mod motion;
 mod ram;
@@ -18,7 +21,7 @@ mod run;
 mod serial;
 mod targets;
 
-pub use board::{ActiveLow, Board, Clock, Hardware, NoFlash, NoPin};
+pub use board::{ActiveLow, Board, Clock, Hardware, NoFlash, NoPin, pages_after};
 pub use endpoint::{Attended, Endpoint};
 pub use ram::{
     ArenaPlan, Buffers, COMPACT_STACK_BYTES, FIXED_BYTES, RamBudget, SOLVING, STACK_BYTES, link_bytes,

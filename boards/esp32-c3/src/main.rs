@@ -19,7 +19,7 @@ use esp_hal::uart::{Config, IoError, Uart};
 use esp_println as _;
 use esp_storage::FlashStorage;
 use flatmin::store::Store;
-use flatmin_app::{ActiveLow, Clock, Hardware};
+use flatmin_app::{ActiveLow, Clock, Hardware, pages_after};
 use flatmin_firmware::{run, slot_bytes, stack};
 
 #[allow(unsafe_code)] // a static that the second-stage boot loader reads
@@ -89,6 +89,7 @@ fn main() -> ! {
         let mut board = Hardware::new("esp32-c3", Microseconds)
             .with_stack(stack::high_water_bytes)
             .with_store(STORE, FlashStorage::new(chip.FLASH))
+            .with_keys(pages_after::<FlashStorage>(&STORE))
             .with_button(ActiveLow(button))
             .with_watchdog(|| watchdog.feed());
         let mut link = Link(uart.with_rx(chip.GPIO20).with_tx(chip.GPIO21));

@@ -23,7 +23,7 @@ use embassy_nrf::uarte::{self, Baudrate};
 use embassy_nrf::wdt::{self, HaltConfig, Watchdog};
 use embassy_nrf::{bind_interrupts, peripherals};
 use flatmin::store::Store;
-use flatmin_app::{ActiveLow, Hardware};
+use flatmin_app::{ActiveLow, Hardware, pages_after};
 #[cfg(feature = "motion")]
 use flatmin_firmware::motion::run_motion;
 #[cfg(not(feature = "motion"))]
@@ -89,6 +89,7 @@ fn main() -> ! {
         let mut board = Hardware::new("nrf52840-dk", SysTick::new(core.SYST, 64_000_000))
             .with_stack(stack::high_water_bytes)
             .with_store(STORE, Nvmc::new(chip.NVMC))
+            .with_keys(pages_after::<Nvmc>(&STORE))
             .with_led(ActiveLow(Output::new(chip.P0_13, Level::High, OutputDrive::Standard)))
             .with_button(ActiveLow(Input::new(chip.P0_11, Pull::Up)))
             .with_watchdog(|| watchdog.iter_mut().for_each(|handle| handle.pet()));

@@ -15,7 +15,7 @@ use embassy_rp::uart::{Config, Uart};
 use embassy_rp::watchdog::Watchdog;
 use embassy_time::{Duration, Instant, TICK_HZ};
 use flatmin::store::Store;
-use flatmin_app::{ActiveLow, Clock, Hardware, Serial};
+use flatmin_app::{ActiveLow, Clock, Hardware, Serial, pages_after};
 use flatmin_firmware::{run, slot_bytes, stack};
 use panic_probe as _;
 
@@ -51,6 +51,7 @@ fn main() -> ! {
     let mut board = Hardware::new("pico2", Time)
         .with_stack(stack::high_water_bytes)
         .with_store(STORE, Memory::new_blocking(chip.FLASH))
+        .with_keys(pages_after::<Memory>(&STORE))
         .with_led(Output::new(chip.PIN_25, Level::Low))
         .with_button(ActiveLow(Input::new(chip.PIN_15, Pull::Up)))
         .with_watchdog(|| watchdog.feed(WATCHDOG));

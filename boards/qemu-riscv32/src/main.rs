@@ -16,7 +16,7 @@ use cfi::CfiFlash;
 #[cfg(feature = "defmt")]
 use defmt_semihosting as _;
 use flatmin::store::Store;
-use flatmin_app::{Clock, Hardware};
+use flatmin_app::{Clock, Hardware, pages_after};
 use flatmin_firmware::{run, slot_bytes, stack};
 use riscv_rt::entry;
 use uart::Uart;
@@ -42,7 +42,8 @@ fn main() -> ! {
     stack::paint();
     let mut board = Hardware::new("riscv32-virt", Time)
         .with_stack(stack::high_water_bytes)
-        .with_store(STORE, CfiFlash::second());
+        .with_store(STORE, CfiFlash::second())
+        .with_keys(pages_after::<CfiFlash>(&STORE));
     run(&mut Uart, &mut board);
     fault::end()
 }

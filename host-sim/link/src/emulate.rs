@@ -59,6 +59,11 @@ impl Firmware {
         log: LogSink,
     ) -> Result<Self> {
         let (board, kind) = (Board::named(board)?, kind.into());
+        ensure!(
+            !kind.signed || board.flash_bytes > 0,
+            "{} has no flash for a key: take riscv32-virt, or leave --key out",
+            board.name
+        );
         let pack = model.pack(tail)?;
         // What a tuner in integers refuses of a pack comes before minutes of building.
         let mut words = kind.tail.arena(&pack, recipe);

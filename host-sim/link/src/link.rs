@@ -2,7 +2,8 @@
 //! to the device once. The rules are those of [`flatmin::wire`].
 
 use flatmin::store::{Contents, SlotState};
-use flatmin::wire::{self, Request, Response, WireError};
+use flatmin::wire::signed::{Key, NONCE_BYTES, Nonce};
+use flatmin::wire::{self, Access, Request, Response, WireError};
 use flatmin::{Acceptance, Drift, Position};
 use serde::Serialize;
 use std::io::{self, ErrorKind, Read, Write};
@@ -128,6 +129,13 @@ pub enum Answer {
         /// What it took.
         ticks: u64,
     },
+    /// A session was asked for.
+    Challenged {
+        /// The device's nonce.
+        nonce: Nonce,
+        /// That it has the key.
+        proof: [u8; 16],
+    },
     /// How well a tail tells anomalies.
     Auc {
         /// Area under the ROC curve, 0 to 1.
@@ -164,6 +172,8 @@ pub struct Identity {
     pub hertz: u32,
     /// What its tail holds beside int8: f32 weights, or those of a compact tail.
     pub contents: Contents,
+    /// From whom it takes what changes it.
+    pub access: Access,
 }
 
 /// How the samples that a device keeps are doing.
@@ -199,6 +209,15 @@ pub enum LinkError {
     /// The request does not fit into a frame.
     #[error(transparent)]
     Request(#[from] WireError),
+    /// It takes the holder of a key, and none was given.
+    #[error("this device is changed by the holder of its key alone: name the key's file with --key")]
+    KeyMissing,
+    /// It has another key, or is another device.
+    #[error("the device does not prove that it has this key: it has another one, or is another device")]
+    KeyDiffers,
+    /// No random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
     /// A message of another version.
     #[error("the device speaks another version of the protocol; this one is {}", wire::VERSION)]
     Version,
@@ -217,6 +236,10 @@ pub struct Session<L> {
     open: bool,
     incoming: Vec<u8>,
     repeats: u64,
+    key: Option<Key>,
+    access: Access,
+    /// The session's key, where requests are signed.
+    session: Option<Key>,
 }
 
 impl<L: Read + Write> Session<L> {
@@ -228,7 +251,21 @@ impl<L: Read + Write> Session<L> {
 
     /// A session over `line`; the first request opens it.
     pub fn new(line: L) -> Self {
-        Self { line, sequence: wire::OPENING, open: false, incoming: Vec::new(), repeats: 0 }
+        Self {
+            line,
+            sequence: wire::OPENING,
+            open: false,
+            incoming: Vec::new(),
+            repeats: 0,
+            key: None,
+            access: Access::Anybody,
+            session: None,
+        }
+    }
+
+    /// Signs what the device takes from the holder of its key alone.
+    pub fn with_key(self, key: Key) -> Self {
+        Self { key: Some(key), ..self }
     }
 
     /// The line.
@@ -254,28 +291,58 @@ impl<L: Read + Write> Session<L> {
         if !self.open {
             let identity = self.exchange(wire::OPENING, &Request::Identify)?;
             self.open = true;
+            if let Answer::Identity(identity) = &identity {
+                self.access = identity.access;
+            }
             if *request == Request::Identify {
                 return Ok(identity);
             }
         }
-        self.sequence = self.sequence.checked_add(1).unwrap_or(wire::OPENING + 1);
-        self.exchange(self.sequence, request)
+        if self.access != Access::KeyHolder || request.is_open() {
+            return self.ask_plainly(request);
+        }
+        let session = match self.session {
+            Some(session) => session,
+            None => self.open_session()?,
+        };
+        let mut body = vec![0; carried_bytes(request) + wire::request_bytes(0)];
+        let body = wire::write_body(request, &mut body)?;
+        self.sequence = next(self.sequence);
+        let tag = session.sign(self.sequence, body);
+        let answer = self.exchange(self.sequence, &Request::Signed { tag, request: body })?;
+        if let Request::Provision { key } = request {
+            (self.key, self.session) = (Some(Key::new(*key)), None);
+        }
+        Ok(answer)
+    }
+
+    fn ask_plainly(&mut self, request: &Request) -> Result<Answer, LinkError> {
+        self.sequence = next(self.sequence);
+        let answer = self.exchange(self.sequence, request)?;
+        if let (Request::Provision { key }, Answer::Done(_)) = (request, &answer) {
+            (self.key, self.access) = (Some(Key::new(*key)), Access::KeyHolder);
+        }
+        Ok(answer)
+    }
+
+    /// Begins a session in which requests are signed, with a device that proves that it has the key.
+    fn open_session(&mut self) -> Result<Key, LinkError> {
+        let key = self.key.ok_or(LinkError::KeyMissing)?;
+        let mut asked = [0; NONCE_BYTES];
+        getrandom::fill(&mut asked).map_err(|_| LinkError::Random)?;
+        match self.ask_plainly(&Request::Challenge { nonce: asked })? {
+            Answer::Challenged { nonce, proof } if key.proves(&asked, &nonce, &proof) => {
+                let session = key.session(&asked, &nonce);
+                self.session = Some(session);
+                Ok(session)
+            }
+            Answer::Challenged { .. } => Err(LinkError::KeyDiffers),
+            _ => Err(LinkError::Version),
+        }
     }
 
     fn exchange(&mut self, sequence: u32, request: &Request) -> Result<Answer, LinkError> {
-        let carried = match request {
-            Request::Observe { input, .. }
-            | Request::Judge { input, .. }
-            | Request::Classify { input }
-            | Request::Trace { input, .. } => input.len(),
-            Request::ObserveTarget { target, input, .. } | Request::JudgeTarget { target, input } => {
-                input.len() + target.map_or(0, <[u8]>::len)
-            }
-            Request::AdoptTail { layers, .. } => layers.len(),
-            Request::ExpectRun { head } | Request::AdoptRun { head } => head.len(),
-            _ => 0,
-        };
-        let bytes = wire::request_bytes(carried);
+        let bytes = wire::request_bytes(carried_bytes(request));
         let (mut scratch, mut frame) = (vec![0; bytes], vec![0; bytes]);
         let frame = wire::encode(sequence, request, &mut scratch, &mut frame)?;
         let mut silences = 0;
@@ -340,6 +407,28 @@ impl<L: Read + Write> Session<L> {
     }
 }
 
+/// The number after this one; that with which sessions begin is left out.
+fn next(sequence: u32) -> u32 {
+    sequence.checked_add(1).unwrap_or(wire::OPENING + 1)
+}
+
+/// Bytes of what a request carries.
+fn carried_bytes(request: &Request) -> usize {
+    match request {
+        Request::Observe { input, .. }
+        | Request::Judge { input, .. }
+        | Request::Classify { input }
+        | Request::Trace { input, .. } => input.len(),
+        Request::ObserveTarget { target, input, .. } | Request::JudgeTarget { target, input } => {
+            input.len() + target.map_or(0, <[u8]>::len)
+        }
+        Request::AdoptTail { layers, .. } => layers.len(),
+        Request::ExpectRun { head } | Request::AdoptRun { head } => head.len(),
+        Request::Signed { request, .. } => request.len(),
+        _ => 0,
+    }
+}
+
 enum Arrival {
     Answer(Answer),
     Damaged,
@@ -363,6 +452,7 @@ fn answer(response: Response) -> Result<Answer, LinkError> {
             hertz,
             board,
             contents,
+            access,
         } => Answer::Identity(Identity {
             board: board.to_owned(),
             pack_crc32,
@@ -376,6 +466,7 @@ fn answer(response: Response) -> Result<Answer, LinkError> {
             slots,
             hertz,
             contents,
+            access,
         }),
         Response::Done { ticks } => Answer::Done(ticks.into()),
         Response::Stepped { epoch, loss, epoch_finished, finished, ticks } => {
@@ -413,6 +504,7 @@ fn answer(response: Response) -> Result<Answer, LinkError> {
         }
         Response::Drift(drift) => Answer::Drift(drift),
         Response::ClassAdded { label, ticks } => Answer::ClassAdded { label, ticks: ticks.into() },
+        Response::Challenged { nonce, proof } => Answer::Challenged { nonce, proof },
         Response::Auc { auc, ticks } => Answer::Auc { auc, ticks: ticks.into() },
         Response::Refused(why) => return Err(LinkError::Refused(why.to_owned())),
         _ => return Err(LinkError::Version),

@@ -52,7 +52,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let recipe = largest.context("one method at least is asked for")?;
     let recipe = with_replay(&subject, recipe, options.recipe_file.recipe.replay_capacity)?;
     let solver = trainings.iter().any(|own| own.start == Start::ClosedForm);
-    let kind = Kind { tail: options.tuner(), solver };
+    let kind = Kind { tail: options.tuner(), solver, ..Kind::default() };
     let firmware = Firmware::build_as(kind, &board, &subject.model, &tail, &recipe, sink)?;
     let runs = (trainings.par_iter())
         .map(|own| {

@@ -17,6 +17,7 @@ use crate::firmware::{Image, LogSink, Machine, Options};
 use crate::link::{Answer, Identity, LinkError, Session};
 use anyhow::{Context, Result, anyhow, bail};
 use flatmin::wire::Request;
+use flatmin::wire::signed::Key;
 use line::Line;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -73,6 +74,11 @@ impl Device {
     pub fn serial(port: &str, baud: u32) -> Result<Self> {
         let line = Line::serial(port, baud, Self::PATIENCE)?;
         Ok(Self { session: Session::new(line), machine: None })
+    }
+
+    /// Signs what the device takes from the holder of its key alone.
+    pub fn with_key(self, key: Key) -> Self {
+        Self { session: self.session.with_key(key), ..self }
     }
 
     /// Asks and waits for the answer.

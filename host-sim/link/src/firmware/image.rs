@@ -19,11 +19,13 @@ pub struct Kind {
     pub tail: Tail,
     /// It solves heads in closed form even where its pack has no statistics.
     pub solver: bool,
+    /// Only the holder of its key changes it.
+    pub signed: bool,
 }
 
 impl From<Tail> for Kind {
     fn from(tail: Tail) -> Self {
-        Self { tail, solver: false }
+        Self { tail, ..Self::default() }
     }
 }
 
@@ -49,7 +51,7 @@ impl Image {
     /// # Errors
     /// A missing target, or what the compiler says.
     pub fn build_as(kind: Kind, board: Board, pack: &[u8], recipe: &Recipe) -> Result<Self> {
-        let Kind { tail, solver } = kind;
+        let Kind { tail, solver, signed } = kind;
         let root = sources("building firmware (`flatmin emulate`, `flatmin device --qemu`)")?;
         let target_folder = root.join("target/firmware");
         let mut cargo = compile::cargo(&root, board.package, board.target, board.cpu, &target_folder)?;
@@ -64,8 +66,9 @@ impl Image {
             (Tail::Full, true) => "-solver",
             (Tail::Full, false) => "",
         };
+        let lock = if signed { "-signed" } else { "" };
         let crc32 = flatmin::crc32(pack);
-        let name = format!("{}-{crc32:08x}-{capacity}-{batch}-{best}-{adam}-{sgd}{kind}", board.name);
+        let name = format!("{}-{crc32:08x}-{capacity}-{batch}-{best}-{adam}-{sgd}{kind}{lock}", board.name);
         let pack_path = target_folder.join(&name).with_extension("pack");
         if std::fs::read(&pack_path).ok().as_deref() != Some(pack) {
             std::fs::write(&pack_path, pack)?;
@@ -82,6 +85,7 @@ impl Image {
         let _building = BUILDING.lock();
         let status = cargo
             .args(board.features.iter().flat_map(|feature| ["--features", feature]))
+            .args(signed.then_some(["--features", "signed"]).into_iter().flatten())
             .env("FLATMIN_BOARD", board.name)
             .env("FLATMIN_PACK", &pack_path)
             .env("FLATMIN_REPLAY_CAPACITY", capacity.to_string())

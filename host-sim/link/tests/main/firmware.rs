@@ -326,7 +326,7 @@ fn the_solver_is_linked_where_it_is_asked_for() {
     let subject = subject();
     let recipe = sized(&subject, Recipe::DEFAULT).unwrap();
     let [plain, asked] = [false, true].map(|solver| {
-        let kind = Kind { tail: Tail::Full, solver };
+        let kind = Kind { solver, ..Kind::default() };
         Firmware::build_as(kind, BOARD, &subject.model, 1, &recipe, recorder().0).unwrap()
     });
     let solves = |firmware: &Firmware| {

@@ -7,6 +7,7 @@ mod firmware;
 mod histories;
 mod power_cuts;
 mod session;
+mod signed;
 #[path = "../../../sim/tests/main/skipping/mod.rs"]
 mod skipping;
 mod slices;

@@ -4,7 +4,7 @@
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::flash::Flash;
 use flatmin::store::{Contents, Store};
-use flatmin::wire::{self, Request};
+use flatmin::wire::{self, Access, Request};
 use flatmin::{Arithmetic, Float, Method, Pack, Recipe, Tuner, Version};
 use flatmin_app::{Board, Buffers, Clock, Endpoint, Hardware, link_bytes};
 use flatmin_link::link::{Answer, Identity, LinkError, Session};
@@ -73,6 +73,13 @@ pub struct Line<'a, 'p, B, A: Arithmetic<'p> = Float<'p>> {
     bytes: u64,
 }
 
+impl<'a, 'p, B, A: Arithmetic<'p>> Line<'a, 'p, B, A> {
+    /// The device, for bytes that come by another way.
+    pub fn device(&mut self) -> &mut Endpoint<'a, Tuner<'p, A>, B> {
+        &mut self.device
+    }
+}
+
 impl<'p, B: Board, A: Arithmetic<'p>> Write for Line<'_, 'p, B, A> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Self { device, faults, to_desktop, bytes: count } = self;
@@ -113,7 +120,7 @@ pub fn line<'a, 'p, B: Board, A: Arithmetic<'p>>(
     Session::new(Line { device, faults: Faults::new(per_million), to_desktop: VecDeque::new(), bytes: 0 })
 }
 
-fn packed() -> Vec<u128> {
+pub fn packed() -> Vec<u128> {
     let model = Model::bundled("wearer 1".into(), model_bytes(1).unwrap()).unwrap();
     let file = model.pack(2).unwrap();
     let mut words = vec![0u128; file.bytes().len().div_ceil(16)];
@@ -121,14 +128,14 @@ fn packed() -> Vec<u128> {
     words
 }
 
-fn samples(pack: &Pack) -> Vec<Labelled> {
+pub fn samples(pack: &Pack) -> Vec<Labelled> {
     let windows = Recordings::bundled().unwrap().test(1).unwrap();
     let affine = pack.input().affine;
     let chosen = windows.iter().step_by(7).take(40);
     chosen.map(|w| (w.samples.iter().map(|&x| affine.quantize(x)).collect(), w.label)).collect()
 }
 
-fn tuner<'a>(pack: &Pack<'a>, recipe: &Recipe, arena: &'a mut Vec<u128>) -> Tuner<'a> {
+pub fn tuner<'a>(pack: &Pack<'a>, recipe: &Recipe, arena: &'a mut Vec<u128>) -> Tuner<'a> {
     arena.resize(pack.sizes().train_bytes(recipe).div_ceil(16), 0);
     Tuner::new(*pack, *recipe, bytemuck::cast_slice_mut(arena)).unwrap()
 }
@@ -170,6 +177,7 @@ fn a_thousandth_of_damaged_bytes_costs_repeats_and_nothing_else() {
             slots: 0,
             hertz: 1,
             contents: Contents::Int8AndF32,
+            access: Access::Anybody,
         })
     };
     let judged: Vec<Answer> = data

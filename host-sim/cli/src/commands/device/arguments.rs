@@ -1,5 +1,6 @@
 //! The arguments of `flatmin device`, and the device and the samples that they name.
 
+use super::key;
 use crate::arguments::{
     Adaptation, BasisArguments, FurtherArguments, JudgementArguments, LossArguments, PageArguments,
     PartsArguments, SpareArguments, StepArguments, TuneOptions,
@@ -44,6 +45,9 @@ pub(super) struct Connection {
     /// With --qemu: write the firmware's log here (default: standard error)
     #[arg(long, value_name = "FILE", requires = "qemu")]
     log: Option<PathBuf>,
+    /// A file with the device's key: 64 hexadecimal digits. Of firmware with the feature `signed`, which changes for nobody else
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -199,6 +203,16 @@ pub(super) enum Action {
         #[command(flatten)]
         source: Source,
     },
+    /// Give the device the key in the file that --key names, which is made where there is none; with a key, another one
+    #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 provision --key device.key\n\n\
+        To replace a key: flatmin device --port /dev/ttyACM0 --key old.key provision --new-key new.key")]
+    Provision {
+        /// The key to be kept in place of --key's
+        #[arg(long, value_name = "FILE")]
+        new_key: Option<PathBuf>,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Where device and simulation part, operator by operator
     #[command(after_help = "Example: flatmin device --port /dev/ttyACM0 diff --sample 5")]
     Diff {
@@ -234,6 +248,7 @@ impl Action {
             | Self::Monitor { source, .. }
             | Self::Backup { source, .. }
             | Self::Pause { source, .. }
+            | Self::Provision { source, .. }
             | Self::Resume { source, .. }
             | Self::Restore { source, .. }
             | Self::Diff { source, .. } => source,
@@ -280,7 +295,21 @@ impl Asked {
 }
 
 impl Connection {
-    pub(super) fn open(&self, source: &Asked, bar: &ProgressBar) -> Result<Device> {
+    /// The device, asked by the holder of its key, if one is named.
+    pub(super) fn open(&self, source: &Asked, provisions: bool, bar: &ProgressBar) -> Result<Device> {
+        // Before minutes of building.
+        let key = match &self.key {
+            Some(path) if !provisions || path.exists() => Some(key::read(path)?),
+            _ => None,
+        };
+        let device = self.reach(source, bar)?;
+        Ok(match key {
+            Some(key) => device.with_key(key),
+            None => device,
+        })
+    }
+
+    fn reach(&self, source: &Asked, bar: &ProgressBar) -> Result<Device> {
         match &self.place {
             Place { port: Some(port), .. } => Device::serial(port, self.baud),
             Place { tcp: Some(address), .. } => Device::tcp(address),
@@ -294,7 +323,7 @@ impl Connection {
                 let tail = source.tail(&subject)?;
                 let (_, trainings) = options.trainings_on_device(&subject, &tail, Tail::Full)?;
                 let solver = trainings.iter().any(|own| own.start == Start::ClosedForm);
-                let kind = Kind { tail: Tail::Full, solver };
+                let kind = Kind { solver, signed: self.key.is_some(), ..Kind::default() };
                 let firmware = Firmware::build_as(kind, board, &subject.model, &tail, &recipe, sink.clone())?;
                 let started = Options { flash: self.flash.as_deref(), count_instructions: false };
                 Device::emulated(firmware.image(), started, sink)

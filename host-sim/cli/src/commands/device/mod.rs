@@ -1,13 +1,14 @@
 //! `flatmin device`: what a device on a line is asked, and what is shown of its answers.
 
 mod arguments;
+mod key;
 
 use crate::answer::{self, print, print_json, show};
 use anyhow::{Context, Result, bail, ensure};
 pub use arguments::Arguments;
 use arguments::{Action, Asked};
 use flatmin::Loss;
-use flatmin::wire::Request;
+use flatmin::wire::{Access, Request};
 use flatmin::{Drift, Evidence, Version, Watch};
 use flatmin_link::device::{self, Device, Progress};
 use flatmin_link::emulate::Answer;
@@ -34,7 +35,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let source = &arguments.action.read()?;
     let json = source.options.json;
     let bar = answer::bar(0, "{msg}")?;
-    let mut device = arguments.connection.open(source, &bar)?;
+    let provisions = matches!(arguments.action, Action::Provision { .. });
+    let mut device = arguments.connection.open(source, provisions, &bar)?;
     match &arguments.action {
         Action::Info(_) => info(&mut device, json),
         Action::Tune { commit, sliced, .. } => {
@@ -87,6 +89,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 print(format_args!("in force: weights {crc32:#010x}; `commit` keeps them in flash"))
             }
         }
+        Action::Provision { new_key, .. } => {
+            let path = new_key.as_deref().or(arguments.connection.key.as_deref());
+            provision(
+                &mut device,
+                path.context("provision takes --key: the file for the device's key")?,
+                json,
+            )
+        }
         Action::Diff { sample, .. } => diff(&mut device, source, *sample),
     }
 }
@@ -108,6 +118,20 @@ fn add_class(device: &mut Device, json: bool) -> Result<()> {
         return print_json(serde_json::json!({ "label": label }));
     }
     print(format_args!("class {label} added; the next tuning run trains it with the others"))
+}
+
+fn provision(device: &mut Device, path: &Path, json: bool) -> Result<()> {
+    let made = !path.exists();
+    let key = if made { key::make(path)? } else { key::read(path)? };
+    device.ask(&Request::Provision { key: *key.bytes() })?;
+    if json {
+        return print_json(serde_json::json!({ "key": path, "made": made }));
+    }
+    let what = if made { "a new key, in" } else { "the key in" };
+    print(format_args!(
+        "the device is changed by the holder of {what} {} alone; without it the device can only be erased by a debugger",
+        path.display()
+    ))
 }
 
 fn keep(output: &Path, bytes: &[u8], json: bool) -> Result<()> {
@@ -210,6 +234,7 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
         identity.arena_bytes, identity.samples, identity.capacity
     ))?;
     print(format_args!("tail       {tail}, weights {:#010x}", identity.weights_crc32))?;
+    print(format_args!("changed by {}", changed_by(identity.access)))?;
     if slots.is_empty() {
         print("store      none")?;
     }
@@ -225,6 +250,16 @@ fn info(device: &mut Device, json: bool) -> Result<()> {
     confusion.iter().try_for_each(|row| {
         print(row.iter().fold(format!("{:11}", ""), |line, count| format!("{line}{count:5}")))
     })
+}
+
+/// From whom a device takes what changes it, for people.
+fn changed_by(access: Access) -> &'static str {
+    match access {
+        Access::Anybody => "anybody on the line (firmware without the feature `signed`)",
+        Access::Unclaimed => "nobody yet: `flatmin device provision` gives it a key",
+        Access::KeyHolder => "the holder of its key",
+        _ => "nobody: the flash that its key lies in cannot be read",
+    }
 }
 
 fn tune_there(device: &mut Device, source: &Asked, wishes: Wishes, bar: &ProgressBar) -> Result<()> {
