@@ -13,7 +13,8 @@ use crate::pack::Sizes;
 use crate::part::Part;
 use crate::recipe;
 use crate::requant::packed_scales;
-use crate::tuner::{Numbers, Run, StepReport, TunerError};
+use crate::step::Phase;
+use crate::tuner::{Numbers, Progress, Run, TunerError};
 
 /// The arrays of an ascent: units or biases as f32 while it is being made.
 struct AscentParts<'s> {
@@ -39,7 +40,7 @@ impl<'s> AscentParts<'s> {
 impl Integer<'_> {
     /// After a forward pass: makes the ascent of the sample's gradient, but for its length. Returns `||T g||^2`.
     pub(super) fn begin_ascent(&mut self, geometry: &Geometry, unit: f32, scratch: &mut Scratch) -> f32 {
-        let Self { pack, sizes, parameters, ascent: room } = self;
+        let Self { pack, sizes, parameters, ascent: room, .. } = self;
         let Some(AscentParts { units, biases, elements }) = AscentParts::new(sizes, room) else {
             return 0.0;
         };
@@ -89,7 +90,7 @@ impl Integer<'_> {
 
     /// Forward pass at the ascent's end: loss, unit of the gradient by the logits.
     pub(super) fn perturbed_loss(&mut self, label: SmoothLabel, scratch: &mut Scratch) -> (Losses, f32) {
-        let Self { pack, sizes, parameters, ascent: room } = self;
+        let Self { pack, sizes, parameters, ascent: room, .. } = self;
         let ascent = AscentParts::new(sizes, room).map_or(Ascent::NONE, AscentParts::read);
         let (losses, _, unit) = Network { pack, parameters, ascent, factory: false }.loss(label, scratch);
         (losses, unit)
@@ -104,7 +105,7 @@ impl Integer<'_> {
         step: &Step,
         scratch: &mut Scratch,
     ) {
-        let Self { pack, sizes, parameters, ascent: room } = self;
+        let Self { pack, sizes, parameters, ascent: room, .. } = self;
         let ascent = match perturbed {
             true => AscentParts::new(sizes, room).map_or(Ascent::NONE, AscentParts::read),
             false => Ascent::NONE,
@@ -130,57 +131,81 @@ impl Integer<'_> {
 }
 
 impl IntegerTuner<'_> {
-    /// One step, on one sample.
-    pub(super) fn integer_step(&mut self) -> Result<StepReport, TunerError> {
-        let (learning_rate, count) = self.begin_step();
+    /// The next slice of a step: the sample's ascent, if there is one, or its descent.
+    pub(super) fn integer_slice(&mut self) -> Result<Progress, TunerError> {
+        let phase = self.run.as_ref().ok_or(TunerError::NotRunning)?.step.phase;
+        if phase == Phase::Prepare {
+            let (learning_rate, count) = self.begin_step();
+            let Some(Run { step, .. }) = &mut self.run else { return Err(TunerError::NotRunning) };
+            (step.learning_rate, step.count, step.phase) = (learning_rate, count, Phase::Descent);
+            self.arithmetic.ascended = None;
+        }
         let sizes = self.pack.sizes();
         let Self { arithmetic, recipe, replay, division, scratch, pack, run, macs, .. } = self;
         let Some(Run { course, radius, step }) = run else { return Err(TunerError::NotRunning) };
         let recipe = recipe.at(course.step, radius.known());
-        step.dither = step.dither.wrapping_add(1);
-        step.kept *= FADE;
         let slot = course.slots(division).first().map_or(0, |&slot| slot.into());
-        let sample = replay.get(slot).filter(|_| count > 0);
         let (mut loss, mut rise) = (0.0, 0.0);
-        if let Some((latent, label)) = sample {
+        if let Some((latent, label)) = replay.get(slot).filter(|_| step.count > 0) {
             let label = SmoothLabel { label: label.into(), smoothing: recipe.label_smoothing };
-            arithmetic.write_features(pack, latent, scratch);
-            let Some(mut divided) = Scratch::new(&sizes, scratch) else { return Err(TunerError::NotRunning) };
-            let (losses, _, mut unit) = arithmetic.network().loss(label, &mut divided);
-            loss = losses.sum();
-            // rho = 0 is the base optimizer, in every bit.
-            let ascent = recipe.ascent().and_then(|recipe::Ascent { rho, geometry }| {
-                let norm = arithmetic.begin_ascent(&geometry, unit, &mut divided);
-                geometry.step_length(rho, norm)
-            });
-            let passes = if ascent.is_some() { 6 } else { 3 };
-            if let Some(c) = ascent {
-                arithmetic.settle_ascent(c);
-            }
-            if recipe.ascent().is_some() {
-                // The backward pass may have used the features' place.
+            if let Some(own) = recipe.ascent().filter(|_| arithmetic.ascended.is_none()) {
                 arithmetic.write_features(pack, latent, scratch);
                 let Some(mut divided) = Scratch::new(&sizes, scratch) else {
                     return Err(TunerError::NotRunning);
                 };
-                if ascent.is_some() {
-                    let risen;
-                    (risen, unit) = arithmetic.perturbed_loss(label, &mut divided);
-                    rise = risen.sum() - loss;
-                } else {
-                    (_, _, unit) = arithmetic.network().loss(label, &mut divided);
+                arithmetic.ascended = Some(arithmetic.ascend(&own, label, &mut divided));
+                // After a resumption, which has lost it, the ascent is no slice of its own.
+                if phase == Phase::Prepare {
+                    return self.underway();
                 }
-                arithmetic.descend((ascent.is_some(), unit), learning_rate, recipe.bias, step, &mut divided);
-            } else {
-                arithmetic.descend((false, unit), learning_rate, recipe.bias, step, &mut divided);
             }
+            let ascended = arithmetic.ascended.take();
+            arithmetic.write_features(pack, latent, scratch);
+            let Some(mut divided) = Scratch::new(&sizes, scratch) else { return Err(TunerError::NotRunning) };
+            let perturbed = ascended.as_ref().is_some_and(|own| own.has_length);
+            let (losses, unit) = match perturbed {
+                true => arithmetic.perturbed_loss(label, &mut divided),
+                false => {
+                    let (losses, _, unit) = arithmetic.network().loss(label, &mut divided);
+                    (losses, unit)
+                }
+            };
+            loss = ascended.as_ref().map_or_else(|| losses.sum(), |own| own.loss);
+            rise = if perturbed { losses.sum() - loss } else { 0.0 };
+            step.dither = step.dither.wrapping_add(1);
+            step.kept *= FADE;
+            arithmetic.descend((perturbed, unit), step.learning_rate, recipe.bias, step, &mut divided);
+            let passes = if perturbed { 6 } else { 3 };
             *macs = macs.saturating_add(arithmetic.forward_macs().saturating_mul(passes));
         }
-        let report = course.end_step(&recipe, count, [loss, rise, learning_rate]);
+        step.phase = Phase::Prepare;
+        let report = course.end_step(&recipe, step.count, [loss, rise, step.learning_rate]);
         if report.finished {
             self.run = None;
         }
-        Ok(report)
+        Ok(Progress::Stepped(report))
+    }
+}
+
+/// The ascent of a step under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ascended {
+    /// The loss in front of it.
+    loss: f32,
+    /// There is a gradient to go along.
+    has_length: bool,
+}
+
+impl Integer<'_> {
+    /// Leaves the ascent of the sample whose features are in the workspace in its place.
+    fn ascend(&mut self, ascent: &recipe::Ascent, label: SmoothLabel, scratch: &mut Scratch) -> Ascended {
+        let (losses, _, unit) = self.network().loss(label, scratch);
+        let norm = self.begin_ascent(&ascent.geometry, unit, scratch);
+        let length = ascent.geometry.step_length(ascent.rho, norm);
+        if let Some(c) = length {
+            self.settle_ascent(c);
+        }
+        Ascended { loss: losses.sum(), has_length: length.is_some() }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::pass::{MOST_VALUES, Network, Scratch};
 use super::plan::IntegerPlan;
 use super::pointwise::left_out;
+use super::step::Ascended;
 use super::weights::{Ascent, DEAD_SCALE, Parameters, place_of, places, scale_of};
 use crate::compact::softmax::{LOGIT_BITS, SmoothLabel};
 use crate::optim::BiasTreatment;
@@ -35,9 +36,11 @@ pub struct Integer<'a> {
     pub(super) parameters: Parameters<'a>,
     /// The ascent of a step under way; empty of an arena that was planned for SGD.
     pub(super) ascent: &'a mut [u8],
+    /// What of the step under way lies there; `None` where that was overwritten since.
+    pub(super) ascended: Option<Ascended>,
 }
 
-/// Where a run stands between two steps; with its buffers all there is to it.
+/// Where a run stands between two slices; with its buffers all there is to it. An ascent is no part of it: it is made anew.
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 pub struct Step {
@@ -45,6 +48,11 @@ pub struct Step {
     pub(super) dither: u32,
     /// What the mean squares have kept of their start.
     pub(super) kept: f32,
+    /// [`Phase::Prepare`], or within a step [`Phase::Descent`].
+    pub(super) phase: Phase,
+    /// Samples of the step under way, 0 or 1.
+    pub(super) count: usize,
+    pub(super) learning_rate: f32,
 }
 
 /// Refuses what the integer tail leaves out.
@@ -147,7 +155,7 @@ impl<'a> Numbers<'a> for Integer<'a> {
         let front = sizes.tuned_bytes().saturating_sub(sizes.tail_weights);
         let mut parameters = Parameters { held, front, bits, biases, squares };
         parameters.reset();
-        let own = Self { pack: *pack, sizes, parameters, ascent };
+        let own = Self { pack: *pack, sizes, parameters, ascent, ascended: None };
         let weights_crc32 = bytes::checksum(&own.parts(None));
         Ok((own, Shared { tuned, replay, order, scratch, latent, weights_crc32 }))
     }
@@ -212,6 +220,7 @@ impl<'a> Numbers<'a> for Integer<'a> {
         if self.ascent.is_empty() {
             return (losses.sum(), answer, Some([f32::NAN; 2]));
         }
+        self.ascended = None;
         let norm = self.begin_ascent(&ascent.geometry, unit, &mut divided);
         let risen = ascent.geometry.step_length(ascent.rho, norm).and_then(|c| {
             self.settle_ascent(c);
@@ -257,15 +266,16 @@ impl<'a> Numbers<'a> for Integer<'a> {
     fn begin(&mut self, recipe: &Recipe) -> Step {
         self.parameters.squares.fill(0.0);
         // Both halves of the seed.
-        Step { dither: (recipe.seed ^ (recipe.seed >> 32)) as u32, kept: 1.0 }
+        let dither = (recipe.seed ^ (recipe.seed >> 32)) as u32;
+        Step { dither, kept: 1.0, phase: Phase::Prepare, count: 0, learning_rate: 0.0 }
     }
 
     fn run_slice(tuner: &mut Tuner<'a, Self>, _: bool) -> Result<Progress, TunerError> {
-        Ok(Progress::Stepped(tuner.integer_step()?))
+        tuner.integer_slice()
     }
 
-    fn work(_: &Step) -> (Work, usize) {
-        (Work::Step(Phase::Prepare), 0)
+    fn work(step: &Step) -> (Work, usize) {
+        (Work::Step(step.phase), 0)
     }
 
     // No perturbed weight is ever written.
@@ -325,7 +335,12 @@ impl<'a> Numbers<'a> for Integer<'a> {
     }
 
     fn is_sound(&self, run: &Run<Step>, recipe: &Recipe, counts: Counts) -> bool {
-        (0.0..=1.0).contains(&run.step.kept) && run.course.is_sound(recipe, counts.trained, 0)
+        let Step { kept, phase, count, learning_rate, .. } = &run.step;
+        let within = if *phase == Phase::Descent { *count } else { 0 };
+        (0.0..=1.0).contains(kept)
+            && matches!(phase, Phase::Prepare | Phase::Descent)
+            && (*count <= 1 && learning_rate.is_finite())
+            && run.course.is_sound(recipe, counts.trained, within)
     }
 
     fn kept(&self) {}
@@ -340,7 +355,13 @@ impl<'a> Numbers<'a> for Integer<'a> {
     }
 
     fn resume(&mut self, _: &Pack, _: &Recipe, _: &Run<Step>, (): ()) -> bool {
+        self.ascended = None;
         self.parameters.are_sound()
+    }
+
+    fn forget_sample(&mut self, _: usize) {
+        // It may be the step's.
+        self.ascended = None;
     }
 }
 
@@ -353,5 +374,17 @@ impl IntegerTuner<'_> {
             let dead = move |&o: &usize| scale_of(scales, o) < DEAD_SCALE;
             (0..layer.outputs).filter(dead).map(move |o| place.outputs + o)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_state_fits() {
+        let (dither, phase) = (u32::MAX, Phase::Descent);
+        let step = Step { dither, kept: 1.0, phase, count: 1, learning_rate: 1.0 };
+        crate::tuner::assert_fits(step, ());
     }
 }

@@ -4,7 +4,8 @@
 use crate::bundled::{arena, flash_of, observe, packed, run, samples, saved};
 use flatmin::store::Contents;
 use flatmin::{
-    BiasTreatment, IntegerPlan, IntegerTuner, Method, Optimizer, Pack, Recipe, TunerError, Version,
+    BiasTreatment, IntegerPlan, IntegerTuner, Method, Optimizer, Pack, Phase, Position, Progress, Recipe,
+    TunerError, Version, Work,
 };
 use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::{Start, Tail, Training, train};
@@ -58,49 +59,70 @@ fn the_head_in_closed_form_is_a_start() {
     assert!(stepped.accuracy_int8 > solved.factory_accuracy, "{}", stepped.accuracy_int8);
 }
 
-/// At every slice boundary, which is one between two steps.
+/// At every slice boundary: between steps, and between a step's ascent and its descent.
 #[test]
 fn a_saved_run_goes_on_with_the_same_bits() {
+    for (layers, methods) in [(3, &METHODS[..]), (5, &METHODS[2..]), (7, &[Method::Sgd, Method::Asam])] {
+        let file = packed(layers);
+        let pack = file.pack();
+        let samples = samples(&pack, 5);
+        for &method in methods {
+            let recipe = Recipe { method, ..RECIPE };
+            let mut words = arena(Tail::Integer, &pack, &recipe);
+            let mut whole = tuner(pack, recipe, &mut words);
+            observe(&mut whole, &samples);
+            run(&mut whole, recipe);
+            let mut own_words = arena(Tail::Integer, &pack, &recipe);
+            let mut own = tuner(pack, recipe, &mut own_words);
+            observe(&mut own, &samples);
+            own.start(recipe).unwrap();
+            let (mut before, mut within) = (own.weights_crc32(), 0);
+            loop {
+                let bytes = saved(&own);
+                let mut other_words = arena(Tail::Integer, &pack, &recipe);
+                let mut other = tuner(pack, recipe, &mut other_words);
+                observe(&mut other, &samples);
+                other.resume_run(&bytes).unwrap();
+                assert_eq!(saved(&other), bytes);
+                while !other.step().unwrap().finished {}
+                assert_eq!(other.weights_crc32(), whole.weights_crc32(), "{layers} layers, {method:?}");
+                match own.poll().unwrap() {
+                    Progress::Underway(Position { work: Work::Step(Phase::Descent), .. }) => {
+                        // The weights are those before the step, and what else is asked for does no harm.
+                        assert_eq!(own.weights_crc32(), before);
+                        own.infer(&samples[0].0, Version::Factory).unwrap();
+                        if within % 2 == 0 {
+                            own.evaluate(0.05).unwrap();
+                        }
+                        within += 1;
+                    }
+                    Progress::Underway(_) => {}
+                    Progress::Stepped(report) if report.finished => break,
+                    Progress::Stepped(_) => before = own.weights_crc32(),
+                }
+            }
+            assert_eq!(own.weights_crc32(), whole.weights_crc32(), "{layers} layers, {method:?}");
+            // One boundary in each step with an ascent.
+            assert_eq!(within, if method == Method::Sgd { 0 } else { 10 });
+        }
+    }
+}
+
+#[test]
+fn a_run_of_another_kind_of_tail_is_refused() {
     let file = packed(3);
     let pack = file.pack();
-    let samples = samples(&pack, 9);
-    for method in METHODS {
-        let recipe = Recipe { method, ..RECIPE };
-        let mut words = arena(Tail::Integer, &pack, &recipe);
-        let mut whole = tuner(pack, recipe, &mut words);
-        observe(&mut whole, &samples);
-        run(&mut whole, recipe);
-        let mut own_words = arena(Tail::Integer, &pack, &recipe);
-        let mut own = tuner(pack, recipe, &mut own_words);
-        observe(&mut own, &samples);
-        own.start(recipe).unwrap();
-        loop {
-            let bytes = saved(&own);
-            let mut other_words = arena(Tail::Integer, &pack, &recipe);
-            let mut other = tuner(pack, recipe, &mut other_words);
-            observe(&mut other, &samples);
-            other.resume_run(&bytes).unwrap();
-            while !other.step().unwrap().finished {}
-            assert_eq!(other.weights_crc32(), whole.weights_crc32(), "{method:?}");
-            if own.step().unwrap().finished {
-                break;
-            }
-        }
-        assert_eq!(own.weights_crc32(), whole.weights_crc32());
-        // A compact tail's run, or one in f32, is no run of this tuner.
-        let mut bytes = Vec::new();
-        let mut float_words = arena(Tail::Full, &pack, &Recipe { replay_capacity: 20, ..Recipe::DEFAULT });
-        let float = flatmin::Tuner::new(
-            pack,
-            Recipe { replay_capacity: 20, ..Recipe::DEFAULT },
-            bytemuck::cast_slice_mut(&mut float_words),
-        );
-        let mut float = float.unwrap();
-        observe(&mut float, &samples);
-        float.start(Recipe { replay_capacity: 20, ..Recipe::DEFAULT }).unwrap();
-        bytes.extend(saved(&float));
-        assert!(matches!(own.resume_run(&bytes), Err(TunerError::RunOfAnother { what: "kind of tail", .. })));
-    }
+    let samples = samples(&pack, 3);
+    let mut words = arena(Tail::Integer, &pack, &RECIPE);
+    let mut own = tuner(pack, RECIPE, &mut words);
+    observe(&mut own, &samples);
+    let recipe = Recipe { replay_capacity: 20, ..Recipe::DEFAULT };
+    let mut float_words = arena(Tail::Full, &pack, &recipe);
+    let mut float = flatmin::Tuner::new(pack, recipe, bytemuck::cast_slice_mut(&mut float_words)).unwrap();
+    observe(&mut float, &samples);
+    float.start(recipe).unwrap();
+    let refused = own.resume_run(&saved(&float));
+    assert!(matches!(refused, Err(TunerError::RunOfAnother { what: "kind of tail", .. })), "{refused:?}");
 }
 
 #[test]
