@@ -3,7 +3,9 @@
 use crate::board::Board;
 use crate::tails::packs;
 use crate::tuners::observe;
-use flatmin::{Arithmetic, CompactTuner, Method, Optimizer, Pack, Progress, Recipe, Tuner, TunerError};
+use flatmin::{
+    Arithmetic, CompactTuner, IntegerTuner, Method, Optimizer, Pack, Progress, Recipe, Tuner, TunerError,
+};
 
 /// Samples of a run.
 const SAMPLES: u16 = 8;
@@ -21,7 +23,7 @@ const RECIPE: Recipe = Recipe {
     ..Recipe::DEFAULT
 };
 
-/// What is run of every tail, and whether the compact tuner runs it, too.
+/// What is run of every tail that is a chain, and whether the compact tuner runs it, too.
 const RUNS: [(Recipe, bool); 11] = [
     (Recipe { method: Method::Sgd, ..RECIPE }, true),
     (Recipe { method: Method::Sam, ..RECIPE }, true),
@@ -35,6 +37,15 @@ const RUNS: [(Recipe, bool); 11] = [
     (Recipe { method: Method::Sgd, optimizer: Optimizer::Adam, learning_rate: 0.01, ..RECIPE }, false),
     (Recipe { method: Method::Asam, optimizer: Optimizer::Adam, learning_rate: 0.01, ..RECIPE }, false),
 ];
+
+/// What is run of every other tail, in integers.
+const INTEGER_RUNS: [Recipe; 3] = [
+    Recipe { method: Method::Sgd, ..INTEGER },
+    Recipe { method: Method::Sam, held_out: 0.3, ..INTEGER },
+    Recipe { method: Method::Asam, ..INTEGER },
+];
+
+const INTEGER: Recipe = Recipe { epochs: 2, replay_capacity: SAMPLES, ..Recipe::INTEGER };
 
 /// Slice boundaries, and the weights' CRC-32 after a run in one piece and after one that was resumed at all of them.
 struct Outcome {
@@ -91,12 +102,12 @@ fn is_last(progress: Progress) -> bool {
     matches!(progress, Progress::Stepped(report) if report.finished)
 }
 
-fn run(pack: Pack, recipe: Recipe, compact: bool, memory: &mut [u8]) -> Result<Outcome, TunerError> {
+fn run(pack: Pack, recipe: Recipe, tuner: &str, memory: &mut [u8]) -> Result<Outcome, TunerError> {
     let (arena, saved) = memory.split_at_mut_checked(memory.len() / 32 * 16).unwrap_or_default();
-    if compact {
-        both_runs(&mut CompactTuner::in_arena(pack, recipe, arena)?, recipe, saved)
-    } else {
-        both_runs(&mut Tuner::new(pack, recipe, arena)?, recipe, saved)
+    match tuner {
+        "compact" => both_runs(&mut CompactTuner::in_arena(pack, recipe, arena)?, recipe, saved),
+        "integer" => both_runs(&mut IntegerTuner::in_arena(pack, recipe, arena)?, recipe, saved),
+        _ => both_runs(&mut Tuner::new(pack, recipe, arena)?, recipe, saved),
     }
 }
 
@@ -108,14 +119,17 @@ fn run(pack: Pack, recipe: Recipe, compact: bool, memory: &mut [u8]) -> Result<O
 /// Those of the line.
 pub fn run_resumed(board: &mut impl Board, bytes: &[u8], memory: &mut [u8]) -> core::fmt::Result {
     let tuners = |(recipe, too): (Recipe, bool)| {
-        [Some((recipe, false)), too.then_some((recipe, true))].into_iter().flatten()
+        [Some((recipe, "f32")), too.then_some((recipe, "compact"))].into_iter().flatten()
     };
-    let runs = || RUNS.into_iter().flat_map(tuners);
-    let all = packs(bytes).flat_map(|pack| runs().map(move |run| (pack, run)));
-    for (number, (pack, (recipe, compact))) in all.enumerate() {
-        match run(pack, recipe, compact, memory) {
+    let integers = INTEGER_RUNS.into_iter().map(|recipe| (recipe, "integer"));
+    let runs = |chain| {
+        let of_chains = RUNS.into_iter().flat_map(tuners).filter(move |_| chain);
+        of_chains.chain(integers.clone().filter(move |_| !chain))
+    };
+    let all = packs(bytes).flat_map(|pack| runs(pack.sizes().tail_is_chain).map(move |run| (pack, run)));
+    for (number, (pack, (recipe, tuner))) in all.enumerate() {
+        match run(pack, recipe, tuner, memory) {
             Err(error) => {
-                let tuner = if compact { "compact" } else { "f32" };
                 writeln!(board, "failed resumed_{number}: {error}; {tuner} tuner, {recipe:?}")?;
             }
             Ok(Outcome { boundaries, whole, resumed }) => {

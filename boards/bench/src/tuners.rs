@@ -62,14 +62,14 @@ fn run(
     }
 }
 
-/// Prints for every tail in `bytes`, batch, method and tuner `kernel TAIL_BATCH_METHOD_TUNER TICKS CRC`, tail and method by
+/// Prints for every chain in `bytes`, batch, method and tuner `kernel TAIL_BATCH_METHOD_TUNER TICKS CRC`, tail and method by
 /// their numbers, or `skipped …` if it does not fit into `memory`, which begins at a
 /// boundary of 16 bytes.
 ///
 /// # Errors
 /// Those of the line.
 pub fn run_tuners(board: &mut impl Board, bytes: &[u8], memory: &mut [u8]) -> core::fmt::Result {
-    for (tail, pack) in packs(bytes).enumerate() {
+    for (tail, pack) in packs(bytes).filter(|pack| pack.sizes().tail_is_chain).enumerate() {
         for batch in BATCHES {
             for (place, method) in METHODS.into_iter().enumerate() {
                 for tuner in TUNERS {

@@ -1,7 +1,8 @@
 //! A tuned network as a `.tflite` again.
 
 use crate::subject::{Labelled, Subject};
-use crate::tuning::{Training, descend, observe_all, tuner_arena};
+use crate::tuned::TunedNetwork;
+use crate::tuning::{Tail, Training, descend, observe_all, train_and_keep, tuner_arena};
 use crate::watch::Watch;
 use anyhow::{Context, Result, bail};
 use flatmin::{Tuner, Version, internals::TunedLayer};
@@ -21,7 +22,7 @@ pub struct Export {
     pub checked: usize,
 }
 
-/// Trains the tail as asked for, in f32, and writes its layers into the subject's model file. The result is read back, and
+/// Trains the tail as asked for, and writes its layers into the subject's model file. The result is read back, and
 /// its outputs are compared with those of the tuned device. Where the recipe holds samples out, they have their say as in a
 /// run.
 ///
@@ -37,6 +38,9 @@ pub fn export(
     let recipe = training.sized(subject)?;
     let tail = tail.into();
     check_room(&subject.model, &tail)?;
+    if training.tuner != Tail::Full {
+        return export_integers(subject, tail, training, watch);
+    }
     let file = subject.model.pack(tail)?;
     let mut words = tuner_arena(&file, &recipe);
     let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
@@ -83,6 +87,20 @@ pub fn export(
     let mut tail = vec![0; tuner.tail_bytes()];
     tuner.read_tail(0, &mut tail)?;
     Ok(Export { bytes, tail, checked: subject.test.len() })
+}
+
+/// What was trained in integers: the int8 tail that is left of a run.
+fn export_integers(
+    subject: &Subject,
+    plan: TailPlan,
+    training: &Training,
+    watch: impl Watch,
+) -> Result<Export> {
+    let training = Training { curve: false, ..*training };
+    let trained = train_and_keep(subject, plan.clone(), &training, watch)?;
+    let tuned = TunedNetwork { model: subject.model.clone(), plan, tail: trained.tail };
+    let bytes = tuned.export(&subject.test, &|| ())?;
+    Ok(Export { bytes, tail: tuned.tail.unwrap_or_default(), checked: subject.test.len() })
 }
 
 /// Refuses a model whose file has no place for what these layers come to.

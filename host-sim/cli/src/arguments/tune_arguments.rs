@@ -223,7 +223,7 @@ pub struct JudgementArguments {
 #[derive(Debug, Clone, Default, Args)]
 pub struct CompactArguments {
     /// Train in integers, in a fraction of the RAM: layers of any kind before a softmax, without Adam, SAM-ON, shared
-    /// ascents and --keep-best. --compact is the same. (emulate takes it of fully connected layers alone)
+    /// ascents and --keep-best. --compact is the same
     #[arg(long = "integer", visible_alias = "compact", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false",
         help_heading = HOW)]
     compact: Option<bool>,

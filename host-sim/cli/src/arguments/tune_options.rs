@@ -204,10 +204,10 @@ impl TuneOptions {
         Ok(())
     }
 
-    /// Refuses what only `tune`, `emulate` and the bundled wearers do.
+    /// Refuses what only `tune`, `export`, `emulate`, `device` and the bundled wearers do.
     pub fn without_compact(&self) -> Result<()> {
         if self.tuner() != Tail::Full {
-            bail!("--integer is for `flatmin tune` and `emulate`; leave it out");
+            bail!("--integer is for `flatmin tune`, `emulate`, `export` and `device`; leave it out");
         }
         Ok(())
     }

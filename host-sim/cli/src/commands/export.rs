@@ -2,8 +2,8 @@
 
 use crate::answer::{bar, print, print_json};
 use crate::arguments::{
-    Adaptation, BasisArguments, FurtherArguments, JudgementArguments, LossArguments, PartsArguments,
-    SpareArguments, StepArguments, TuneOptions,
+    Adaptation, BasisArguments, CompactArguments, FurtherArguments, JudgementArguments, LossArguments,
+    PageArguments, PartsArguments, SpareArguments, StepArguments, TuneOptions,
 };
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  flatmin export --wearer 3 --method asam -o tuned.tflite\n  \
     flatmin export model.tflite --data x.npy y.npy --method sam -o tuned.tflite\n  \
+    flatmin export --layers 7 --integer -o tuned.tflite\n  \
     flatmin export model.tflite --data x.npy y.npy --method closed-form -o tuned.tflite")]
 pub struct Arguments {
     /// A full-integer int8 .tflite; without it the bundled model of --wearer
@@ -41,14 +42,16 @@ pub struct Arguments {
     loss: LossArguments,
     #[command(flatten)]
     judgement: JudgementArguments,
+    #[command(flatten)]
+    compact: CompactArguments,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { model, adaptation, output, delta, basis, parts, spare, steps, loss, judgement } =
+    let Arguments { model, adaptation, output, delta, basis, parts, spare, steps, loss, judgement, compact } =
         arguments;
-    let options =
-        basis.read(FurtherArguments { parts, spare, steps, loss, judgement, ..Default::default() })?;
-    options.without_compact()?;
+    let page = PageArguments::default();
+    let options = basis.read(FurtherArguments { parts, spare, steps, loss, judgement, compact, page })?;
+    options.without_compact_closed_form()?;
     let model = adaptation.model(model.as_deref(), &options);
     let read = || model.into_iter().chain(adaptation.files());
     ensure_apart(&output, read())?;
@@ -67,6 +70,7 @@ fn export_tuned(
     options: &TuneOptions,
 ) -> Result<()> {
     let tail = options.tail(subject)?;
+    let options = &options.for_tail(subject, &tail)?;
     let training = options.one_training(options.start(subject, &tail)?);
     let bar = bar(if training.steps { options.epochs() } else { 0 }, "epochs, {eta} left")?;
     let export = export::export(subject, &tail, &training, || bar.inc(1))?;

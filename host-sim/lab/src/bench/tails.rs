@@ -83,7 +83,7 @@ impl Builder {
         self.tensor(Element::I8, shape, 0.05, None)
     }
 
-    fn operator(&mut self, name: &str, kind: Kind, inputs: &[usize], shape: &[usize]) -> usize {
+    pub fn operator(&mut self, name: &str, kind: Kind, inputs: &[usize], shape: &[usize]) -> usize {
         let output = self.activation(shape);
         let inputs = inputs.iter().map(|&input| Some(input)).collect();
         self.0.operators.push(Operator { name: name.into(), kind, inputs, outputs: vec![output] });

@@ -1,4 +1,4 @@
-//! Fully connected tails for both tuners, and their steps side by side.
+//! Fully connected tails for both tuners, and their steps side by side; a network of other layers, whose runs are resumed alone.
 
 use super::row::Row;
 use super::tails::{Builder, append};
@@ -8,7 +8,7 @@ use flatmin::internals::tail::{PackedTail, Tail};
 use flatmin_bench::tails::{METHODS, recipe};
 use flatmin_bench::train::RESUMED;
 use flatmin_bench::tuners::{BATCHES, TUNERS};
-use flatmin_model::graph::{Activation, Graph, Kind};
+use flatmin_model::graph::{Activation, Binary, Graph, Kind, Padding, Window};
 use flatmin_model::packer::{TailPlan, lower, pack_tail};
 use flatmin_model::table::Table;
 use flatmin_sim::tuning::method_name;
@@ -59,12 +59,39 @@ fn steps() -> impl Iterator<Item = (u16, Method, &'static str)> {
     BATCHES.into_iter().flat_map(move |batch| methods().map(move |(method, tuner)| (batch, method, tuner)))
 }
 
-/// The tails with a step of whose name `only` is a part, one behind the other, in 16-byte words.
+/// A residual block of three convolutions, an average and a dense layer.
+fn residual() -> Graph {
+    const SHAPE: [usize; 4] = [1, 5, 4, 6];
+    let window = |padding| Window { padding, stride: [1; 2], dilation: [1; 2] };
+    let (same, relu) = (window(Padding::Same), Activation::Relu);
+    let mut b = Builder::new();
+    let input = b.activation(&[1, 5, 4, 3]);
+    let first = b.weighted("CONV_2D", Kind::Conv2d(same, relu), &[6, 3, 3, 3], input, &SHAPE);
+    let depthwise = Kind::DepthwiseConv2d(same, relu, 1);
+    let x = b.weighted("DEPTHWISE_CONV_2D", depthwise, &[1, 3, 3, 6], first, &SHAPE);
+    let x = b.weighted("CONV_2D", Kind::Conv2d(same, Activation::None), &[6, 1, 1, 6], x, &SHAPE);
+    let x = b.operator("ADD", Kind::Binary(Binary::Add, relu), &[first, x], &SHAPE);
+    let pool = Kind::AveragePool2d(window(Padding::Valid), Activation::None, [5, 4]);
+    let x = b.operator("AVERAGE_POOL_2D", pool, &[x], &[1, 1, 1, 6]);
+    let x = b.operator("RESHAPE", Kind::Reshape, &[x], &[1, 6]);
+    let dense = Kind::FullyConnected(Activation::None);
+    let logits = b.weighted("FULLY_CONNECTED", dense, &[3, 6], x, &[1, 3]);
+    b.graph(input, logits)
+}
+
+/// The tails with a step of whose name `only` is a part, one behind the other, in 16-byte words; after them those whose runs
+/// are resumed alone.
 pub(super) fn packs(only: &str) -> Result<Vec<u128>> {
     let mut words = Vec::new();
     for tail in TAILS.iter().filter(|tail| tail.has(only)) {
         let file = pack_tail(&lower(&tail.graph()?)?, 0, &TailPlan::of(tail.widths.len() - 1))?;
         append(&mut words, file.bytes());
+    }
+    if RESUMED.contains(only) {
+        let network = lower(&residual())?;
+        for layers in 2..=4 {
+            append(&mut words, pack_tail(&network, 0, &TailPlan::of(layers))?.bytes());
+        }
     }
     Ok(words)
 }

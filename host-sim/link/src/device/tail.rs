@@ -84,7 +84,7 @@ pub fn restore_delta(
 ) -> Result<u32> {
     let payload = delta::decode_int8(pack, file)?;
     let weights_crc32 = delta::weights_crc32(pack, &payload, Tail::of(device.identify()?.contents))?;
-    push(device, &payload, weights_crc32, progress)
+    push(device, &payload, Some(weights_crc32), progress)
 }
 
 /// Pulls the tuned tail; the bytes of its file.
@@ -126,7 +126,9 @@ pub fn restore(device: &mut Device, file: &[u8], progress: impl FnMut(usize, usi
     );
     let mut payload = vec![0; usize::try_from(found.length)?];
     store.read(&mut flash, &found, &mut [&mut payload])?;
-    push(device, &payload, found.weights_crc32, progress)
+    // An int8 tail alone stands for other weights than those that it was made of: tuning goes on from them.
+    let weights_crc32 = (found.contents != Contents::Int8).then_some(found.weights_crc32);
+    push(device, &payload, weights_crc32, progress)
 }
 
 fn described(contents: Contents) -> &'static str {
@@ -137,11 +139,11 @@ fn described(contents: Contents) -> &'static str {
     }
 }
 
-/// Pushes a payload, with weights or without.
+/// Pushes a payload, with weights or without; those that come of it must have this CRC-32, where one is known.
 fn push(
     device: &mut Device,
     payload: &[u8],
-    crc32_of_weights: u32,
+    crc32_of_weights: Option<u32>,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<u32> {
     // The description of the layers goes last: with it the tail comes into force.
@@ -154,7 +156,9 @@ fn push(
     }
     let crc32 = flatmin::crc32(payload);
     match device.ask(&Request::AdoptTail { layers: front, crc32 })? {
-        Answer::InForce { weights_crc32, .. } if weights_crc32 == crc32_of_weights => Ok(weights_crc32),
+        Answer::InForce { weights_crc32, .. } if crc32_of_weights.is_none_or(|crc| crc == weights_crc32) => {
+            Ok(weights_crc32)
+        }
         other => bail!("the device answers {other:?} instead of the tail that it was given"),
     }
 }

@@ -3,16 +3,16 @@
 //! Part of the slow tests: needs QEMU and the bare-metal targets.
 
 use crate::skipping::emulating;
-use flatmin::store::Contents;
 use flatmin::wire::Request;
 use flatmin::{Method, Recipe};
 use flatmin_app::STACK_BYTES;
 use flatmin_link::device;
 use flatmin_link::emulate::{Answer, BOARDS, Board, Device, Firmware, Image, Kind, LogSink, Options};
 use flatmin_model::inspect::inspect;
+use flatmin_sim::delta::{decode_int8, weights_crc32};
 use flatmin_sim::report::TuningRun;
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{Start, Tail, Training, sized, train, tune, tune_as};
+use flatmin_sim::tuning::{Start, Tail, Training, sized, train, train_and_keep, tune, tune_as};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -194,17 +194,34 @@ fn all_layers_in_integers_end_with_the_desktops_weights_on_every_core() {
     }
 }
 
-/// A compact device's tail: over a power cut, and through a file or a delta into a device that has lost it.
 #[test]
 fn a_compact_tail_outlasts_a_power_cut_and_travels() {
-    if !emulating("qemu-system-arm") {
-        return;
+    if emulating("qemu-system-riscv32") {
+        outlasts_a_power_cut_and_travels(
+            Tail::Compact,
+            1,
+            subject(),
+            Recipe { epochs: 1, ..recipe(Method::Asam) },
+        );
     }
-    let (subject, recipe) = (subject(), Recipe { epochs: 1, ..recipe(Method::Asam) });
+}
+
+#[test]
+fn a_tail_of_all_layers_in_integers_outlasts_a_power_cut_and_travels() {
+    if emulating("qemu-system-riscv32") {
+        let mut subject = subject();
+        subject.adaptation.truncate(25);
+        let recipe = Recipe { method: Method::Asam, epochs: 1, ..Recipe::INTEGER };
+        outlasts_a_power_cut_and_travels(Tail::Integer, 7, subject, recipe);
+    }
+}
+
+/// A device's tail: over a power cut, and through a file or a delta into a device that has lost it.
+fn outlasts_a_power_cut_and_travels(kind: Tail, layers: usize, subject: Subject, recipe: Recipe) {
     let sized = sized(&subject, recipe).unwrap();
     let (model, sink) = (&subject.model, recorder().0);
-    let firmware = Firmware::build_as(Tail::Compact, "riscv32-virt", model, 1, &sized, sink).unwrap();
-    let (pack, folder) = (subject.model.pack(1).unwrap(), tempfile::tempdir().unwrap());
+    let firmware = Firmware::build_as(kind, "riscv32-virt", model, layers, &sized, sink).unwrap();
+    let (pack, folder) = (subject.model.pack(layers).unwrap(), tempfile::tempdir().unwrap());
     let flash = folder.path().join("pflash.bin");
     let boot = || {
         let options = Options { flash: Some(&flash), count_instructions: false };
@@ -212,20 +229,26 @@ fn a_compact_tail_outlasts_a_power_cut_and_travels() {
     };
     let mut device = boot();
     let factory = device.identify().unwrap();
-    assert_eq!((factory.contents, factory.tuned), (Contents::Int8AndCompact, false));
-    let tuned = device::tune(&mut device, &pack, &subject, recipe, false, |_| {}).unwrap().run.weights_crc32;
-    let desktop = tune_as(Tail::Compact, &subject, 1, recipe, || {}).unwrap();
-    assert_eq!(tuned, desktop.weights_crc32);
+    assert_eq!((Tail::of(factory.contents), factory.tuned), (kind, false));
+    let training = Training::steps(kind, recipe);
+    let run = device::train(&mut device, &pack, &subject, &training, true, |_| {}).unwrap().run;
+    let desktop = train_and_keep(&subject, layers, &training, || {}).unwrap();
+    let tuned = run.weights_crc32;
+    assert_eq!(tuned, desktop.run.weights_crc32);
+    let file = device::backup(&mut device, |_, _| {}).unwrap();
     device.ask(&Request::Commit).unwrap();
     drop(device);
     let mut device = boot();
     let identity = device.identify().unwrap();
-    assert_eq!((identity.weights_crc32, identity.tuned, identity.sequence), (tuned, true, Some(1)));
+    // An int8 tail is all that an integer tuner of any layers keeps: its weights are those that go on.
+    let int8 = desktop.tail.unwrap();
+    let kept = if kind == Tail::Integer { weights_crc32(&pack, &int8, kind).unwrap() } else { tuned };
+    assert_eq!((identity.weights_crc32, identity.tuned, identity.sequence), (kept, true, Some(1)));
 
-    let file = device::backup(&mut device, |_, _| {}).unwrap();
     let delta = device::backup_delta(&mut device, &pack, |_, _| {}).unwrap();
     println!("file of {} bytes, delta of {}", file.len(), delta.len());
-    assert!(delta.len() * 3 < file.len());
+    assert!(delta.len() * if kind == Tail::Integer { 1 } else { 3 } < file.len());
+    assert_eq!(decode_int8(&pack, &delta).unwrap(), int8);
     let classes = |device: &mut Device| {
         let samples = subject.test.iter().step_by(5);
         let asked = samples.map(|(input, _)| {
@@ -239,7 +262,7 @@ fn a_compact_tail_outlasts_a_power_cut_and_travels() {
     let expected = classes(&mut device);
     device.ask(&Request::FactoryReset).unwrap();
     assert_eq!(device.identify().unwrap().weights_crc32, factory.weights_crc32);
-    assert_eq!(device::restore(&mut device, &file, |_, _| {}).unwrap(), tuned);
+    assert_eq!(device::restore(&mut device, &file, |_, _| {}).unwrap(), kept);
     assert_eq!(classes(&mut device), expected);
     device.ask(&Request::FactoryReset).unwrap();
     // Its weights are those that the int8 tail stands for, as the desktop has them.
@@ -259,7 +282,8 @@ fn a_compact_tail_outlasts_a_power_cut_and_travels() {
     };
     observe(&mut device);
     device.ask(&Request::Start(recipe)).unwrap();
-    (0..40).for_each(|_| _ = device.ask(&Request::Poll).unwrap());
+    let slices = subject.adaptation.len() + 15;
+    (0..slices).for_each(|_| _ = device.ask(&Request::Poll).unwrap());
     let run = device::pause(&mut device, |_, _| {}).unwrap();
     drop(device);
     let mut device = boot();

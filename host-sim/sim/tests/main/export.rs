@@ -68,14 +68,17 @@ fn held_out_samples_have_their_say() {
 #[test]
 fn a_kept_tail_is_exported_as_the_run_would_be() {
     let subject = subject();
-    for kind in [Tail::Full, Tail::Compact] {
-        let training = Training::steps(kind, Recipe { epochs: 3, learning_rate: 0.02, ..Recipe::DEFAULT });
-        let trained = train_and_keep(&subject, 2, &training, || ()).unwrap();
-        let tuned = TunedNetwork { model: subject.model.clone(), plan: 2.into(), tail: trained.tail };
+    for (kind, layers) in [(Tail::Full, 2), (Tail::Compact, 2), (Tail::Integer, 7)] {
+        let base = if kind == Tail::Integer {
+            Recipe::INTEGER
+        } else {
+            Recipe { learning_rate: 0.02, ..Recipe::DEFAULT }
+        };
+        let training = Training::steps(kind, Recipe { epochs: 3, ..base });
+        let trained = train_and_keep(&subject, layers, &training, || ()).unwrap();
+        let tuned = TunedNetwork { model: subject.model.clone(), plan: layers.into(), tail: trained.tail };
         let bytes = tuned.export(&subject.test, &|| ()).unwrap();
-        if kind == Tail::Full {
-            assert_eq!(bytes, export(&subject, 2, &training, || ()).unwrap().bytes);
-        }
+        assert_eq!(bytes, export(&subject, layers, &training, || ()).unwrap().bytes);
         let inputs: Vec<_> = subject.test.iter().map(|(input, _)| input.clone()).collect();
         let answers = tuned.answer(&inputs, &|| ()).unwrap();
         assert_eq!(answers.labels, trained.answers);

@@ -2,8 +2,8 @@
 
 use super::key;
 use crate::arguments::{
-    Adaptation, BasisArguments, FurtherArguments, JudgementArguments, LossArguments, PageArguments,
-    PartsArguments, SpareArguments, StepArguments, TuneOptions,
+    Adaptation, BasisArguments, CompactArguments, FurtherArguments, JudgementArguments, LossArguments,
+    PageArguments, PartsArguments, SpareArguments, StepArguments, TuneOptions,
 };
 use crate::commands::emulate::log_sink;
 use anyhow::{Result, bail};
@@ -13,7 +13,7 @@ use flatmin_link::device::Device;
 use flatmin_link::emulate::{Firmware, Kind, Options};
 use flatmin_model::packer::{PackFile, TailPlan};
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::{Start, Tail, with_replay};
+use flatmin_sim::tuning::{Start, with_replay};
 use indicatif::ProgressBar;
 use std::path::PathBuf;
 
@@ -79,6 +79,8 @@ pub(super) struct Source {
     spare: SpareArguments,
     #[command(flatten)]
     loss: LossArguments,
+    #[command(flatten)]
+    compact: CompactArguments,
 }
 
 /// How the device is to tune, or how the run is judged that it goes on with.
@@ -259,16 +261,8 @@ impl Action {
 impl Source {
     fn read(&self, run: &Run, page: &PageArguments) -> Result<Asked> {
         let Run { steps, judgement } = run.clone();
-        let Self { parts, spare, loss, .. } = self.clone();
-        let further = FurtherArguments {
-            parts,
-            spare,
-            loss,
-            steps,
-            judgement,
-            page: page.clone(),
-            ..Default::default()
-        };
+        let Self { parts, spare, loss, compact, .. } = self.clone();
+        let further = FurtherArguments { parts, spare, loss, steps, judgement, compact, page: page.clone() };
         Ok(Asked { source: self.clone(), options: self.basis.clone().read(further)? })
     }
 }
@@ -280,7 +274,6 @@ impl Asked {
     }
 
     pub(super) fn subject(&self) -> Result<Subject> {
-        self.options.without_compact()?;
         let model = self.source.model.as_deref();
         self.source
             .adaptation
@@ -315,15 +308,16 @@ impl Connection {
             Place { tcp: Some(address), .. } => Device::tcp(address),
             Place { qemu: Some(board), .. } => {
                 let subject = source.subject()?;
-                let options = &source.options;
+                let tail = source.tail(&subject)?;
+                let options = &source.options.for_tail(&subject, &tail)?;
+                options.without_compact_closed_form()?;
                 // Of a chain, the arena's size is the same for all methods, else ASAM takes most.
                 let capacity = options.recipe_file.recipe.replay_capacity;
                 let recipe = with_replay(&subject, options.recipe(Method::Asam), capacity)?;
                 let sink = log_sink(self.log.as_deref(), bar)?;
-                let tail = source.tail(&subject)?;
-                let (_, trainings) = options.trainings_on_device(&subject, &tail, Tail::Full)?;
+                let (_, trainings) = options.trainings_on_device(&subject, &tail, options.tuner())?;
                 let solver = trainings.iter().any(|own| own.start == Start::ClosedForm);
-                let kind = Kind { solver, signed: self.key.is_some(), ..Kind::default() };
+                let kind = Kind { tail: options.tuner(), solver, signed: self.key.is_some() };
                 let firmware = Firmware::build_as(kind, board, &subject.model, &tail, &recipe, sink.clone())?;
                 let started = Options { flash: self.flash.as_deref(), count_instructions: false };
                 Device::emulated(firmware.image(), started, sink)

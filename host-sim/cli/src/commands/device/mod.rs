@@ -263,11 +263,17 @@ fn changed_by(access: Access) -> &'static str {
 }
 
 fn tune_there(device: &mut Device, source: &Asked, wishes: Wishes, bar: &ProgressBar) -> Result<()> {
-    let (subject, options) = (source.subject()?, &source.options);
+    let subject = source.subject()?;
     let tail = source.tail(&subject)?;
     let pack = subject.model.pack(&tail)?;
     let Identity { board, contents, .. } = device.identify()?;
+    // Its firmware decides.
     let tuner = Tail::of(contents);
+    let options = match tuner {
+        Tail::Full => &source.options,
+        Tail::Compact | Tail::Integer => &source.options.in_integers(&subject, &tail)?,
+    };
+    ensure!(options.tuner() == tuner, "the device trains in f32: leave out --integer");
     let (start, trainings) = options.trainings_on_device(&subject, &tail, tuner)?;
     let each = subject.adaptation.len() + options.epochs() as usize + subject.test.len();
     bar.set_length((trainings.len() * each) as u64);

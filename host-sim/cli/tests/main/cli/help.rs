@@ -53,7 +53,7 @@ fn commands_have_their_own_options_and_no_others() {
             &["--loss", "--spare-classes", "--data", "--wearer"][..],
         ),
         ("tune", &["--held-out", "--integer", "--loss", "--spare-classes", "--auto"], &["--ram", "--output"]),
-        ("export", &["--epochs", "--spare-classes", "--delta", "--held-out"], &["--integer", "--report"]),
+        ("export", &["--epochs", "--spare-classes", "--delta", "--held-out", "--integer"], &["--report"]),
         (
             "plan",
             &["--ram", "--epochs", "--report"],
@@ -65,7 +65,7 @@ fn commands_have_their_own_options_and_no_others() {
             &["--held-out"],
             &["--integer", "--report", "--loss", "--data", "--spare-classes"],
         ),
-        ("device tune", &["--held-out", "--report", "--epochs"], &["--integer", "--interval"]),
+        ("device tune", &["--held-out", "--report", "--epochs", "--integer"], &["--interval"]),
         ("device classify", &["--data", "--layers"], &[&steps[..], &["--held-out", "--report"]].concat()),
         ("inspect", &["--replay-capacity"], &[&steps[..], &["--data"]].concat()),
     ] {

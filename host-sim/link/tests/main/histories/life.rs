@@ -34,6 +34,7 @@ pub struct Bench<'k> {
     pub pack: Pack<'k>,
     pub samples: Vec<Labelled>,
     pub kind: Tail,
+    pub recipe: Recipe,
     /// Bytes of a million that the line damages.
     pub per_million: u32,
 }
@@ -250,7 +251,7 @@ impl<'p, B: Board, A: Arithmetic<'p>> Life<'_, 'p, '_, B, A> {
                 self.both(request, |twin| twin.observe(input, label));
             }
             Operation::Start { method, epochs, held_out, seed } => {
-                let recipe = Recipe { method, epochs, held_out, seed, ..RECIPE };
+                let recipe = Recipe { method, epochs, held_out, seed, ..self.bench.recipe };
                 self.both(Request::Start(recipe), |twin| twin.start(recipe));
             }
             Operation::Poll { slices } => (0..slices).for_each(|_| _ = self.poll()),

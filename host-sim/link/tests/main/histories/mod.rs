@@ -12,13 +12,13 @@ use crate::skipping::slowly;
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::flash::Partial;
 use flatmin::store::{Contents, Store};
-use flatmin::{CompactTuner, Method, Pack, Tuner};
+use flatmin::{CompactTuner, IntegerTuner, Method, Pack, Recipe, Tuner};
 use flatmin_model::model::Model;
 use flatmin_model::packer::PackFile;
 use flatmin_sim::tuning::Tail;
 use flatmin_sim::wearers::SplitMix64;
 use kept::{Kept, Nor, SLOTS};
-use life::{Bench, Counts, RECIPE, World, live};
+use life::{Bench, Counts, World, live};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::cell::RefCell;
@@ -110,25 +110,30 @@ fn whole(bench: &Bench, history: &[Operation], counts: &mut Counts) {
     let mut world = World { flash: &flash, store, kept: Kept::default(), tail: vec![], run: vec![] };
     let mut rest = history;
     while !rest.is_empty() {
-        let mut memories = [(); 2].map(|()| arena(bench.kind, &bench.pack, &RECIPE));
+        let recipe = bench.recipe;
+        let mut memories = [(); 2].map(|()| arena(bench.kind, &bench.pack, &recipe));
         let [own, twins] = memories.each_mut().map(|words| bytemuck::cast_slice_mut(words));
         rest = match bench.kind {
             Tail::Full => {
-                let tuner = |arena| Tuner::new(bench.pack, RECIPE, arena).unwrap();
+                let tuner = |arena| Tuner::new(bench.pack, recipe, arena).unwrap();
                 let (mut device, mut twin) = (tuner(own), tuner(twins));
                 live(bench, &mut world, rest, (&mut device, &mut twin), counts)
             }
             Tail::Compact => {
-                let tuner = |arena| CompactTuner::in_arena(bench.pack, RECIPE, arena).unwrap();
+                let tuner = |arena| CompactTuner::in_arena(bench.pack, recipe, arena).unwrap();
                 let (mut device, mut twin) = (tuner(own), tuner(twins));
                 live(bench, &mut world, rest, (&mut device, &mut twin), counts)
             }
-            Tail::Integer => unreachable!("it is on no device yet"),
+            Tail::Integer => {
+                let tuner = |arena| IntegerTuner::in_arena(bench.pack, recipe, arena).unwrap();
+                let (mut device, mut twin) = (tuner(own), tuner(twins));
+                live(bench, &mut world, rest, (&mut device, &mut twin), counts)
+            }
         };
     }
 }
 
-/// Chains of one layer and of two, and a graph.
+/// Chains of one layer and of two, and a graph of convolutions.
 fn packs() -> Vec<PackFile> {
     let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../sim/tests/onnx/golden/network_int8.onnx");
     let model = Model::open(&golden).unwrap();
@@ -173,12 +178,16 @@ fn whatever_happens_to_a_device_nothing_is_lost() {
     let histories = prop::collection::vec(operation(), 1..80);
     let faults = prop_oneof![Just(0u32), Just(300), Just(1_000)];
     let strategy = (0..packs.len(), any::<bool>(), faults, histories);
-    let live = |(which, compact, per_million, history): (usize, bool, u32, Vec<Operation>)| {
+    let live = |(which, integers, per_million, history): (usize, bool, u32, Vec<Operation>)| {
         let pack = packs[which].pack();
         let counts = &mut counts.borrow_mut();
-        let compact = compact && pack.sizes().tail_is_chain;
-        let kind = if compact { Tail::Compact } else { Tail::Full };
-        let bench = Bench { pack, samples: samples(&pack), kind, per_million };
+        let (kind, base) = match (integers, pack.sizes().tail_is_chain) {
+            (false, _) => (Tail::Full, life::RECIPE),
+            (true, true) => (Tail::Compact, life::RECIPE),
+            (true, false) => (Tail::Integer, Recipe::INTEGER),
+        };
+        let recipe = Recipe { epochs: 2, replay_capacity: life::RECIPE.replay_capacity, ..base };
+        let bench = Bench { pack, samples: samples(&pack), kind, recipe, per_million };
         whole(&bench, &history, counts);
         Ok(())
     };
