@@ -155,7 +155,7 @@ fn experiment(name: Experiment, options: &experiments::Options, json: bool) -> R
         Ok(findings) if json => print(document(experiments::json(&findings, options))?),
         Ok(findings) => {
             eprintln!("tables and figures: {}", options.folder.display());
-            findings.iter().try_for_each(|own| print(&own.section))
+            print(&findings.section)
         }
     }
 }

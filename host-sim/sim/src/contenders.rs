@@ -28,6 +28,7 @@ pub struct Contender {
     warm_up: f32,
     regularizer: Regularizer,
     strengths: [f32; 4],
+    rho_unit: RhoUnit,
     /// Label smoothing beside the regularizer.
     smoothing: f32,
 }
@@ -52,6 +53,7 @@ pub const SGD: Contender = Contender {
     warm_up: 0.0,
     regularizer: Regularizer::WeightDecay,
     strengths: [1e-3, 1e-2, 3e-2, 1e-1],
+    rho_unit: RhoUnit::Weights,
     smoothing: 0.0,
 };
 /// SGD with label smoothing, the baseline to beat.
@@ -64,6 +66,7 @@ pub const SMOOTHED: Contender = Contender {
     warm_up: 0.0,
     regularizer: Regularizer::LabelSmoothing,
     strengths: [0.05, 0.1, 0.2, 0.4],
+    rho_unit: RhoUnit::Weights,
     smoothing: 0.0,
 };
 
@@ -79,6 +82,7 @@ pub const fn sam(name: &'static str, sharpness_batch: u16) -> Contender {
         warm_up: 0.0,
         regularizer: Regularizer::Rho,
         strengths,
+        rho_unit: RhoUnit::Weights,
         smoothing: 0.0,
     }
 }
@@ -95,6 +99,7 @@ pub const fn asam(name: &'static str, sharpness_batch: u16) -> Contender {
         warm_up: 0.0,
         regularizer: Regularizer::Rho,
         strengths,
+        rho_unit: RhoUnit::Weights,
         smoothing: 0.0,
     }
 }
@@ -108,6 +113,11 @@ pub const fn sam_on(name: &'static str, sharpness_batch: u16) -> Contender {
 pub const ADAM: Contender = Contender { name: "AdamW", optimizer: Optimizer::Adam, ..SGD };
 
 impl Contender {
+    /// The same, its radius tried in nats around the default's, which is the middle one.
+    pub const fn in_nats(self) -> Self {
+        Self { rho_unit: RhoUnit::Nats, strengths: [0.05, 0.1, 0.3, 1.0], ..self }
+    }
+
     /// The same, ascending every so many steps alone (LookSAM's saving, without its buffer).
     pub const fn every(self, name: &'static str, ascent_every: u16) -> Self {
         Self { name, ascent_every, ..self }
@@ -206,7 +216,7 @@ impl Contender {
         }
     }
 
-    /// With a middle strength, by which nothing is tuned: smoothing 0.2, rho 0.1 (SAM) or 1 (ASAM); of SGD the
+    /// With a middle strength, by which nothing is tuned: smoothing 0.2, rho 0.1 (SAM), 1 (ASAM) or 0.3 nats; of SGD the
     /// weight decay that the others have.
     pub fn middle(&self, learning_rate: f32, epochs: u16) -> Setting {
         let plain = Setting { learning_rate: self.rate(learning_rate), epochs, ..self.plain() };
@@ -236,7 +246,7 @@ impl Contender {
             ascent_every: self.ascent_every,
             warm_up: self.warm_up,
             rho: 0.0,
-            rho_unit: RhoUnit::Weights,
+            rho_unit: self.rho_unit,
             label_smoothing: self.smoothing,
             weight_decay: WEIGHT_DECAY,
             ..Setting::DEFAULT

@@ -20,8 +20,12 @@ const NOISES: [u32; 3] = [0, 20, 40];
 const BINS: usize = 10;
 
 /// What is trained: a task, how many layers of its networks (`None`: as usual), and from where.
-const PLACES: [(Task, Option<usize>, Start); 9] = [
+const PLACES: [(Task, Option<usize>, Start); 13] = [
+    (Task::Wearers, Some(1), Start::Factory),
     (Task::Wearers, None, Start::Factory),
+    (Task::Wearers, Some(4), Start::Factory),
+    (Task::Wearers, Some(7), Start::Factory),
+    (Task::Wearers, Some(4), Start::ClosedForm),
     (Task::Wearers, Some(7), Start::ClosedForm),
     (Task::Digits, None, Start::Factory),
     (Task::Digits, None, Start::ClosedForm),
@@ -41,6 +45,8 @@ struct Measured {
     nll: f64,
     /// Expected calibration error of the f32 tail, in points.
     ece: f64,
+    /// Area under the risk-coverage curve of the f32 tail, in percent.
+    aurc: f64,
 }
 
 /// The mean distance of confidence and accuracy over equally wide bins of the confidence, weighted by how many samples
@@ -54,6 +60,19 @@ fn calibration_error(answers: &[(f64, bool)]) -> f64 {
     }
     let off: f64 = bins.iter().map(|(confidence, right)| (confidence - right).abs()).sum();
     100.0 * off / answers.len().max(1) as f64
+}
+
+/// The error rate among the answers of most confidence, averaged over how many of them are counted (Geifman and El-Yaniv 2017), in
+/// percent: what remains wrong where a device says nothing when it is unsure. Among equal confidences, errors come first.
+fn risk_coverage(answers: &[(f64, bool)]) -> f64 {
+    let mut sorted = answers.to_vec();
+    sorted.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let (mut wrong, mut area) = (0.0, 0.0);
+    for (index, (_, right)) in sorted.iter().enumerate() {
+        wrong += f64::from(u8::from(!right));
+        area += wrong / (index + 1) as f64;
+    }
+    100.0 * area / sorted.len().max(1) as f64
 }
 
 fn measure(subject: &Subject, layers: usize, start: Start, method: Method, seed: u64) -> Result<Measured> {
@@ -80,7 +99,7 @@ fn measure(subject: &Subject, layers: usize, start: Start, method: Method, seed:
         let confidence = (-f64::from(tuner.score_latent(latent, score.class)?.loss)).exp();
         answers.push((confidence, score.class == *label));
     }
-    Ok(Measured { accuracy, nll, ece: calibration_error(&answers) })
+    Ok(Measured { accuracy, nll, ece: calibration_error(&answers), aurc: risk_coverage(&answers) })
 }
 
 /// Runs it.
@@ -92,7 +111,8 @@ pub fn run(seed: u64, quick: bool, folder: &Path) -> Result<Progress> {
     let mut section = format!(
         "## As they ship: accuracy and calibration\n\nNothing is tuned: `Recipe::DEFAULT` from the factory's tail, `Recipe::FROM_CLOSED_FORM` \
          from the head in closed form, rho 0.3 nats. Accuracy in int8, percent; negative log-likelihood (nats) and expected calibration \
-         error ({BINS} bins, points) of the f32 tail on the test samples. Differences to SGD on the same draws (seeds from \
+         error ({BINS} bins, points) of the f32 tail on the test samples; area under its risk-coverage curve (AURC, percent): the error rate \
+         among the surest answers, averaged over how many are counted. Differences to SGD on the same draws (seeds from \
          {}), with the 95 % bootstrap interval over subjects.\n\n",
         1_000 * seed + 1
     );
@@ -143,6 +163,8 @@ pub fn run(seed: u64, quick: bool, folder: &Path) -> Result<Progress> {
             row.push([0, 1, 2].map(|m| format!("{:.3}", mean(&|own| own[m].nll))).join(" / "));
             row.push(difference(&each(&|own| own[1].nll - own[0].nll)));
             row.push([0, 1, 2].map(|m| format!("{:.1}", mean(&|own| own[m].ece))).join(" / "));
+            row.push([0, 1, 2].map(|m| format!("{:.2}", mean(&|own| own[m].aurc))).join(" / "));
+            row.push(difference(&each(&|own| own[1].aurc - own[0].aurc)));
             rows.push(row);
         }
     }
@@ -157,6 +179,8 @@ pub fn run(seed: u64, quick: bool, folder: &Path) -> Result<Progress> {
         &format!("NLL: {names}"),
         "SAM's NLL",
         &format!("ECE: {names}"),
+        &format!("AURC: {names}"),
+        "SAM's AURC",
     ]
     .map(str::to_owned);
     section += &markdown(&header, &rows);
@@ -175,5 +199,14 @@ mod tests {
         let both: Vec<(f64, bool)> = sure.iter().copied().chain((0..10).map(|i| (0.5, i % 2 == 0))).collect();
         assert!((calibration_error(&both) - 2.5).abs() < 1e-9);
         assert_eq!(calibration_error(&[(1.0, true)]), 0.0);
+    }
+
+    /// Sure and right, then wrong, then right: error rates 0, 1/2 and 1/3 among the first one, two and three.
+    #[test]
+    fn the_risk_is_that_of_the_surest_answers() {
+        let own = [(0.5, true), (0.9, true), (0.7, false)];
+        assert!((risk_coverage(&own) - 100.0 * (0.5 + 1.0 / 3.0) / 3.0).abs() < 1e-9);
+        // Confidence that is the same for all tells nothing: the error comes first.
+        assert!((risk_coverage(&[(0.5, true), (0.5, false)]) - 75.0).abs() < 1e-9);
     }
 }

@@ -17,7 +17,7 @@ use std::path::Path;
 
 /// Conditions: flipped labels in percent, and whether there are two labels a class alone.
 const CONDITIONS: [(u32, bool); 4] = [(0, false), (20, false), (40, false), (0, true)];
-/// Tasks; the last two have had no say in any choice.
+/// Tasks; the last two have had a say in one choice alone: how the factory's prior is measured.
 const TASKS: [Task; 7] = [
     Task::Wearers,
     Task::Digits,
@@ -132,8 +132,8 @@ pub fn run(protocol: &Protocol, seed: u64, folder: &Path) -> Result<Progress> {
         "## The head in closed form\n\nAccuracy in int8, percent, and points over the factory, paired, ± standard error over subjects and \
          {draws} draws of each (seeds from {}). Steps are those of `Recipe::DEFAULT`, from the closed form of \
          `Recipe::FROM_CLOSED_FORM`; nothing is chosen for a task. Only \"SGD, tuned\" is: rate ({}) and epochs ({}) that are best on the \
-         other subjects in the same condition. 'few' are two labels a class. The last two tasks have had no say in any \
-         choice.\n\n",
+         other subjects in the same condition. 'few' are two labels a class. The last two tasks have had a say in one \
+         choice alone: how the factory's prior is measured.\n\n",
         1_000 * seed + 1,
         list(&RATES),
         list(&EPOCHS),

@@ -7,7 +7,8 @@ use super::result::{Findings, Progress, table_by_noise};
 use super::trial::Draw;
 use anyhow::Result;
 
-const METHODS: [Contender; 4] = [SGD, SMOOTHED, sam("SAM, m = 1", 1), asam("ASAM, m = 1", 1)];
+const METHODS: [Contender; 4] =
+    [SGD, SMOOTHED, sam("SAM, m = 1", 1).in_nats(), asam("ASAM, m = 1", 1).in_nats()];
 /// The table's name.
 pub const TABLE: &str = "the last layer alone";
 

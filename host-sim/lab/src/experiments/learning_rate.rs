@@ -9,7 +9,8 @@ use super::result::{Figure, Findings, Progress, table_by_noise};
 use anyhow::Result;
 
 const EPOCHS: u16 = 30;
-const METHODS: [Contender; 4] = [SGD, SMOOTHED, sam("SAM, m = 1", 1), asam("ASAM, m = 1", 1)];
+const METHODS: [Contender; 4] =
+    [SGD, SMOOTHED, sam("SAM, m = 1", 1).in_nats(), asam("ASAM, m = 1", 1).in_nats()];
 /// The table's name.
 pub const TABLE: &str = "learning rates that nobody tuned";
 
@@ -61,8 +62,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol) -> Result<Progress> {
     }
     findings.section = format!(
         "## When nobody tunes\n\nA device cannot tune: it has no labels to spare, and no time. Here every method runs \
-        {EPOCHS} epochs at every learning rate, with a middle strength of its regularizer: smoothing 0.2, rho 0.1 for \
-        SAM and 1 for ASAM. Nothing is chosen; {draws} draws a wearer. Accuracy in percent and difference to SGD at the same learning rate.\n\n\
+        {EPOCHS} epochs at every learning rate, with a middle strength of its regularizer: smoothing 0.2, rho 0.3 nats. Nothing is chosen; {draws} draws a wearer. Accuracy in percent and difference to SGD at the same learning rate.\n\n\
         {figures}{}",
         table_by_noise(&findings, TABLE),
         draws = protocol.evaluation.len()

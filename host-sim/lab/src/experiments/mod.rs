@@ -16,7 +16,6 @@ mod features;
 pub mod figure;
 mod finetune;
 mod gate;
-mod guide;
 mod images;
 mod landscape;
 mod last_layer;
@@ -24,7 +23,6 @@ mod learning_rate;
 pub mod ledger;
 mod minima;
 mod noisy_labels;
-pub mod page;
 mod plane;
 pub mod result;
 mod rho;
@@ -92,8 +90,6 @@ pub enum Experiment {
     Gate,
     /// Features and labels of three experiments for host-sim/evidence/repeat_in_torch.py
     Features,
-    /// All of them but gate, features, closed-form and calibration, and the page EVIDENCE.md
-    Evidence,
 }
 
 impl Experiment {
@@ -107,7 +103,6 @@ impl Experiment {
                 | Self::Images
                 | Self::Shipped
                 | Self::Scales
-                | Self::Evidence
         )
     }
 }
@@ -127,30 +122,12 @@ pub struct Options {
     pub data: Option<PathBuf>,
 }
 
-const ALL: [Experiment; 15] = [
-    Experiment::NoisyLabels,
-    Experiment::LearningRate,
-    Experiment::EarlyStopping,
-    Experiment::Finetune,
-    Experiment::Images,
-    Experiment::Shipped,
-    Experiment::LastLayer,
-    Experiment::Scratch,
-    Experiment::Width,
-    Experiment::SharpnessBatch,
-    Experiment::Rho,
-    Experiment::Scales,
-    Experiment::Cost,
-    Experiment::Minima,
-    Experiment::Trajectory,
-];
-
 /// Runs an experiment and writes its CSV, JSON and figures into the folder. `Err` of the inner result is how many
 /// runs other shards have still to do.
 ///
 /// # Errors
 /// What the runtime refuses; files that cannot be read or written.
-pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findings>, usize>> {
+pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Findings, usize>> {
     ensure!(
         options.data.is_some() || !experiment.reads_data(),
         "this experiment reads data that are not bundled: name their folder with --data-folder; what is not there is \
@@ -159,50 +136,34 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Vec<Findi
     let data = options.data.as_deref().unwrap_or(Path::new(""));
     let mut ledger = Ledger::open(&options.folder, data, options.shard)?;
     let protocol = Protocol::new(options.seed, options.quick);
-    let experiments = if experiment == Experiment::Evidence { &ALL[..] } else { &[experiment] };
-    let (mut all, mut missing) = (Vec::new(), 0);
-    for &experiment in experiments {
-        let progress = match experiment {
-            Experiment::NoisyLabels => noisy_labels::run(&mut ledger, &protocol)?,
-            Experiment::SharpnessBatch => sharpness_batch::run(&mut ledger, &protocol)?,
-            Experiment::Rho => rho::run(&mut ledger, &protocol)?,
-            Experiment::Cost => cost::run(&mut ledger, &protocol)?,
-            Experiment::LearningRate => learning_rate::run(&mut ledger, &protocol)?,
-            Experiment::LastLayer => last_layer::run(&mut ledger, &protocol)?,
-            Experiment::Trajectory => trajectory::run()?,
-            Experiment::Minima => minima::run(&mut ledger, &protocol)?,
-            Experiment::EarlyStopping => early_stopping::run(&mut ledger, &protocol)?,
-            Experiment::Scratch => scratch::run(&mut ledger, &protocol)?,
-            Experiment::Width => width::run(&mut ledger, &protocol)?,
-            Experiment::Finetune => finetune::run(&mut ledger, &protocol, options.seed, data)?,
-            Experiment::Images => images::run(&mut ledger, &protocol, options.seed, data)?,
-            Experiment::Shipped => shipped::run(&mut ledger, &protocol, options.seed, data)?,
-            Experiment::ClosedForm => closed_form::run(&protocol, options.seed, data)?,
-            Experiment::Calibration => calibration::run(options.seed, options.quick, data)?,
-            Experiment::Scales => scales::run(&mut ledger, &protocol, options.seed, data)?,
-            Experiment::Gate => gate::run(options.seed, options.quick, &options.folder, data)?,
-            Experiment::Features => features::run(&mut ledger, &protocol, &options.folder)?,
-            Experiment::Evidence => continue,
-        };
-        match progress {
-            Progress::Missing(runs) => missing += runs,
-            Progress::Done(findings) => {
-                write(&options.folder, &findings, options)?;
-                all.push(findings);
-            }
+    let progress = match experiment {
+        Experiment::NoisyLabels => noisy_labels::run(&mut ledger, &protocol)?,
+        Experiment::SharpnessBatch => sharpness_batch::run(&mut ledger, &protocol)?,
+        Experiment::Rho => rho::run(&mut ledger, &protocol)?,
+        Experiment::Cost => cost::run(&mut ledger, &protocol)?,
+        Experiment::LearningRate => learning_rate::run(&mut ledger, &protocol)?,
+        Experiment::LastLayer => last_layer::run(&mut ledger, &protocol)?,
+        Experiment::Trajectory => trajectory::run()?,
+        Experiment::Minima => minima::run(&mut ledger, &protocol)?,
+        Experiment::EarlyStopping => early_stopping::run(&mut ledger, &protocol)?,
+        Experiment::Scratch => scratch::run(&mut ledger, &protocol)?,
+        Experiment::Width => width::run(&mut ledger, &protocol)?,
+        Experiment::Finetune => finetune::run(&mut ledger, &protocol, options.seed, data)?,
+        Experiment::Images => images::run(&mut ledger, &protocol, options.seed, data)?,
+        Experiment::Shipped => shipped::run(&mut ledger, &protocol, options.seed, data)?,
+        Experiment::ClosedForm => closed_form::run(&protocol, options.seed, data)?,
+        Experiment::Calibration => calibration::run(options.seed, options.quick, data)?,
+        Experiment::Scales => scales::run(&mut ledger, &protocol, options.seed, data)?,
+        Experiment::Gate => gate::run(options.seed, options.quick, &options.folder, data)?,
+        Experiment::Features => features::run(&mut ledger, &protocol, &options.folder)?,
+    };
+    Ok(match progress {
+        Progress::Missing(runs) => Err(runs),
+        Progress::Done(findings) => {
+            write(&options.folder, &findings, options)?;
+            Ok(findings)
         }
-    }
-    if missing > 0 {
-        return Ok(Err(missing));
-    }
-    if experiment == Experiment::Evidence {
-        // Written by host-sim/evidence/repeat_in_torch.py, where it has run.
-        let repetition = fs::read_to_string(options.folder.join("evidence/repeat-in-torch.md")).ok();
-        let page =
-            page::page(&all, &protocol, protocol.factory(&ledger, 0)?, options.seed, repetition.as_deref());
-        put(&options.folder.join("EVIDENCE.md"), page.as_bytes())?;
-    }
-    Ok(Ok(all))
+    })
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -221,13 +182,12 @@ fn write(folder: &Path, findings: &Findings, options: &Options) -> Result<()> {
         csv.write_record(row.csv())?;
     }
     put(&folder.join(format!("{}.csv", findings.name)), &csv.into_inner()?)?;
-    let object = document(json(std::slice::from_ref(findings), options))?;
+    let object = document(json(findings, options))?;
     put(&folder.join(format!("{}.json", findings.name)), object.as_bytes())
 }
 
 /// The findings as one JSON object.
-pub fn json(findings: &[Findings], options: &Options) -> serde_json::Value {
-    let rows: serde_json::Map<_, _> =
-        findings.iter().map(|own| (own.name.to_owned(), serde_json::json!(own.rows))).collect();
-    serde_json::json!({ "seed": options.seed, "quick": options.quick, "missing_runs": 0, "experiments": rows })
+pub fn json(findings: &Findings, options: &Options) -> serde_json::Value {
+    let experiments = serde_json::json!({ (findings.name): findings.rows });
+    serde_json::json!({ "seed": options.seed, "quick": options.quick, "missing_runs": 0, "experiments": experiments })
 }

@@ -23,9 +23,6 @@ pub const CHANNELS: &str = "channels rescaled by powers of two";
 /// Pretraining with the same method.
 pub const BOTH: &str = "one rho in pretraining and fine-tuning";
 
-/// Of ten digits, in percent: what is below has learnt nothing.
-pub const NEAR_CHANCE: f64 = 15.0;
-
 /// A table of which every part has a baseline of its own.
 struct Part {
     table: &'static str,

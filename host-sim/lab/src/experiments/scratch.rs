@@ -8,7 +8,8 @@ use super::start::Start;
 use super::trial::Draw;
 use anyhow::Result;
 
-const METHODS: [Contender; 4] = [SGD, SMOOTHED, sam("SAM, m = 1", 1), asam("ASAM, m = 1", 1)];
+const METHODS: [Contender; 4] =
+    [SGD, SMOOTHED, sam("SAM, m = 1", 1).in_nats(), asam("ASAM, m = 1", 1).in_nats()];
 /// Layers with weights of the bundled network.
 const WHOLE: usize = 7;
 /// The tables' names.

@@ -14,7 +14,8 @@ const NOISE: u32 = 20;
 const EPOCHS: u16 = 20;
 /// Evaluation draws a wearer.
 const DRAWS: usize = 2;
-const METHODS: [Contender; 4] = [SGD, SMOOTHED, sam("SAM, m = 1", 1), asam("ASAM, m = 1", 1)];
+const METHODS: [Contender; 4] =
+    [SGD, SMOOTHED, sam("SAM, m = 1", 1).in_nats(), asam("ASAM, m = 1", 1).in_nats()];
 /// The table's name.
 pub const TABLE: &str = "hidden units of a tail from random weights";
 
