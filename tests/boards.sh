@@ -14,8 +14,14 @@ trap 'rm -rf "$results"' EXIT
 flatmin=("${FLATMIN:-}")
 [ -n "${FLATMIN:-}" ] || flatmin=(cargo run --quiet -p host-sim --target-dir "$host_target" --)
 mkdir -p target/firmware
-deep=$PWD/target/firmware/all-layers.pack
-"${flatmin[@]}" pack host-sim/models/wearer01.tflite --layers 7 --output "$deep"
+deep=$PWD/target/firmware/all-layers
+cat >"$deep.toml" <<RECIPE
+version = 1
+model = "../../host-sim/models/wearer01.tflite"
+layers = 7
+compact = true
+RECIPE
+"${flatmin[@]}" pack --recipe "$deep.toml" --output "$deep.pack"
 
 # Board, crate, rustc's name of the processor or `-` where it is the target's own, and what else cargo is told.
 boards="mps2-an386 qemu-cortex-m -
@@ -24,13 +30,14 @@ mps2-an505 qemu-cortex-m cortex-m33
 mps3-an547 qemu-cortex-m cortex-m55 --target thumbv8m.main-none-eabihf
 stm32f405 stm32 - --features stm32f405 --config chips/stm32f405.toml
 riscv32-virt qemu-riscv32 -
-mps2-an386-m0plus qemu-cortex-m cortex-m0plus --target thumbv6m-none-eabi --config env.FLATMIN_COMPACT='1'
-mps2-an386-integer qemu-cortex-m - --config env.FLATMIN_INTEGER='1' --config env.FLATMIN_PACK='$deep'
+mps2-an386-m0plus qemu-cortex-m cortex-m0plus --target thumbv6m-none-eabi --config env.FLATMIN_MODEL='../app/model-compact.rs'
+mps2-an386-integer qemu-cortex-m - --config env.FLATMIN_MODEL='$deep.rs'
 esp32-c3 esp32-c3 -
 starter starter -"
 # These take long to build, most of it Embassy; they do so beside the others.
 chips="nrf52840-dk nrf52840-dk -
 nrf52840-dk-motion nrf52840-dk - --features motion
+nrf52840-embassy nrf52840-embassy -
 pico2 pico2 -
 nucleo-f767zi stm32 - --features nucleo-f767zi
 nucleo-h743zi stm32 - --features nucleo-h743zi"
@@ -93,9 +100,9 @@ measure() {
 export CARGO_TARGET_DIR=$PWD/target/firmware
 measure "$results/1" <<<"$boards"
 # What LLVM shows to be out of reach in one build no input reaches in any: shown with its own inlining, which sees more at once.
-for tuner in "" FLATMIN_INTEGER=1; do
+for model in "" "$deep.rs"; do
   (
-    [ -z "$tuner" ] || export "$tuner" FLATMIN_PACK="$deep"
+    [ -z "$model" ] || export FLATMIN_MODEL="$model"
     RUSTFLAGS= build mps2-an386 qemu-cortex-m - --no-default-features --features no-panic
   )
 done

@@ -1,6 +1,6 @@
 //! The application of a motion sensor with the firmware's model and memory.
 
-use crate::{LINKED, RECIPE, SIZES, Stopped, ended, log, run_with};
+use crate::{OPERATORS, RECIPE, SIZES, Stopped, ended, log, run_with};
 use embedded_hal::i2c::I2c;
 use embedded_io::{Read, ReadReady, Write};
 use flatmin_app::Board;
@@ -13,7 +13,7 @@ static WINDOW: ConstStaticCell<[i8; SIZES.input_length]> = ConstStaticCell::new(
 const _: () = assert!(SIZES.output_length <= 21_845, "the model has more classes than windows are counted");
 
 /// What `flatmin sensors motion` simulates.
-const PLAN: Plan = Plan::shipped(RECIPE, &SIZES, LINKED.has_solver());
+const PLAN: Plan = Plan::shipped(RECIPE, &SIZES, OPERATORS.has_solver());
 
 /// Reads the LSM6DSO at `address`, tunes and classifies, and answers over `link` for as long as that lasts;
 /// logs why it cannot go on.

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Before parsing: what clap refuses is an error as well.
     let json = std::env::args_os().any(|argument| argument == "--json");
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(notes::after_the_command(std::env::args_os())) {
         Err(refusal) if json && refusal.use_stderr() => {
             let message = refusal.render().to_string();
             eprintln!("{}", refusal_document(message.trim(), &[]));

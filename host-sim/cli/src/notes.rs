@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::ffi::OsString;
 use std::sync::OnceLock;
 
 /// How much is told beside the answer.
@@ -29,6 +30,21 @@ impl Verbosity {
     pub fn current() -> Self {
         VERBOSITY.get().copied().unwrap_or_default()
     }
+}
+
+/// The arguments with `-q` and `-v` in front of a command put after its name: the only options that all commands have, and clap
+/// takes none in front of a command.
+pub fn after_the_command(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let is_own = |argument: &&OsString| {
+        ["-q", "--quiet", "-v", "--verbose"].iter().any(|own| argument.as_os_str() == *own)
+    };
+    let leading = arguments.iter().skip(1).take_while(is_own).count();
+    let command = arguments.get(1 + leading);
+    if command.is_some_and(|name| !name.as_encoded_bytes().starts_with(b"-")) {
+        arguments[1..2 + leading].rotate_left(leading);
+    }
+    arguments
 }
 
 /// What is good to know beside the answer, on standard error; nothing under `--quiet`.

@@ -3,14 +3,23 @@
 
 use crate::firmware::sources;
 use anyhow::{Context, Result, bail, ensure};
-use flatmin::{Pack, Recipe, Sizes};
+use flatmin::{Recipe, Sizes};
 use flatmin_app::RamBudget;
+use flatmin_model::inspect::pack_constants;
 use flatmin_model::output::write_file;
+use flatmin_model::packer::PackFile;
+use flatmin_model::recipe_file::training_constants;
+use flatmin_sim::tuning::Tail;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// What the stack gets: what the application is allowed, and room for a HAL's interrupts.
 const STACK_BYTES: u32 = 12 << 10;
+
+/// What is tuned where no pack is named.
+const BUNDLED: &[u8] = include_bytes!("../../../boards/app/model.pack");
+/// The pack's file in the crate.
+const PACK_NAME: &str = "model.pack";
 
 /// Fewer samples than that are no training set.
 const FEWEST_SAMPLES: u16 = 8;
@@ -106,7 +115,7 @@ pub struct NewBoard {
     target: String,
     flash: Memory,
     ram: Memory,
-    pack: Option<PathBuf>,
+    pack: PackFile,
     capacity: u16,
 }
 
@@ -147,14 +156,10 @@ impl NewBoard {
             "{target}: boards are Cortex-M (thumb…) or riscv32…"
         );
         let pack = match pack {
-            Some(path) => Some(path.canonicalize().with_context(|| format!("no pack {}", path.display()))?),
-            None => None,
+            Some(path) => read(path)?,
+            None => PackFile::new(BUNDLED),
         };
-        let sizes = match &pack {
-            Some(path) => sizes(path).with_context(|| path.display().to_string())?,
-            None => Sizes::of(flatmin::include_pack!("../../../boards/app/model.pack")),
-        };
-        let capacity = capacity(&sizes, ram)?;
+        let capacity = capacity(&pack.pack().sizes(), ram)?;
         let (name, chip, target) = (name.to_owned(), chip.to_owned(), target.to_owned());
         Ok(Self { name, chip, target, flash, ram, pack, capacity })
     }
@@ -181,15 +186,18 @@ impl NewBoard {
         std::fs::create_dir_all(folder.join("src"))?;
         std::fs::create_dir_all(folder.join(".cargo"))?;
         let includes = parent.is_some_and(|parent| is_outside(parent, &boards));
-        for (file, text) in self.files(&paths, includes) {
+        let mut files: Vec<(&str, Vec<u8>)> =
+            self.files(&paths, includes).map(|(file, text)| (file, text.into_bytes())).into();
+        files.push((PACK_NAME, self.pack.bytes().to_vec()));
+        for (file, bytes) in files {
             let path = folder.join(file);
-            write_file(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+            write_file(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(folder)
     }
 
     /// The files; `boards` leads to the crates that they depend on. `includes` what firmware there is compiled with.
-    fn files(&self, boards: &str, includes: bool) -> [(&'static str, String); 6] {
+    fn files(&self, boards: &str, includes: bool) -> [(&'static str, String); 7] {
         let arm = self.target.starts_with("thumb");
         // Cores without compare-and-swap.
         let lacks_atomics = self.target == V6M || self.target.starts_with("riscv32imc-");
@@ -214,10 +222,6 @@ impl NewBoard {
         let defmt = format!("[\"dep:defmt\", \"dep:defmt-rtt\", \"flatmin-firmware/defmt\"{defmt}]");
         // riscv-rt's script includes memory.x only where it is told.
         let first = if arm { "" } else { "    println!(\"cargo:rustc-link-arg=-Tmemory.x\");\n" };
-        let pack = self.pack.as_ref().map_or(String::new(), |path| {
-            // A literal string, which takes backslashes.
-            format!("# The model.\nFLATMIN_PACK = '{}'\n", path.display())
-        });
         let flags =
             format!("# What all firmware is compiled with.\ninclude = ['{boards}/.cargo/config.toml']\n\n");
         let address = |memory: Memory| format!("{:#010x}", memory.origin);
@@ -226,7 +230,6 @@ impl NewBoard {
             ("{name}", self.name.clone()),
             ("{chip}", self.chip.clone()),
             ("{target}", self.target.clone()),
-            ("{capacity}", self.capacity.to_string()),
             ("{flash}", address(self.flash)),
             ("{flash_bytes}", self.flash.bytes.to_string()),
             ("{ram}", address(self.ram)),
@@ -237,7 +240,6 @@ impl NewBoard {
             ("{defmt}", defmt),
             ("{own}", own.to_owned()),
             ("{more}", more),
-            ("{pack}", pack),
             ("{first}", first.to_owned()),
         ];
         let fill = |template: &str| {
@@ -255,7 +257,16 @@ impl NewBoard {
             (".cargo/config.toml", fill(include_str!("new_board/config.toml.in"))),
             ("Embed.toml", fill(include_str!("new_board/Embed.toml.in"))),
             ("src/main.rs", fill(main)),
+            ("model.rs", self.constants()),
         ]
+    }
+}
+
+impl NewBoard {
+    /// What `boards/firmware` is built around: the pack beside it, in f32, with an arena for as many samples as there is room for.
+    fn constants(&self) -> String {
+        let recipe = Recipe { replay_capacity: self.capacity, ..Recipe::DEFAULT };
+        pack_constants(&self.pack, PACK_NAME) + &training_constants(Tail::Full, &recipe, false)
     }
 }
 
@@ -265,13 +276,12 @@ fn is_outside(parent: &Path, boards: &Path) -> bool {
     !parent.canonicalize().is_ok_and(inside)
 }
 
-/// The sizes of a pack in a file.
-fn sizes(path: &Path) -> Result<Sizes> {
-    let bytes = std::fs::read(path)?;
-    let mut words = vec![0u128; bytes.len().div_ceil(16)];
-    let aligned = &mut bytemuck::cast_slice_mut(&mut words)[..bytes.len()];
-    aligned.copy_from_slice(&bytes);
-    Ok(Pack::new(aligned)?.sizes())
+/// A pack in a file.
+fn read(path: &Path) -> Result<PackFile> {
+    let bytes = std::fs::read(path).with_context(|| format!("no pack {}", path.display()))?;
+    let file = PackFile::new(&bytes);
+    file.check().with_context(|| path.display().to_string())?;
+    Ok(file)
 }
 
 /// Samples that the RAM has room for beside the stack.
@@ -364,8 +374,10 @@ mod tests {
         std::fs::write(&wrong, b"nonsense").unwrap();
         let memory = [FLASH, Memory { bytes: 64 << 10, ..RAM }];
         let board = |pack: &Path| NewBoard::new("mine", "STM32F401RE", None, memory, Some(pack));
-        let config = &board(&small).unwrap().files("..", false)[3].1;
-        assert!(config.contains("FLATMIN_PACK = '/") && config.contains("small.pack'\n"), "{config}");
+        let written = board(&small).unwrap().write(Some(folder.path())).unwrap();
+        assert_eq!(std::fs::read(written.join("model.pack")).unwrap(), std::fs::read(&small).unwrap());
+        let constants = std::fs::read_to_string(written.join("model.rs")).unwrap();
+        assert!(constants.contains("    tail_layers: 1,"), "{constants}");
         assert!(format!("{:#}", board(&wrong).unwrap_err()).contains("wrong.pack"));
         assert!(board(Path::new("none")).unwrap_err().to_string().contains("none"));
     }

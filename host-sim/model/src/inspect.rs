@@ -260,8 +260,13 @@ impl fmt::Display for Inspection {
 /// A pack path without a file name.
 pub fn constants(file: &PackFile, path: &Path) -> Result<String> {
     let name = path.file_name().context("the pack's path has no file name")?.to_string_lossy();
+    Ok(pack_constants(file, &name))
+}
+
+/// A Rust file with the constants of a pack that lies beside it under this name.
+pub fn pack_constants(file: &PackFile, name: &str) -> String {
     let sizes = file.pack().sizes();
-    Ok(format!(
+    format!(
         "// Made of a network by `flatmin pack` or a build script; do not edit.\n\n\
          /// The packed network, 16-byte aligned.\n\
          #[allow(dead_code)]\n\
@@ -288,5 +293,5 @@ pub fn constants(file: &PackFile, path: &Path) -> Result<String> {
         sizes.last_features,
         sizes.layer_room,
         file.pack().crc32(),
-    ))
+    )
 }

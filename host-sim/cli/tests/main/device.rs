@@ -59,7 +59,20 @@ impl Machine {
 
     fn json(&self, arguments: &str) -> Value {
         let output = self.command(arguments).arg("--json").assert().success().get_output().stdout.clone();
-        serde_json::from_slice(&output).unwrap()
+        let document = serde_json::from_slice(&output).unwrap();
+        let definition = match arguments.split_whitespace().next().unwrap() {
+            "classify" => "classified",
+            "add-class" => "label",
+            "commit" | "roll-back" | "factory-reset" => "in_force",
+            "backup" | "pause" => "file",
+            "restore" => "restored",
+            "resume" => "resumed",
+            "monitor" => "monitored",
+            // tune, info, label, diff
+            own => own,
+        };
+        crate::cli::schema::check(definition, &document);
+        document
     }
 
     fn error(&self, arguments: &str) -> String {

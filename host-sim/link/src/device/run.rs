@@ -94,7 +94,7 @@ pub fn train(
     ensure!(
         samples <= identity.capacity.into(),
         "{samples} samples to tune on, the device's arena holds {}: give it fewer, or build its firmware for more (the \
-         recipe's `replay_capacity`; of this project's boards the variable FLATMIN_REPLAY_CAPACITY)",
+         recipe's `replay_capacity`)",
         identity.capacity
     );
     let recipe = Recipe { replay_capacity: identity.capacity, ..training.recipe };

@@ -4,6 +4,9 @@ use super::board::Board;
 use super::compile::{self, sources};
 use anyhow::{Context, Result, bail};
 use flatmin::{Method, Optimizer, Recipe};
+use flatmin_model::inspect;
+use flatmin_model::packer::PackFile;
+use flatmin_model::recipe_file::training_constants;
 use flatmin_sim::tuning::Tail;
 use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
 use std::path::{Path, PathBuf};
@@ -58,7 +61,7 @@ impl Image {
         let (capacity, batch) = (recipe.replay_capacity, recipe.sharpness_batch);
         let best = u16::from(recipe.keep_best);
         let adam = u16::from(recipe.optimizer == Optimizer::Adam);
-        let sgd = u16::from(recipe.method == Method::Sgd);
+        let sgd = recipe.method == Method::Sgd;
         // Runs at the same time do not meet in a file unless it is the same.
         let kind = match (tail, solver) {
             (Tail::Compact, _) => "-compact",
@@ -68,18 +71,30 @@ impl Image {
         };
         let lock = if signed { "-signed" } else { "" };
         let crc32 = flatmin::crc32(pack);
-        let name = format!("{}-{crc32:08x}-{capacity}-{batch}-{best}-{adam}-{sgd}{kind}{lock}", board.name);
+        let sgd_name = u16::from(sgd);
+        let name =
+            format!("{}-{crc32:08x}-{capacity}-{batch}-{best}-{adam}-{sgd_name}{kind}{lock}", board.name);
         let pack_path = target_folder.join(&name).with_extension("pack");
-        if std::fs::read(&pack_path).ok().as_deref() != Some(pack) {
-            std::fs::write(&pack_path, pack)?;
-        }
-        let switches = [
-            ("FLATMIN_COMPACT", tail == Tail::Compact),
-            ("FLATMIN_INTEGER", tail == Tail::Integer),
-            ("FLATMIN_SOLVER", solver && tail == Tail::Full),
-        ];
-        for (variable, on) in switches {
-            cargo.env_remove(variable).envs(on.then_some((variable, "1")));
+        // What decides the arena's size; the rest of a recipe comes over the link.
+        let base = if tail == Tail::Integer { Recipe::INTEGER } else { Recipe::DEFAULT };
+        let method = if sgd { Method::Sgd } else { base.method };
+        let (optimizer, sharpness_batch) = (recipe.optimizer, batch);
+        let recipe = Recipe {
+            method,
+            optimizer,
+            sharpness_batch,
+            replay_capacity: capacity,
+            keep_best: recipe.keep_best,
+            ..base
+        };
+        let rust = inspect::constants(&PackFile::new(pack), &pack_path)?
+            + &training_constants(tail, &recipe, solver);
+        let model = pack_path.with_extension("rs");
+        for (path, bytes) in [(&pack_path, pack), (&model, rust.as_bytes())] {
+            // A file that is written is compiled anew.
+            if std::fs::read(path).ok().as_deref() != Some(bytes) {
+                std::fs::write(path, bytes)?;
+            }
         }
         // Between a build and the reading of its executable no other build may come.
         let _building = BUILDING.lock();
@@ -87,12 +102,7 @@ impl Image {
             .args(board.features.iter().flat_map(|feature| ["--features", feature]))
             .args(signed.then_some(["--features", "signed"]).into_iter().flatten())
             .env("FLATMIN_BOARD", board.name)
-            .env("FLATMIN_PACK", &pack_path)
-            .env("FLATMIN_REPLAY_CAPACITY", capacity.to_string())
-            .env("FLATMIN_SHARPNESS_BATCH", batch.to_string())
-            .env("FLATMIN_KEEP_BEST", best.to_string())
-            .env("FLATMIN_ADAM", adam.to_string())
-            .env("FLATMIN_SGD", sgd.to_string())
+            .env("FLATMIN_MODEL", &model)
             .status()
             .context("cannot start cargo")?;
         if !status.success() {
@@ -133,5 +143,32 @@ impl Image {
     pub fn symbols(&self) -> Result<Vec<String>> {
         let file = object::File::parse(self.bytes.as_slice())?;
         file.symbols().map(|symbol| Ok(symbol.name()?.to_owned())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The Rust files beside the bundled pack, for boards that are built by hand, are made of it. `FLATMIN_ACCEPT=1` writes them
+    /// anew.
+    #[test]
+    fn the_bundled_packs_constants_are_its_own() {
+        let folder = sources("this test").unwrap().join("boards/app");
+        let path = folder.join("model.pack");
+        let pack = PackFile::new(&std::fs::read(&path).unwrap());
+        let few = Recipe { replay_capacity: 49, ..Recipe::DEFAULT };
+        for (name, tail, recipe) in [
+            ("model.rs", Tail::Full, Recipe::DEFAULT),
+            ("model-compact.rs", Tail::Compact, Recipe::DEFAULT),
+            ("model-49-samples.rs", Tail::Full, few),
+        ] {
+            let made = inspect::constants(&pack, &path).unwrap() + &training_constants(tail, &recipe, false);
+            let file = folder.join(name);
+            if std::env::var_os("FLATMIN_ACCEPT").is_some() {
+                std::fs::write(&file, &made).unwrap();
+            }
+            assert!(std::fs::read_to_string(&file).unwrap() == made, "{name} is not of model.pack");
+        }
     }
 }

@@ -119,6 +119,14 @@ impl PackFile {
         Self { words, length: bytes.len() }
     }
 
+    /// Refuses bytes that are no pack.
+    ///
+    /// # Errors
+    /// [`flatmin::PackError`].
+    pub fn check(&self) -> Result<(), flatmin::PackError> {
+        flatmin::Pack::new(self.bytes()).map(drop)
+    }
+
     /// The bytes, as they go to a file or to flash.
     pub fn bytes(&self) -> &[u8] {
         &bytemuck::cast_slice(&self.words)[..self.length]

@@ -58,35 +58,7 @@ impl RecipeFile {
         let recipe = self.recipe(method, start);
         let solves = self.is_closed_form() || start == Start::ClosedForm;
         self.check_budget(&pack.pack().sizes(), &recipe, solves || pack.pack().statistics().is_some())?;
-        let (tuner, contents, size, solver) = match self.tuner() {
-            Tail::Full if solves => ("Tuner", "Int8AndF32", "train_bytes", ".with_solver(true)"),
-            Tail::Full => ("Tuner", "Int8AndF32", "train_bytes", ""),
-            Tail::Compact => ("CompactTuner", "Int8AndCompact", "compact_bytes", ".with_solver(false)"),
-            Tail::Integer => ("IntegerTuner", "Int8", "integer_bytes", ".with_solver(false)"),
-        };
-        let mut text = String::new();
-        let mut item = |comment: &str, item: String| {
-            // Writing into a string cannot fail.
-            let _ = writeln!(text, "/// {comment}\n#[allow(dead_code)]\n{item}");
-        };
-        item("How it is tuned.", format!("pub const RECIPE: flatmin::Recipe = {};", in_rust(&recipe)));
-        item("The tuner that the recipe asks for.", format!("pub type Tuner<'a> = flatmin::{tuner}<'a>;"));
-        item(
-            "What its store keeps of a tail.",
-            format!("pub const CONTENTS: flatmin::store::Contents = flatmin::store::Contents::{contents};"),
-        );
-        item(
-            "The operators that the pack uses: no other is linked.",
-            format!("pub static OPERATORS: flatmin::Operators = flatmin::Operators::of(PACK){solver};"),
-        );
-        item("Bytes of the tuner's arena.", format!("pub const ARENA_BYTES: usize = SIZES.{size}(&RECIPE);"));
-        if solves {
-            item(
-                "Bytes that solving the head takes beside the arena.",
-                "pub const SOLVE_BYTES: usize = SIZES.solve_bytes(&RECIPE);".into(),
-            );
-        }
-        Ok(text)
+        Ok(training_constants(self.tuner(), &recipe, solves))
     }
 
     fn check_budget(&self, sizes: &Sizes, recipe: &Recipe, solver: bool) -> Result<(), OverBudget> {
@@ -112,6 +84,40 @@ impl RecipeFile {
         };
         Err(OverBudget { budget, needed: needed.total_bytes(), parts: parts.join(", "), remedy })
     }
+}
+
+/// Constants of a firmware that tunes so, to stand below those of its pack: `RECIPE`, `OPERATORS`, `Tuner`, `CONTENTS`,
+/// `ARENA_BYTES`, and `SOLVE_BYTES` where it `solves` heads in closed form. A pack with statistics brings the solver in f32 anyhow.
+pub fn training_constants(tuner: Tail, recipe: &Recipe, solves: bool) -> String {
+    let (tuner, contents, size, solver) = match tuner {
+        Tail::Full if solves => ("Tuner", "Int8AndF32", "train_bytes", ".with_solver(true)"),
+        Tail::Full => ("Tuner", "Int8AndF32", "train_bytes", ""),
+        Tail::Compact => ("CompactTuner", "Int8AndCompact", "compact_bytes", ".with_solver(false)"),
+        Tail::Integer => ("IntegerTuner", "Int8", "integer_bytes", ".with_solver(false)"),
+    };
+    let mut text = String::new();
+    let mut item = |comment: &str, item: String| {
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "/// {comment}\n#[allow(dead_code)]\n{item}");
+    };
+    item("How it is tuned.", format!("pub const RECIPE: flatmin::Recipe = {};", in_rust(recipe)));
+    item("The tuner that the recipe asks for.", format!("pub type Tuner<'a> = flatmin::{tuner}<'a>;"));
+    item(
+        "What its store keeps of a tail.",
+        format!("pub const CONTENTS: flatmin::store::Contents = flatmin::store::Contents::{contents};"),
+    );
+    item(
+        "The operators that the pack uses: no other is linked.",
+        format!("pub static OPERATORS: flatmin::Operators = flatmin::Operators::of(PACK){solver};"),
+    );
+    item("Bytes of the tuner's arena.", format!("pub const ARENA_BYTES: usize = SIZES.{size}(&RECIPE);"));
+    if solves {
+        item(
+            "Bytes that solving the head takes beside the arena.",
+            "pub const SOLVE_BYTES: usize = SIZES.solve_bytes(&RECIPE);".into(),
+        );
+    }
+    text
 }
 
 /// The recipe as a constant's value.

@@ -245,6 +245,12 @@ fn quiet_and_verbose_change_what_stands_beside_the_answer() {
     usual.stderr(contains("report: r.html"));
     folder.run(&format!("{tune} -v")).success().stderr(contains("seed: 1").and(contains("label noise: 0 %")));
     folder.run(&format!("{tune} -q -v")).code(2);
+    // In front of the command, too.
+    let front = folder.run(&format!("-q {tune}")).success().stderr(is_empty());
+    assert_eq!(front.get_output().stdout, quiet.get_output().stdout);
+    folder.run(&format!("--verbose {tune}")).success().stderr(contains("seed: 1"));
+    folder.run(&format!("-q -v {tune}")).code(2);
+    folder.run("-q --layers 1 tune").code(2);
 }
 
 /// One subject: how many of its samples moved, and an interval over them; no difference without one.

@@ -12,7 +12,7 @@ mod help;
 mod recipe;
 mod refusals;
 mod samples;
-mod schema;
+pub mod schema;
 mod starter;
 
 use assert_cmd::Command;

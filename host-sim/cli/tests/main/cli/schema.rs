@@ -4,6 +4,13 @@ use super::{Folder, bundled, npy};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
+/// Panics where a document is not what a definition of the schema says.
+pub fn check(definition: &str, document: &Value) {
+    let schema: Value = serde_json::from_str(include_str!("../../../src/schema.json")).unwrap();
+    let mut checker = Checker { schema: &schema, seen: BTreeSet::new() };
+    checker.check(&schema["$defs"][definition], document, definition);
+}
+
 /// As much of JSON Schema as this schema uses.
 struct Checker<'s> {
     schema: &'s Value,
@@ -52,6 +59,8 @@ impl Checker<'_> {
             assert!(rule["minimum"].as_f64().is_none_or(|least| number >= least), "{at}: {number}");
             assert!(rule["maximum"].as_f64().is_none_or(|most| number <= most), "{at}: {number}");
         }
+        // What may be nothing has no fields then.
+        let rule = if value.is_null() { &Value::Null } else { rule };
         for name in rule["required"].as_array().into_iter().flatten() {
             assert!(value.get(name.as_str().unwrap()).is_some(), "{at}: {name} is missing");
         }
@@ -94,6 +103,8 @@ fn the_schema_holds_for_what_commands_print() {
         ("export", "export --wearer 2 --method closed-form -o t.tflite --delta t.delta --json"),
         ("run", "run m.tflite --input x.npy --output y.npy --json"),
         ("doctor", "doctor --json"),
+        ("add_class", "add-class --wearer 2 --leave-out 6 --layers 1 --method sgd --epochs 1 --json"),
+        ("motion", "sensors motion --wearer 2 --epochs 1 --layers 1 --json"),
     ] {
         checker.check(&schema["$defs"][definition], &folder.json(command), definition);
     }
@@ -102,16 +113,18 @@ fn the_schema_holds_for_what_commands_print() {
     checker.check(&schema["$defs"]["error"], &refused, "error");
     // All that documents must have, and most of what they may have, was there.
     for definition in
-        ["tune", "method", "subject", "plan", "candidate", "inspect", "pack", "export", "run", "doctor"]
+        "tune method subject plan candidate inspect pack export run doctor add_class both motion replay"
+            .split(' ')
     {
         for name in schema["$defs"][definition]["properties"].as_object().unwrap().keys() {
-            let rare = "warnings ram ram_announced_bytes instructions_trunk instructions_step anomalies";
+            let rare =
+                "warnings front_end ram ram_announced_bytes instructions_trunk instructions_step anomalies";
             let seen = checker.seen.contains(&format!("{definition} {name}"));
             assert!(seen || rare.split(' ').any(|own| own == name), "no {definition} has {name}");
         }
     }
     // Each definition of a document is one of the whole's.
-    assert_eq!(schema["anyOf"].as_array().unwrap().len(), 8);
+    assert_eq!(schema["anyOf"].as_array().unwrap().len(), 21);
     assert!(
         std::panic::catch_unwind(|| {
             let mut checker = Checker { schema: &schema, seen: BTreeSet::new() };
