@@ -1,4 +1,4 @@
-//! The last layer solved in closed form, as a run's start.
+//! The last layer solved in closed form: a tail of its own, or what tells a run which labels to leave out.
 
 use super::pass::{Network, Scratch};
 use super::tuner::IntegerTuner;
@@ -12,11 +12,14 @@ use crate::requant::packed_scales;
 use crate::tuner::{TunerError, bytes_mut, solvable};
 
 impl IntegerTuner<'_> {
-    /// As the tuner in f32 has it, in the memory that the differences take, which are zeros meanwhile. Logits that are too
-    /// large for weights at the packed scales are made smaller, all by one factor: no answer changes.
+    /// As the tuner in f32 has it, in the memory that the differences take, which are zeros meanwhile, or where that is too
+    /// small in `beside`. Logits that are too
+    /// large for weights at the packed scales are made smaller, all by one factor: no answer changes. A run that
+    /// [`Self::start`] begins then leaves out samples whose label the head contradicts, and begins with the factory's weights.
     pub(super) fn solve_head(
         &mut self,
         recipe: &Recipe,
+        beside: &mut [u32],
         between: &mut dyn FnMut(),
     ) -> Result<(), TunerError> {
         if !cpu::keeps_subnormals() {
@@ -30,7 +33,9 @@ impl IntegerTuner<'_> {
         }
         let (classes, words) = (layer.outputs, self.pack.sizes().solve_words());
         let length = classes * (layer.taps + 1);
-        let found = self.arithmetic.parameters.held.len() / 4;
+        let held = self.arithmetic.parameters.held.len() / 4;
+        let own = held >= words;
+        let found = if own { held } else { beside.len() };
         if found < words || self.scratch.len() < length || samples > ClosedForm::MOST_SAMPLES {
             return Err(TunerError::SolveRoom { needed: words, found, samples });
         }
@@ -38,16 +43,21 @@ impl IntegerTuner<'_> {
         self.recipe = fits;
         self.divide();
         self.arithmetic.parameters.reset();
-        let held = core::mem::take(&mut self.arithmetic.parameters.held);
-        let memory: &mut [u8] = bytes_mut(held);
-        let (memory, _) = memory.split_at_mut(memory.len() / 4 * 4);
-        if let Ok(memory) = bytemuck::try_cast_slice_mut(memory) {
-            self.solve_in(&layer, memory, between);
+        if own {
+            let held = core::mem::take(&mut self.arithmetic.parameters.held);
+            let memory: &mut [u8] = bytes_mut(held);
+            let (memory, _) = memory.split_at_mut(memory.len() / 4 * 4);
+            if let Ok(memory) = bytemuck::try_cast_slice_mut(memory) {
+                self.solve_in(&layer, memory, between);
+            }
+            self.arithmetic.parameters.held = held;
+            self.arithmetic.parameters.held.fill(0);
+        } else {
+            self.solve_in(&layer, bytemuck::cast_slice_mut(beside), between);
         }
-        self.arithmetic.parameters.held = held;
-        self.arithmetic.parameters.held.fill(0);
         self.take_head(&layer);
         self.trust();
+        self.arithmetic.solved = true;
         Ok(())
     }
 

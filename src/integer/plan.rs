@@ -114,4 +114,11 @@ impl Sizes {
     pub const fn integer_bytes(&self, recipe: &Recipe) -> usize {
         IntegerPlan::new(self, recipe).total_bytes()
     }
+
+    /// Bytes beside the arena that [`Tuner::solve`](crate::Tuner::solve) takes of an
+    /// [`IntegerTuner`](crate::IntegerTuner): 0 where the differences' memory is large enough.
+    pub const fn integer_solve_bytes(&self) -> usize {
+        let needed = self.solve_words().saturating_mul(4);
+        if self.tuned_bytes() / 4 * 4 < needed { needed } else { 0 }
+    }
 }

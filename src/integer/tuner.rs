@@ -38,6 +38,8 @@ pub struct Integer<'a> {
     pub(super) ascent: &'a mut [u8],
     /// What of the step under way lies there; `None` where that was overwritten since.
     pub(super) ascended: Option<Ascended>,
+    /// The head is solved, and no step taken since.
+    pub(super) solved: bool,
 }
 
 /// Where a run stands between two slices; with its buffers all there is to it. An ascent is no part of it: it is made anew.
@@ -155,7 +157,7 @@ impl<'a> Numbers<'a> for Integer<'a> {
         let front = sizes.tuned_bytes().saturating_sub(sizes.tail_weights);
         let mut parameters = Parameters { held, front, bits, biases, squares };
         parameters.reset();
-        let own = Self { pack: *pack, sizes, parameters, ascent, ascended: None };
+        let own = Self { pack: *pack, sizes, parameters, ascent, ascended: None, solved: false };
         let weights_crc32 = bytes::checksum(&own.parts(None));
         Ok((own, Shared { tuned, replay, order, scratch, latent, weights_crc32 }))
     }
@@ -165,6 +167,7 @@ impl<'a> Numbers<'a> for Integer<'a> {
     }
 
     fn load(&mut self, pack: &Pack, tuned: Option<&TunedTail>) {
+        self.solved = false;
         self.parameters.reset();
         let Some(tuned) = tuned else { return };
         for layer in tuned.layers(pack) {
@@ -264,7 +267,12 @@ impl<'a> Numbers<'a> for Integer<'a> {
     }
 
     fn begin(&mut self, recipe: &Recipe) -> Step {
-        self.parameters.squares.fill(0.0);
+        // A solved head says which labels are trained on. Steps that began with its weights, which are larger than the
+        // packed scales have room for, would end worse than those from the factory's.
+        match core::mem::take(&mut self.solved) {
+            true => self.parameters.reset(),
+            false => self.parameters.squares.fill(0.0),
+        }
         // Both halves of the seed.
         let dither = (recipe.seed ^ (recipe.seed >> 32)) as u32;
         Step { dither, kept: 1.0, phase: Phase::Prepare, count: 0, learning_rate: 0.0 }
@@ -348,10 +356,10 @@ impl<'a> Numbers<'a> for Integer<'a> {
     fn solve(
         tuner: &mut Tuner<'a, Self>,
         recipe: &Recipe,
-        _: &mut [u32],
+        scratch: &mut [u32],
         between: &mut dyn FnMut(),
     ) -> Result<(), TunerError> {
-        tuner.solve_head(recipe, between)
+        tuner.solve_head(recipe, scratch, between)
     }
 
     fn resume(&mut self, _: &Pack, _: &Recipe, _: &Run<Step>, (): ()) -> bool {

@@ -24,8 +24,11 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// samples and from the factory's answers to them. Firmware links the solver for packs with statistics alone, unless
     /// [`crate::Operators::with_solver`] says otherwise.
     ///
+    /// A run of an [`crate::IntegerTuner`] takes from the head only which samples it leaves out: its steps begin with the
+    /// factory's weights.
+    ///
     /// What it works in is the memory of the velocity, where that is large enough; else `scratch`, of
-    /// [`crate::Sizes::solve_bytes`]. `between` is called after each slice: a sample's forward pass and its sums, a row
+    /// [`crate::Sizes::solve_bytes`], or for an [`crate::IntegerTuner`] of [`crate::Sizes::integer_solve_bytes`]. `between` is called after each slice: a sample's forward pass and its sums, a row
     /// of the covariance, or a class. Feed the watchdog there.
     ///
     /// # Errors

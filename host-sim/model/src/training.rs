@@ -60,7 +60,8 @@ pub enum Start {
     /// The factory's tail.
     #[default]
     Factory,
-    /// The last layer solved in closed form, in front of it the factory's layers.
+    /// The last layer solved in closed form, in front of it the factory's layers. Samples whose label it contradicts are left
+    /// out. [`Tail::Integer`]'s steps begin with the factory's last layer all the same.
     ClosedForm,
 }
 
@@ -73,6 +74,15 @@ impl Start {
     pub fn usual(model: &Model, tail: &TailPlan) -> Result<Self> {
         let deep = tail.layers > 2 && model.network.statistics.is_some();
         Ok(if deep && Tuner::can_solve(&model.pack(tail)?.pack()) { Self::ClosedForm } else { Self::Factory })
+    }
+
+    /// The same of [`Tail::Integer`]: the closed form wherever the last layer can be solved, as its large steps would learn wrong
+    /// labels by heart.
+    ///
+    /// # Errors
+    /// A tail that the model does not have.
+    pub fn usual_in_integers(model: &Model, tail: &TailPlan) -> Result<Self> {
+        Ok(if Tuner::can_solve(&model.pack(tail)?.pack()) { Self::ClosedForm } else { Self::Factory })
     }
 
     /// The recipe that steps from here take where nothing else is asked for.

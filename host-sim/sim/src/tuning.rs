@@ -173,13 +173,17 @@ pub fn train_and_keep(
     let arena = bytemuck::cast_slice_mut(&mut words);
     let mut memory = kind.memory(&sizes, &recipe);
     let mut bytes = kind.arena_bytes(&sizes, &recipe);
+    let beside = match (kind, training.start) {
+        (Tail::Full, Start::ClosedForm) => sizes.solve_bytes(&recipe),
+        (Tail::Integer, Start::ClosedForm) => sizes.integer_solve_bytes(),
+        _ => 0,
+    };
+    if beside > 0 {
+        memory.push((SOLVING.into(), beside));
+    }
+    bytes += beside;
     let mut trained = match (kind, training.start) {
         (Tail::Full, start) => {
-            let beside = if start == Start::ClosedForm { sizes.solve_bytes(&recipe) } else { 0 };
-            if beside > 0 {
-                memory.push((SOLVING.into(), beside));
-            }
-            bytes += beside;
             let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
             run(&mut tuner, subject, &training, |tuner| begin(start, tuner, recipe), &watch)
         }

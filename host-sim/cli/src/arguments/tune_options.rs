@@ -109,10 +109,11 @@ impl TuneOptions {
 
     /// What gradient steps begin with on these layers.
     pub fn start(&self, subject: &Subject, tail: &TailPlan) -> Result<Start> {
-        match self.recipe_file.start {
-            Some(start) => Ok(start),
-            None if self.tuner() == Tail::Full => Start::usual(&subject.model, tail),
-            None => Ok(Start::Factory),
+        match (self.recipe_file.start, self.tuner()) {
+            (Some(start), _) => Ok(start),
+            (None, Tail::Full) => Start::usual(&subject.model, tail),
+            (None, Tail::Compact) => Ok(Start::Factory),
+            (None, Tail::Integer) => Start::usual_in_integers(&subject.model, tail),
         }
     }
 

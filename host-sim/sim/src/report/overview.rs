@@ -46,7 +46,7 @@ const INTEGER: &str = ", integer";
 impl Line {
     /// Whether its training is in integers.
     pub(super) fn is_integer(&self) -> bool {
-        self.layers.ends_with(INTEGER)
+        self.layers.trim_end_matches('*').ends_with(INTEGER)
     }
 }
 
@@ -87,7 +87,7 @@ impl Overview {
         let mut text = format!("{}\n\n int8 accuracy in percent, mean of {subjects} subjects", table);
         text += ", and points over the factory, paired by subject ± standard error.";
         if self.parts.iter().any(|part| part.closed_form) {
-            text += "\n * Steps begin with the head in closed form, and leave out samples whose label it contradicts.";
+            text += "\n * Samples whose label the head in closed form contradicts are left out; steps in f32 begin with it.";
         }
         text.extend(verdict(factory, &lines).map(|verdict| format!("\n {verdict}")));
         text

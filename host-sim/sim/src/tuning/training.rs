@@ -14,7 +14,9 @@ pub(crate) fn begin<'p, A: Arithmetic<'p>>(
     recipe: Recipe,
 ) -> Result<()> {
     if start == Start::ClosedForm {
-        let bytes = tuner.pack().sizes().solve_bytes(&recipe);
+        // The larger of what the tuners want beside their arenas.
+        let sizes = tuner.pack().sizes();
+        let bytes = sizes.solve_bytes(&recipe).max(sizes.integer_solve_bytes());
         tuner.solve(recipe, &mut vec![0; bytes / 4], &mut || {})?;
     }
     Ok(())

@@ -59,6 +59,27 @@ fn the_head_in_closed_form_is_a_start() {
     assert!(stepped.accuracy_int8 > solved.factory_accuracy, "{}", stepped.accuracy_int8);
 }
 
+/// By default: a head in closed form says which labels are believed. Two labels in five flipped, the integer tail ends above the
+/// factory; from all samples (`--start factory`) it ends below.
+#[test]
+fn the_default_stands_above_the_factory_where_two_labels_in_five_are_wrong() {
+    const WEARERS: [usize; 4] = [1, 2, 5, 9];
+    let (mut default, mut all) = (0.0, 0.0);
+    for wearer in WEARERS {
+        let subject = Subject::wearer(wearer, 9, 0.4, 1).unwrap().calibrated(wearer).unwrap();
+        let recipe = Recipe { method: Method::Sgd, ..Recipe::INTEGER };
+        let points = |start| {
+            let training = Training { curve: false, start, ..Training::steps(Tail::Integer, recipe) };
+            let run = train(&subject, 7, &training, || ()).unwrap();
+            100.0 * (run.accuracy_int8 - run.factory_accuracy) / WEARERS.len() as f64
+        };
+        default += points(Start::usual_in_integers(&subject.model, &7.into()).unwrap());
+        all += points(Start::Factory);
+    }
+    assert!(default > 1.0, "{default} points over the factory");
+    assert!(all < default - 3.0, "{all} from all samples, {default} by default");
+}
+
 /// At every slice boundary: between steps, and between a step's ascent and its descent.
 #[test]
 fn a_saved_run_goes_on_with_the_same_bits() {
