@@ -31,15 +31,14 @@ pub(super) fn left_out(pack: &Pack, own: &TailNode) -> Option<&'static str> {
     }
 }
 
-/// Adds `of(i)`, in steps of `unit` and below 2^`bits`, to the gradient by every element of the first or the second input.
-fn gather(
-    pass: &mut Pass,
-    second: bool,
-    (unit, bits): (f32, u32),
+/// Writes `of(i)`, in steps of `unit` and below 2^`bits`, to every element of a gradient, or adds it to what is there in steps of
+/// `before`. Returns the unit of the elements; `room` is for some of the sums.
+pub(super) fn gather(
     (to, room): (&mut [i8], &mut [i32]),
+    (unit, bits): (f32, u32),
+    before: Option<f32>,
     of: impl Fn(usize) -> i32,
-) -> Option<()> {
-    let (value, before) = pass.wanted(second)?;
+) -> f32 {
     let length = to.len();
     let mut writer = Writer::new(to, unit, bits, before);
     for start in (0..length).step_by(room.len().max(1)) {
@@ -47,7 +46,19 @@ fn gather(
         sums.iter_mut().enumerate().for_each(|(index, sum)| *sum = of(start + index));
         writer.push(sums);
     }
-    let unit = writer.finish();
+    writer.finish()
+}
+
+/// [`gather`] of the gradient by the first or the second input.
+fn hand_on(
+    pass: &mut Pass,
+    second: bool,
+    steps: (f32, u32),
+    memory: (&mut [i8], &mut [i32]),
+    of: impl Fn(usize) -> i32,
+) -> Option<()> {
+    let (value, before) = pass.wanted(second)?;
+    let unit = gather(memory, steps, before, of);
     pass.units.set(value, unit);
     Some(())
 }
@@ -71,61 +82,30 @@ pub(super) fn backward(pass: &mut Pass, scratch: &mut Scratch) -> Option<()> {
             let extents = input.extents();
             let averaged = extents.into_iter().zip(axes).map(|(extent, over)| if over { extent } else { 1 });
             let unit = unit / averaged.product::<usize>() as f32;
-            gather(pass, false, (unit, 7), (d, sums), |index| {
-                let mut at = 0;
-                for (axis, place) in place_of(index, extents).into_iter().enumerate() {
-                    let over = axes.get(axis).copied().unwrap_or(false);
-                    let extent = extents.get(axis).copied().unwrap_or(1);
-                    at = if over { at } else { at * extent + place };
-                }
-                value_at(delta, at)
-            })
+            hand_on(pass, false, (unit, 7), (d, sums), |index| by_mean(delta, extents, axes, index))
         }
         operator::AVERAGE_POOL_2D => {
             let windows = Windows::new(own, &input, &output);
-            let area = windows.rows.filter * windows.columns.filter;
-            let unit = unit / area as f32 / (1u32 << SHARE_BITS) as f32;
+            let unit = windows.unit_of_shares(unit);
             let [delta, d] = arrays(workspace, ranges)?;
-            gather(pass, false, (unit, 30), (d, sums), |index| {
-                let mut sum = 0;
-                windows.for_each_over(index, |place, taps| {
-                    // Padding does not count, so that taps at a border may have larger shares.
-                    let share = (area << SHARE_BITS) / taps.max(1);
-                    sum += value_at(delta, place) * share as i32;
-                });
-                sum
-            })
+            hand_on(pass, false, (unit, 30), (d, sums), |index| windows.by_average(delta, index))
         }
         operator::MAX_POOL_2D => {
             let windows = Windows::new(own, &input, &output);
             let [x] = [own.input.as_ref()?.activation.clone()];
             let [x, delta, d] = arrays(workspace, [&x, ranges[0], ranges[1]])?;
-            gather(pass, false, (unit, 24), (d, sums), |index| {
-                let mut sum = 0;
-                windows.for_each_over(index, |place, _| {
-                    if windows.largest(place, x) == Some(index) {
-                        sum += value_at(delta, place);
-                    }
-                });
-                sum
-            })
+            hand_on(pass, false, (unit, 24), (d, sums), |index| windows.by_largest(x, delta, index))
         }
         operator::LOOKUP => {
             let [delta, d] = arrays(workspace, ranges)?;
-            gather(pass, false, (unit, 7), (d, sums), |index| value_at(delta, index))
+            hand_on(pass, false, (unit, 7), (d, sums), |index| value_at(delta, index))
         }
         operator::RESIZE_NEAREST => {
             let (rows, columns) = pack.parameters(&own.operator).split_at_checked(output.height)?;
             let [delta, d] = arrays(workspace, ranges)?;
-            gather(pass, false, (unit, 24), (d, sums), |index| {
-                let [_, row, column, channel] = place_of(index, input.extents());
-                let is = |own: &i32, place: usize| usize::try_from(*own) == Ok(place);
-                let rows = rows.iter().enumerate().filter(|(_, own)| is(own, row));
-                let each = rows.flat_map(|(r, _)| {
-                    let columns = columns.iter().enumerate().filter(|(_, own)| is(own, column));
-                    columns.map(move |(c, _)| (r * output.width + c) * output.channels + channel)
-                });
-                each.map(|at| value_at(delta, at)).sum()
+            let extents = input.extents();
+            hand_on(pass, false, (unit, 24), (d, sums), |index| {
+                by_resized(delta, extents, [rows, columns], index)
             })
         }
         operator::MOVE => movement(pass, unit, ranges, scratch),
@@ -137,6 +117,34 @@ fn value_at(delta: &[i8], index: usize) -> i32 {
     delta.get(index).map_or(0, |&g| g.into())
 }
 
+/// What element `index` of the input has of the mean over `axes`, but for their number.
+pub(super) fn by_mean(delta: &[i8], extents: [usize; 4], axes: [bool; 4], index: usize) -> i32 {
+    let mut at = 0;
+    for (axis, place) in place_of(index, extents).into_iter().enumerate() {
+        let over = axes.get(axis).copied().unwrap_or(false);
+        let extent = extents.get(axis).copied().unwrap_or(1);
+        at = if over { at } else { at * extent + place };
+    }
+    value_at(delta, at)
+}
+
+/// What element `index` of an input of `extents` has of an output that takes these of its rows and columns.
+pub(super) fn by_resized(
+    delta: &[i8],
+    extents: [usize; 4],
+    [rows, columns]: [&[i32]; 2],
+    index: usize,
+) -> i32 {
+    let [_, row, column, channel] = place_of(index, extents);
+    let [_, _, _, channels] = extents;
+    let is = |own: &i32, place: usize| usize::try_from(*own) == Ok(place);
+    let each = rows.iter().enumerate().filter(|(_, own)| is(own, row)).flat_map(|(r, _)| {
+        let columns_of = columns.iter().enumerate().filter(|(_, own)| is(own, column));
+        columns_of.map(move |(c, _)| (r * columns.len() + c) * channels + channel)
+    });
+    each.map(|at| value_at(delta, at)).sum()
+}
+
 /// `[n, h, w, c]` of element `index`.
 fn place_of(index: usize, [_, height, width, channels]: [usize; 4]) -> [usize; 4] {
     let [height, width, channels] = [height, width, channels].map(|extent| extent.max(1));
@@ -145,10 +153,10 @@ fn place_of(index: usize, [_, height, width, channels]: [usize; 4]) -> [usize; 4
 }
 
 /// The windows of a pool.
-struct Windows {
-    rows: Axis,
-    columns: Axis,
-    channels: usize,
+pub(super) struct Windows {
+    pub rows: Axis,
+    pub columns: Axis,
+    pub channels: usize,
 }
 
 impl Windows {
@@ -159,6 +167,34 @@ impl Windows {
             columns: Axis::new(window, 1, input.width, output.width),
             channels: input.channels.max(1),
         }
+    }
+
+    /// Real value of a step of [`Self::by_average`] where the gradient by the output is in steps of `unit`.
+    pub fn unit_of_shares(&self, unit: f32) -> f32 {
+        unit / (self.rows.filter * self.columns.filter) as f32 / (1u32 << SHARE_BITS) as f32
+    }
+
+    /// What element `index` of the input has of an average pool.
+    pub fn by_average(&self, delta: &[i8], index: usize) -> i32 {
+        let area = self.rows.filter * self.columns.filter;
+        let mut sum = 0;
+        self.for_each_over(index, |place, taps| {
+            // Padding does not count, so that taps at a border may have larger shares.
+            let share = (area << SHARE_BITS) / taps.max(1);
+            sum += value_at(delta, place) * share as i32;
+        });
+        sum
+    }
+
+    /// What element `index` of the input `x` has of a max pool.
+    pub fn by_largest(&self, x: &[i8], delta: &[i8], index: usize) -> i32 {
+        let mut sum = 0;
+        self.for_each_over(index, |place, _| {
+            if self.largest(place, x) == Some(index) {
+                sum += value_at(delta, place);
+            }
+        });
+        sum
     }
 
     /// Calls `each(element of the output, taps of its window that lie inside)` for all windows over element `index`.
@@ -214,7 +250,7 @@ fn pairwise(pass: &mut Pass, scratch: &mut Scratch) -> Option<()> {
             let [delta, d] = arrays(workspace, [delta_range, d_range])?;
             let sign = if by_second && op.kind == operator::SUB { -1 } else { 1 };
             let unit = unit * this.affine.scale;
-            gather(pass, by_second, (unit, 7), (d, sums), |index| sign * value_at(delta, index))?;
+            hand_on(pass, by_second, (unit, 7), (d, sums), |index| sign * value_at(delta, index))?;
             continue;
         }
         // Both operands are read: with the gradients they are apart, or the same array.
@@ -228,30 +264,46 @@ fn pairwise(pass: &mut Pass, scratch: &mut Scratch) -> Option<()> {
         };
         let (a, b) = (elements(a, &first)?, elements(b, &second)?);
         let at = |elements: &[i8], tensor: &TensorRecord, index: usize| {
-            let place = place_of(index, output.extents());
-            let mut own = 0;
-            for (extent, place) in tensor.extents().into_iter().zip(place) {
-                own = own * extent + if extent == 1 { 0 } else { place };
-            }
-            value_at(elements, own) - tensor.affine.zero_point
+            repeated_at(elements, tensor.extents(), output.extents(), index) - tensor.affine.zero_point
         };
         if op.kind == operator::MUL {
             let unit = unit * this.affine.scale * other.affine.scale;
             let (elements, tensor) = if by_second { (a, &first) } else { (b, &second) };
-            gather(pass, by_second, (unit, 16), (d, sums), |index| {
-                value_at(delta, index) * at(elements, tensor, index)
+            let operand = (elements, tensor.extents(), tensor.affine.zero_point);
+            let extents = output.extents();
+            hand_on(pass, by_second, (unit, 16), (d, sums), |index| {
+                product_at(delta, operand, extents, index)
             })?;
             continue;
         }
         let slope = crate::math::round(second.affine.scale * (1u32 << SLOPE_BITS) as f32) as i32;
         let unit = unit * first.affine.scale / (1u32 << SLOPE_BITS) as f32;
-        gather(pass, by_second, (unit, 31), (d, sums), |index| {
+        hand_on(pass, by_second, (unit, 31), (d, sums), |index| {
             let (g, below) = (value_at(delta, index), at(a, &first, index) < 0);
             let factor = if below { slope.saturating_mul(at(b, &second, index)) } else { 1 << SLOPE_BITS };
             g.saturating_mul(factor)
         })?;
     }
     Some(())
+}
+
+/// Gradient by output element `index`, times the factor that it is made of: elements, extents, zero point.
+pub(super) fn product_at(
+    delta: &[i8],
+    (elements, own, zero_point): (&[i8], [usize; 4], i32),
+    output: [usize; 4],
+    index: usize,
+) -> i32 {
+    value_at(delta, index) * (repeated_at(elements, own, output, index) - zero_point)
+}
+
+/// The element of an operand of `own` extents that output element `index` is made of.
+fn repeated_at(elements: &[i8], own: [usize; 4], output: [usize; 4], index: usize) -> i32 {
+    let mut at = 0;
+    for (extent, place) in own.into_iter().zip(place_of(index, output)) {
+        at = at * extent + if extent == 1 { 0 } else { place };
+    }
+    value_at(elements, at)
 }
 
 /// The workspace but for one array.
@@ -280,36 +332,55 @@ fn outside<'w>(workspace: &'w mut [i8], own: &Range<usize>) -> Option<(Outside<'
 fn movement(pass: &mut Pass, unit: f32, [delta, d]: [&Range<usize>; 2], scratch: &mut Scratch) -> Option<()> {
     let movement = Move::read(pass.pack.parameters(&pass.node.operator))?;
     let (value, before) = pass.wanted(false)?;
-    let [delta, d] = arrays(scratch.workspace, [delta, d])?;
-    let Some(before) = before.filter(|_| d.iter().any(|&g| g != 0)) else {
+    let Scratch { workspace, sums, .. } = scratch;
+    let [delta, d] = arrays(workspace, [delta, d])?;
+    let unit = move_back(&movement, (&*delta, unit), (d, sums), before);
+    pass.units.set(value, unit);
+    Some(())
+}
+
+/// Writes the box of `delta`, in steps of `unit`, to where it came from, and zeros elsewhere, or adds it to what is there in steps
+/// of `before`. Returns the unit of the elements; `room` is for some of the sums.
+pub(super) fn move_back(
+    movement: &Move,
+    (delta, unit): (&[i8], f32),
+    (d, room): (&mut [i8], &mut [i32]),
+    before: Option<f32>,
+) -> f32 {
+    if before.is_none() && reads_each_once(movement) {
         d.fill(0);
         movement.for_each(|from, to| {
             if let (Some(d), Some(&g)) = (d.get_mut(from), delta.get(to)) {
                 *d = g;
             }
         });
-        pass.units.set(value, unit);
-        return Some(());
-    };
-    // Both in steps of a common unit that keeps 8 bits below the larger one's.
-    let common = before.max(unit) / 256.0;
-    let [old, new] = [before, unit].map(|unit| crate::compact::number::Factor::new(unit / common));
-    let of_old = |g: i8| old.apply(i64::from(g));
-    let of_new = |g: i8| new.apply(i64::from(g));
-    let mut largest = d.iter().map(|&g| of_old(g).unsigned_abs()).max().unwrap_or(0);
-    movement.for_each(|from, to| {
-        if let (Some(&d), Some(&g)) = (d.get(from), delta.get(to)) {
-            largest = largest.max(of_old(d).saturating_add(of_new(g)).unsigned_abs());
-        }
-    });
-    let shift = super::gradient::bits_above(largest);
-    let narrow = |x: i32| super::gradient::round_shift(x, shift);
-    d.iter_mut().for_each(|d| *d = narrow(of_old(*d)) as i8);
-    movement.for_each(|from, to| {
-        if let (Some(d), Some(&g)) = (d.get_mut(from), delta.get(to)) {
-            *d = (i32::from(*d) + narrow(of_new(g))).clamp(-127, 127) as i8;
-        }
-    });
-    pass.units.set(value, common * (1u32 << shift.min(31)) as f32);
-    Some(())
+        return unit;
+    }
+    let length = d.len();
+    let mut writer = Writer::new(d, unit, 24, before);
+    for start in (0..length).step_by(room.len().max(1)) {
+        let sums = room.part_mut(..room.len().min(length - start));
+        sums.fill(0);
+        movement.for_each(|from, to| {
+            let own = from.checked_sub(start).and_then(|own| sums.get_mut(own));
+            if let (Some(sum), Some(&g)) = (own, delta.get(to)) {
+                *sum += i32::from(g);
+            }
+        });
+        writer.push(sums);
+    }
+    writer.finish()
+}
+
+/// Whether no element of the input is read twice, as tiles and gathered rows are: each axis steps beyond all that those with smaller
+/// steps reach.
+fn reads_each_once(movement: &Move) -> bool {
+    let strides = movement.from_strides.map(isize::unsigned_abs);
+    let axes =
+        || strides.into_iter().zip(movement.extents).enumerate().filter(|(_, (_, extent))| *extent > 1);
+    axes().all(|(axis, (stride, _))| {
+        let smaller = axes().filter(|&(other, (own, _))| other != axis && own <= stride);
+        let reach = smaller.map(|(_, (own, extent))| own.saturating_mul(extent - 1));
+        reach.fold(0, usize::saturating_add) < stride
+    })
 }
