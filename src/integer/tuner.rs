@@ -363,7 +363,7 @@ impl<'a> Numbers<'a> for Integer<'a> {
     }
 
     fn resume(&mut self, _: &Pack, _: &Recipe, _: &Run<Step>, (): ()) -> bool {
-        self.ascended = None;
+        (self.ascended, self.solved) = (None, false);
         self.parameters.are_sound()
     }
 

@@ -76,13 +76,15 @@ impl Start {
         Ok(if deep && Tuner::can_solve(&model.pack(tail)?.pack()) { Self::ClosedForm } else { Self::Factory })
     }
 
-    /// The same of [`Tail::Integer`]: the closed form wherever the last layer can be solved, as its large steps would learn wrong
-    /// labels by heart.
+    /// The same of [`Tail::Integer`]: the closed form wherever the last layer can be solved in the memory of the differences, as
+    /// its large steps would learn wrong labels by heart.
     ///
     /// # Errors
     /// A tail that the model does not have.
     pub fn usual_in_integers(model: &Model, tail: &TailPlan) -> Result<Self> {
-        Ok(if Tuner::can_solve(&model.pack(tail)?.pack()) { Self::ClosedForm } else { Self::Factory })
+        let file = model.pack(tail)?;
+        let solves = Tuner::can_solve(&file.pack()) && file.pack().sizes().integer_solve_bytes() == 0;
+        Ok(if solves { Self::ClosedForm } else { Self::Factory })
     }
 
     /// The recipe that steps from here take where nothing else is asked for.
