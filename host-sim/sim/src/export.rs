@@ -1,11 +1,11 @@
 //! A tuned network as a `.tflite` again.
 
+use crate::delta::adopt;
 use crate::subject::{Labelled, Subject};
-use crate::tuned::TunedNetwork;
 use crate::tuning::{Tail, Training, descend, observe_all, train_and_keep, tuner_arena};
 use crate::watch::Watch;
 use anyhow::{Context, Result, bail};
-use flatmin::{Tuner, Version, internals::TunedLayer};
+use flatmin::{Recipe, Tuner, Version, internals::TunedLayer};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{TailPlan, Trains};
 use flatmin_model::tflite;
@@ -97,10 +97,16 @@ fn export_integers(
     watch: impl Watch,
 ) -> Result<Export> {
     let training = Training { curve: false, ..*training };
-    let trained = train_and_keep(subject, plan.clone(), &training, watch)?;
-    let tuned = TunedNetwork { model: subject.model.clone(), plan, tail: trained.tail };
-    let bytes = tuned.export(&subject.test, &|| ())?;
-    Ok(Export { bytes, tail: tuned.tail.unwrap_or_default(), checked: subject.test.len() })
+    let Some(tail) = train_and_keep(subject, plan.clone(), &training, watch)?.tail else {
+        bail!("{}: nothing is written: the factory's tail is in force", subject.name);
+    };
+    let file = subject.model.pack(plan)?;
+    let recipe = Recipe { replay_capacity: 1, ..Recipe::DEFAULT };
+    let mut words = tuner_arena(&file, &recipe);
+    let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
+    adopt(&file, &mut tuner, &tail)?;
+    let bytes = write_back(&mut tuner, &subject.model, &subject.test, &|| ())?;
+    Ok(Export { bytes, tail, checked: subject.test.len() })
 }
 
 /// Refuses a model whose file has no place for what these layers come to.
