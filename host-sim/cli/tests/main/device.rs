@@ -67,6 +67,7 @@ impl Machine {
             "backup" | "pause" => "file",
             "restore" => "restored",
             "resume" => "resumed",
+            "provision" => "provisioned",
             "monitor" => "monitored",
             // tune, info, label, diff
             own => own,
