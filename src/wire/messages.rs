@@ -163,16 +163,19 @@ pub enum Request<'a> {
     Solve(Recipe),
     /// Keep this key: from now on only its holder changes the device. Taken while it has none, else inside of
     /// [`Self::Signed`] alone.
+    #[cfg(feature = "signed")]
     Provision {
         /// The key.
         key: [u8; 32],
     },
     /// Begin a session in which requests are signed.
+    #[cfg(feature = "signed")]
     Challenge {
         /// Random bytes.
         nonce: [u8; 16],
     },
     /// A request of the key's holder.
+    #[cfg(feature = "signed")]
     Signed {
         /// Tag of the frame's number and the request, under the session's key.
         tag: [u8; 16],
@@ -181,6 +184,7 @@ pub enum Request<'a> {
     },
 }
 
+#[cfg(feature = "signed")]
 impl Request<'_> {
     /// Whether a device with a key answers it to anybody: what changes nothing there, and gives away neither samples nor
     /// weights. All others take the key's holder.
@@ -409,6 +413,7 @@ pub enum Response<'a> {
         ticks: u32,
     },
     /// To [`Request::Challenge`].
+    #[cfg(feature = "signed")]
     Challenged {
         /// The device's own nonce.
         nonce: [u8; 16],

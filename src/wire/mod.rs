@@ -37,7 +37,7 @@ pub const VERSION: u16 = 10;
 /// The number with which a session begins.
 pub const OPENING: u32 = 0;
 
-/// Bytes of the longest request that carries no input, framed: 24 more where it may lie in a [`Request::Signed`].
+/// Bytes of the longest request that carries no input, framed: 24 more where it may lie in a signed one.
 const LONGEST_WITHOUT_INPUT: usize = if cfg!(feature = "signed") { 144 } else { 120 };
 
 /// Most bytes of a tail in one message.
@@ -144,7 +144,7 @@ pub fn decode<'b, T: Deserialize<'b>>(frame: &'b mut [u8]) -> Result<(u32, T), W
     Ok((sequence, message))
 }
 
-/// Writes a message alone, as it lies in a [`Request::Signed`], into `bytes`; returns what it takes of them.
+/// Writes a message alone, as it lies in a signed request, into `bytes`; returns what it takes of them.
 ///
 /// # Errors
 /// [`WireError::TooLong`].
@@ -153,6 +153,7 @@ pub fn write_body<'b>(message: &impl Serialize, bytes: &'b mut [u8]) -> Result<&
 }
 
 /// Reads it; `None` where it is no message of this version.
+#[cfg(feature = "signed")]
 pub fn read_body<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
 }

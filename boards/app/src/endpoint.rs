@@ -148,6 +148,12 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Endpoint<'a, Tuner<'p, A>, B> {
     }
 }
 
+#[cfg(feature = "signed")]
 fn is_signed(request: &Request) -> bool {
     matches!(request, Request::Signed { .. })
+}
+
+#[cfg(not(feature = "signed"))]
+fn is_signed(_: &Request) -> bool {
+    false
 }
