@@ -30,6 +30,7 @@ mps2-an505 qemu-cortex-m cortex-m33
 mps3-an547 qemu-cortex-m cortex-m55 --target thumbv8m.main-none-eabihf
 stm32f405 stm32 - --features stm32f405 --config chips/stm32f405.toml
 riscv32-virt qemu-riscv32 -
+riscv32-virt-signed qemu-riscv32 - --features signed
 mps2-an386-m0plus qemu-cortex-m cortex-m0plus --target thumbv6m-none-eabi --config env.FLATMIN_MODEL='../app/model-compact.rs'
 mps2-an386-integer qemu-cortex-m - --config env.FLATMIN_MODEL='$deep.rs'
 esp32-c3 esp32-c3 -

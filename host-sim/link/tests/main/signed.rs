@@ -1,6 +1,7 @@
 //! Only the holder of a device's key changes it over the link: against one who hears every byte and sends what he likes.
 
 use crate::session::{Still, line, link_memory, packed, samples, tuner};
+use crate::skipping::emulating;
 use embedded_storage::nor_flash::NorFlash;
 use flatmin::flash::{Flash, Partial};
 use flatmin::store::{Contents, Store};
@@ -8,7 +9,11 @@ use flatmin::wire::signed::{KEY_BYTES, Key};
 use flatmin::wire::{self, Access, Request, Response};
 use flatmin::{Method, Pack, Recipe, Tuner, Version};
 use flatmin_app::{Board, Endpoint, Hardware};
+use flatmin_link::device::{self, Device};
+use flatmin_link::emulate::{Firmware, Kind, LogSink, Options};
 use flatmin_link::link::{Answer, LinkError, Session};
+use flatmin_sim::subject::Subject;
+use flatmin_sim::tuning::{Tail, Training, train};
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -335,4 +340,39 @@ fn power_cuts_cost_neither_key_nor_nonces() {
     }
     println!("{cuts} power cuts");
     assert!(cuts > 300);
+}
+
+/// Firmware in QEMU whose flash outlasts it: the first key is kept through a restart, another is not let in, and the owner tunes to
+/// the desktop's weights.
+#[test]
+fn an_emulated_device_lets_its_owner_in() {
+    if !emulating("qemu-system-riscv32") {
+        return;
+    }
+    let subject = Subject::wearer(1, 9, 0.0, 1).unwrap();
+    let recipe = Recipe { epochs: 1, replay_capacity: 63, ..Recipe::DEFAULT };
+    let (kind, quiet) = (Kind { signed: true, ..Kind::default() }, LogSink::new(|_| {}));
+    let firmware =
+        Firmware::build_as(kind, "riscv32-virt", &subject.model, 1, &recipe, quiet.clone()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let flash = folder.path().join("pflash.bin");
+    let boot = || {
+        let options = Options { flash: Some(&flash), count_instructions: false };
+        Device::emulated(firmware.image(), options, quiet.clone()).unwrap()
+    };
+    let mut device = boot();
+    assert_eq!(device.identify().unwrap().access, Access::Unclaimed);
+    device.ask(&Request::Provision { key: KEY }).unwrap();
+    drop(device);
+    let mut stranger = boot().with_key(Key::new(OTHER));
+    assert_eq!(stranger.identify().unwrap().access, Access::KeyHolder);
+    let refused = stranger.ask(&Request::FactoryReset).unwrap_err().to_string();
+    assert!(refused.contains("does not prove"), "{refused}");
+    drop(stranger);
+    let mut owner = boot().with_key(Key::new(KEY));
+    let pack = subject.model.pack(1).unwrap();
+    let training = Training::steps(Tail::Full, recipe);
+    let run = device::train(&mut owner, &pack, &subject, &training, false, |_| {}).unwrap().run;
+    assert_eq!(run.weights_crc32, train(&subject, 1, &training, || {}).unwrap().weights_crc32);
+    assert!(matches!(owner.ask(&Request::Commit), Ok(Answer::InForce { sequence: Some(1), .. })));
 }
