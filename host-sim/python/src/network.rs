@@ -312,10 +312,11 @@ impl Network {
             if file.compact == Some(true) {
                 file.any_layers = !own.model.pack(&plan)?.pack().sizes().tail_is_chain;
             }
-            let start = match file.start {
-                Some(start) => start,
-                None if file.tuner() == Tail::Full => Start::usual(&own.model, &plan)?,
-                None => Start::Factory,
+            let start = match (file.start, file.tuner()) {
+                (Some(start), _) => start,
+                (None, Tail::Full) => Start::usual(&own.model, &plan)?,
+                (None, Tail::Compact) => Start::Factory,
+                (None, Tail::Integer) => Start::usual_in_integers(&own.model, &plan)?,
             };
             let training = Training { curve, ..Training::of(&file, method(&file), start) };
             let subject = own.subject((data, labels), test, label_noise, groups, training.recipe.seed)?;
