@@ -63,19 +63,16 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
         };
     }
 
-    /// What the frame with this number asks for, where it may; else the answer.
-    pub fn admit<'r>(
-        &mut self,
-        sequence: u32,
-        request: Request<'r>,
-    ) -> Result<Request<'r>, Response<'static>> {
+    /// Makes of a request what the frame with this number asks for, where it may; else the answer.
+    #[inline(always)] // nothing where nobody is kept out
+    pub fn admit(&mut self, sequence: u32, request: &mut Request) -> Option<Response<'static>> {
         self.guard.admit(self.board, sequence, request)
     }
 
     /// Carries a request out; `latent` holds a latent, `part` a part of a tail, and heads are solved in `solving`.
     pub fn answer<'r>(
         &mut self,
-        request: Request,
+        request: &Request,
         latent: &mut [u8],
         part: &'r mut [u8],
         solving: &mut [u32],
@@ -88,13 +85,14 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
 
     fn carry_out<'r>(
         &mut self,
-        request: Request,
+        request: &Request,
         latent: &mut [u8],
         part: &'r mut [u8],
         solving: &mut [u32],
     ) -> Result<Response<'r>, TunerError> {
         let start = self.board.ticks();
-        Ok(match request {
+        // A recipe is not copied: a small board's stack has no room for that.
+        Ok(match *request {
             Request::Identify => self.identity(),
             Request::Observe { label, input } => {
                 self.tuner.observe(as_int8(input), label.into())?;
@@ -105,8 +103,8 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
                 self.done(start)
             }
             Request::JudgeTarget { target, input } => targets::judge(self.tuner, target, input)?,
-            Request::Start(recipe) => self.start(&recipe, start)?,
-            Request::Solve(recipe) => self.solve(&recipe, solving, start)?,
+            Request::Start(ref recipe) => self.start(recipe, start)?,
+            Request::Solve(ref recipe) => self.solve(recipe, solving, start)?,
             Request::Requantize => {
                 self.tuner.requantize_between(|| self.board.feed())?;
                 self.done(start)
@@ -181,7 +179,7 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
                 let acceptance = self.tuner.accept_between(|| self.board.feed())?;
                 Response::Accepted { acceptance, ticks: self.ticks_since(start) }
             }
-            other => match run::carry_out(self.tuner, &other, part)? {
+            _ => match run::carry_out(self.tuner, request, part)? {
                 Some(response) => response,
                 None => self.done(start),
             },

@@ -115,16 +115,16 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Endpoint<'a, Tuner<'p, A>, B> {
             Ok((wire::OPENING, request)) if request != Request::Identify => {
                 (wire::OPENING, Some(false), Response::Refused("a session begins with identify"))
             }
-            Ok((sequence, request)) => {
+            Ok((sequence, mut request)) => {
                 let signed = is_signed(&request);
-                match self.application.admit(sequence, request) {
-                    Ok(request) => {
+                match self.application.admit(sequence, &mut request) {
+                    None => {
                         let (body, solving) = (&mut *self.buffers.body, &mut *self.buffers.solving);
-                        (sequence, Some(signed), self.application.answer(request, body, &mut part, solving))
+                        (sequence, Some(signed), self.application.answer(&request, body, &mut part, solving))
                     }
                     // Forgotten: else the numbers of who is let in would be used up by who is not.
-                    Err(refusal @ Response::Refused(_)) => (sequence, None, refusal),
-                    Err(answer) => (sequence, Some(signed), answer),
+                    Some(refusal @ Response::Refused(_)) => (sequence, None, refusal),
+                    Some(answer) => (sequence, Some(signed), answer),
                 }
             }
             Err(WireError::Unknown { sequence }) => {

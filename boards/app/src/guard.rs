@@ -18,13 +18,9 @@ impl Guard {
         Access::Anybody
     }
 
-    pub fn admit<'r>(
-        &mut self,
-        _: &mut impl Board,
-        _: u32,
-        request: Request<'r>,
-    ) -> Result<Request<'r>, Response<'static>> {
-        Ok(request)
+    #[inline(always)] // nothing on the stack
+    pub fn admit(&mut self, _: &mut impl Board, _: u32, _: &mut Request) -> Option<Response<'static>> {
+        None
     }
 }
 
@@ -85,37 +81,40 @@ mod signed {
             }
         }
 
-        /// What a frame with this number asks for, where it may; else the answer.
+        /// Makes of a request what the frame with this number asks for, where it may; else the answer.
         #[inline(never)] // off the stack of all that is carried out
-        pub fn admit<'r>(
+        pub fn admit(
             &mut self,
             board: &mut impl Board,
             sequence: u32,
-            request: Request<'r>,
-        ) -> Result<Request<'r>, Response<'static>> {
-            match (&self.lock, request) {
-                (Lock::Open, request) => Ok(request),
+            request: &mut Request,
+        ) -> Option<Response<'static>> {
+            match (&self.lock, *request) {
+                (Lock::Open, _) => None,
                 (Lock::Key(key), Request::Challenge { nonce }) => {
                     let key = *key;
-                    Err(self.challenge(board, &key, &nonce).unwrap_or(BROKEN))
+                    Some(self.challenge(board, &key, &nonce).unwrap_or(BROKEN))
                 }
-                (Lock::Unclaimed, Request::Provision { key }) => Err(self.provision(board, Key::new(key))),
-                (Lock::Key(_), Request::Signed { tag, request }) => {
-                    if !self.sessions.takes(sequence, request, &tag) {
-                        return Err(Response::Refused("not signed by the key's holder in this session"));
+                (Lock::Unclaimed, Request::Provision { key }) => Some(self.provision(board, Key::new(key))),
+                (Lock::Key(_), Request::Signed { tag, request: body }) => {
+                    if !self.sessions.takes(sequence, body, &tag) {
+                        return Some(Response::Refused("not signed by the key's holder in this session"));
                     }
-                    match read_body::<Request>(request) {
-                        Some(Request::Provision { key }) => Err(self.provision(board, Key::new(key))),
-                        Some(request) => Ok(request),
-                        None => Err(Response::Refused("unknown request")),
+                    match read_body::<Request>(body) {
+                        Some(Request::Provision { key }) => Some(self.provision(board, Key::new(key))),
+                        Some(asked) => {
+                            *request = asked;
+                            None
+                        }
+                        None => Some(Response::Refused("unknown request")),
                     }
                 }
-                (_, request) if request.is_open() => Ok(request),
-                (Lock::Key(_), _) => Err(Response::Refused("only the key's holder may ask for that: --key")),
+                (_, request) if request.is_open() => None,
+                (Lock::Key(_), _) => Some(Response::Refused("only the key's holder may ask for that: --key")),
                 (Lock::Unclaimed, _) => {
-                    Err(Response::Refused("this device has no key yet: `device provision`"))
+                    Some(Response::Refused("this device has no key yet: `device provision`"))
                 }
-                (Lock::Broken, _) => Err(BROKEN),
+                (Lock::Broken, _) => Some(BROKEN),
             }
         }
 

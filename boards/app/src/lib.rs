@@ -24,7 +24,8 @@ mod targets;
 pub use board::{ActiveLow, Board, Clock, Hardware, NoFlash, NoPin, pages_after};
 pub use endpoint::{Attended, Endpoint};
 pub use ram::{
-    ArenaPlan, Buffers, COMPACT_STACK_BYTES, FIXED_BYTES, RamBudget, SOLVING, STACK_BYTES, link_bytes,
+    ArenaPlan, Buffers, COMPACT_STACK_BYTES, FIXED_BYTES, INTEGER_STACK_BYTES, RamBudget, SOLVING,
+    STACK_BYTES, link_bytes,
 };
 pub use serial::Serial;
 

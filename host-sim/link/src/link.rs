@@ -249,6 +249,9 @@ impl<L: Read + Write> Session<L> {
     /// Times in a row that silence is borne.
     const SILENCES: u32 = 8;
 
+    /// The same while the device works through all its samples at once, in one request: minutes on a slow core.
+    const SILENCES_AT_WORK: u32 = 60;
+
     /// A session over `line`; the first request opens it.
     pub fn new(line: L) -> Self {
         Self {
@@ -289,7 +292,7 @@ impl<L: Read + Write> Session<L> {
     /// See [`LinkError`]. Only after [`LinkError::Refused`] is it known what the device has done: nothing.
     pub fn ask(&mut self, request: &Request) -> Result<Answer, LinkError> {
         if !self.open {
-            let identity = self.exchange(wire::OPENING, &Request::Identify)?;
+            let identity = self.exchange(wire::OPENING, &Request::Identify, Self::SILENCES)?;
             self.open = true;
             if let Answer::Identity(identity) = &identity {
                 self.access = identity.access;
@@ -309,7 +312,8 @@ impl<L: Read + Write> Session<L> {
         let body = wire::write_body(request, &mut body)?;
         self.sequence = next(self.sequence);
         let tag = session.sign(self.sequence, body);
-        let answer = self.exchange(self.sequence, &Request::Signed { tag, request: body })?;
+        let answer =
+            self.exchange(self.sequence, &Request::Signed { tag, request: body }, Self::patience(request))?;
         if let Request::Provision { key } = request {
             (self.key, self.session) = (Some(Key::new(*key)), None);
         }
@@ -318,11 +322,25 @@ impl<L: Read + Write> Session<L> {
 
     fn ask_plainly(&mut self, request: &Request) -> Result<Answer, LinkError> {
         self.sequence = next(self.sequence);
-        let answer = self.exchange(self.sequence, request)?;
+        let answer = self.exchange(self.sequence, request, Self::patience(request))?;
         if let (Request::Provision { key }, Answer::Done(_)) = (request, &answer) {
             (self.key, self.access) = (Some(Key::new(*key)), Access::KeyHolder);
         }
         Ok(answer)
+    }
+
+    /// Times in a row that silence is borne after this request.
+    fn patience(request: &Request) -> u32 {
+        match request {
+            Request::Solve(_)
+            | Request::Start(_)
+            | Request::Step
+            | Request::Requantize
+            | Request::Accept
+            | Request::Measure { .. }
+            | Request::Summarize { .. } => Self::SILENCES_AT_WORK,
+            _ => Self::SILENCES,
+        }
     }
 
     /// Begins a session in which requests are signed, with a device that proves that it has the key.
@@ -341,7 +359,7 @@ impl<L: Read + Write> Session<L> {
         }
     }
 
-    fn exchange(&mut self, sequence: u32, request: &Request) -> Result<Answer, LinkError> {
+    fn exchange(&mut self, sequence: u32, request: &Request, most: u32) -> Result<Answer, LinkError> {
         let bytes = wire::request_bytes(carried_bytes(request));
         let (mut scratch, mut frame) = (vec![0; bytes], vec![0; bytes]);
         let frame = wire::encode(sequence, request, &mut scratch, &mut frame)?;
@@ -359,7 +377,7 @@ impl<L: Read + Write> Session<L> {
                 Arrival::Damaged => silences = 0,
                 Arrival::Silence => silences += 1,
             }
-            if silences >= Self::SILENCES {
+            if silences >= most {
                 return Err(LinkError::Silent(silences));
             }
         }
