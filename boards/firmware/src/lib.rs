@@ -21,8 +21,8 @@ use static_cell::ConstStaticCell;
 mod model {
     include!(env!("FLATMIN_MODEL_FILE"));
 }
-pub use model::{RECIPE, SIZES};
 use model::{ARENA_BYTES, OPERATORS, PACK, Tuner};
+pub use model::{RECIPE, SIZES};
 
 static ARENA: ConstStaticCell<Arena<ARENA_BYTES>> = ConstStaticCell::new(Arena::new());
 /// Words beside it that heads are solved in: none where the linker leaves the solver out.
