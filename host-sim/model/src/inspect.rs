@@ -4,9 +4,10 @@ use crate::model::Model;
 use crate::packer::{self, PackFile};
 use crate::table::Table;
 use crate::tflite::printable;
+use crate::training;
 use anyhow::{Context, Result};
 use flatmin::internals::tail::{PackedTail, Tail};
-use flatmin::{MemoryPlan, Method, Recipe, Tuner};
+use flatmin::{CompactTuner, IntegerTuner, MemoryPlan, Method, Recipe, Tuner};
 use flatmin_app::{RamBudget, SOLVING};
 use serde::Serialize;
 use std::fmt;
@@ -53,6 +54,8 @@ pub struct Cut {
     pub flash_bytes: usize,
     /// Size of the arena.
     pub train_ram_bytes: usize,
+    /// Size of the arena of a tuner in integers; `None` where none takes this tail.
+    pub integer_ram_bytes: Option<usize>,
     /// Bytes beside the arena that the last layer is solved in, in closed form: 0 where the arena has room for that, or no
     /// such layer is there.
     pub solving_bytes: usize,
@@ -141,6 +144,7 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
             tail_parameters: sizes.tail_parameters,
             flash_bytes: file.bytes().len(),
             train_ram_bytes: memory.total_bytes(),
+            integer_ram_bytes: integer_bytes(&file, recipe),
             solving_bytes: solving,
             memory: memory.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).into(),
             firmware_ram_bytes: budget.total_bytes(),
@@ -171,6 +175,25 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
         cuts,
         replay_capacity: recipe.replay_capacity,
     })
+}
+
+/// Size of the arena of the tuner in integers that takes this tail.
+fn integer_bytes(file: &PackFile, recipe: &Recipe) -> Option<usize> {
+    let (method, replay_capacity) = (recipe.method, recipe.replay_capacity);
+    let pack = file.pack();
+    let chain = pack.sizes().tail_is_chain;
+    let (kind, base) = match chain {
+        true => (training::Tail::Compact, *recipe),
+        false => (training::Tail::Integer, Recipe::INTEGER),
+    };
+    let recipe = Recipe { method, replay_capacity, ..base };
+    let mut arena = kind.arena(file, &recipe);
+    let bytes = bytemuck::cast_slice_mut(&mut arena);
+    let taken = match kind {
+        training::Tail::Integer => IntegerTuner::in_arena(pack, recipe, bytes).is_ok(),
+        _ => CompactTuner::in_arena(pack, recipe, bytes).is_ok(),
+    };
+    taken.then(|| kind.arena_bytes(&pack.sizes(), &recipe))
 }
 
 impl fmt::Display for Inspection {
@@ -224,19 +247,24 @@ impl fmt::Display for Inspection {
             return write!(f, "no trainable tail: the network does not end in fully connected layers");
         }
         writeln!(f, "tuning the last layers, replay of {} latents:", self.replay_capacity)?;
-        let costs = ["layers", "latent", "parameters", "flash", "arena", "solver", "firmware RAM"];
+        let costs =
+            ["layers", "latent", "parameters", "flash", "arena", "in integers", "solver", "firmware RAM"];
         let macs = ["trunk MACs", "SGD MACs", "SAM MACs", "ASAM MACs"];
         let mut table = Table::new(0, costs.iter().chain(&macs));
         for c in &self.cuts {
-            let ram = [c.train_ram_bytes, c.solving_bytes, c.firmware_ram_bytes];
-            let numbers =
-                [c.layers, c.feature_length, c.tail_parameters, c.flash_bytes, ram[0], ram[1], ram[2]];
+            let numbers = [c.layers, c.feature_length, c.tail_parameters, c.flash_bytes, c.train_ram_bytes];
+            let integers = c.integer_ram_bytes.map_or("–".to_owned(), |bytes| bytes.to_string());
+            let further = [c.solving_bytes, c.firmware_ram_bytes];
             let macs = [c.trunk_macs, c.sgd_macs, c.sam_macs, c.asam_macs];
-            let row = numbers.iter().map(ToString::to_string).chain(macs.iter().map(ToString::to_string));
-            table.add_row(row);
+            let row = numbers.iter().map(ToString::to_string).chain([integers]);
+            let row = row.chain(further.iter().map(ToString::to_string));
+            table.add_row(row.chain(macs.iter().map(ToString::to_string)));
         }
         writeln!(f, "{table}")?;
-        let layers = self.cuts.iter().map(|c| format!("{} layers", c.layers));
+        let layers = self.cuts.iter().map(|c| match c.layers {
+            1 => "1 layer".to_owned(),
+            layers => format!("{layers} layers"),
+        });
         let heading = std::iter::chain(["firmware RAM in bytes by purpose".to_owned()], layers);
         let mut table = Table::new(1, heading);
         // Not each of them is there at every depth.
@@ -244,11 +272,13 @@ impl fmt::Display for Inspection {
         for (name, _) in most.iter().flat_map(|c| &c.firmware_ram) {
             let of =
                 |c: &Cut| c.firmware_ram.iter().find(|(own, _)| own == name).map_or(0, |(_, bytes)| *bytes);
-            table.add_row(std::iter::chain([name.clone()], self.cuts.iter().map(|c| of(c).to_string())));
+            if self.cuts.iter().any(|c| of(c) > 0) {
+                table.add_row(std::iter::chain([name.clone()], self.cuts.iter().map(|c| of(c).to_string())));
+            }
         }
         write!(
             f,
-            "{table}\nMACs of the trunk are once a sample, of a step each time that a sample is trained on; firmware without \
+            "{table}\n\"in integers\" is the arena of --integer, with its own recipe. MACs of the trunk are once a sample, of a step each time that a sample is trained on; firmware without \
              the closed form does without the memory of \"{SOLVING}\""
         )
     }

@@ -201,6 +201,7 @@ fn pack_and_inspect_agree() {
         assert_eq!((sizes.input_length, sizes.output_length, sizes.tail_layers), (600, 7, layers));
         let recipe = flatmin::Recipe { ..flatmin::Recipe::DEFAULT };
         assert_eq!(cut["train_ram_bytes"], sizes.train_bytes(&recipe));
+        assert_eq!(cut["integer_ram_bytes"], sizes.compact_bytes(&recipe));
 
         let rust = std::fs::read_to_string(folder.path("m.rs")).unwrap();
         for expected in [
@@ -213,6 +214,9 @@ fn pack_and_inspect_agree() {
         }
     }
     assert_eq!(folder.files(), ["m.pack", "m.rs", "m.tflite"]);
+    // The bundled network's seven layers with 63 samples, as the README has them, and 65 samples more of 600 values and 4 bytes.
+    let integers = inspected["cuts"][6]["integer_ram_bytes"].as_u64().unwrap();
+    assert!(integers.abs_diff(109_808 + 65 * 604) < 64, "{integers}");
     // Without being told: as inspect's deepest cut up to 2.
     folder.run("pack m.tflite -o n.pack").success();
     assert_eq!(std::fs::read(folder.path("n.pack")).unwrap(), std::fs::read(folder.path("m.pack")).unwrap());
