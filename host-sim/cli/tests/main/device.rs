@@ -108,6 +108,12 @@ fn a_device_is_tuned_kept_pulled_and_compared_over_its_line() {
     assert!(machine.error("tune --wearer 3 --epochs 1").contains("another pack"));
     assert!(machine.error("tune --wearer 2 --windows-per-class 10 --epochs 1").contains("70 samples"));
 
+    // Steps too small to move an int8 weight: the factory's tail stays, and there is nothing to keep.
+    let unmoved = "tune --wearer 2 --method sgd --epochs 1 --learning-rate 1e-9 --held-out 0.2 --commit";
+    let said = machine.command(unmoved).assert().success().get_output().stdout.clone();
+    assert!(String::from_utf8(said).unwrap().contains("nothing was committed"));
+    assert_eq!(machine.json("info")["sequence"], Value::Null);
+
     // It fails where the weights are not the simulation's.
     let tuned = machine.json("tune --wearer 2 --method asam --epochs 3");
     let run = &tuned["runs"][0];

@@ -299,7 +299,8 @@ fn tune_there(device: &mut Device, source: &Asked, wishes: Wishes, bar: &Progres
         runs.push(measured.run);
     }
     bar.finish_and_clear();
-    if wishes.commit {
+    let kept = runs.last().is_some_and(|run| run.verdict.is_some_and(|verdict| !verdict.accepted));
+    if wishes.commit && !kept {
         device.ask(&Request::Commit)?;
     }
     let settings = options.settings(&tail, start);
@@ -308,6 +309,9 @@ fn tune_there(device: &mut Device, source: &Asked, wishes: Wishes, bar: &Progres
     show(report, options, options.report.as_deref())?;
     if !options.json {
         print("weights equal the simulation's, bit for bit")?;
+        if wishes.commit && kept {
+            print("nothing was committed: by the samples held out the tuned tail is no better than the one before")?;
+        }
     }
     Ok(())
 }
