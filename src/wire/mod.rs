@@ -37,8 +37,8 @@ pub const VERSION: u16 = 10;
 /// The number with which a session begins.
 pub const OPENING: u32 = 0;
 
-/// Bytes of the longest request that carries no input, framed: 24 more where it may lie in a signed one.
-const LONGEST_WITHOUT_INPUT: usize = if cfg!(feature = "signed") { 144 } else { 120 };
+/// Bytes of the longest request that carries no input, framed.
+const LONGEST_WITHOUT_INPUT: usize = 120;
 
 /// Most bytes of a tail in one message.
 pub const TAIL_PART_BYTES: usize = 64;
@@ -202,6 +202,27 @@ mod tests {
         };
         fits(&Request::Start(recipe), request_bytes(1));
         fits(&Request::Solve(recipe), request_bytes(1));
+        #[cfg(feature = "signed")]
+        for (request, carried) in [
+            // In the buffer of the smallest network: what lies in a run's head fits there, too.
+            (Request::Start(recipe), RUN_HEAD_BYTES),
+            (Request::Solve(recipe), RUN_HEAD_BYTES),
+            (Request::ExpectRun { head: &[0xFF; RUN_HEAD_BYTES] }, RUN_HEAD_BYTES),
+            (Request::Observe { label: u16::MAX, input: &[0xFF; 600] }, 600),
+            (
+                Request::ObserveTarget {
+                    target: Some(&[0xFF; 9_216]),
+                    anomalous: true,
+                    input: &[0xFF; 9_216],
+                },
+                2 * 9_216,
+            ),
+            (Request::AdoptTail { layers: &[0xFF; 32 * LAYER_BYTES], crc32: u32::MAX }, 32 * LAYER_BYTES),
+        ] {
+            let mut body = vec![0; request_bytes(carried)];
+            let request = write_body(&request, &mut body).unwrap();
+            fits(&Request::Signed { tag: [0xFF; 16], request }, request_bytes(carried));
+        }
         for length in [0, 1, 253, 254, 255, 600, 9_216, 27_648, 1 << 20] {
             let input = vec![0xFF; length];
             fits(&Request::Judge { label: u16::MAX, input: &input }, request_bytes(length));

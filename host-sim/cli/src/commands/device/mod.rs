@@ -310,7 +310,9 @@ fn tune_there(device: &mut Device, source: &Asked, wishes: Wishes, bar: &Progres
     if !options.json {
         print("weights equal the simulation's, bit for bit")?;
         if wishes.commit && kept {
-            print("nothing was committed: by the samples held out the tuned tail is no better than the one before")?;
+            print(
+                "nothing was committed: by the samples held out the tuned tail is no better than the one before",
+            )?;
         }
     }
     Ok(())
