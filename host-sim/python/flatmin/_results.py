@@ -146,6 +146,8 @@ class Cut:
     """Bytes of the pack."""
     train_ram_bytes: int
     """Bytes of the arena."""
+    integer_ram_bytes: int | None
+    """Bytes of the arena of a tuner in integers; ``None`` where none takes these layers."""
     solving_bytes: int
     """Bytes beside the arena that the last layer is solved in, in closed form; 0 where the arena has room for that."""
     memory: dict[str, int]
