@@ -36,7 +36,7 @@ pub struct Integer<'a> {
     pub(super) parameters: Parameters<'a>,
     /// The ascent of a step under way; empty of an arena that was planned for SGD.
     pub(super) ascent: &'a mut [u8],
-    /// What of the step under way lies there; `None` where that was overwritten since.
+    /// Part of the step under way that lies there; `None` where it was overwritten since.
     pub(super) ascended: Option<Ascended>,
     /// The head is solved, and no step taken since.
     pub(super) solved: bool,

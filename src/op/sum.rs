@@ -37,7 +37,7 @@ impl SumMultipliers {
     /// Bits that a squared difference's operands are shifted up by before they are scaled.
     pub(crate) const SQUARE_BITS: u32 = 7;
 
-    /// Those of SQUARED_DIFFERENCE, likewise.
+    /// Multipliers of SQUARED_DIFFERENCE.
     pub fn of_squares(first: f32, second: f32, output: f32) -> Self {
         // Times a power of two: exact.
         let output = f64::from((1 << (2 * Self::SQUARE_BITS)) as f32 * output);

@@ -1,6 +1,6 @@
 //! What tuners differ in: the numbers that a tail's weights are made of, and how a run changes them.
 
-use super::judge::Backup;
+use super::backup::Backup;
 use super::run::Run;
 use super::{Best, Progress, Tuner, TunerError, Version, Work};
 use crate::pack::{Pack, Sizes};

@@ -2,6 +2,7 @@
 
 mod anomalies;
 mod arithmetic;
+mod backup;
 mod beliefs;
 pub(crate) mod bytes;
 mod classes;
@@ -31,13 +32,13 @@ use crate::requant::TunedTail;
 use crate::tail::Loss;
 pub use arithmetic::Arithmetic;
 pub(crate) use arithmetic::{Counts, Numbers, RUN_PARTS, Shared, WEIGHT_PARTS};
+pub(crate) use backup::Backup;
 pub(crate) use bytes::{bytes, bytes_mut, front};
 pub use criterion::{Acceptance, Criterion, Evidence, Judgement, Labels, Pairs};
 pub(crate) use cutter::Cutter;
 pub use drift::{Drift, Watch};
 pub use error::TunerError;
 pub use float::{Best, Float, Suspect};
-pub(crate) use judge::Backup;
 pub use judge::{Evaluation, Score};
 use order::Division;
 pub use outputs::Answer;

@@ -252,7 +252,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 
     /// One slice of a step: a sample's pass, forward and backward, or at most two sweeps over the parameters
-    /// ([`Phase`]). A step takes about one slice a sample, two where the ascent is stored; after an
+    /// ([`Phase`]). A step takes about one slice per sample, two where the ascent is stored; after an
     /// epoch, [`Recipe::sample_losses`] takes one more per sample, [`Recipe::keep_best`] one per judging sample; before the first
     /// step a rho in nats takes one per training sample. The first slice of an epoch also shuffles the order of its samples.
     ///

@@ -28,7 +28,7 @@ pub struct Endpoint<'a, T, B> {
     buffers: Buffers<'a>,
     /// Bytes of the frame that is coming in; beyond the buffer, they are counted alone.
     length: usize,
-    /// Of the answer that lies in the buffer: the number, whether the request was signed, and the length.
+    /// Number, signedness and length of the answer in the buffer.
     answered: Option<(u32, bool, usize)>,
     damaged: [u8; DAMAGED_BYTES],
 }

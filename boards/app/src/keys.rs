@@ -73,7 +73,7 @@ pub(crate) struct Keys<F> {
 }
 
 impl<'b> Keys<()> {
-    /// Those of a board that has pages for them.
+    /// Keys of a board that has pages for them.
     pub fn of<B: Board>(board: &'b mut B) -> Option<Keys<impl NorFlash + use<'b, B>>> {
         board.keys().map(|(pages, flash)| Keys { pages, flash })
     }

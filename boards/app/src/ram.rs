@@ -8,11 +8,11 @@ use flatmin::{CompactPlan, IntegerPlan, MemoryPlan, Recipe, Sizes, wire};
 /// convolution. It hardly depends on the network: what does lies in the arena.
 pub const STACK_BYTES: usize = 10 * 1024;
 
-/// The same with a compact tail on a core without the DSP extension, whose convolution has fewer buffers: 5,612 were
+/// Stack with a compact tail on a core without the DSP extension, whose convolution has fewer buffers: 5,612 were
 /// measured on the microbit, and it is all that it has.
 pub const COMPACT_STACK_BYTES: usize = 5696;
 
-/// The same with a tail of any layers in integers: 10,476 were measured on the mps2-an386, with ASAM.
+/// Stack with a tail of any layers in integers: 10,476 were measured on the mps2-an386, with ASAM.
 pub const INTEGER_STACK_BYTES: usize = 12 * 1024;
 
 /// What is left, in bytes: the board's own statics and the logger's, and alignment between the buffers.

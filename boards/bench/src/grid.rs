@@ -73,7 +73,7 @@ pub fn run_grid(line: &mut impl Write, source: &mut impl Source, memory: &mut Gr
         let arena = memory.arena.0.get_mut(..pack.sizes().arena_bytes).ok_or(fmt::Error)?;
         let mut sums = [0; OUTPUTS];
         let sums = sums.get_mut(..pack.output_count()).ok_or(fmt::Error)?;
-        // Of a network that keeps variables the samples are a stream.
+        // The samples of a network with variables are a stream.
         trunk::reset(&pack, arena);
         for _ in 0..samples {
             for place in 0..pack.input_count() {

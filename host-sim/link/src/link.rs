@@ -68,7 +68,7 @@ impl<L: Read + Write> Session<L> {
     /// Times in a row that silence is borne.
     const SILENCES: u32 = 8;
 
-    /// The same while the device works through all its samples at once, in one request: minutes on a slow core.
+    /// Times in a row that silence is borne while the device works through all its samples: minutes on a slow core.
     const SILENCES_AT_WORK: u32 = 60;
 
     /// A session over `line`; the first request opens it.

@@ -278,7 +278,7 @@ impl fmt::Display for Inspection {
         }
         write!(
             f,
-            "{table}\n\"in integers\" is the arena of --integer, with its own recipe. MACs of the trunk are once a sample, of a step each time that a sample is trained on; firmware without \
+            "{table}\n\"in integers\" is the arena of --integer, with its own recipe. MACs of the trunk are per sample, of a step per sample and pass; firmware without \
              the closed form does without the memory of \"{SOLVING}\""
         )
     }

@@ -76,7 +76,7 @@ impl Start {
         Ok(if deep && Tuner::can_solve(&model.pack(tail)?.pack()) { Self::ClosedForm } else { Self::Factory })
     }
 
-    /// The same of [`Tail::Integer`]: the closed form wherever the last layer can be solved in the memory of the differences, as
+    /// Usual start of [`Tail::Integer`]: the closed form wherever the last layer can be solved in the memory of the differences, as
     /// its large steps would learn wrong labels by heart.
     ///
     /// # Errors

@@ -113,7 +113,7 @@ pub const fn sam_on(name: &'static str, sharpness_batch: u16) -> Contender {
 pub const ADAM: Contender = Contender { name: "AdamW", optimizer: Optimizer::Adam, ..SGD };
 
 impl Contender {
-    /// The same, its radius tried in nats around the default's, which is the middle one.
+    /// Candidates with their radius tried in nats around the default's, which is the middle one.
     pub const fn in_nats(self) -> Self {
         Self { rho_unit: RhoUnit::Nats, strengths: [0.05, 0.1, 0.3, 1.0], ..self }
     }

@@ -258,7 +258,7 @@ pub fn labelled(model: &Model, samples: &Samples, origin: &mut Origin) -> Result
         }
     }
     let inputs = inference::quantized(&samples.inputs, border, affine)?;
-    // Of a window all its hops.
+    // All hops of a window.
     let length = inputs.len() / samples.count.max(1);
     let first = origin.targets.len();
     if !samples.targets.is_empty() {

@@ -29,7 +29,7 @@ impl ClosedForm<'_> {
         let rows = self.prior.chunks_exact(features).zip(self.sums.chunks_exact(features));
         let known = rows.zip(&*self.known).zip(&*self.counts).filter(|((_, known), _)| **known > 0.0);
         for (((prior, sums), _), &count) in known {
-            // Of a mean of less than half a sample nothing can be told.
+            // A mean of less than half a sample tells nothing.
             let count = count as f32 * PART;
             if count < 0.5 {
                 continue;

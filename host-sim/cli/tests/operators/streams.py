@@ -56,7 +56,7 @@ class Network:
         return self.run("STRIDED_SLICE", [tensor, *limits], self.like(tensor, new), options("StridedSlice"), 2)
 
     def ring(self, name, tensor, rows, first=None):
-        """`tensor` behind the last `rows` rows of what came before."""
+        """`tensor` after the last `rows` rows of what came before."""
         shape = (1, rows, *self.tensors[tensor].shape[2:])
         own = self.tensors[tensor]
         if first is None:

@@ -79,7 +79,7 @@ fn residual() -> Graph {
     b.graph(input, logits)
 }
 
-/// The tails with a step of whose name `only` is a part, one behind the other, in 16-byte words; after them those whose runs
+/// The tails with a step of whose name `only` is a part, one after the other, in 16-byte words; after them those whose runs
 /// are resumed alone.
 pub(super) fn packs(only: &str) -> Result<Vec<u128>> {
     let mut words = Vec::new();

@@ -95,7 +95,7 @@ pub enum Answer {
     Tail {
         /// Bytes of all.
         length: u32,
-        /// From the offset on; none behind the end.
+        /// From the offset on; none after the end.
         bytes: Vec<u8>,
     },
     /// A slice of a step that goes on.

@@ -125,7 +125,7 @@ pub fn neg() -> Table {
     std::array::from_fn(|byte| (byte as u8).wrapping_neg())
 }
 
-/// SQRT: the reference cuts off what is behind the point. Values below 0, which it refuses, have none.
+/// SQRT: the reference cuts off the digits after the point. Values below 0, which it refuses, have none.
 pub fn sqrt(input: Side, output: Side) -> Table {
     table(input, output, OPEN, |x| {
         let root = (x as f32 * input.affine.scale).sqrt();

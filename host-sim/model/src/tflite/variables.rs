@@ -18,7 +18,7 @@ pub(super) struct Variables {
     handles: BTreeMap<usize, usize>,
     /// Tensors of the subgraphs that CALL_ONCE names.
     constants: Vec<Tensor>,
-    /// Those that were read.
+    /// Variables that were read.
     begun: BTreeSet<usize>,
     /// The subgraph of a CALL_ONCE is being read.
     inside: bool,
@@ -79,7 +79,7 @@ impl Variables {
         Ok(())
     }
 
-    /// The variables, their first values behind `tensors`.
+    /// The variables, their first values after `tensors`.
     pub fn with_constants(self, tensors: &mut Vec<Tensor>) -> Vec<Variable> {
         let first = tensors.len();
         tensors.extend(self.constants);

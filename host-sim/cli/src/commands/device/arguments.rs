@@ -45,7 +45,7 @@ pub(super) struct Connection {
     /// With --qemu: write the firmware's log here (default: standard error)
     #[arg(long, value_name = "FILE", requires = "qemu")]
     log: Option<PathBuf>,
-    /// A file with the device's key: 64 hexadecimal digits. Of firmware with the feature `signed`, which changes for nobody else
+    /// A file with the device's key: 64 hexadecimal digits. Needed where the firmware has the feature `signed`
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) key: Option<PathBuf>,
 }

@@ -84,7 +84,7 @@ impl Network {
         self
     }
 
-    /// A QUANTIZE to uint8 behind the probabilities, which converters put at the end, is taken off: it moves the zero point
+    /// A QUANTIZE to uint8 after the probabilities, which converters put at the end, is taken off: it moves the zero point
     /// alone, which the border then does.
     fn with_int8_probabilities(mut self) -> Self {
         let ([.., head, last], [output]) = (self.steps.as_slice(), self.outputs.as_mut_slice()) else {

@@ -187,6 +187,14 @@ impl Lowering<'_> {
     }
 }
 
+/// Refuses to resize batches and channels.
+fn check_resized(from: &Activations, to: &Activations) -> Result<(), Fault> {
+    if from.shape[3] != to.shape[3] || from.shape[0] != 1 || to.shape[0] != 1 {
+        return Err(format!("resizes {:?} to {:?}", from.shape, to.shape));
+    }
+    Ok(())
+}
+
 /// The input's row of every output row, then the columns, in the reference kernel's single precision.
 pub(super) fn nearest(
     from: &Activations,
@@ -194,9 +202,7 @@ pub(super) fn nearest(
     align_corners: bool,
     half_pixel_centers: bool,
 ) -> Result<Vec<i32>, Fault> {
-    if from.shape[3] != to.shape[3] || from.shape[0] != 1 || to.shape[0] != 1 {
-        return Err(format!("resizes {:?} to {:?}", from.shape, to.shape));
-    }
+    check_resized(from, to)?;
     let mut places = Vec::new();
     for axis in [1, 2] {
         let (input, output) = (from.shape[axis], to.shape[axis]);
@@ -224,9 +230,7 @@ pub(super) fn bilinear(
     align_corners: bool,
     half_pixel_centers: bool,
 ) -> Result<Vec<i32>, Fault> {
-    if from.shape[3] != to.shape[3] || from.shape[0] != 1 || to.shape[0] != 1 {
-        return Err(format!("resizes {:?} to {:?}", from.shape, to.shape));
-    }
+    check_resized(from, to)?;
     let mut places = Vec::new();
     for axis in [1, 2] {
         let [input, output] = [from.shape[axis], to.shape[axis]].map(|extent| extent as i64);
