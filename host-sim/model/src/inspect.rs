@@ -1,13 +1,14 @@
 //! What is in a model, and what training each of its possible tails would take.
 
+use crate::graph::Element;
 use crate::model::Model;
-use crate::packer::{self, PackFile};
+use crate::packer::{self, Border, Network, PackFile};
 use crate::table::Table;
 use crate::tflite::printable;
 use crate::training;
 use anyhow::{Context, Result};
 use flatmin::internals::tail::{PackedTail, Tail};
-use flatmin::{CompactTuner, IntegerTuner, MemoryPlan, Method, Recipe, Tuner};
+use flatmin::{Affine, CompactTuner, IntegerTuner, MemoryPlan, Method, Recipe, Tuner};
 use flatmin_app::{RamBudget, SOLVING};
 use serde::Serialize;
 use std::fmt;
@@ -30,6 +31,48 @@ pub struct Layer {
     pub weights: usize,
     /// Multiply-adds.
     pub macs: u64,
+}
+
+/// An input or output of the network.
+#[derive(Debug, Clone, Serialize)]
+pub struct End {
+    /// Its name in the file.
+    pub name: String,
+    /// The file's shape, batch included.
+    pub shape: Vec<usize>,
+    /// Element type in the file: `int8`, `uint8` or `float32`.
+    pub element: &'static str,
+    /// Scale of the int8 values: `real = scale * (int8 - zero_point)`.
+    pub scale: f32,
+    /// Zero point of the int8 values.
+    pub zero_point: i32,
+}
+
+impl End {
+    fn new(network: &Network, border: &Border) -> Self {
+        let tensor = &network.tensors[border.tensor];
+        let element = match border.element {
+            Element::U8 => "uint8",
+            Element::F32 => "float32",
+            _ => "int8",
+        };
+        let (name, shape) = (tensor.name.clone(), border.shape.clone());
+        let Affine { scale, zero_point } = tensor.affine;
+        Self { name, shape, element, scale, zero_point }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, shape, element, scale, zero_point } = self;
+        let [low, high] =
+            [-128, 127].map(|q| Affine { scale: *scale, zero_point: *zero_point }.dequantize(q));
+        write!(
+            f,
+            "`{}` {shape:?} {element}, real = {scale} * (int8 - {zero_point}), from {low:.4} to {high:.4}",
+            printable(name)
+        )
+    }
 }
 
 /// What a network keeps from one inference to the next.
@@ -96,10 +139,16 @@ pub struct Inspection {
     pub patched: Vec<packer::Patched>,
     /// What the network keeps from one inference to the next, in the arena.
     pub variables: Vec<Kept>,
+    /// Inputs of the network, in the file's order.
+    pub inputs: Vec<End>,
+    /// Outputs of the network, in the file's order.
+    pub outputs: Vec<End>,
     /// Operators.
     pub layers: Vec<Layer>,
     /// Possible tails.
     pub cuts: Vec<Cut>,
+    /// What keeps further layers from being tuned; `None` where all layers with weights can be.
+    pub obstacle: Option<String>,
     /// Latents that the cuts' RAM counts.
     pub replay_capacity: u16,
 }
@@ -171,8 +220,12 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
             .iter()
             .map(|own| Kept { name: own.name.clone(), bytes: network.tensors[own.tensor].len() })
             .collect(),
+        inputs: network.inputs.iter().map(|border| End::new(network, border)).collect(),
+        outputs: network.outputs.iter().map(|border| End::new(network, border)).collect(),
         layers: layers.collect(),
         cuts,
+        obstacle: Some(packer::obstacle(network).trim_start_matches([':', ' ']).to_owned())
+            .filter(|reason| !reason.is_empty()),
         replay_capacity: recipe.replay_capacity,
     })
 }
@@ -205,6 +258,11 @@ impl fmt::Display for Inspection {
             "{}: {} bytes, {macs} MACs, activation arena {arena} bytes (lower bound {}, greedy planner {})",
             self.model, self.file_bytes, self.arena_lower_bound, self.arena_greedy_bytes
         )?;
+        for (what, ends) in [("input", &self.inputs), ("output", &self.outputs)] {
+            for end in ends {
+                writeln!(f, "{what} {end}")?;
+            }
+        }
         if !self.variables.is_empty() {
             let own: Vec<_> = self
                 .variables
@@ -224,15 +282,9 @@ impl fmt::Display for Inspection {
             let [_, h, w, c] = l.output;
             let shape = format!("{h}x{w}x{c}");
             let (index, scale, zero) = (l.index.to_string(), l.scale.to_string(), l.zero_point.to_string());
-            table.add_row([
-                index,
-                l.operator.clone(),
-                shape,
-                scale,
-                zero,
-                l.weights.to_string(),
-                l.macs.to_string(),
-            ]);
+            let or_none = |count: u64| if count > 0 { count.to_string() } else { "–".to_owned() };
+            let [weights, macs] = [l.weights as u64, l.macs].map(or_none);
+            table.add_row([index, l.operator.clone(), shape, scale, zero, weights, macs]);
         }
         writeln!(f, "{table}")?;
         for packer::Patched { grid, operators, peak_bytes, extra_macs } in &self.patched {
@@ -244,7 +296,8 @@ impl fmt::Display for Inspection {
             )?;
         }
         if self.cuts.is_empty() {
-            return write!(f, "no trainable tail: the network does not end in fully connected layers");
+            let reason = self.obstacle.as_deref().unwrap_or("it has no layer with weights");
+            return write!(f, "nothing of this network can be tuned: {reason}");
         }
         writeln!(f, "tuning the last layers, replay of {} latents:", self.replay_capacity)?;
         let costs =
@@ -254,10 +307,10 @@ impl fmt::Display for Inspection {
         for c in &self.cuts {
             let numbers = [c.layers, c.feature_length, c.tail_parameters, c.flash_bytes, c.train_ram_bytes];
             let integers = c.integer_ram_bytes.map_or("–".to_owned(), |bytes| bytes.to_string());
-            let further = [c.solving_bytes, c.firmware_ram_bytes];
+            let solver = if c.solving_bytes > 0 { c.solving_bytes.to_string() } else { "–".to_owned() };
             let macs = [c.trunk_macs, c.sgd_macs, c.sam_macs, c.asam_macs];
             let row = numbers.iter().map(ToString::to_string).chain([integers]);
-            let row = row.chain(further.iter().map(ToString::to_string));
+            let row = row.chain([solver, c.firmware_ram_bytes.to_string()]);
             table.add_row(row.chain(macs.iter().map(ToString::to_string)));
         }
         writeln!(f, "{table}")?;
@@ -273,7 +326,8 @@ impl fmt::Display for Inspection {
             let of =
                 |c: &Cut| c.firmware_ram.iter().find(|(own, _)| own == name).map_or(0, |(_, bytes)| *bytes);
             if self.cuts.iter().any(|c| of(c) > 0) {
-                table.add_row(std::iter::chain([name.clone()], self.cuts.iter().map(|c| of(c).to_string())));
+                let bytes = |c: &Cut| if of(c) > 0 { of(c).to_string() } else { "–".to_owned() };
+                table.add_row(std::iter::chain([name.clone()], self.cuts.iter().map(bytes)));
             }
         }
         write!(

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use flatmin::Affine;
 use flatmin::Loss;
 use flatmin_model::model::Model;
+use std::collections::HashSet;
 use std::path::Path;
 
 /// An int8 input and its label.
@@ -48,6 +49,12 @@ const MOST_QUESTIONS: usize = 6;
 
 /// Share of values outside the input's range from which on a user is warned.
 const MANY_OUTSIDE: f64 = 0.02;
+
+/// Test samples below which a user is warned.
+const FEW: usize = 10;
+
+/// Share of copies of tuned samples among the test samples from which on a user is warned.
+const MANY_COPIES: f64 = 0.1;
 
 /// How many times the samples of the rarest class the commonest may have.
 const IMBALANCE: usize = 10;
@@ -166,6 +173,7 @@ impl Subject {
             [] => (0..count).map(|c| c.to_string()).collect(),
             names => names.to_vec(),
         };
+        few(&adaptation, &test, &mut origin.warnings);
         if model.network.loss() != Loss::SquaredError {
             origin.imbalanced = imbalance(&adaptation, &test, &classes, &mut origin.warnings);
             let known = count - model.network.spare_classes;
@@ -290,6 +298,23 @@ pub fn labelled(model: &Model, samples: &Samples, origin: &mut Origin) -> Result
     Ok(inputs.map(|(sample, input)| (input.to_vec(), label(sample))).collect())
 }
 
+/// Warns of a test that says little: of few samples, or of copies of what is tuned on.
+fn few(adaptation: &[Labelled], test: &[Labelled], warnings: &mut Vec<String>) {
+    if test.len() < FEW {
+        let samples = if test.len() == 1 { "sample" } else { "samples" };
+        warnings.push(format!("{} test {samples}: of so few no accuracy can be told", test.len()));
+    }
+    let known: HashSet<&[i8]> = adaptation.iter().map(|(input, _)| input.as_slice()).collect();
+    let copies = test.iter().filter(|(input, _)| known.contains(input.as_slice())).count();
+    if copies as f64 > MANY_COPIES * test.len() as f64 {
+        warnings.push(format!(
+            "{copies} of {} test samples are copies of samples that are tuned on, once quantized: what is measured on them says \
+             little of new ones",
+            test.len()
+        ));
+    }
+}
+
 /// Whether some classes have much fewer samples to tune on than others, which a warning then says.
 fn imbalance(
     adaptation: &[Labelled],
@@ -301,6 +326,13 @@ fn imbalance(
     adaptation.iter().for_each(|(_, label)| counts[*label] += 1);
     let there = |class: &usize| counts[*class] > 0 || test.iter().any(|(_, label)| label == class);
     let own: Vec<usize> = (0..classes.len()).filter(there).collect();
+    if let ([only], 2..) = (own.as_slice(), classes.len()) {
+        warnings.push(format!(
+            "all samples are of class {}: a tail tuned on these answers it whatever comes; give samples of the other classes, too",
+            classes[*only]
+        ));
+        return true;
+    }
     let rarest = own.iter().copied().min_by_key(|&class| counts[class]);
     let commonest = own.iter().copied().max_by_key(|&class| counts[class]);
     let (Some(rarest), Some(commonest)) = (rarest, commonest) else { return false };

@@ -162,8 +162,8 @@ impl Adaptation {
             // Clap sees to it.
             _ => bail!("{}: --data X.npy Y.npy or --data windows.csv is needed", model_path.display()),
         };
-        if let (Some(note), [csv]) = (&read.note, data) {
-            tell(format_args!("{}: {} samples, {note}", csv.display(), read.count));
+        if let (Some(note), [first, ..]) = (&read.note, data) {
+            tell(format_args!("{}: {} samples, {note}", first.display(), read.count));
         }
         Ok(read)
     }

@@ -92,9 +92,42 @@ pub enum PackerError {
     Refused(#[from] flatmin::PackError),
 }
 
+/// One line per kind of problem: what is wrong with a whole network, of floats for instance, is said once.
 fn list(problems: &[Problem]) -> String {
-    let line = |p: &Problem| format!("\n  operator {}: {}: {}", p.index, p.name, p.what);
-    problems.iter().map(line).collect()
+    let mut kinds: Vec<(String, Vec<&Problem>)> = Vec::new();
+    for problem in problems {
+        let kind = kind_of(&problem.what);
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, alike)) => alike.push(problem),
+            None => kinds.push((kind, vec![problem])),
+        }
+    }
+    kinds.iter().map(|(_, alike)| line(alike)).collect()
+}
+
+/// A message without what is one operator's alone: names in backticks, and numbers.
+fn kind_of(what: &str) -> String {
+    let outside = what.split('`').step_by(2);
+    outside.flat_map(str::chars).filter(|letter| !letter.is_ascii_digit() && *letter != '-').collect()
+}
+
+/// One kind of problem: the operators that have it, and what is said of them, or of the first.
+fn line(alike: &[&Problem]) -> String {
+    let [first, others @ ..] = alike else { return String::new() };
+    if others.is_empty() {
+        return format!("\n  operator {}: {}: {}", first.index, first.name, first.what);
+    }
+    let shown = |texts: &[String], most: usize| match texts.get(most..) {
+        Some(rest) if rest.len() > 1 => format!("{} and {} more", texts[..most].join(", "), rest.len()),
+        _ => texts.join(", "),
+    };
+    let indices: Vec<String> = alike.iter().map(|own| own.index.to_string()).collect();
+    let mut names: Vec<String> = alike.iter().map(|own| own.name.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let same = others.iter().all(|own| own.what == first.what);
+    let whose = if same { "" } else { ", the first" };
+    format!("\n  operators {} ({}){whose}: {}", shown(&indices, 4), shown(&names, 12), first.what)
 }
 
 /// A pack in memory, on the boundary that the runtime wants.
@@ -156,8 +189,8 @@ pub fn check_layers(network: &Network, layers: usize) -> Result<(), PackerError>
     }
 }
 
-/// What keeps further layers from being trained, after a colon.
-fn obstacle(network: &Network) -> String {
+/// What keeps further layers from being trained, after a colon; nothing where there are no more.
+pub fn obstacle(network: &Network) -> String {
     let names = |borders: &[Border]| {
         let name = |border: &Border| format!("`{}`", printable(&network.tensors[border.tensor].name));
         borders.iter().map(name).collect::<Vec<_>>().join(", ")
@@ -243,6 +276,23 @@ pub fn pack_tail(network: &Network, model_crc32: u32, plan: &TailPlan) -> Result
 mod tests {
     use super::*;
     use crate::graph::{Element, Kind, Operator, Quantization, Tensor};
+
+    /// A whole network of floats is one problem; operators with problems of their own have a line each.
+    #[test]
+    fn problems_of_one_kind_are_told_once() {
+        let problem = |index, name: &str, what: &str| Problem { index, name: name.into(), what: what.into() };
+        let floats = (0..9).map(|index| {
+            problem(index, ["ADD", "MUL"][index % 2], &format!("tensor {index} `t{index}` is F32"))
+        });
+        let own = problem(9, "CONV_2D", "has no bias");
+        let unknown = ["SQUARE", "SUM"].map(|name| problem(10, name, "is not supported"));
+        let all: Vec<Problem> = floats.chain([own]).chain(unknown).collect();
+        assert_eq!(
+            PackerError::Unsupported(all).to_string(),
+            "12 unsupported operator(s):\n  operators 0, 1, 2, 3 and 5 more (ADD, MUL), the first: tensor 0 `t0` is F32\n  \
+             operator 9: CONV_2D: has no bias\n  operators 10, 10 (SQUARE, SUM): is not supported"
+        );
+    }
 
     #[test]
     fn a_network_without_an_input_is_refused() {

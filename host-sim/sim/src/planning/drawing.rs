@@ -40,8 +40,15 @@ pub(super) fn svg(findings: &Findings) -> Result<String> {
         let line = [(0.96 * left, level), (1.02 * budget, level)];
         chart.draw_series(DashedLineSeries::new(line, 6, 4, grey.stroke_width(1)))?;
         chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, grey.mix(0.6).filled())))?;
-        let steps: Vec<(f64, f64)> = (findings.frontier.windows(2))
-            .flat_map(|pair| [at(&pair[0]), (at(&pair[1]).0, pair[0].loss), at(&pair[1])])
+        // Of the frontier what nothing cheaper beats in loss: the others are there for their right answers.
+        let mut lowest: Vec<&Measured> = Vec::new();
+        for own in &findings.frontier {
+            if lowest.last().is_none_or(|last| own.loss < last.loss) {
+                lowest.push(own);
+            }
+        }
+        let steps: Vec<(f64, f64)> = (lowest.windows(2))
+            .flat_map(|pair| [at(pair[0]), (at(pair[1]).0, pair[0].loss), at(pair[1])])
             .collect();
         chart.draw_series(LineSeries::new(steps, blue.stroke_width(2)))?;
         chart.draw_series(findings.frontier.iter().map(|own| Circle::new(at(own), 5, blue.filled())))?;

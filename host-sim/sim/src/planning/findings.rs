@@ -211,7 +211,7 @@ pub struct Findings {
     pub recipe: Option<RecipeFile>,
 }
 
-/// What nothing cheaper beats in loss, by RAM, of what has met a whole split, or of all where nothing has.
+/// What nothing cheaper beats in loss, or in right answers, by RAM, of what has met a whole split, or of all where nothing has.
 pub(super) fn frontier(measured: &[Measured]) -> Vec<Measured> {
     let whole = |own: &&Measured| own.trials >= FOLDS;
     let any = measured.iter().any(|own| whole(&own));
@@ -221,7 +221,8 @@ pub(super) fn frontier(measured: &[Measured]) -> Vec<Measured> {
     });
     let mut frontier: Vec<Measured> = Vec::new();
     for own in sorted {
-        if frontier.last().is_none_or(|last| own.loss < last.loss) {
+        let beats = |other: &Measured| own.loss < other.loss || own.accuracy > other.accuracy;
+        if frontier.iter().all(beats) {
             frontier.push(own.clone());
         }
     }

@@ -343,9 +343,14 @@ impl Search<'_> {
 }
 
 /// The default, unless the samples show the best of the others to be better than it; where it is beyond the budget, the best.
-/// None that the samples show to be worse than the factory's network, or that takes nothing off the loss.
+/// None that the samples show to be worse than the factory's network, or that takes nothing off the loss without being shown to be
+/// better: a head in closed form may be right more often and surer than it should be.
 fn choose<'m>(pool: &'m [Measured], default: Option<&'m Measured>, factory: &[bool]) -> Option<&'m Measured> {
-    let helps = |own: &&Measured| own.gain() > 0.0 && own.evidence_over(factory) != Evidence::Worse;
+    let helps = |own: &&Measured| match own.evidence_over(factory) {
+        Evidence::Better => true,
+        Evidence::Worse => false,
+        _ => own.gain() > 0.0,
+    };
     // What has met a whole split has an answer to each sample.
     let judged = pool.iter().filter(|own| own.trials >= FOLDS);
     let shown = |own: &&Measured| default.is_none_or(|default| own.evidence(default) == Evidence::Better);

@@ -36,6 +36,11 @@ fn the_frontier_holds_what_nothing_cheaper_beats() {
     let found: Vec<_> = findings::frontier(&all).iter().map(|own| (own.ram_bytes, own.loss)).collect();
     let rounded = found.iter().map(|(ram, loss)| (*ram, (loss * 10.0).round() as usize)).collect::<Vec<_>>();
     assert_eq!(rounded, [(100, 5), (150, 3), (300, 2)]);
+    // A head in closed form may have more right answers at a greater loss.
+    all.push(measured(1, 180, 0.9, 15));
+    all.push(measured(1, 190, 0.9, 15));
+    let found: Vec<usize> = findings::frontier(&all).iter().map(|own| own.ram_bytes).collect();
+    assert_eq!(found, [100, 150, 180, 300]);
 }
 
 #[test]
@@ -61,6 +66,10 @@ fn the_default_gives_way_to_what_is_shown_to_be_better_alone() {
     assert_eq!(chosen(&[], false), None);
     assert_eq!(chosen(&[own(2, 4)], true), None, "worse than the factory's");
     assert_eq!(chosen(&[own(2, 4), five_more], true), Some(4));
+    // Surer than it should be, and right more often: the factory's loss is 1.
+    let [sure, no_better] = [measured(1, 100, 1.2, 18), measured(1, 100, 1.2, 10)];
+    assert_eq!(chosen(&[own(2, 10), sure], true), Some(1));
+    assert_eq!(chosen(&[no_better], true), None);
 }
 
 #[test]

@@ -260,7 +260,8 @@ impl Split {
 
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} samples tuned on, {} tested: {}", self.tuned, self.tested, self.how)
+        let samples = if self.tuned.most == 1 { "sample" } else { "samples" };
+        write!(f, "{} {samples} tuned on, {} tested: {}", self.tuned, self.tested, self.how)
     }
 }
 

@@ -165,8 +165,10 @@ pub(super) fn read(
         if let Some((count, names)) = &classes {
             let text = columns.labels.first().map(cell).unwrap_or_default();
             let class = class(text, &form, *count, names);
-            read.labels
-                .push(class.ok_or_else(|| unknown(at(), text, *count, names, &form, &rows, &columns))?);
+            let first = table.label_column.is_none();
+            read.labels.push(
+                class.ok_or_else(|| unknown(at(), text, (*count, names), &form, &rows, &columns, first))?,
+            );
         } else {
             for (position, column) in columns.labels.iter().enumerate() {
                 read.targets.push(finite(position, cell(column))?);
@@ -223,29 +225,36 @@ fn class(text: &str, form: &Form, classes: usize, names: &[String]) -> Option<us
     valid.then_some(label as usize)
 }
 
-/// A label that is no class: where it is a name, the names of the file are told.
+/// A label that is no class: where it is a name, the names of the file are told. `first`: the label's column is the first that is
+/// left, for want of another name.
 fn unknown(
     at: String,
     text: &str,
-    classes: usize,
-    names: &[String],
+    (classes, names): (usize, &[String]),
     form: &Form,
     rows: &[(usize, ::csv::StringRecord)],
     columns: &Columns,
+    first: bool,
 ) -> Problem {
     let label = error::excerpt(text);
-    if form.number(text).is_some() {
-        return Problem::Label { at, label, classes };
+    let column = columns.labels.first().copied().unwrap_or(0);
+    let cells = || rows.iter().filter_map(|(_, row)| row.get(column));
+    if let Some(number) = form.number(text) {
+        let from_one =
+            |cell| form.number(cell).is_some_and(|n| n >= 1.0 && n <= classes as f64 && n.fract() == 0.0);
+        let hint = match cells().all(from_one) {
+            true => error::COUNT_FROM_ZERO,
+            false if first && number.fract() != 0.0 => {
+                "; it is looked for in the first column: name another with --label-column"
+            }
+            false => "",
+        };
+        return Problem::Label { at, label, classes, hint };
     }
     if !names.is_empty() {
         return Problem::UnknownName { at, label, names: names.join(", ") };
     }
-    let column = columns.labels.first().copied().unwrap_or(0);
-    let mut found: Vec<&str> = rows.iter().filter_map(|(_, row)| row.get(column)).collect();
-    found.sort_unstable();
-    found.dedup();
-    let found = found.iter().take(12).map(|name| error::excerpt(name)).collect::<Vec<_>>().join(", ");
-    Problem::Named { at, label, classes, found }
+    Problem::Named { at, label, classes, found: error::names(cells()) }
 }
 
 /// A heading that speaks of time.

@@ -67,7 +67,7 @@ pub enum Problem {
         inputs: PathBuf,
     },
     /// A label that is no class.
-    #[error("{at}: label `{label}`, expected a whole number from 0 to {}", classes.saturating_sub(1))]
+    #[error("{at}: label `{label}`, expected a whole number from 0 to {}{hint}", classes.saturating_sub(1))]
     Label {
         /// The sample or the line.
         at: String,
@@ -75,6 +75,8 @@ pub enum Problem {
         label: String,
         /// Number of classes.
         classes: usize,
+        /// What would mend it, after a semicolon; or nothing.
+        hint: &'static str,
     },
     /// A value that is NaN or infinite, or became so in single precision.
     #[error("{at}: value {position} is {value}, expected a finite number")]
@@ -181,6 +183,20 @@ pub enum Problem {
         /// The shape.
         shape: Vec<usize>,
     },
+}
+
+/// What is said of labels that count from 1.
+pub(super) const COUNT_FROM_ZERO: &str = "; here they count from 1: subtract 1";
+
+/// Names that stand in the place of labels, each once, as many as a message has room for.
+pub(super) fn names<'n>(all: impl Iterator<Item = &'n str>) -> String {
+    const SHOWN: usize = 12;
+    let mut found: Vec<&str> = all.collect();
+    found.sort_unstable();
+    found.dedup();
+    let more = found.len().saturating_sub(SHOWN);
+    let names: Vec<String> = found.into_iter().take(SHOWN).map(excerpt).collect();
+    if more > 0 { format!("{} and {more} more", names.join(", ")) } else { names.join(", ") }
 }
 
 /// What is wrong with the number of a row's columns.

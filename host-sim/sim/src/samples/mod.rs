@@ -97,7 +97,7 @@ pub struct Samples {
     pub classes: Vec<String>,
     /// One group a sample, or none.
     pub groups: Vec<String>,
-    /// How a table was read, for the user.
+    /// How a table, or an array of another shape, was read, for the user.
     pub note: Option<String>,
 }
 
@@ -160,7 +160,8 @@ impl Samples {
     /// Reads samples without labels from a NumPy file.
     ///
     /// Its first axis counts the samples, the others are `expected_sample_shape`, where axes of
-    /// extent 1 count for nothing: `[N, 100, 6]` fits `[1, 100, 1, 6]`. C or Fortran order, either
+    /// extent 1 count for nothing: `[N, 100, 6]` fits `[1, 100, 1, 6]`. Rows that were made flat fit, too, as `[N, 600]` does, and
+    /// other shapes that hold the same values in the same order; [`Samples::note`] says so. C or Fortran order, either
     /// byte order. int8 and uint8 values are taken as quantized already; wider integers and floats of 16, 32 or
     /// 64 bits, rounded to float32, are in the units that the network was trained on. Of an `.npz` the array `x`
     /// (or `X`, `data`, `features`, `x_train`) is read.
@@ -171,8 +172,8 @@ impl Samples {
     /// value that is not finite.
     pub fn inputs_from_npy(x_path: &Path, expected_sample_shape: &[usize]) -> Result<Self, SamplesError> {
         let read = npy::inputs(x_path, expected_sample_shape);
-        let (inputs, count) = read.map_err(error::in_file(x_path))?;
-        Ok(Self::of(inputs, expected_sample_shape, Read { count, ..Read::default() }))
+        let (inputs, count, notes) = read.map_err(error::in_file(x_path))?;
+        Ok(Self::of(inputs, expected_sample_shape, Read { count, notes, ..Read::default() }))
     }
 
     /// Samples of an array in memory: its name for messages, and the bytes of an `.npy`.
@@ -185,8 +186,8 @@ impl Samples {
         expected_sample_shape: &[usize],
     ) -> Result<Self, SamplesError> {
         let read = npy::inputs_in(bytes, expected_sample_shape);
-        let (inputs, count) = read.map_err(error::in_file(Path::new(name)))?;
-        Ok(Self::of(inputs, expected_sample_shape, Read { count, ..Read::default() }))
+        let (inputs, count, notes) = read.map_err(error::in_file(Path::new(name)))?;
+        Ok(Self::of(inputs, expected_sample_shape, Read { count, notes, ..Read::default() }))
     }
 
     /// Reads samples and their labels from one CSV file.

@@ -73,20 +73,31 @@ fn fetch(path: &Path, role: Role) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-/// Values of all samples, and how many samples they are.
-pub(super) fn inputs(path: &Path, sample_shape: &[usize]) -> Result<(Inputs, usize), Problem> {
+/// Values of all samples, how many samples they are, and what a user should know of how they were read.
+pub(super) fn inputs(path: &Path, sample_shape: &[usize]) -> Result<Found, Problem> {
     inputs_in(&fetch(path, Role::Samples)?, sample_shape)
 }
 
+/// Values, number of samples, and a note.
+pub(super) type Found = (Inputs, usize, Option<String>);
+
 /// Reads an array in memory.
-pub(super) fn inputs_in(bytes: &[u8], sample_shape: &[usize]) -> Result<(Inputs, usize), Problem> {
+pub(super) fn inputs_in(bytes: &[u8], sample_shape: &[usize]) -> Result<Found, Problem> {
     let array = Array::open(bytes)?;
     let shape = array.shape();
-    let count = match shape.split_first() {
-        Some((&count, rest)) if squeezed(rest).eq(squeezed(sample_shape)) => count as usize,
+    let (count, note) = match shape.split_first() {
+        Some((&count, rest)) if squeezed(rest).eq(squeezed(sample_shape)) => (count as usize, None),
+        Some((&count, rest)) if is_regrouped(rest, sample_shape) => {
+            let note =
+                format!("each sample's {rest:?} values are taken as {sample_shape:?}, the last axis fastest");
+            (count as usize, Some(note))
+        }
         _ => {
             return Err(Problem::Shape {
-                expected: format!("N samples of {sample_shape:?}, axes of 1 optional"),
+                expected: format!(
+                    "N samples of {sample_shape:?}, axes of 1 optional{}",
+                    hint(shape, sample_shape)
+                ),
                 found: shape.to_vec(),
             });
         }
@@ -95,8 +106,8 @@ pub(super) fn inputs_in(bytes: &[u8], sample_shape: &[usize]) -> Result<(Inputs,
         return Err(Problem::Empty);
     }
     let inputs = match array.kind() {
-        "i1" => return Ok((Inputs::I8(array.values(i8::from_le_bytes)), count)),
-        "u1" => return Ok((Inputs::U8(array.values(u8::from_le_bytes)), count)),
+        "i1" => return Ok((Inputs::I8(array.values(i8::from_le_bytes)), count, note)),
+        "u1" => return Ok((Inputs::U8(array.values(u8::from_le_bytes)), count, note)),
         _ => {
             array.numbers("int8 or uint8 (quantized), wider integers or floats: save x.astype(np.float32)")?
         }
@@ -109,7 +120,7 @@ pub(super) fn inputs_in(bytes: &[u8], sample_shape: &[usize]) -> Result<(Inputs,
             value: inputs.get(index).map_or_else(String::new, f32::to_string),
         });
     }
-    Ok((Inputs::F32(inputs), count))
+    Ok((Inputs::F32(inputs), count, note))
 }
 
 /// See [`super::window_shape`].
@@ -166,12 +177,11 @@ pub(super) fn labels_in(bytes: &[u8], expected: &Labels) -> Result<Read, Problem
                 ));
             }
             if array.is_text() {
-                read.labels = array
-                    .names()
-                    .iter()
-                    .enumerate()
-                    .map(|(n, name)| named(n, name, *classes, names))
-                    .collect::<Result<_, _>>()?;
+                let found = array.names();
+                let class = |(sample, name): (usize, &String)| {
+                    class_of(name, names).ok_or_else(|| unknown(sample, name, *classes, names, &found))
+                };
+                read.labels = found.iter().enumerate().map(class).collect::<Result<_, _>>()?;
                 return Ok(read);
             }
             let labels = array.whole(*classes)?;
@@ -181,12 +191,15 @@ pub(super) fn labels_in(bytes: &[u8], expected: &Labels) -> Result<Read, Problem
                     rows.map(|(n, row)| hot_label(n, row, *questions > 0)).collect::<Result<_, _>>()?;
                 return Ok(read);
             }
+            let from_one = labels.iter().all(|&label| label >= 1 && label <= *classes as i128);
+            let hint = if from_one { error::COUNT_FROM_ZERO } else { "" };
             let class = |(sample, label): (usize, i128)| {
                 let class = usize::try_from(label).ok().filter(|&label| label < *classes);
                 class.ok_or_else(|| Problem::Label {
                     at: format!("sample {sample}"),
                     label: label.to_string(),
                     classes: *classes,
+                    hint,
                 })
             };
             read.labels = labels.into_iter().enumerate().map(class).collect::<Result<_, _>>()?;
@@ -208,14 +221,18 @@ fn hot_label(sample: usize, row: &[i128], set: bool) -> Result<usize, Problem> {
 }
 
 /// The class of a name.
-fn named(sample: usize, name: &str, classes: usize, names: &[String]) -> Result<usize, Problem> {
-    let at = format!("sample {sample}");
-    let label = error::excerpt(name);
-    match names.iter().position(|known| known == name) {
-        Some(class) => Ok(class),
-        None if names.is_empty() => Err(Problem::Named { found: label.clone(), at, label, classes }),
-        None => Err(Problem::UnknownName { at, label, names: names.join(", ") }),
+fn class_of(name: &str, names: &[String]) -> Option<usize> {
+    names.iter().position(|known| known == name)
+}
+
+/// A name that is no class: where no classes have names, those of the file are told.
+fn unknown(sample: usize, name: &str, classes: usize, names: &[String], found: &[String]) -> Problem {
+    let (at, label) = (format!("sample {sample}"), error::excerpt(name));
+    if names.is_empty() {
+        let found = error::names(found.iter().map(String::as_str));
+        return Problem::Named { at, label, classes, found };
     }
+    Problem::UnknownName { at, label, names: names.join(", ") }
 }
 
 /// One group per sample.
@@ -230,6 +247,54 @@ pub(super) fn groups(path: &Path) -> Result<Vec<String>, Problem> {
         return Ok(array.names());
     }
     Ok(array.whole(usize::MAX)?.iter().map(i128::to_string).collect())
+}
+
+/// Whether two shapes hold the same values in the same order, and no other reading is at hand: one of them comes from the other where
+/// axes that lie side by side are made one, as `reshape(N, -1)` does.
+fn is_regrouped(found: &[u64], expected: &[usize]) -> bool {
+    let expected: Vec<u64> = expected.iter().map(|&extent| extent as u64).collect();
+    ends(found).is_some_and(|found| {
+        ends(&expected).is_some_and(|expected| {
+            found.last() == expected.last()
+                && (found.iter().all(|end| expected.contains(end))
+                    || expected.iter().all(|end| found.contains(end)))
+        })
+    })
+}
+
+/// Values up to the end of each axis that has more than one; `None` where they are none, or too many to count.
+fn ends(shape: &[u64]) -> Option<Vec<u64>> {
+    let mut size = 1_u64;
+    let extents = shape.iter().rev().filter(|&&extent| extent != 1);
+    extents
+        .map(|&extent| (extent > 0).then(|| size.checked_mul(extent)).flatten().inspect(|&s| size = s))
+        .collect()
+}
+
+/// What would mend a shape that does not fit, after a semicolon; or nothing.
+fn hint(found: &[u64], expected: &[usize]) -> String {
+    let own = |shape: &[u64]| shape.iter().copied().filter(|&extent| extent != 1).collect::<Vec<_>>();
+    let wanted = own(&expected.iter().map(|&extent| extent as u64).collect::<Vec<_>>());
+    if own(found) == wanted && !wanted.is_empty() {
+        return "; one sample is saved as x[np.newaxis]".into();
+    }
+    let [_, rest @ ..] = found else { return String::new() };
+    let (mut sorted, mut wanted_sorted) = (own(rest), wanted.clone());
+    sorted.sort_unstable();
+    wanted_sorted.sort_unstable();
+    if rest.is_empty() && !wanted.is_empty() {
+        return "; one value a sample: are samples and labels in this order?".into();
+    }
+    if sorted != wanted_sorted || !rest.iter().all(|&extent| extent > 1) {
+        return String::new();
+    }
+    let mut axes: Vec<usize> = Vec::new();
+    for extent in &wanted {
+        let axis = (0..rest.len()).find(|axis| !axes.contains(axis) && rest[*axis] == *extent);
+        axes.extend(axis);
+    }
+    let axes: Vec<String> = axes.iter().map(|axis| (axis + 1).to_string()).collect();
+    format!("; its axes are in another order: save x.transpose(0, {})", axes.join(", "))
 }
 
 /// Extents without those of 1.

@@ -127,7 +127,7 @@ fn npy_refusals() {
     let large = [0.0_f64, -1e300].map(f64::to_le_bytes).concat();
     let v9 = b"\x93NUMPY\x09\x00\x76\x00".to_vec();
     let cases: &[(Vec<u8>, &str)] = &[
-        (vec![], "not an .npy file: it does not begin with NumPy's mark"),
+        (vec![], "not an .npy file: the file is empty"),
         (b"label,0,1\n".to_vec(), "not an .npy file: it does not begin with NumPy's mark"),
         (v9, "not an .npy file: its header is truncated or of a later version"),
         (
@@ -143,7 +143,11 @@ fn npy_refusals() {
             "truncated or damaged: 16 bytes of data, its shape and type ask for 8",
         ),
         (npy("<f4", false, "(0, 2)", &[]), "no samples"),
-        (npy("<f4", false, "(4,)", &four), "shape [4], expected N samples of [1, 2, 1], axes of 1 optional"),
+        (
+            npy("<f4", false, "(4,)", &four),
+            "shape [4], expected N samples of [1, 2, 1], axes of 1 optional; one value a sample: are samples and labels in this \
+             order?",
+        ),
         (
             npy("<f4", false, "()", &four[..4]),
             "shape [], expected N samples of [1, 2, 1], axes of 1 optional",
@@ -156,7 +160,11 @@ fn npy_refusals() {
             npy("<c8", false, "(1, 2)", &[0; 16]),
             "element type `c8`, expected int8 or uint8 (quantized), wider integers or floats: save x.astype(np.float32)",
         ),
-        (npy("|O", false, "(1, 2)", &[0; 8]), "element type `|O`, expected plain numbers"),
+        (
+            npy("|O", false, "(1, 2)", &[0; 8]),
+            "element type `|O`, expected plain numbers or text, not Python's objects: save numbers.astype(np.float32), \
+             names.astype(str)",
+        ),
         (npy("<M8[ns]", false, "(1, 2)", &[0; 16]), "element type `a compound type`, expected plain numbers"),
         (npy("<f4", false, "(2, 2)", &nan), "sample 1: value 1 is NaN, expected a finite number"),
         (npy("<f8", false, "(1, 2)", &large), "sample 0: value 1 is -inf, expected a finite number"),
@@ -209,7 +217,7 @@ fn label_refusals() {
         (
             npy("|S4", false, "(3,)", b"walkrun\0sit\0"),
             "sample 0: label `walk` is a name. Write the 7 classes in the order of the model's outputs, one per line, and \
-             give the file with --classes; the names found here are: walk",
+             give the file with --classes; the names found here are: run, sit, walk",
         ),
     ] {
         let y = folder.file("y.npy", bytes);
@@ -289,8 +297,16 @@ fn csv_refusals() {
         ),
         ("0,1,2\n7,1,2\n", "line 2: label `7`, expected a whole number from 0 to 6"),
         ("0,1,2\n-1,1,2\n", "line 2: label `-1`, expected a whole number from 0 to 6"),
-        ("1.5,1,2\n", "line 1: label `1.5`, expected a whole number from 0 to 6"),
-        ("nan,1,2\n", "line 1: label `nan`, expected a whole number from 0 to 6"),
+        (
+            "1.5,1,2\n",
+            "line 1: label `1.5`, expected a whole number from 0 to 6; it is looked for in the first column: name another with \
+             --label-column",
+        ),
+        (
+            "nan,1,2\n",
+            "line 1: label `nan`, expected a whole number from 0 to 6; it is looked for in the first column: name another with \
+             --label-column",
+        ),
         (
             "walk,1,2\nrun,1,2\n",
             "line 1: label `walk` is a name. Write the 7 classes in the order of the model's outputs, one per line, and give \
@@ -477,4 +493,85 @@ fn tables_as_other_programs_write_them() {
     let message =
         folder.refusal("x.csv", Samples::from_csv(&path, &[1, 2], &Labels::classes(2), &Table::default()));
     assert_eq!(message, "line 6: value 1 is `two`, expected a number");
+}
+
+/// Each shape that is taken holds the values of `[N, 4, 6]` in that order; what could be read in two ways is refused with the line of
+/// NumPy that mends it.
+#[test]
+fn rows_that_were_made_flat_are_taken_and_others_in_another_order_are_not() {
+    let folder = Folder::new();
+    let values: Vec<f32> = (0..48_u8).map(f32::from).collect();
+    let read = |found: &str, expected: &[usize]| {
+        let path = folder.file("x.npy", npy("<f4", false, found, &floats(&values)));
+        Samples::inputs_from_npy(&path, expected)
+    };
+    for (found, expected, told) in [
+        ("(2, 4, 6)", &[4, 6][..], false),
+        ("(2, 1, 4, 6)", &[4, 6], false),
+        ("(2, 24)", &[4, 6], true),
+        ("(2, 24)", &[4, 1, 6], true),
+        ("(2, 4, 6)", &[24], true),
+        ("(2, 4, 6)", &[2, 2, 6], true),
+        ("(2, 4, 3, 2)", &[4, 6], true),
+    ] {
+        let samples = read(found, expected).unwrap();
+        assert_eq!(samples.inputs, Inputs::F32(values.clone()), "{found}");
+        assert_eq!((samples.count, samples.sample_shape), (2, expected.to_vec()));
+        assert_eq!(samples.note.is_some(), told, "{found} for {expected:?}");
+    }
+    for (found, expected, mends) in [
+        ("(2, 6, 4)", &[4, 6][..], "; its axes are in another order: save x.transpose(0, 2, 1)"),
+        ("(4, 6, 2)", &[2, 6], "; its axes are in another order: save x.transpose(0, 2, 1)"),
+        ("(4, 3, 4)", &[2, 6], "optional"),
+        ("(2, 8, 3)", &[4, 6], "optional"),
+        ("(2, 23)", &[4, 6], "optional"),
+        ("(4, 12)", &[4, 12], "; one sample is saved as x[np.newaxis]"),
+        ("(48,)", &[4, 6], "; one value a sample: are samples and labels in this order?"),
+    ] {
+        let path = if found == "(2, 23)" {
+            folder.file("x.npy", npy("<f4", false, found, &floats(&values[..46])))
+        } else {
+            folder.file("x.npy", npy("<f4", false, found, &floats(&values)))
+        };
+        let refusal = folder.refusal("x.npy", Samples::inputs_from_npy(&path, expected));
+        assert!(refusal.ends_with(mends), "{found} for {expected:?}: {refusal}");
+    }
+}
+
+#[test]
+fn labels_that_count_from_one_are_told_so() {
+    let folder = Folder::new();
+    let x = folder.file("x.npy", npy("|i1", false, "(3, 2)", &[0; 6]));
+    let hint = |labels: &[u8]| {
+        let y = folder.file("y.npy", npy("|u1", false, "(3,)", labels));
+        let refused = folder.refusal("y.npy", Samples::from_npy(&x, &y, &[2], &Labels::classes(3)));
+        refused.split_once(';').map(|(_, hint)| hint.trim().to_owned())
+    };
+    assert_eq!(hint(&[1, 2, 3]).as_deref(), Some("here they count from 1: subtract 1"));
+    assert_eq!(hint(&[0, 2, 3]), None, "a class is missing: another fault");
+    assert_eq!(hint(&[1, 2, 4]), None);
+    let table = |rows: &str, table: &Table| {
+        let path = folder.file("x.csv", rows);
+        folder.refusal("x.csv", Samples::from_csv(&path, &[2], &Labels::classes(3), table))
+    };
+    let counted = table("1,0.5,0.5\n2,0.5,0.5\n3,0.5,0.5\n", &Table::default());
+    assert!(counted.ends_with("here they count from 1: subtract 1"), "{counted}");
+    let last = table("0.5,0.25,1\n0.5,0.25,0\n", &Table::default());
+    assert!(last.ends_with("name another with --label-column"), "{last}");
+    let named = Table { label_column: Some("1".into()), ..Table::default() };
+    assert!(table("0.5,0.25,1\n0.5,0.25,0\n", &named).ends_with("from 0 to 2"));
+}
+
+/// All names of the file are told, not that of the first sample alone.
+#[test]
+fn names_without_classes_are_all_told() {
+    let folder = Folder::new();
+    let x = folder.file("x.npy", npy("|i1", false, "(3, 2)", &[0; 6]));
+    let text = |name: &str| name.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect::<Vec<_>>();
+    let y = folder.file("y.npy", npy("<U3", false, "(3,)", &["run", "sit", "run"].map(text).concat()));
+    let refused = folder.refusal("y.npy", Samples::from_npy(&x, &y, &[2], &Labels::classes(3)));
+    assert!(
+        refused.contains("3 classes in the order") && refused.ends_with("found here are: run, sit"),
+        "{refused}"
+    );
 }

@@ -2,6 +2,7 @@
 
 use super::build::{Model, Tensor};
 use super::{Folder, field, floats, npy};
+use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 
 /// Input 1x4x4x2, a convolution, a dense layer without bias of so many outputs.
@@ -21,9 +22,10 @@ fn dense(outputs: usize) -> Model {
     model
 }
 
-/// So many samples of 32 values each, those of odd samples larger.
+/// So many samples of 32 values each, no two alike, those of odd samples larger.
 fn inputs(count: usize) -> Vec<f32> {
-    let value = |i: usize| ((i * 7919) % 13) as f32 / 10.0 + if i / 32 % 2 == 1 { 8.0 } else { 0.5 };
+    let value =
+        |i: usize| (((i * 7919) ^ (i / 32)) % 13) as f32 / 10.0 + if i / 32 % 2 == 1 { 8.0 } else { 0.5 };
     (0..32 * count).map(value).collect()
 }
 
@@ -84,13 +86,21 @@ fn maps_of_cells_are_refused_by_name() {
 #[test]
 fn what_stands_in_the_way_of_training_is_named() {
     let folder = Folder::new();
-    x(&folder, "x.npy", 4, 1.0);
-    folder.write("y.npy", npy("|i1", "(4,)", &[0, 1, 0, 1]));
+    x(&folder, "x.npy", 24, 1.0);
+    folder.write("y.npy", npy("|i1", "(24,)", &[0, 1].repeat(12)));
     let tune = "tune m.tflite --data x.npy y.npy";
     let mut model = dense(2);
     model.outputs = vec![6, 3];
     folder.write("m.tflite", model.bytes());
-    refused(&folder, tune, "a tail has one output, the network has 2 (`logits`, `conv`)");
+    let two = "a tail has one output, the network has 2 (`logits`, `conv`)";
+    refused(&folder, tune, two);
+    folder
+        .run("inspect m.tflite")
+        .success()
+        .stdout(contains(format!("nothing of this network can be tuned: {two}")));
+    let found = folder.json("inspect m.tflite --json");
+    assert!(found["obstacle"].as_str().unwrap().starts_with(two), "{found}");
+    assert_eq!(found["outputs"].as_array().unwrap().len(), 2);
     let mut model = dense(2);
     let input = Tensor { name: "unused".into(), ..dense(2).tensors.swap_remove(0) };
     model.tensors.push(input);
@@ -156,6 +166,46 @@ fn a_label_that_is_not_the_first_column_can_be_named() {
         "34 columns separated by `,`, expected 33: a label and the sample's values; name the label's column",
     );
     folder.run(&format!("{tune} --label-column activity --skip-column who")).success();
+}
+
+/// What `inspect` says of the input is what a sample's values are made int8 with.
+#[test]
+fn inspect_names_shape_and_scale_of_the_input() {
+    let folder = Folder::new();
+    folder.write("m.tflite", dense(2).bytes());
+    let input = folder.json("inspect m.tflite --json")["inputs"][0].clone();
+    let flatmin::Affine { scale, zero_point } = {
+        let model = flatmin_model::model::Model::open(&folder.path("m.tflite")).unwrap();
+        model.network.tensors[model.network.inputs[0].tensor].affine
+    };
+    assert_eq!((input["scale"].as_f64().unwrap() as f32, &input["zero_point"]), (scale, &zero_point.into()));
+    assert_eq!(input["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).product::<u64>(), 32);
+    folder.run("inspect m.tflite").success().stdout(contains("input `").and(contains("output `logits`")));
+}
+
+/// A row of a table in which nothing is wrong and all is in vain: the numbers look fine, so a warning says why they are not.
+#[test]
+fn samples_that_prove_nothing_are_warned_of() {
+    let folder = Folder::new();
+    folder.write("m.tflite", dense(2).bytes());
+    let tune = "tune m.tflite --layers 1 --method sgd --epochs 2 --data x.npy y.npy";
+    let warned = |x: Vec<f32>, labels: &[u8]| {
+        let count = labels.len();
+        folder.write("x.npy", npy("<f4", &format!("({count}, 32)"), &floats(x)));
+        folder.write("y.npy", npy("|u1", &format!("({count},)"), labels));
+        let ran = folder.run(tune).success();
+        String::from_utf8(ran.get_output().stderr.clone()).unwrap()
+    };
+    let labels: Vec<u8> = (0..24).map(|i| i % 2).collect();
+    let sound = warned(inputs(24), &labels);
+    assert!(!sound.contains("warning: "), "{sound}");
+    assert!(sound.contains("24 samples, each sample's [32] values are taken as ["), "{sound}");
+    let single = warned(inputs(24), &[1; 24]);
+    assert!(single.contains("warning: all samples are of class 1: "), "{single}");
+    let copied = warned([inputs(12), inputs(12)].concat(), &[&[0; 12][..], &[0; 12][..]].concat());
+    assert!(copied.contains("12 of 12 test samples are copies of samples that are tuned on"), "{copied}");
+    let few = warned(inputs(4), &labels[..4]);
+    assert!(few.contains("warning: 2 test samples: of so few no accuracy can be told"), "{few}");
 }
 
 #[test]

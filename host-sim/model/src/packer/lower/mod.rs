@@ -164,7 +164,7 @@ impl Lowering<'_> {
             }
             other => {
                 return named(format!(
-                    "is {other:?}, int8 is expected: export with full-integer quantization"
+                    "is {other:?}, int8 is expected: export with full-integer quantization (host-sim/docs/tune.md, Your model)"
                 ));
             }
         };

@@ -31,7 +31,13 @@ impl<'a> Array<'a> {
         let big_endian = element.starts_with('>');
         let own = Self { kind, big_endian, fortran, shape, data };
         let Some(size) = own.element_bytes() else {
-            return Err(Problem::Dtype { expected: "plain numbers", found: error::excerpt(element) });
+            let expected = match own.kind.as_str() {
+                "O" => {
+                    "plain numbers or text, not Python's objects: save numbers.astype(np.float32), names.astype(str)"
+                }
+                _ => "plain numbers",
+            };
+            return Err(Problem::Dtype { expected, found: error::excerpt(element) });
         };
         let expected = own.elements().saturating_mul(size);
         if expected != data.len() as u64 {
@@ -121,7 +127,8 @@ impl<'a> Array<'a> {
         let whole = |(sample, value): (usize, f64)| match value.fract() == 0.0 {
             true => Ok(value as i128),
             false => {
-                Err(Problem::Label { at: format!("sample {sample}"), label: value.to_string(), classes })
+                let (at, label) = (format!("sample {sample}"), value.to_string());
+                Err(Problem::Label { at, label, classes, hint: "" })
             }
         };
         floats.into_iter().enumerate().map(whole).collect()
@@ -156,7 +163,8 @@ pub(super) fn not_npy(reason: impl Into<String>) -> Problem {
 /// The header's text, and what follows it.
 fn parts(bytes: &[u8]) -> Result<(&str, &[u8]), Problem> {
     let Some(rest) = bytes.strip_prefix(b"\x93NUMPY") else {
-        return Err(not_npy("it does not begin with NumPy's mark"));
+        let empty = "the file is empty";
+        return Err(not_npy(if bytes.is_empty() { empty } else { "it does not begin with NumPy's mark" }));
     };
     let parts = match rest {
         [1, 0, a, b, rest @ ..] => rest.split_at_checked(u16::from_le_bytes([*a, *b]).into()),
