@@ -212,10 +212,12 @@ impl Folder<'_> {
     pub fn softmax(&mut self, node: &Node, attributes: &Attributes<'_>) -> Result<Value, Refusal> {
         let x = self.quantized(node, 0)?;
         let shape = x.layout.shape();
-        let default = if self.version < 13 { 1 } else { -1 };
+        // ONNX Runtime's own softmax on integers says which version it means.
+        let version = attributes.integer("opset", self.version);
+        let default = if version < 13 { 1 } else { -1 };
         let axis = self.axis(node, attributes.integer("axis", default), shape.len())?;
         // Before version 13 all axes from this one on are one.
-        if self.version < 13 && shape[axis + 1..].iter().any(|&extent| extent != 1) {
+        if version < 13 && shape[axis + 1..].iter().any(|&extent| extent != 1) {
             return unsupported(format!("axes {axis} and behind of shape {shape:?} as one"));
         }
         let mut order = x.layout.axis_order();

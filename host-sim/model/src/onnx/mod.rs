@@ -1,5 +1,6 @@
 //! Reads a network from ONNX, quantized by QuantizeLinear and DequantizeLinear around its operators (QDQ), as
-//! ONNX Runtime's quantizer, PyTorch and tf2onnx write it.
+//! ONNX Runtime's quantizer, PyTorch and tf2onnx write it, or by operators on integers (QOperator), as ONNX Runtime's
+//! quantizer writes it when asked to.
 //!
 //! Reading is total: any bytes give a [`Network`] or a [`ReadError`], in time and memory proportional to their
 //! number.
@@ -40,6 +41,7 @@ mod message;
 mod movement;
 mod node;
 mod nodes;
+mod qoperator;
 mod quantize;
 mod resize;
 mod settle;
@@ -217,6 +219,7 @@ impl File {
         for (index, raw) in graph.nodes.into_iter().enumerate() {
             nodes.push(Node::new(index, decode(raw, "node")?)?);
         }
+        let nodes = qoperator::marked(nodes, &mut constants, &mut budget)?;
         let of =
             |words: &[&str]| nodes.iter().any(|own| words.iter().any(|word| own.operator.contains(word)));
         if !of(&["Quantize", "QLinear", "QGemm", "Integer"]) && of(&["Conv", "Gemm", "MatMul"]) {

@@ -2,6 +2,7 @@
 
 use super::message::{self, Attribute};
 use super::{ReadError, decode, printable};
+use prost::Message;
 use std::collections::BTreeMap;
 
 /// Attributes a node may have; no operator of the specification has half as many.
@@ -10,15 +11,26 @@ const ATTRIBUTES: usize = 64;
 /// A node of the graph.
 #[derive(Debug)]
 pub(super) struct Node {
-    /// Position in the file.
+    /// Position among the nodes that are folded.
     pub index: usize,
+    /// Position in the file.
+    in_file: usize,
     pub operator: String,
     pub inputs: Vec<String>,
     pub outputs: Vec<String>,
     name: String,
-    /// Whether it is of the standard's own operator set.
-    pub standard: bool,
+    pub domain: Domain,
     raw_attributes: Vec<bytes::Bytes>,
+}
+
+/// Whose operator a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Domain {
+    /// The standard's own operator set.
+    Standard,
+    /// ONNX Runtime's.
+    Runtime,
+    Other,
 }
 
 /// Why a node did not become operators of the graph.
@@ -47,9 +59,13 @@ impl Node {
     /// Checks what every node has.
     pub fn new(index: usize, node: message::Node) -> Result<Self, ReadError> {
         let message::Node { inputs, outputs, name, operator, attributes, domain } = node;
-        let standard = ["", "ai.onnx"].contains(&domain.as_str());
+        let domain = match domain.as_str() {
+            "" | "ai.onnx" => Domain::Standard,
+            "com.microsoft" => Domain::Runtime,
+            _ => Domain::Other,
+        };
         let raw_attributes = attributes;
-        let node = Self { index, operator, inputs, outputs, name, standard, raw_attributes };
+        let node = Self { index, in_file: index, operator, inputs, outputs, name, domain, raw_attributes };
         if node.operator.is_empty() {
             return Err(node.problem("has no operator"));
         }
@@ -62,6 +78,35 @@ impl Node {
         Ok(node)
     }
 
+    /// A node of the standard's that stands for a part of this one; with attributes of its own.
+    pub fn part(
+        &self,
+        operator: &str,
+        inputs: Vec<String>,
+        output: String,
+        attributes: Vec<Attribute>,
+    ) -> Self {
+        let own = attributes.into_iter().map(|attribute| attribute.encode_to_vec().into());
+        Self {
+            index: self.index,
+            in_file: self.in_file,
+            operator: operator.into(),
+            inputs,
+            outputs: vec![output],
+            name: self.name.clone(),
+            domain: Domain::Standard,
+            raw_attributes: own.collect(),
+        }
+    }
+
+    /// The node that does this one's work on real numbers.
+    pub fn real(&self, operator: &str, inputs: Vec<String>, output: String) -> Self {
+        Self {
+            raw_attributes: self.raw_attributes.clone(),
+            ..self.part(operator, inputs, output, Vec::new())
+        }
+    }
+
     /// Operator, and name if it has one.
     pub fn title(&self) -> String {
         match self.name.as_str() {
@@ -72,7 +117,7 @@ impl Node {
 
     /// An error about this node.
     pub fn problem(&self, problem: impl Into<String>) -> ReadError {
-        ReadError::Node { index: self.index, operator: self.title(), problem: problem.into() }
+        ReadError::Node { index: self.in_file, operator: self.title(), problem: problem.into() }
     }
 
     /// The same as a refusal.

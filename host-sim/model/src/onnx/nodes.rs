@@ -2,7 +2,7 @@
 
 use super::fold::Folder;
 use super::layout::Layout;
-use super::node::{Attributes, Node, Refusal, unsupported};
+use super::node::{Attributes, Domain, Node, Refusal, unsupported};
 use super::value::{Activation, OPEN, Value};
 use super::{ReadError, printable};
 use crate::graph::{Binary, Element, Kind, Operator, Unary};
@@ -59,12 +59,15 @@ impl<'a> Folder<'a> {
     }
 
     fn evaluate(&mut self, node: &Node, attributes: &Attributes<'_>) -> Result<Vec<Value>, Refusal> {
-        if node.operator.starts_with("QLinear")
-            || ["QGemm", "ConvInteger", "MatMulInteger"].contains(&&*node.operator)
-        {
-            return unsupported("the QOperator format: quantize again with quant_format=QuantFormat.QDQ");
+        if node.operator.starts_with("QLinear") || node.operator == "QGemm" {
+            return unsupported(
+                "this operator on integers: quantize again with quant_format=QuantFormat.QDQ",
+            );
         }
-        if !node.standard {
+        if ["ConvInteger", "MatMulInteger"].contains(&&*node.operator) {
+            return unsupported("quantized anew for every input: use static quantization");
+        }
+        if node.domain != Domain::Standard {
             return unsupported("not of the standard operator set");
         }
         let one = |value: Value| Ok(vec![value]);

@@ -4,14 +4,14 @@ use super::constant::{Constant, Numbers};
 use super::elementwise::integer_arithmetic;
 use super::fold::Folder;
 use super::message::data_type;
-use super::node::{Attributes, Node, Refusal};
+use super::node::{Attributes, Domain, Node, Refusal};
 use super::value::Value;
 use std::rc::Rc;
 
 impl Folder<'_> {
     /// The node's result, if it is known; `None` if it is for others to compute.
     pub fn constant(&mut self, node: &Node, attributes: &Attributes<'_>) -> Result<Option<Value>, Refusal> {
-        if !node.standard {
+        if node.domain != Domain::Standard {
             return Ok(None);
         }
         let found = match node.operator.as_str() {

@@ -102,8 +102,10 @@ fn graphs_mean_what_the_runtime_computes() {
     for path in golden() {
         let (name, network) = (name(&path), network(&path));
         let difference = compare(&name, &meaning(&name, &network), &answers(&path));
-        // The last digits are single precision's.
-        assert!(difference <= 1.0 + 1e-4, "{name}: {difference} steps");
+        // ONNX Runtime's operators on integers round each on its own, and steps pass on. The last digits are single
+        // precision's.
+        let bound = if name.starts_with("network_of_qlinear") { 2.0 } else { 1.0 };
+        assert!(difference <= bound + 1e-4, "{name}: {difference} steps");
     }
 }
 

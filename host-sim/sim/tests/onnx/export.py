@@ -252,8 +252,8 @@ def quantize(model, unsigned=False, per_channel=True, unsigned_weights=False, fl
     return quantized
 
 
-def by_the_library(model, **options):
-    """ONNX Runtime's own static quantizer."""
+def by_the_library(model, operators=False, **options):
+    """ONNX Runtime's own static quantizer; `operators`: in the format of operators on integers."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -268,7 +268,8 @@ def by_the_library(model, **options):
         paths = [f"{directory}/{name}.onnx" for name in ("float", "prepared", "quantized")]
         onnx.save(model, paths[0])
         quant_pre_process(paths[0], paths[1], skip_symbolic_shape=True)
-        quantize_static(paths[1], paths[2], Reader(), quant_format=QuantFormat.QDQ, **options)
+        kind = QuantFormat.QOperator if operators else QuantFormat.QDQ
+        quantize_static(paths[1], paths[2], Reader(), quant_format=kind, **options)
         quantized = onnx.load(paths[2])
     quantized.graph.name = model.graph.name
     # Declared shapes of inner results are of no use to a test, and large.
@@ -501,6 +502,43 @@ def networks():
     write(quantize(net.model(net.op("Add", net.op("MatMul", x, w), b)), raw=True))
 
 
+def operators_on_integers():
+    """QLinearConv and its like, one in each model, and a network of them."""
+    from onnxruntime.quantization import QuantType
+
+    int8 = {"per_channel": True, "activation_type": QuantType.QInt8, "weight_type": QuantType.QInt8}
+    uint8 = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+
+    def one(name, build, shape=IMAGE, options=uint8, inputs=1):
+        net = Net(f"qoperator_{name}", *[shape] * inputs)
+        write(by_the_library(net.model(build(net)), operators=True, **options))
+
+    one("conv_int8", lambda n: n.op("Relu", n.conv("input0", 6, 4, (3, 3), pads=[1, 1, 1, 1])), options=int8)
+    one("conv_uint8", lambda n: n.conv("input0", 6, 12, (3, 2), group=6, bias=False))
+    one("gemm_int8", lambda n: n.gemm("input0", 24, 5), (1, 24), int8)
+    one("gemm_uint8", lambda n: n.gemm("input0", 24, 5, transposed=False), (1, 24))
+    one("matmul", lambda n: n.op("MatMul", "input0", n.weights(5, 24).T.copy()), (1, 24), int8)
+    one("add", lambda n: n.op("Add", "input0", "input1"), inputs=2)
+    one("mul", lambda n: n.op("Mul", "input0", "input1"), options=int8, inputs=2)
+    one("concat", lambda n: n.op("Concat", "input0", n.op("Sigmoid", "input0"), axis=1))
+    one("leaky_relu", lambda n: n.op("LeakyRelu", "input0", alpha=0.1), options=int8)
+    one("average_pool", lambda n: n.op("AveragePool", "input0", kernel_shape=[3, 3], pads=[1, 1, 1, 1]), options=int8)
+    one("global_average_pool", lambda n: n.op("GlobalAveragePool", n.op("Sigmoid", "input0")))
+    one("softmax", lambda n: n.op("Softmax", "input0"), (1, 12), int8)
+
+    for name, options in {"network_of_qlinear_int8": int8, "network_of_qlinear_uint8": uint8}.items():
+        net = Net(name, (1, 3, 12, 10))
+        x = net.op("Relu", net.conv("input0", 3, 8, (3, 3), pads=[1, 1, 1, 1], strides=[2, 2]))
+        y = net.conv(x, 8, 8, (3, 3), pads=[1, 1, 1, 1], group=8)
+        x = net.op("Add", x, net.op("LeakyRelu", y, alpha=0.1))
+        x = net.op("MaxPool", x, kernel_shape=[2, 2], strides=[1, 1])
+        gate = net.op("Sigmoid", net.conv(net.op("GlobalAveragePool", x), 8, 8, (1, 1)))
+        x = net.op("Concat", net.op("Mul", x, gate), net.op("AveragePool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+                   axis=1)
+        x = net.op("Flatten", net.conv(x, 16, 3, (1, 1)))
+        write(by_the_library(net.model(net.gemm(x, 60, 12, transposed=False)), operators=True, **options))
+
+
 def borders():
     """The quantized borders of tf2onnx: integers in and out, without the outermost pair of nodes."""
     for unsigned in (False, True):
@@ -571,6 +609,6 @@ def pytorch():
 
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
-    for family in (convolutions, dense, pools, elementwise, movement, networks, borders, pytorch, functions):
+    for family in (convolutions, dense, pools, elementwise, movement, networks, operators_on_integers, borders, pytorch, functions):
         family()
     (HERE / "outputs.csv").write_text("\n".join(OUTPUTS) + "\n")

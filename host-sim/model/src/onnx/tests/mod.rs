@@ -2,6 +2,7 @@
 
 mod build;
 mod damage;
+mod qoperator;
 
 use super::*;
 use crate::graph::{Activation, Padding, Window};
