@@ -44,7 +44,7 @@ impl Region {
 /// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
 ///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
 ///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true,
-///     loss: flatmin::Loss::CrossEntropy, last_features: 64, layer_room: [0; 3] };
+///     loss: flatmin::Loss::CrossEntropy, last_features: 64, layer_room: [0; 4] };
 /// let bytes = |method| MemoryPlan::new(&sizes, &Recipe { method, ..Recipe::DEFAULT }).total_bytes();
 /// assert_eq!(bytes(Method::Sam), bytes(Method::Sgd)); // sharpness-awareness costs no RAM
 /// ```
@@ -198,9 +198,12 @@ impl Sizes {
         }
     }
 
-    /// Bytes that the trunk's activations and a workspace of so many words share.
+    /// Bytes that the trunk's activations, with the weights that a tuned tail makes beside them, and a workspace of so many words
+    /// share.
     pub(crate) const fn scratch_bytes(&self, workspace: usize) -> usize {
-        largest([workspace.saturating_mul(4), self.arena_bytes, 0]).saturating_add(3) / 4 * 4
+        let [.., beside] = self.layer_room;
+        let arena = self.arena_bytes.saturating_add(beside);
+        largest([workspace.saturating_mul(4), arena, 0]).saturating_add(3) / 4 * 4
     }
 
     /// Bytes of the arena that tuning with this recipe takes.
@@ -315,7 +318,7 @@ mod tests {
         tail_is_chain: true,
         loss: Loss::CrossEntropy,
         last_features: 64,
-        layer_room: [0; 3],
+        layer_room: [0; 4],
     };
 
     #[test]

@@ -162,7 +162,7 @@ fn sharpness_awareness_costs_no_memory() {
         tail_is_chain: true,
         loss: flatmin::Loss::CrossEntropy,
         last_features: hidden,
-        layer_room: [0; 3],
+        layer_room: [0; 4],
     });
     for sizes in [small, large] {
         for (sharpness_batch, store_perturbation) in SHARING {

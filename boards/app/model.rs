@@ -18,7 +18,7 @@ pub const SIZES: flatmin::Sizes = flatmin::Sizes {
     tail_is_chain: true,
     loss: flatmin::Loss::CrossEntropy,
     last_features: 64,
-    layer_room: [0, 0, 0],
+    layer_room: [0, 0, 0, 0],
 };
 /// CRC-32 of the pack.
 #[allow(dead_code)]

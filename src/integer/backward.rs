@@ -105,6 +105,15 @@ fn mask(node: &TailNode, workspace: &mut [i8]) -> Option<()> {
     if node.function.fused(node.operator.kind) == Function::Identity {
         return Some(());
     }
+    if let Some(mask) = &node.mask {
+        let [bits, delta] = arrays(workspace, [mask, node.output.delta.as_ref()?])?;
+        for (delta, bits) in delta.chunks_mut(8).zip(bits) {
+            for (place, g) in delta.iter_mut().enumerate() {
+                *g = if *bits >> place & 1 != 0 { *g } else { 0 };
+            }
+        }
+        return Some(());
+    }
     let [low, high] = node.operator.clamp;
     let [y, delta] = arrays(workspace, [&node.output.activation, node.output.delta.as_ref()?])?;
     for (g, &mut y) in delta.iter_mut().zip(y) {
@@ -169,6 +178,7 @@ fn input_gradient(
     let network = Network { pack, parameters, ascent, factory: false };
     let trained = network.trained(pass.node);
     let own = trained.as_ref().map(|(layer, place)| network.weights_of(layer, *place));
+    let own = own.filter(|own| own.layer.trains_weights);
     let packed = pack.int8(op.constants.weights, layer.weights());
     let [delta, d] = arrays(workspace, [pass.node.output.delta.as_ref()?, input.delta.as_ref()?])?;
     let mut writer = Writer::new(d, unit, 31, before);
@@ -176,7 +186,7 @@ fn input_gradient(
         // One pixel: the weights are needed once, some rows at a time.
         let sums = sums.get_mut(..layer.taps)?;
         sums.fill(0);
-        let chunk = chunk_rows(&layer, weights.len());
+        let chunk = if own.is_some() { chunk_rows(&layer, weights.len()) } else { layer.outputs.max(1) };
         for first in (0..layer.outputs).step_by(chunk) {
             let count = chunk.min(layer.outputs - first);
             let rows = match &own {
@@ -193,12 +203,18 @@ fn input_gradient(
         }
         writer.push(sums);
     } else {
-        let weights = match &own {
-            Some(own) => made(own, 0, layer.outputs, weights)?,
-            None => packed,
+        let (weights, chosen) = match &own {
+            Some(own) if own.layer.inputs.is_some() && !depthwise => {
+                // The others' weights are those in flash.
+                let weights = weights.get_mut(..own.layer.tuned_weights())?;
+                own.write_trained(weights);
+                (packed, Some(Share { channels: own.inputs, weights }))
+            }
+            Some(own) => (made(own, 0, layer.outputs, weights)?, None),
+            None => (packed, None),
         };
         let of = Deltas { delta: &*delta, multipliers: &*multipliers, shift };
-        input_rows(&shape, depthwise, weights, &of, sums, &mut writer)?;
+        input_rows(&shape, depthwise, (weights, chosen), &of, sums, &mut writer)?;
     }
     let unit = writer.finish();
     pass.units.set(input, unit);
@@ -231,23 +247,35 @@ impl Deltas<'_> {
     }
 }
 
-/// Writes the gradient by every pixel of the input; `sums` has room for one.
+/// Input channels that have other weights than the rest.
+#[derive(Clone, Copy)]
+pub(super) struct Share<'w> {
+    /// Rising.
+    pub channels: &'w [u16],
+    /// Their weights alone, OHWI.
+    pub weights: &'w [i8],
+}
+
+/// Writes the gradient by every pixel of the input, by a convolution's weights, but for channels that have their own; `sums` has
+/// room for one pixel, and for these channels.
 pub(super) fn input_rows(
     shape: &ConvShape,
     depthwise: bool,
-    weights: &[i8],
+    (weights, chosen): (&[i8], Option<Share>),
     of: &Deltas,
     sums: &mut [i32],
     writer: &mut Writer,
 ) -> Option<()> {
     let (channels, outputs) = (shape.input().channels, shape.output().channels);
-    let sums = sums.get_mut(..channels)?;
+    let count = chosen.map_or(0, |chosen| chosen.channels.len());
+    let (sums, own) = sums.get_mut(..channels + count)?.split_at_mut_checked(channels)?;
     let multiplier = (outputs / channels.max(1)).max(1);
     let (rows, columns, width) = (shape.rows(), shape.columns(), shape.output().width);
-    let taps = rows.filter * columns.filter * channels;
+    let area = rows.filter * columns.filter;
     for row in 0..shape.input().height {
         for column in 0..shape.input().width {
             sums.fill(0);
+            own.fill(0);
             for i in 0..rows.filter {
                 let Some(output_row) = rows.output_of(row, i) else { continue };
                 for j in 0..columns.filter {
@@ -265,8 +293,19 @@ pub(super) fn input_rows(
                         continue;
                     }
                     for (o, d) in pixel.enumerate().filter(|(_, d)| *d != 0) {
-                        let start = o * taps + tap * channels;
+                        let start = (o * area + tap) * channels;
                         add_products(sums, d, weights.part(start..start + channels));
+                        if let Some(chosen) = chosen {
+                            let start = (o * area + tap) * count;
+                            add_products(own, d, chosen.weights.part(start..start + count));
+                        }
+                    }
+                }
+            }
+            if let Some(chosen) = chosen {
+                for (&channel, &own) in chosen.channels.iter().zip(own.iter()) {
+                    if let Some(sum) = sums.get_mut(usize::from(channel)) {
+                        *sum = own;
                     }
                 }
             }
@@ -300,34 +339,47 @@ fn weight_gradient(
     let (pack, op) = (pass.pack, &pass.node.operator);
     let network = Network { pack, parameters, ascent: Ascent::NONE, factory: false };
     let Some((layer, place)) = network.trained(pass.node) else { return Some(()) };
-    let shape = pack.conv_shape(op)?;
+    let (shape, inputs) = (pack.conv_shape(op)?, pack.chosen_inputs(&layer));
+    let depthwise = op.kind == operator::DEPTHWISE_CONV_2D;
+    let multiplier = if depthwise { op.depth_multiplier.max(1) } else { 1 };
+    let (x, shape) = match &pass.node.inputs {
+        Some(chosen) => (&chosen.kept, shape.of_inputs(chosen.count)),
+        None => (&pass.node.input.as_ref()?.activation, shape),
+    };
     let Scratch { workspace, sums, .. } = scratch;
-    let ranges = [pass.node.output.delta.as_ref()?, &pass.node.input.as_ref()?.activation];
-    let [delta, x] = arrays(workspace, ranges)?;
-    let sums = sums.get_mut(..layer.taps)?;
+    let [delta, x] = match layer.trains_weights {
+        true => arrays(workspace, [pass.node.output.delta.as_ref()?, x])?,
+        // Nothing is kept of its input.
+        false => [workspace.get_mut(pass.node.output.delta.clone()?)?, &mut []],
+    };
     let unit = pass.unit();
     let unit = if unit.is_normal() { unit } else { 1.0 };
     for output in 0..layer.outputs {
+        let sums = sums.get_mut(..layer.trained_row(output, inputs).length())?;
         sums.fill(0);
+        // A channel that is chosen of a depthwise layer lies by its place among these.
+        let channel = match layer.inputs {
+            Some(_) if depthwise => layer.trained_row(output, inputs).next().map_or(0, |(own, _)| own),
+            _ => output / multiplier,
+        };
         let (delta, x) = ((&*delta, layer.outputs), (&*x, layer.input.zero_point));
-        let depthwise = op.kind == operator::DEPTHWISE_CONV_2D;
-        let bias = channel_gradient(&shape, depthwise, output, delta, x, sums);
+        let bias = channel_gradient(&shape, depthwise.then_some(channel), output, delta, x, sums);
         sink(parameters, Channel { layer: &layer, place, output }, sums, bias, unit);
     }
     Some(())
 }
 
-/// Adds one channel's gradient to `sums`, in the order of its weights; returns that of its bias.
+/// Adds one channel's gradient to `sums`, in the order of its weights, if there is any; returns that of its bias. An output of a
+/// depthwise layer reads one channel of the input.
 pub(super) fn channel_gradient(
     shape: &ConvShape,
-    depthwise: bool,
+    depthwise: Option<usize>,
     output: usize,
     (delta, outputs): (&[i8], usize),
     (x, zero_point): (&[i8], i32),
     sums: &mut [i32],
 ) -> i32 {
     let (rows, columns, input) = (shape.rows(), shape.columns(), shape.input());
-    let channel = output / (outputs / input.channels.max(1)).max(1);
     let mut bias = 0;
     let mut gradients = delta.part(output..).iter().step_by(outputs.max(1)).map(|&g| i32::from(g));
     for row in 0..shape.output().height {
@@ -338,13 +390,16 @@ pub(super) fn channel_gradient(
                 continue;
             }
             bias += g;
+            if sums.is_empty() {
+                continue;
+            }
             let (column_taps, left) = columns.inside(column);
             for i in row_taps.clone() {
                 let line = top + (i - row_taps.start) * rows.dilation;
                 for j in column_taps.clone() {
                     let at = line * input.width + left + (j - column_taps.start) * columns.dilation;
                     let (pixel, tap) = (at * input.channels, i * columns.filter + j);
-                    if depthwise {
+                    if let Some(channel) = depthwise {
                         if let (Some(sum), Some(&x)) = (sums.get_mut(tap), x.get(pixel + channel)) {
                             *sum += g * (i32::from(x) - zero_point);
                         }

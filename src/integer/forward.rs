@@ -30,10 +30,36 @@ impl Network<'_, '_> {
     /// Runs all nodes on the features in the workspace.
     pub fn forward(&self, scratch: &mut Scratch) {
         for node in self.pack.nodes() {
-            if self.forward_node(&node, scratch).is_none() {
+            if self.forward_node(&node, scratch).and_then(|()| self.keep(&node, scratch)).is_none() {
                 debug_assert!(false, "a node that validation lets through");
             }
         }
+    }
+
+    /// Keeps what of a node the backward pass reads instead of its input and its output.
+    fn keep(&self, node: &TailNode, scratch: &mut Scratch) -> Option<()> {
+        let workspace = &mut *scratch.workspace;
+        if let (Some(chosen), Some(input)) = (&node.inputs, &node.input) {
+            let [x, kept] = arrays(workspace, [&input.activation, &chosen.kept])?;
+            let layer = self.pack.layer_of(node);
+            let multiplier = if layer.rows_are_contiguous() { 1 } else { node.operator.depth_multiplier.max(1) };
+            let channels = layer.input_channels() / multiplier;
+            let pixels = x.chunks_exact(channels.max(1)).zip(kept.chunks_exact_mut(chosen.count.max(1)));
+            for (x, kept) in pixels {
+                for (&channel, kept) in self.pack.inputs(chosen).iter().zip(kept) {
+                    *kept = x.get(usize::from(channel) / multiplier).copied()?;
+                }
+            }
+        }
+        if let Some(mask) = &node.mask {
+            let [low, high] = node.operator.clamp;
+            let [y, bits] = arrays(workspace, [&node.output.activation, mask])?;
+            for (y, bits) in y.chunks(8).zip(bits) {
+                let inside = y.iter().map(|&y| u8::from(y > low && y < high));
+                *bits = inside.rev().fold(0, |bits, bit| bits << 1 | bit).cast_signed();
+            }
+        }
+        Some(())
     }
 
     fn forward_node(&self, node: &TailNode, scratch: &mut Scratch) -> Option<()> {
@@ -142,12 +168,12 @@ impl Network<'_, '_> {
         let packed = pack.int8(op.constants.weights, layer.weights());
         let scales = pack.float32(op.constants.scales, layer.scales());
         let part = |offset, first, count| pack.int32(offset, layer.outputs).part(first..first + count);
-        let chunk = chunk_rows(&layer, weights.len());
+        let chunk = if own.is_some() { chunk_rows(&layer, weights.len()) } else { layer.outputs.max(1) };
         for first in (0..layer.outputs).step_by(chunk) {
             let count = chunk.min(layer.outputs - first);
             let weights = match &own {
                 Some(own) => made(own, first, count, weights)?,
-                None => packed.part(first * layer.taps..(first + count) * layer.taps),
+                None => packed,
             };
             let requantization = Requantization {
                 input_zero_point: input.affine.zero_point,
@@ -160,7 +186,8 @@ impl Network<'_, '_> {
             let (from, to) = (input.shape(), output.shape());
             match op.kind {
                 operator::CONV_2D => {
-                    kernels::conv2d(x, from, &op.window, weights, &requantization, y, to);
+                    let rows = first..first + count;
+                    kernels::conv2d_rows(x, from, &op.window, weights, &requantization, (&mut *y, rows), to);
                 }
                 operator::DEPTHWISE_CONV_2D => {
                     let multiplier = op.depth_multiplier;
@@ -179,7 +206,6 @@ impl Network<'_, '_> {
                     let scales = if layer.scales() == 1 { scales } else { scales.part(first..first + count) };
                     let scales =
                         Scales { input: input.affine.scale, weights: scales, output: output.affine.scale };
-                    // Of several rows every chunk is a whole layer.
                     let rows =
                         x.chunks_exact(layer.taps.max(1)).zip(y.chunks_exact_mut(layer.outputs.max(1)));
                     for (x, y) in rows {
@@ -233,23 +259,28 @@ impl Network<'_, '_> {
     }
 }
 
-/// Makes the weights of some rows in `scratch`.
+/// Makes the weights of some rows in `scratch`; those in flash where none of them is trained.
 pub(super) fn made<'s>(
-    own: &LayerWeights,
+    own: &LayerWeights<'s>,
     first: usize,
     rows: usize,
     scratch: &'s mut [i8],
 ) -> Option<&'s [i8]> {
+    if !own.layer.trains_weights {
+        return own.packed.get(first * own.layer.taps..(first + rows) * own.layer.taps);
+    }
     let to = scratch.get_mut(..rows * own.layer.taps)?;
     own.write(first, rows, to);
     Some(to)
 }
 
-/// Output channels whose weights are made at a time: all but of a fully connected layer with one row of outputs, where as
-/// many as have room.
+/// Output channels whose weights are made at a time: as many as have room, of a depthwise convolution all. There is room for all
+/// of a convolution whose input channels are all trained.
 pub(super) fn chunk_rows(layer: &crate::pack::TrainedLayer, room: usize) -> usize {
+    let all = layer.outputs.max(1);
     match layer.operator.kind {
-        operator::FULLY_CONNECTED => (room / layer.taps.max(1)).clamp(1, layer.outputs.max(1)),
-        _ => layer.outputs.max(1),
+        operator::DEPTHWISE_CONV_2D => all,
+        _ if !layer.trains_weights => all,
+        _ => (room / layer.taps.max(1)).clamp(1, all),
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Scratch<'s> {
 impl Sizes {
     /// Words of the integer tail's scratch memory.
     pub(crate) const fn integer_words(&self) -> usize {
-        let [weights, row, outputs] = self.layer_room;
+        let [weights, row, outputs, _] = self.layer_room;
         let workspace = self.workspace_floats.saturating_add(weights).saturating_add(3) / 4;
         let words = workspace.saturating_add(row).saturating_add(outputs.saturating_mul(2));
         words.saturating_add(self.output_length.saturating_mul(3))
@@ -44,7 +44,7 @@ impl Sizes {
 impl<'s> Scratch<'s> {
     /// Divides `words`, of [`Sizes::integer_words`] or more; `None` if there are fewer.
     pub fn new(sizes: &Sizes, words: &'s mut [i32]) -> Option<Self> {
-        let [weights, row, outputs] = sizes.layer_room;
+        let [weights, row, outputs, _] = sizes.layer_room;
         let bytes = sizes.workspace_floats.saturating_add(weights).div_ceil(4);
         let (bytes, rest) = words.split_at_mut_checked(bytes)?;
         let (sums, rest) = rest.split_at_mut_checked(row)?;
@@ -83,7 +83,7 @@ impl<'n> Network<'n, '_> {
     /// A layer's weights.
     pub fn weights_of<'l>(&'l self, layer: &'l TrainedLayer, place: Place) -> LayerWeights<'l> {
         let (weights, outputs) =
-            (place.weights..place.weights + layer.weights(), place.outputs..place.outputs + layer.outputs);
+            (place.weights..place.weights + layer.tuned_weights(), place.outputs..place.outputs + layer.outputs);
         let ascent = match self.ascent.elements.is_empty() {
             true => Ascent::NONE,
             false => Ascent {

@@ -53,7 +53,7 @@ impl Integer<'_> {
                 let scale = scale_of(packed_scales(pack, layer), output);
                 // What all of the channel's sums are less than its gradient by: its factor M.
                 let unit = unit * (layer.input.scale * scale / layer.output.scale);
-                let elements = elements.part_mut(place.weights..place.weights + layer.weights());
+                let elements = elements.part_mut(place.weights..place.weights + layer.tuned_weights());
                 let element =
                     channel_ascent(&own, output, scale < DEAD_SCALE, scales_weights, (sums, unit), elements);
                 norm += element.norm;
@@ -122,6 +122,7 @@ impl Integer<'_> {
                 let packed = pack.int8(layer.operator.constants.weights, layer.weights());
                 let by_bias = if bias == BiasTreatment::Frozen { 0 } else { by_bias };
                 let mut dither = dither(step.dither, place, output);
+                let packed = (packed, pack.chosen_inputs(layer));
                 parameters.step((layer, place), packed, output, &by, (sums, by_bias), &mut dither);
             };
         if backward(pack, parameters, ascent, unit, scratch, &mut descend).is_none() {
@@ -241,7 +242,7 @@ fn channel_ascent(
     }
     let largest = sums.iter().map(|sum| sum.unsigned_abs()).max().unwrap_or(0);
     let shift = bits_above(largest);
-    for (at, sum) in own.indices(output).zip(sums.iter()) {
+    for ((at, _), sum) in own.indices(output).zip(sums.iter()) {
         if let Some(element) = elements.get_mut(at) {
             *element = round_shift(*sum, shift) as i8;
         }

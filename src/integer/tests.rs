@@ -56,12 +56,13 @@ impl Held {
         let by = ChannelStep { unit: 0.01, rate, known: 1.0, one: 30.0 };
         let place = Place { weights: 0, outputs: 0 };
         let (mut sums, mut dither) = (sums.to_vec(), Dither::new(seed, 0));
-        self.parameters().step((layer, place), packed, 0, &by, (&mut sums, bias), &mut dither);
+        self.parameters().step((layer, place), (packed, &[]), 0, &by, (&mut sums, bias), &mut dither);
     }
 
     fn weights<'w>(&'w self, layer: &'w TrainedLayer, packed: &'w [i8]) -> LayerWeights<'w> {
         LayerWeights {
             layer,
+            inputs: &[],
             packed,
             packed_biases: &[0],
             deltas: &self.deltas,

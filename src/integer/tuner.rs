@@ -81,14 +81,12 @@ fn check_pack(pack: &Pack) -> Result<(), TunerError> {
     if pack.loss() != Loss::CrossEntropy {
         return Err(TailError::Loss.into());
     }
-    // Operators without weights whose outputs may be quantized anew have no outputs here.
-    let partly =
-        |layer: &TrainedLayer| layer.outputs > 0 && (!layer.trains_weights || layer.chosen.is_some());
+    let partly = |layer: &TrainedLayer| layer.trains_scales || layer.chosen.is_some();
     let asked = [
         ("chains of fully connected layers, which a compact tuner takes", pack.tail_is_chain()),
         ("spare classes", pack.spare_classes() > 0),
         (
-            "layers that train biases, scales or a share of channels alone",
+            "layers that train scales or a share of output channels alone",
             pack.trained_layers().any(|l| partly(&l)),
         ),
         ("more than 128 arrays", usize::from(pack.value_count()) > MOST_VALUES),
@@ -125,6 +123,7 @@ impl<'a> Numbers<'a> for Integer<'a> {
     // The differences are those of the int8 weights to the ones in flash, but for a fraction of a step.
     const CONTENTS: Contents = Contents::Int8;
     const ANY_TAIL: bool = true;
+    const INPUT_SHARES: bool = true;
 
     type Word = i32;
     type Step = Step;
@@ -260,7 +259,7 @@ impl<'a> Numbers<'a> for Integer<'a> {
         tuned.take_integers(pack, |layer, weights, biases| {
             let Some(place) = place_of(pack, layer.index) else { return layer.output };
             let own = network.weights_of(layer, place);
-            own.write(0, layer.outputs, weights);
+            own.write_trained(weights);
             biases.iter_mut().enumerate().for_each(|(o, bias)| *bias = own.bias(o));
             output_of(layer, range.filter(|_| last == Some(layer.index)))
         });

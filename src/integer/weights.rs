@@ -3,7 +3,7 @@
 use super::gradient::round_shift;
 use crate::compact::number::{Dither, Factor, Step};
 use crate::math;
-use crate::pack::{Pack, TailNode, TrainedLayer};
+use crate::pack::{Pack, TailNode, TrainedLayer, TrainedRow};
 use crate::part::Part;
 use crate::requant::{TunedLayer, packed_scales};
 use crate::sound;
@@ -31,8 +31,8 @@ const NARROW: u32 = 15;
 /// All trained parameters, layer after layer.
 #[derive(Debug)]
 pub(super) struct Parameters<'a> {
-    /// One difference per weight, in the order of the layer's weights, after [`Self::front`] bytes. Between runs an int8
-    /// tail may take the place of all of it.
+    /// One difference per trained weight, in the order of the layer's weights, after [`Self::front`] bytes. Between runs an
+    /// int8 tail may take the place of all of it.
     pub held: &'a mut [i8],
     /// Bytes in front of the differences: as many as an int8 tail has in front of its weights.
     pub front: usize,
@@ -59,7 +59,7 @@ pub(super) fn places<'p>(pack: &Pack<'p>) -> impl Iterator<Item = (TrainedLayer,
     pack.nodes().filter(TailNode::is_trained).map(move |node| {
         // Without the layers that it reads, which are looked for through all nodes.
         let (own, layer) = (next, pack.layer_of(&node));
-        next.weights += layer.weights();
+        next.weights += layer.tuned_weights();
         next.outputs += layer.outputs;
         (layer, own)
     })
@@ -80,7 +80,7 @@ fn row(layer: &TrainedLayer, o: usize) -> (usize, usize) {
     if layer.rows_are_contiguous() { (o * layer.taps, 1) } else { (o, layer.outputs.max(1)) }
 }
 
-/// An ascent: for every weight an int8 element, in its channel's unit.
+/// An ascent: for every trained weight an int8 element, in its channel's unit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ascent<'e> {
     /// In the order of the weights.
@@ -99,6 +99,8 @@ impl Ascent<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LayerWeights<'l> {
     pub layer: &'l TrainedLayer,
+    /// The input channels that are trained, if not all of them are.
+    pub inputs: &'l [u16],
     pub packed: &'l [i8],
     pub packed_biases: &'l [i32],
     pub deltas: &'l [i8],
@@ -112,36 +114,57 @@ impl LayerWeights<'_> {
     /// convolution all of them.
     pub fn write(&self, first: usize, rows: usize, to: &mut [i8]) {
         let base = row(self.layer, first).0;
+        if self.layer.inputs.is_some() {
+            let packed = self.packed.part(base..base + rows * self.layer.taps);
+            to.iter_mut().zip(packed).for_each(|(to, &q)| *to = q);
+        }
         for o in first..first + rows {
-            let (start, step) = row(self.layer, o);
-            let bits = self.bits.get(o).copied().unwrap_or(MOST_BITS);
-            let shift = (SUM_BITS.cast_signed() - i32::from(bits)).cast_unsigned();
-            let unit = self.ascent.units.get(o).copied().unwrap_or(0);
-            for at in (start..).step_by(step).take(self.layer.taps) {
-                let (Some(&q), Some(&d), Some(place)) =
-                    (self.packed.get(at), self.deltas.get(at), to.get_mut(at - base))
-                else {
-                    debug_assert!(false, "a row outside of its layer");
-                    return;
-                };
-                let e = self.ascent.elements.get(at).copied().unwrap_or(0);
-                *place = effective(q, d, shift, i32::from(e).saturating_mul(unit));
-            }
+            self.each(o, |_, at, q| {
+                if let Some(place) = to.get_mut(at - base) {
+                    *place = q;
+                }
+            });
         }
     }
 
-    /// Indices of output channel `o`'s weights in the layer.
-    pub fn indices(&self, o: usize) -> impl Iterator<Item = usize> + use<> {
-        let (start, step) = row(self.layer, o);
-        (start..).step_by(step).take(self.layer.taps)
+    /// Writes all trained int8 weights, in the order of the differences.
+    pub fn write_trained(&self, to: &mut [i8]) {
+        for o in 0..self.layer.outputs {
+            self.each(o, |own, _, q| {
+                if let Some(place) = to.get_mut(own) {
+                    *place = q;
+                }
+            });
+        }
     }
 
-    /// Output channel `o`'s weights.
+    /// Calls `to(index among the trained weights, index among all, weight)` for every trained weight of output channel `o`.
+    #[inline(always)]
+    fn each(&self, o: usize, mut to: impl FnMut(usize, usize, i8)) {
+        let bits = self.bits.get(o).copied().unwrap_or(MOST_BITS);
+        let shift = (SUM_BITS.cast_signed() - i32::from(bits)).cast_unsigned();
+        let unit = self.ascent.units.get(o).copied().unwrap_or(0);
+        for (own, at) in self.indices(o) {
+            let (Some(&q), Some(&d)) = (self.packed.get(at), self.deltas.get(own)) else {
+                debug_assert!(false, "a row outside of its layer");
+                return;
+            };
+            let e = self.ascent.elements.get(own).copied().unwrap_or(0);
+            to(own, at, effective(q, d, shift, i32::from(e).saturating_mul(unit)));
+        }
+    }
+
+    /// Indices of output channel `o`'s trained weights: among these, and in the layer.
+    pub fn indices(&self, o: usize) -> TrainedRow<'_> {
+        self.layer.trained_row(o, self.inputs)
+    }
+
+    /// Output channel `o`'s trained weights.
     pub fn row(&self, o: usize) -> impl Iterator<Item = i8> {
         let bits = self.bits.get(o).copied().unwrap_or(MOST_BITS);
         let at = |values: &[i8], index: usize| values.get(index).copied().unwrap_or(0);
         self.indices(o)
-            .map(move |index| effective(at(self.packed, index), at(self.deltas, index), drop_of(bits), 0))
+            .map(move |(own, index)| effective(at(self.packed, index), at(self.deltas, own), drop_of(bits), 0))
     }
 
     /// Bias of output channel `o`, in steps of the layer's sums.
@@ -205,9 +228,10 @@ impl Parameters<'_> {
         let constants = &layer.operator.constants;
         LayerWeights {
             layer,
+            inputs: pack.chosen_inputs(layer),
             packed: pack.int8(constants.weights, layer.weights()),
             packed_biases: pack.int32(constants.biases, layer.outputs),
-            deltas: self.deltas().part(place.weights..place.weights + layer.weights()),
+            deltas: self.deltas().part(place.weights..place.weights + layer.tuned_weights()),
             bits: self.bits.part(place.outputs..place.outputs + layer.outputs),
             biases: self.biases.part(place.outputs..place.outputs + layer.outputs),
             ascent,
@@ -221,18 +245,18 @@ impl Parameters<'_> {
 
     /// Writes a layer's int8 weights, and leaves in the place of their differences what was there before.
     pub fn exchange(&mut self, pack: &Pack, (layer, place): (&TrainedLayer, Place), weights: &mut [i8]) {
-        let packed = pack.int8(layer.operator.constants.weights, layer.weights());
+        let (packed, inputs) =
+            (pack.int8(layer.operator.constants.weights, layer.weights()), pack.chosen_inputs(layer));
         let deltas =
-            self.held.part_mut(self.front..).part_mut(place.weights..place.weights + layer.weights());
+            self.held.part_mut(self.front..).part_mut(place.weights..place.weights + layer.tuned_weights());
         for o in 0..layer.outputs {
             let bits = self.bits.get(place.outputs + o).copied().unwrap_or(MOST_BITS);
-            let (start, step) = row(layer, o);
-            for at in (start..).step_by(step).take(layer.taps) {
-                if let (Some(d), Some(&q), Some(own)) =
-                    (deltas.get_mut(at), packed.get(at), weights.get_mut(at))
+            for (own, at) in layer.trained_row(o, inputs) {
+                if let (Some(d), Some(&q), Some(weight)) =
+                    (deltas.get_mut(own), packed.get(at), weights.get_mut(own))
                 {
                     let tuned = effective(q, *d, drop_of(bits), 0);
-                    *d = core::mem::replace(own, tuned);
+                    *d = core::mem::replace(weight, tuned);
                 }
             }
         }
@@ -253,18 +277,17 @@ impl Parameters<'_> {
         let packed = pack.int8(layer.operator.constants.weights, layer.weights());
         let packed_biases = pack.int32(layer.operator.constants.biases, layer.outputs);
         let deltas =
-            self.held.part_mut(self.front..).part_mut(place.weights..place.weights + layer.weights());
+            self.held.part_mut(self.front..).part_mut(place.weights..place.weights + layer.tuned_weights());
         for o in 0..layer.outputs {
-            let (start, step) = row(layer, o);
             let (own, packed_scale) = (scale_of(tuned.scales, o), scale_of(scales, o));
             // In 2^-16 of the packed step.
             let ratio = Factor::new(own / packed_scale * (1u32 << SUM_BITS) as f32);
-            let difference = |at: usize| {
-                let [tuned, packed] =
-                    [tuned.weights, packed].map(|q| i64::from(q.get(at).copied().unwrap_or(0)));
+            let difference = |own: usize, at: usize| {
+                let [tuned, packed] = [(tuned.weights, own), (packed, at)]
+                    .map(|(q, index)| i64::from(q.get(index).copied().unwrap_or(0)));
                 i64::from(ratio.apply(tuned)) - (packed << SUM_BITS)
             };
-            let bits = settle(deltas, (start..).step_by(step).take(layer.taps), difference);
+            let bits = settle(deltas, layer.trained_row(o, tuned.inputs), difference);
             if let Some(place) = self.bits.get_mut(place.outputs + o) {
                 *place = bits;
             }
@@ -286,7 +309,7 @@ impl Parameters<'_> {
         let packed_biases = pack.int32(layer.operator.constants.biases, layer.outputs);
         let (rows, biases) = real.split_at(layer.weights().min(real.len()));
         let deltas = self.held.part_mut(self.front..);
-        let deltas = deltas.part_mut(place.weights..place.weights + layer.weights());
+        let deltas = deltas.part_mut(place.weights..place.weights + layer.tuned_weights());
         let unit = |o: usize| layer.input.scale * scale_of(scales, o);
         let steps = |at: usize, o: usize| rows.get(at).copied().unwrap_or(0.0) / unit(o);
         let every = |o: usize| (o * layer.taps..).take(layer.taps);
@@ -294,13 +317,13 @@ impl Parameters<'_> {
         let largest = largest.fold(0.0f32, |most, (at, o)| most.max(steps(at, o).abs()));
         let shrink = if largest > 127.0 { 127.0 / largest } else { 1.0 };
         for o in 0..layer.outputs {
-            let difference = |at: usize| {
+            let difference = |_: usize, at: usize| {
                 let packed = i64::from(packed.get(at).copied().unwrap_or(0));
                 // A float cast saturates.
                 let own = math::round(steps(at, o) * shrink * (1u32 << SUM_BITS) as f32) as i64;
                 own - (packed << SUM_BITS)
             };
-            let bits = settle(deltas, every(o), difference);
+            let bits = settle(deltas, layer.trained_row(o, &[]), difference);
             if let Some(place) = self.bits.get_mut(place.outputs + o) {
                 *place = bits;
             }
@@ -317,7 +340,7 @@ impl Parameters<'_> {
     pub fn step(
         &mut self,
         (layer, place): (&TrainedLayer, Place),
-        packed: &[i8],
+        (packed, inputs): (&[i8], &[u16]),
         o: usize,
         by: &ChannelStep,
         (sums, bias): (&mut [i32], i32),
@@ -329,7 +352,14 @@ impl Parameters<'_> {
         };
         let dropped = narrow(sums);
         let unit = by.unit * (1u32 << dropped.min(31)) as f32;
-        let mean = sum_of_squares(sums) as f32 / layer.taps.max(1) as f32 * (unit * unit);
+        let mean = match sums.len() {
+            // Of a channel that trains its bias alone, the bias's.
+            0 => {
+                let g = bias as f32 * by.unit * by.one;
+                g * g
+            }
+            taps => sum_of_squares(sums) as f32 / taps as f32 * (unit * unit),
+        };
         *square = FADE * *square + (1.0 - FADE) * mean;
         let size = math::sqrt(*square / by.known);
         if let Some(b) = self.biases.get_mut(index) {
@@ -347,13 +377,11 @@ impl Parameters<'_> {
         if factor.is_zero() {
             return;
         }
-        let (start, step) = row(layer, o);
         let deltas =
-            self.held.part_mut(self.front..).part_mut(place.weights..place.weights + layer.weights());
-        let every = || (start..).step_by(step).take(layer.taps);
+            self.held.part_mut(self.front..).part_mut(place.weights..place.weights + layer.tuned_weights());
         let mut largest = 0;
-        for (sum, at) in sums.iter_mut().zip(every()) {
-            let (d, q) = (deltas.get(at).copied().unwrap_or(0), packed.get(at).copied().unwrap_or(0));
+        for (sum, (own, at)) in sums.iter_mut().zip(layer.trained_row(o, inputs)) {
+            let (d, q) = (deltas.get(own).copied().unwrap_or(0), packed.get(at).copied().unwrap_or(0));
             let moved = i32::from(d).saturating_sub(factor.apply(*sum, dither));
             // No farther than the weight itself can go.
             let [low, high] = [-127, 127].map(|end| shifted(end - i32::from(q), *bits));
@@ -368,8 +396,8 @@ impl Parameters<'_> {
                 largest = largest.max(sum.unsigned_abs());
             }
         }
-        for (&sum, at) in sums.iter().zip(every()) {
-            if let Some(d) = deltas.get_mut(at) {
+        for (&sum, (own, _)) in sums.iter().zip(layer.trained_row(o, inputs)) {
+            if let Some(d) = deltas.get_mut(own) {
                 *d = sum.clamp(-127, 127) as i8;
             }
         }
@@ -400,16 +428,17 @@ fn bias_steps(moved: f64) -> i32 {
 /// returned.
 fn settle(
     deltas: &mut [i8],
-    every: impl Iterator<Item = usize> + Clone,
-    difference: impl Fn(usize) -> i64,
+    every: TrainedRow,
+    difference: impl Fn(usize, usize) -> i64,
 ) -> i8 {
     // Weights are at most 254 packed steps apart, or saturate.
-    let difference = |at: usize| difference(at).clamp(-(254 << SUM_BITS), 254 << SUM_BITS) as i32;
+    let difference =
+        |(own, at): (usize, usize)| difference(own, at).clamp(-(254 << SUM_BITS), 254 << SUM_BITS) as i32;
     let largest = every.clone().map(|at| difference(at).unsigned_abs()).max().unwrap_or(0);
     let fits = |bits: i8| round_shift(largest.cast_signed(), drop_of(bits)) <= 127;
     let bits = (LEAST_BITS..=MOST_BITS).rev().find(|&bits| fits(bits)).unwrap_or(LEAST_BITS);
     for at in every {
-        if let Some(d) = deltas.get_mut(at) {
+        if let Some(d) = deltas.get_mut(at.0) {
             *d = round_shift(difference(at), drop_of(bits)).clamp(-127, 127) as i8;
         }
     }

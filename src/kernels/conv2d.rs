@@ -3,6 +3,7 @@
 use super::Requantization;
 use crate::cpu::int8::{self, Column, ColumnShape, Filters, Requantizer};
 use crate::op::{Shape, Window};
+use core::ops::Range;
 
 /// Outputs of one pixel that are summed before they are scaled; the stack of an Armv6-M core is small.
 const OUTPUTS: usize = if cfg!(flatmin_thumb1) { 32 } else { 64 };
@@ -14,8 +15,6 @@ const GATHERED: usize = 256;
 /// specification's section "Int8 quantized operator specifications", CONV_2D.
 ///
 /// The zero point is folded into the bias, `bias[o] - zero_point * sum w[o]`; padding then counts as zero point.
-// Its buffers are on the stack: inlined, they would be there for as long as the caller's.
-#[inline(never)]
 pub fn conv2d(
     input: &[i8],
     input_shape: Shape,
@@ -23,6 +22,22 @@ pub fn conv2d(
     weights: &[i8],
     requantization: &Requantization,
     output: &mut [i8],
+    output_shape: Shape,
+) {
+    let all = 0..output_shape.channels;
+    conv2d_rows(input, input_shape, window, weights, requantization, (output, all), output_shape);
+}
+
+/// [`conv2d`] of some output channels, `rows`: weights and requantization are theirs alone, the output is that of all.
+// Its buffers are on the stack: inlined, they would be there for as long as the caller's.
+#[inline(never)]
+pub fn conv2d_rows(
+    input: &[i8],
+    input_shape: Shape,
+    window: &Window,
+    weights: &[i8],
+    requantization: &Requantization,
+    (output, rows): (&mut [i8], Range<usize>),
     output_shape: Shape,
 ) {
     let (input_shape, output_shape) = flattened(window, input_shape, output_shape);
@@ -35,8 +50,8 @@ pub fn conv2d(
         Scratch { dot: int8::Scratch::EMPTY, sums: [[0; OUTPUTS]; 2], gathered: [[0; GATHERED]; 2] };
     let mut folded = [0i32; OUTPUTS];
     let channels = output_shape.channels;
-    for first in (0..channels).step_by(OUTPUTS) {
-        let count = OUTPUTS.min(channels - first);
+    for first in (0..rows.len()).step_by(OUTPUTS) {
+        let count = OUTPUTS.min(rows.len() - first);
         let weights = weights.get(first * products..(first + count) * products).unwrap_or(&[]);
         let requantization = requantization.outputs(first, count);
         let Some(folded) = folded.get_mut(..count) else { return };
@@ -44,7 +59,8 @@ pub fn conv2d(
         let Some(filters) = Filters::new(weights, products, folded, 0) else { return };
         let requantizer = Requantizer::new(requantization);
         let mut block = Block { filters, products, count, requantizer, scratch: &mut scratch };
-        let mut pixels = output.chunks_exact_mut(channels).map(|pixel| pixel.get_mut(first..first + count));
+        let own = rows.start + first..rows.start + first + count;
+        let mut pixels = output.chunks_exact_mut(channels).map(|pixel| pixel.get_mut(own.clone()));
         let mut origins = geometry.origins(output_shape.width);
         while let Some(Some(one)) = pixels.next() {
             // Two pixels share every weight that is loaded.

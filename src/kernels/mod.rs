@@ -17,6 +17,7 @@ mod softmax;
 
 pub use broadcast::{Operand, broadcast};
 pub use conv2d::conv2d;
+pub(crate) use conv2d::conv2d_rows;
 pub use depthwise::depthwise_conv2d;
 pub use elementwise::{ZeroPoints, add, multiply, prelu, squared_difference, subtract};
 pub use fully_connected::{Scales, fully_connected};

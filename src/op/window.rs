@@ -142,6 +142,11 @@ impl ConvShape {
         self.window
     }
 
+    /// The same of fewer input channels.
+    pub(crate) fn of_inputs(&self, channels: usize) -> Self {
+        Self { input: Shape { channels: channels.min(self.input.channels), ..self.input }, ..*self }
+    }
+
     /// The same of fewer output channels.
     pub(crate) fn of_outputs(&self, channels: usize) -> Self {
         Self { output: Shape { channels: channels.min(self.output.channels), ..self.output }, ..*self }

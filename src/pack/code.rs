@@ -1,7 +1,7 @@
 //! Places for the code that a pack is run with. This room declares them and knows no code: [`mod@crate::linked`]
 //! fills them, above all rooms that have some.
 
-use super::format::operator;
+use super::format::{node, operator};
 use super::{Function, OperatorRecord, Pack, PackError, TailNode};
 use crate::optim::BiasTreatment;
 use crate::quant::Affine;
@@ -98,7 +98,8 @@ impl NodeOp {
     /// What a node's backward pass reads, that of a fused activation included.
     pub fn kept(&self, kind: u16, function: Function, flags: u16) -> Keeps {
         let own = (self.keeps)(function, flags);
-        let output = own.output || function.fused(kind) != Function::Identity;
+        let clamped = function.fused(kind) != Function::Identity && flags & node::KEEPS_MASK == 0;
+        let output = own.output || clamped;
         Keeps { output, ..own }
     }
 }

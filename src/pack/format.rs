@@ -1,4 +1,4 @@
-//! The bytes of a pack: format versions 4 to 6, little endian throughout.
+//! The bytes of a pack: format versions 4 to 7, little endian throughout.
 //!
 //! | part | where | what |
 //! | --- | --- | --- |
@@ -32,9 +32,13 @@ pub const UNIT_VERSION: u16 = 5;
 /// readers would start them at anything. All else is as in [`UNIT_VERSION`].
 pub const STATE_VERSION: u16 = 6;
 
+/// Version of packs with [`node::CHOOSES_INPUTS`] or [`node::KEEPS_MASK`], which are for integer tails alone: earlier readers
+/// would train other weights. All else is as in [`STATE_VERSION`].
+pub const INPUTS_VERSION: u16 = 7;
+
 /// Whether readers of this format know `version`.
 pub(crate) const fn is_known(version: u16) -> bool {
-    matches!(version, VERSION | UNIT_VERSION | STATE_VERSION)
+    matches!(version, VERSION | UNIT_VERSION | STATE_VERSION | INPUTS_VERSION)
 }
 
 /// The alignment that a pack must have in memory, in bytes.
@@ -46,7 +50,7 @@ pub mod header {
     pub const BYTES: usize = 112;
     /// [`super::MAGIC`], 8 bytes.
     pub const MAGIC: usize = 0;
-    /// u16, [`super::VERSION`], [`super::UNIT_VERSION`] or [`super::STATE_VERSION`].
+    /// u16, [`super::VERSION`], [`super::UNIT_VERSION`], [`super::STATE_VERSION`] or [`super::INPUTS_VERSION`].
     pub const VERSION: usize = 8;
     /// u16, number of layers that are trained, and of other operators with [`super::node::REFIT`].
     pub const TAIL_LAYERS: usize = 10;
@@ -264,16 +268,17 @@ pub mod node {
     pub const OUTPUT: usize = 6;
     /// u16, code of a `Function`: the fused activation, or what a lookup computes.
     pub const FUNCTION: usize = 8;
-    /// u16, how many output channels' weights are trained, if not all of them; else 0.
+    /// u16, how many output channels' weights are trained, if not all of them; else 0. With [`CHOOSES_INPUTS`] how many input
+    /// channels' weights.
     pub const CHANNEL_COUNT: usize = 10;
     /// u32, first of its parameters among all: weights (of the chosen channels) or gains, then biases.
     pub const PARAMETERS: usize = 12;
     /// u32, offset of the chosen channels: u16, rising.
     pub const CHANNELS: usize = 16;
     /// u32, first float of the workspace where the chosen channels' outputs are computed: every pixel's, one after
-    /// the other.
+    /// the other. With [`CHOOSES_INPUTS`] where the chosen channels of the input are kept for the backward pass.
     pub const CHOSEN_OUTPUTS: usize = 20;
-    /// u32, first float of the workspace where their gradients are gathered.
+    /// u32, first float of the workspace where their gradients are gathered. With [`KEEPS_MASK`] where the mask is kept.
     pub const CHOSEN_DELTAS: usize = 24;
     /// [`INPUT`], [`SECOND_INPUT`]: no value.
     pub const NONE: u16 = u16::MAX;
@@ -300,4 +305,11 @@ pub mod node {
     /// f32 have the quotient of its scale and the unit folded in. Only fully connected layers have it; it is set in all
     /// nodes that read a feature, or in none.
     pub const UNIT_INPUT: u16 = 256;
+    /// [`FLAGS`]: the channels that are listed are input channels, and their weights alone are trained, those of all outputs; of a
+    /// depthwise convolution they are output channels. Of a fully connected layer every input is a channel. Integer tails
+    /// alone train them.
+    pub const CHOOSES_INPUTS: u16 = 512;
+    /// [`FLAGS`]: one bit for each element of the output, 8 in a float's place, says whether it stands between the bounds of
+    /// its activation: the output itself is not kept. Integer tails alone know it.
+    pub const KEEPS_MASK: u16 = 1024;
 }

@@ -10,6 +10,7 @@ pub mod format;
 mod function;
 mod records;
 mod sizes;
+mod share;
 mod tail;
 mod validate;
 
@@ -22,6 +23,8 @@ use format::{header, operator, tensor};
 pub use function::Function;
 pub use records::{Activation, OperatorRecord, TensorRecord};
 pub use sizes::Sizes;
+pub use share::ChosenInputs;
+pub(crate) use share::TrainedRow;
 pub use tail::{Chosen, MAX_CHAIN_LAYERS, MAX_LAYERS, TailNode, TailValue, TrainedLayer};
 pub(crate) use validate::{check, check_nodes, check_spares, check_state, check_statistics};
 

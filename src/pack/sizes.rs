@@ -1,7 +1,7 @@
 //! What a pack's header says about sizes, readable at compile time.
 
 use super::bytes::{size_at, u8_at, u16_at};
-use super::format::{MAGIC, header, is_known, operator, tensor};
+use super::format::{MAGIC, header, is_known, node, operator, tensor};
 use crate::label::Loss;
 
 /// The sizes that decide how much RAM a network takes, read from a pack's header. A `const fn` reads them, so
@@ -36,8 +36,9 @@ pub struct Sizes {
     /// Elements that the last layer reads, if it is a fully connected one with one row of outputs; else 0.
     pub last_features: usize,
     /// What the integer tail has in its scratch memory for one layer at a time: weights that are made anew, sums of a row of
-    /// weights or of a pixel, output channels.
-    pub layer_room: [usize; 3],
+    /// weights or of a pixel, output channels; and beside the activations of an int8 inference weights of layers of which a
+    /// share of the input channels is trained.
+    pub layer_room: [usize; 4],
 }
 
 impl Sizes {
@@ -114,16 +115,19 @@ const fn last_features(pack: &[u8]) -> usize {
     0
 }
 
-/// Weights of a fully connected layer that are made at a time, if its longest row is not longer.
+/// Weights that are made at a time of a layer of which some rows are enough, if its longest row is not longer.
 const WEIGHTS_AT_A_TIME: usize = 1_024;
 
 /// [`Sizes::layer_room`]; nothing for a chain.
-const fn layer_room(pack: &[u8]) -> [usize; 3] {
-    let [mut weights, mut row, mut outputs] = [0; 3];
-    let count = u16_at(pack, header::OPERATOR_COUNT) as usize;
-    let mut index = u16_at(pack, header::TRUNK_OPERATORS) as usize;
-    while u16_at(pack, header::NODE_COUNT) > 0 && index < count {
-        let record = size_at(pack, header::OPERATORS).saturating_add(index * operator::BYTES);
+const fn layer_room(pack: &[u8]) -> [usize; 4] {
+    let [mut weights, mut row, mut outputs, mut beside] = [0; 4];
+    let (count, first) = (u16_at(pack, header::NODE_COUNT), u16_at(pack, header::TRUNK_OPERATORS));
+    let mut index = 0;
+    while index < count as usize {
+        let operators = size_at(pack, header::OPERATORS);
+        let record = operators.saturating_add((first as usize + index) * operator::BYTES);
+        let own = size_at(pack, header::NODES).saturating_add(index * node::BYTES);
+        let flags = u16_at(pack, own.saturating_add(node::FLAGS));
         let [input, output] = [
             u16_at(pack, record.saturating_add(operator::INPUT)),
             u16_at(pack, record.saturating_add(operator::OUTPUT)),
@@ -131,28 +135,46 @@ const fn layer_room(pack: &[u8]) -> [usize; 3] {
         let (from, to) = (channels(pack, input), channels(pack, output));
         let height = u16_at(pack, record.saturating_add(operator::FILTER)) as usize;
         let width = u16_at(pack, record.saturating_add(operator::FILTER + 2)) as usize;
-        let (taps, made) = match u16_at(pack, record.saturating_add(operator::KIND)) {
-            operator::CONV_2D => {
-                let taps = height.saturating_mul(width).saturating_mul(from);
-                (taps, taps.saturating_mul(to))
+        let area = height.saturating_mul(width);
+        let kind = u16_at(pack, record.saturating_add(operator::KIND));
+        let rows = length(pack, output) / larger(to, 1);
+        let taps = match kind {
+            operator::CONV_2D => area.saturating_mul(from),
+            operator::DEPTHWISE_CONV_2D => area,
+            operator::FULLY_CONNECTED => length(pack, input) / larger(rows, 1),
+            _ => 0,
+        };
+        let all = taps.saturating_mul(to);
+        let some = smaller(all, larger(taps, WEIGHTS_AT_A_TIME));
+        let chosen = u16_at(pack, own.saturating_add(node::CHANNEL_COUNT)) as usize;
+        let made = match kind {
+            _ if flags & node::TRAINS_WEIGHTS == 0 => 0,
+            operator::DEPTHWISE_CONV_2D => all,
+            operator::FULLY_CONNECTED if rows == 1 => some,
+            // Some rows forward, backward the chosen channels of all.
+            operator::FULLY_CONNECTED if flags & node::CHOOSES_INPUTS != 0 => {
+                larger(some, chosen.saturating_mul(to))
             }
-            operator::DEPTHWISE_CONV_2D => {
-                (height.saturating_mul(width), height.saturating_mul(width).saturating_mul(to))
+            _ if flags & node::CHOOSES_INPUTS != 0 => {
+                larger(some, area.saturating_mul(chosen).saturating_mul(to))
             }
-            operator::FULLY_CONNECTED => {
-                let rows = length(pack, output) / if to > 0 { to } else { 1 };
-                let taps = length(pack, input) / if rows > 0 { rows } else { 1 };
-                let all = taps.saturating_mul(to);
-                let some = larger(taps, WEIGHTS_AT_A_TIME);
-                (taps, if rows > 1 || all < some { all } else { some })
-            }
-            _ => (0, 0),
+            _ => all,
         };
         (weights, outputs) = (larger(weights, made), larger(outputs, to));
         row = larger(larger(row, from), taps);
+        if flags & node::CHOOSES_INPUTS != 0 {
+            row = larger(row, (if kind == operator::FULLY_CONNECTED { taps } else { from }).saturating_add(chosen));
+        }
+        if flags & node::CHOOSES_INPUTS != 0 {
+            beside = larger(beside, if kind == operator::DEPTHWISE_CONV_2D { all } else { some });
+        }
         index += 1;
     }
-    [weights, row, outputs]
+    [weights, row, outputs, beside]
+}
+
+const fn smaller(a: usize, b: usize) -> usize {
+    if a < b { a } else { b }
 }
 
 const fn larger(a: usize, b: usize) -> usize {

@@ -1,8 +1,8 @@
 //! What a pack says about its tail: f32 arrays, nodes, and the layers that are trained.
 
 use super::bytes::{size_at, u16_at, u32_at};
-use super::format::{header, node, operator, value};
-use super::{Activation, Function, OperatorRecord, Pack, TensorRecord};
+use super::format::{INPUTS_VERSION, header, node, operator, value};
+use super::{Activation, ChosenInputs, Function, OperatorRecord, Pack, TensorRecord};
 use crate::label::Loss;
 use crate::op::{ConvShape, Shape, Window};
 use crate::quant::Affine;
@@ -46,6 +46,10 @@ pub struct TailNode {
     pub parameters: usize,
     /// The output channels whose weights are trained, if not all of them are.
     pub chosen: Option<Chosen>,
+    /// The input channels whose weights are trained, if not all of them are.
+    pub inputs: Option<ChosenInputs>,
+    /// Bytes of an integer tail's workspace for one bit per element of the output.
+    pub mask: Option<Range<usize>>,
     flags: u16,
 }
 
@@ -105,6 +109,8 @@ pub struct TrainedLayer {
     pub trains_scales: bool,
     /// How many output channels' weights are parameters, if not all: [`Pack::chosen_channels`].
     pub chosen: Option<usize>,
+    /// How many input channels' weights are parameters, if not all: [`Pack::chosen_inputs`].
+    pub inputs: Option<usize>,
     /// Fused activation: a clamp.
     pub function: Function,
     /// First of its parameters.
@@ -138,9 +144,28 @@ impl TrainedLayer {
         }
     }
 
-    /// int8 weights that a tuned tail keeps: all of a layer, be it a share of them that is trained.
+    /// int8 weights that a tuned tail keeps: all of a layer, be it a share of its output channels that is trained; of a share
+    /// of its input channels these alone.
     pub fn tuned_weights(&self) -> usize {
-        if self.trains_weights { self.weights() } else { 0 }
+        match self.inputs {
+            _ if !self.trains_weights => 0,
+            None => self.weights(),
+            Some(channels) if self.rows_are_contiguous() => self.outputs * self.area() * channels,
+            Some(channels) => channels * self.taps,
+        }
+    }
+
+    /// Weights that one input channel has for one output.
+    pub(crate) fn area(&self) -> usize {
+        match self.operator.kind {
+            operator::FULLY_CONNECTED => 1,
+            _ => self.operator.window.filter[0].max(1) * self.operator.window.filter[1].max(1),
+        }
+    }
+
+    /// Channels that [`Pack::chosen_inputs`] chooses among: the input's, of a depthwise convolution the output's.
+    pub(crate) fn input_channels(&self) -> usize {
+        if self.rows_are_contiguous() { self.taps / self.area() } else { self.outputs }
     }
 
     /// Scales that the weights were packed with.
@@ -276,21 +301,48 @@ impl<'a> Pack<'a> {
     pub(crate) fn node(&self, index: u16) -> TailNode {
         let record = self.record(header::NODES, node::BYTES, index);
         let optional = |at| Some(u16_at(record, at)).filter(|&i| i != node::NONE).map(|i| self.value(i));
+        let operator = self.operator(self.trunk_operators().saturating_add(index));
         TailNode {
             index,
-            operator: self.operator(self.trunk_operators().saturating_add(index)),
+            operator,
             input: optional(node::INPUT),
             second: optional(node::SECOND_INPUT),
             output: self.value(u16_at(record, node::OUTPUT)),
             function: Function::from_code(u16_at(record, node::FUNCTION)).unwrap_or(Function::Identity),
             parameters: size_at(record, node::PARAMETERS),
             chosen: self.chosen(record),
+            inputs: self.inputs_of(&operator, record),
+            mask: self.mask(record),
             flags: u16_at(record, node::FLAGS),
         }
     }
 
-    fn chosen(&self, record: &[u8]) -> Option<Chosen> {
+    fn inputs_of(&self, op: &OperatorRecord, record: &[u8]) -> Option<ChosenInputs> {
+        if u16_at(record, node::FLAGS) & node::CHOOSES_INPUTS == 0 {
+            return None;
+        }
+        let (input, output) = (self.tensor(op.input), self.tensor(op.output));
+        // A fully connected layer's pixels are its rows.
+        let pixels = match op.kind {
+            operator::FULLY_CONNECTED => super::dense_rows(&output),
+            _ => input.len() / input.channels.max(1),
+        };
         let count = usize::from(u16_at(record, node::CHANNEL_COUNT));
+        let start = size_at(record, node::CHOSEN_OUTPUTS);
+        let kept = start..start.saturating_add(pixels.saturating_mul(count));
+        Some(ChosenInputs { count, offset: size_at(record, node::CHANNELS), kept })
+    }
+
+    fn mask(&self, record: &[u8]) -> Option<Range<usize>> {
+        let start = size_at(record, node::CHOSEN_DELTAS);
+        let bytes = self.value(u16_at(record, node::OUTPUT)).tensor.len().div_ceil(8);
+        let keeps = u16_at(record, node::FLAGS) & node::KEEPS_MASK != 0;
+        keeps.then(|| start..start.saturating_add(bytes))
+    }
+
+    fn chosen(&self, record: &[u8]) -> Option<Chosen> {
+        let of_inputs = u16_at(record, node::FLAGS) & node::CHOOSES_INPUTS != 0;
+        let count = if of_inputs { 0 } else { usize::from(u16_at(record, node::CHANNEL_COUNT)) };
         let output = self.value(u16_at(record, node::OUTPUT)).tensor;
         let floats = (output.len() / output.channels.max(1)).saturating_mul(count);
         let range = |field| {
@@ -308,9 +360,35 @@ impl<'a> Pack<'a> {
     /// The channels that are chosen, rising.
     #[doc(hidden)]
     pub fn channels(&self, chosen: &Chosen) -> &'a [u16] {
-        let end = chosen.offset.saturating_add(chosen.count * 2);
-        let bytes = self.bytes.get(chosen.offset..end);
+        self.channel_list(chosen.offset, chosen.count)
+    }
+
+    /// The input channels that are chosen, rising.
+    pub(crate) fn inputs(&self, chosen: &ChosenInputs) -> &'a [u16] {
+        self.channel_list(chosen.offset, chosen.count)
+    }
+
+    fn channel_list(&self, offset: usize, count: usize) -> &'a [u16] {
+        let bytes = self.bytes.get(offset..offset.saturating_add(count * 2));
         bytes.and_then(|bytes| bytemuck::try_cast_slice(bytes).ok()).unwrap_or(&[])
+    }
+
+    /// The input channels of `layer` whose weights are trained, rising, of a depthwise convolution the output channels; none
+    /// where all are, or no weights.
+    #[doc(hidden)]
+    pub fn chosen_inputs(&self, layer: &TrainedLayer) -> &'a [u16] {
+        if layer.inputs.is_none() {
+            return &[];
+        }
+        let node = self.node(layer.index.saturating_sub(self.trunk_operators()));
+        node.inputs.map_or(&[], |chosen| self.inputs(&chosen))
+    }
+
+    /// Whether an integer tail alone can train it: see `format::node::CHOOSES_INPUTS`.
+    #[doc(hidden)]
+    pub fn is_for_integers(&self) -> bool {
+        u16_at(self.bytes, header::VERSION) >= INPUTS_VERSION
+            && self.nodes().any(|node| node.is(node::CHOOSES_INPUTS | node::KEEPS_MASK))
     }
 
     /// The output channels of `layer` whose weights are trained, rising; none where all are, or no weights.
@@ -393,6 +471,7 @@ impl<'a> Pack<'a> {
             trains_biases: node.is(node::TRAINS_BIASES),
             trains_scales: node.is(node::TRAINS_SCALES),
             chosen: node.chosen.as_ref().map(|chosen| chosen.count),
+            inputs: node.inputs.as_ref().map(|inputs| inputs.count),
             function: node.function,
             parameters: node.parameters,
             refit: node.is(node::REFIT),
@@ -444,6 +523,7 @@ impl<'a> Pack<'a> {
             trains_biases: false,
             trains_scales: false,
             chosen: None,
+            inputs: None,
             function: Function::Identity,
             parameters: 0,
             input: input.affine,

@@ -46,8 +46,11 @@ impl Range {
 pub struct TunedLayer<'t> {
     /// The layer as packed, and what of it was trained.
     pub layer: TrainedLayer,
-    /// As the operator has them in the pack (fully connected: `[outputs, inputs]`), symmetric.
+    /// As the operator has them in the pack (fully connected: `[outputs, inputs]`), symmetric; where a share of the input
+    /// channels is trained theirs alone, and all are [`Self::write`]'s.
     pub weights: &'t [i8],
+    /// The input channels that are trained, if not all of them are.
+    pub inputs: &'t [u16],
     /// One per output, at the scale of input times weight.
     pub biases: &'t [i32],
     /// One per output; all alike where the layer has one scale in all.
@@ -58,6 +61,25 @@ pub struct TunedLayer<'t> {
     pub input: Affine,
     /// Scale and zero point of its output.
     pub output: Affine,
+}
+
+impl TunedLayer<'_> {
+    /// Writes the weights of output channels `first` on, as many as `rows` says, in the layer's order: of a depthwise convolution
+    /// all of them.
+    pub fn write(&self, pack: &Pack, first: usize, rows: usize, to: &mut [i8]) {
+        let layer = &self.layer;
+        let start = if layer.rows_are_contiguous() { first * layer.taps } else { 0 };
+        let base = if layer.inputs.is_some() { pack.int8(layer.operator.constants.weights, layer.weights()) } else { self.weights };
+        to.iter_mut().zip(base.part(start..start + rows * layer.taps)).for_each(|(to, &q)| *to = q);
+        if layer.inputs.is_none() {
+            return;
+        }
+        for (own, at) in (first..first + rows).flat_map(|o| layer.trained_row(o, self.inputs)) {
+            if let (Some(to), Some(&q)) = (to.get_mut(at - start), self.weights.get(own)) {
+                *to = q;
+            }
+        }
+    }
 }
 
 /// How the inputs and the output of a layer are quantized.
@@ -242,6 +264,7 @@ impl<'a> TunedTail<'a> {
         TunedLayer {
             layer,
             weights,
+            inputs: pack.chosen_inputs(&layer),
             biases: part(0),
             // Kept as bits beside the integers.
             scales: bytemuck::must_cast_slice(part(3)),
@@ -314,8 +337,9 @@ impl<'a> TunedTail<'a> {
         }
     }
 
-    /// Runs the tail in place of the packed one: from the features to the output in `arena`.
-    pub fn run(&self, pack: &Pack, arena: &mut [i8]) {
+    /// Runs the tail in place of the packed one: from the features to the output in `arena`. Layers of which a share of the
+    /// input channels is trained, if there are such, make their weights after the activations.
+    pub fn run<const SHARES: bool>(&self, pack: &Pack, arena: &mut [i8]) {
         let mut places = places(pack).zip(&self.outputs);
         let mut next = places.next();
         let mut logits = None;
@@ -332,7 +356,11 @@ impl<'a> TunedTail<'a> {
                 }
                 let (from, mantissas) = (place.words.start, place.layer.outputs);
                 let multipliers = self.words.part(from + mantissas..from + 3 * mantissas);
-                run_layer(pack, &self.layer(pack, place, output), multipliers, arena);
+                let layer = self.layer(pack, place, output);
+                match layer.layer.inputs {
+                    Some(_) if SHARES => run_shared(pack, &layer, multipliers, arena),
+                    _ => run_layer(pack, &layer, multipliers, (layer.weights, 0..mantissas), arena),
+                }
                 continue;
             }
             match logits {
@@ -374,8 +402,28 @@ pub(crate) fn packed_scales<'p>(pack: &Pack<'p>, layer: &TrainedLayer) -> &'p [f
     pack.float32(op.constants.scales, layer.scales())
 }
 
-/// Runs one tuned layer; `multipliers` are its mantissas and shifts.
-fn run_layer(pack: &Pack, tuned: &TunedLayer, multipliers: &[i32], arena: &mut [i8]) {
+/// Runs one tuned layer whose weights are made of those in flash, as many rows at a time as there is room for.
+fn run_shared(pack: &Pack, tuned: &TunedLayer, multipliers: &[i32], arena: &mut [i8]) {
+    let (arena, room) = arena.parts_mut_at(pack.sizes().arena_bytes);
+    let (outputs, taps) = (tuned.layer.outputs, tuned.layer.taps.max(1));
+    let chunk = if tuned.layer.rows_are_contiguous() { (room.len() / taps).max(1) } else { outputs.max(1) };
+    for first in (0..outputs).step_by(chunk) {
+        let rows = first..outputs.min(first + chunk);
+        let weights = room.part_mut(..rows.len() * taps);
+        tuned.write(pack, first, rows.len(), weights);
+        run_layer(pack, tuned, multipliers, (weights, rows), arena);
+    }
+}
+
+/// Runs some output channels of one tuned layer, `rows`, whose weights these are; of a depthwise convolution all of them.
+/// `multipliers` are all mantissas and shifts.
+fn run_layer(
+    pack: &Pack,
+    tuned: &TunedLayer,
+    multipliers: &[i32],
+    (weights, rows): (&[i8], core::ops::Range<usize>),
+    arena: &mut [i8],
+) {
     let op = &tuned.layer.operator;
     let (input, output) = (pack.tensor(op.input), pack.tensor(op.output));
     let (x, y) = input_and_output(arena, &input, &output);
@@ -388,21 +436,22 @@ fn run_layer(pack: &Pack, tuned: &TunedLayer, multipliers: &[i32], arena: &mut [
         shifts,
         clamp: clamp(&tuned.layer, tuned.output),
     };
+    let own = requantization.outputs(rows.start, rows.len());
     let (from, to) = (input.shape(), output.shape());
     match op.kind {
         operator::CONV_2D => {
-            kernels::conv2d(x, from, &op.window, tuned.weights, &requantization, y, to);
+            kernels::conv2d_rows(x, from, &op.window, weights, &own, (y, rows), to);
         }
         operator::DEPTHWISE_CONV_2D => {
             let multiplier = op.depth_multiplier;
-            kernels::depthwise_conv2d(x, from, &op.window, multiplier, tuned.weights, &requantization, y, to);
+            kernels::depthwise_conv2d(x, from, &op.window, multiplier, weights, &requantization, y, to);
         }
         _ => {
-            let scales =
-                Scales { input: tuned.input.scale, weights: tuned.scales, output: tuned.output.scale };
-            let rows = x.chunks_exact(tuned.layer.taps.max(1)).zip(y.chunks_exact_mut(to.channels.max(1)));
-            for (x, y) in rows {
-                kernels::fully_connected(x, tuned.weights, &requantization, &scales, y);
+            let scales = tuned.scales.part(rows.clone());
+            let scales = Scales { input: tuned.input.scale, weights: scales, output: tuned.output.scale };
+            let pixels = x.chunks_exact(tuned.layer.taps.max(1)).zip(y.chunks_exact_mut(to.channels.max(1)));
+            for (x, y) in pixels {
+                kernels::fully_connected(x, weights, &own, &scales, y.part_mut(rows.clone()));
             }
         }
     }

@@ -66,6 +66,8 @@ pub trait Numbers<'a>: Debug + Sized {
     /// Tails of any layers, with any loss, are taken; else chains with softmax cross-entropy alone, and the code for others
     /// is not linked.
     const ANY_TAIL: bool;
+    /// Layers of which a share of the input channels is trained are taken.
+    const INPUT_SHARES: bool = false;
 
     /// What the scratch memory is made of.
     type Word: bytemuck::Pod + Debug;

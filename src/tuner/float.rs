@@ -126,6 +126,9 @@ impl<'a> Numbers<'a> for Float<'a> {
         recipe: &Recipe,
         arena: &'a mut [u8],
     ) -> Result<(Self, Shared<'a, f32>), TunerError> {
+        if pack.is_for_integers() {
+            return Err(TunerError::LeftOut { what: "shares of input channels, which an integer tuner takes" });
+        }
         let tail = PackedTail::of(pack)?;
         let sizes = pack.sizes();
         let plan = MemoryPlan::new(&sizes, recipe);

@@ -94,7 +94,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let arena = int8_scratch(self.scratch);
         match version {
             Version::Factory => trunk::run_factory_tail(&self.pack, arena),
-            Version::Tuned => self.tuned.run(&self.pack, arena),
+            Version::Tuned if A::INPUT_SHARES => self.tuned.run::<true>(&self.pack, arena),
+            Version::Tuned => self.tuned.run::<false>(&self.pack, arena),
         }
         self.pack.output().of(arena)
     }

@@ -102,7 +102,7 @@ fn gradients_by_inputs_are_those_of_double_precision_to_their_formats() {
         let mut writer = Writer::new(&mut found, step, 31, before.then_some(other * largest));
         let of = Deltas { delta: &delta, multipliers: &multipliers, shift };
         let mut sums = vec![0; shape.input().channels];
-        input_rows(&shape, depthwise, &weights, &of, &mut sums, &mut writer).unwrap();
+        input_rows(&shape, depthwise, (&weights, None), &of, &mut sums, &mut writer).unwrap();
         let found_unit = f64::from(writer.finish());
 
         let old = if before { f64::from(other * largest) } else { 0.0 };
@@ -153,7 +153,7 @@ fn gradients_by_weights_are_exact() {
             let mut sums = vec![0; each];
             let bias = channel_gradient(
                 &shape,
-                depthwise,
+                depthwise.then(|| o / (output.channels / shape.input().channels)),
                 o,
                 (&delta, output.channels),
                 (&x, zero_point),

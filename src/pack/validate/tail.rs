@@ -1,6 +1,6 @@
 //! What a tail may look like: a chain of fully connected layers, or a list of nodes over f32 arrays.
 
-use super::super::format::{UNIT_VERSION, header, node, operator};
+use super::super::format::{INPUTS_VERSION, UNIT_VERSION, header, node, operator};
 use super::super::{Activation, Chosen, Function, Pack, PackError, TailNode, TailValue, dense_rows};
 use super::{MAX_ELEMENTS, check};
 use crate::label::Loss;
@@ -173,6 +173,7 @@ fn check_node(pack: &Pack, node: &TailNode, parameters: usize) -> Result<(), &'s
     if let Some(chosen) = &node.chosen {
         check_chosen(pack, node, chosen, by_input.as_ref())?;
     }
+    check_kept(pack, node, by_input.as_ref(), by_second.as_ref())?;
     check_units(pack, node)?;
     (code.check)(pack, node)?;
     check_place(pack, node, parameters)
@@ -205,6 +206,47 @@ fn check_chosen(
             && apart(&[input, delta, Some(deltas)])
             && apart(&[by_input, delta, Some(deltas)]),
         "the chosen channels' outputs or gradients overlap in the workspace",
+    )
+}
+
+/// What an integer tail keeps of a node instead of its input or its output: some channels of the input, a mask.
+fn check_kept(
+    pack: &Pack,
+    node: &TailNode,
+    by_input: Option<&Range<usize>>,
+    by_second: Option<&Range<usize>>,
+) -> Result<(), &'static str> {
+    let (chosen, mask) = (node.inputs.as_ref(), node.mask.as_ref());
+    if chosen.is_none() && mask.is_none() {
+        return Ok(());
+    }
+    let known = u16_at(pack.bytes, header::VERSION) >= INPUTS_VERSION;
+    check(known, "input channels are chosen, or a mask is kept, in a version without")?;
+    check(node.chosen.is_none(), "channels of the output are chosen, too, or where a mask is kept")?;
+    if let Some(chosen) = chosen {
+        let whole = node.is(node::TRAINS_WEIGHTS) && node.is(node::TRAINS_BIASES);
+        check(whole && !node.is(node::TRAINS_SCALES), "input channels are chosen of what has none to choose")?;
+        check(node.input.is_some(), "input channels are chosen of a constant")?;
+        let (channels, layer) = (pack.inputs(chosen), pack.layer_of(node));
+        let rising = channels.is_sorted_by(|a, b| a < b);
+        let inside = channels.last().is_some_and(|&last| usize::from(last) < layer.input_channels());
+        check(
+            channels.len() == chosen.count && rising && inside,
+            "the chosen input channels are not some of the layer's, rising",
+        )?;
+    }
+    let kept = chosen.map(|chosen| &chosen.kept);
+    let inside = |range: &Range<usize>| range.end <= pack.sizes.workspace_floats;
+    let (input, second) = (node.input.as_ref(), node.second.as_ref());
+    let twice = matches!((input, second), (Some(a), Some(b)) if a.index == b.index);
+    let second = second.filter(|_| !twice);
+    let forward = [input, second, Some(&node.output)].map(|value| value.map(|v| &v.activation));
+    check(
+        kept.is_none_or(inside)
+            && mask.is_none_or(inside)
+            && apart(&[forward[0], forward[1], forward[2], kept, mask])
+            && apart(&[node.output.delta.as_ref(), by_input, by_second.filter(|_| !twice), kept, mask]),
+        "what is kept of a node overlaps in the workspace",
     )
 }
 

@@ -67,7 +67,8 @@ static DEPTHWISE_KERNELS: Kernels = Kernels {
 };
 
 fn keeps(_: Function, flags: u16) -> Keeps {
-    Keeps { inputs: flags & node::TRAINS_WEIGHTS != 0, output: flags & node::TRAINS_SCALES != 0 }
+    let inputs = flags & (node::TRAINS_WEIGHTS | node::CHOOSES_INPUTS) == node::TRAINS_WEIGHTS;
+    Keeps { inputs, output: flags & node::TRAINS_SCALES != 0 }
 }
 
 fn check_trained(pack: &Pack, node: &TailNode) -> Result<(), &'static str> {

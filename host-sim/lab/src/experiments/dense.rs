@@ -39,6 +39,7 @@ pub fn network(input: Affine, widths: &[usize]) -> Network {
         loss: None,
         spare_classes: 0,
         statistics: None,
+        energies: std::collections::BTreeMap::new(),
         variables: Vec::new(),
     };
     for index in 0..last {

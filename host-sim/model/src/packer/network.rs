@@ -6,6 +6,7 @@ use flatmin::Loss;
 use flatmin::internals::op::Move;
 use flatmin::internals::pack::Function;
 use flatmin::internals::pack::format::operator as code;
+use std::collections::BTreeMap;
 
 /// An activation, or a constant that is used like one.
 #[derive(Debug, Clone)]
@@ -204,6 +205,9 @@ pub struct Network {
     pub spare_classes: usize,
     /// What the factory knows of the last layer's input: [`super::statistics`].
     pub statistics: Option<Vec<u8>>,
+    /// By step: of every input channel, of a depthwise convolution of every output channel, the mean over calibration samples of
+    /// its weights' squared gradients, in steps of the weights. What a share of the channels is chosen by.
+    pub energies: BTreeMap<usize, Vec<f64>>,
     /// What it keeps from one inference to the next.
     pub variables: Vec<Variable>,
 }

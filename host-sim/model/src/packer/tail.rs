@@ -3,7 +3,7 @@
 
 use super::network::{Network, Step};
 use super::plan::{Life, place};
-use super::trains::{Trains, largest_channels};
+use super::trains::{Trains, chosen_inputs, input_channels, largest_channels};
 use flatmin::internals::pack::format::{node, operator as code, value};
 use flatmin::internals::pack::{Function, Keeps, MAX_LAYERS};
 use flatmin::internals::tail::keeps;
@@ -81,6 +81,20 @@ pub(super) struct Node {
     pub function: u16,
     pub parameters: usize,
     pub chosen: Option<Chosen>,
+    pub inputs: Option<Inputs>,
+    /// First byte of its mask in the workspace.
+    pub mask: Option<usize>,
+}
+
+/// Input channels whose weights alone are trained.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Inputs {
+    /// Rising.
+    pub channels: Vec<u16>,
+    /// First byte of what is kept of them in the workspace.
+    pub kept: usize,
+    /// How many bytes that are.
+    bytes: usize,
 }
 
 /// Output channels whose weights alone are trained.
@@ -167,6 +181,7 @@ impl<'a> Graph<'a> {
         graph.features();
         graph.nodes(plan);
         graph.gradients();
+        graph.masks();
         graph.refits();
         graph.units();
         graph
@@ -225,7 +240,7 @@ impl<'a> Graph<'a> {
                 ..Node::default()
             };
             if step.has_weights() {
-                self.parameters(step, plan.trains(layer), &mut own);
+                self.parameters((place, step), plan.trains(layer), &mut own);
                 layer += 1;
             }
             let trained = own.flags != 0;
@@ -245,7 +260,18 @@ impl<'a> Graph<'a> {
         }
     }
 
-    fn parameters(&mut self, step: &Step, trains: Trains, own: &mut Node) {
+    fn inputs(&self, step: &Step, place: usize, percent: u8) -> Inputs {
+        let energies = self.network.energies.get(&(self.tail.cut + place));
+        let channels = chosen_inputs(step, percent, energies);
+        let (input, output) = (&self.network.tensors[step.input], &self.network.tensors[step.output]);
+        let pixels = match step.kind {
+            code::FULLY_CONNECTED => output.len() / output.shape[3],
+            _ => input.len() / input.shape[3],
+        };
+        Inputs { bytes: pixels * channels.len(), channels, kept: 0 }
+    }
+
+    fn parameters(&mut self, (place, step): (usize, &Step), trains: Trains, own: &mut Node) {
         let (weights, outputs) = (step.constants.weights.len(), step.constants.biases.len());
         own.parameters = self.tail.parameters;
         let channels = trains.channels(outputs);
@@ -253,10 +279,18 @@ impl<'a> Graph<'a> {
             Trains::Nothing => return,
             Trains::Biases => (0, 0),
             Trains::Scales => (node::TRAINS_SCALES, step.constants.scales.len()),
+            Trains::Inputs(percent) => {
+                let inputs = self.inputs(step, place, percent);
+                let trained = weights / input_channels(step) * inputs.channels.len();
+                own.inputs = Some(inputs);
+                (node::TRAINS_WEIGHTS | node::CHOOSES_INPUTS, trained)
+            }
             _ => (node::TRAINS_WEIGHTS, weights / outputs * channels),
         };
         own.flags = flags | node::TRAINS_BIASES;
-        if flags == node::TRAINS_WEIGHTS {
+        if own.inputs.is_some() {
+            self.tail.weights += in_front;
+        } else if flags == node::TRAINS_WEIGHTS {
             self.tail.weights += weights;
             if channels < outputs {
                 let channels = largest_channels(step, channels);
@@ -283,6 +317,32 @@ impl<'a> Graph<'a> {
                 if !std::mem::replace(&mut touched[value], true) {
                     own.flags |= first;
                 }
+            }
+        }
+    }
+
+    /// Where a share of input channels is trained, the tail is for integers alone: activations that the backward pass asks for
+    /// their signs alone are kept as bits.
+    fn masks(&mut self) {
+        if self.tail.nodes.iter().all(|own| own.inputs.is_none()) {
+            return;
+        }
+        for place in 0..self.tail.nodes.len() {
+            let output = self.tail.nodes[place].output;
+            let read_later = |(reader, other): (usize, &Node)| {
+                reads(other, output) && self.depends[other.output] && self.keeps(reader).inputs
+            };
+            let read = self.tail.nodes.iter().enumerate().any(read_later);
+            let own = &self.tail.nodes[place];
+            let (step, kept) = (self.steps[place], self.keeps(place).output);
+            let scales = own.flags & node::TRAINS_SCALES != 0;
+            let clamps = step.kind != code::LOOKUP && kept && !scales;
+            // The last one's is there, and the features' places are theirs.
+            let last = place + 1 == self.tail.nodes.len();
+            if clamps && !read && !last && self.depends[output] && own.chosen.is_none() {
+                let own = &mut self.tail.nodes[place];
+                own.flags |= node::KEEPS_MASK;
+                own.mask = Some(0);
             }
         }
     }
@@ -431,6 +491,12 @@ impl<'a> Graph<'a> {
             Some([at(place), at(2 * count - place)])
         });
         let chosen: Vec<Life> = chosen.flatten().collect();
+        let kept = self.tail.nodes.iter().enumerate().flat_map(|(place, own)| {
+            let life = |bytes| Life { first: place, last: 2 * count - place, bytes };
+            let mask = own.mask.map(|_| life(bytes(own.output).div_ceil(8)));
+            own.inputs.as_ref().map(|own| life(own.bytes)).into_iter().chain(mask)
+        });
+        let kept: Vec<Life> = kept.collect();
         // The features begin the workspace, one behind the other: one array.
         let mut lives = vec![Life {
             first: 0,
@@ -439,6 +505,7 @@ impl<'a> Graph<'a> {
         }];
         lives.extend(activations[features..].iter().chain(&deltas).filter(|life| life.first != usize::MAX));
         lives.extend(chosen);
+        lives.extend(kept);
         let (places, workspace_floats) = place::best_behind_first(&lives);
         let mut places = places.into_iter().skip(1);
         let mut start = 0;
@@ -455,6 +522,14 @@ impl<'a> Graph<'a> {
         }
         for chosen in self.tail.nodes.iter_mut().filter_map(|own| own.chosen.as_mut()) {
             (chosen.outputs, chosen.deltas) = (places.next().unwrap_or(0), places.next().unwrap_or(0));
+        }
+        for own in &mut self.tail.nodes {
+            if let Some(inputs) = &mut own.inputs {
+                inputs.kept = places.next().unwrap_or(0);
+            }
+            if let Some(mask) = &mut own.mask {
+                *mask = places.next().unwrap_or(0);
+            }
         }
         self.tail.workspace_floats = workspace_floats;
         self.tail

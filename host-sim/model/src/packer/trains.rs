@@ -11,6 +11,7 @@ use std::str::FromStr;
 /// use flatmin_model::packer::Trains;
 /// assert_eq!("25%".parse(), Ok(Trains::Percent(25)));
 /// assert_eq!("channels:8".parse(), Ok(Trains::Channels(8)));
+/// assert_eq!("inputs:25%".parse(), Ok(Trains::Inputs(25)));
 /// assert_eq!(Trains::Scales.to_string(), "scales");
 /// assert!("0%".parse::<Trains>().is_err());
 /// ```
@@ -25,6 +26,11 @@ pub enum Trains {
     Percent(u8),
     /// The same of a number of channels, 1 or more; all of them if the layer has no more.
     Channels(u16),
+    /// The weights of this many percent of the input channels, 1 to 100, those of all outputs, and all biases; rounded up. Of a
+    /// depthwise convolution an input channel is an output channel, of a fully connected layer every input is one. Integer
+    /// tails alone train it. The channels are those whose weights' gradients have most energy on calibration samples
+    /// ([`super::Network::energies`]), or where there are none the largest norm.
+    Inputs(u8),
     /// A gain for each of the weights' scales, and the biases: the int8 weights stay.
     Scales,
     /// Biases alone: the weights stay int8.
@@ -36,13 +42,13 @@ pub enum Trains {
 impl Trains {
     /// Whether weights are trained.
     pub fn trains_weights(self) -> bool {
-        matches!(self, Self::All | Self::Percent(_) | Self::Channels(_))
+        matches!(self, Self::All | Self::Percent(_) | Self::Channels(_) | Self::Inputs(_))
     }
 
     /// Of how many of a layer's output channels the weights are trained.
     pub fn channels(self, outputs: usize) -> usize {
         match self {
-            Self::All => outputs,
+            Self::All | Self::Inputs(_) => outputs,
             Self::Percent(percent) => (outputs * usize::from(percent)).div_ceil(100).min(outputs),
             Self::Channels(channels) => usize::from(channels).min(outputs),
             Self::Scales | Self::Biases | Self::Nothing => 0,
@@ -56,6 +62,7 @@ impl fmt::Display for Trains {
             Self::All => f.write_str("all"),
             Self::Percent(percent) => write!(f, "{percent}%"),
             Self::Channels(channels) => write!(f, "channels:{channels}"),
+            Self::Inputs(percent) => write!(f, "inputs:{percent}%"),
             Self::Scales => f.write_str("scales"),
             Self::Biases => f.write_str("biases"),
             Self::Nothing => f.write_str("nothing"),
@@ -73,12 +80,14 @@ impl FromStr for Trains {
         }
         let percent = text.strip_suffix('%').and_then(|number| number.parse().ok());
         let channels = text.strip_prefix("channels:").and_then(|number| number.parse().ok());
-        match (percent, channels) {
-            (Some(100), _) => Ok(Self::All),
-            (Some(percent @ 1..100), _) => Ok(Self::Percent(percent)),
-            (_, Some(channels @ 1..)) => Ok(Self::Channels(channels)),
-            _ => Err("must be all, biases, scales, nothing, a share of the output channels such as 25%, or \
-                      channels:8"
+        let inputs = text.strip_prefix("inputs:").and_then(|share| share.strip_suffix('%')?.parse().ok());
+        match (percent, channels, inputs) {
+            (Some(100), ..) => Ok(Self::All),
+            (Some(percent @ 1..100), ..) => Ok(Self::Percent(percent)),
+            (_, Some(channels @ 1..), _) => Ok(Self::Channels(channels)),
+            (.., Some(percent @ 1..=100)) => Ok(Self::Inputs(percent)),
+            _ => Err("must be all, biases, scales, nothing, a share of the output channels such as 25%, \
+                      channels:8, or a share of the input channels such as inputs:25%"
                 .into()),
         }
     }
@@ -93,11 +102,54 @@ pub(super) fn largest_channels(step: &Step, count: usize) -> Vec<u16> {
     let mut norms = vec![0.0; outputs];
     for (place, &q) in constants.weights.iter().enumerate() {
         let o = if step.kind == code::DEPTHWISE_CONV_2D { place % outputs } else { place / taps };
-        let scale = constants.scales.get(o).or(constants.scales.first()).copied().unwrap_or(0.0);
-        norms[o] += (f64::from(scale) * f64::from(q)).powi(2);
+        norms[o] += square(step, o, q);
     }
-    let mut channels: Vec<u16> = (0..=u16::MAX).take(outputs).collect();
-    channels.sort_by(|&a, &b| norms[usize::from(b)].total_cmp(&norms[usize::from(a)]));
+    largest(&norms, count)
+}
+
+/// The input channels that `percent` of them are, by `energies` or, where nothing is known of them, by the norm of their weights;
+/// the first among equals. Rising. Of a depthwise convolution output channels.
+pub(super) fn chosen_inputs(step: &Step, percent: u8, energies: Option<&Vec<f64>>) -> Vec<u16> {
+    let outputs = step.constants.biases.len();
+    let channels = input_channels(step);
+    let count = (channels * usize::from(percent)).div_ceil(100).clamp(1, channels);
+    if let Some(energies) = energies.filter(|energies| energies.len() == channels) {
+        return largest(energies, count);
+    }
+    if step.kind == code::DEPTHWISE_CONV_2D {
+        return largest_channels(step, count);
+    }
+    let mut norms = vec![0.0; channels];
+    let taps = step.constants.weights.len() / outputs.max(1);
+    for (place, &q) in step.constants.weights.iter().enumerate() {
+        norms[place % taps % channels] += square(step, place / taps, q);
+    }
+    largest(&norms, count)
+}
+
+/// Channels that a share of the inputs is chosen among.
+pub(super) fn input_channels(step: &Step) -> usize {
+    let outputs = step.constants.biases.len().max(1);
+    let area = match step.kind {
+        code::FULLY_CONNECTED => 1,
+        _ => (step.window.filter[0] * step.window.filter[1]).max(1),
+    };
+    match step.kind {
+        code::DEPTHWISE_CONV_2D => outputs,
+        _ => (step.constants.weights.len() / outputs / area).max(1),
+    }
+}
+
+/// Square of a weight's real value.
+fn square(step: &Step, o: usize, q: i8) -> f64 {
+    let scales = &step.constants.scales;
+    let scale = scales.get(o).or(scales.first()).copied().unwrap_or(0.0);
+    (f64::from(scale) * f64::from(q)).powi(2)
+}
+
+fn largest(sizes: &[f64], count: usize) -> Vec<u16> {
+    let mut channels: Vec<u16> = (0..=u16::MAX).take(sizes.len()).collect();
+    channels.sort_by(|&a, &b| sizes[usize::from(b)].total_cmp(&sizes[usize::from(a)]));
     channels.truncate(count);
     channels.sort_unstable();
     channels

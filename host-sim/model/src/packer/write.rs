@@ -5,7 +5,7 @@ use super::plan::plan;
 use super::tail::{Tail, TailPlan};
 use flatmin::internals::pack::Function;
 use flatmin::internals::pack::format::{
-    ALIGNMENT, MAGIC, STATE_VERSION, UNIT_VERSION, VERSION, header, node, operator, tensor, value,
+    ALIGNMENT, INPUTS_VERSION, MAGIC, STATE_VERSION, UNIT_VERSION, VERSION, header, node, operator, tensor, value,
 };
 
 /// One quantization step at the cut as the f32 tail sees it, of a chain, and of a graph where fully connected layers read it. int8
@@ -26,7 +26,9 @@ pub fn write(network: &Network, model_crc: u32, tail: &TailPlan) -> Vec<u8> {
     let mut out = Writer { bytes: vec![0; header::BYTES] };
     out.bytes[..MAGIC.len()].copy_from_slice(&MAGIC);
     let resets = network.resets();
+    let integers = tail.nodes.iter().any(|own| own.inputs.is_some() || own.mask.is_some());
     let version = match (resets.is_empty(), units) {
+        _ if integers => INPUTS_VERSION,
         (false, _) => STATE_VERSION,
         (true, true) => UNIT_VERSION,
         (true, false) => VERSION,
@@ -179,6 +181,17 @@ impl Writer {
                 self.u32(record + node::CHANNELS, list);
                 self.u32(record + node::CHOSEN_OUTPUTS, chosen.outputs);
                 self.u32(record + node::CHOSEN_DELTAS, chosen.deltas);
+            }
+            if let Some(inputs) = &own.inputs {
+                let bytes: Vec<u8> =
+                    inputs.channels.iter().flat_map(|channel| channel.to_le_bytes()).collect();
+                let list = self.append(&bytes);
+                self.u16(record + node::CHANNEL_COUNT, inputs.channels.len());
+                self.u32(record + node::CHANNELS, list);
+                self.u32(record + node::CHOSEN_OUTPUTS, inputs.kept);
+            }
+            if let Some(mask) = own.mask {
+                self.u32(record + node::CHOSEN_DELTAS, mask);
             }
         }
     }

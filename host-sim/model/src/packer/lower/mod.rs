@@ -60,6 +60,7 @@ pub fn lower(graph: &Graph) -> Result<Network, PackerError> {
         loss: None,
         spare_classes: 0,
         statistics: None,
+        energies: std::collections::BTreeMap::new(),
         variables: lowering.variables.into_iter().flatten().collect(),
     };
     Ok(network.with_canonical_dense_borders().with_assignments_in_place().with_int8_probabilities())

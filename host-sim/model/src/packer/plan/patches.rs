@@ -162,6 +162,7 @@ mod tests {
             loss: None,
             spare_classes: 0,
             statistics: None,
+            energies: std::collections::BTreeMap::new(),
             variables: Vec::new(),
         };
         // Two output rows with stride 2 read five rows, the lower two but four: 5x5, 5x4, 4x5 and 4x4 pixels in
@@ -186,6 +187,7 @@ mod tests {
             loss: None,
             spare_classes: 0,
             statistics: None,
+            energies: std::collections::BTreeMap::new(),
             variables: Vec::new(),
         };
         assert_eq!(patches(&network, 2), None);
