@@ -42,7 +42,8 @@ impl Network<'_, '_> {
         if let (Some(chosen), Some(input)) = (&node.inputs, &node.input) {
             let [x, kept] = arrays(workspace, [&input.activation, &chosen.kept])?;
             let layer = self.pack.layer_of(node);
-            let multiplier = if layer.rows_are_contiguous() { 1 } else { node.operator.depth_multiplier.max(1) };
+            let multiplier =
+                if layer.rows_are_contiguous() { 1 } else { node.operator.depth_multiplier.max(1) };
             let channels = layer.input_channels() / multiplier;
             let pixels = x.chunks_exact(channels.max(1)).zip(kept.chunks_exact_mut(chosen.count.max(1)));
             for (x, kept) in pixels {

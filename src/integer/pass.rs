@@ -82,8 +82,10 @@ impl<'n> Network<'n, '_> {
 
     /// A layer's weights.
     pub fn weights_of<'l>(&'l self, layer: &'l TrainedLayer, place: Place) -> LayerWeights<'l> {
-        let (weights, outputs) =
-            (place.weights..place.weights + layer.tuned_weights(), place.outputs..place.outputs + layer.outputs);
+        let (weights, outputs) = (
+            place.weights..place.weights + layer.tuned_weights(),
+            place.outputs..place.outputs + layer.outputs,
+        );
         let ascent = match self.ascent.elements.is_empty() {
             true => Ascent::NONE,
             false => Ascent {

@@ -163,8 +163,9 @@ impl LayerWeights<'_> {
     pub fn row(&self, o: usize) -> impl Iterator<Item = i8> {
         let bits = self.bits.get(o).copied().unwrap_or(MOST_BITS);
         let at = |values: &[i8], index: usize| values.get(index).copied().unwrap_or(0);
-        self.indices(o)
-            .map(move |(own, index)| effective(at(self.packed, index), at(self.deltas, own), drop_of(bits), 0))
+        self.indices(o).map(move |(own, index)| {
+            effective(at(self.packed, index), at(self.deltas, own), drop_of(bits), 0)
+        })
     }
 
     /// Bias of output channel `o`, in steps of the layer's sums.
@@ -426,11 +427,7 @@ fn bias_steps(moved: f64) -> i32 {
 
 /// Writes a channel's differences, given with [`SUM_BITS`] fractional bits, with as many bits as they have room for, which are
 /// returned.
-fn settle(
-    deltas: &mut [i8],
-    every: TrainedRow,
-    difference: impl Fn(usize, usize) -> i64,
-) -> i8 {
+fn settle(deltas: &mut [i8], every: TrainedRow, difference: impl Fn(usize, usize) -> i64) -> i8 {
     // Weights are at most 254 packed steps apart, or saturate.
     let difference =
         |(own, at): (usize, usize)| difference(own, at).clamp(-(254 << SUM_BITS), 254 << SUM_BITS) as i32;

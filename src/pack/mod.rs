@@ -9,8 +9,8 @@ mod error;
 pub mod format;
 mod function;
 mod records;
-mod sizes;
 mod share;
+mod sizes;
 mod tail;
 mod validate;
 
@@ -22,9 +22,9 @@ pub use error::PackError;
 use format::{header, operator, tensor};
 pub use function::Function;
 pub use records::{Activation, OperatorRecord, TensorRecord};
-pub use sizes::Sizes;
 pub use share::ChosenInputs;
 pub(crate) use share::TrainedRow;
+pub use sizes::Sizes;
 pub use tail::{Chosen, MAX_CHAIN_LAYERS, MAX_LAYERS, TailNode, TailValue, TrainedLayer};
 pub(crate) use validate::{check, check_nodes, check_spares, check_state, check_statistics};
 

@@ -89,14 +89,8 @@ mod tests {
         let mut operator = last.operator;
         operator.window.filter = [2, 1];
         operator.kind = crate::pack::format::operator::CONV_2D;
-        let layer = TrainedLayer {
-            operator,
-            outputs: 2,
-            taps: 6,
-            trains_weights: true,
-            inputs: Some(2),
-            ..last
-        };
+        let layer =
+            TrainedLayer { operator, outputs: 2, taps: 6, trains_weights: true, inputs: Some(2), ..last };
         let row = |layer: &TrainedLayer, o| layer.trained_row(o, &[0, 2]).collect::<Vec<_>>();
         assert_eq!(row(&layer, 0), [(0, 0), (1, 2), (2, 3), (3, 5)]);
         assert_eq!(row(&layer, 1), [(4, 6), (5, 8), (6, 9), (7, 11)]);

@@ -163,7 +163,10 @@ const fn layer_room(pack: &[u8]) -> [usize; 4] {
         (weights, outputs) = (larger(weights, made), larger(outputs, to));
         row = larger(larger(row, from), taps);
         if flags & node::CHOOSES_INPUTS != 0 {
-            row = larger(row, (if kind == operator::FULLY_CONNECTED { taps } else { from }).saturating_add(chosen));
+            row = larger(
+                row,
+                (if kind == operator::FULLY_CONNECTED { taps } else { from }).saturating_add(chosen),
+            );
         }
         if flags & node::CHOOSES_INPUTS != 0 {
             beside = larger(beside, if kind == operator::DEPTHWISE_CONV_2D { all } else { some });

@@ -64,12 +64,25 @@ pub struct TunedLayer<'t> {
 }
 
 impl TunedLayer<'_> {
+    /// Writes its weights over the layer's, of which those that are not trained stay.
+    pub fn write_over(&self, all: &mut [i8]) {
+        for (own, at) in (0..self.layer.outputs).flat_map(|o| self.layer.trained_row(o, self.inputs)) {
+            if let (Some(place), Some(&q)) = (all.get_mut(at), self.weights.get(own)) {
+                *place = q;
+            }
+        }
+    }
+
     /// Writes the weights of output channels `first` on, as many as `rows` says, in the layer's order: of a depthwise convolution
     /// all of them.
     pub fn write(&self, pack: &Pack, first: usize, rows: usize, to: &mut [i8]) {
         let layer = &self.layer;
         let start = if layer.rows_are_contiguous() { first * layer.taps } else { 0 };
-        let base = if layer.inputs.is_some() { pack.int8(layer.operator.constants.weights, layer.weights()) } else { self.weights };
+        let base = if layer.inputs.is_some() {
+            pack.int8(layer.operator.constants.weights, layer.weights())
+        } else {
+            self.weights
+        };
         to.iter_mut().zip(base.part(start..start + rows * layer.taps)).for_each(|(to, &q)| *to = q);
         if layer.inputs.is_none() {
             return;

@@ -127,7 +127,9 @@ impl<'a> Numbers<'a> for Float<'a> {
         arena: &'a mut [u8],
     ) -> Result<(Self, Shared<'a, f32>), TunerError> {
         if pack.is_for_integers() {
-            return Err(TunerError::LeftOut { what: "shares of input channels, which an integer tuner takes" });
+            return Err(TunerError::LeftOut {
+                what: "shares of input channels, which an integer tuner takes",
+            });
         }
         let tail = PackedTail::of(pack)?;
         let sizes = pack.sizes();

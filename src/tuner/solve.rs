@@ -181,7 +181,11 @@ pub(crate) fn solvable(pack: &Pack) -> Option<TrainedLayer> {
         && pack.tensor(layer.operator.output) == result
         && layer.outputs == pack.sizes().output_length
         && layer.taps == pack.sizes().last_features;
-    let whole = layer.trains_weights && layer.trains_biases && !layer.trains_scales && layer.chosen.is_none() && layer.inputs.is_none();
+    let whole = layer.trains_weights
+        && layer.trains_biases
+        && !layer.trains_scales
+        && layer.chosen.is_none()
+        && layer.inputs.is_none();
     let classes = pack.loss() == Loss::CrossEntropy && layer.function == Function::Identity;
     Some(layer).filter(|_| last && whole && classes)
 }

@@ -5,7 +5,7 @@ use crate::graph::Graph;
 use crate::packer::{self, PackFile};
 use crate::{onnx, tflite};
 use flatmin::Pack;
-use flatmin::internals::pack::format::{STATE_VERSION, VERSION, header};
+use flatmin::internals::pack::format::{INPUTS_VERSION, VERSION, header};
 
 /// Networks above this are not run: time, not memory safety.
 const LARGEST_MACS: u64 = 2_000_000;
@@ -43,7 +43,7 @@ pub fn pack(bytes: &[u8]) {
         return;
     }
     bytes[..8].copy_from_slice(&flatmin::internals::pack::format::MAGIC);
-    if !(VERSION..=STATE_VERSION).contains(&u16::from(bytes[header::VERSION])) {
+    if !(VERSION..=INPUTS_VERSION).contains(&u16::from(bytes[header::VERSION])) {
         bytes[header::VERSION] = VERSION.to_le_bytes()[0];
     }
     bytes[header::VERSION + 1] = 0;

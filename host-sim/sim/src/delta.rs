@@ -15,7 +15,7 @@
 //! the pack alone decides. The weights beside them are not in it: tuning goes on from
 //! those that the int8 tail stands for, f32 or compact.
 
-use crate::tuning::{Tail, tuner_arena};
+use crate::tuning::{Tail, with_holder};
 use anyhow::{Context, Result, bail, ensure};
 use flatmin::Loss;
 use flatmin::store::Contents;
@@ -36,21 +36,14 @@ fn payload_bytes(pack: &PackFile) -> usize {
     pack.pack().sizes().payload_bytes(Contents::Int8)
 }
 
-/// The tuner that a reference or a whole tail is made with.
-fn with_tuner<R>(pack: &PackFile, make: impl FnOnce(&mut Tuner) -> Result<R>) -> Result<R> {
-    let recipe = Recipe { replay_capacity: 1, ..Recipe::DEFAULT };
-    let mut words = tuner_arena(pack, &recipe);
-    make(&mut Tuner::new(pack.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?)
-}
-
-fn read_tail(tuner: &Tuner, length: usize) -> Result<Vec<u8>> {
+fn read_tail<'p, A: Arithmetic<'p>>(tuner: &Tuner<'p, A>, length: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     ensure!(tuner.read_tail(0, &mut bytes)? == length, "the tail is shorter than its format says");
     Ok(bytes)
 }
 
 fn reference(pack: &PackFile) -> Result<Vec<u8>> {
-    with_tuner(pack, |tuner| {
+    with_holder!(pack, |tuner| {
         let (sizes, loss) = (pack.pack().sizes(), pack.pack().loss());
         let zeros = vec![0; sizes.input_length];
         match loss {
@@ -141,7 +134,10 @@ pub fn weights_crc32(pack: &PackFile, payload: &[u8], kind: Tail) -> Result<u32>
     let mut words = kind.arena(pack, &recipe);
     let arena = bytemuck::cast_slice_mut(&mut words);
     match kind {
-        Tail::Full => with_tuner(pack, |tuner| adopt(pack, tuner, payload).map(|()| tuner.weights_crc32())),
+        Tail::Full => {
+            let mut tuner = Tuner::new(pack.pack(), recipe, arena)?;
+            adopt(pack, &mut tuner, payload).map(|()| tuner.weights_crc32())
+        }
         Tail::Compact => {
             let mut tuner = CompactTuner::in_arena(pack.pack(), recipe, arena)?;
             adopt(pack, &mut tuner, payload).map(|()| tuner.weights_crc32())
@@ -160,7 +156,7 @@ pub fn weights_crc32(pack: &PackFile, payload: &[u8], kind: Tail) -> Result<u32>
 /// Those of [`decode_int8`].
 pub fn decode(pack: &PackFile, file: &[u8]) -> Result<(Vec<u8>, u32)> {
     let payload = decode_int8(pack, file)?;
-    with_tuner(pack, |tuner| {
+    with_holder!(pack, |tuner| {
         adopt(pack, tuner, &payload)?;
         Ok((read_tail(tuner, tuner.tail_bytes())?, tuner.weights_crc32()))
     })

@@ -2,10 +2,10 @@
 
 use crate::delta::adopt;
 use crate::subject::{Labelled, Subject};
-use crate::tuning::{Tail, Training, descend, observe_all, train_and_keep, tuner_arena};
+use crate::tuning::{Tail, Training, descend, observe_all, train_and_keep, tuner_arena, with_holder};
 use crate::watch::Watch;
 use anyhow::{Context, Result, bail};
-use flatmin::{Recipe, Tuner, Version, internals::TunedLayer};
+use flatmin::{Arithmetic, Tuner, Version, internals::TunedLayer};
 use flatmin_model::model::Model;
 use flatmin_model::packer::{TailPlan, Trains};
 use flatmin_model::tflite;
@@ -101,11 +101,10 @@ fn export_integers(
         bail!("{}: nothing is written: the factory's tail is in force", subject.name);
     };
     let file = subject.model.pack(plan)?;
-    let recipe = Recipe { replay_capacity: 1, ..Recipe::DEFAULT };
-    let mut words = tuner_arena(&file, &recipe);
-    let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
-    adopt(&file, &mut tuner, &tail)?;
-    let bytes = write_back(&mut tuner, &subject.model, &subject.test, &|| ())?;
+    let bytes = with_holder!(&file, |tuner| {
+        adopt(&file, tuner, &tail)?;
+        write_back(tuner, &subject.model, &subject.test, &|| ())
+    })?;
     Ok(Export { bytes, tail, checked: subject.test.len() })
 }
 
@@ -134,8 +133,8 @@ pub fn check_room(model: &Model, tail: &TailPlan) -> Result<()> {
 ///
 /// # Errors
 /// A file that has changed or has no room for the layers; outputs that differ.
-pub fn write_back(
-    tuner: &mut Tuner,
+pub fn write_back<'p, A: Arithmetic<'p>>(
+    tuner: &mut Tuner<'p, A>,
     model: &Model,
     test: &[Labelled],
     watch: &impl Watch,
@@ -170,7 +169,7 @@ pub fn write_back(
 }
 
 /// The tuned layers, the last one's rows those of classes alone: what is spare is no part of the exported network.
-fn added<'t>(tuner: &'t Tuner) -> impl Iterator<Item = TunedLayer<'t>> {
+fn added<'t, 'p, A: Arithmetic<'p>>(tuner: &'t Tuner<'p, A>) -> impl Iterator<Item = TunedLayer<'t>> {
     let classes = tuner.classes();
     let last = tuner.tuned_layers().count().saturating_sub(1);
     let spare = tuner.pack().spare_classes() > 0;

@@ -4,12 +4,12 @@ use crate::delta::adopt;
 use crate::export::{check_room, write_back};
 use crate::inference::{Values, as_declared};
 use crate::subject::Labelled;
-use crate::tuning::tuner_arena;
+use crate::tuning::with_holder;
 use crate::watch::Watch;
 use anyhow::{Context, Result};
-use flatmin::{Affine, Recipe, Tuner};
+use flatmin::{Affine, Arithmetic, Tuner};
 use flatmin_model::model::Model;
-use flatmin_model::packer::TailPlan;
+use flatmin_model::packer::{PackFile, TailPlan};
 
 /// A model with the tail that is in force after a run.
 #[derive(Debug, Clone)]
@@ -40,7 +40,9 @@ impl TunedNetwork {
     /// # Errors
     /// Inputs of another length; whatever `watch` gives.
     pub fn answer(&self, inputs: &[Vec<i8>], watch: &impl Watch) -> Result<Answers> {
-        self.with_tuner(|tuner| {
+        let file = self.model.pack(&self.plan)?;
+        with_holder!(&file, |tuner| {
+            self.adopted(&file, tuner)?;
             let network = &self.model.network;
             let border = network.outputs.first().context("the network has no output")?;
             let version = tuner.in_force();
@@ -68,17 +70,15 @@ impl TunedNetwork {
             self.model.name
         );
         check_room(&self.model, &self.plan)?;
-        self.with_tuner(|tuner| write_back(tuner, &self.model, test, watch))
+        let file = self.model.pack(&self.plan)?;
+        with_holder!(&file, |tuner| {
+            self.adopted(&file, tuner)?;
+            write_back(tuner, &self.model, test, watch)
+        })
     }
 
-    fn with_tuner<R>(&self, ask: impl FnOnce(&mut Tuner) -> Result<R>) -> Result<R> {
-        let file = self.model.pack(&self.plan)?;
-        let recipe = Recipe { replay_capacity: 1, ..Recipe::DEFAULT };
-        let mut words = tuner_arena(&file, &recipe);
-        let mut tuner = Tuner::new(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
-        if let Some(tail) = &self.tail {
-            adopt(&file, &mut tuner, tail)?;
-        }
-        ask(&mut tuner)
+    /// Puts its tail in force.
+    fn adopted<'p, A: Arithmetic<'p>>(&self, file: &PackFile, tuner: &mut Tuner<'p, A>) -> Result<()> {
+        self.tail.as_ref().map_or(Ok(()), |tail| adopt(file, tuner, tail))
     }
 }

@@ -73,6 +73,28 @@ pub fn tuner_arena(file: &PackFile, recipe: &Recipe) -> Vec<u128> {
     Tail::Full.arena(file, recipe)
 }
 
+/// Calls a block with a tuner that can hold a tail of this pack, whichever it is: in integers where a share of input channels is
+/// trained, as f32 tails have none, else in f32.
+#[macro_export]
+macro_rules! with_holder {
+    ($file:expr, |$tuner:ident| $body:expr) => {
+        if $file.pack().is_for_integers() {
+            let recipe = flatmin::Recipe { replay_capacity: 1, ..flatmin::Recipe::INTEGER };
+            let mut words = $crate::tuning::Tail::Integer.arena($file, &recipe);
+            let arena = bytemuck::cast_slice_mut(&mut words);
+            let $tuner = &mut flatmin::IntegerTuner::in_arena($file.pack(), recipe, arena)?;
+            $body
+        } else {
+            let recipe = flatmin::Recipe { replay_capacity: 1, ..flatmin::Recipe::DEFAULT };
+            let mut words = $crate::tuning::Tail::Full.arena($file, &recipe);
+            let $tuner =
+                &mut flatmin::Tuner::new($file.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
+            $body
+        }
+    };
+}
+pub(crate) use with_holder;
+
 /// The recipe with a replay for all of the subject's samples.
 ///
 /// # Errors

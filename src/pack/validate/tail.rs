@@ -225,7 +225,10 @@ fn check_kept(
     check(node.chosen.is_none(), "channels of the output are chosen, too, or where a mask is kept")?;
     if let Some(chosen) = chosen {
         let whole = node.is(node::TRAINS_WEIGHTS) && node.is(node::TRAINS_BIASES);
-        check(whole && !node.is(node::TRAINS_SCALES), "input channels are chosen of what has none to choose")?;
+        check(
+            whole && !node.is(node::TRAINS_SCALES),
+            "input channels are chosen of what has none to choose",
+        )?;
         check(node.input.is_some(), "input channels are chosen of a constant")?;
         let (channels, layer) = (pack.inputs(chosen), pack.layer_of(node));
         let rising = channels.is_sorted_by(|a, b| a < b);

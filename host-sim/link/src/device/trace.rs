@@ -4,10 +4,9 @@ use super::Device;
 use crate::link::Answer;
 use anyhow::{Result, bail, ensure};
 use flatmin::wire::Request;
-use flatmin::{Recipe, Tuner};
 use flatmin_model::packer::PackFile;
 use flatmin_sim::subject::Labelled;
-use flatmin_sim::tuning::tuner_arena;
+use flatmin_sim::with_holder;
 use serde::Serialize;
 
 /// One operator on one sample.
@@ -35,14 +34,12 @@ pub fn diff(device: &mut Device, pack: &PackFile, sample: &Labelled) -> Result<V
         found == own,
         "the device holds another pack ({found:#010x}) than this model makes ({own:#010x})"
     );
-    let recipe = Recipe { replay_capacity: 1, ..Recipe::DEFAULT };
-    let mut words = tuner_arena(pack, &recipe);
-    let mut tuner = Tuner::new(pack.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
     let mut rows = Vec::new();
-    tuner.trace(&sample.0, |operator, simulation| {
+    let see = |operator, simulation| {
         let kind = pack.pack().operator(operator as u16).kind;
         rows.push(Checksum { operator, kind, device: 0, simulation });
-    })?;
+    };
+    with_holder!(pack, |tuner| tuner.trace(&sample.0, see)?);
     let input = bytemuck::cast_slice(&sample.0);
     let mut known = 0;
     while known < rows.len() {

@@ -5,7 +5,8 @@ use super::plan::plan;
 use super::tail::{Tail, TailPlan};
 use flatmin::internals::pack::Function;
 use flatmin::internals::pack::format::{
-    ALIGNMENT, INPUTS_VERSION, MAGIC, STATE_VERSION, UNIT_VERSION, VERSION, header, node, operator, tensor, value,
+    ALIGNMENT, INPUTS_VERSION, MAGIC, STATE_VERSION, UNIT_VERSION, VERSION, header, node, operator, tensor,
+    value,
 };
 
 /// One quantization step at the cut as the f32 tail sees it, of a chain, and of a graph where fully connected layers read it. int8

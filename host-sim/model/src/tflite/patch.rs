@@ -6,6 +6,7 @@ use super::view::{File, Table};
 use super::{ReadError, read, storage};
 use crate::graph::{Graph, Kind};
 use flatmin::{Affine, internals::TunedLayer};
+use std::borrow::Cow;
 use std::ops::Range;
 use thiserror::Error;
 
@@ -76,7 +77,13 @@ pub fn replace_layers<'t>(
         let bias_bytes: Vec<u8> = layer.biases.iter().flat_map(|b| b.to_le_bytes()).collect();
         let mut put = |place: Place, values: &[u8]| map.put(&mut bytes, place, values).map_err(fail);
         if layer.layer.trains_weights {
-            put(Place::Data(weights), bytemuck::cast_slice(layer.weights))?;
+            let mut own = Cow::from(layer.weights);
+            if layer.layer.inputs.is_some() {
+                let factory = graph.tensors[weights].data.iter().flatten();
+                own = factory.map(|byte| byte.cast_signed()).collect();
+                layer.write_over(own.to_mut());
+            }
+            put(Place::Data(weights), bytemuck::cast_slice(&own))?;
         }
         if layer.layer.trains_weights || layer.layer.trains_scales {
             put(Place::Scales(weights), bytemuck::cast_slice(&scales))?;

@@ -200,6 +200,7 @@ fn layers_without_room_are_refused() {
     let layer = flatmin::internals::TunedLayer {
         layer: file.pack().trained_layers().next().unwrap(),
         weights: &weights,
+        inputs: &[],
         biases: &[0],
         scales: &[1.0],
         per_channel: false,

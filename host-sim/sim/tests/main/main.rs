@@ -19,6 +19,7 @@ mod normalized;
 mod onnx;
 mod radius;
 mod random_sequences;
+mod shares;
 mod skipping;
 mod store_tuner;
 mod stored_before;
