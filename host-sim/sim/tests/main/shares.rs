@@ -169,7 +169,8 @@ fn what_is_no_list_is_refused() {
     };
     assert_eq!(refusal(&|_| ()), Ok(()));
     assert_eq!(file.bytes()[header::VERSION], INPUTS_VERSION.to_le_bytes()[0]);
-    let cases: [(&dyn Fn(&mut [u8]), &str); 6] = [
+    type Change<'c> = &'c dyn Fn(&mut [u8]);
+    let cases: [(Change, &str); 6] = [
         (&|bytes| bytes.swap(list, list + 2), "rising"),
         (&|bytes| bytes.copy_within(list..list + 2, list + 2), "rising"),
         (&|bytes| bytes[list..list + 2].copy_from_slice(&u16::MAX.to_le_bytes()), "rising"),

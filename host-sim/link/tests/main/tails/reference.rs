@@ -75,6 +75,7 @@ fn weights(network: &Network, step: &Step, trains: Trains, parameters: &mut &[f6
             }
             own
         }
+        Trains::Inputs(_) => unreachable!("integers alone train shares of inputs"),
         Trains::Biases | Trains::Nothing => packed(),
     };
     let biases = match trains {
