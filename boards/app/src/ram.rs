@@ -39,7 +39,7 @@ pub struct RamBudget {
     pub arena: ArenaPlan,
     /// Beside the arena: what heads are solved in, 0 where the arena has room for that or nothing is solved.
     pub solving: usize,
-    /// Buffers for frames.
+    /// Buffers for frames; 0 without a link.
     pub link: usize,
     /// [`STACK_BYTES`], [`COMPACT_STACK_BYTES`] or [`INTEGER_STACK_BYTES`].
     pub stack: usize,
@@ -76,6 +76,11 @@ impl RamBudget {
         Self { solving: sizes.solve_bytes(recipe), ..self }
     }
 
+    /// The budget of a firmware of one's own, without the application's link.
+    pub const fn without_link(self) -> Self {
+        Self { link: 0, ..self }
+    }
+
     /// All of it.
     pub const fn total_bytes(&self) -> usize {
         self.arena.total_bytes() + self.solving + self.link + self.stack + self.fixed
@@ -83,9 +88,10 @@ impl RamBudget {
 
     /// The arena's parts, then the rest; they add up to [`Self::total_bytes`].
     pub fn by_purpose(&self) -> impl Iterator<Item = (&'static str, usize)> {
-        let own = [("link frames", self.link), ("stack", self.stack), ("statics", self.fixed)];
+        let own = [("stack", self.stack), ("statics", self.fixed)];
         let solving = (self.solving > 0).then_some((SOLVING, self.solving));
-        self.arena.by_purpose().chain(solving).chain(own)
+        let link = (self.link > 0).then_some(("link frames", self.link));
+        self.arena.by_purpose().chain(solving).chain(link).chain(own)
     }
 }
 

@@ -15,6 +15,7 @@ use semihosting::{println, process};
 use static_cell::ConstStaticCell;
 
 static ARENA: ConstStaticCell<Arena<{ model::ARENA_BYTES }>> = ConstStaticCell::new(Arena::new());
+static SOLVING: ConstStaticCell<[u32; model::SOLVE_BYTES / 4]> = ConstStaticCell::new([0; _]);
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -29,11 +30,17 @@ fn adapt(pack: Pack, arena: &mut [u8]) -> Result<(), TunerError> {
     for (input, label) in samples::labelled() {
         tuner.observe(input, label)?; // the backbone runs once; its feature is kept
     }
-    tuner.start(model::RECIPE)?;
-    while !tuner.step()?.finished {} // or `poll`, between other work
+    if model::SOLVES {
+        tuner.solve(model::RECIPE, SOLVING.take(), &mut || {})?; // the last layer in closed form
+    }
+    if model::STEPS {
+        tuner.start(model::RECIPE)?;
+        while !tuner.step()?.finished {} // or `poll`, between other work
+    }
     let verdict = tuner.accept()?; // the tuned tail is taken if the samples speak for it
     let (factory, tuned) = (verdict.factory, verdict.candidate);
-    println!("{} of {} held-out samples right, {} before", tuned.right, tuned.samples, factory.right);
-    println!("accepted: {}, CRC-32 {:#010x}", verdict.accepted, tuner.weights_crc32());
+    println!("{} of {} judged samples right, {} before", tuned.right, tuned.samples, factory.right);
+    let (accepted, why) = (verdict.accepted, verdict.evidence);
+    println!("accepted: {accepted} ({why:?}), CRC-32 {:#010x}", tuner.weights_crc32());
     Ok(())
 }

@@ -13,11 +13,11 @@
 //! ```
 //!
 //! It has the packed network (`PACK`, `SIZES`, `CRC32`), how that is tuned (`RECIPE`, `Tuner`, `CONTENTS`), the operators to link
-//! (`OPERATORS`), and the arena's size (`ARENA_BYTES`; `SOLVE_BYTES` beside it where the head is solved in closed form). A recipe whose
-//! firmware takes more RAM than its `[budget]` allows does not build.
+//! (`OPERATORS`), the arena's size (`ARENA_BYTES`), and what the recipe asks for: the head in closed form (`SOLVES`, with `SOLVE_BYTES`
+//! beside the arena), steps (`STEPS`), or both. A recipe whose firmware takes more RAM than its `[budget]` allows does not build.
 
 use anyhow::{Context, Result};
-use flatmin_model::recipe_file::RecipeFile;
+use flatmin_model::recipe_file::{Firmware, RecipeFile};
 use std::path::{Path, PathBuf};
 
 /// Packs the network that the file `recipe` names into cargo's `OUT_DIR`: `model.pack`, and `model.rs` to be included. Where that
@@ -48,7 +48,7 @@ pub fn pack(recipe: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
         file.open().with_context(named)?.with_spare_classes(file.spare_classes.unwrap_or(0).into())?;
     let pack = model.pack(file.tail(&model).with_context(named)?)?;
     let output = folder.join("model.pack");
-    let constants = file.rust(&pack, &output).with_context(named)?;
+    let constants = file.rust(&pack, &output, Firmware::Own).with_context(named)?;
     for (path, bytes) in [(&output, pack.bytes()), (&folder.join("model.rs"), constants.as_bytes())] {
         std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }

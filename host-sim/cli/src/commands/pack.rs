@@ -9,7 +9,7 @@ use flatmin_model::inspect;
 use flatmin_model::model::Model;
 use flatmin_model::output::{ensure_apart, write_file};
 use flatmin_model::packer::{TailPlan, Trains};
-use flatmin_model::recipe_file::RecipeFile;
+use flatmin_model::recipe_file::{Firmware, RecipeFile};
 use std::path::{Path, PathBuf};
 
 /// Write the device format, and a Rust file with its constants beside it
@@ -104,7 +104,9 @@ fn pack(
         write_file(path, bytes).with_context(|| format!("cannot write {}", path.display()))
     };
     let constants = match recipe {
-        Some((path, own)) => own.rust(&file, output).with_context(|| path.display().to_string())?,
+        Some((path, own)) => {
+            own.rust(&file, output, Firmware::Application).with_context(|| path.display().to_string())?
+        }
         None => inspect::constants(&file, output)?,
     };
     write(output, file.bytes())?;

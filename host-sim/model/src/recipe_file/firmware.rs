@@ -5,7 +5,7 @@ use crate::inspect;
 use crate::model::Model;
 use crate::packer::{PackFile, TailPlan};
 use crate::training::{Start, Tail};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flatmin::{Recipe, Sizes};
 use flatmin_app::{COMPACT_STACK_BYTES, RamBudget};
 use std::fmt::Write as _;
@@ -19,6 +19,15 @@ pub struct OverBudget {
     needed: usize,
     parts: String,
     remedy: String,
+}
+
+/// What firmware is built around a recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// The application of `boards/app`, whose link takes RAM for its frames.
+    Application,
+    /// One's own, which has no such link.
+    Own,
 }
 
 impl RecipeFile {
@@ -40,33 +49,51 @@ impl RecipeFile {
         model.tail_plan(layers, self.train.as_deref().unwrap_or_default())
     }
 
-    /// A Rust file for firmware with this pack, which lies at `path`: the pack and its sizes, `RECIPE`, `OPERATORS`, `Tuner`,
-    /// `CONTENTS`, `ARENA_BYTES`, and `SOLVE_BYTES` where heads are solved.
+    /// A Rust file for `firmware` with this pack, which lies at `path`: the pack and its sizes, `RECIPE`, `OPERATORS`, `Tuner`,
+    /// `CONTENTS`, `ARENA_BYTES`, `SOLVES`, `SOLVE_BYTES` and `STEPS`.
     ///
     /// # Errors
-    /// A firmware that takes more RAM than the file's budget; a pack path without a file name.
-    pub fn rust(&self, pack: &PackFile, path: &Path) -> Result<String> {
-        Ok(inspect::constants(pack, path)? + &self.constants(pack)?)
+    /// A firmware that takes more RAM than the file's budget; a head in closed form for a tuner in integers, which solves none; a
+    /// pack path without a file name.
+    pub fn rust(&self, pack: &PackFile, path: &Path, firmware: Firmware) -> Result<String> {
+        ensure!(
+            !self.is_closed_form() || self.compact != Some(true),
+            "method = \"closed-form\" is for the tuner in f32: leave out compact = true"
+        );
+        Ok(inspect::constants(pack, path)? + &self.constants(pack, firmware)?)
     }
 
-    fn constants(&self, pack: &PackFile) -> Result<String, OverBudget> {
+    fn constants(&self, pack: &PackFile, firmware: Firmware) -> Result<String, OverBudget> {
         if self.compact == Some(true) && !self.any_layers && !pack.pack().sizes().tail_is_chain {
-            return Self { any_layers: true, ..self.clone() }.constants(pack);
+            return Self { any_layers: true, ..self.clone() }.constants(pack, firmware);
         }
         let start = self.start.unwrap_or_default();
         let method = self.recipe.method.map_or(Recipe::DEFAULT.method, NamedMethod::method);
         let recipe = self.recipe(method, start);
         let solves = self.is_closed_form() || start == Start::ClosedForm;
-        self.check_budget(&pack.pack().sizes(), &recipe, solves || pack.pack().statistics().is_some())?;
-        Ok(training_constants(self.tuner(), &recipe, solves))
+        // The application solves wherever the pack has statistics, one's own firmware where its recipe says so.
+        let solver = solves || firmware == Firmware::Application && pack.pack().statistics().is_some();
+        self.check_budget(&pack.pack().sizes(), &recipe, solver, firmware)?;
+        let text = training_constants(self.tuner(), &recipe, solves);
+        Ok(text + &order_constants(solves && self.tuner() == Tail::Full, !self.is_closed_form()))
     }
 
-    fn check_budget(&self, sizes: &Sizes, recipe: &Recipe, solver: bool) -> Result<(), OverBudget> {
-        let of = |recipe: &Recipe| match self.tuner() {
+    fn check_budget(
+        &self,
+        sizes: &Sizes,
+        recipe: &Recipe,
+        solver: bool,
+        firmware: Firmware,
+    ) -> Result<(), OverBudget> {
+        let of_application = |recipe: &Recipe| match self.tuner() {
             Tail::Compact => RamBudget::compact(sizes, recipe, COMPACT_STACK_BYTES),
             Tail::Integer => RamBudget::integer(sizes, recipe),
             Tail::Full if solver => RamBudget::new(sizes, recipe).with_solver(sizes, recipe),
             Tail::Full => RamBudget::new(sizes, recipe),
+        };
+        let of = |recipe: &Recipe| match firmware {
+            Firmware::Application => of_application(recipe),
+            Firmware::Own => of_application(recipe).without_link(),
         };
         let needed = of(recipe);
         let Some(budget) = self.budget.ram.filter(|&budget| needed.total_bytes() > budget) else {
@@ -86,8 +113,8 @@ impl RecipeFile {
     }
 }
 
-/// Constants of a firmware that tunes so, to stand below those of its pack: `RECIPE`, `OPERATORS`, `Tuner`, `CONTENTS`,
-/// `ARENA_BYTES`, and `SOLVE_BYTES` where it `solves` heads in closed form. A pack with statistics brings the solver in f32 anyhow.
+/// Constants of a firmware that tunes so, to stand below those of its pack: `RECIPE`, `OPERATORS`, `Tuner`, `CONTENTS` and
+/// `ARENA_BYTES`. Where it `solves` heads in closed form the solver is linked; a pack with statistics brings it in f32 anyhow.
 pub fn training_constants(tuner: Tail, recipe: &Recipe, solves: bool) -> String {
     let (tuner, contents, size, solver) = match tuner {
         Tail::Full if solves => ("Tuner", "Int8AndF32", "train_bytes", ".with_solver(true)"),
@@ -111,13 +138,23 @@ pub fn training_constants(tuner: Tail, recipe: &Recipe, solves: bool) -> String 
         format!("pub static OPERATORS: flatmin::Operators = flatmin::Operators::of(PACK){solver};"),
     );
     item("Bytes of the tuner's arena.", format!("pub const ARENA_BYTES: usize = SIZES.{size}(&RECIPE);"));
-    if solves {
-        item(
-            "Bytes that solving the head takes beside the arena.",
-            "pub const SOLVE_BYTES: usize = SIZES.solve_bytes(&RECIPE);".into(),
-        );
-    }
     text
+}
+
+/// Constants that say what one's own firmware is to call, in this order: `Tuner::solve`, and then steps.
+fn order_constants(solves: bool, steps: bool) -> String {
+    let solving = if solves { "SIZES.solve_bytes(&RECIPE)" } else { "0" };
+    format!(
+        "/// Whether the head is solved in closed form before any step (`Tuner::solve`).\n\
+         #[allow(dead_code)]\n\
+         pub const SOLVES: bool = {solves};\n\
+         /// Bytes that this takes beside the arena.\n\
+         #[allow(dead_code)]\n\
+         pub const SOLVE_BYTES: usize = {solving};\n\
+         /// Whether steps are taken (`Tuner::start`).\n\
+         #[allow(dead_code)]\n\
+         pub const STEPS: bool = {steps};\n"
+    )
 }
 
 /// The recipe as a constant's value.

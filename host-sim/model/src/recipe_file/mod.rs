@@ -22,7 +22,7 @@ mod hyperparameters;
 #[cfg(test)]
 mod tests;
 
-pub use firmware::{OverBudget, training_constants};
+pub use firmware::{Firmware, OverBudget, training_constants};
 pub use hyperparameters::Hyperparameters;
 
 use crate::output::write_file;
