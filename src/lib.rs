@@ -163,6 +163,9 @@ pub mod internals {
     pub mod replay {
         pub use crate::replay::*;
     }
+    pub mod requant {
+        pub use crate::requant::{Range, TunedTail};
+    }
     pub mod step {
         pub use crate::step::*;
     }

@@ -144,6 +144,7 @@ pub struct TunedTail<'a> {
 }
 
 impl<'a> TunedTail<'a> {
+    /// No tail yet, in these buffers.
     pub fn new(words: &'a mut [i32], weights: &'a mut [i8]) -> Self {
         Self { words, weights, outputs: Vec::new() }
     }

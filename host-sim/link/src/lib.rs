@@ -4,5 +4,6 @@ pub mod device;
 pub mod doctor;
 pub mod emulate;
 pub mod firmware;
+pub mod key;
 pub mod link;
 pub mod new_board;

@@ -20,14 +20,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._data import Wearer, load_wearer
+from ._device import Device
 from ._model import Model
 from ._native import Error, __version__
 from ._recipe import Recipe
 from ._results import (
+    Adapted,
     Anomalies,
     Candidate,
     CurvePoint,
     Cut,
+    DeviceInfo,
+    InForce,
     Inspection,
     Layer,
     Pack,
@@ -41,12 +45,16 @@ if TYPE_CHECKING:
     from ._classifier import Classifier
 
 __all__ = [
+    "Adapted",
     "Anomalies",
     "Candidate",
     "Classifier",
     "CurvePoint",
     "Cut",
+    "Device",
+    "DeviceInfo",
     "Error",
+    "InForce",
     "Inspection",
     "Layer",
     "Model",

@@ -317,6 +317,76 @@ class Plan:
         return self._svg
 
 
+@dataclasses.dataclass(frozen=True)
+class DeviceInfo:
+    """Who a device is, and what it holds."""
+
+    board: str
+    """The board's name; ``"simulated"`` in this process."""
+    pack_crc32: int
+    """CRC-32 of the pack that it was built with."""
+    arena_bytes: int
+    """Bytes of its arena."""
+    input_length: int
+    """Values that its network takes."""
+    capacity: int
+    """Samples that it can keep."""
+    samples: int
+    """Samples that it keeps."""
+    weights_crc32: int
+    """CRC-32 of its weights: the same as in this package for the same run."""
+    is_tuned: bool
+    """A tuned tail classifies; else the factory's."""
+    sequence: int | None
+    """Number of the record in flash that came into force last; ``None`` is the factory's tail."""
+    slots: int
+    """Records that its flash has room for; 0 without a store."""
+    hertz: int
+    """Ticks of its clock in a second."""
+    contents: str
+    """What its tail holds: ``"Int8AndF32"``, ``"Int8AndCompact"`` or ``"Int8"``."""
+    access: str
+    """From whom it takes what changes it: ``"Anybody"``, ``"Unclaimed"``, ``"KeyHolder"`` or ``"Nobody"``."""
+
+    @classmethod
+    def _of(cls, found: dict[str, Any]) -> DeviceInfo:
+        return cls(is_tuned=found.pop("tuned"), **found)
+
+
+@dataclasses.dataclass(frozen=True)
+class InForce:
+    """What is in force on a device after its flash was written."""
+
+    sequence: int | None
+    """Number of the record in flash; ``None`` is the factory's tail."""
+    weights_crc32: int
+    """CRC-32 of the weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted:
+    """What a run on the samples that a device keeps came to."""
+
+    samples: int
+    """Samples that it keeps."""
+    steps: int
+    """Steps that it took."""
+    loss: float
+    """Mean loss of the last epoch's minibatches, as it is trained; NaN without steps."""
+    is_accepted: bool
+    """The tuned tail is in force; false where held-out samples spoke against it."""
+    weights_crc32: int
+    """CRC-32 of the weights after it."""
+    seconds: float
+    """Time that it took by the device's clock."""
+
+    @classmethod
+    def _of(cls, found: dict[str, Any]) -> Adapted:
+        verdict = found.pop("verdict")
+        accepted = verdict is None or verdict["accepted"]
+        return cls(is_accepted=accepted, **{**found, "loss": _number(found["loss"])})
+
+
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Tuning:
     """What a run came to, and the tuned network.

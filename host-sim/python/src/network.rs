@@ -77,17 +77,27 @@ fn loss_name(loss: Loss) -> &'static str {
 }
 
 /// Samples, and labels where there are some, each the bytes of an `.npy`.
-type Batch = (PyBackedBytes, Option<PyBackedBytes>);
+pub type Batch = (PyBackedBytes, Option<PyBackedBytes>);
 
 impl Network {
-    fn with_loss(&self, loss: Option<Loss>) -> Self {
+    /// These classes' names with another model.
+    pub(crate) fn with_model(&self, model: Model) -> Self {
+        Self { model, names: self.names.clone() }
+    }
+
+    /// Samples as the network takes them, with their labels.
+    pub(crate) fn labelled(&self, x: &[u8], y: Option<&[u8]>) -> Result<Vec<Labelled>> {
+        subject::labelled(&self.model, &self.samples(x, y)?, &mut Origin::default())
+    }
+
+    pub(crate) fn with_loss(&self, loss: Option<Loss>) -> Self {
         match loss {
             None => self.clone(),
             loss => Self { model: self.model.clone().with_loss(loss), names: self.names.clone() },
         }
     }
 
-    fn subject(
+    pub(crate) fn subject(
         self,
         (x, y): Batch,
         test: Option<Batch>,
@@ -107,7 +117,7 @@ impl Network {
     }
 
     /// What is packed: 0 layers for inference alone.
-    fn tail(&self, layers: Option<usize>, trains: &[String]) -> Result<TailPlan> {
+    pub(crate) fn tail(&self, layers: Option<usize>, trains: &[String]) -> Result<TailPlan> {
         if layers == Some(0) {
             return Ok(TailPlan::default());
         }

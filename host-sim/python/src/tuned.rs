@@ -6,10 +6,12 @@ use crate::recipe::{described, start_name};
 use crate::watching::Caller;
 use anyhow::{Context, Result};
 use flatmin::Affine;
+use flatmin_link::device::Measured;
 use flatmin_model::output::{ensure_apart, write_file};
 use flatmin_model::packer::TailPlan;
 use flatmin_model::recipe_file::NamedMethod;
 use flatmin_sim::delta;
+use flatmin_sim::report::TuningRun;
 use flatmin_sim::subject::{Labelled, Subject};
 use flatmin_sim::tuned::TunedNetwork;
 use flatmin_sim::tuning::{Training, train_and_keep};
@@ -41,20 +43,59 @@ impl Tuned {
     ) -> Result<Self> {
         let trained = train_and_keep(&subject, &plan, training, caller)
             .with_context(|| format!("tuning with {}", training.name()))?;
-        let recipe = described(&training.sized(&subject)?, method)?;
+        let recipe = training.sized(&subject)?;
+        let asked = Asked { plan, training: Training { recipe, ..*training }, method };
+        let report =
+            asked.report(&trained.run, &subject, trained.run.train_seconds, trained.tail.is_some())?;
+        let network = TunedNetwork { model: subject.model, plan: asked.plan, tail: trained.tail };
+        Ok(Self { network, test: subject.test, answers: trained.answers, report })
+    }
+
+    /// The network that a device's run has left, with what the run was.
+    pub fn of_device(
+        asked: Asked,
+        subject: Subject,
+        measured: &Measured,
+        tail: Option<Vec<u8>>,
+    ) -> Result<Self> {
+        let seconds = measured.ticks as f64 / f64::from(measured.hertz.max(1));
+        let report = asked.report(&measured.run, &subject, seconds, tail.is_some())?;
+        let network = TunedNetwork { model: subject.model, plan: asked.plan, tail };
+        let inputs: Vec<Vec<i8>> = subject.test.iter().map(|(input, _)| input.clone()).collect();
+        let answers = match measured.run.anomalies {
+            Some(_) => Vec::new(),
+            None => network.answer(&inputs, &Caller::new(None, 0))?.labels,
+        };
+        Ok(Self { network, test: subject.test, answers, report })
+    }
+}
+
+/// What a run was asked for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// What was tuned.
+    pub plan: TailPlan,
+    /// How, with the replay that there was.
+    pub training: Training,
+    /// By its name.
+    pub method: NamedMethod,
+}
+
+impl Asked {
+    fn report(&self, run: &TuningRun, subject: &Subject, seconds: f64, tuned: bool) -> Result<String> {
+        let Self { plan, training, method } = self;
         let trains: Vec<String> = (0..plan.layers).map(|layer| plan.trains(layer).to_string()).collect();
         let report = json!({
             // By way of a text, in which numbers of single precision stay short.
-            "run": serde_json::from_str::<Value>(&serde_json::to_string(&trained.run)?)?,
-            "seconds": trained.run.train_seconds,
-            "recipe": recipe, "layers": plan.layers, "train": trains,
+            "run": serde_json::from_str::<Value>(&serde_json::to_string(run)?)?,
+            "seconds": seconds,
+            "recipe": described(&training.recipe, *method)?, "layers": plan.layers, "train": trains,
             "start": start_name(training.start),
             "classes": subject.classes, "split": subject.origin.split, "warnings": subject.origin.warnings,
             "tuned_samples": subject.adaptation.len(), "tested_samples": subject.test.len(),
-            "tuned": trained.tail.is_some(),
+            "tuned": tuned,
         });
-        let network = TunedNetwork { model: subject.model, plan, tail: trained.tail };
-        Ok(Self { network, test: subject.test, answers: trained.answers, report: report.to_string() })
+        Ok(report.to_string())
     }
 }
 

@@ -7,6 +7,7 @@ use flatmin_sim::watch::Watch;
 use pyo3::prelude::*;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,20 +63,30 @@ impl Onlooker for Stop {
     }
 }
 
-/// Runs a search in a thread, and ends it at Ctrl-C: Python tells its main thread alone, which waits here.
+/// Runs a search, and ends it at Ctrl-C.
 pub fn stoppable<T: Send>(search: impl FnOnce(&dyn Onlooker) -> Result<T> + Send) -> Result<T> {
     let stop = Stop::default();
+    interruptible(&stop.0, || search(&stop))
+}
+
+/// Works on a thread, and raises the flag at Ctrl-C: Python tells its main thread alone, which waits here.
+pub fn interruptible<T: Send>(stop: &AtomicBool, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
-        let searching = scope.spawn(|| search(&stop));
+        let (working, ended) = channel::<()>();
+        let worker = scope.spawn(move || {
+            let _working = working;
+            work()
+        });
         let mut signal = Ok(());
-        while !searching.is_finished() {
-            thread::sleep(BETWEEN);
+        while ended.recv_timeout(BETWEEN) == Err(RecvTimeoutError::Timeout) {
             if signal.is_ok() {
                 signal = Python::attach(|py| py.check_signals());
-                stop.0.store(signal.is_err(), Ordering::Relaxed);
+                if signal.is_err() {
+                    stop.store(true, Ordering::Relaxed);
+                }
             }
         }
-        let found = searching.join().map_err(|_| anyhow!("the search has failed"))?;
+        let found = worker.join().map_err(|_| anyhow!("what was asked for has failed"))?;
         signal?;
         found
     })

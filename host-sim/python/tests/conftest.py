@@ -40,6 +40,7 @@ def command(tmp_path):
         asked = [str(program), *map(str, arguments)]
         return subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True)
 
+    run.root = ROOT
     return run
 
 

@@ -151,7 +151,7 @@ def test_other_threads_go_on_during_a_run(wearer):
     thread = threading.Thread(target=count)
     thread.start()
     begin = time.monotonic()
-    wearer.model.tune(wearer.x, wearer.y, layers=7, epochs=5, curve=False, method="sam")
+    wearer.model.tune(wearer.x, wearer.y, layers=7, epochs=25, curve=False, method="sam")
     end = time.monotonic()
     done.set()
     thread.join()

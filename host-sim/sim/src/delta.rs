@@ -44,15 +44,20 @@ fn read_tail<'p, A: Arithmetic<'p>>(tuner: &Tuner<'p, A>, length: usize) -> Resu
 
 fn reference(pack: &PackFile) -> Result<Vec<u8>> {
     with_holder!(pack, |tuner| {
-        let (sizes, loss) = (pack.pack().sizes(), pack.pack().loss());
-        let zeros = vec![0; sizes.input_length];
-        match loss {
-            Loss::SquaredError => tuner.observe_target(&zeros, &vec![0; sizes.output_length])?,
-            _ => tuner.observe(&zeros, 0)?,
-        }
-        tuner.requantize()?;
+        blank(pack, tuner)?;
         read_tail(tuner, payload_bytes(pack))
     })
+}
+
+/// Puts the tail in force that the factory's weights make on a sample of zeros.
+fn blank<'p, A: Arithmetic<'p>>(pack: &PackFile, tuner: &mut Tuner<'p, A>) -> Result<()> {
+    let (sizes, loss) = (pack.pack().sizes(), pack.pack().loss());
+    let zeros = vec![0; sizes.input_length];
+    match loss {
+        Loss::SquaredError => tuner.observe_target(&zeros, &vec![0; sizes.output_length])?,
+        _ => tuner.observe(&zeros, 0)?,
+    }
+    Ok(tuner.requantize()?)
 }
 
 /// Whether a file is a delta.
@@ -147,6 +152,26 @@ pub fn weights_crc32(pack: &PackFile, payload: &[u8], kind: Tail) -> Result<u32>
             adopt(pack, &mut tuner, payload).map(|()| tuner.weights_crc32())
         }
     }
+}
+
+/// Weights of the factory's tail in f32.
+pub(crate) fn factory_weights(pack: &PackFile) -> Result<Vec<f32>> {
+    weights_after(pack, |tuner| blank(pack, tuner))
+}
+
+/// Weights in f32 of a tail, which may be the int8 part alone.
+pub(crate) fn weights(pack: &PackFile, tail: &[u8]) -> Result<Vec<f32>> {
+    weights_after(pack, |tuner| adopt(pack, tuner, tail))
+}
+
+fn weights_after(pack: &PackFile, act: impl FnOnce(&mut Tuner) -> Result<()>) -> Result<Vec<f32>> {
+    let recipe = Recipe { replay_capacity: 1, ..Recipe::DEFAULT };
+    let mut words = Tail::Full.arena(pack, &recipe);
+    let mut tuner = Tuner::new(pack.pack(), recipe, bytemuck::cast_slice_mut(&mut words))?;
+    act(&mut tuner)?;
+    let whole = read_tail(&tuner, tuner.tail_bytes())?;
+    let (floats, _) = whole[payload_bytes(pack)..].as_chunks::<4>();
+    Ok(floats.iter().map(|&own| f32::from_le_bytes(own)).collect())
 }
 
 /// The whole tail of a delta, as [`flatmin::Tuner::read_tail`] gives it once the delta is in force, and the CRC-32 of

@@ -15,6 +15,7 @@ pub mod samples;
 pub mod sensors;
 pub mod setting;
 pub mod subject;
+pub mod tail_weights;
 pub mod tuned;
 pub mod tuning;
 pub mod watch;

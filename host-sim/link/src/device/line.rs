@@ -14,6 +14,10 @@ impl<S: Read + Write + Send> Stream for S {}
 pub struct Line(BufReader<Box<dyn Stream>>);
 
 impl Line {
+    pub fn over(stream: impl Read + Write + Send + 'static) -> Self {
+        Self(BufReader::new(Box::new(stream)))
+    }
+
     pub fn tcp(stream: TcpStream, patience: Duration) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;

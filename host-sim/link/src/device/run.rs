@@ -249,7 +249,7 @@ fn step_in_slices(device: &mut Device, subject: &Subject) -> Result<Answer> {
     }
 }
 
-fn done(answer: Answer) -> Result<u64> {
+pub(super) fn done(answer: Answer) -> Result<u64> {
     match answer {
         Answer::Done(ticks) => Ok(ticks),
         other => bail!("the device answers {other:?} instead of being done"),

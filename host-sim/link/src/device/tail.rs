@@ -87,6 +87,23 @@ pub fn restore_delta(
     push(device, &payload, Some(weights_crc32), progress)
 }
 
+/// Pulls the tuned tail as the device holds it: [`flatmin::Tuner::read_tail`]'s bytes, or the int8 ones of `pack` alone.
+///
+/// # Errors
+/// A device without a tuned tail.
+pub fn pull_tail(device: &mut Device, int8_of: Option<&PackFile>) -> Result<Vec<u8>> {
+    let most = int8_of.map_or(usize::MAX, |pack| pack.pack().sizes().payload_bytes(Contents::Int8));
+    pull(device, most, |offset| Request::PullTail { offset }, |_, _| ())
+}
+
+/// Puts a tail in force: [`flatmin::Tuner::read_tail`]'s bytes, or the int8 ones alone. The CRC-32 of its weights.
+///
+/// # Errors
+/// What is no tail of the device's pack.
+pub fn push_tail(device: &mut Device, tail: &[u8]) -> Result<u32> {
+    push(device, tail, None, |_, _| ())
+}
+
 /// Pulls the tuned tail; the bytes of its file.
 ///
 /// # Errors

@@ -2,6 +2,46 @@
 
 use flatmin::internals::closed_form::{MEAN_STEPS, WHOLE};
 
+/// Sums over samples: what many devices can add up in any order, since integers have no rounding.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sums {
+    /// Samples of each class.
+    pub counts: Vec<i64>,
+    /// Sums of the features, a row per class.
+    pub sums: Vec<i64>,
+    /// Sums of the products of two features, whatever the class, a row per feature.
+    pub products: Vec<i64>,
+}
+
+impl Sums {
+    /// The [`statistics`] of the samples that were summed, up to the rounding of f64; `None` where a class has no sample.
+    pub fn statistics(&self) -> Option<Vec<u8>> {
+        let classes = self.counts.len();
+        let features = self.sums.len().checked_div(classes)?;
+        if features == 0 || self.counts.iter().any(|&count| count <= 0) {
+            return None;
+        }
+        let rows: Vec<&[i64]> = self.sums.chunks_exact(features).collect();
+        let of_class = |row: &[i64], count: i64| row.iter().map(|&sum| sum as f64 / count as f64).collect();
+        let means: Vec<Vec<f64>> = rows.iter().zip(&self.counts).map(|(row, &n)| of_class(row, n)).collect();
+        let within = |a: usize, b: usize| {
+            // Whole and remainder apart: nothing cancels.
+            let (mut whole, mut rest) = (i128::from(self.products[a * features + b]), 0.0);
+            for (row, &count) in rows.iter().zip(&self.counts) {
+                let product = i128::from(row[a]) * i128::from(row[b]);
+                whole -= product.div_euclid(count.into());
+                rest += product.rem_euclid(count.into()) as f64 / count as f64;
+            }
+            whole as f64 - rest
+        };
+        let covariance: Vec<Vec<f64>> =
+            (0..features).map(|row| (0..=row).map(|column| within(row, column)).collect()).collect();
+        let samples = self.counts.iter().sum::<i64>();
+        let share = 1.0 / samples.saturating_sub(classes as i64).max(1) as f64;
+        Some(encode(&means, &covariance, share))
+    }
+}
+
 /// The statistics of `samples`, features in steps above the zero point and the class of each; `None` where a class has
 /// no sample, as then nothing is known of it.
 pub fn statistics(samples: &[(Vec<i16>, usize)], classes: usize) -> Option<Vec<u8>> {
@@ -27,7 +67,13 @@ pub fn statistics(samples: &[(Vec<i16>, usize)], classes: usize) -> Option<Vec<u
         }
     }
     let share = 1.0 / samples.len().saturating_sub(classes).max(1) as f64;
-    let deviations: Vec<f64> = (0..features).map(|i| (covariance[i][i] * share).sqrt()).collect();
+    Some(encode(&means, &covariance, share))
+}
+
+/// The bytes of these means, and of `share` times these sums of products.
+fn encode(means: &[Vec<f64>], covariance: &[Vec<f64>], share: f64) -> Vec<u8> {
+    let features = covariance.len();
+    let deviations: Vec<f64> = (0..features).map(|i| (covariance[i][i] * share).max(0.0).sqrt()).collect();
     let mut bytes = Vec::new();
     deviations.iter().for_each(|&d| bytes.extend((d as f32).to_le_bytes()));
     for mean in means.iter().flatten() {
@@ -40,7 +86,7 @@ pub fn statistics(samples: &[(Vec<i16>, usize)], classes: usize) -> Option<Vec<u
             bytes.extend(((correlation.clamp(-1.0, 1.0) * f64::from(WHOLE)).round() as i16).to_le_bytes());
         }
     }
-    Some(bytes)
+    bytes
 }
 
 fn row_sum(sums: &mut [f64], factor: f64, off: &[f64]) {

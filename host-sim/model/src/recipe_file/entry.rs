@@ -4,7 +4,7 @@ use super::NamedMethod;
 use crate::packer::Trains;
 use crate::training::Start;
 use flatmin::{BiasTreatment, Loss, Method, Optimizer, Policy, RhoUnit, Schedule};
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
@@ -107,14 +107,14 @@ impl<T: Choice> Entry for T {
     }
 
     fn read<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Words(PhantomData))
+        deserializer.deserialize_str(Words(PhantomData))
     }
 }
 
 /// Reads a whole number from the first to the last.
 struct Whole<T>(u64, u64, PhantomData<T>);
 
-impl<T: TryFrom<u64>> Visitor<'_> for Whole<T> {
+impl<'d, T: TryFrom<u64>> Visitor<'d> for Whole<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -132,6 +132,11 @@ impl<T: TryFrom<u64>> Visitor<'_> for Whole<T> {
             Ok(value) => self.visit_i64(value),
             Err(_) => Err(E::invalid_value(de::Unexpected::Unsigned(value), &self)),
         }
+    }
+
+    /// What a JSON reader that keeps numbers as they are written gives for a fraction.
+    fn visit_map<M: MapAccess<'d>>(self, _: M) -> Result<T, M::Error> {
+        Err(de::Error::invalid_type(de::Unexpected::Other("a fraction or a table"), &self))
     }
 }
 
@@ -156,7 +161,7 @@ whole! {
     usize, 1, 1 << 40;
 }
 
-/// Reads a number. Its range is the recipe's own to check.
+/// Reads a number, asked for as one: a JSON reader may keep numbers as they are written, and then gives others a map. Its range is the recipe's own to check.
 struct Number;
 
 impl Visitor<'_> for Number {
@@ -185,7 +190,7 @@ impl Entry for f32 {
     }
 
     fn read<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Number)
+        deserializer.deserialize_f64(Number)
     }
 }
 

@@ -1,7 +1,6 @@
 //! `flatmin device`: what a device on a line is asked, and what is shown of its answers.
 
 mod arguments;
-mod key;
 
 use crate::answer::{self, print, print_json, show};
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +11,7 @@ use flatmin::wire::{Access, Request};
 use flatmin::{Drift, Evidence, Version, Watch};
 use flatmin_link::device::{self, Device, Progress};
 use flatmin_link::emulate::Answer;
+use flatmin_link::key;
 use flatmin_link::link::{Identity, LinkError};
 use flatmin_model::output::write_file;
 use flatmin_sim::delta;

@@ -7,6 +7,9 @@ use std::io::Write;
 use std::path::Path;
 
 /// The key in the file.
+///
+/// # Errors
+/// No such file, or one with no key in it.
 pub fn read(path: &Path) -> Result<Key> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read the key {}", path.display()))?;
@@ -20,6 +23,9 @@ pub fn read(path: &Path) -> Result<Key> {
 }
 
 /// Makes a random key, in a new file.
+///
+/// # Errors
+/// A file that is there already, or a system without random bytes.
 pub fn make(path: &Path) -> Result<Key> {
     let mut bytes = [0; KEY_BYTES];
     ensure!(getrandom::fill(&mut bytes).is_ok(), "the system gives no random bytes");
