@@ -41,10 +41,11 @@ class Device:
     >>> import flatmin
     >>> own = flatmin.load_wearer(3)
     >>> with flatmin.Device.simulated(own.model, layers=2) as device:
-    ...     result = device.tune(own.x, own.y, test=(own.x_test, own.y_test), epochs=3)
+    ...     there = device.tune(own.x, own.y, test=(own.x_test, own.y_test), epochs=3)
     ...     device.info.samples, device.info.is_tuned
     (63, True)
-    >>> result.weights_crc32 == own.model.tune(own.x, own.y, layers=2, epochs=3).weights_crc32
+    >>> here = own.model.tune(own.x, own.y, test=(own.x_test, own.y_test), layers=2, epochs=3)
+    >>> there.weights_crc32 == here.weights_crc32
     True
     """
 
