@@ -7,6 +7,7 @@ mod notes;
 
 use clap::Parser;
 use commands::Cli;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -14,8 +15,15 @@ fn main() -> ExitCode {
     let json = std::env::args_os().any(|argument| argument == "--json");
     let cli = match Cli::try_parse_from(notes::after_the_command(std::env::args_os())) {
         Err(refusal) if json && refusal.use_stderr() => {
-            let message = refusal.render().to_string();
+            let message = plain(&refusal.render().to_string());
             eprintln!("{}", refusal_document(message.trim(), &[]));
+            return ExitCode::from(2);
+        }
+        Err(refusal) if refusal.use_stderr() => {
+            let rendered = refusal.render();
+            let styled = std::io::stderr().is_terminal();
+            let text = if styled { rendered.ansi().to_string() } else { rendered.to_string() };
+            eprint!("{}", plain(&text));
             return ExitCode::from(2);
         }
         Err(refusal) => refusal.exit(),
@@ -43,6 +51,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A refusal in which Rust's own words for what is no number are everybody's.
+fn plain(refusal: &str) -> String {
+    let words = [
+        ("invalid digit found in string", "expected a whole number"),
+        ("cannot parse integer from empty string", "expected a whole number"),
+        ("invalid float literal", "expected a number"),
+        ("cannot parse float from empty string", "expected a number"),
+    ];
+    words.iter().fold(refusal.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 /// Why there is no answer, on one line.

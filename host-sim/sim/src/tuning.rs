@@ -7,12 +7,13 @@ pub(crate) use training::begin;
 pub use training::{Start, Tail, Training};
 
 use crate::objective;
+use crate::report::coverage;
 use crate::report::{Changes, CurvePoint, TuningRun, Verdict};
 use crate::subject::{Labelled, Subject};
 use crate::watch::Watch;
 use anyhow::{Context, Result, bail};
 use flatmin::store::Contents;
-use flatmin::{Arithmetic, CompactTuner, IntegerTuner, Method, Recipe, RhoUnit, Tuner, Version};
+use flatmin::{Arithmetic, CompactTuner, IntegerTuner, Loss, Method, Recipe, RhoUnit, Tuner, Version};
 use flatmin_app::SOLVING;
 use flatmin_model::packer::{PackFile, TailPlan};
 use std::time::Instant;
@@ -271,7 +272,7 @@ fn run<'p, A: Arithmetic<'p>>(
     let errors_factory = copies.then(|| objective::errors(tuner, subject, Version::Factory)).transpose()?;
     let latents = if copies { Vec::new() } else { latents };
     let classes = subject.classes.len();
-    let before = answers(tuner, &latents, Version::Factory, watch)?;
+    let (before, sureness_factory) = answers(tuner, &latents, Version::Factory, watch)?;
     let confusion_factory = confusion(&latents, &before, classes);
     observe_all(tuner, subject, watch).with_context(context)?;
     let mut curve = vec![point(0, tuner, &latents, watch)?];
@@ -288,14 +289,14 @@ fn run<'p, A: Arithmetic<'p>>(
     } else {
         tuner.requantize()?;
         if subject.origin.imbalanced {
-            let tuned = confusion(&latents, &answers(tuner, &latents, Version::Tuned, watch)?, classes);
+            let tuned = confusion(&latents, &answers(tuner, &latents, Version::Tuned, watch)?.0, classes);
             Some(Verdict::on_test(&confusion_factory, &tuned))
         } else {
             None
         }
     };
     let in_force = if verdict.is_none_or(|v| v.accepted) { Version::Tuned } else { Version::Factory };
-    let answers = answers(tuner, &latents, in_force, watch)?;
+    let (answers, sureness_tuned) = answers(tuner, &latents, in_force, watch)?;
     let confusion_tuned = confusion(&latents, &answers, classes);
     let moved = latents.iter().zip(&before).zip(&answers);
     let changes = Changes::of(moved.map(|(((_, label), &before), &after)| (*label, before, after)));
@@ -336,6 +337,8 @@ fn run<'p, A: Arithmetic<'p>>(
         curve,
         confusion_factory,
         confusion_tuned,
+        sureness_factory,
+        sureness_tuned,
         changes,
         verdict,
         anomalies,
@@ -393,13 +396,20 @@ fn answers<'p, A: Arithmetic<'p>>(
     latents: &[Labelled],
     version: Version,
     watch: &impl Watch,
-) -> Result<Vec<usize>> {
-    let one = |(latent, _): &Labelled| {
+) -> Result<(Vec<usize>, coverage::Answers)> {
+    let one_of_several = tuner.pack().loss() == Loss::CrossEntropy;
+    let (mut answers, mut sureness) = (Vec::new(), Vec::new());
+    for (latent, label) in latents {
         watch.pause()?;
         let output = tuner.infer_latent(latent, version)?.to_vec();
-        Ok(tuner.answer(&output, version))
-    };
-    latents.iter().map(one).collect()
+        let answer = tuner.answer(&output, version);
+        answers.push(answer);
+        if one_of_several {
+            let sure = coverage::sureness(&output, tuner.output_affine(version).scale);
+            sureness.push((sure, answer == *label));
+        }
+    }
+    Ok((answers, sureness))
 }
 
 fn confusion(latents: &[Labelled], answers: &[usize], classes: usize) -> Vec<Vec<u32>> {

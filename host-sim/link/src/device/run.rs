@@ -191,6 +191,9 @@ pub fn train(
         curve,
         confusion_factory: judged.factory,
         confusion_tuned: judged.tuned,
+        // The link tells classes, not outputs.
+        sureness_factory: Vec::new(),
+        sureness_tuned: Vec::new(),
         changes: judged.changes,
         verdict,
         anomalies: judged.anomalies,

@@ -88,7 +88,7 @@ pub enum PackerError {
         index: usize,
     },
     /// The written pack did not pass the runtime's own validation.
-    #[error("the runtime refuses this network: {0}")]
+    #[error("the runtime refuses this network")]
     Refused(#[from] flatmin::PackError),
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::format::{Escaped, grouped, method_label, method_name, percent_estimate, points_estimate, si};
 use super::plots::{self, Curve};
-use super::{Overview, Part, Report, Summary, depth, figures};
+use super::{Overview, Part, Report, Summary, coverage, depth, figures};
 use crate::chart::palette::{self, FACTORY, look};
 
 /// Layout and type; the colours come from [`palette::variables`].
@@ -132,6 +132,8 @@ fn results(html: &mut String, report: &Report, summary: &Summary) -> anyhow::Res
         html.push_str("<h2>Where each test sample went</h2>\n");
         figures::changes(html, report)?;
     }
+
+    coverage::section(html, report)?;
 
     if let Some(svg) = plots::subjects(report)? {
         html.push_str("<h2>Factory and tuned accuracy by subject</h2>\n");

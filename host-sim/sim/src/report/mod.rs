@@ -11,6 +11,7 @@
 //! Accuracies are fractions of one in every struct, and percent only in what is shown.
 
 mod changes;
+pub(crate) mod coverage;
 mod depth;
 mod figures;
 mod format;
@@ -103,6 +104,12 @@ pub struct TuningRun {
     pub confusion_factory: Vec<Vec<u32>>,
     /// The same after tuning, int8.
     pub confusion_tuned: Vec<Vec<u32>>,
+    /// How sure the factory's int8 answers to the test samples are, and whether each is right; empty where that is not known.
+    #[serde(skip)]
+    pub sureness_factory: coverage::Answers,
+    /// The same of the tail that came into force.
+    #[serde(skip)]
+    pub sureness_tuned: coverage::Answers,
     /// How many test samples became right, and how many wrong; `None` without classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<Changes>,

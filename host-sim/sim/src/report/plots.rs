@@ -21,6 +21,8 @@ const WIDTH: u32 = 500;
 const PANEL_WIDTH: u32 = 400;
 /// Height of the learning curves.
 const HEIGHT: u32 = 280;
+/// The method that takes no steps: two points are no curve.
+const WITHOUT_EPOCHS: &str = "closed-form";
 /// Text size in CSS pixels; plotters divides by 1.24 what it is asked for.
 const TEXT_SIZE: f64 = 14.0 * 1.24;
 
@@ -65,7 +67,7 @@ struct Group {
 }
 
 /// A panel per method on one pair of axes, so that no curve hides another: the method, its place, and the mean over its
-/// subjects with each subject's own in the background. None without epochs.
+/// subjects with each subject's own in the background. None without epochs: a head in closed form has none.
 pub(super) fn learning_curves(report: &Report, curve: Curve) -> anyhow::Result<Vec<(&str, usize, String)>> {
     let groups = groups(report, curve);
     let lines = || groups.iter().flat_map(|group| &group.single);
@@ -83,7 +85,7 @@ pub(super) fn learning_curves(report: &Report, curve: Curve) -> anyhow::Result<V
     };
 
     let panels = report.methods().into_iter().enumerate().zip(&groups);
-    let drawn = panels.filter(|(_, group)| !group.single.is_empty());
+    let drawn = panels.filter(|((_, method), group)| !group.single.is_empty() && *method != WITHOUT_EPOCHS);
     let draw = |group: &Group| {
         let svg = panel(group, 0..last.max(1), range.clone(), factory)?;
         anyhow::Ok(palette::adopt(&svg))

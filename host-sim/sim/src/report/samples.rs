@@ -31,6 +31,8 @@ pub(super) fn run(subject: &str, method: &str) -> TuningRun {
         curve: Vec::new(),
         confusion_factory: Vec::new(),
         confusion_tuned: Vec::new(),
+        sureness_factory: Vec::new(),
+        sureness_tuned: Vec::new(),
         changes: None,
         verdict: None,
         anomalies: None,
