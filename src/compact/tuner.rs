@@ -211,7 +211,13 @@ impl<'a> Numbers<'a> for Compact<'a> {
         }
     }
 
-    fn loss(&self, _: Option<&Step>, target: Target, scratch: &mut [i32]) -> (f32, usize) {
+    fn loss(
+        &mut self,
+        _: Option<&Step>,
+        _: &mut TunedTail<'a>,
+        target: Target,
+        scratch: &mut [i32],
+    ) -> (f32, usize) {
         // Planned for the chain.
         let Some(mut workspace) = Workspace::new(&self.chain, scratch) else { return (f32::NAN, 0) };
         self.chain.loss_and_answer(&self.weights, Self::label(target), &mut workspace)
@@ -220,6 +226,7 @@ impl<'a> Numbers<'a> for Compact<'a> {
     fn risen(
         &mut self,
         _: Option<&Step>,
+        _: &mut TunedTail<'a>,
         ascent: &Ascent,
         (_, _, target): (&Pack, &[i8], Target),
         scratch: &mut [i32],
@@ -230,7 +237,13 @@ impl<'a> Numbers<'a> for Compact<'a> {
         (loss, answer, chain.risen(&self.weights, ascent, label, &mut workspace))
     }
 
-    fn ranges(&self, _: Option<&Step>, scratch: &mut [i32], see: &mut dyn FnMut(usize, f32, f32)) {
+    fn ranges(
+        &mut self,
+        _: Option<&Step>,
+        _: &mut TunedTail<'a>,
+        scratch: &mut [i32],
+        see: &mut dyn FnMut(usize, f32, f32),
+    ) {
         let Some(mut workspace) = Workspace::new(&self.chain, scratch) else { return };
         self.chain.forward(&self.weights, &mut workspace);
         for (place, layer) in self.chain.layers().enumerate() {

@@ -33,7 +33,8 @@ impl IntegerTuner<'_> {
         }
         let (classes, words) = (layer.outputs, self.pack.sizes().solve_words());
         let length = classes * (layer.taps + 1);
-        let held = self.arithmetic.parameters.held.len() / 4;
+        self.check_place()?;
+        let held = self.pack.sizes().integer_place_bytes() / 4;
         let own = held >= words;
         let found = if own { held } else { beside.len() };
         if found < words || self.scratch.len() < length || samples > ClosedForm::MOST_SAMPLES {
@@ -42,6 +43,7 @@ impl IntegerTuner<'_> {
         self.abandon();
         self.recipe = fits;
         self.divide();
+        self.make_way(between);
         self.arithmetic.parameters.reset();
         if own {
             let held = core::mem::take(&mut self.arithmetic.parameters.held);

@@ -1,6 +1,6 @@
 //! Who gets which bytes of an integer tuner's arena.
 
-use crate::memory::Region;
+use crate::memory::{Region, TUNED_WORDS};
 use crate::pack::Sizes;
 use crate::recipe::{Method, Recipe};
 
@@ -15,18 +15,18 @@ pub struct IntegerPlan {
     /// f32 mean squares of the channels' gradients.
     #[doc(hidden)]
     pub squares: Region,
+    /// Biases, multipliers and scales of the int8 tail in force.
+    #[doc(hidden)]
+    pub tail_words: Region,
     /// int8 fractional bits of the channels' differences.
     #[doc(hidden)]
     pub bits: Region,
-    /// int8 differences of the weights, and in front of them room, so that all of it holds an int8 tail.
+    /// int8 weights of the tail in force, or the differences under training.
     #[doc(hidden)]
-    pub deltas: Region,
+    pub weights: Region,
     /// The ascent of SAM and ASAM.
     #[doc(hidden)]
     pub ascent: Region,
-    /// int8 tail in force.
-    #[doc(hidden)]
-    pub tuned_tail: Region,
     /// int8 latents.
     #[doc(hidden)]
     pub replay: Region,
@@ -39,6 +39,9 @@ pub struct IntegerPlan {
     /// u16 order of samples in an epoch.
     #[doc(hidden)]
     pub order: Region,
+    /// u16 answers of a tail in force that has given its place to a run.
+    #[doc(hidden)]
+    pub answers: Region,
     /// int8 activations, or the tail's workspace.
     #[doc(hidden)]
     pub scratch: Region,
@@ -56,33 +59,34 @@ impl IntegerPlan {
         let (outputs, weights) = (sizes.tail_outputs, sizes.tail_weights);
         let words = outputs.saturating_mul(4);
         let capacity = recipe.replay_capacity as usize;
-        let tuned = sizes.tuned_bytes();
         // A byte for each weight, and two words for each output.
         let ascent = weights.saturating_add(3) / 4 * 4 + 2 * words;
 
         let biases = Region { offset: 0, bytes: words };
         let squares = after(biases, words);
-        let bits = after(squares, outputs);
-        let deltas = after(bits, tuned);
-        let ascent = after(deltas, if matches!(recipe.method, Method::Sgd) { 0 } else { ascent });
-        let tuned_tail = after(ascent, tuned);
-        let replay = after(tuned_tail, sizes.feature_length.saturating_mul(capacity));
+        let tail_words = after(squares, words.saturating_mul(TUNED_WORDS));
+        let bits = after(tail_words, outputs);
+        let tail_weights = after(bits, sizes.integer_place_bytes());
+        let ascent = after(tail_weights, if matches!(recipe.method, Method::Sgd) { 0 } else { ascent });
+        let replay = after(ascent, sizes.feature_length.saturating_mul(capacity));
         let labels = after(replay, capacity * 2);
         let class_counts = after(labels, sizes.class_count_bytes(recipe));
         let order = after(class_counts, capacity * 2);
-        let scratch = after(order, sizes.scratch_bytes(sizes.integer_words()));
+        let answers = after(order, capacity * 2);
+        let scratch = after(answers, sizes.scratch_bytes(sizes.integer_words()));
         let latent = after(scratch, sizes.feature_length);
         Self {
             biases,
             squares,
+            tail_words,
             bits,
-            deltas,
+            weights: tail_weights,
             ascent,
-            tuned_tail,
             replay,
             labels,
             class_counts,
             order,
+            answers,
             scratch,
             latent,
         }
@@ -97,13 +101,13 @@ impl IntegerPlan {
     /// [`Self::total_bytes`].
     pub fn by_purpose(&self) -> [(&'static str, usize); 8] {
         [
-            ("biases and mean squares", self.biases.upto(self.bits.offset)),
-            ("differences int8", self.bits.upto(self.ascent.offset)),
-            ("ascent int8", self.ascent.upto(self.tuned_tail.offset)),
-            ("tuned tail int8", self.tuned_tail.upto(self.replay.offset)),
+            ("biases and mean squares", self.biases.upto(self.tail_words.offset)),
+            ("tuned biases and scales", self.tail_words.upto(self.bits.offset)),
+            ("weights or differences int8", self.bits.upto(self.ascent.offset)),
+            ("ascent int8", self.ascent.upto(self.replay.offset)),
             ("replay latents int8", self.replay.upto(self.labels.offset)),
             ("labels", self.labels.upto(self.order.offset)),
-            ("sample order", self.order.upto(self.scratch.offset)),
+            ("sample order and answers", self.order.upto(self.scratch.offset)),
             ("activations and workspace", self.scratch.upto(self.total_bytes())),
         ]
     }
@@ -119,6 +123,13 @@ impl Sizes {
     /// [`IntegerTuner`](crate::IntegerTuner): 0 where the differences' memory is large enough.
     pub const fn integer_solve_bytes(&self) -> usize {
         let needed = self.solve_words().saturating_mul(4);
-        if self.tuned_bytes() / 4 * 4 < needed { needed } else { 0 }
+        if self.integer_place_bytes() / 4 * 4 < needed { needed } else { 0 }
+    }
+
+    /// Bytes of the place that weights and differences share: where an int8 tail's bytes together are as many as solving the
+    /// head takes, that many.
+    pub(super) const fn integer_place_bytes(&self) -> usize {
+        let needed = self.solve_words().saturating_mul(4);
+        if self.tail_weights < needed && needed <= self.tuned_bytes() { needed } else { self.tail_weights }
     }
 }

@@ -41,7 +41,7 @@ impl Held {
 
     fn parameters(&mut self) -> Parameters<'_> {
         let Self { deltas, bits, biases, squares } = self;
-        Parameters { held: deltas, front: 0, bits, biases, squares }
+        Parameters { count: deltas.len(), held: deltas, bits, biases, squares, in_force: false }
     }
 
     /// One step of one channel at a rate.
@@ -69,6 +69,7 @@ impl Held {
             bits: &self.bits,
             biases: &self.biases,
             ascent: Ascent::NONE,
+            ratios: &[],
         }
     }
 

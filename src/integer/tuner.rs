@@ -16,8 +16,8 @@ use crate::step::Phase;
 use crate::store::Contents;
 use crate::tail::{Loss, TailError, Target};
 use crate::tuner::{
-    Backup, Counts, Cutter, Numbers, Progress, RUN_PARTS, Run, Shared, Tuner, TunerError, WEIGHT_PARTS, Work,
-    bytes, bytes_mut,
+    Backup, Counts, Cutter, Former, Numbers, Progress, RUN_PARTS, Run, Shared, Tuner, TunerError,
+    WEIGHT_PARTS, Work, bytes, bytes_mut,
 };
 
 /// A [`Tuner`] that trains layers of any kind in integers, in about 4 bytes per weight: for devices whose RAM does not hold
@@ -40,6 +40,8 @@ pub struct Integer<'a> {
     pub(super) ascended: Option<Ascended>,
     /// The head is solved, and no step taken since.
     pub(super) solved: bool,
+    /// What is kept of a tail in force that has given its place to the differences.
+    former: Former<'a>,
 }
 
 /// Where a run stands between two slices; with its buffers all there is to it. An ascent is no part of it: it is made anew.
@@ -111,6 +113,47 @@ impl<'a> Integer<'a> {
     }
 }
 
+impl<'a> Integer<'a> {
+    /// Reads the parameters: where a tail in force has their place, those that it stands for.
+    fn reading<R>(&mut self, tuned: &mut TunedTail<'a>, read: impl FnOnce(&mut Self) -> R) -> R {
+        if !self.parameters.held.is_empty() {
+            return read(self);
+        }
+        self.take_back(tuned);
+        self.parameters.in_force = true;
+        let read = read(self);
+        self.parameters.in_force = false;
+        self.lend(tuned);
+        read
+    }
+
+    #[inline(never)] // Once in a firmware.
+    fn risen_of(
+        &mut self,
+        ascent: &recipe::Ascent,
+        (pack, latent, target): (&Pack, &[i8], Target),
+        scratch: &mut [i32],
+    ) -> (f32, usize, Option<[f32; 2]>) {
+        let sizes = self.sizes;
+        let Some(mut divided) = Scratch::new(&sizes, scratch) else { return (f32::NAN, 0, None) };
+        let (losses, answer, unit) = self.network().loss(label(target), &mut divided);
+        if self.ascent.is_empty() {
+            return (losses.sum(), answer, Some([f32::NAN; 2]));
+        }
+        self.ascended = None;
+        let norm = self.begin_ascent(&ascent.geometry, unit, &mut divided);
+        let risen = ascent.geometry.step_length(ascent.rho, norm).and_then(|c| {
+            self.settle_ascent(c);
+            // The backward pass may have used the features' place.
+            self.write_features(pack, latent, scratch);
+            let mut divided = Scratch::new(&sizes, scratch)?;
+            let (losses, _) = self.perturbed_loss(label(target), &mut divided);
+            Some([losses.sum(), c * norm])
+        });
+        (losses.sum(), answer, risen)
+    }
+}
+
 /// Quantization of a layer's output: of the last one it follows the logits' range.
 fn output_of(layer: &TrainedLayer, range: Option<&Range>) -> Affine {
     match range.filter(|_| layer.refit) {
@@ -124,6 +167,7 @@ impl<'a> Numbers<'a> for Integer<'a> {
     const CONTENTS: Contents = Contents::Int8;
     const ANY_TAIL: bool = true;
     const INPUT_SHARES: bool = true;
+    const ONE_COPY: bool = true;
 
     type Word = i32;
     type Step = Step;
@@ -147,16 +191,16 @@ impl<'a> Numbers<'a> for Integer<'a> {
         let plan = IntegerPlan::new(&sizes, recipe);
         let mut cutter = Cutter::new(arena, plan.total_bytes())?;
         let (biases, squares) = (cutter.take(plan.biases)?, cutter.take(plan.squares)?);
-        let (bits, held) = (cutter.take(plan.bits)?, cutter.take(plan.deltas)?);
+        let tuned = TunedTail::without_weights(cutter.take(plan.tail_words)?, sizes.tail_weights);
+        let (bits, held) = (cutter.take(plan.bits)?, cutter.take(plan.weights)?);
         let ascent = cutter.take(plan.ascent)?;
-        let tuned = cutter.tuned_tail(plan.tuned_tail, &sizes)?;
         let replay = cutter.replay([plan.replay, plan.labels, plan.class_counts], &sizes, recipe)?;
-        let (order, scratch) = (cutter.take(plan.order)?, cutter.take(plan.scratch)?);
-        let latent = cutter.take(plan.latent)?;
-        let front = sizes.tuned_bytes().saturating_sub(sizes.tail_weights);
-        let mut parameters = Parameters { held, front, bits, biases, squares };
+        let (order, former) = (cutter.take(plan.order)?, Former::new(cutter.take(plan.answers)?));
+        let (scratch, latent) = (cutter.take(plan.scratch)?, cutter.take(plan.latent)?);
+        let count = sizes.tail_weights;
+        let mut parameters = Parameters { held, count, bits, biases, squares, in_force: false };
         parameters.reset();
-        let own = Self { pack: *pack, sizes, parameters, ascent, ascended: None, solved: false };
+        let own = Self { pack: *pack, sizes, parameters, ascent, ascended: None, solved: false, former };
         let weights_crc32 = bytes::checksum(&own.parts(None));
         Ok((own, Shared { tuned, replay, order, scratch, latent, weights_crc32 }))
     }
@@ -165,10 +209,10 @@ impl<'a> Numbers<'a> for Integer<'a> {
         recipe.method == Method::Sgd || !self.ascent.is_empty()
     }
 
+    #[inline(never)] // Once in a firmware.
     fn load(&mut self, pack: &Pack, tuned: Option<&TunedTail>) {
         self.solved = false;
-        self.parameters.reset();
-        let Some(tuned) = tuned else { return };
+        let Some(tuned) = tuned else { return self.parameters.reset() };
         for layer in tuned.layers(pack) {
             if let Some(place) = place_of(pack, layer.layer.index) {
                 self.parameters.load(pack, place, &layer);
@@ -202,42 +246,43 @@ impl<'a> Numbers<'a> for Integer<'a> {
         }
     }
 
-    fn loss(&self, _: Option<&Step>, target: Target, scratch: &mut [i32]) -> (f32, usize) {
+    fn loss(
+        &mut self,
+        _: Option<&Step>,
+        tuned: &mut TunedTail<'a>,
+        target: Target,
+        scratch: &mut [i32],
+    ) -> (f32, usize) {
+        let sizes = self.sizes;
         // Planned for the tail.
-        let Some(mut scratch) = Scratch::new(&self.sizes, scratch) else { return (f32::NAN, 0) };
-        let (losses, answer, _) = self.network().loss(label(target), &mut scratch);
-        (losses.sum(), answer)
+        let Some(mut scratch) = Scratch::new(&sizes, scratch) else { return (f32::NAN, 0) };
+        self.reading(tuned, |own| {
+            let (losses, answer, _) = own.network().loss(label(target), &mut scratch);
+            (losses.sum(), answer)
+        })
     }
 
     fn risen(
         &mut self,
         _: Option<&Step>,
+        tuned: &mut TunedTail<'a>,
         ascent: &recipe::Ascent,
-        (pack, latent, target): (&Pack, &[i8], Target),
+        sample: (&Pack, &[i8], Target),
         scratch: &mut [i32],
     ) -> (f32, usize, Option<[f32; 2]>) {
-        let sizes = self.sizes;
-        let Some(mut divided) = Scratch::new(&sizes, scratch) else { return (f32::NAN, 0, None) };
-        let (losses, answer, unit) = self.network().loss(label(target), &mut divided);
-        if self.ascent.is_empty() {
-            return (losses.sum(), answer, Some([f32::NAN; 2]));
-        }
-        self.ascended = None;
-        let norm = self.begin_ascent(&ascent.geometry, unit, &mut divided);
-        let risen = ascent.geometry.step_length(ascent.rho, norm).and_then(|c| {
-            self.settle_ascent(c);
-            // The backward pass may have used the features' place.
-            self.write_features(pack, latent, scratch);
-            let mut divided = Scratch::new(&sizes, scratch)?;
-            let (losses, _) = self.perturbed_loss(label(target), &mut divided);
-            Some([losses.sum(), c * norm])
-        });
-        (losses.sum(), answer, risen)
+        self.reading(tuned, |own| own.risen_of(ascent, sample, scratch))
     }
 
-    fn ranges(&self, _: Option<&Step>, scratch: &mut [i32], see: &mut dyn FnMut(usize, f32, f32)) {
-        let Some(mut scratch) = Scratch::new(&self.sizes, scratch) else { return };
-        let _ = self.network().loss(0.into(), &mut scratch);
+    fn ranges(
+        &mut self,
+        _: Option<&Step>,
+        tuned: &mut TunedTail<'a>,
+        scratch: &mut [i32],
+        see: &mut dyn FnMut(usize, f32, f32),
+    ) {
+        let sizes = self.sizes;
+        let Some(mut scratch) = Scratch::new(&sizes, scratch) else { return };
+        self.reading(tuned, |own| own.network().loss(0.into(), &mut scratch));
         let last = self.sizes.tail_layers.saturating_sub(1);
         // All but the last keep the range that they were trained in.
         for (place, layer) in self.pack.trained_layers().enumerate() {
@@ -252,17 +297,42 @@ impl<'a> Numbers<'a> for Integer<'a> {
         }
     }
 
-    fn quantize(&self, _: Option<&Step>, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail) {
-        let last = pack.trained_layers().last().map(|layer| layer.index);
-        let range = ranges.get(self.sizes.tail_layers.saturating_sub(1));
-        let network = self.network();
-        tuned.take_integers(pack, |layer, weights, biases| {
-            let Some(place) = place_of(pack, layer.index) else { return layer.output };
-            let own = network.weights_of(layer, place);
-            own.write_trained(weights);
-            biases.iter_mut().enumerate().for_each(|(o, bias)| *bias = own.bias(o));
-            output_of(layer, range.filter(|_| last == Some(layer.index)))
-        });
+    fn quantize(&self, _: Option<&Step>, _: &Pack, _: &[Range], _: &mut TunedTail) {
+        debug_assert!(false, "of one copy a tail is made by `replace`");
+    }
+
+    fn lend(&mut self, tuned: &mut TunedTail<'a>) {
+        if !self.parameters.held.is_empty() {
+            tuned.exchange_weights(&mut self.parameters.held);
+        }
+    }
+
+    fn take_back(&mut self, tuned: &mut TunedTail<'a>) {
+        if self.parameters.held.is_empty() {
+            tuned.exchange_weights(&mut self.parameters.held);
+        }
+    }
+
+    fn take_over(&mut self, pack: &Pack, tuned: &mut TunedTail<'a>) {
+        self.take_back(tuned);
+        tuned.clear();
+        self.parameters.become_differences(pack);
+    }
+
+    fn crc32_in_force(&mut self, pack: &Pack, tuned: &mut TunedTail<'a>) -> u32 {
+        self.reading(tuned, |own| own.parameters.crc32_in_force(pack))
+    }
+
+    fn lent_bytes(&self) -> usize {
+        if self.parameters.held.is_empty() { self.sizes.tail_weights } else { 0 }
+    }
+
+    fn former(&self) -> Option<&Former<'a>> {
+        Some(&self.former)
+    }
+
+    fn former_mut(&mut self) -> Option<&mut Former<'a>> {
+        Some(&mut self.former)
     }
 
     fn begin(&mut self, recipe: &Recipe) -> Step {
@@ -301,28 +371,24 @@ impl<'a> Numbers<'a> for Integer<'a> {
         self.parameters.are_sound()
     }
 
+    // What the differences leave free is nothing.
     fn spare(&mut self) -> &mut [u8] {
-        // What is written there gives the differences up: those of the tail in force are then loaded.
-        bytes_mut(self.parameters.held)
-    }
-
-    fn free(&mut self, _taken: usize) -> &mut [u8] {
         &mut []
     }
 
-    fn replace(&mut self, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail) -> Backup {
-        let outputs = tuned.back_up_words(bytes_mut(self.parameters.held));
+    fn replace(&mut self, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail<'a>) -> Backup {
         let last = pack.trained_layers().last().map(|layer| layer.index);
         let range = ranges.get(self.sizes.tail_layers.saturating_sub(1));
-        let parameters = &mut self.parameters;
-        tuned.take_integers(pack, |layer, weights, biases| {
+        self.parameters.become_weights(pack);
+        let parameters = &self.parameters;
+        tuned.take_integers(pack, |layer, biases| {
             let Some(place) = place_of(pack, layer.index) else { return layer.output };
             let own = parameters.of(pack, layer, place, Ascent::NONE);
             biases.iter_mut().enumerate().for_each(|(o, bias)| *bias = own.bias(o));
-            parameters.exchange(pack, (layer, place), weights);
             output_of(layer, range.filter(|_| last == Some(layer.index)))
         });
-        outputs
+        self.lend(tuned);
+        Backup::new()
     }
 
     fn replaced(&mut self, pack: &Pack, tuned: &TunedTail) {
@@ -335,9 +401,9 @@ impl<'a> Numbers<'a> for Integer<'a> {
     }
 
     fn run_parts_mut(&mut self, _: &Recipe, _: usize) -> [&mut [u8]; RUN_PARTS] {
-        let Parameters { held, front, bits, biases, squares } = &mut self.parameters;
-        let deltas = held.part_mut(*front..);
-        let [a, b, c, d] = [bytes_mut(deltas), bytes_mut(bits), bytes_mut(biases), bytes_mut(squares)];
+        let Parameters { held, count, bits, biases, squares, .. } = &mut self.parameters;
+        let [a, b, c, d] =
+            [bytes_mut(held.part_mut(..*count)), bytes_mut(bits), bytes_mut(biases), bytes_mut(squares)];
         [a, b, c, d, &mut [], &mut []]
     }
 
@@ -366,9 +432,10 @@ impl<'a> Numbers<'a> for Integer<'a> {
         self.parameters.are_sound()
     }
 
-    fn forget_sample(&mut self, _: usize) {
+    fn forget_sample(&mut self, slot: usize) {
         // It may be the step's.
         self.ascended = None;
+        self.former.forget(slot);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::gradient::round_shift;
 use crate::compact::number::{Dither, Factor, Step};
 use crate::math;
-use crate::pack::{Pack, TailNode, TrainedLayer, TrainedRow};
+use crate::pack::{CRC, Pack, TailNode, TrainedLayer, TrainedRow};
 use crate::part::Part;
 use crate::requant::{TunedLayer, packed_scales};
 use crate::sound;
@@ -31,17 +31,19 @@ const NARROW: u32 = 15;
 /// All trained parameters, layer after layer.
 #[derive(Debug)]
 pub(super) struct Parameters<'a> {
-    /// One difference per trained weight, in the order of the layer's weights, after [`Self::front`] bytes. Between runs an
-    /// int8 tail may take the place of all of it.
+    /// One difference per trained weight, in the order of the layers' weights; while an int8 tail is in force its weights, and
+    /// empty where that tail has them. After [`Self::count`] there may be room that solving a head takes.
     pub held: &'a mut [i8],
-    /// Bytes in front of the differences: as many as an int8 tail has in front of its weights.
-    pub front: usize,
+    /// Trained weights of all layers.
+    pub count: usize,
     /// One per output channel: fractional bits of its differences.
     pub bits: &'a mut [i8],
     /// One per output channel: the bias's difference, with [`BIAS_BITS`] fractional bits.
     pub biases: &'a mut [i32],
-    /// One per output channel: mean square of its gradient.
+    /// One per output channel: mean square of its gradient; of a tail in force the packed steps that a step of its weights is.
     pub squares: &'a mut [f32],
+    /// What is held are the weights of the tail in force: each difference is what it makes of its weight.
+    pub in_force: bool,
 }
 
 /// A trained layer's place among all parameters.
@@ -103,10 +105,13 @@ pub(super) struct LayerWeights<'l> {
     pub inputs: &'l [u16],
     pub packed: &'l [i8],
     pub packed_biases: &'l [i32],
+    /// Differences, or weights of a tail in force.
     pub deltas: &'l [i8],
     pub bits: &'l [i8],
     pub biases: &'l [i32],
     pub ascent: Ascent<'l>,
+    /// Packed steps that a step of a tail in force is; empty where the differences are kept.
+    pub ratios: &'l [f32],
 }
 
 impl LayerWeights<'_> {
@@ -144,11 +149,13 @@ impl LayerWeights<'_> {
         let bits = self.bits.get(o).copied().unwrap_or(MOST_BITS);
         let shift = (SUM_BITS.cast_signed() - i32::from(bits)).cast_unsigned();
         let unit = self.ascent.units.get(o).copied().unwrap_or(0);
+        let ratio = self.ratio(o);
         for (own, at) in self.indices(o) {
             let (Some(&q), Some(&d)) = (self.packed.get(at), self.deltas.get(own)) else {
                 debug_assert!(false, "a row outside of its layer");
                 return;
             };
+            let d = ratio.map_or(d, |ratio| rounded(difference(ratio, d, q), bits));
             let e = self.ascent.elements.get(own).copied().unwrap_or(0);
             to(own, at, effective(q, d, shift, i32::from(e).saturating_mul(unit)));
         }
@@ -162,10 +169,18 @@ impl LayerWeights<'_> {
     /// Output channel `o`'s trained weights.
     pub fn row(&self, o: usize) -> impl Iterator<Item = i8> {
         let bits = self.bits.get(o).copied().unwrap_or(MOST_BITS);
-        let at = |values: &[i8], index: usize| values.get(index).copied().unwrap_or(0);
+        let (ratio, at) =
+            (self.ratio(o), |values: &[i8], index: usize| values.get(index).copied().unwrap_or(0));
         self.indices(o).map(move |(own, index)| {
-            effective(at(self.packed, index), at(self.deltas, own), drop_of(bits), 0)
+            let (q, d) = (at(self.packed, index), at(self.deltas, own));
+            let d = ratio.map_or(d, |ratio| rounded(difference(ratio, d, q), bits));
+            effective(q, d, drop_of(bits), 0)
         })
+    }
+
+    /// Factor from steps of a tail in force to 2^-[`SUM_BITS`] of a packed step.
+    fn ratio(&self, o: usize) -> Option<Factor> {
+        self.ratios.get(o).map(|&ratio| factor_of(ratio))
     }
 
     /// Bias of output channel `o`, in steps of the layer's sums.
@@ -232,35 +247,87 @@ impl Parameters<'_> {
             inputs: pack.chosen_inputs(layer),
             packed: pack.int8(constants.weights, layer.weights()),
             packed_biases: pack.int32(constants.biases, layer.outputs),
-            deltas: self.deltas().part(place.weights..place.weights + layer.tuned_weights()),
+            deltas: self.held.part(place.weights..place.weights + layer.tuned_weights()),
             bits: self.bits.part(place.outputs..place.outputs + layer.outputs),
             biases: self.biases.part(place.outputs..place.outputs + layer.outputs),
             ascent,
+            ratios: match self.in_force {
+                true => self.squares.part(place.outputs..place.outputs + layer.outputs),
+                false => &[],
+            },
         }
     }
 
     /// The differences.
-    pub fn deltas(&self) -> &[i8] {
-        self.held.part(self.front..)
+    fn deltas(&self) -> &[i8] {
+        self.held.part(..self.count.min(self.held.len()))
     }
 
-    /// Writes a layer's int8 weights, and leaves in the place of their differences what was there before.
-    pub fn exchange(&mut self, pack: &Pack, (layer, place): (&TrainedLayer, Place), weights: &mut [i8]) {
-        let (packed, inputs) =
-            (pack.int8(layer.operator.constants.weights, layer.weights()), pack.chosen_inputs(layer));
-        let deltas =
-            self.held.part_mut(self.front..).part_mut(place.weights..place.weights + layer.tuned_weights());
-        for o in 0..layer.outputs {
-            let bits = self.bits.get(place.outputs + o).copied().unwrap_or(MOST_BITS);
-            for (own, at) in layer.trained_row(o, inputs) {
-                if let (Some(d), Some(&q), Some(weight)) =
-                    (deltas.get_mut(own), packed.get(at), weights.get_mut(own))
-                {
-                    let tuned = effective(q, *d, drop_of(bits), 0);
-                    *d = core::mem::replace(weight, tuned);
+    /// Makes the differences the int8 weights that they stand for.
+    #[inline(never)] // Once in a firmware.
+    pub fn become_weights(&mut self, pack: &Pack) {
+        self.convert(pack, |d, q, bits, _| effective(q, d, drop_of(bits), 0));
+    }
+
+    /// Makes the weights of a tail in force the differences that they stand for.
+    #[inline(never)] // Once in a firmware.
+    pub fn become_differences(&mut self, pack: &Pack) {
+        self.convert(pack, |own, q, bits, ratio| rounded(difference(ratio, own, q), bits));
+        self.squares.fill(0.0);
+    }
+
+    /// Writes `of(what is held, packed weight, the channel's bits, its factor)` over all that is held.
+    fn convert(&mut self, pack: &Pack, of: impl Fn(i8, i8, i8, Factor) -> i8) {
+        for (layer, place) in places(pack) {
+            let (packed, inputs) =
+                (pack.int8(layer.operator.constants.weights, layer.weights()), pack.chosen_inputs(&layer));
+            for o in 0..layer.outputs {
+                let (bits, ratio) = self.channel(place.outputs + o);
+                for (own, at) in layer.trained_row(o, inputs) {
+                    if let (Some(own), Some(&q)) = (self.held.get_mut(place.weights + own), packed.get(at)) {
+                        *own = of(*own, q, bits, ratio);
+                    }
                 }
             }
         }
+    }
+
+    /// Bits of a channel's differences, and [`factor_of`] what stands in the place of its mean square.
+    fn channel(&self, index: usize) -> (i8, Factor) {
+        let ratio = self.squares.get(index).copied().unwrap_or(1.0);
+        (self.bits.get(index).copied().unwrap_or(MOST_BITS), factor_of(ratio))
+    }
+
+    /// [`crate::Tuner::weights_crc32`] of the differences that the weights of a tail in force stand for.
+    #[inline(never)] // Once in a firmware.
+    pub fn crc32_in_force(&self, pack: &Pack) -> u32 {
+        let mut digest = CRC.digest();
+        for (layer, place) in places(pack) {
+            let (packed, inputs) =
+                (pack.int8(layer.operator.constants.weights, layer.weights()), pack.chosen_inputs(&layer));
+            let mut take = |o: usize, (own, at): (usize, usize)| {
+                if let (Some(&own), Some(&q)) = (self.held.get(place.weights + own), packed.get(at)) {
+                    let (bits, ratio) = self.channel(place.outputs + o);
+                    digest.update(&[rounded(difference(ratio, own, q), bits).cast_unsigned()]);
+                }
+            };
+            if layer.rows_are_contiguous() {
+                for o in 0..layer.outputs {
+                    layer.trained_row(o, inputs).for_each(|index| take(o, index));
+                }
+            } else {
+                // Of a depthwise convolution all channels lie side by side.
+                let all = layer.outputs.max(1);
+                let side = if layer.inputs.is_some() { inputs.len().max(1) } else { all };
+                for own in 0..layer.tuned_weights() {
+                    let o = inputs.get(own % side).map_or(own % side, |&o| o.into());
+                    take(o, (own, own / side * all + o));
+                }
+            }
+        }
+        digest.update(bytes(self.bits));
+        digest.update(bytes(self.biases));
+        digest.finalize()
     }
 
     /// Back to the weights in flash.
@@ -271,26 +338,29 @@ impl Parameters<'_> {
         self.squares.fill(0.0);
     }
 
-    /// Takes the weights of a tuned layer, each channel with as many fractional bits as its differences have room for.
+    /// Takes a layer of the tail in force, which keeps its weights: each channel's differences have as many fractional bits as
+    /// they have room for.
+    #[inline(never)] // Once in a firmware.
     pub fn load(&mut self, pack: &Pack, place: Place, tuned: &TunedLayer) {
         let layer = &tuned.layer;
         let scales = packed_scales(pack, layer);
         let packed = pack.int8(layer.operator.constants.weights, layer.weights());
         let packed_biases = pack.int32(layer.operator.constants.biases, layer.outputs);
-        let deltas =
-            self.held.part_mut(self.front..).part_mut(place.weights..place.weights + layer.tuned_weights());
         for o in 0..layer.outputs {
             let (own, packed_scale) = (scale_of(tuned.scales, o), scale_of(scales, o));
-            // In 2^-16 of the packed step.
-            let ratio = Factor::new(own / packed_scale * (1u32 << SUM_BITS) as f32);
+            let ratio = own / packed_scale;
+            let factor = factor_of(ratio);
             let difference = |own: usize, at: usize| {
-                let [tuned, packed] = [(tuned.weights, own), (packed, at)]
-                    .map(|(q, index)| i64::from(q.get(index).copied().unwrap_or(0)));
-                i64::from(ratio.apply(tuned)) - (packed << SUM_BITS)
+                let [tuned, packed] =
+                    [(tuned.weights, own), (packed, at)].map(|(q, index)| q.get(index).copied().unwrap_or(0));
+                difference(factor, tuned, packed)
             };
-            let bits = settle(deltas, layer.trained_row(o, tuned.inputs), difference);
+            let bits = bits_for(layer.trained_row(o, tuned.inputs), difference);
             if let Some(place) = self.bits.get_mut(place.outputs + o) {
                 *place = bits;
+            }
+            if let Some(place) = self.squares.get_mut(place.outputs + o) {
+                *place = ratio;
             }
             let bias = tuned.biases.get(o).copied().unwrap_or(0);
             let unit = f64::from(tuned.input.scale) * f64::from(own);
@@ -309,8 +379,7 @@ impl Parameters<'_> {
         let packed = pack.int8(layer.operator.constants.weights, layer.weights());
         let packed_biases = pack.int32(layer.operator.constants.biases, layer.outputs);
         let (rows, biases) = real.split_at(layer.weights().min(real.len()));
-        let deltas = self.held.part_mut(self.front..);
-        let deltas = deltas.part_mut(place.weights..place.weights + layer.tuned_weights());
+        let deltas = self.held.part_mut(place.weights..place.weights + layer.tuned_weights());
         let unit = |o: usize| layer.input.scale * scale_of(scales, o);
         let steps = |at: usize, o: usize| rows.get(at).copied().unwrap_or(0.0) / unit(o);
         let every = |o: usize| (o * layer.taps..).take(layer.taps);
@@ -324,7 +393,12 @@ impl Parameters<'_> {
                 let own = math::round(steps(at, o) * shrink * (1u32 << SUM_BITS) as f32) as i64;
                 own - (packed << SUM_BITS)
             };
-            let bits = settle(deltas, layer.trained_row(o, &[]), difference);
+            let bits = bits_for(layer.trained_row(o, &[]), difference);
+            for (own, at) in layer.trained_row(o, &[]) {
+                if let Some(d) = deltas.get_mut(own) {
+                    *d = rounded(difference(own, at), bits);
+                }
+            }
             if let Some(place) = self.bits.get_mut(place.outputs + o) {
                 *place = bits;
             }
@@ -378,8 +452,7 @@ impl Parameters<'_> {
         if factor.is_zero() {
             return;
         }
-        let deltas =
-            self.held.part_mut(self.front..).part_mut(place.weights..place.weights + layer.tuned_weights());
+        let deltas = self.held.part_mut(place.weights..place.weights + layer.tuned_weights());
         let mut largest = 0;
         for (sum, (own, at)) in sums.iter_mut().zip(layer.trained_row(o, inputs)) {
             let (d, q) = (deltas.get(own).copied().unwrap_or(0), packed.get(at).copied().unwrap_or(0));
@@ -409,13 +482,13 @@ impl Parameters<'_> {
         [bytes(self.deltas()), bytes(self.bits), bytes(self.biases), bytes(self.squares)]
     }
 
-    /// Whether they are such as are ever written.
+    /// Whether they are such as are ever written; of a tail in force, whose weights are its own, what stands beside them.
     pub fn are_sound(&self) -> bool {
+        let squares = || self.squares.iter().all(|&square| square >= 0.0) && sound::velocity(self.squares);
         self.deltas().iter().all(|&d| d > i8::MIN)
             && self.bits.iter().all(|bits| (LEAST_BITS..=MOST_BITS).contains(bits))
             && self.biases.iter().all(|bias| (-LARGEST_BIAS..=LARGEST_BIAS).contains(bias))
-            && self.squares.iter().all(|&square| square >= 0.0)
-            && sound::velocity(self.squares)
+            && (self.held.is_empty() || squares())
     }
 }
 
@@ -425,21 +498,35 @@ fn bias_steps(moved: f64) -> i32 {
     (math::round_double(moved * f64::from(1u32 << BIAS_BITS)) as i32).clamp(-LARGEST_BIAS, LARGEST_BIAS)
 }
 
-/// Writes a channel's differences, given with [`SUM_BITS`] fractional bits, with as many bits as they have room for, which are
-/// returned.
-fn settle(deltas: &mut [i8], every: TrainedRow, difference: impl Fn(usize, usize) -> i64) -> i8 {
-    // Weights are at most 254 packed steps apart, or saturate.
-    let difference =
-        |(own, at): (usize, usize)| difference(own, at).clamp(-(254 << SUM_BITS), 254 << SUM_BITS) as i32;
-    let largest = every.clone().map(|at| difference(at).unsigned_abs()).max().unwrap_or(0);
+/// Factor of a ratio of scales: from steps of a tail's weight to 2^-[`SUM_BITS`] of a packed step.
+fn factor_of(ratio: f32) -> Factor {
+    Factor::new(ratio * (1u32 << SUM_BITS) as f32)
+}
+
+/// Difference of a tail's weight to the packed one, with [`SUM_BITS`] fractional bits.
+#[inline(always)]
+fn difference(ratio: Factor, own: i8, packed: i8) -> i64 {
+    i64::from(ratio.apply(own.into())) - (i64::from(packed) << SUM_BITS)
+}
+
+/// Weights are at most 254 packed steps apart, or saturate.
+#[inline(always)]
+fn within(difference: i64) -> i32 {
+    difference.clamp(-(254 << SUM_BITS), 254 << SUM_BITS) as i32
+}
+
+/// As many fractional bits as a channel's differences have room for: `difference(index among the trained weights, index among
+/// all)`, with [`SUM_BITS`] fractional bits.
+fn bits_for(every: TrainedRow, difference: impl Fn(usize, usize) -> i64) -> i8 {
+    let largest = every.map(|(own, at)| within(difference(own, at)).unsigned_abs()).max().unwrap_or(0);
     let fits = |bits: i8| round_shift(largest.cast_signed(), drop_of(bits)) <= 127;
-    let bits = (LEAST_BITS..=MOST_BITS).rev().find(|&bits| fits(bits)).unwrap_or(LEAST_BITS);
-    for at in every {
-        if let Some(d) = deltas.get_mut(at.0) {
-            *d = round_shift(difference(at), drop_of(bits)).clamp(-127, 127) as i8;
-        }
-    }
-    bits
+    (LEAST_BITS..=MOST_BITS).rev().find(|&bits| fits(bits)).unwrap_or(LEAST_BITS)
+}
+
+/// A difference, given with [`SUM_BITS`] fractional bits, as it is kept with so many.
+#[inline(always)]
+fn rounded(difference: i64, bits: i8) -> i8 {
+    round_shift(within(difference), drop_of(bits)).clamp(-127, 127) as i8
 }
 
 /// Bits to drop of a difference with [`SUM_BITS`] fractional bits.

@@ -137,8 +137,10 @@ fn clamp(layer: &TrainedLayer, output: Affine) -> [i8; 2] {
 pub struct TunedTail<'a> {
     /// For every layer: biases, mantissas, shifts, scales (as bits), each as long as the layer's output.
     words: &'a mut [i32],
-    /// Trained weights of all layers.
+    /// Trained weights of all layers, and room after them.
     weights: &'a mut [i8],
+    /// How many.
+    count: usize,
     /// Output quantization of every layer; none before the first [`Self::quantize`].
     outputs: Vec<Affine, MAX_LAYERS>,
 }
@@ -146,7 +148,12 @@ pub struct TunedTail<'a> {
 impl<'a> TunedTail<'a> {
     /// No tail yet, in these buffers.
     pub fn new(words: &'a mut [i32], weights: &'a mut [i8]) -> Self {
-        Self { words, weights, outputs: Vec::new() }
+        Self { words, count: weights.len(), weights, outputs: Vec::new() }
+    }
+
+    /// A tail whose so many weights have no place yet: [`Self::exchange_weights`].
+    pub(crate) fn without_weights(words: &'a mut [i32], count: usize) -> Self {
+        Self { words, weights: &mut [], count, outputs: Vec::new() }
     }
 
     /// True before the first [`Self::quantize`].
@@ -229,12 +236,17 @@ impl<'a> TunedTail<'a> {
         }
     }
 
-    /// Takes the weights and biases of layers that keep their packed scales; `write` fills in both and returns the output's
-    /// quantization.
+    /// Exchanges the memory of the weights with another: there are no layers as long as it is empty.
+    pub(crate) fn exchange_weights(&mut self, place: &mut &'a mut [i8]) {
+        core::mem::swap(&mut self.weights, place);
+    }
+
+    /// Takes layers that keep their packed scales, whose weights are in their place already; `write` fills in the biases and
+    /// returns the output's quantization.
     pub(crate) fn take_integers(
         &mut self,
         pack: &Pack,
-        mut write: impl FnMut(&TrainedLayer, &mut [i8], &mut [i32]) -> Affine,
+        mut write: impl FnMut(&TrainedLayer, &mut [i32]) -> Affine,
     ) {
         self.outputs.clear();
         for place in places(pack) {
@@ -246,7 +258,7 @@ impl<'a> TunedTail<'a> {
             }
             let words = self.words.part_mut(place.words);
             let (biases, rest) = words.parts_mut_at(layer.outputs);
-            let output = write(layer, self.weights.part_mut(place.weights), biases);
+            let output = write(layer, biases);
             let (mantissas, rest) = rest.parts_mut_at(layer.outputs);
             let (shifts, scales) = rest.parts_mut_at(layer.outputs);
             let packed = packed_scales(pack, layer);
@@ -290,13 +302,14 @@ impl<'a> TunedTail<'a> {
 
     /// What the tail is made of: for every layer biases, mantissas, shifts and scales; the layers' weights.
     pub fn parts(&self) -> (&[i32], &[i8]) {
-        (self.words, self.weights)
+        (self.words, self.weights.part(..self.count.min(self.weights.len())))
     }
 
     /// The places of the same, to be filled before [`Self::adopt`].
     pub fn parts_mut(&mut self) -> (&mut [i32], &mut [i8]) {
         self.outputs.clear();
-        (self.words, self.weights)
+        let count = self.count.min(self.weights.len());
+        (self.words, self.weights.part_mut(..count))
     }
 
     /// Makes a tail of the parts as they are, which are those of a tail with these output quantizations.

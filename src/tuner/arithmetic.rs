@@ -1,6 +1,7 @@
 //! What tuners differ in: the numbers that a tail's weights are made of, and how a run changes them.
 
 use super::backup::Backup;
+use super::former::Former;
 use super::run::Run;
 use super::{Best, Progress, Tuner, TunerError, Version, Work};
 use crate::pack::{Pack, Sizes};
@@ -66,6 +67,9 @@ pub trait Numbers<'a>: Debug + Sized {
     /// Tails of any layers, with any loss, are taken; else chains with softmax cross-entropy alone, and the code for others
     /// is not linked.
     const ANY_TAIL: bool;
+    /// One place holds either the weights of the int8 tail in force, or those under training: the former until a run begins,
+    /// then the factory's tail is in force until the next is made. See [`Former`].
+    const ONE_COPY: bool = false;
     /// Layers of which a share of the input channels is trained are taken.
     const INPUT_SHARES: bool = false;
 
@@ -106,20 +110,28 @@ pub trait Numbers<'a>: Debug + Sized {
     /// at the scratch memory's front.
     fn write_feature(&self, pack: &Pack, index: usize, q: i8, scratch: &mut [Self::Word]);
     /// Runs the tail on the features in the scratch memory: the loss, and the answer.
-    fn loss(&self, step: Option<&Self::Step>, target: Target, scratch: &mut [Self::Word]) -> (f32, usize);
+    fn loss(
+        &mut self,
+        step: Option<&Self::Step>,
+        tuned: &mut TunedTail<'a>,
+        target: Target,
+        scratch: &mut [Self::Word],
+    ) -> (f32, usize);
     /// [`Self::loss`], and the loss after the sample's own ascent with what of its rise is the gradient's,
     /// `rho ||T g||`: `None` where there is no such step, NaN where it cannot be had.
     fn risen(
         &mut self,
         step: Option<&Self::Step>,
+        tuned: &mut TunedTail<'a>,
         ascent: &Ascent,
         sample: (&Pack, &[i8], Target),
         scratch: &mut [Self::Word],
     ) -> (f32, usize, Option<[f32; 2]>);
     /// Runs the tail on the features in the scratch memory; `see` gets every layer's lowest and highest output.
     fn ranges(
-        &self,
+        &mut self,
         step: Option<&Self::Step>,
+        tuned: &mut TunedTail<'a>,
         scratch: &mut [Self::Word],
         see: &mut dyn FnMut(usize, f32, f32),
     );
@@ -128,13 +140,36 @@ pub trait Numbers<'a>: Debug + Sized {
 
     /// Between runs, quantizes the weights over an int8 tail, which is kept in [`Self::spare`] with what is returned. The
     /// weights may be given up for it, until [`Self::replaced`] or [`Self::load`].
-    fn replace(&mut self, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail) -> Backup {
+    fn replace(&mut self, pack: &Pack, ranges: &[Range], tuned: &mut TunedTail<'a>) -> Backup {
         let outputs = tuned.back_up(self.spare());
         self.quantize(None, pack, ranges, tuned);
         outputs
     }
     /// The tail that [`Self::replace`] wrote stays.
     fn replaced(&mut self, _pack: &Pack, _tuned: &TunedTail) {}
+
+    /// Of [`Self::ONE_COPY`]: gives the weights' place to an int8 tail that is to be written there.
+    fn lend(&mut self, _tuned: &mut TunedTail<'a>) {}
+    /// Takes the place back; what is there is of no use.
+    fn take_back(&mut self, _tuned: &mut TunedTail<'a>) {}
+    /// Takes the place back, and makes the tail in force the weights that it stands for.
+    fn take_over(&mut self, _pack: &Pack, _tuned: &mut TunedTail<'a>) {}
+    /// CRC-32 of the weights that the tail in force stands for.
+    fn crc32_in_force(&mut self, _pack: &Pack, _tuned: &mut TunedTail<'a>) -> u32 {
+        0
+    }
+    /// Bytes of a run's buffers that the tail in force has.
+    fn lent_bytes(&self) -> usize {
+        0
+    }
+    /// What is kept of the tail that was in force before the weights took its place.
+    fn former(&self) -> Option<&Former<'a>> {
+        None
+    }
+    /// The same, to change.
+    fn former_mut(&mut self) -> Option<&mut Former<'a>> {
+        None
+    }
 
     /// Begins a run of a fitting recipe.
     fn begin(&mut self, recipe: &Recipe) -> Self::Step;

@@ -23,24 +23,10 @@ impl TunedTail<'_> {
         for (place, &byte) in place.iter_mut().zip(words.iter().chain(weights)) {
             *place = byte;
         }
-        self.backed_up_outputs()
-    }
-
-    fn backed_up_outputs(&self) -> Backup {
         let mut outputs = Backup::new();
         // Cannot be full: it is as long as theirs.
         self.outputs().for_each(|output| _ = outputs.push(output));
         outputs
-    }
-
-    /// [`Self::back_up`] of the words alone, which come first.
-    pub(crate) fn back_up_words(&self, place: &mut [u8]) -> Backup {
-        let (words, _) = self.parts();
-        place
-            .iter_mut()
-            .zip(bytemuck::must_cast_slice::<_, u8>(words))
-            .for_each(|(place, &byte)| *place = byte);
-        self.backed_up_outputs()
     }
 
     /// Puts back what [`Self::back_up`] copied.

@@ -42,6 +42,15 @@ impl Believed {
     }
 }
 
+/// The tail whose answers are counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked {
+    /// One that can be run.
+    Int8(Version),
+    /// One whose answers are kept.
+    Former,
+}
+
 /// Where the class means lie, and what share of the labels is taken to be wrong.
 #[derive(Debug)]
 pub(super) struct Beliefs {
@@ -275,19 +284,21 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// How many answers of an int8 tail to the replay are right, as far as that is known. Takes a pass of this tail and one
     /// of the factory's.
     #[inline(never)] // Once in a firmware.
-    pub(super) fn believed(
-        &mut self,
-        own: &Beliefs,
-        version: Version,
-        between: &mut dyn FnMut(),
-    ) -> Believed {
+    pub(super) fn believed(&mut self, own: &Beliefs, asked: Asked, between: &mut dyn FnMut()) -> Believed {
         let mut sum = Believed::default();
+        let has_former = self.has_former();
         for slot in 0..self.replay.len() {
             between();
-            if self.run_int8(slot, version).is_none() {
-                continue;
-            }
-            let answer = self.reading(version).answer(self.last_output());
+            // Samples that a former tail has not seen compare nothing.
+            let former = self.former_answer(slot);
+            let answer = match asked {
+                _ if has_former && former.is_none() => None,
+                Asked::Former => former,
+                Asked::Int8(version) => {
+                    self.run_int8(slot, version).map(|()| self.reading(version).answer(self.last_output()))
+                }
+            };
+            let Some(answer) = answer else { continue };
             if let Some((label, prior)) = self.prior(slot, own) {
                 sum.0 += prior.given(label, own.wrong, answer).0;
             }

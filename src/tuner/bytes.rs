@@ -35,17 +35,26 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Takes bytes of a tail from `offset` on, which is past the description of its layers. The run under way is abandoned.
     /// Until [`Self::adopt_tail`] the tail of before stays in force, and what reads the weights is refused with
     /// [`TunerError::TailExpected`]: they are overwritten. A run that is started instead begins with the weights that the
-    /// tail in force stands for.
+    /// tail in force stands for. Of an [`crate::IntegerTuner`] the bytes take the place of the tail of before: the factory's is
+    /// in force until [`Self::adopt_tail`].
     ///
     /// # Errors
-    /// [`TunerError::TailRange`].
+    /// [`TunerError::TailRange`]; of an [`crate::IntegerTuner`] [`TunerError::OnlyCopy`].
     pub fn write_tail(&mut self, offset: usize, bytes: &[u8]) -> Result<(), TunerError> {
         let sizes = self.pack.sizes();
         let first = sizes.tail_layers * LAYER_BYTES;
         check_range(offset, bytes, first, sizes.payload_bytes(A::CONTENTS))?;
+        if A::ONE_COPY && self.is_only_copy() {
+            return Err(TunerError::OnlyCopy);
+        }
         if self.incoming != Incoming::Tail {
             self.abandon();
             self.incoming = Incoming::Tail;
+        }
+        if A::ONE_COPY {
+            self.clear_place();
+            write(self.tuned.int8_parts_mut(), offset - first, bytes);
+            return Ok(());
         }
         let [a, b, c, d] = self.arithmetic.places(&self.pack, A::CONTENTS);
         // The int8 part comes first, but its place may lie in one that is borrowed here: it follows on its own.
@@ -62,7 +71,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// not have been written.
     ///
     /// # Errors
-    /// [`TunerError::TailDamaged`], also where nothing was written: the tail of before is in force.
+    /// [`TunerError::TailDamaged`], also where nothing was written: the tail of before is in force; of an
+    /// [`crate::IntegerTuner`] the factory's, and the former one is to be restored ([`Self::awaits_restore`]).
     pub fn adopt_tail(&mut self, layers: &[u8], crc32: u32) -> Result<(), TunerError> {
         if self.incoming != Incoming::Tail {
             return Err(TunerError::TailDamaged);
@@ -71,7 +81,10 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let int8 = self.pack.sizes().payload_bytes(Contents::Int8) - described;
         let mut digest = CRC.digest();
         digest.update(layers);
-        digest.update(front(self.arithmetic.spare(), int8));
+        match A::ONE_COPY {
+            true => self.tuned.int8_parts().iter().for_each(|part| digest.update(part)),
+            false => digest.update(front(self.arithmetic.spare(), int8)),
+        }
         let int8_alone = digest.clone().finalize() == crc32;
         if A::CONTENTS != Contents::Int8 {
             self.arithmetic.parts(None).iter().for_each(|part| digest.update(part));
@@ -80,6 +93,12 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         if layers.len() != described || !(int8_alone || whole) {
             self.abandon();
             return Err(TunerError::TailDamaged);
+        }
+        if A::ONE_COPY {
+            return self.adopt(layers, false).then_some(()).ok_or_else(|| {
+                self.abandon();
+                TunerError::TailDamaged
+            });
         }
         // The tail of before is kept where the new one was.
         let before = self.tuned.layer_bytes(&self.pack);
@@ -111,6 +130,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
 
     /// The places of a payload's parts after the layers, to be filled. No tail is in force then.
     pub(super) fn places(&mut self, contents: Contents) -> [&mut [u8]; 2 + WEIGHT_PARTS] {
+        self.arithmetic.lend(&mut self.tuned);
         let [words, int8] = self.tuned.int8_parts_mut();
         let [a, b, c, d] = self.arithmetic.places(&self.pack, contents);
         [words, int8, a, b, c, d]
@@ -133,6 +153,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             return false;
         }
         self.incoming = Incoming::Nothing;
+        self.forget_former(false);
         self.settle();
         true
     }

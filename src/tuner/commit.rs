@@ -20,7 +20,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// # Errors
     /// [`TunerError::NotTuned`] before [`Self::requantize`]; [`TunerError::Store`].
     #[inline(never)] // Keeps the future's frame off the caller's stack.
-    pub fn commit<F: NorFlash>(&self, store: &Store, flash: &mut F) -> Result<Record, TunerError> {
+    pub fn commit<F: NorFlash>(&mut self, store: &Store, flash: &mut F) -> Result<Record, TunerError> {
         now(self.committed(store, &mut Blocking(flash)))
     }
 
@@ -69,7 +69,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// [`TunerError::NotTuned`] before [`Self::requantize`]; [`TunerError::Store`].
     #[cfg(feature = "async")]
     pub async fn commit_async<F: AsyncNorFlash>(
-        &self,
+        &mut self,
         store: &Store,
         flash: &mut F,
     ) -> Result<Record, TunerError> {
@@ -115,7 +115,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         self.reset_stored(store, &mut Awaited(flash)).await
     }
 
-    async fn committed<F: Access>(&self, store: &Store, flash: &mut F) -> Result<Record, TunerError> {
+    async fn committed<F: Access>(&mut self, store: &Store, flash: &mut F) -> Result<Record, TunerError> {
         if self.tuned.is_empty() {
             return Err(TunerError::NotTuned);
         }
@@ -132,6 +132,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let [a, b, c, d] = if whole { self.payload_parts() } else { [&[][..]; 4] };
         let payload = [layers.as_bytes(), words, int8, a, b, c, d];
         let record = store.committed(flash, &description, &payload).await?;
+        self.release();
         crate::fmt::info!("committed tail {} to slot {}", record.sequence, record.slot);
         Ok(record)
     }
@@ -143,6 +144,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             let mut loading = Loading { tuner: self, whole: false };
             loading.whole = loading.tuner.load(store, flash, &record).await.is_ok();
             if loading.whole {
+                loading.tuner.release();
                 crate::fmt::info!("tail {} of slot {} in force", record.sequence, record.slot);
                 return Ok(recovery);
             }

@@ -200,6 +200,10 @@ pub struct Acceptance {
     pub labels: Labels,
     /// The candidate is in force; else the running tail still is.
     pub accepted: bool,
+    /// The running tail gave its place to the candidate, which was rejected: the factory's is in force until the former one is
+    /// restored ([`crate::Tuner::awaits_restore`]). Not sent over a link: a device restores by itself.
+    #[cfg_attr(feature = "wire", serde(skip))]
+    pub restore: bool,
 }
 
 impl Acceptance {
@@ -243,7 +247,7 @@ impl Acceptance {
             Evidence::TooFew => beside_running > 0 && beside_factory >= 0,
             evidence => evidence == Evidence::Better,
         };
-        Self { factory, running, candidate, evidence, labels, accepted }
+        Self { factory, running, candidate, evidence, labels, accepted, restore: false }
     }
 
     /// A candidate is taken if the samples show that it is better. If they are too few to show anything, it is taken if its
@@ -255,7 +259,7 @@ impl Acceptance {
             Evidence::TooFew => candidate.loss < running.loss && labels.are_credible(),
             Evidence::Worse | Evidence::Unmoved => false,
         };
-        Self { factory, running, candidate, evidence, labels, accepted }
+        Self { factory, running, candidate, evidence, labels, accepted, restore: false }
     }
 }
 

@@ -127,6 +127,14 @@ pub enum TunerError {
     /// A tuned classification before [`super::Tuner::requantize`].
     #[error("there is no tuned tail yet; requantize after tuning")]
     NotTuned,
+    /// A run of an [`crate::IntegerTuner`] takes the place of the tail in force, of which there is no other copy.
+    #[error(
+        "the tuned tail in force has no other copy, and a run takes its place: commit it first, or reset to the factory's tail"
+    )]
+    OnlyCopy,
+    /// The tail that was in force gave its place to what has come to nothing ([`super::Tuner::awaits_restore`]).
+    #[error("the tail of before has given its place up: restore it first, or reset to the factory's tail")]
+    RestoreExpected,
     /// A loss or gradient was NaN or infinite; the run has ended, the weights are those of the step before.
     #[error(transparent)]
     Step(#[from] StepError),

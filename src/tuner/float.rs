@@ -189,7 +189,13 @@ impl<'a> Numbers<'a> for Float<'a> {
         }
     }
 
-    fn loss(&self, stages: Option<&Stages>, target: Target, scratch: &mut [f32]) -> (f32, usize) {
+    fn loss(
+        &mut self,
+        stages: Option<&Stages>,
+        _: &mut TunedTail<'a>,
+        target: Target,
+        scratch: &mut [f32],
+    ) -> (f32, usize) {
         let loss = self.tail.forward_loss(self.settled(stages), target, scratch);
         (loss, self.tail.objective().answer(self.tail.output(scratch)))
     }
@@ -197,17 +203,24 @@ impl<'a> Numbers<'a> for Float<'a> {
     fn risen(
         &mut self,
         stages: Option<&Stages>,
+        tuned: &mut TunedTail<'a>,
         ascent: &Ascent,
         sample: (&Pack, &[i8], Target),
         scratch: &mut [f32],
     ) -> (f32, usize, Option<[f32; 2]>) {
-        let (loss, answer) = self.loss(stages, sample.2, scratch);
+        let (loss, answer) = self.loss(stages, tuned, sample.2, scratch);
         let risen =
             if ascent.rho > 0.0 { self.risen_after_loss(stages, ascent, sample, scratch) } else { None };
         (loss, answer, risen)
     }
 
-    fn ranges(&self, stages: Option<&Stages>, scratch: &mut [f32], see: &mut dyn FnMut(usize, f32, f32)) {
+    fn ranges(
+        &mut self,
+        stages: Option<&Stages>,
+        _: &mut TunedTail<'a>,
+        scratch: &mut [f32],
+        see: &mut dyn FnMut(usize, f32, f32),
+    ) {
         self.tail.forward_ranges(self.settled(stages), scratch, see);
     }
 

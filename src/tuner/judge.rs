@@ -2,6 +2,7 @@
 
 use super::arithmetic::Arithmetic;
 use super::backup::Backup;
+use super::beliefs::Asked;
 use super::criterion::{Acceptance, Criterion, Evidence, Judgement, Labels, Pairs};
 use super::sample::target;
 use super::{Tuner, TunerError, Version};
@@ -40,10 +41,11 @@ pub struct Evaluation {
 
 impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Quantizes the current weights to int8, with the activation ranges that the replay's samples cause at
-    /// them. From then on [`Version::Tuned`] answers with the result.
+    /// them. From then on [`Version::Tuned`] answers with the result. Of an [`crate::IntegerTuner`] it takes the weights' place:
+    /// the next run starts from what it stands for.
     ///
     /// # Errors
-    /// [`TunerError::NoSamples`].
+    /// [`TunerError::NoSamples`]; [`TunerError::Running`] of an [`crate::IntegerTuner`] with a run under way.
     pub fn requantize(&mut self) -> Result<(), TunerError> {
         self.requantize_between(|| ())
     }
@@ -51,12 +53,33 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// [`Self::requantize`], with a call of `between` before every sample: there a watchdog is fed.
     ///
     /// # Errors
-    /// [`TunerError::NoSamples`].
+    /// As [`Self::requantize`].
     pub fn requantize_between(&mut self, mut between: impl FnMut()) -> Result<(), TunerError> {
+        if A::ONE_COPY {
+            return self.requantize_in_place(&mut between);
+        }
         let ranges = self.seen_ranges(&mut between)?;
         let step = self.run.as_ref().map(|run| &run.step);
         self.arithmetic.quantize(step, &self.pack, &ranges, &mut self.tuned);
         self.settle();
+        Ok(())
+    }
+
+    #[inline(never)] // The ranges are not on the stack for as long as the caller's frame.
+    fn requantize_in_place(&mut self, between: &mut impl FnMut()) -> Result<(), TunerError> {
+        if self.run.is_some() {
+            return Err(TunerError::Running);
+        }
+        let ranges = self.seen_ranges(between)?;
+        // What the tail has not kept of the weights is gone: they are still known by what they were.
+        let weights_crc32 = self.weights_crc32();
+        if self.is_tuned() {
+            self.arithmetic.take_over(&self.pack, &mut self.tuned);
+        }
+        _ = self.arithmetic.replace(&self.pack, &ranges, &mut self.tuned);
+        self.arithmetic.replaced(&self.pack, &self.tuned);
+        self.in_force = weights_crc32;
+        self.forget_former(false);
         Ok(())
     }
 
@@ -77,14 +100,14 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             self.check_range()?;
         }
         let mut ranges = [Range::EMPTY; MAX_LAYERS];
-        let Self { arithmetic, run, pack, replay, scratch, .. } = self;
+        let Self { arithmetic, tuned, run, pack, replay, scratch, .. } = self;
         let step = run.as_ref().map(|run| &run.step);
         for slot in 0..replay.len() {
             between();
             if let Some((latent, _)) = replay.get(slot) {
                 arithmetic.write_features(pack, latent, scratch);
             }
-            arithmetic.ranges(step, scratch, &mut |layer, low, high| {
+            arithmetic.ranges(step, tuned, scratch, &mut |layer, low, high| {
                 requant::widen(&mut ranges, layer, low, high);
             });
         }
@@ -157,8 +180,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
 
     /// The tail on the features that are in the workspace.
     fn scored(&mut self, target: Target) -> Score {
-        let Self { arithmetic, run, scratch, .. } = self;
-        let (loss, class) = arithmetic.loss(run.as_ref().map(|run| &run.step), target, scratch);
+        let Self { arithmetic, tuned, run, scratch, .. } = self;
+        let (loss, class) = arithmetic.loss(run.as_ref().map(|run| &run.step), tuned, target, scratch);
         Score { loss, class }
     }
 
@@ -172,7 +195,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Loss, answer, and the rise of the loss at the sample's own worst step of length `rho` with what of it is the
     /// gradient's, of the sample whose features are in the workspace.
     pub(super) fn risen(&mut self, rho: f32, sample: Sample) -> (f32, usize, [f32; 2]) {
-        let Self { arithmetic, run, pack, replay, scratch, latent, .. } = self;
+        let Self { arithmetic, tuned, run, pack, replay, scratch, latent, .. } = self;
         let (latent, target) = match sample {
             Sample::Slot(slot) => {
                 (replay.get(slot).map_or(&[][..], |(latent, _)| latent), target::<A>(replay, slot, pack))
@@ -182,7 +205,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let step = run.as_ref().map(|run| &run.step);
         let geometry = Geometry { weights: true, eta: None, bias: BiasTreatment::Unit };
         let (loss, answer, risen) =
-            arithmetic.risen(step, &Ascent { rho, geometry }, (pack, latent, target), scratch);
+            arithmetic.risen(step, tuned, &Ascent { rho, geometry }, (pack, latent, target), scratch);
         (loss, answer, risen.map_or([0.0; 2], |[risen, slope]| [risen - loss, slope]))
     }
 
@@ -256,7 +279,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 
     /// An int8 tail on one of the samples that judge: its loss, and whether it is right.
-    fn judge_int8(&mut self, index: usize, version: Version) -> Option<(f32, bool)> {
+    pub(super) fn judge_int8(&mut self, index: usize, version: Version) -> Option<(f32, bool)> {
         let slot = self.judging_slot(index)?;
         self.run_int8(slot, version)?;
         let (outputs, values) = (self.reading(version), self.last_output());
@@ -288,9 +311,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Loss of the current weights on the sample in a slot, and whether they are right.
     pub(super) fn loss_of_slot(&mut self, slot: usize, criterion: Criterion) -> (f32, bool) {
         self.load_slot(slot);
-        let Self { arithmetic, run, pack, replay, scratch, .. } = self;
+        let Self { arithmetic, tuned, run, pack, replay, scratch, .. } = self;
         let target = criterion.target(target::<A>(replay, slot, pack));
-        let (loss, answer) = arithmetic.loss(run.as_ref().map(|run| &run.step), target, scratch);
+        let (loss, answer) = arithmetic.loss(run.as_ref().map(|run| &run.step), tuned, target, scratch);
         (loss, self.is_right(slot, answer))
     }
 
@@ -317,7 +340,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 
     /// Whether this is the label of a sample in the replay; never where labels are no answers.
-    fn is_right(&self, slot: usize, answer: usize) -> bool {
+    pub(super) fn is_right(&self, slot: usize, answer: usize) -> bool {
         let own = self.replay.label(slot).is_some_and(|label| usize::from(label) == answer);
         own && self.objective().has_answers()
     }
@@ -350,6 +373,10 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Otherwise the tail in force stays, bit for bit, and the weights go back to what it dequantizes to, so that a further
     /// run starts from it: a class that it does not know is spare again, and its samples wait.
     ///
+    /// Of an [`crate::IntegerTuner`], whose candidate has the place of a tuned tail that was in force, that tail's answers of when the run
+    /// started are compared; samples observed since then are left out. A rejected candidate leaves the factory's tail in force,
+    /// and [`Acceptance::restore`] says that the former one is to be restored.
+    ///
     /// Weights that are still those of the tail in force, bit for bit, because no run moved them or the best that it kept
     /// were those it began with, are not taken: that tail stays.
     ///
@@ -375,47 +402,63 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         self.check_weights()?;
         self.end_run();
         let labels = self.labels(&mut between);
-        let running_version = self.in_force();
+        let (running_version, has_former) = (self.in_force(), self.has_former());
         // In front those that the tail in force gets right: it is gone when the candidate is asked.
         let (mut running, mut front) = (Judgement::NONE, 0);
         for index in 0..self.judging() {
             between();
-            let answer = self.judge_int8(index, running_version);
+            let answer = match has_former {
+                true => self.judge_former(index),
+                false => self.judge_int8(index, running_version),
+            };
             running.add(answer);
-            if answer.is_some_and(|(_, right)| right) && self.division.swap_held_out(index, front) {
+            let right = !has_former && answer.is_some_and(|(_, right)| right);
+            if right && self.division.swap_held_out(index, front) {
                 front += 1;
             }
         }
-        let running = running.mean().ok_or(TunerError::NoSamples)?;
+        // A former tail may know none of the samples any more: then nothing speaks for the candidate.
+        let unknown = Some(Judgement::NONE).filter(|_| has_former && !self.replay.is_empty());
+        let running = running.mean().or(unknown).ok_or(TunerError::NoSamples)?;
         if self.weights_crc32() == self.in_force {
             // Nothing was tuned: other ranges alone are no gain.
             let factory = self.judge(Version::Factory)?;
-            return Ok(Acceptance::decide([factory, running, running], Evidence::Unmoved, labels));
+            if has_former {
+                self.load_in_force();
+            }
+            let acceptance = Acceptance::decide([factory, running, running], Evidence::Unmoved, labels);
+            return Ok(Acceptance { restore: has_former, ..acceptance });
         }
         let taken = self.tuned.backup_bytes();
         let beliefs = self.believes().then(|| self.beliefs(taken, &mut between));
+        let before = if has_former { Asked::Former } else { Asked::Int8(running_version) };
         let before = beliefs.as_ref().map(|own| {
-            [Version::Factory, running_version].map(|version| self.believed(own, version, &mut between))
+            [Asked::Int8(Version::Factory), before].map(|asked| self.believed(own, asked, &mut between))
         });
         let outputs = self.replace_between(&mut between)?;
         let [mut factory, mut candidate] = [Judgement::NONE; 2];
         let [mut beside_running, mut beside_factory] = [Pairs::default(); 2];
         for index in 0..self.judging() {
             between();
+            let right = match has_former {
+                true => self.judge_former(index).map(|(_, right)| right),
+                false => Some(index < front),
+            };
+            let Some(right) = right else { continue };
             let packed = self.judge_int8(index, Version::Factory);
             let tuned = self.judge_int8(index, Version::Tuned);
             factory.add(packed);
             candidate.add(tuned);
             if let (Some((_, before)), Some((_, after))) = (packed, tuned) {
                 beside_factory.add(before, after);
-                beside_running.add(index < front, after);
+                beside_running.add(right, after);
             }
         }
         let [factory, candidate] = [factory, candidate].map(|sum| sum.mean().unwrap_or(Judgement::NONE));
         let pairs = [beside_factory, beside_running];
         let judgements = [factory, running, candidate];
         let acceptance = if let (Some(own), Some(before)) = (&beliefs, before) {
-            let after = self.believed(own, Version::Tuned, &mut between);
+            let after = self.believed(own, Asked::Int8(Version::Tuned), &mut between);
             let gain = before.map(|before| after.beyond(before));
             let held_out = self.division.held_out > 0;
             Acceptance::believed(judgements, pairs, gain, labels, held_out)
@@ -430,14 +473,18 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
             let judging = Some(judging).filter(|_| self.division.held_out > 0);
             Acceptance::decide(judgements, Acceptance::evidence(pairs, labels, judging), labels)
         };
-        if !acceptance.accepted {
-            self.tuned.put_back(self.arithmetic.spare(), outputs);
-            self.load_in_force();
-        } else {
+        if acceptance.accepted {
             self.arithmetic.replaced(&self.pack, &self.tuned);
+            self.forget_former(false);
             self.settle();
+            return Ok(acceptance);
         }
-        Ok(acceptance)
+        match A::ONE_COPY {
+            true => self.tuned.clear(),
+            false => self.tuned.put_back(self.arithmetic.spare(), outputs),
+        }
+        self.load_in_force();
+        Ok(Acceptance { restore: has_former, ..acceptance })
     }
 }
 

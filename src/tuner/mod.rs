@@ -14,6 +14,7 @@ mod discriminant;
 mod drift;
 mod error;
 mod float;
+mod former;
 mod imprint;
 mod judge;
 mod order;
@@ -39,6 +40,7 @@ pub(crate) use cutter::Cutter;
 pub use drift::{Drift, Watch};
 pub use error::TunerError;
 pub use float::{Best, Float, Suspect};
+pub(crate) use former::Former;
 pub use judge::{Evaluation, Score};
 use order::Division;
 pub use outputs::Answer;
@@ -168,6 +170,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         (self.run, self.incoming) = (None, Incoming::Nothing);
         self.division.trusts = false;
         self.load_in_force();
+        self.forget_former(false);
         self.arithmetic.forget(false);
         self.watch(self.watched.map(|(watch, _)| watch));
         self.macs = 0;
@@ -178,19 +181,29 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         self.replay.clear();
         self.division.keep_whole(0);
         self.abandon();
+        self.forget_answers();
         self.arithmetic.forget(true);
     }
 
     /// Makes the weights those of the int8 tail in force.
     fn load_in_force(&mut self) {
         let tuned = Some(&self.tuned).filter(|tuned| !tuned.is_empty());
-        self.arithmetic.load(&self.pack, tuned);
+        if A::ONE_COPY && tuned.is_none() {
+            self.arithmetic.take_back(&mut self.tuned);
+            self.lose_former();
+            self.arithmetic.load(&self.pack, None);
+        } else {
+            self.arithmetic.load(&self.pack, tuned);
+        }
         self.settle();
     }
 
     /// The weights are now those of the int8 tail in force.
     fn settle(&mut self) {
-        self.in_force = self.weights_crc32();
+        self.in_force = match A::ONE_COPY && self.is_tuned() {
+            true => self.arithmetic.crc32_in_force(&self.pack, &mut self.tuned),
+            false => self.weights_crc32(),
+        };
     }
 
     /// Refuses what reads the weights, or the memory that nothing lives in between runs, while they are being written.
@@ -251,6 +264,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// [`Self::weights`]; compact ones are weights, residuals, biases and scales, with or without FPU. While a tail or a run
     /// is being written there are none: 0, the CRC-32 of no bytes.
     pub fn weights_crc32(&self) -> u32 {
+        if A::ONE_COPY && self.is_tuned() {
+            return self.in_force;
+        }
         bytes::checksum(&self.weight_parts())
     }
 

@@ -101,7 +101,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let slot = if divided { self.division.ordered_slot(index) } else { index };
         let (objective, classes) = (self.objective(), self.classes());
         let Some(geometry) = self.recipe.geometry().filter(|_| !self.is_left_out(slot)) else { return 0.0 };
-        let Self { arithmetic, run, pack, replay, scratch, macs, .. } = self;
+        let Self { arithmetic, tuned, run, pack, replay, scratch, macs, .. } = self;
         let Some((latent, _)) = replay.get(slot) else { return 0.0 };
         let target = match target::<A>(replay, slot, pack) {
             Target::Label { label, .. } => objective.wrong_label(label, index, classes).into(),
@@ -109,7 +109,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         };
         arithmetic.write_features(pack, latent, scratch);
         let (step, ascent) = (run.as_ref().map(|run| &run.step), Ascent { rho: Radius::PROBE, geometry });
-        let (loss, _, risen) = arithmetic.risen(step, &ascent, (pack, latent, target), scratch);
+        let (loss, _, risen) = arithmetic.risen(step, tuned, &ascent, (pack, latent, target), scratch);
         // Forward, backward, and forward once more.
         *macs = macs.saturating_add(arithmetic.forward_macs().saturating_mul(3));
         let slope = risen.map_or(0.0, |[_, slope]| slope / Radius::PROBE);

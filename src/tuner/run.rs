@@ -177,14 +177,30 @@ pub struct Run<Step> {
 }
 
 impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
-    /// Starts a run from the current weights, with a velocity of zero; after [`Tuner::solve`] without the samples whose label
+    /// Starts a run from the current weights, with a velocity of zero; of an [`crate::IntegerTuner`] in the place of the tuned
+    /// tail in force: the factory's tail answers from now on, until [`Self::accept`] or [`Self::requantize`] makes the next. After [`Tuner::solve`] without the samples whose label
     /// the head contradicts. Where a tail or a saved run was being written, that is
     /// given up, and the run starts from what the int8 tail in force stands for.
     ///
     /// # Errors
     /// [`TunerError::FlushesToZero`]; a bad recipe, one that needs a larger arena or replay than this tuner has, one with what a
-    /// [`crate::CompactTuner`] leaves out, for such a tuner; or no samples.
+    /// [`crate::CompactTuner`] leaves out, for such a tuner; or no samples. Of an [`crate::IntegerTuner`]
+    /// [`TunerError::OnlyCopy`] where the tuned tail in force was not committed, and [`TunerError::RestoreExpected`].
     pub fn start(&mut self, recipe: Recipe) -> Result<(), TunerError> {
+        self.start_between(recipe, || ())
+    }
+
+    /// [`Self::start`], with a call of `between` before every sample that a tail which gives its place up is asked about:
+    /// there a watchdog is fed.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_between(&mut self, recipe: Recipe, mut between: impl FnMut()) -> Result<(), TunerError> {
+        self.started(recipe, &mut between)
+    }
+
+    #[inline(never)] // Once in a firmware.
+    fn started(&mut self, recipe: Recipe, between: &mut dyn FnMut()) -> Result<(), TunerError> {
         if !cpu::keeps_subnormals() {
             return Err(TunerError::FlushesToZero);
         }
@@ -192,12 +208,14 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         if (0..self.replay.len()).all(|slot| self.is_left_out(slot)) {
             return Err(TunerError::NoSamples);
         }
+        self.check_place()?;
         self.abandon();
         let keeps = self.division.trusts && self.recipe.held_out == fits.held_out;
         self.recipe = fits;
         if !keeps {
             self.divide();
         }
+        self.make_way(between);
         let step = self.arithmetic.begin(&recipe);
         let course = Course::new(&recipe, self.division.trained);
         self.run = Some(Run { course, radius: Radius::of(&recipe), step });

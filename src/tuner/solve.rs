@@ -56,11 +56,11 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     pub(crate) fn trust(&mut self) {
         let passes = self.division.trained as u64;
         self.macs = self.macs.saturating_add(self.arithmetic.forward_macs().saturating_mul(passes));
-        let Self { division, arithmetic, replay, pack, scratch, .. } = self;
+        let Self { division, arithmetic, tuned, replay, pack, scratch, .. } = self;
         division.trust(replay.len(), |slot| {
             let Some((latent, label)) = replay.get(slot) else { return false };
             arithmetic.write_features(pack, latent, scratch);
-            let (_, answer) = arithmetic.loss(None, Target::from(usize::from(label)), scratch);
+            let (_, answer) = arithmetic.loss(None, tuned, Target::from(usize::from(label)), scratch);
             answer == usize::from(label)
         });
     }

@@ -248,8 +248,15 @@ mod tests {
         let most = Judgement { samples: u32::MAX, right: u32::MAX, loss: 1.0 };
         let labels = Labels { samples: u32::MAX, agreed: u32::MAX };
         let (evidence, accepted) = (Evidence::Unmoved, true);
-        let acceptance =
-            Acceptance { factory: most, running: most, candidate: most, evidence, labels, accepted };
+        let acceptance = Acceptance {
+            factory: most,
+            running: most,
+            candidate: most,
+            evidence,
+            labels,
+            accepted,
+            restore: false,
+        };
         fits(&Response::Accepted { acceptance, ticks: u32::MAX }, RESPONSE_BYTES);
         fits(&Response::Counts { classes: u16::MAX, counts: &part }, RESPONSE_BYTES);
         let drift = Drift { samples: u32::MAX, loss: 1.0, rise: 1.0, drifted: true };

@@ -46,6 +46,7 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
     }
 
     /// Puts the newest whole record in force, else the factory tail.
+    #[inline(never)] // Once in a firmware.
     fn restore(&mut self) {
         let Some((store, mut flash)) = self.board.store() else { return };
         self.sequence = match self.tuner.restore(&store, &mut flash) {
@@ -63,6 +64,13 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
         };
     }
 
+    /// Puts the newest whole record in force again where the tail in force has given its place to what came to nothing.
+    fn bring_back(&mut self) {
+        if self.tuner.awaits_restore() {
+            self.restore();
+        }
+    }
+
     /// Makes of a request what the frame with this number asks for, where it may; else the answer.
     #[inline(always)] // nothing where nobody is kept out
     pub fn admit(&mut self, sequence: u32, request: &mut Request) -> Option<Response<'static>> {
@@ -78,7 +86,23 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
         solving: &mut [u32],
     ) -> Response<'r> {
         self.board.busy(true);
-        let response = self.carry_out(request, latent, part, solving).unwrap_or_else(|error| refusal(error));
+        if matches!(request, Request::Start(_) | Request::Solve(_) | Request::ExpectRun { .. }) {
+            self.bring_back();
+        }
+        let outcome = self.carry_out(request, latent, part, solving);
+        // A verdict that is refused leaves what is being written as it is.
+        let has_ended = match request {
+            Request::Accept => outcome.is_ok(),
+            Request::AdoptTail { .. } | Request::AdoptRun { .. } => true,
+            _ => false,
+        };
+        if has_ended {
+            self.bring_back();
+        }
+        let response = match outcome {
+            Ok(response) => response,
+            Err(error) => refusal(error),
+        };
         self.board.busy(false);
         response
     }
@@ -179,6 +203,10 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
                 let acceptance = self.tuner.accept_between(|| self.board.feed())?;
                 Response::Accepted { acceptance, ticks: self.ticks_since(start) }
             }
+            Request::ExpectRun { head } => {
+                self.tuner.expect_run_between(head, || self.board.feed())?;
+                self.done(start)
+            }
             _ => match run::carry_out(self.tuner, request, part)? {
                 Some(response) => response,
                 None => self.done(start),
@@ -188,7 +216,7 @@ impl<'a, 'p, A: Arithmetic<'p>, B: Board> Application<'a, Tuner<'p, A>, B> {
 
     #[inline(never)] // Keeps the recipe's copies off the stack of all other requests.
     fn start(&mut self, recipe: &Recipe, start: u32) -> Result<Response<'static>, TunerError> {
-        self.tuner.start(*recipe)?;
+        self.tuner.start_between(*recipe, || self.board.feed())?;
         Ok(self.done(start))
     }
 
@@ -349,6 +377,8 @@ fn refusal(error: TunerError) -> Response<'static> {
         E::NoSamples => "no samples to tune on",
         E::NotRunning => "no tuning run under way",
         E::NotTuned => "no tuned tail yet",
+        E::OnlyCopy => "commit the tuned tail first, or reset",
+        E::RestoreExpected => "reset first",
         E::NoSolver => "this firmware solves no heads: build it around a pack with --calibration",
         E::NoHead => "the head cannot be solved: the tail does not end in a dense layer of classes",
         E::SolveRoom { .. } => "too little memory to solve the head in, or too many samples",

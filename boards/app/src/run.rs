@@ -15,10 +15,6 @@ pub(crate) fn carry_out<'r, 'p, A: Arithmetic<'p>>(
             let length = u32::try_from(tuner.run_bytes()).unwrap_or(u32::MAX);
             Response::Tail { length, bytes: part.get(..count).unwrap_or(&[]) }
         }
-        Request::ExpectRun { head } => {
-            tuner.expect_run(head)?;
-            return Ok(None);
-        }
         Request::PushRun { offset, bytes } => {
             tuner.write_run(size(offset), bytes)?;
             return Ok(None);

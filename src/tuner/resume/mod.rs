@@ -71,21 +71,34 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         if body.len() != fields.body_length || CRC.checksum(body) != fields.body_crc32 {
             return Err(TunerError::RunDamaged);
         }
-        self.expect_run_of(&fields)?;
+        self.expect_run_of(&fields, &mut || ())?;
         self.write_run(RUN_HEAD_BYTES, body)?;
         self.go_on(fields).inspect_err(|_| self.abandon())
     }
 
     /// Makes ready for a saved run that comes part by part: takes its head, the first [`RUN_HEAD_BYTES`], and
     /// returns the bytes of all. A run under way is abandoned. Until [`Self::adopt_run`] the weights are neither
-    /// here nor there; int8 tails are not touched.
+    /// here nor there; int8 tails are not touched, but that of an [`crate::IntegerTuner`], which gives its place up as in
+    /// [`Self::start`].
     ///
     /// # Errors
-    /// [`TunerError::RunDamaged`], [`TunerError::RunOfAnother`], [`TunerError::ArenaTooSmall`], [`TunerError::RunLength`]:
-    /// with the tuner as it was.
+    /// [`TunerError::RunDamaged`], [`TunerError::RunOfAnother`], [`TunerError::ArenaTooSmall`], [`TunerError::RunLength`],
+    /// [`TunerError::OnlyCopy`], [`TunerError::RestoreExpected`]: with the tuner as it was.
     pub fn expect_run(&mut self, head: &[u8]) -> Result<usize, TunerError> {
+        self.expect_run_between(head, || ())
+    }
+
+    /// [`Self::expect_run`], with a call of `between` as in [`Self::start_between`].
+    ///
+    /// # Errors
+    /// As [`Self::expect_run`].
+    pub fn expect_run_between(
+        &mut self,
+        head: &[u8],
+        mut between: impl FnMut(),
+    ) -> Result<usize, TunerError> {
         let fields = self.fitting_fields(head)?;
-        self.expect_run_of(&fields)
+        self.expect_run_of(&fields, &mut between)
     }
 
     /// Takes bytes of the run that is expected, from `offset` on, which is past the head.
@@ -159,16 +172,22 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     }
 
     /// Makes ready for a run: from now on it is expected, and of the last nothing is left. Returns the bytes of all.
-    fn expect_run_of(&mut self, fields: &Fields<A::Step, A::Kept>) -> Result<usize, TunerError> {
+    fn expect_run_of(
+        &mut self,
+        fields: &Fields<A::Step, A::Kept>,
+        between: &mut dyn FnMut(),
+    ) -> Result<usize, TunerError> {
         let recipe = self.fitting(&fields.state.recipe)?;
-        let found = bytes::length(&self.run_parts_of(&recipe));
+        let found = bytes::length(&self.run_parts_of(&recipe)).saturating_add(self.arithmetic.lent_bytes());
         if found != fields.body_length {
             return Err(TunerError::RunLength { expected: found, found: fields.body_length });
         }
+        self.check_place()?;
         self.abandon();
         self.recipe = recipe;
         self.arithmetic.forget(true);
         self.division.keep_whole(self.replay.len());
+        self.make_way(between);
         self.incoming = Incoming::Run;
         Ok(RUN_HEAD_BYTES.saturating_add(found))
     }

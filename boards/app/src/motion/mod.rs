@@ -240,11 +240,12 @@ impl<'w, I: I2c> Motion<'w, I> {
             }
             self.fresh = 0;
             board.busy(true);
+            make_room(tuner, board);
             if solves {
                 let solved = tuner.solve(recipe, solving, &mut || board.feed());
                 solved.inspect_err(|_| self.end(board))?;
             }
-            tuner.start(recipe).inspect_err(|_| self.end(board))?;
+            tuner.start_between(recipe, || board.feed()).inspect_err(|_| self.end(board))?;
             self.tuning = true;
             return Ok(Event::Underway);
         }
@@ -283,8 +284,25 @@ impl<'w, I: I2c> Motion<'w, I> {
                 Err(error) => warn!("the tuned tail is not kept: {}", error),
             }
         }
+        if !accepted {
+            make_room(tuner, board);
+        }
         info!("tuned: weights {=u32:#010x}, in force: {}", weights_crc32, accepted);
         Ok(Event::Tuned { accepted, weights_crc32, sequence })
+    }
+}
+
+/// Makes room for a run that takes the place of the tail in force: keeps that in flash, or brings back one that is lost with
+/// its place.
+fn make_room<'p, A: Arithmetic<'p>>(tuner: &mut Tuner<'p, A>, board: &mut impl Board) {
+    let (commits, restores) = (tuner.is_only_copy(), tuner.awaits_restore());
+    let Some((store, mut flash)) = board.store().filter(|_| commits || restores) else { return };
+    let done = match restores {
+        true => tuner.restore(&store, &mut flash).map(|_| ()),
+        false => tuner.commit(&store, &mut flash).map(|_| ()),
+    };
+    if let Err(error) = done {
+        warn!("no tail is kept or brought back: {}", error);
     }
 }
 

@@ -190,7 +190,8 @@ fn what_is_in_force_is_what_was_judged() {
                 while matches!(tuner.step(), Ok(report) if !report.finished) {}
                 let by_factory = rights(tuner, &subject.adaptation, Version::Factory);
                 let answer = tuner.accept().unwrap();
-                let Acceptance { factory, running, candidate, evidence, labels, accepted: taken } = answer;
+                let Acceptance { factory, running, candidate, evidence, labels, accepted: taken, .. } =
+                    answer;
                 // The samples and who of them judges have stayed: so has the running tail's judgement.
                 assert_eq!(running, before.unwrap_or(factory));
                 let in_force = if taken { candidate } else { running };

@@ -178,10 +178,13 @@ fn a_tail_outlasts_a_power_cut_and_goes_on_from_its_weights() {
     third.write_tail(layers, &payload[layers..]).unwrap();
     third.adopt_tail(&payload[..layers], flatmin::crc32(&payload)).unwrap();
     assert_eq!(third.weights_crc32(), other.weights_crc32());
-    // A damaged one leaves the tail in force, and its weights.
+    // A damaged one takes its place: it is to be restored.
     payload[layers + 5] ^= 1;
+    third.release();
     third.write_tail(layers, &payload[layers..]).unwrap();
     assert_eq!(third.adopt_tail(&payload[..layers], 0), Err(TunerError::TailDamaged));
+    assert_eq!((third.is_tuned(), third.awaits_restore()), (false, true));
+    third.restore(&store, &mut flash).unwrap();
     assert_eq!((third.weights_crc32(), third.is_tuned()), (other.weights_crc32(), true));
 }
 
@@ -206,14 +209,18 @@ fn a_rejected_tail_leaves_the_one_in_force() {
         assert_eq!(own.weights_crc32(), factory);
     }
     let (before, tuned) = (own.weights_crc32(), own.is_tuned());
+    let (store, mut flash) = flash_of(&pack, Contents::Int8);
+    if tuned {
+        own.commit(&store, &mut flash).unwrap();
+    }
     own.forget();
     observe(&mut own, &wrong);
     own.start(Recipe { learning_rate: 50.0, ..recipe }).unwrap();
     while !own.step().unwrap().finished {}
     let verdict = own.accept().unwrap();
-    if !verdict.accepted {
-        assert_eq!((own.weights_crc32(), own.is_tuned()), (before, tuned));
-    }
+    assert_eq!((verdict.accepted, verdict.restore), (false, tuned));
+    own.restore(&store, &mut flash).unwrap();
+    assert_eq!((own.weights_crc32(), own.is_tuned()), (before, tuned));
 }
 
 #[test]

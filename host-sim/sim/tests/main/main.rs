@@ -16,6 +16,7 @@ mod incoming;
 mod integer;
 mod keywords;
 mod normalized;
+mod one_copy;
 mod onnx;
 mod radius;
 mod random_sequences;

@@ -8,7 +8,7 @@ use embedded_storage::nor_flash::ReadNorFlash;
 use flatmin::flash::FlashError;
 use flatmin::store::{LAYER_BYTES, Store};
 use flatmin::wire::{Request, TAIL_PART_BYTES};
-use flatmin::{Arithmetic, Pack, Progress, RUN_HEAD_BYTES, Recipe, Tuner, Version, crc32};
+use flatmin::{Acceptance, Arithmetic, Pack, Progress, RUN_HEAD_BYTES, Recipe, Tuner, Version, crc32};
 use flatmin_app::{Board, Hardware};
 use flatmin_link::link::{Answer, Identity, LinkError, Session};
 use flatmin_sim::tuning::Tail;
@@ -27,6 +27,7 @@ pub struct Counts {
     pub adopted: u64,
     pub taken_back: u64,
     pub repeats: u64,
+    pub brought_back: u64,
 }
 
 /// A network, its samples, the arithmetic it is tuned in, and the line.
@@ -119,6 +120,14 @@ impl<'p, B: Board, A: Arithmetic<'p>> Life<'_, 'p, '_, B, A> {
         adopt(self.twin, &self.world.kept);
     }
 
+    /// A device brings back what a run or half a tail has taken the place of.
+    fn bring_back(&mut self) {
+        if self.twin.awaits_restore() {
+            self.adopt();
+            self.counts.brought_back += 1;
+        }
+    }
+
     fn poll(&mut self) -> bool {
         let Some((answer, progress)) = self.both(Request::Poll, |twin| twin.poll()) else { return true };
         match (answer, progress) {
@@ -162,7 +171,11 @@ impl<'p, B: Board, A: Arithmetic<'p>> Life<'_, 'p, '_, B, A> {
         for (index, part) in bytes[first..].chunks(TAIL_PART_BYTES).enumerate() {
             let offset = first + index * TAIL_PART_BYTES;
             let request = Request::PushTail { offset: offset as u32, bytes: part };
-            self.both(request, |twin| twin.write_tail(offset, part));
+            // Where one copy is held, a tail that lies in no flash is not overwritten.
+            if self.both(request, |twin| twin.write_tail(offset, part)).is_none() {
+                assert!(self.twin.is_only_copy(), "a tail is refused");
+                return;
+            }
             if !whole {
                 return;
             }
@@ -177,6 +190,7 @@ impl<'p, B: Board, A: Arithmetic<'p>> Life<'_, 'p, '_, B, A> {
     fn resume_run(&mut self, whole: bool) {
         let bytes = self.world.run.clone();
         let Some((head, body)) = bytes.split_at_checked(RUN_HEAD_BYTES) else { return };
+        self.bring_back();
         // Other samples, or another recipe than it began with: refused by both.
         if self.both(Request::ExpectRun { head }, |twin| twin.expect_run(head)).is_none() {
             return;
@@ -190,6 +204,7 @@ impl<'p, B: Board, A: Arithmetic<'p>> Life<'_, 'p, '_, B, A> {
             }
         }
         self.both(Request::AdoptRun { head }, |twin| twin.adopt_run(head));
+        self.bring_back();
         self.counts.resumed += 1;
     }
 
@@ -202,6 +217,7 @@ impl<'p, B: Board, A: Arithmetic<'p>> Life<'_, 'p, '_, B, A> {
         match answer {
             Ok(Answer::InForce { sequence: Some(sequence), .. }) => {
                 self.world.kept.commit(sequence, bytes);
+                self.twin.release();
                 self.counts.commits += 1;
             }
             Err(LinkError::Refused(_)) => assert!(bytes.is_empty(), "a tuned tail is not committed"),
@@ -252,14 +268,20 @@ impl<'p, B: Board, A: Arithmetic<'p>> Life<'_, 'p, '_, B, A> {
             }
             Operation::Start { method, epochs, held_out, seed } => {
                 let recipe = Recipe { method, epochs, held_out, seed, ..self.bench.recipe };
+                self.bring_back();
                 self.both(Request::Start(recipe), |twin| twin.start(recipe));
             }
             Operation::Poll { slices } => (0..slices).for_each(|_| _ = self.poll()),
             Operation::Finish => while !self.poll() {},
             Operation::Requantize => _ = self.both(Request::Requantize, |twin| twin.requantize()),
             Operation::Accept => {
+                let had = self.twin.is_tuned();
                 if let Some((answer, own)) = self.both(Request::Accept, |twin| twin.accept()) {
+                    assert!(!had || !own.restore, "a tail in force is not lost");
+                    // A device restores before anybody asks.
+                    let own = Acceptance { restore: false, ..own };
                     assert!(matches!(answer, Answer::Accepted { acceptance, .. } if acceptance == own));
+                    self.bring_back();
                 }
             }
             Operation::Measure => {
@@ -299,6 +321,7 @@ fn adopt<'p, A: Arithmetic<'p>>(twin: &mut Tuner<'p, A>, kept: &Kept) {
         let first = twin.pack().sizes().tail_layers * LAYER_BYTES;
         twin.write_tail(first, &bytes[first..]).unwrap();
         twin.adopt_tail(&bytes[..first], crc32(bytes)).unwrap();
+        twin.release();
     }
 }
 
