@@ -5,6 +5,14 @@ use crate::quant::Affine;
 
 /// The loss of a pack's tail, of its bare outputs: what a softmax or a logistic function at the network's end makes of
 /// them is part of the loss.
+///
+/// ```
+/// use flatmin::Loss;
+/// let losses = Loss::ALL.map(|loss| (loss.code(), loss.groups(6), loss.has_answers(), loss.target_length(6)));
+/// assert_eq!(losses[0], (0, 6, true, 0)); // one question with six answers,
+/// assert_eq!(losses[1], (1, 7, true, 0)); // or six with two, of at most Loss::MOST_QUESTIONS,
+/// assert_eq!(losses[2], (2, 2, false, 6)); // or six numbers, and a target as long
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(not(feature = "_internals"), non_exhaustive)]

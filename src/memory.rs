@@ -279,6 +279,7 @@ impl Message {
 }
 
 /// A static arena: `static ARENA: StaticCell<Arena<{ MODEL.train_bytes(&RECIPE) }>>`.
+/// [The crate's example](crate) has one.
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub struct Arena<const BYTES: usize>([u8; BYTES]);

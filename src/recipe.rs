@@ -4,6 +4,7 @@ use crate::optim::{BiasTreatment, Geometry, Schedule, adam};
 use crate::replay::Policy;
 
 /// The optimizer around the base step.
+/// [`crate::Recipe`] names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -22,6 +23,7 @@ pub enum Method {
 }
 
 /// The base optimizer, which gets the gradient that the method finds.
+/// [`crate::Recipe`] names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -34,6 +36,7 @@ pub enum Optimizer {
 }
 
 /// What [`Recipe::rho`] is measured in.
+/// [`crate::Recipe`] names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -175,6 +178,7 @@ impl Recipe {
 
     /// What an [`crate::IntegerTuner`] starts from. Its learning rate is another: that of a layer is it times `K^-0.75` int8
     /// steps of a weight, K being the weights of one output, whatever the gradient's size.
+    /// [`crate::Sizes::integer_bytes`] has an example.
     pub const INTEGER: Self = Self {
         learning_rate: 2.2,
         momentum: 0.0,
@@ -299,6 +303,7 @@ impl Default for Recipe {
 }
 
 /// A hyperparameter is out of range.
+/// [`Recipe::check`] gives it.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[error("recipe: {field} is {found}, must be from {lowest} to {highest}")]

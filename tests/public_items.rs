@@ -22,6 +22,8 @@ struct Module {
     /// Modules all of whose items it exports.
     globs: Vec<Place>,
     impls: Vec<ItemImpl>,
+    /// What stands at the beginning of its file.
+    documentation: String,
 }
 
 #[derive(Default)]
@@ -67,6 +69,18 @@ fn hidden(attributes: &[Attribute]) -> &'static str {
     if attributes.iter().any(is_hidden) { "hidden " } else { "" }
 }
 
+/// An item's documentation, line by line.
+fn documentation(attributes: &[Attribute]) -> String {
+    let text = |attribute: &Attribute| match &attribute.meta {
+        Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value() + "\n"),
+            _ => None,
+        },
+        _ => None,
+    };
+    attributes.iter().filter_map(text).collect()
+}
+
 fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(item) => &item.attrs,
@@ -106,13 +120,13 @@ impl Sources {
         let mut sources = Self::default();
         let lib = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
         let file = syn::parse_file(&fs::read_to_string(&lib).unwrap()).unwrap();
-        sources.add(vec![], file.items, lib.parent().unwrap());
+        sources.add(vec![], file.items, documentation(&file.attrs), lib.parent().unwrap());
         sources
     }
 
     /// Takes in a module whose child modules' files lie in `folder`.
-    fn add(&mut self, place: Place, items: Vec<Item>, folder: &Path) {
-        let mut module = Module::default();
+    fn add(&mut self, place: Place, items: Vec<Item>, documentation: String, folder: &Path) {
+        let mut module = Module { documentation, ..Module::default() };
         for item in items.into_iter().filter(|item| is_there(attributes(item))) {
             match item {
                 Item::Impl(own) => module.impls.push(own),
@@ -121,7 +135,7 @@ impl Sources {
                     let name = own.ident.to_string();
                     let child: Place = place.iter().cloned().chain([name.clone()]).collect();
                     match own.content.take() {
-                        Some((_, items)) => self.add(child, items, &folder.join(&name)),
+                        Some((_, items)) => self.add(child, items, String::new(), &folder.join(&name)),
                         None => {
                             let path: PathBuf = [format!("{name}.rs"), format!("{name}/mod.rs")]
                                 .iter()
@@ -129,7 +143,8 @@ impl Sources {
                                 .find(|path| path.exists())
                                 .unwrap_or_else(|| panic!("no file of mod {name} in {}", folder.display()));
                             let file = syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap();
-                            self.add(child, file.items, &folder.join(&name));
+                            let said = self::documentation(&file.attrs);
+                            self.add(child, file.items, said, &folder.join(&name));
                         }
                     }
                     module.items.insert(name, Item::Mod(own));
@@ -197,6 +212,11 @@ impl Sources {
 
     /// A line for every public item, field, variant, method and constant; a path of several names is listed by each.
     fn lines(&self) -> BTreeSet<String> {
+        self.documented().into_keys().collect()
+    }
+
+    /// The same lines, with what is said of each.
+    fn documented(&self) -> BTreeMap<String, String> {
         let mut reached = BTreeMap::new();
         self.reach(&[], "", &mut reached);
         // Exported macros are the root's, wherever they stand.
@@ -208,13 +228,16 @@ impl Sources {
                 }
             }
         }
-        let mut lines = BTreeSet::new();
+        let mut lines = BTreeMap::new();
         for (place, paths) in &reached {
             let (name, module) = place.split_last().unwrap();
             let item = &self.0[module].items[name];
             let (kind, ..) = described(item).unwrap();
             for path in paths {
-                lines.insert(format!("{}{kind} {path}", hidden(attributes(item))));
+                // A module's documentation stands in its file.
+                let inner = self.0.get(place).map_or("", |own| own.documentation.as_str());
+                let said = documentation(attributes(item)) + inner;
+                lines.insert(format!("{}{kind} {path}", hidden(attributes(item))), said);
                 members(item, path, &mut lines);
             }
         }
@@ -231,7 +254,9 @@ impl Sources {
                     };
                     if is_public(visibility) && is_there(attributes) {
                         let hidden = hidden(attributes);
-                        lines.extend(paths.iter().map(|path| format!("{hidden}{kind} {path}::{name}")));
+                        let said = documentation(attributes);
+                        let line = |path| (format!("{hidden}{kind} {path}::{name}"), said.clone());
+                        lines.extend(paths.iter().map(line));
                     }
                 }
             }
@@ -241,24 +266,26 @@ impl Sources {
 }
 
 /// Lines for an item's public fields or variants, or a trait's methods.
-fn members(item: &Item, path: &str, lines: &mut BTreeSet<String>) {
+fn members(item: &Item, path: &str, lines: &mut BTreeMap<String, String>) {
     match item {
         Item::Enum(own) => {
             for variant in own.variants.iter().filter(|variant| is_there(&variant.attrs)) {
-                lines.insert(format!("{}variant {path}::{}", hidden(&variant.attrs), variant.ident));
+                let line = format!("{}variant {path}::{}", hidden(&variant.attrs), variant.ident);
+                lines.insert(line, documentation(&variant.attrs));
             }
         }
         Item::Struct(own) => {
             let Fields::Named(fields) = &own.fields else { return };
             for field in fields.named.iter().filter(|f| is_public(&f.vis) && is_there(&f.attrs)) {
                 let name = field.ident.as_ref().unwrap();
-                lines.insert(format!("{}field {path}.{name}", hidden(&field.attrs)));
+                let line = format!("{}field {path}.{name}", hidden(&field.attrs));
+                lines.insert(line, documentation(&field.attrs));
             }
         }
         Item::Trait(own) => {
             for item in &own.items {
                 if let syn::TraitItem::Fn(item) = item {
-                    lines.insert(format!("fn {path}::{}", item.sig.ident));
+                    lines.insert(format!("fn {path}::{}", item.sig.ident), documentation(&item.attrs));
                 }
             }
         }
@@ -335,6 +362,98 @@ fn the_public_face_is_as_agreed() {
         "the public items are not those of {GOLDEN}:\n{difference}If that is meant, \
          `FLATMIN_ACCEPT=1 cargo test -p flatmin --test public_items` writes the file anew: commit it.\n"
     );
+}
+
+/// Paths that a documentation links to, without `crate::`, and with the type in place of `Self`.
+fn links(said: &str, owner: &str) -> Vec<String> {
+    let parts = said.split('[').skip(1).filter_map(|rest| rest.split_once(']'));
+    let target = |(text, after): (&str, &str)| {
+        let named = after.strip_prefix('(').and_then(|rest| rest.split(')').next());
+        let path = named.unwrap_or(text).trim_matches('`').trim_end_matches("()");
+        path.trim_start_matches("crate::").trim_start_matches("flatmin::").replace("Self", owner)
+    };
+    parts.map(target).collect()
+}
+
+/// The code of a documentation's examples.
+fn code(said: &str) -> String {
+    said.split("```").skip(1).step_by(2).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether code names an item.
+fn names(code: &str, item: &str) -> bool {
+    code.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|word| word == item)
+}
+
+/// Items, not their fields and variants, that have neither an example nor a link to an item with one. A type and its methods are
+/// one page, and whatever an example on it calls has that example; the crate's own example is linked to as `crate`.
+fn without_example<'d>(documented: &'d BTreeMap<String, String>, root: &str) -> Vec<&'d str> {
+    let items = || {
+        let lines = documented.iter().filter_map(|(line, said)| Some((line, line.split_once(' ')?, said)));
+        lines.filter(|(_, (kind, _), _)| !["hidden", "field", "variant"].contains(kind))
+    };
+    let is_type = |path: &str| {
+        ["struct", "enum", "trait", "type"]
+            .iter()
+            .any(|kind| documented.contains_key(&format!("{kind} {path}")))
+    };
+    let page = |path: &str| match path.rsplit_once("::") {
+        Some((owner, _)) if is_type(owner) => owner.to_owned(),
+        _ => path.to_owned(),
+    };
+    let mut pages: BTreeMap<String, String> = BTreeMap::new();
+    for (_, (_, path), said) in items() {
+        let page = pages.entry(page(path)).or_default();
+        *page += &code(said);
+        if links(said, path).iter().any(|link| link == "crate") {
+            *page += root;
+        }
+    }
+    let is_shown = |path: &str| {
+        let (page, name) = (&pages[&page(path)], path.rsplit("::").next().unwrap_or(path));
+        // A page's own item is what its example is about.
+        !page.is_empty() && (names(page, name) || pages.contains_key(path))
+    };
+    let shown: BTreeSet<&str> = items().map(|(_, (_, path), _)| path).filter(|path| is_shown(path)).collect();
+    // A link may leave out the modules in front.
+    let leads = |link: &String| shown.iter().any(|own| own == link || own.ends_with(&format!("::{link}")));
+    let lacks = |path: &str, said: &str| !shown.contains(path) && !links(said, &page(path)).iter().any(leads);
+    items().filter(|(_, (_, path), said)| lacks(path, said)).map(|(line, ..)| line.as_str()).collect()
+}
+
+#[test]
+fn every_public_item_has_an_example_or_a_link_to_one() {
+    let sources = Sources::read();
+    let root = code(&sources.0[&Place::new()].documentation);
+    let documented = sources.documented();
+    let lacking = without_example(&documented, &root);
+    assert!(
+        lacking.is_empty(),
+        "{} items have neither an example nor a link to one:\n{}",
+        lacking.len(),
+        lacking.join("\n")
+    );
+}
+
+#[test]
+fn a_link_counts_where_it_leads_to_an_example() {
+    let said = [
+        ("struct room::Shown", "It is shown.\n```\nShown::new().call();\n```\n"),
+        ("fn room::Shown::call", "Nothing."),
+        ("fn room::Shown::hide", "Nothing."),
+        ("fn room::Shown::other", "As [`Self::call`]."),
+        ("struct Linked", "As [`crate::room::Shown`] has it."),
+        ("struct Far", "[as there](crate::room::Shown::call)"),
+        ("struct Bare", "Nothing."),
+        ("fn Bare::call", "As [`Self`], or [`Linked`], which only links."),
+        ("struct Root", "Of [the crate's example](crate)."),
+        ("fn Root::begin", "Nothing."),
+        ("fn Root::end", "Nothing."),
+        ("field Shown.x", "Nothing."),
+    ];
+    let said = said.map(|(line, said)| (line.to_owned(), said.to_owned())).into();
+    let lacking = without_example(&said, "Root::begin()");
+    assert_eq!(lacking, ["fn Bare::call", "fn Root::end", "fn room::Shown::hide", "struct Bare"]);
 }
 
 /// What the walk must find, told by hand: a type that is exported by its room, one of a public room, a method of another

@@ -27,6 +27,7 @@ use crate::tuner::{
 pub type CompactTuner<'a> = Tuner<'a, Compact<'a>>;
 
 /// Weights of 16 bits, and what trains them in integers.
+/// [`crate::Tuner`] has an example that takes either.
 #[derive(Debug)]
 pub struct Compact<'a> {
     chain: Chain,
@@ -352,6 +353,12 @@ impl<'a> Numbers<'a> for Compact<'a> {
 impl CompactTuner<'_> {
     /// Output channels whose weights are left as they are, because their scale is below 1e-6: counted from 0 through all
     /// tuned layers.
+    ///
+    /// ```no_run
+    /// # fn look(tuner: &flatmin::CompactTuner) {
+    /// let dead = tuner.dead_channels().count();
+    /// # }
+    /// ```
     pub fn dead_channels(&self) -> impl Iterator<Item = usize> + '_ {
         self.arithmetic.weights.dead()
     }

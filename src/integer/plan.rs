@@ -5,6 +5,13 @@ use crate::pack::Sizes;
 use crate::recipe::{Method, Recipe};
 
 /// The regions of an [`IntegerTuner`](crate::IntegerTuner)'s arena, in their order.
+///
+/// ```
+/// use flatmin::{IntegerPlan, Recipe, Sizes, include_pack};
+/// static MODEL: &[u8] = include_pack!("../../tests/examples/motion.pack");
+/// const PLAN: IntegerPlan = IntegerPlan::new(&Sizes::of(MODEL), &Recipe::INTEGER);
+/// assert_eq!(PLAN.by_purpose().iter().map(|(_, bytes)| bytes).sum::<usize>(), PLAN.total_bytes());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(not(feature = "_internals"), non_exhaustive)]

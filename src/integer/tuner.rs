@@ -29,6 +29,7 @@ use crate::tuner::{
 pub type IntegerTuner<'a> = Tuner<'a, Integer<'a>>;
 
 /// Differences of 8 bits to the weights in flash, and what trains them in integers.
+/// [`crate::Tuner`] has an example that takes either.
 #[derive(Debug)]
 pub struct Integer<'a> {
     pub(super) pack: Pack<'a>,
@@ -442,6 +443,12 @@ impl<'a> Numbers<'a> for Integer<'a> {
 impl IntegerTuner<'_> {
     /// Output channels that are left as they are, because their weights' scale is below 1e-6: counted from 0 through all
     /// tuned layers.
+    ///
+    /// ```no_run
+    /// # fn look(tuner: &flatmin::IntegerTuner) {
+    /// let dead = tuner.dead_channels().count();
+    /// # }
+    /// ```
     pub fn dead_channels(&self) -> impl Iterator<Item = usize> + '_ {
         places(&self.pack).flat_map(|(layer, place)| {
             let scales = packed_scales(&self.pack, &layer);

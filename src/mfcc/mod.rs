@@ -26,16 +26,22 @@ use crate::{cpu::lanes, math};
 use tables::{FALLING, HANN, LINES, SEGMENT, WAVES};
 
 /// Samples a second that the tables are made for.
+/// [`Mfcc`] has an example.
 pub const SAMPLE_RATE_HZ: usize = 16_000;
 /// Samples between the beginnings of neighbouring frames: 20 ms.
+/// [`Mfcc`] has an example.
 pub const HOP: usize = 320;
 /// Samples in a frame: 30 ms.
+/// [`Mfcc`] has an example.
 pub const FRAME: usize = 480;
 /// Frames in a second.
+/// [`Mfcc`] has an example.
 pub const FRAMES: usize = 49;
 /// Coefficients of a frame.
+/// [`Mfcc`] has an example.
 pub const COEFFICIENTS: usize = 10;
 /// Features of a second: frame after frame, its coefficients one after another.
+/// [`Mfcc`] has an example.
 pub const FEATURES: usize = FRAMES * COEFFICIENTS;
 
 const HOPS: usize = SAMPLE_RATE_HZ / HOP;
@@ -81,8 +87,10 @@ impl Default for Mfcc {
 
 impl Mfcc {
     /// Bytes of RAM.
+    /// [`Self::new`] takes them.
     pub const BYTES: usize = size_of::<Self>();
     /// Bytes of RAM by purpose; they add up to [`Self::BYTES`].
+    /// [`Self::new`] takes them.
     pub const BYTES_BY_PURPOSE: [(&'static str, usize); 4] = [
         ("sums of bands, 49 frames", size_of::<[[f32; BANDS]; FRAMES]>()),
         ("transform", size_of::<[f32; FFT]>()),

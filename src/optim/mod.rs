@@ -31,6 +31,7 @@ pub struct Segment {
 }
 
 /// What happens to biases.
+/// [`crate::Recipe`] names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -3,6 +3,7 @@
 use crate::math;
 
 /// How the learning rate runs over a tuning run.
+/// [`crate::Recipe`] names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

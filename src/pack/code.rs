@@ -111,6 +111,15 @@ type PartCheck = fn(&Pack) -> Result<(), &'static str>;
 pub(crate) type Above = &'static (dyn Any + Send + Sync);
 
 /// The kernels that a pack is run with, and the further code that it needs.
+///
+/// ```
+/// use flatmin::{Operators, Pack, include_pack};
+/// static MODEL: &[u8] = include_pack!("../../tests/examples/motion.pack");
+/// static OPERATORS: Operators = Operators::of(MODEL); // those of this pack; `ALL` are linked by `Pack::new`
+/// assert!(Pack::with_operators(MODEL, &OPERATORS).is_ok());
+/// assert!(Pack::with_operators(MODEL, &Operators::NONE).is_err());
+/// # let _ = Operators::ALL;
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Operators {
     pub(crate) kernels: [Option<Kernel>; operator::KINDS],

@@ -1,6 +1,7 @@
 //! Why bytes are not a pack.
 
 /// Why [`super::Pack::new`] refuses bytes. Nothing of a refused pack is ever used.
+/// [`crate::Pack::new`] gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

@@ -51,6 +51,7 @@ pub(crate) fn dense_rows(output: &TensorRecord) -> usize {
 pub struct Aligned<T: ?Sized>(pub T);
 
 /// Embeds a pack in the program, aligned; the counterpart of `include_bytes!`.
+/// [The crate's example](crate) includes one.
 #[macro_export]
 macro_rules! include_pack {
     ($path:expr $(,)?) => {{
@@ -64,6 +65,20 @@ macro_rules! include_pack {
 /// ```
 /// use flatmin::{Pack, PackError};
 /// assert_eq!(Pack::new(b"nonsense").err(), Some(PackError::Truncated { needed: 112, found: 8 }));
+/// ```
+///
+/// ```
+/// use flatmin::{Loss, Pack, include_pack};
+/// static MODEL: &[u8] = include_pack!("../../tests/examples/motion.pack");
+/// let pack = Pack::new(MODEL)?;
+/// assert_eq!((pack.bytes(), pack.loss()), (MODEL, Loss::CrossEntropy));
+/// assert_eq!((pack.input_count(), pack.input().len(), pack.input_at(0).len()), (1, 600, 600));
+/// assert_eq!((pack.output_count(), pack.output().len(), pack.output_at(0).len()), (1, 7, 7));
+/// assert_eq!(pack.feature().len(), pack.sizes().feature_length); // what is kept of a sample
+/// assert_eq!(pack.known_classes() + pack.spare_classes(), 7);
+/// assert!(pack.trunk_macs() > 0 && !pack.keeps_state());
+/// assert_ne!(pack.crc32(), pack.model_crc32()); // of the pack, and of the model that it was made of
+/// # Ok::<(), flatmin::PackError>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Pack<'a> {

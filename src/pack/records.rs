@@ -6,6 +6,15 @@ use crate::op::{Shape, Window};
 use crate::quant::Affine;
 
 /// One activation, or a constant that is used like one: shape NHWC, quantization, and its place.
+///
+/// ```
+/// use flatmin::{Pack, include_pack};
+/// static MODEL: &[u8] = include_pack!("../../tests/examples/motion.pack");
+/// let input = Pack::new(MODEL)?.input(); // [`Pack::input`]
+/// assert_eq!(input.extents().iter().product::<usize>(), input.len());
+/// assert!(!input.is_empty() && input.affine.scale > 0.0);
+/// # Ok::<(), flatmin::PackError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(not(feature = "_internals"), non_exhaustive)]
 pub struct TensorRecord {

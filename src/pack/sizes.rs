@@ -7,6 +7,20 @@ use crate::label::Loss;
 /// The sizes that decide how much RAM a network takes, read from a pack's header. A `const fn` reads them, so
 /// that buffers are sized when the firmware is compiled; [`super::Pack::new`] checks them against the network
 /// at run time.
+///
+/// ```
+/// use flatmin::store::Contents;
+/// use flatmin::{Recipe, Sizes, include_pack};
+/// static MODEL: &[u8] = include_pack!("../../tests/examples/motion.pack");
+/// const SIZES: Sizes = Sizes::of(MODEL); // known when the firmware is compiled
+/// const ARENA: usize = SIZES.train_bytes(&Recipe::DEFAULT); // of a `Tuner`; of those in integers:
+/// const FEWER: usize = SIZES.compact_bytes(&Recipe::DEFAULT);
+/// const ANY_LAYERS: usize = SIZES.integer_bytes(&Recipe::INTEGER);
+/// assert!(FEWER < ARENA && SIZES.train_bytes_within(&Recipe::DEFAULT, ARENA) <= ARENA);
+/// assert!(SIZES.payload_bytes(Contents::Int8) < SIZES.payload_bytes(Contents::Int8AndF32)); // in a store
+/// assert_eq!(SIZES.target_length(), 0); // kept beside a sample: none with classes
+/// # let _ = ANY_LAYERS;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Sizes {

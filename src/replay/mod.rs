@@ -9,6 +9,7 @@ pub use balanced::ClassCount;
 use balanced::Reservoir;
 
 /// Which sample gives way to a newcomer when the replay is full.
+/// [`crate::Recipe`] names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -32,6 +32,7 @@ use crate::tail::{Loss, Tail, Target};
 use heapless::Vec;
 
 /// What a slice of a step works on.
+/// [`crate::Tuner::position`] tells where a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

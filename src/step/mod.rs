@@ -9,6 +9,7 @@ pub use machine::Phase;
 pub(crate) use machine::{Minibatch, Step};
 
 /// Why a step was not taken. The weights are what they were before it.
+/// [`crate::Tuner::poll`] gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

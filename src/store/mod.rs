@@ -44,9 +44,11 @@ use record::{COMMIT, CRC, Header, TRAILER_BYTES, body_bytes, header, record_byte
 use stream::Writer;
 
 /// Most slots that a store may have.
+/// [`Store::new`] is told how many.
 pub const MAX_SLOTS: usize = 16;
 
 /// What the flash was doing.
+/// [`Store::commit`] fails with one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(not(feature = "_internals"), non_exhaustive)]
@@ -131,6 +133,7 @@ pub enum StoreError {
 }
 
 /// What [`Store::commit`] writes beside the payload.
+/// [`Store`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Description {
@@ -148,6 +151,26 @@ pub struct Description {
 /// use flatmin::store::{Store, StoreError};
 /// const STORE: Store = Store::new(0x000C_0000, 2 * 4096, 3);
 /// assert_eq!(STORE.end(), 0x000C_0000 + 3 * 2 * 4096);
+/// ```
+///
+/// A tuner calls these with its own pack and payload ([`crate::Tuner::commit`]):
+///
+/// ```no_run
+/// # use flatmin::store::{Description, Store, StoreError};
+/// # fn keep<F: embedded_storage::nor_flash::NorFlash>(
+/// #     store: Store, flash: &mut F, description: &Description, payload: &mut [u8], pack: u32,
+/// # ) -> Result<(), StoreError> {
+/// assert!(store.fits::<F>(payload.len()) && store.end() > u64::from(store.slot_bytes()) * store.slots() as u64);
+/// store.commit(flash, description, &[payload])?; // `commit_async` awaits the flash, and so do the others with this ending
+/// let found = store.recover(flash, pack)?; // recover_async
+/// if let Some(record) = found.in_force() {
+///     store.read(flash, &record, &mut [payload])?; // read_async
+/// }
+/// for slot in found.slots() {} // why each is used, or is not
+/// store.roll_back(flash, pack)?; // roll_back_async
+/// store.factory_reset(flash, pack)?; // factory_reset_async
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -102,6 +102,7 @@ impl Contents {
 }
 
 /// Bytes of a payload's description of one layer.
+/// [`crate::Tuner::read_tail`] gives them.
 pub const LAYER_BYTES: usize = 8;
 
 impl Sizes {

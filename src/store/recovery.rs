@@ -8,6 +8,7 @@ use crate::part::Part;
 use embedded_storage::nor_flash::NorFlash;
 
 /// A whole record in its slot.
+/// [`Store`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -26,6 +27,7 @@ pub struct Record {
 }
 
 /// What lies in a slot; everything but [`Self::Whole`] is a reason why it is not used.
+/// [`Store::recover`] finds that of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -89,6 +91,7 @@ impl SlotState {
 }
 
 /// What a boot found: the tail in force, and why.
+/// [`Store::recover`] finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Recovery {
@@ -98,11 +101,13 @@ pub struct Recovery {
 
 impl Recovery {
     /// What lies in each slot.
+    /// [`Store::recover`] has an example.
     pub fn slots(&self) -> &[SlotState] {
         self.states.part(..self.slots)
     }
 
     /// The record in force: the newest that is whole; `None` if it is the factory tail.
+    /// [`Store::recover`] has an example.
     pub fn in_force(&self) -> Option<Record> {
         let whole = self.slots().iter().filter_map(|state| match state {
             SlotState::Whole(record) => Some(*record),

@@ -23,6 +23,7 @@ pub(crate) use graph::{backward_nodes, forward_nodes, gain_factor, node_op_of};
 pub use loss::{binary_cross_entropy, mean_squared_error, softmax_cross_entropy};
 
 /// Why layers do not make a tail.
+/// [`crate::Tuner::start`] gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

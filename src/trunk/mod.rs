@@ -69,6 +69,7 @@ fn of<'a>(tensor: &TensorRecord, cells: &'a [Cell<i8>]) -> &'a [Cell<i8>] {
 
 /// Copies `input` to its place as the network's input `place`; false where there is no such input or its length
 /// is another.
+/// [`run`] has an example.
 pub fn load(pack: &Pack, place: usize, input: &[i8], arena: &mut [i8]) -> bool {
     let target = pack.input_at(place).of_mut(arena);
     let fits = !input.is_empty() && target.len() == input.len();
@@ -80,6 +81,18 @@ pub fn load(pack: &Pack, place: usize, input: &[i8], arena: &mut [i8]) -> bool {
 
 /// Runs all operators as they were packed, on inputs that [`load`] put into the arena. Output `place` is then
 /// what [`output`] returns. `arena` needs [`crate::Sizes::arena_bytes`].
+///
+/// ```
+/// use flatmin::{Pack, include_pack, inference};
+/// static MODEL: &[u8] = include_pack!("../../tests/examples/motion.pack");
+/// let pack = Pack::new(MODEL)?;
+/// let mut arena = vec![0; pack.sizes().arena_bytes];
+/// inference::reset(&pack, &mut arena); // of a stream: before its first hop
+/// assert!(inference::load(&pack, 0, &[0; 600], &mut arena)); // each of pack.input_count()
+/// inference::run(&pack, &mut arena);
+/// assert_eq!(inference::output(&pack, 0, &arena).len(), 7);
+/// # Ok::<(), flatmin::PackError>(())
+/// ```
 pub fn run(pack: &Pack, arena: &mut [i8]) {
     run_trunk(pack, arena);
     run_factory_tail(pack, arena);
@@ -88,6 +101,7 @@ pub fn run(pack: &Pack, arena: &mut [i8]) {
 /// Gives the variables of a network that keeps some ([`Pack::keeps_state`]) their first values: before the first hop of a
 /// stream. [`run`] then changes them, so `arena` must keep its bytes from one hop to the next. Other networks are left as
 /// they are.
+/// [`run`] has an example.
 pub fn reset(pack: &Pack, arena: &mut [i8]) {
     let first = pack.operator_count();
     for index in first..first.saturating_add(pack.reset_operators()) {
@@ -117,6 +131,7 @@ pub(crate) fn enter_window(pack: &Pack, window: &[i8], arena: &mut [i8]) -> bool
 }
 
 /// The network's output `place` after [`run`]; empty where there is none.
+/// [`run`] has an example.
 pub fn output<'a>(pack: &Pack, place: usize, arena: &'a [i8]) -> &'a [i8] {
     pack.output_at(place).of(arena)
 }
@@ -124,6 +139,15 @@ pub fn output<'a>(pack: &Pack, place: usize, arena: &'a [i8]) -> &'a [i8] {
 /// Plain int8 inference of a network with one input and one output: `input` as long as the network's, its output
 /// is returned. `arena` needs [`crate::Sizes::arena_bytes`]; a shorter input or arena gives an empty slice. A network that keeps
 /// variables goes on from those in the arena: [`reset`] gives them their first values.
+///
+/// ```
+/// use flatmin::{Aligned, Pack, include_pack, infer};
+/// static MODEL: &[u8] = include_pack!("../../tests/examples/motion.pack");
+/// let pack = Pack::new(MODEL)?;
+/// let mut arena = vec![0; pack.sizes().arena_bytes];
+/// assert_eq!(infer(&pack, &[0; 600], &mut arena).len(), 7);
+/// # Ok::<(), flatmin::PackError>(())
+/// ```
 pub fn infer<'a>(pack: &Pack, input: &[i8], arena: &'a mut [i8]) -> &'a [i8] {
     if !load(pack, 0, input, arena) {
         return &[];

@@ -11,6 +11,7 @@ const STEPS_A_NAT: f32 = 4096.0;
 /// What tails are compared by: more right answers, then a smaller loss, the very one that they are trained with. Plain
 /// cross-entropy would prefer a confident tail to one that was trained to be less so. `keep_best` and, on the desktop, the
 /// searches for a recipe and for a plan ask this one question; `accept` asks how many answers are right, wrong labels reckoned with.
+/// [`crate::Tuner::criterion`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Criterion {
@@ -20,11 +21,13 @@ pub struct Criterion {
 
 impl Criterion {
     /// The question of a run of `recipe`.
+    /// [`crate::Tuner::criterion`] is that of a tuner's run.
     pub const fn of(recipe: &Recipe) -> Self {
         Self { smoothing: recipe.label_smoothing }
     }
 
     /// A sample's target with the smoothing that tails are trained with.
+    /// [`crate::Tuner::score_by`] scores by it.
     pub fn target(self, target: Target<'_>) -> Target<'_> {
         target.smoothed(self.smoothing)
     }
@@ -55,6 +58,7 @@ impl Judgement {
     pub(crate) const NONE: Self = Self { samples: 0, right: 0, loss: 0.0 };
 
     /// Share of samples that are right.
+    /// [`crate::Tuner::judge`] has an example.
     pub fn accuracy(&self) -> f32 {
         self.right as f32 / self.samples.max(1) as f32
     }
@@ -101,6 +105,7 @@ pub struct Pairs {
 
 impl Pairs {
     /// Takes a sample in: whether the first tail, and whether the second, gets it right.
+    /// [`Self::evidence`] has an example.
     pub fn add(&mut self, before: bool, after: bool) {
         match (before, after) {
             (false, true) => self.gained += 1,
@@ -134,6 +139,7 @@ impl Pairs {
 }
 
 /// What the samples that judge show of a tail, beside the one in force.
+/// [`crate::Tuner::accept`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

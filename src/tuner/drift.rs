@@ -6,6 +6,7 @@ use super::judge::Sample;
 use crate::tail::Target;
 
 /// What is watched, and from where on it is called drift.
+/// [`crate::Tuner::watch`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

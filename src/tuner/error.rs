@@ -6,6 +6,7 @@ use crate::store::StoreError;
 use crate::tail::TailError;
 
 /// Why a call of [`super::Tuner`] did not do what it was asked; the tuner is as it was before, but where it says otherwise.
+/// [`crate::Tuner`] has examples.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

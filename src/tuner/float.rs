@@ -19,6 +19,7 @@ pub use run::Suspect;
 use run::{Stage, Stages};
 
 /// The weights that a run with [`crate::Recipe::keep_best`] keeps.
+/// [`Tuner::best`] gives it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -31,6 +32,7 @@ pub struct Best {
 }
 
 /// Weights in f32, and what trains them.
+/// [`Tuner`] has examples.
 #[derive(Debug)]
 pub struct Float<'a> {
     pub(super) tail: PackedTail<'a>,

@@ -12,6 +12,7 @@ use crate::requant::{self, Range};
 use crate::tail::{MAX_LAYERS, Target};
 
 /// The current weights on one sample.
+/// [`Tuner::score`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(not(feature = "_internals"), non_exhaustive)]
@@ -23,6 +24,7 @@ pub struct Score {
 }
 
 /// Means over the replay, at the current weights.
+/// [`Tuner::evaluate`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(not(feature = "_internals"), non_exhaustive)]

@@ -53,6 +53,7 @@ pub use run::{Position, Progress, StepReport, Work};
 pub(crate) use solve::solvable;
 
 /// Which tail answers.
+/// [`Tuner::judge`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -84,6 +85,93 @@ pub enum Version {
 ///         }
 ///     }
 /// }
+/// ```
+///
+/// # Samples and answers
+/// ```no_run
+/// # use flatmin::{Tuner, TunerError, Version};
+/// # fn adapt(tuner: &mut Tuner, window: &[i8]) -> Result<(), TunerError> {
+/// if tuner.samples() < tuner.capacity() {
+///     tuner.observe(window, 2)?; // class 2 of tuner.classes()
+/// }
+/// let label = tuner.classify(window)?.label; // by the tail in force: tuner.in_force()
+/// let latent = tuner.latent(window)?.to_vec(); // what is kept of a sample; the backbone need not run again
+/// let before = tuner.classify_latent(&latent, Version::Factory)?;
+/// let raw = tuner.infer_latent(&latent, Version::Tuned)?.to_vec(); // or `infer`, from the input
+/// assert!(tuner.infer(window, Version::Tuned)? == raw && tuner.answer(&raw, Version::Tuned) < tuner.classes());
+/// let probability = tuner.output_affine(Version::Tuned).dequantize(raw[0]);
+/// tuner.forget(); // all samples
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Of a regression or an autoencoder, samples have targets in place of labels:
+///
+/// ```no_run
+/// # use flatmin::{Tuner, TunerError, Version};
+/// # fn adapt(tuner: &mut Tuner, window: &[i8]) -> Result<(), TunerError> {
+/// let mut target = [0; 3];
+/// tuner.quantize_target(&[0.5, -1.0, 2.25], &mut target)?;
+/// tuner.observe_target(window, &target)?;
+/// let loss = tuner.score_target(window, Some(&target))?.loss; // of the weights in training
+/// let error = tuner.error(window, Some(&target), Version::Factory)?; // of an int8 tail
+/// tuner.observe_itself(window)?; // an autoencoder's target is its input,
+/// tuner.observe_anomaly(window)?; // and what it is to tell apart is not trained on
+/// let area = tuner.auc(Version::Tuned)?; // or `auc_between`, with work between two samples
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # A run, and what it is judged by
+/// ```no_run
+/// # use flatmin::{Recipe, Tuner, TunerError, Version};
+/// # fn tune(tuner: &mut Tuner, window: &[i8], latent: &[i8], feed: impl Fn()) -> Result<(), TunerError> {
+/// tuner.start(Recipe { held_out: 0.2, keep_best: true, sample_losses: true, ..*tuner.recipe() })?;
+/// while let Some(position) = tuner.position() {
+///     tuner.poll()?; // one slice; tuner.epoch(), tuner.radius() and tuner.macs() tell how it goes
+/// }
+/// let [factory, own] = [tuner.judge(Version::Factory)?, tuner.judge_weights()?]; // by the held-out samples
+/// let sharpness = tuner.evaluate(0.05)?.sharpness; // or `evaluate_between`
+/// for slot in tuner.held_out() {}
+/// for suspect in tuner.suspects() {} // labels that were hard to learn, by tuner.mean_loss(slot)
+/// let score = tuner.score(window, 2)?; // `score_latent` of a latent; both with another criterion:
+/// let plain = (tuner.score_by(window, 2, tuner.criterion())?, tuner.score_latent_by(latent, 2, tuner.criterion())?);
+/// let again = tuner.score_latent(latent, 2)?;
+/// let mut counts = [0; 49];
+/// tuner.confusion(Version::Factory, &mut counts)?; // all of it, or a part of one row
+/// tuner.confusion_row(Version::Factory, 3, 0, &mut counts[..7])?;
+/// let verdict = tuner.accept()?; // or `accept_between`; `requantize` and `requantize_between` take it unjudged
+/// assert!(tuner.is_tuned() == verdict.accepted && tuner.best().is_some());
+/// let (bytes, crc32) = (tuner.arena_bytes(), tuner.weights_crc32()); // weights of tuner.pack()
+/// tuner.factory_reset();
+/// # tuner.requantize()?; tuner.requantize_between(&feed)?; tuner.accept_between(&feed)?; tuner.evaluate_between(0.05, &feed)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What is kept and handed on
+/// ```no_run
+/// # #[cfg(feature = "wire")]
+/// # fn hand_on<F: embedded_storage::nor_flash::NorFlash>(
+/// #     tuner: &mut flatmin::Tuner, other: &mut flatmin::Tuner, store: &flatmin::store::Store, flash: &mut F, bytes: &mut [u8],
+/// # ) -> Result<(), flatmin::TunerError> {
+/// tuner.commit(store, flash)?; // what it holds is tuner.contents(); `commit_async` awaits the flash
+/// tuner.restore(store, flash)?; // at a start; `restore_async`
+/// tuner.roll_back(store, flash)?; // to the tail before; `roll_back_async`
+/// tuner.factory_reset_stored(store, flash)?; // `factory_reset_stored_async`
+/// // A run in one piece, where a tuner of the same pack goes on with the same bits:
+/// let written = tuner.save_run(0, &mut bytes[..tuner.run_bytes()])?;
+/// other.resume_run(&bytes[..written])?;
+/// // Part by part, as a link has it; what follows the head is written from 0 on:
+/// let (head, rest) = bytes[..written].split_at(flatmin::RUN_HEAD_BYTES);
+/// other.expect_run(head)?;
+/// other.write_run(0, rest)?;
+/// other.adopt_run(head)?;
+/// // The int8 tail alone, of tuner.tail_bytes():
+/// let read = tuner.read_tail(0, &mut bytes[..64])?;
+/// other.write_tail(0, &bytes[..read])?;
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct Tuner<'a, A: Arithmetic<'a> = Float<'a>> {
@@ -129,6 +217,8 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     /// The arena's size or alignment, the recipe, or a pack without trainable layers.
+    ///
+    /// [The crate's example](crate) begins with it.
     pub fn new(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
         Self::in_arena(pack, recipe, arena)
     }
@@ -140,6 +230,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     ///
     /// # Errors
     /// The arena's size or alignment; a recipe or a pack that the arithmetic does not take.
+    ///
+    /// [`Self::new`] is this call of a tuner in f32.
     #[inline(never)] // What it has on the stack is not there for as long as the caller lasts.
     pub fn in_arena(pack: Pack<'a>, recipe: Recipe, arena: &'a mut [u8]) -> Result<Self, TunerError> {
         A::check(&recipe)?;

@@ -49,6 +49,7 @@ pub enum Progress {
 }
 
 /// Where a run stands: what its next slice works on.
+/// [`crate::Tuner::position`] gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -66,6 +67,7 @@ pub struct Position {
 }
 
 /// What a slice is for.
+/// [`crate::Tuner::position`] has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "wire", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -97,6 +97,13 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     ///
     /// # Errors
     /// [`TunerError::InputLength`].
+    ///
+    /// ```no_run
+    /// # fn compare(tuner: &mut flatmin::Tuner, window: &[i8], desktop: &[u32]) -> Result<(), flatmin::TunerError> {
+    /// tuner.trace(window, |operator, crc32| assert_eq!(crc32, desktop[operator]))?; // bit by bit as there
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn trace(&mut self, input: &[i8], mut see: impl FnMut(usize, u32)) -> Result<(), TunerError> {
         let (pack, arena) = (&self.pack, int8_scratch(self.scratch));
         enter(pack, arena, input)?;

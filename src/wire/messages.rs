@@ -212,6 +212,7 @@ impl Request<'_> {
 }
 
 /// From whom a device takes what changes it.
+/// [`crate::wire::encode`] has an example of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -227,6 +228,7 @@ pub enum Access {
 }
 
 /// What a device answers. `ticks` are those of the device's clock that the work took.
+/// [`crate::wire::encode`] has an example of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

@@ -18,7 +18,7 @@
 //! | desktop | gets an answer with another number | waits on |
 //!
 //! So a message is carried out once, whatever happens to its bytes, as long as one of its frames and one of the answers
-//! get through.
+//! get through. [`encode`] and [`request_bytes`] have examples.
 
 mod messages;
 #[cfg(feature = "signed")]
@@ -32,24 +32,30 @@ pub use messages::{Access, Request, Response};
 use serde::{Deserialize, Serialize};
 
 /// Version of these messages.
+/// [`encode`] has an example.
 pub const VERSION: u16 = 10;
 
 /// The number with which a session begins.
+/// [`encode`] has an example.
 pub const OPENING: u32 = 0;
 
 /// Bytes of the longest request that carries no input, framed.
 const LONGEST_WITHOUT_INPUT: usize = 120;
 
 /// Most bytes of a tail in one message.
+/// [`encode`] has an example.
 pub const TAIL_PART_BYTES: usize = 64;
 
 /// Most classes that are counted in one [`Response::Counts`].
+/// [`encode`] has an example.
 pub const COUNTS: usize = TAIL_PART_BYTES / 2;
 
 /// Most operators whose checksums are in one [`Response::Checksums`].
+/// [`encode`] has an example.
 pub const CHECKSUMS: usize = 16;
 
 /// Bytes of the longest response, framed, with a reason of up to 80 bytes in [`Response::Refused`].
+/// [`encode`] has an example.
 pub const RESPONSE_BYTES: usize = 128;
 
 /// Bytes of the longest request that carries `input_length` values, or a description of layers of so many bytes, framed.
@@ -86,6 +92,7 @@ pub const fn longest_request_bytes(sizes: &Sizes) -> usize {
 }
 
 /// Why bytes are not a frame.
+/// [`encode`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -132,6 +139,7 @@ pub fn encode<'b>(
 ///
 /// # Errors
 /// [`WireError::Damaged`], [`WireError::Unknown`].
+/// [`encode`] has an example.
 #[inline(never)] // Keeps its frame off the stack of what is done with the message.
 pub fn decode<'b, T: Deserialize<'b>>(frame: &'b mut [u8]) -> Result<(u32, T), WireError> {
     let triple = cobs::decode(frame).ok_or(WireError::Damaged)?;
@@ -148,11 +156,13 @@ pub fn decode<'b, T: Deserialize<'b>>(frame: &'b mut [u8]) -> Result<(u32, T), W
 ///
 /// # Errors
 /// [`WireError::TooLong`].
+/// [`encode`] has an example of messages.
 pub fn write_body<'b>(message: &impl Serialize, bytes: &'b mut [u8]) -> Result<&'b [u8], WireError> {
     Ok(postcard::to_slice(message, bytes).map_err(|_| WireError::TooLong)?)
 }
 
 /// Reads it; `None` where it is no message of this version.
+/// [`signed::Key::signed`] says whether to.
 #[cfg(feature = "signed")]
 pub fn read_body<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()

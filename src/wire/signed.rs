@@ -6,6 +6,8 @@
 //! the request. Numbers of one session only rise, so that no request is taken twice, and a nonce of the device's never comes
 //! again, so that no session is.
 //!
+//! [`Key::new`] and [`Sessions::takes`] have examples.
+//!
 //! | what | HMAC-SHA-256 under | over |
 //! | --- | --- | --- |
 //! | the device's proof | the device's key | `flatmin device 1`, the desktop's nonce, the device's |
@@ -17,15 +19,19 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 /// Bytes of a [`Key`].
+/// [`Key::new`] takes or gives them.
 pub const KEY_BYTES: usize = 32;
 
 /// Bytes of a nonce.
+/// [`Key::session`] takes or gives them.
 pub const NONCE_BYTES: usize = 16;
 
 /// Bytes of a tag or a proof.
+/// [`Key::sign`] takes or gives them.
 pub const TAG_BYTES: usize = 16;
 
 /// What a nonce is made of: bytes that no other session of this device has.
+/// [`Key::session`] takes two.
 pub type Nonce = [u8; NONCE_BYTES];
 
 /// A device's key, or a session's. Its bytes are shown nowhere.
@@ -55,6 +61,7 @@ impl Key {
     }
 
     /// Its bytes, to be kept.
+    /// [`Self::new`] takes them again.
     pub const fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }

@@ -80,6 +80,7 @@ impl Run<Stages> {
 /// Networks learn samples with right labels first and those with wrong ones last, if at all (Arpit et al. 2017, "A
 /// Closer Look at Memorization in Deep Networks"), so that a sample's loss averaged over the epochs tells them apart
 /// (Huang et al. 2019, "O2U-Net: A Simple Noisy Label Detection Approach for Deep Neural Networks", section 3).
+/// [`Tuner::suspects`] has an example.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[cfg_attr(not(feature = "_internals"), non_exhaustive)]

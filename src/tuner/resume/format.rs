@@ -10,9 +10,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of this format; runs of another one are refused. Before 2 a rho had no unit.
+/// [`crate::Tuner::save_run`] writes it.
 pub const RUN_VERSION: u16 = 2;
 
 /// Bytes in front of a run's buffers.
+/// [`crate::Tuner::expect_run`] takes them.
 pub const RUN_HEAD_BYTES: usize = 256;
 
 /// Offsets of the head's fields.
