@@ -148,6 +148,24 @@ def test_a_missing_class_is_named(own, parts):
         fleet.head(own.model, fleet.sums(own.model, x[y != 3], y[y != 3]))
 
 
+def test_sums_that_no_samples_have_are_left_out(own, parts):
+    def noise(message, context, call_next):
+        answer = call_next(message, context)
+        if context.node_config["partition-id"] == 1:
+            draws = np.random.default_rng(3)
+            arrays = {name: array.numpy() for name, array in answer.content["arrays"].items()}
+            arrays["sums"] = draws.integers(-(10**5), 10**5, arrays["sums"].shape)
+            answer.content["arrays"] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+        return answer
+
+    app = fleet.server_app(own.model, strategy="closed-form")
+    result = fleet.run(app, fleet.client_app(nodes_of(own.model, parts, layers=1), mods=[noise]), nodes=3)
+    [round] = result.rounds
+    assert round.devices == 2 and round.refused == ["node 2: no samples have its sums"]
+    honest = fleet.sums(own.model, *parts[0]) + fleet.sums(own.model, *parts[2])
+    assert result.tail == fleet.head(own.model, honest).tail(own.model)
+
+
 def test_robust_strategies_leave_noise_out(own, parts):
     """One of five sends noise: the mean is ruined, the others are not."""
     five = shares(own, 5)
@@ -181,23 +199,31 @@ def test_what_is_not_there_is_said(own):
         fleet.server_app(own.model, layers=2, strategy="closed-form")
 
 
-def ran(*arguments):
-    asked = [sys.executable, "-m", "flatmin.fleet", *map(str, arguments)]
-    return subprocess.run(asked, capture_output=True, text=True)
+@pytest.fixture
+def ran(capsys):
+    """Runs the command; gives what it returns and prints."""
+    from flatmin.fleet.__main__ import main
+
+    def run(*arguments):
+        returned = main([str(own) for own in arguments])
+        return returned, *capsys.readouterr()
+
+    return run
 
 
-def test_the_command_prints_one_table():
-    answer = ran("--devices", 4, "--rounds", 2, "--epochs", 1, "--stranger", 3, 5, "--json")
-    assert answer.returncode == 0, answer.stderr
-    told = json.loads(answer.stdout)
+def test_the_command_prints_one_table(ran):
+    returned, printed, _ = ran("--devices", 4, "--rounds", 2, "--epochs", 1, "--stranger", 3, 5, "--json")
+    assert returned == 0
+    told = json.loads(printed)
     assert [own["wearer"] for own in told["strangers"]] == [3, 5]
     assert all(own["devices"] == [3, 3] for own in told["strangers"])
-    shown = ran("--devices", 4, "--rounds", 2, "--epochs", 1, "--stranger", 3, 5)
+    asked = [sys.executable, "-m", "flatmin.fleet", "--devices", "4", "--rounds", "2", "--epochs", "1", "--stranger", "3", "5"]
+    shown = subprocess.run(asked, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     for name, row in told["rows"].items():
         assert f"{100 * row['accuracy']:.1f}" in shown.stdout, name
-    dropped = json.loads(ran("--devices", 6, "--stranger", 3, "--drop", 0.5, "--epochs", 1, "--json").stdout)
-    [own] = dropped["strangers"]
+    _, printed, _ = ran("--devices", 6, "--stranger", 3, "--drop", 0.5, "--epochs", 1, "--rounds", 3, "--json")
+    [own] = json.loads(printed)["strangers"]
     assert own["refused"] == sum(5 - devices for devices in own["devices"]) > 0
 
 
@@ -211,9 +237,9 @@ def test_the_command_prints_one_table():
         (["--devices", 4, "--hostile", 3], "hostile: from 0 to fewer"),
     ],
 )
-def test_what_cannot_be_tried_is_refused(arguments, text):
-    answer = ran(*arguments)
-    assert answer.returncode == 1 and text in answer.stderr and answer.stdout == ""
+def test_what_cannot_be_tried_is_refused(ran, arguments, text):
+    returned, printed, errors = ran(*arguments)
+    assert returned == 1 and text in errors and printed == ""
 
 
 def test_two_emulated_firmwares_take_part(own, parts, monkeypatch):

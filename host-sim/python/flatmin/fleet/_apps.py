@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -203,9 +205,11 @@ def strategy(name: str, *, nodes: int, hostile: int = 0) -> Strategy:
 class FleetApp(ServerApp):
     """A server that keeps what it has learnt."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: int) -> None:
         super().__init__()
         self.fleet = Fleet()
+        self.nodes = nodes
+        """Devices that it waits for before the first round."""
 
 
 def server_app(
@@ -217,6 +221,7 @@ def server_app(
     epochs: int = 2,
     strategy: str | Strategy = "fedavg",
     hostile: int = 0,
+    nodes: int = 1,
     recipe: Recipe | None = None,
     **fields: Any,
 ) -> FleetApp:
@@ -236,10 +241,12 @@ def server_app(
         A name of :data:`STRATEGIES`, or a strategy of Flower's.
     hostile : int
         Devices that may send anything: see :func:`strategy`.
+    nodes : int
+        Devices that it waits for before the first round; :func:`run` knows its own.
     recipe, **fields
         What devices take steps by, ``method="asam"`` for instance.
     """
-    app = FleetApp()
+    app = FleetApp(nodes)
     exact = strategy == "closed-form"
     if exact and layers not in (None, 1):
         raise _native.Error("a head in closed form is one layer: leave layers out")
@@ -254,6 +261,8 @@ def server_app(
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
+        while (nodes := len(list(grid.get_node_ids()))) < app.nodes:
+            time.sleep(0.1)
         watched = _Watched(grid)
         fleet = app.fleet
         fleet.layers, fleet.rounds = pack.layers, watched.rounds
@@ -261,7 +270,6 @@ def server_app(
             fleet.sums, solved = _exact(watched, model, ConfigRecord(config))
             fleet.tail = solved.tail(model)
             return
-        nodes = len(list(grid.get_node_ids()))
         chosen = strategy if isinstance(strategy, Strategy) else _named(strategy, nodes=nodes, hostile=hostile)
         factory, ranges = _native.tail_weights(model._native, pack.layers, list(train))
         result = chosen.start(
@@ -281,15 +289,26 @@ def server_app(
 _named = strategy
 
 
-def _exact(grid: Grid, model: Model, config: ConfigRecord) -> tuple[Sums, Head]:
+def _exact(grid: _Watched, model: Model, config: ConfigRecord) -> tuple[Sums, Head]:
     content = RecordDict({"config": config})
     asked = [Message(content, message_type="query.sums", dst_node_id=node) for node in grid.get_node_ids()]
-    found = [own.content["arrays"] for own in grid.send_and_receive(asked) if not own.has_error()]
+    found, refused = [], []
+    for answer in grid.send_and_receive(asked):
+        if answer.has_error():
+            continue
+        arrays = answer.content["arrays"]
+        own = Sums(*(arrays[name].numpy() for name in ("counts", "sums", "products")))
+        if own.are_of_samples():
+            found.append(own)
+        else:
+            refused.append(f"node {answer.metadata.src_node_id}: no samples have its sums")
+    if refused:
+        last = grid.rounds[-1]
+        grid.rounds[-1] = dataclasses.replace(last, devices=len(found), refused=last.refused + refused)
     if not found:
-        why = "; ".join(reason for own in getattr(grid, "rounds", []) for reason in own.refused)
+        why = "; ".join(reason for own in grid.rounds for reason in own.refused)
         raise _native.Error(f"no device took part: {why or 'none answered'}")
-    fields = ("counts", "sums", "products")
-    total = Sums(*(sum((own[name].numpy() for own in found[1:]), found[0][name].numpy()) for name in fields))
+    total = functools.reduce(Sums.__add__, found)
     return total, head(model, total)
 
 

@@ -35,6 +35,16 @@ class Sums:
     def __add__(self, other: Sums) -> Sums:
         return Sums(self.counts + other.counts, self.sums + other.sums, self.products + other.products)
 
+    def are_of_samples(self) -> bool:
+        """Whether there are samples with these sums: what scatters within the classes has no negative variance in any direction.
+        Noise does not pass; wrong labels do."""
+        empty = self.counts == 0
+        if (self.counts < 0).any() or self.sums[empty].any() or (self.products != self.products.T).any():
+            return False
+        means = self.sums / np.where(empty, 1, self.counts)[:, None]
+        scatter = self.products - means.T @ self.sums
+        return bool(np.linalg.eigvalsh(scatter)[0] >= -1e-7 * max(np.trace(scatter), 1.0))
+
     def model(self, model: Model) -> Model:
         """The model with these sums as what its factory knows: heads that devices solve start from them, as after
         :meth:`flatmin.Model.calibrated` with all samples.
@@ -90,8 +100,10 @@ def head(model: Model, sums: Sums) -> Head:
     Raises
     ------
     flatmin.Error
-        A class without a sample.
+        A class without a sample; sums that no samples have.
     """
+    if not sums.are_of_samples():
+        raise _native.Error(f"{model.name}: no samples have these sums")
     missing = np.flatnonzero(sums.counts == 0)
     if missing.size:
         raise _native.Error(f"{model.name}: no device has a sample of class {missing[0]}")

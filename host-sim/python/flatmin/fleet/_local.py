@@ -85,6 +85,7 @@ def run(server: FleetApp, client: ClientApp, *, nodes: int, engine: str = "local
     flatmin.Error
         No device took part.
     """
+    server.nodes = nodes
     logger = logging.getLogger("flwr")
     level = logger.level
     logger.setLevel(logging.ERROR)
