@@ -25,9 +25,11 @@ if ! usable; then
   done
 fi
 
-# Fleets' tests take Flower: 300 MB, half a minute, once.
-"$python" -c 'import flwr' 2>/dev/null || "$python" -m pip install --quiet 'flwr>=1.42,<2' >>"$log" 2>&1 \
-  || echo "SKIPPED: no flwr for the tests of fleets"
+# Fleets' tests take Flower (300 MB, half a minute, once), those of sweeps Optuna.
+for package in 'flwr>=1.42,<2' 'optuna>=4'; do
+  "$python" -c "import ${package%%>*}" 2>/dev/null || "$python" -m pip install --quiet "$package" >>"$log" 2>&1 \
+    || echo "SKIPPED: no $package for the tests of fleets or sweeps"
+done
 
 manifest=(--manifest-path host-sim/python/Cargo.toml)
 cargo fmt "${manifest[@]}" --check

@@ -5,6 +5,7 @@ mod device;
 mod errors;
 mod network;
 mod recipe;
+mod sweep;
 mod tails;
 mod tuned;
 mod watching;
@@ -22,6 +23,8 @@ mod _native {
     use super::network::{Network, wearer};
     #[pymodule_export]
     use super::recipe::{read_recipe, recipe, write_recipe};
+    #[pymodule_export]
+    use super::sweep::{evaluate, space};
     #[pymodule_export]
     use super::tails::{features, head_scale, tail_of, tail_weights, with_sums};
     #[pymodule_export]

@@ -12,6 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 
 def test_the_examples_run_one_after_the_other(wearer, model_path, tmp_path, monkeypatch, capsys):
     pytest.importorskip("sklearn", reason="SKIPPED: no scikit-learn here")
+    pytest.importorskip("optuna", reason="SKIPPED: no optuna here")
     monkeypatch.chdir(tmp_path)
     shutil.copy(model_path, "model.tflite")
     np.save("x.npy", wearer.x)
