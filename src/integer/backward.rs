@@ -5,10 +5,10 @@ use super::forward::{arrays, chunk_rows, made};
 use super::gradient::{Writer, round_shift};
 use super::pass::{Channel, MOST_VALUES, Network, Scratch, Sink};
 use super::pointwise;
-use super::weights::{Ascent, Parameters, scale_of};
+use super::weights::{Ascent, LayerWeights, Parameters, scale_of};
 use crate::op::ConvShape;
 use crate::pack::format::{node, operator};
-use crate::pack::{Function, Pack, TailNode, TailValue};
+use crate::pack::{Function, Pack, TailNode, TailValue, TrainedLayer};
 use crate::part::Part;
 
 /// Bits of a channel's scale relative to the layer's largest.
@@ -182,42 +182,71 @@ fn input_gradient(
     let packed = pack.int8(op.constants.weights, layer.weights());
     let [delta, d] = arrays(workspace, [pass.node.output.delta.as_ref()?, input.delta.as_ref()?])?;
     let mut writer = Writer::new(d, unit, 31, before);
-    if !depthwise && shape.is_pointwise() && shape.input_length() == layer.taps {
-        // One pixel: the weights are needed once, some rows at a time.
-        let sums = sums.get_mut(..layer.taps)?;
-        sums.fill(0);
-        let chunk = if own.is_some() { chunk_rows(&layer, weights.len()) } else { layer.outputs.max(1) };
-        for first in (0..layer.outputs).step_by(chunk) {
-            let count = chunk.min(layer.outputs - first);
-            let rows = match &own {
-                Some(own) => made(own, first, count, weights)?,
-                None => packed.part(first * layer.taps..(first + count) * layer.taps),
-            };
-            let own = multipliers.part(first..first + count);
-            let of = Deltas { delta: &*delta, multipliers: own, shift };
-            for (d, row) in of.pixel(first).zip(rows.chunks_exact(layer.taps.max(1))) {
-                if d != 0 {
-                    add_products(sums, d, row);
-                }
-            }
+    let of = Deltas { delta: &*delta, multipliers: &*multipliers, shift };
+    let one_pixel = shape.is_pointwise() && shape.input_length() == layer.taps;
+    match &own {
+        // One pixel needs the weights once, some rows at a time; so do more pixels where all rows have no room.
+        Some(own) if !depthwise && (one_pixel || has_turns(&layer, weights.len())) => {
+            input_rows_in_turns(&shape, own, &of, (weights, sums), &mut writer)?;
         }
-        writer.push(sums);
-    } else {
-        let (weights, chosen) = match &own {
-            Some(own) if own.layer.inputs.is_some() && !depthwise => {
-                // The others' weights are those in flash.
-                let weights = weights.get_mut(..own.layer.tuned_weights())?;
-                own.write_trained(weights);
-                (packed, Some(Share { channels: own.inputs, weights }))
-            }
-            Some(own) => (made(own, 0, layer.outputs, weights)?, None),
-            None => (packed, None),
-        };
-        let of = Deltas { delta: &*delta, multipliers: &*multipliers, shift };
-        input_rows(&shape, depthwise, (weights, chosen), &of, sums, &mut writer)?;
+        Some(own) if own.layer.inputs.is_some() && !depthwise => {
+            // The others' weights are those in flash.
+            let weights = weights.get_mut(..own.layer.tuned_weights())?;
+            own.write_trained(weights);
+            let chosen = Some(Share { channels: own.inputs, weights });
+            input_rows(&shape, depthwise, (packed, chosen), &of, sums, &mut writer)?;
+        }
+        Some(own) => {
+            let weights = made(own, 0, layer.outputs, weights)?;
+            input_rows(&shape, depthwise, (weights, None), &of, sums, &mut writer)?;
+        }
+        None => input_rows(&shape, depthwise, (packed, None), &of, sums, &mut writer)?,
     }
     let unit = writer.finish();
     pass.units.set(input, unit);
+    Some(())
+}
+
+/// Whether a layer's weights are made for some output channels at a time: there is no room for all of them.
+fn has_turns(layer: &TrainedLayer, room: usize) -> bool {
+    layer.inputs.is_none() && room < layer.weights()
+}
+
+/// [`input_rows`] with the weights of some output channels after the other; `sums` has room for the whole input.
+pub(super) fn input_rows_in_turns(
+    shape: &ConvShape,
+    own: &LayerWeights,
+    of: &Deltas,
+    (weights, sums): (&mut [i8], &mut [i32]),
+    writer: &mut Writer,
+) -> Option<()> {
+    let (channels, outputs) = (shape.input().channels.max(1), shape.output().channels);
+    let (rows, columns, width) = (shape.rows(), shape.columns(), shape.output().width);
+    let area = rows.filter * columns.filter;
+    let sums = sums.get_mut(..shape.input_length())?;
+    sums.fill(0);
+    let chunk = chunk_rows(own.layer, weights.len());
+    for first in (0..outputs).step_by(chunk) {
+        let count = chunk.min(outputs - first);
+        let made = made(own, first, count, weights)?;
+        let of = Deltas { multipliers: of.multipliers.part(first..first + count), ..*of };
+        for (index, sums) in sums.chunks_exact_mut(channels).enumerate() {
+            let (row, column) = (index / shape.input().width.max(1), index % shape.input().width.max(1));
+            for i in 0..rows.filter {
+                let Some(output_row) = rows.output_of(row, i) else { continue };
+                for j in 0..columns.filter {
+                    let Some(output_column) = columns.output_of(column, j) else { continue };
+                    let pixel = of.pixel((output_row * width + output_column) * outputs + first);
+                    let tap = i * columns.filter + j;
+                    for (o, d) in pixel.enumerate().filter(|(_, d)| *d != 0) {
+                        let start = (o * area + tap) * channels;
+                        add_products(sums, d, made.part(start..start + channels));
+                    }
+                }
+            }
+        }
+    }
+    sums.chunks_exact_mut(channels).for_each(|sums| writer.push(sums));
     Some(())
 }
 

@@ -275,8 +275,7 @@ pub(super) fn made<'s>(
     Some(to)
 }
 
-/// Output channels whose weights are made at a time: as many as have room, of a depthwise convolution all. There is room for all
-/// of a convolution whose input channels are all trained.
+/// Output channels whose weights are made at a time: as many as have room, of a depthwise convolution all.
 pub(super) fn chunk_rows(layer: &crate::pack::TrainedLayer, room: usize) -> usize {
     let all = layer.outputs.max(1);
     match layer.operator.kind {

@@ -50,8 +50,8 @@ pub struct Sizes {
     /// Elements that the last layer reads, if it is a fully connected one with one row of outputs; else 0.
     pub last_features: usize,
     /// What the integer tail has in its scratch memory for one layer at a time: weights that are made anew, sums of a row of
-    /// weights or of a pixel, output channels; and beside the activations of an int8 inference weights of layers of which a
-    /// share of the input channels is trained.
+    /// weights, of a pixel or of a whole input, output channels; and beside the activations of an int8 inference weights of
+    /// layers of which a share of the input channels is trained.
     pub layer_room: [usize; 4],
 }
 
@@ -132,6 +132,10 @@ const fn last_features(pack: &[u8]) -> usize {
 /// Weights that are made at a time of a layer of which some rows are enough, if its longest row is not longer.
 const WEIGHTS_AT_A_TIME: usize = 1_024;
 
+/// Rows that are made at a time where the sums of a whole input and so many rows take less than all rows: fewer would have a
+/// convolution gather its input more often.
+const ROWS_AT_A_TIME: usize = 8;
+
 /// [`Sizes::layer_room`]; nothing for a chain.
 const fn layer_room(pack: &[u8]) -> [usize; 4] {
     let [mut weights, mut row, mut outputs, mut beside] = [0; 4];
@@ -160,6 +164,8 @@ const fn layer_room(pack: &[u8]) -> [usize; 4] {
         };
         let all = taps.saturating_mul(to);
         let some = smaller(all, larger(taps, WEIGHTS_AT_A_TIME));
+        let turn = smaller(all, larger(taps.saturating_mul(ROWS_AT_A_TIME), WEIGHTS_AT_A_TIME));
+        let sums = length(pack, input);
         let chosen = u16_at(pack, own.saturating_add(node::CHANNEL_COUNT)) as usize;
         let made = match kind {
             _ if flags & node::TRAINS_WEIGHTS == 0 => 0,
@@ -171,6 +177,13 @@ const fn layer_room(pack: &[u8]) -> [usize; 4] {
             }
             _ if flags & node::CHOOSES_INPUTS != 0 => {
                 larger(some, area.saturating_mul(chosen).saturating_mul(to))
+            }
+            // Nothing in front of it wants a gradient.
+            _ if flags & node::INPUT_DELTA == 0 => turn,
+            // Backward there are the sums of all pixels then.
+            _ if sums.saturating_mul(4).saturating_add(turn) < all => {
+                row = larger(row, sums);
+                turn
             }
             _ => all,
         };

@@ -1,10 +1,12 @@
 //! Integer gradients against double precision: products, pools, moves, sums.
 
+use super::layer;
 use crate::integer::backward::{
-    Deltas, SCALE_BITS, channel_gradient, input_rows, shift_of, write_multipliers,
+    Deltas, SCALE_BITS, channel_gradient, input_rows, input_rows_in_turns, shift_of, write_multipliers,
 };
 use crate::integer::gradient::Writer;
 use crate::integer::pointwise::{Windows, by_mean, by_resized, gather, move_back, product_at};
+use crate::integer::weights::{Ascent, LayerWeights};
 use crate::op::{ConvShape, Move, Shape, Window};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
@@ -103,7 +105,30 @@ fn gradients_by_inputs_are_those_of_double_precision_to_their_formats() {
         let of = Deltas { delta: &delta, multipliers: &multipliers, shift };
         let mut sums = vec![0; shape.input().channels];
         input_rows(&shape, depthwise, (&weights, None), &of, &mut sums, &mut writer).unwrap();
-        let found_unit = f64::from(writer.finish());
+        let unit_found = writer.finish();
+        let found_unit = f64::from(unit_found);
+        if !depthwise {
+            // With weights made for one output channel, or for some, at a time nothing is another bit.
+            let layer = layer(output.channels, each);
+            let (deltas, zeros) = (vec![0; weights.len()], vec![0; output.channels]);
+            let own = LayerWeights {
+                layer: &layer,
+                inputs: &[],
+                packed: &weights,
+                packed_biases: &zeros,
+                deltas: &deltas,
+                bits: &vec![7; output.channels],
+                biases: &zeros,
+                ascent: Ascent::NONE,
+                ratios: &[],
+            };
+            let mut in_turns = start.clone();
+            let mut writer = Writer::new(&mut in_turns, step, 31, before.then_some(other * largest));
+            let mut room = vec![0; each * (1 + below(&mut random, 3))];
+            let mut sums = vec![-1; shape.input_length()];
+            input_rows_in_turns(&shape, &own, &of, (&mut room, &mut sums), &mut writer).unwrap();
+            assert_eq!((writer.finish(), in_turns), (unit_found, found.clone()), "{shape:?}");
+        }
 
         let old = if before { f64::from(other * largest) } else { 0.0 };
         let mut expected: Vec<f64> = start.iter().map(|&g| f64::from(g) * old).collect();
