@@ -85,6 +85,16 @@ impl Loss {
         }
     }
 
+    /// What the mean probability of the samples' own labels has beyond that of a guess among all labels, from 0 to 1; 1 of a squared
+    /// error, which has no probabilities.
+    pub(crate) fn beyond_a_guess(self, probability: f32, outputs: usize) -> f32 {
+        let labels = self.last_label(outputs).saturating_add(1).max(2) as f32;
+        match self {
+            Self::SquaredError => 1.0,
+            _ => ((probability * labels - 1.0) / (labels - 1.0)).max(0.0),
+        }
+    }
+
     /// Highest label of a tail of so many outputs.
     pub(crate) fn last_label(self, outputs: usize) -> usize {
         match self {
@@ -220,5 +230,10 @@ mod tests {
         assert_eq!(BinaryCrossEntropy.answer(&[-2.0, 0.5, 0.25]), 0b110);
         assert_eq!(BinaryCrossEntropy.group(0b100), 3);
         assert_eq!(SquaredError.group(Kept::ITSELF), 0);
+        for (probability, beyond) in [(0.0, 0.0), (0.25, 0.0), (0.625, 0.5), (1.0, 1.0)] {
+            assert_eq!(CrossEntropy.beyond_a_guess(probability, 4), beyond);
+            assert_eq!(BinaryCrossEntropy.beyond_a_guess(probability, 2), beyond);
+            assert_eq!(SquaredError.beyond_a_guess(probability, 4), 1.0);
+        }
     }
 }

@@ -44,7 +44,9 @@ pub enum Optimizer {
 pub enum RhoUnit {
     /// Nats: about the rise of the loss of a sample with a wrong label at `w + e`. The radius in units of the weights is
     /// `rho / sqrt(F)`, F the mean of `||T g||^2` over the training samples, each with a label that it does not have. It is
-    /// measured once, before a run's first step, so that one rho fits all networks, layers and geometries. Of
+    /// measured before a run's first step, so that one rho fits all networks, layers and geometries; again after 4 steps, 8, 16 and so
+    /// on where the run began with weights that know little of its labels (random ones, a new head), and then smaller in proportion
+    /// to what the mean probability of the labels has beyond a guess, from 0 to 1. Of
     /// [`Loss::SquaredError`](crate::Loss::SquaredError): a share of the sample's own loss.
     Nats,
     /// Units of the weights, or, of ASAM, relative to them: another radius for every network.

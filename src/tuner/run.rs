@@ -79,7 +79,7 @@ pub enum Work {
     Losses,
     /// A judging sample after an epoch or at the run's start, for [`Recipe::keep_best`].
     Judge,
-    /// A training sample's gradient before the first step, for a rho in nats ([`crate::RhoUnit::Nats`]).
+    /// A training sample's gradient before a step, the first above all, for a rho in nats ([`crate::RhoUnit::Nats`]).
     Radius,
 }
 
@@ -252,9 +252,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Where the run under way stands.
     pub fn position(&self) -> Option<Position> {
         let run = self.run.as_ref()?;
-        let (work, sample) = match run.radius {
-            Radius::Measured { next, .. } => (Work::Radius, next),
-            Radius::Known(_) => A::work(&run.step),
+        let (work, sample) = match run.radius.measurement() {
+            Some((next, _)) => (Work::Radius, next),
+            None => A::work(&run.step),
         };
         Some(run.course.at(work, sample))
     }

@@ -74,7 +74,8 @@ enum Command {
         #[arg(long, value_name = "I/N")]
         shard: Option<Shard>,
         /// Folder of the data that are not bundled (fsdd, gas_drift, gesture_magic_wand, cifar10), which finetune,
-        /// images, shipped, closed-form, scales and evidence read; what is not there is skipped
+        /// images, shipped, closed-form and scales read, and mnist1d (host-sim/evidence/make_mnist1d.py), which scratch, width and late read;
+        /// what is not there is skipped
         #[arg(long, value_name = "FOLDER")]
         data_folder: Option<PathBuf>,
         /// Folder of the results; what is there is not computed again

@@ -226,6 +226,12 @@ impl Contender {
         }
     }
 
+    /// With the strength of this index, from 0 to 3.
+    pub fn at(&self, learning_rate: f32, epochs: u16, strength: usize) -> Setting {
+        let plain = Setting { learning_rate: self.rate(learning_rate), epochs, ..self.plain() };
+        self.with_strength(plain, self.strengths[strength])
+    }
+
     /// Trials with this number of epochs: every learning rate with the middle strength.
     pub fn settings_for(&self, epochs: u16, quick: bool) -> Vec<Setting> {
         let rates = if quick { &LEARNING_RATES[1..3] } else { &LEARNING_RATES[..] };

@@ -24,8 +24,8 @@ struct Ground {
     factory: f64,
 }
 
-/// Whose corpus, and what its factory was trained with.
-type Origin = (Task, usize, Option<Pretraining>);
+/// Whose corpus, what its factory was trained with, and which of its hidden layers are not the task's own.
+type Origin = (Task, usize, Option<Pretraining>, Start);
 
 /// Subjects prepared when first asked for.
 #[derive(Default)]
@@ -110,8 +110,8 @@ impl Bench {
     /// The draw's labelled inputs of the network in [`Ground`].
     fn samples(&self, draw: Draw) -> Result<Vec<Labelled>> {
         match (draw.task, draw.start) {
-            (Task::Wearers, Start::Hidden(_)) => {
-                let factory = Draw { start: Start::Factory, ..draw };
+            (Task::Wearers, Start::Hidden { .. }) => {
+                let factory = Draw { start: Start::Factory, layers: 2, ..draw };
                 let ground = self.ground(factory)?;
                 latents(&ground.file, &self.samples(factory)?)
             }
@@ -124,11 +124,15 @@ impl Bench {
         let poisoned = || anyhow::anyhow!("another run has failed");
         // Held while it is read: several draws want the same.
         let mut known = self.corpora.lock().map_err(|_| poisoned())?;
-        let key = (draw.task, draw.subject, draw.start.pretraining());
+        let shape = match draw.start {
+            Start::Hidden { .. } => draw.start,
+            _ => Start::Factory,
+        };
+        let key = (draw.task, draw.subject, draw.start.pretraining(), shape);
         if let Some(found) = known.get(&key) {
             return Ok(found.clone());
         }
-        let corpus = Arc::new(Corpus::open(draw.task, draw.subject, draw.start.pretraining(), &self.folder)?);
+        let corpus = Arc::new(Corpus::open(draw.task, draw.subject, draw.start, &self.folder)?);
         known.insert(key, corpus.clone());
         Ok(corpus)
     }
@@ -136,7 +140,7 @@ impl Bench {
     fn ground(&self, draw: Draw) -> Result<Arc<Ground>> {
         // What shapes the pack; the rest is the draw's own.
         let start = match draw.start {
-            Start::Hidden(_) | Start::After(_) => draw.start,
+            Start::Hidden { .. } | Start::After(_) => draw.start,
             _ => Start::Factory,
         };
         let Draw { task, subject, layers, unit, .. } = draw;
@@ -151,18 +155,20 @@ impl Bench {
 
     fn prepare(&self, draw: Draw) -> Result<Ground> {
         let (file, inputs) = match (draw.task, draw.start) {
-            (Task::Wearers, Start::Hidden(units)) => {
-                let factory = self.ground(Draw { start: Start::Factory, ..draw })?;
-                let pack = factory.file.pack();
-                let feature = pack.feature();
-                let widths = [feature.len(), usize::from(units), pack.output().len()];
-                (dense::pack(&dense::network(feature.affine, &widths))?, factory.test.clone())
+            (Task::Wearers, Start::Hidden { units, layers }) => {
+                // In front of all that is new lies the trunk of two layers.
+                let factory = self.ground(Draw { start: Start::Factory, layers: 2, ..draw })?;
+                let (feature, classes) = (factory.file.pack().feature(), factory.file.pack().output().len());
+                let network = dense::hidden(feature.affine, feature.len(), (units, layers), classes);
+                (dense::pack(&network)?, factory.test.clone())
             }
             (Task::Wearers, _) => {
                 let subject = wearer(draw)?;
                 (subject.model.pack(draw.layers)?, subject.test)
             }
-            (_, Start::Hidden(_)) => bail!("{}: the hidden layer's width is fixed", draw.task.title()),
+            (task, Start::Hidden { .. }) if task != Task::Mnist1d => {
+                bail!("{}: the hidden layer's width is fixed", draw.task.title())
+            }
             _ => {
                 let corpus = self.corpus(draw)?;
                 (corpus.pack(draw.layers)?, corpus.test.clone())

@@ -89,7 +89,7 @@ impl Ground {
             let plain = own.model.clone();
             return Ok(Self { plain, calibrated: own.calibrated(subject)?.model, corpus: None, subject });
         }
-        let corpus = Corpus::open(task, subject, None, folder)?;
+        let corpus = Corpus::open(task, subject, super::start::Start::Factory, folder)?;
         let plain = Model::of_network(format!("{} {subject}", task.title()), corpus.network.clone());
         let (inputs, labels): (Vec<_>, Vec<_>) = corpus.known.iter().cloned().unzip();
         let calibrated = calibrated(plain.clone(), &inputs, Some(&labels))?;

@@ -6,6 +6,7 @@ use super::result::Row;
 use super::statistics::Estimate;
 use super::trial::{Draw, Setting, Trial};
 use anyhow::{Context, Result};
+use flatmin::{Method, RhoUnit};
 use rayon::prelude::*;
 
 /// Where an entry's hyperparameters come from.
@@ -17,8 +18,28 @@ pub enum Source {
     Once(Vec<Setting>, Vec<u32>),
     /// Chosen likewise among these at the share that is reported, then run with another rho.
     WithRho(Vec<Setting>, f32),
+    /// Chosen likewise among these at the share that is reported, then run with something else in it.
+    Changed(Vec<Setting>, Change),
     /// Given.
     Fixed(Setting),
+}
+
+/// What is changed in a setting that was chosen without it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Change {
+    /// Another method, with this rho in nats.
+    Ascent(Method, f32),
+    /// The best epoch by a fifth of the samples, which is held out, in place of the last.
+    BestEpoch,
+}
+
+impl Change {
+    fn of(self, setting: Setting) -> Setting {
+        match self {
+            Self::Ascent(method, rho) => Setting { method, rho, rho_unit: RhoUnit::Nats, ..setting },
+            Self::BestEpoch => Setting { held_out: 0.2, ..setting },
+        }
+    }
 }
 
 /// A row of the table.
@@ -55,6 +76,9 @@ impl Entry {
             Source::WithRho(settings, rho) => {
                 Ok(Setting { rho: *rho, ..protocol.choose(ledger, settings, &[noise], without)? })
             }
+            Source::Changed(settings, change) => {
+                Ok(change.of(protocol.choose(ledger, settings, &[noise], without)?))
+            }
             Source::Fixed(setting) => Ok(*setting),
         }
     }
@@ -62,7 +86,9 @@ impl Entry {
     /// What has to be run before a choice can be made for results at `noise`.
     fn selection(&self, protocol: &Protocol, noise: u32) -> Vec<Trial> {
         let (settings, noises) = match &self.source {
-            Source::ForNoise(settings) | Source::WithRho(settings, _) => (settings, vec![noise]),
+            Source::ForNoise(settings) | Source::WithRho(settings, _) | Source::Changed(settings, _) => {
+                (settings, vec![noise])
+            }
             Source::Once(settings, noises) => (settings, noises.clone()),
             Source::Fixed(_) => return Vec::new(),
         };

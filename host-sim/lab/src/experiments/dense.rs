@@ -56,6 +56,13 @@ pub fn network(input: Affine, widths: &[usize]) -> Network {
     network
 }
 
+/// Layers of so many units and how many of them are hidden, between so many inputs and classes.
+pub fn hidden(input: Affine, inputs: usize, (units, layers): (u16, u8), classes: usize) -> Network {
+    let hidden = std::iter::repeat_n(usize::from(units), layers.into());
+    let widths: Vec<usize> = std::iter::once(inputs).chain(hidden).chain([classes]).collect();
+    network(input, &widths)
+}
+
 struct Weights<'w> {
     weights: &'w [i8],
     biases: &'w [i32],

@@ -19,6 +19,7 @@ mod gate;
 mod images;
 mod landscape;
 mod last_layer;
+mod late;
 mod learning_rate;
 pub mod ledger;
 mod minima;
@@ -72,8 +73,10 @@ pub enum Experiment {
     EarlyStopping,
     /// Tails that begin with random weights
     Scratch,
-    /// Hidden units from 16 to 1,024
+    /// Hidden units from 16 to 1,024, and up to six layers of them
     Width,
+    /// Ascents in the last fifth of the steps alone
+    Late,
     /// Pretrained networks on other data: speakers, keywords, drifting gas sensors, gestures
     Finetune,
     /// The last layers of ResNet-8 on images that JPEG has touched; minutes for a few runs
@@ -146,8 +149,9 @@ pub fn run(experiment: Experiment, options: &Options) -> Result<Result<Findings,
         Experiment::Trajectory => trajectory::run()?,
         Experiment::Minima => minima::run(&mut ledger, &protocol)?,
         Experiment::EarlyStopping => early_stopping::run(&mut ledger, &protocol)?,
-        Experiment::Scratch => scratch::run(&mut ledger, &protocol)?,
-        Experiment::Width => width::run(&mut ledger, &protocol)?,
+        Experiment::Scratch => scratch::run(&mut ledger, &protocol, options.seed, data)?,
+        Experiment::Width => width::run(&mut ledger, &protocol, options.seed, data)?,
+        Experiment::Late => late::run(ledger.bench(), options.seed, options.quick, data)?,
         Experiment::Finetune => finetune::run(&mut ledger, &protocol, options.seed, data)?,
         Experiment::Images => images::run(&mut ledger, &protocol, options.seed, data)?,
         Experiment::Shipped => shipped::run(&mut ledger, &protocol, options.seed, data)?,

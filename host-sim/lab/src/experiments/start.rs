@@ -21,7 +21,7 @@ impl Start {
                 return put(tuner, &weights);
             }
             Self::NewHead => layers.saturating_sub(1),
-            Self::Random | Self::Hidden(_) => 0,
+            Self::Random | Self::Hidden { .. } => 0,
         };
         // Not the stream that draws samples with the same seed.
         let mut random = SplitMix64::new(draw.seed ^ 0x57a7 << 32);

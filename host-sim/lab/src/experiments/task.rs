@@ -27,13 +27,15 @@ pub enum Task {
     FurtherSpeakers,
     /// JPEG artefacts for ResNet-8, its last layer alone.
     ImageHead,
+    /// MNIST-1D, all layers of a convolutional network from random weights; subjects are tenths of its samples.
+    Mnist1d,
 }
 
 impl Task {
     /// Held-out wearers, speakers, users or batches.
     pub fn subjects(self) -> usize {
         match self {
-            Self::Wearers => 10,
+            Self::Wearers | Self::Mnist1d => 10,
             Self::Digits | Self::Keywords | Self::GasDrift => 6,
             Self::Gestures => 3,
             Self::Images | Self::ImageHead => 2,
@@ -58,6 +60,7 @@ impl Task {
             Self::Speakers => "new speaker, keywords",
             Self::FurtherSpeakers => "further speakers, keywords",
             Self::ImageHead => "JPEG images, last layer",
+            Self::Mnist1d => "MNIST-1D",
         }
     }
 
@@ -67,6 +70,7 @@ impl Task {
             Self::Wearers => "",
             Self::Digits | Self::Keywords => "fsdd/fsdd3000_mfcc_i8.bin",
             Self::GasDrift => "gas_drift/batch1.dat",
+            Self::Mnist1d => "mnist1d/samples.bin",
             Self::Gestures => "gesture_magic_wand/gestures.csv",
             Self::Images | Self::ImageHead => "cifar10/train4k_jpeg75.bin",
             Self::Speakers | Self::FurtherSpeakers => "kws_speech_commands/test4890_mfcc_i8.bin",

@@ -25,8 +25,13 @@ pub enum Start {
     NewHead,
     /// All layers drawn anew.
     Random,
-    /// Two layers drawn anew, with so many hidden units.
-    Hidden(u16),
+    /// All layers drawn anew: so many hidden ones, of so many units each.
+    Hidden {
+        /// Of a layer.
+        units: u16,
+        /// Hidden layers.
+        layers: u8,
+    },
     /// Pretrained weights of another method.
     After(Pretraining),
     /// The pretrained function with the hidden channels' scales spread over so many powers of two, which the next

@@ -4,6 +4,7 @@ mod gas;
 mod gestures;
 mod images;
 mod keywords;
+mod mnist1d;
 mod speech;
 
 use super::dense;
@@ -39,7 +40,8 @@ impl Corpus {
     ///
     /// # Errors
     /// Files that are missing or not what they should be, by name.
-    pub fn open(task: Task, subject: usize, pretraining: Option<Pretraining>, folder: &Path) -> Result<Self> {
+    pub fn open(task: Task, subject: usize, start: Start, folder: &Path) -> Result<Self> {
+        let pretraining = start.pretraining();
         match task {
             Task::Wearers => bail!("the bundled task has no folder"),
             Task::Digits => speech::new_speaker(folder, subject, pretraining),
@@ -47,6 +49,7 @@ impl Corpus {
             Task::GasDrift => gas::later_batch(folder, subject, pretraining),
             Task::Gestures => gestures::new_user(folder, subject, pretraining),
             Task::Images => images::compressed(folder, subject),
+            Task::Mnist1d => mnist1d::part(folder, subject, start),
             Task::ImageHead => images::last_layer(folder, subject),
             Task::Speakers => keywords::new_speaker(folder, subject - 1),
             Task::FurtherSpeakers => keywords::new_speaker(folder, Task::Speakers.subjects() + subject - 1),
@@ -155,6 +158,7 @@ pub fn usual(task: Task) -> Draw {
         Task::Digits | Task::GasDrift | Task::Gestures => ten,
         // Means over 125 places are small: random weights barely see them in steps of 1/128.
         Task::Keywords => Draw { start: Start::Random, unit: LatentUnit::Model, ..ten },
+        Task::Mnist1d => Draw { layers: 4, start: Start::Random, per_class: 40, ..ten },
         Task::Images => Draw { layers: 3, ..ten },
         Task::Speakers | Task::FurtherSpeakers | Task::ImageHead => Draw { layers: 1, ..ten },
     }
