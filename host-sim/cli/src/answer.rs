@@ -54,6 +54,9 @@ pub fn json(report: &Report) -> serde_json::Value {
                 "weights_crc32": m.weights_crc32, "instructions": m.instructions,
                 "subjects": own,
             });
+            if let Some(own) = m.lambda_max {
+                fields["lambda_max"] = own.mean.into();
+            }
             if let Some((accepted, of)) = m.accepted {
                 fields["accepted"] = accepted.into();
                 fields["kept_factory"] = (of - accepted).into();

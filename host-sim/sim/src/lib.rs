@@ -5,6 +5,7 @@ pub mod adding;
 pub mod calibration;
 pub mod chart;
 pub mod contenders;
+pub mod curvature;
 pub mod delta;
 pub mod export;
 pub mod inference;

@@ -6,6 +6,7 @@ mod training;
 pub(crate) use training::begin;
 pub use training::{Start, Tail, Training};
 
+use crate::curvature;
 use crate::objective;
 use crate::report::coverage;
 use crate::report::{Changes, CurvePoint, TuningRun, Verdict};
@@ -208,7 +209,12 @@ pub fn train_and_keep(
     let mut trained = match (kind, training.start) {
         (Tail::Full, start) => {
             let mut tuner = Tuner::new(file.pack(), recipe, arena).with_context(context)?;
-            run(&mut tuner, subject, &training, |tuner| begin(start, tuner, recipe), &watch)
+            let mut trained =
+                run(&mut tuner, subject, &training, |tuner| begin(start, tuner, recipe), &watch)?;
+            if training.curvature {
+                trained.run.lambda_max = curvature::largest_eigenvalue(&mut tuner, &subject.adaptation)?;
+            }
+            Ok(trained)
         }
         (Tail::Compact, Start::Factory) => {
             let mut tuner = CompactTuner::in_arena(file.pack(), recipe, arena).with_context(context)?;
@@ -323,6 +329,7 @@ fn run<'p, A: Arithmetic<'p>>(
         accuracy_int8: accuracy(&confusion_tuned),
         loss,
         sharpness: f64::from(tuner.evaluate(SHARPNESS_RHO)?.sharpness),
+        lambda_max: None,
         memory: Vec::new(),
         train_ram_bytes: 0,
         ram: Vec::new(),

@@ -3,13 +3,13 @@
 use super::auto;
 use crate::answer::{bar, show};
 use crate::arguments::{Adaptation, TuneArguments, TuneOptions};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, value_parser};
 use flatmin_sim::report::{Report, TuningRun};
 use flatmin_sim::subject::Subject;
-use flatmin_sim::tuning::train;
+use flatmin_sim::tuning::{Tail, train};
 use rayon::prelude::*;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Tune one model: a held-out wearer's, or your own on your own data
 #[derive(Debug, Args)]
@@ -29,12 +29,16 @@ pub struct Arguments {
         help_heading = "How it is trained",
         value_parser = value_parser!(u32).range(1..=1_000_000))]
     auto: Option<u32>,
+    /// Also measure how sharply the loss curves at the tuned weights: the largest eigenvalue of its Hessian over the samples tuned on
+    /// (λ max; power iteration, up to 120 passes over them); of weights in f32 alone
+    #[arg(long, conflicts_with = "auto", help_heading = "Output")]
+    curvature: bool,
     #[command(flatten)]
     options: TuneArguments,
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { model, adaptation, auto, options } = arguments;
+    let Arguments { model, adaptation, auto, curvature, options } = arguments;
     let options = options.read()?;
     let model = adaptation.model(model.as_deref(), &options);
     let subject = adaptation.calibrated_subject(model, &options)?;
@@ -44,15 +48,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let bundled = "A held-out wearer, bundled model".to_owned();
     let title = model.map_or(bundled, |path| path.display().to_string());
-    tune_all(&[subject], &title, &options, options.report.as_deref())
-}
-
-fn tune_all(subjects: &[Subject], title: &str, options: &TuneOptions, page: Option<&Path>) -> Result<()> {
-    show(tuned(subjects, title, options)?, options, page)
+    ensure!(
+        !curvature || options.tuner() == Tail::Full,
+        "--curvature is of weights in f32: leave --integer or --compact out"
+    );
+    show(tuned(&[subject], &title, &options, curvature)?, &options, options.report.as_deref())
 }
 
 /// One run for each subject and method.
-pub fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result<Report> {
+fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions, curvature: bool) -> Result<Report> {
     let tails = subjects.iter().map(|s| options.tail(s)).collect::<Result<Vec<_>>>()?;
     // The bundled models are all alike.
     let tail = tails.into_iter().next().unwrap_or_default();
@@ -69,6 +73,7 @@ pub fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions) -> Result
     {
         trainings.push(head);
     }
+    trainings.iter_mut().for_each(|(_, training)| training.curvature = curvature);
     let jobs: Vec<_> =
         subjects.iter().flat_map(|s| trainings.iter().map(move |training| (s, training))).collect();
     let bar = bar(epochs, "epochs, {eta} left")?;

@@ -86,7 +86,12 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol, seed: u64, folder: &Path) -
     ];
     match Task::Mnist1d.missing(folder) {
         Some(path) => skipped = corpus::skipped("MNIST-1D", &path),
-        None => tables.push((WHOLE, mnist1d(seed, quick), entries(|own| trials(own, 1, quick)))),
+        None => {
+            let mut entries = entries(|own| trials(own, 1, quick));
+            // A run costs ten of the others: what is tuned, alone.
+            entries.truncate(METHODS.len());
+            tables.push((WHOLE, mnist1d(seed, quick), entries));
+        }
     }
     for (name, own, entries) in tables {
         let comparison = Comparison { table: name, entries, noises: noises.clone(), baseline: 0 };
@@ -102,8 +107,8 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol, seed: u64, folder: &Path) -
     findings.section = format!(
         "## From random weights\n\nAll trained weights are drawn anew in every draw (He's bounds, biases 0). Six trials per method: three rates ({:?} of \
         the wearers' layers, {:?} of MNIST-1D's network), each with two strengths (decay 0.01 and 0.03, smoothing 0.1 and 0.2, rho 0.1 and 0.3 nats), {} and \
-        {} epochs. **Wearers**: chosen on one draw of each other wearer; 3 draws of each, 30 in all. **MNIST-1D**: three convolutions of 16 channels and a \
-        dense head, all of them trained on 400 samples; chosen on one draw of each of the five other parts of the samples, 5 draws of each part, 30 in all, \
+        {} epochs. **Wearers**: chosen on one draw of each other wearer; 3 draws of each, 30 in all. **MNIST-1D**: three convolutions of 8 channels and a \
+        dense head, all of them trained on 200 samples; chosen on one draw of each of the five other parts of the samples, 5 draws of each part, 30 in all, \
         tested on the same 1,000 samples. 'rho 0.3, else as SGD' is the default's ascent at the rate and decay that SGD was tuned to; 'best epoch' holds a \
         fifth out and ends with the epoch that does best on it. Accuracy in int8, percent, and difference to tuned SGD.\n\n{skipped}",
         RATES[0], RATES[1], EPOCHS[0], EPOCHS[1]

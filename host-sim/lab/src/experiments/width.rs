@@ -21,7 +21,7 @@ const METHODS: [Contender; 4] = [SGD, SMOOTHED, sam("SAM", 1).in_nats(), asam("A
 /// The tables' names.
 pub const WEARERS: &str = "wearers, 192 latents, 63 samples";
 /// The other one's.
-pub const MNIST_1D: &str = "MNIST-1D, 40 values, 400 samples";
+pub const MNIST_1D: &str = "MNIST-1D, 40 values, 200 samples";
 
 fn protocols(protocol: &Protocol, seed: u64, folder: &Path) -> Vec<(&'static str, Protocol)> {
     let mut all = vec![(WEARERS, protocol.clone(), (10, 2))];

@@ -177,6 +177,7 @@ pub fn train(
         accuracy_int8: accuracy(&judged.tuned),
         loss: judged.loss,
         sharpness: f64::from(sharpness),
+        lambda_max: None,
         train_ram_bytes: training.tuner.arena_bytes(&sizes, &recipe),
         memory,
         ram: Vec::new(),

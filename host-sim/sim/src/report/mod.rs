@@ -69,6 +69,10 @@ pub struct TuningRun {
     pub loss: f64,
     /// Mean rise of a sample's loss at its own worst step, over the samples tuned on.
     pub sharpness: f64,
+    /// Largest eigenvalue of the Hessian of the mean loss over the samples tuned on, at the tuned weights in f32, where it was asked
+    /// for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lambda_max: Option<f64>,
     /// RAM by purpose, in bytes, in the order in which it is shown.
     #[serde(serialize_with = "flatmin_model::json::serialize_parts")]
     pub memory: Vec<(String, usize)>,

@@ -17,6 +17,7 @@ pub(super) fn run(subject: &str, method: &str) -> TuningRun {
         accuracy_int8: 0.75,
         loss: 0.5,
         sharpness: 0.25,
+        lambda_max: None,
         memory: vec![("arena".to_owned(), 1024)],
         train_ram_bytes: 1024,
         ram: Vec::new(),

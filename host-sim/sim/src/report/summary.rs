@@ -58,6 +58,8 @@ pub struct MethodSummary {
     pub loss: Estimate,
     /// Rise of a sample's loss at its own worst step.
     pub sharpness: Estimate,
+    /// Largest eigenvalue of the loss's Hessian, where it was measured.
+    pub lambda_max: Option<Estimate>,
     /// RAM by purpose in bytes, of the run that takes most.
     pub memory: Vec<(String, usize)>,
     /// RAM that training takes in all, in bytes, of the run that takes most.
@@ -212,6 +214,10 @@ fn summarize(method: &str, runs: &[&TuningRun], baseline: &[&TuningRun]) -> Meth
         over_sgd_int8: over_sgd(|run| run.accuracy_int8),
         loss: mean(|run| run.loss),
         sharpness: mean(|run| run.sharpness),
+        lambda_max: {
+            let own: Vec<f64> = runs.iter().filter_map(|run| run.lambda_max).collect();
+            (!own.is_empty()).then(|| Estimate::of(&own))
+        },
         train_seconds: mean(|run| run.train_seconds).mean,
         memory: largest.map_or_else(Vec::new, |run| run.memory.clone()),
         train_ram_bytes: largest.map_or(0, |run| run.train_ram_bytes),

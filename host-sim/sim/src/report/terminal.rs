@@ -48,7 +48,10 @@ impl Summary {
         let compared = self.compares();
         let mut header = vec!["", "acc. f32", "acc. int8"];
         header.extend(compared.then_some("vs SGD, pp"));
-        header.extend(["loss", "sharpness", "RAM, bytes", "MACs"]);
+        let curved = self.methods.iter().any(|m| m.lambda_max.is_some());
+        header.extend(["loss", "sharpness"]);
+        header.extend(curved.then_some("λ max"));
+        header.extend(["RAM, bytes", "MACs"]);
         header.extend(counted.then_some("instr."));
         let judged = self.methods.iter().any(|m| m.accepted.is_some());
         header.extend(judged.then_some("accepted"));
@@ -60,7 +63,7 @@ impl Summary {
         row.resize(header.len(), NOTHING.to_owned());
         table.add_row(row);
         for method in &self.methods {
-            table.add_row(method_row(method, compared, counted, judged));
+            table.add_row(method_row(method, compared, curved, counted, judged));
         }
         table
     }
@@ -118,7 +121,13 @@ impl fmt::Display for Summary {
 }
 
 /// The cells of one method.
-fn method_row(method: &MethodSummary, compared: bool, counted: bool, judged: bool) -> Vec<String> {
+fn method_row(
+    method: &MethodSummary,
+    compared: bool,
+    curved: bool,
+    counted: bool,
+    judged: bool,
+) -> Vec<String> {
     let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
     let mut row = vec![
         method_label(method),
@@ -128,12 +137,11 @@ fn method_row(method: &MethodSummary, compared: bool, counted: bool, judged: boo
     if compared {
         row.push(or_nothing(method.over_sgd_int8.as_ref().map(points_estimate)));
     }
-    row.extend([
-        significant(method.loss.mean),
-        significant(method.sharpness.mean),
-        grouped(method.train_ram_bytes),
-        si(method.macs),
-    ]);
+    row.extend([significant(method.loss.mean), significant(method.sharpness.mean)]);
+    if curved {
+        row.push(or_nothing(method.lambda_max.map(|own| significant(own.mean))));
+    }
+    row.extend([grouped(method.train_ram_bytes), si(method.macs)]);
     if counted {
         row.push(or_nothing(method.instructions.map(si)));
     }

@@ -35,6 +35,8 @@ pub struct Training {
     pub recipe: Recipe,
     /// The test samples are gone through after every epoch, for [`TuningRun::curve`](crate::report::TuningRun::curve).
     pub curve: bool,
+    /// [`TuningRun::lambda_max`](crate::report::TuningRun::lambda_max) is measured, of weights in f32 alone.
+    pub curvature: bool,
     /// Samples that the replay holds; `None` is as many as the subject has.
     pub replay_capacity: Option<u16>,
 }
@@ -42,7 +44,8 @@ pub struct Training {
 impl Training {
     /// Gradient steps from the factory's tail.
     pub fn steps(tuner: Tail, recipe: Recipe) -> Self {
-        Self { tuner, start: Start::Factory, steps: true, recipe, curve: true, replay_capacity: None }
+        let (start, steps) = (Start::Factory, true);
+        Self { tuner, start, steps, recipe, curve: true, curvature: false, replay_capacity: None }
     }
 
     /// The head in closed form alone. Its scale is that of right labels.

@@ -7,6 +7,7 @@ mod closed_form;
 mod compact;
 mod compact_resume;
 mod compact_store;
+mod curvature;
 mod dead_channels;
 mod export;
 mod foreign_bytes;

@@ -94,7 +94,7 @@ fn the_schema_holds_for_what_commands_print() {
     folder.write("m.tflite", bundled());
     folder.write("x.npy", npy("|i1", "(1, 100, 6)", &[0; 600]));
     for (definition, command) in [
-        ("tune", "tune --wearer 2 --epochs 1 --layers 1 --held-out 0.2 --keep-best --json"),
+        ("tune", "tune --wearer 2 --epochs 1 --layers 1 --held-out 0.2 --keep-best --curvature --json"),
         ("tune", "tune --wearer 2 --epochs 1 --auto=1 --layers 1 --json"),
         ("tune", "--epochs 1 --layers 1 --method sgd --label-noise 0 --json"),
         ("plan", "plan --wearer 2 --ram 64K --layers 1 --epochs 1 --trials 1 --json"),

@@ -158,7 +158,7 @@ pub fn usual(task: Task) -> Draw {
         Task::Digits | Task::GasDrift | Task::Gestures => ten,
         // Means over 125 places are small: random weights barely see them in steps of 1/128.
         Task::Keywords => Draw { start: Start::Random, unit: LatentUnit::Model, ..ten },
-        Task::Mnist1d => Draw { layers: 4, start: Start::Random, per_class: 40, ..ten },
+        Task::Mnist1d => Draw { layers: 4, start: Start::Random, per_class: 20, ..ten },
         Task::Images => Draw { layers: 3, ..ten },
         Task::Speakers | Task::FurtherSpeakers | Task::ImageHead => Draw { layers: 1, ..ten },
     }
