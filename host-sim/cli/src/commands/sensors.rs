@@ -98,7 +98,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             let title = format!("{}, {}", subject.name, speaker.as_deref().unwrap_or("all speakers"));
             // A keyword network's last layer stands behind a pool: it alone is tuned unless more is asked for.
             options.recipe_file.layers.get_or_insert(1);
-            let report = tuned(&[subject], &title, &options)?;
+            let report = tuned(&[subject], &title, &options, false)?;
             if options.json {
                 let mut object = json(&report);
                 object["front_end"] =

@@ -55,8 +55,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     show(tuned(&[subject], &title, &options, curvature)?, &options, options.report.as_deref())
 }
 
-/// One run for each subject and method.
-fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions, curvature: bool) -> Result<Report> {
+/// One run for each subject and method, with lambda_max where `curvature` is asked for.
+pub fn tuned(subjects: &[Subject], title: &str, options: &TuneOptions, curvature: bool) -> Result<Report> {
     let tails = subjects.iter().map(|s| options.tail(s)).collect::<Result<Vec<_>>>()?;
     // The bundled models are all alike.
     let tail = tails.into_iter().next().unwrap_or_default();

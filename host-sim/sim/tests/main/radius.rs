@@ -28,7 +28,8 @@ fn norm_squared(weights: &[f32], x: &[f64], label: usize, eta: Option<f64>) -> (
 
 /// Three labels in four wrong, or none: little that is believed, or most.
 fn labelled(data: &[Labelled], wrong: bool, classes: usize) -> Vec<Labelled> {
-    let label = |at: usize, label: usize| if wrong && at % 4 != 0 { (label + 1) % classes } else { label };
+    let label =
+        |at: usize, label: usize| if wrong && !at.is_multiple_of(4) { (label + 1) % classes } else { label };
     data.iter().enumerate().map(|(at, (input, own))| (input.clone(), label(at, *own))).collect()
 }
 
