@@ -60,7 +60,7 @@ pub fn conv2d_rows(
         let requantizer = Requantizer::new(requantization);
         let mut block = Block { filters, products, count, requantizer, scratch: &mut scratch };
         let own = rows.start + first..rows.start + first + count;
-        let mut pixels = output.chunks_exact_mut(channels).map(|pixel| pixel.get_mut(own.clone()));
+        let mut pixels = output.chunks_exact_mut(channels.max(1)).map(|pixel| pixel.get_mut(own.clone()));
         let mut origins = geometry.origins(output_shape.width);
         while let Some(Some(one)) = pixels.next() {
             // Two pixels share every weight that is loaded.

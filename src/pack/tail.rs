@@ -165,7 +165,7 @@ impl TrainedLayer {
 
     /// Channels that [`Pack::chosen_inputs`] chooses among: the input's, of a depthwise convolution the output's.
     pub(crate) fn input_channels(&self) -> usize {
-        if self.rows_are_contiguous() { self.taps / self.area() } else { self.outputs }
+        if self.rows_are_contiguous() { self.taps / self.area().max(1) } else { self.outputs }
     }
 
     /// Scales that the weights were packed with.
