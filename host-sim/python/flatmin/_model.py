@@ -109,7 +109,7 @@ class Model:
         return self._native.input_quantization
 
     @_speaks_python
-    def run(self, *inputs: npt.ArrayLike) -> Any:
+    def run(self, *inputs: npt.ArrayLike, stream: bool = False) -> Any:
         """The network's outputs, byte for byte those of ``flatmin run`` and of LiteRT's reference kernels.
 
         Parameters
@@ -117,6 +117,9 @@ class Model:
         *inputs : array, shape (N, input shape)
             One batch per input of the model, axes of extent 1 optional. int8 (or uint8) is taken as it is, other numbers
             are in the units that the model was trained on and are quantized.
+        stream : bool
+            The rows are hops of one stream: a network that keeps variables goes on from row to row, where it begins anew with
+            each row otherwise. As ``flatmin run --stream`` has it.
 
         Returns
         -------
@@ -128,7 +131,7 @@ class Model:
         >>> model.run(np.zeros((2, 100, 6), np.float32)).shape
         (2, 7)
         """
-        outputs = self._native.run([npy(own) for own in inputs])
+        outputs = self._native.run([npy(own) for own in inputs], stream)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     @_speaks_python

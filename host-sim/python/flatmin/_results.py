@@ -167,6 +167,22 @@ class Cut:
 
 
 @dataclasses.dataclass(frozen=True)
+class End:
+    """An input or output of a model: ``real = scale * (int8 - zero_point)``."""
+
+    name: str
+    """In the file."""
+    shape: tuple[int, ...]
+    """The file's, batch included."""
+    element: str
+    """``int8``, ``uint8`` or ``float32`` in the file."""
+    scale: float
+    """Scale of the int8 values."""
+    zero_point: int
+    """Zero point of the int8 values."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Inspection:
     """Layers of a model, and what tuning takes. ``print`` shows what ``flatmin inspect`` prints."""
 
@@ -178,6 +194,12 @@ class Inspection:
     """Bytes of the int8 activations."""
     arena_lower_bound: int
     """No plan of the activations is smaller."""
+    inputs: list[End]
+    """Inputs in the file's order."""
+    outputs: list[End]
+    """Outputs in the file's order."""
+    obstacle: str | None
+    """What keeps further layers from being tuned, if anything does."""
     layers: list[Layer]
     """The operators in order."""
     cuts: list[Cut]
@@ -190,6 +212,8 @@ class Inspection:
     def _of(cls, found: dict[str, Any], text: str) -> Inspection:
         public = [field.name for field in dataclasses.fields(cls) if not field.name.startswith("_")]
         fields = {name: found[name] for name in public}
+        for ends in ("inputs", "outputs"):
+            fields[ends] = [End(**{**own, "shape": tuple(own["shape"])}) for own in found[ends]]
         fields["layers"] = [Layer(**{**own, "output": tuple(own["output"])}) for own in found["layers"]]
         parts = ("memory", "firmware_ram")
         fields["cuts"] = [Cut(**{**own, **{name: _parts(own[name]) for name in parts}}) for own in found["cuts"]]

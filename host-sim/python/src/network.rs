@@ -215,8 +215,9 @@ impl Network {
         inspect().map_err(raised)
     }
 
-    /// The outputs for one batch per input.
-    fn run(&self, py: Python<'_>, inputs: Vec<PyBackedBytes>) -> PyResult<Vec<Py<PyAny>>> {
+    /// The outputs for one batch per input; of a `stream` each row goes on from the one before it.
+    #[pyo3(signature = (inputs, stream = false))]
+    fn run(&self, py: Python<'_>, inputs: Vec<PyBackedBytes>, stream: bool) -> PyResult<Vec<Py<PyAny>>> {
         let network = &self.model.network;
         let run = || {
             let expected = network.inputs.len();
@@ -233,7 +234,8 @@ impl Network {
                 .collect::<Result<Vec<_>, _>>()?;
             let caller = Caller::new(None, 0);
             let count = batches.first().map_or(0, |batch| batch.count);
-            Ok((count, inference::run_watched(&self.model, &batches, Rows::Samples, &|| caller.pause())?))
+            let rows = if stream { Rows::Hops } else { Rows::Samples };
+            Ok((count, inference::run_watched(&self.model, &batches, rows, &|| caller.pause())?))
         };
         let (count, outputs) = py.detach(run).map_err(raised)?;
         let outputs = outputs.into_iter().zip(&network.outputs).map(|(values, border)| {

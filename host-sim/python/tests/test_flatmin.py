@@ -295,6 +295,32 @@ def test_models_show_what_tuning_takes(model):
     assert model.inspect().layers[-1].operator
 
 
+def test_inspections_name_scale_and_zero_point_of_the_input(model, wearer):
+    found = model.inspect()
+    (own,) = found.inputs
+    assert own.shape == (1, 100, 1, 6) and found.outputs[0].shape == (1, 7) and found.obstacle is None
+    # The wearer's windows are int8 already; their real values give the same answers.
+    reals = (own.scale * (wearer.x.astype(np.float64) - own.zero_point)).astype(np.float32)
+    assert np.array_equal(model.run(reals), model.run(wearer.x))
+
+
+def test_a_stream_goes_on_from_row_to_row(command, saved):
+    words = pytest.importorskip("pymicro_wakeword", reason="SKIPPED: no pymicro-wakeword: its networks keep variables")
+    path = Path(words.__file__).parent / "models" / "okay_nabu.tflite"
+    model = flatmin.Model(path)
+    (border,) = model.inspect().inputs
+    # A walk of many hops: noise makes no network of these answer anything but 0.
+    walk = np.cumsum(np.random.default_rng(1).normal(0, 30, (200, *border.shape[1:])), 0)
+    hops = np.clip(walk, -128, 127).astype(np.int8)
+    stream, anew = model.run(hops, stream=True), model.run(hops)
+    assert not np.array_equal(stream, anew)
+    (x,) = saved(x=hops)
+    for rows, own in ((["--stream"], stream), ([], anew)):
+        answer = command("run", path, "--input", x, "--output", x.parent / "y.npy", *rows)
+        assert answer.returncode == 0, answer.stderr
+        assert np.array_equal(np.load(x.parent / "y.npy"), own)
+
+
 def test_what_a_loss_does_not_fit_is_said_in_pythons_words(wearer, model_path):
     numbers = np.zeros((63, 7), np.float32)
     # This network ends in a softmax.
