@@ -109,10 +109,30 @@ fn plans(options: &TuneOptions, subject: &Subject) -> Result<Vec<Plan>> {
     }
     if options.layers().is_none() && options.is_plain() {
         for &noise in &noises {
+            plans.extend(factory_plan(options, subject, tail(all)?, noise)?);
+        }
+        for &noise in &noises {
             plans.push(integer_plan(options, subject, tail(all)?, noise)?);
         }
     }
     Ok(plans)
+}
+
+/// All layers from the factory's weights, as those of a model without the factory's statistics are trained: where SAM and ASAM
+/// help. `None` where the rows above begin there.
+fn factory_plan(
+    options: &TuneOptions,
+    subject: &Subject,
+    tail: TailPlan,
+    noise: f64,
+) -> Result<Option<Plan>> {
+    let options = &options.for_tail(subject, &tail)?;
+    if options.start(subject, &tail)? == Start::Factory {
+        return Ok(None);
+    }
+    let mut trainings = options.trainings(Start::Factory);
+    trainings.iter_mut().for_each(|own| own.curve = false);
+    Ok(Some(Plan { tail, noise, start: Start::Factory, integer: false, trainings }))
 }
 
 /// All layers in integers, by the method that takes least.

@@ -42,6 +42,8 @@ pub(super) struct Line {
 
 /// After the layers of what is trained in integers.
 const INTEGER: &str = ", integer";
+/// After the layers of what begins with the factory's weights, where the same layers begin with the head in closed form, too.
+const FACTORY: &str = ", factory's start";
 
 impl Line {
     /// Whether its training is in integers.
@@ -90,6 +92,7 @@ impl Overview {
             text += "\n * Samples whose label the head in closed form contradicts are left out; steps in f32 begin with it.";
         }
         text.extend(verdict(factory, &lines).map(|verdict| format!("\n {verdict}")));
+        text.extend(from_factory(&lines).map(|verdict| format!("\n {verdict}")));
         text
     }
 
@@ -119,6 +122,11 @@ impl Overview {
         Some(self.parts.first()?.report.summary().factory_accuracy)
     }
 
+    /// Whether steps in f32 on so many layers begin with the head in closed form.
+    fn begins_with_head(&self, layers: usize) -> bool {
+        self.parts.iter().any(|part| part.layers == layers && part.closed_form && !part.integer)
+    }
+
     pub(super) fn lines(&self) -> Vec<Line> {
         let mut lines: Vec<Line> = Vec::new();
         for part in &self.parts {
@@ -132,6 +140,8 @@ impl Overview {
             }
             if part.closed_form {
                 layers += "*";
+            } else if !part.integer && self.begins_with_head(part.layers) {
+                layers += FACTORY;
             }
             for cell in part.report.summary().methods {
                 let verdict = part.report.verdict(&cell.method);
@@ -180,4 +190,46 @@ fn verdict(factory: Option<Estimate>, lines: &[Line]) -> Option<String> {
         text += &format!("\n On {}, {verdict}.", best.layers);
     }
     Some(text)
+}
+
+/// What SAM and ASAM add to SGD where layers begin with the factory's weights, as without the factory's statistics.
+fn from_factory(lines: &[Line]) -> Option<String> {
+    let own = || lines.iter().filter(|line| line.layers.ends_with(FACTORY));
+    let layers = own().next()?.layers.trim_end_matches(FACTORY).to_owned();
+    let over = |line: &Line| -> Option<String> {
+        let cells: Option<Vec<String>> =
+            line.cells.iter().map(|cell| cell.over_sgd_int8.as_ref().map(points_estimate)).collect();
+        Some(format!("{} {}", method_name(&line.method), cells?.join(" / ")))
+    };
+    let added: Vec<String> = own().filter_map(over).collect();
+    let text = format!("On {layers} from the factory's weights, points over SGD: {}.", added.join("; "));
+    (!added.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    /// Two shares of flipped labels, on all seven layers by three methods: from the head in closed form, and from the factory,
+    /// where ASAM is two points better than SGD.
+    #[test]
+    fn layers_from_the_factory_have_rows_of_their_own_and_a_line_on_what_sam_adds() {
+        let part = |closed_form: bool, label_noise| {
+            let mut report = samples::report(3, 2);
+            for run in &mut report.runs {
+                let gain = if run.method == "asam" && !closed_form { 0.03 } else { 0.01 };
+                run.accuracy_int8 = run.factory_accuracy + gain;
+            }
+            Part { layers: 7, all: true, closed_form, integer: false, label_noise, report }
+        };
+        let parts = vec![part(true, 0.0), part(true, 0.2), part(false, 0.0), part(false, 0.2)];
+        let text = Overview { parts }.to_text();
+        let row = |start: &str| text.lines().filter(|line| line.trim().starts_with(start)).count();
+        assert_eq!((row("all 7*"), row("all 7, factory's start")), (1, 1), "{text}");
+        let line = "On all 7 from the factory's weights, points over SGD: SAM 0.0 ± 0.0 / 0.0 ± 0.0; ASAM +2.0 ± 0.0 / +2.0 ± 0.0.";
+        assert!(text.contains(line), "{text}");
+        let parts = vec![part(false, 0.0), part(false, 0.2)];
+        assert!(!Overview { parts }.to_text().contains("factory's start"));
+    }
 }
