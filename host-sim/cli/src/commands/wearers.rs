@@ -118,8 +118,8 @@ fn plans(options: &TuneOptions, subject: &Subject) -> Result<Vec<Plan>> {
     Ok(plans)
 }
 
-/// All layers from the factory's weights, as those of a model without the factory's statistics are trained: where SAM and ASAM
-/// help. `None` where the rows above begin there.
+/// All layers from the factory's weights, as those of a model without the factory's statistics are trained, by SGD and ASAM: where
+/// ASAM helps. `None` where the rows above begin there.
 fn factory_plan(
     options: &TuneOptions,
     subject: &Subject,
@@ -131,6 +131,7 @@ fn factory_plan(
         return Ok(None);
     }
     let mut trainings = options.trainings(Start::Factory);
+    trainings.retain(|own| own.recipe.method != Method::Sam);
     trainings.iter_mut().for_each(|own| own.curve = false);
     Ok(Some(Plan { tail, noise, start: Start::Factory, integer: false, trainings }))
 }

@@ -79,6 +79,24 @@ fn the_main_job_prints_one_object_too() {
     assert!(folder.files().is_empty());
 }
 
+/// All seven layers from the factory's weights, a fifth of the labels flipped: SGD's row and ASAM's are there, and ASAM's is not below.
+#[test]
+fn the_main_job_shows_where_asam_is_above_sgd() {
+    let object = Folder::new().json("--label-noise 0.2 --json");
+    let runs = object["runs"].as_array().unwrap();
+    let accuracy = |method: &str| {
+        let own = runs.iter().find(|run| {
+            run["layers"] == 7
+                && run["start"] == "factory"
+                && run["integer"] == false
+                && run["method"] == method
+        });
+        own.and_then(|run| run["accuracy_int8"].as_f64()).unwrap()
+    };
+    let (sgd, asam) = (accuracy("sgd"), accuracy("asam"));
+    assert!(asam >= sgd, "SGD {sgd}, ASAM {asam}");
+}
+
 /// The bundled wearer's last layer solved with the other wearers' windows as statistics; a model of one's own with and
 /// without samples that it knows, with and without their labels.
 #[test]
