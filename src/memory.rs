@@ -44,7 +44,7 @@ impl Region {
 /// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
 ///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
 ///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true,
-///     loss: flatmin::Loss::CrossEntropy, last_features: 64, layer_room: [0; 4] };
+///     loss: flatmin::Loss::CrossEntropy, last_features: 64, layer_room: [0; 4], feature_count: 1 };
 /// let bytes = |method| MemoryPlan::new(&sizes, &Recipe { method, ..Recipe::DEFAULT }).total_bytes();
 /// assert_eq!(bytes(Method::Sam), bytes(Method::Sgd)); // sharpness-awareness costs no RAM
 /// ```
@@ -320,6 +320,7 @@ mod tests {
         loss: Loss::CrossEntropy,
         last_features: 64,
         layer_room: [0; 4],
+        feature_count: 1,
     };
 
     #[test]

@@ -163,6 +163,7 @@ fn sharpness_awareness_costs_no_memory() {
         loss: flatmin::Loss::CrossEntropy,
         last_features: hidden,
         layer_room: [0; 4],
+        feature_count: 1,
     });
     for sizes in [small, large] {
         for (sharpness_batch, store_perturbation) in SHARING {

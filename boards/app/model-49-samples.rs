@@ -19,6 +19,7 @@ pub const SIZES: flatmin::Sizes = flatmin::Sizes {
     loss: flatmin::Loss::CrossEntropy,
     last_features: 64,
     layer_room: [0, 0, 0, 0],
+    feature_count: 1,
 };
 /// CRC-32 of the pack.
 #[allow(dead_code)]

@@ -12,7 +12,7 @@ use crate::recipe::Recipe;
 /// let sizes = Sizes { input_length: 600, feature_length: 64, output_length: 7, arena_bytes: 3000,
 ///     tail_layers: 1, tail_weights: 64 * 7, tail_outputs: 7, tail_parameters: 65 * 7,
 ///     workspace_floats: 64 + 4 * 7, tail_is_chain: true, loss: flatmin::Loss::CrossEntropy,
-///     last_features: 64, layer_room: [0; 4] };
+///     last_features: 64, layer_room: [0; 4], feature_count: 1 };
 /// let plan = CompactPlan::new(&sizes, &Recipe::DEFAULT);
 /// assert_eq!(plan.parameter_bytes(), 448 * 5 + 7 * 28); // 5.4 bytes per parameter; the f32 tail takes 9.2
 /// assert!(plan.total_bytes() < MemoryPlan::new(&sizes, &Recipe::DEFAULT).total_bytes());

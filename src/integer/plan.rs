@@ -52,7 +52,7 @@ pub struct IntegerPlan {
     /// int8 activations, or the tail's workspace.
     #[doc(hidden)]
     pub scratch: Region,
-    /// The features of one sample.
+    /// The features of one sample, where these are several or the method ascends.
     #[doc(hidden)]
     pub latent: Region,
 }
@@ -81,7 +81,9 @@ impl IntegerPlan {
         let order = after(class_counts, capacity * 2);
         let answers = after(order, capacity * 2);
         let scratch = after(answers, sizes.scratch_bytes(sizes.integer_words()));
-        let latent = after(scratch, sizes.feature_length);
+        // One feature stays where the trunk writes it, but for ascents, which are made of it and then used on it.
+        let in_place = sizes.feature_count == 1 && ascent.bytes == 0;
+        let latent = after(scratch, if in_place { 0 } else { sizes.feature_length });
         Self {
             biases,
             squares,

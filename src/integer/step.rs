@@ -188,6 +188,32 @@ impl IntegerTuner<'_> {
     }
 }
 
+impl IntegerTuner<'_> {
+    /// Adds the squares of a sample's gradients by the weights, in steps of these, one for every trained weight: what a desktop
+    /// chooses input channels by.
+    #[doc(hidden)]
+    pub fn add_energies(&mut self, latent: &[i8], label: usize, energies: &mut [f64]) {
+        let sizes = self.pack.sizes();
+        let Self { arithmetic, scratch, pack, .. } = self;
+        arithmetic.write_features(pack, latent, scratch);
+        let Some(mut divided) = Scratch::new(&sizes, scratch) else { return };
+        let (_, _, unit) = arithmetic.network().loss(label.into(), &mut divided);
+        let mut add = |_: &mut Parameters, channel: Channel, sums: &mut [i32], _: i32, unit: f32| {
+            let Channel { layer, place, output } = channel;
+            let scale = scale_of(packed_scales(pack, layer), output);
+            let unit = f64::from(unit * (layer.input.scale * scale / layer.output.scale));
+            let own = energies.part_mut(place.weights..place.weights + layer.tuned_weights());
+            for ((at, _), &sum) in layer.trained_row(output, pack.chosen_inputs(layer)).zip(sums.iter()) {
+                if let Some(energy) = own.get_mut(at) {
+                    *energy += (f64::from(sum) * unit) * (f64::from(sum) * unit);
+                }
+            }
+        };
+        let backward = backward(pack, &mut arithmetic.parameters, Ascent::NONE, unit, &mut divided, &mut add);
+        debug_assert!(backward.is_some(), "a tail that was checked");
+    }
+}
+
 /// The ascent of a step under way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ascended {

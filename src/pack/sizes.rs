@@ -53,6 +53,8 @@ pub struct Sizes {
     /// weights, of a pixel or of a whole input, output channels; and beside the activations of an int8 inference weights of
     /// layers of which a share of the input channels is trained.
     pub layer_room: [usize; 4],
+    /// Tensors at the cut.
+    pub feature_count: usize,
 }
 
 impl Sizes {
@@ -102,6 +104,10 @@ impl Sizes {
             },
             last_features: last_features(pack),
             layer_room: layer_room(pack),
+            feature_count: match u16_at(pack, header::NODE_COUNT) {
+                0 => 1,
+                _ => u16_at(pack, header::FEATURE_COUNT) as usize,
+            },
         }
     }
 }

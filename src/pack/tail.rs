@@ -164,7 +164,8 @@ impl TrainedLayer {
     }
 
     /// Channels that [`Pack::chosen_inputs`] chooses among: the input's, of a depthwise convolution the output's.
-    pub(crate) fn input_channels(&self) -> usize {
+    #[doc(hidden)]
+    pub fn input_channels(&self) -> usize {
         if self.rows_are_contiguous() { self.taps / self.area().max(1) } else { self.outputs }
     }
 

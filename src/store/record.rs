@@ -132,7 +132,7 @@ impl Sizes {
     /// const MODEL: Sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
     ///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
     ///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true,
-    ///     loss: flatmin::Loss::CrossEntropy, last_features: 64, layer_room: [0; 4] };
+    ///     loss: flatmin::Loss::CrossEntropy, last_features: 64, layer_room: [0; 4], feature_count: 1 };
     /// // 40 bytes of header and trailer, 16 of layers, 16 per output, 1 per weight, 4 per f32.
     /// const SLOT: u32 = MODEL.slot_bytes::<Flash>(Contents::Int8AndF32);
     /// assert_eq!(SLOT, (40u32 + 16 + 71 * 16 + 12_736 + (12_736 + 71) * 4).next_multiple_of(4096));

@@ -31,9 +31,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         self.pack.feature().of(bytemuck::must_cast_slice(self.scratch))
     }
 
-    /// Whether features lie in several places.
+    /// Whether the features are put together apart from where the trunk writes them, as they may lie in several places.
     fn is_gathered(&self) -> bool {
-        A::ANY_TAIL && !self.pack.tail_is_chain()
+        A::ANY_TAIL && !self.latent.is_empty()
     }
 
     /// Puts the features of the sample that the trunk saw last one after the other.
@@ -67,7 +67,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// room, which a pack excludes.
     pub(super) fn latent_to_features(&mut self) -> bool {
         let Self { arithmetic, pack, latent, scratch, .. } = self;
-        if A::ANY_TAIL && !pack.tail_is_chain() {
+        if A::ANY_TAIL && !latent.is_empty() {
             arithmetic.write_features(pack, latent, scratch);
             return true;
         }
@@ -185,7 +185,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     fn keep(&mut self, input: &[i8], target: Option<&[i8]>, label: u16) -> Result<(), TunerError> {
         self.latent(input)?;
         self.macs = self.macs.saturating_add(self.pack.trunk_macs());
-        let latent = if A::ANY_TAIL && !self.pack.tail_is_chain() {
+        let latent = if A::ANY_TAIL && !self.latent.is_empty() {
             &*self.latent
         } else {
             self.pack.feature().of(int8_scratch(self.scratch))

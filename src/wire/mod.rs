@@ -79,7 +79,7 @@ pub const fn request_bytes(input_length: usize) -> usize {
 /// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
 ///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
 ///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true,
-///     loss: flatmin::Loss::CrossEntropy, last_features: 64, layer_room: [0; 4] };
+///     loss: flatmin::Loss::CrossEntropy, last_features: 64, layer_room: [0; 4], feature_count: 1 };
 /// assert_eq!(wire::longest_request_bytes(&sizes), wire::request_bytes(600));
 /// let deep = Sizes { input_length: 9, tail_layers: 32, tail_is_chain: false, ..sizes };
 /// assert_eq!(wire::longest_request_bytes(&deep), wire::request_bytes(flatmin::RUN_HEAD_BYTES));

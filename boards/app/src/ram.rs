@@ -29,7 +29,7 @@ pub const SOLVING: &str = "solving the head";
 /// let sizes = Sizes { input_length: 600, feature_length: 192, output_length: 7, arena_bytes: 3000,
 ///     tail_layers: 2, tail_weights: 192 * 64 + 64 * 7, tail_outputs: 71,
 ///     tail_parameters: 192 * 64 + 64 * 7 + 71, workspace_floats: 192 + 4 * 71, tail_is_chain: true,
-///     loss: flatmin::Loss::CrossEntropy, last_features: 64, layer_room: [0; 4] };
+///     loss: flatmin::Loss::CrossEntropy, last_features: 64, layer_room: [0; 4], feature_count: 1 };
 /// let budget = RamBudget::new(&sizes, &Recipe::DEFAULT);
 /// assert_eq!(budget.by_purpose().map(|(_, bytes)| bytes).sum::<usize>(), budget.total_bytes());
 /// ```

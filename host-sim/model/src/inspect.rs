@@ -2,7 +2,7 @@
 
 use crate::graph::Element;
 use crate::model::Model;
-use crate::packer::{self, Border, Network, PackFile};
+use crate::packer::{self, Border, Network, PackFile, TailPlan, Trains};
 use crate::table::Table;
 use crate::tflite::printable;
 use crate::training;
@@ -99,6 +99,8 @@ pub struct Cut {
     pub train_ram_bytes: usize,
     /// Size of the arena of a tuner in integers; `None` where none takes this tail.
     pub integer_ram_bytes: Option<usize>,
+    /// The same with a quarter of the input channels of all layers but the last trained.
+    pub integer_quarter_ram_bytes: Option<usize>,
     /// Bytes beside the arena that the last layer is solved in, in closed form: 0 where the arena has room for that, or no
     /// such layer is there.
     pub solving_bytes: usize,
@@ -194,6 +196,9 @@ pub fn inspect(model: &Model, recipe: &Recipe) -> Result<Inspection> {
             flash_bytes: file.bytes().len(),
             train_ram_bytes: memory.total_bytes(),
             integer_ram_bytes: integer_bytes(&file, recipe),
+            integer_quarter_ram_bytes: (layers > 1)
+                .then(|| TailPlan { layers, trains: vec![Trains::Inputs(25); layers - 1] })
+                .and_then(|plan| integer_bytes(&model.pack(plan).ok()?, recipe)),
             solving_bytes: solving,
             memory: memory.by_purpose().map(|(purpose, bytes)| (purpose.to_owned(), bytes)).into(),
             firmware_ram_bytes: budget.total_bytes(),
@@ -300,16 +305,26 @@ impl fmt::Display for Inspection {
             return write!(f, "nothing of this network can be tuned: {reason}");
         }
         writeln!(f, "tuning the last layers, replay of {} latents:", self.replay_capacity)?;
-        let costs =
-            ["layers", "latent", "parameters", "flash", "arena", "in integers", "solver", "firmware RAM"];
+        let costs = [
+            "layers",
+            "latent",
+            "parameters",
+            "flash",
+            "arena",
+            "in integers",
+            "a quarter",
+            "solver",
+            "firmware RAM",
+        ];
         let macs = ["trunk MACs", "SGD MACs", "SAM MACs", "ASAM MACs"];
         let mut table = Table::new(0, costs.iter().chain(&macs));
         for c in &self.cuts {
             let numbers = [c.layers, c.feature_length, c.tail_parameters, c.flash_bytes, c.train_ram_bytes];
-            let integers = c.integer_ram_bytes.map_or("–".to_owned(), |bytes| bytes.to_string());
+            let [integers, quarter] = [c.integer_ram_bytes, c.integer_quarter_ram_bytes]
+                .map(|bytes| bytes.map_or("–".to_owned(), |bytes| bytes.to_string()));
             let solver = if c.solving_bytes > 0 { c.solving_bytes.to_string() } else { "–".to_owned() };
             let macs = [c.trunk_macs, c.sgd_macs, c.sam_macs, c.asam_macs];
-            let row = numbers.iter().map(ToString::to_string).chain([integers]);
+            let row = numbers.iter().map(ToString::to_string).chain([integers, quarter]);
             let row = row.chain([solver, c.firmware_ram_bytes.to_string()]);
             table.add_row(row.chain(macs.iter().map(ToString::to_string)));
         }
@@ -359,7 +374,7 @@ pub fn pack_constants(file: &PackFile, name: &str) -> String {
          #[allow(dead_code)]\n\
          pub const SIZES: flatmin::Sizes = flatmin::Sizes {{\n    input_length: {},\n    feature_length: {},\n    \
          output_length: {},\n    arena_bytes: {},\n    tail_layers: {},\n    tail_weights: {},\n    \
-         tail_outputs: {},\n    tail_parameters: {},\n    workspace_floats: {},\n    tail_is_chain: {},\n    loss: flatmin::Loss::{:?},\n    last_features: {},\n    layer_room: {:?},\n}};\n\
+         tail_outputs: {},\n    tail_parameters: {},\n    workspace_floats: {},\n    tail_is_chain: {},\n    loss: flatmin::Loss::{:?},\n    last_features: {},\n    layer_room: {:?},\n    feature_count: {},\n}};\n\
          /// CRC-32 of the pack.\n\
          #[allow(dead_code)]\n\
          pub const CRC32: u32 = {:#010x};\n",
@@ -376,6 +391,7 @@ pub fn pack_constants(file: &PackFile, name: &str) -> String {
         sizes.loss,
         sizes.last_features,
         sizes.layer_room,
+        sizes.feature_count,
         file.pack().crc32(),
     )
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use flatmin::{Loss, Recipe};
 use flatmin_model::inspect;
 use flatmin_model::model::Model;
-use flatmin_model::packer::{TailPlan, Trains};
+use flatmin_model::packer::{Repeated, TailPlan};
 use flatmin_model::recipe_file::RecipeFile;
 use flatmin_sim::calibration::calibrated;
 use flatmin_sim::inference::{self, Rows, Values};
@@ -121,8 +121,8 @@ impl Network {
         if layers == Some(0) {
             return Ok(TailPlan::default());
         }
-        let trains = trains.iter().map(|own| own.parse::<Trains>().map_err(|why| anyhow!("{own}: {why}")));
-        self.model.tail_plan(layers, &trains.collect::<Result<Vec<_>>>()?)
+        let trains = trains.iter().map(|own| own.parse::<Repeated>().map_err(|why| anyhow!("{own}: {why}")));
+        self.model.tail_plan(layers, &Repeated::all(&trains.collect::<Result<Vec<_>>>()?))
     }
 
     /// Samples with labels; without, where they are their own targets.

@@ -1,12 +1,17 @@
 //! What a model makes of calibration samples: statistics of the last layer's input, for heads in closed form.
 
 use anyhow::{Context, Result, bail, ensure};
-use flatmin::{Recipe, Tuner, Version};
+use flatmin::internals::pack::MAX_LAYERS;
+use flatmin::{IntegerTuner, Recipe, Tuner, Version};
 use flatmin_model::model::Model;
-use flatmin_model::packer::PackFile;
 use flatmin_model::packer::statistics::{Sums, statistics};
+use flatmin_model::packer::{PackFile, TailPlan, Trains};
+use flatmin_model::training::Tail;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 
+/// Samples whose gradients are looked at, spread over all.
+const MOST_SAMPLES: usize = 128;
 /// Samples that one worker takes at once.
 const PART: usize = 250;
 
@@ -18,7 +23,51 @@ const PART: usize = 250;
 pub fn calibrated(mut model: Model, inputs: &[Vec<i8>], labels: Option<&[usize]>) -> Result<Model> {
     let own = of_features(&model, inputs, labels).with_context(|| model.name.clone())?;
     model.network.statistics = Some(own);
+    model.network.energies = energies(&model, inputs, labels);
     Ok(model)
+}
+
+/// Of every input channel of every layer that can be trained, the mean of its weights' squared gradients over some of these
+/// samples, by step; nothing of a model that integer tails do not take. Without labels the model's own answers stand in.
+fn energies(model: &Model, inputs: &[Vec<i8>], labels: Option<&[usize]>) -> BTreeMap<usize, Vec<f64>> {
+    // A list of all input channels, so that fully connected layers alone are no chain.
+    let layers = model.network.trainable_layers().min(MAX_LAYERS);
+    let plan = TailPlan { layers, trains: vec![Trains::Inputs(100); layers] };
+    let Ok(file) = model.pack(plan) else { return BTreeMap::new() };
+    let recipe = Recipe { replay_capacity: 1, ..Recipe::INTEGER };
+    let step = inputs.len().div_ceil(MOST_SAMPLES).max(1);
+    let some: Vec<usize> = (0..inputs.len()).step_by(step).collect();
+    let of_part = |part: &[usize]| {
+        let mut words = Tail::Integer.arena(&file, &recipe);
+        let mut tuner =
+            IntegerTuner::in_arena(file.pack(), recipe, bytemuck::cast_slice_mut(&mut words)).ok()?;
+        let mut sums = vec![0.0; file.pack().sizes().tail_weights];
+        for &index in part {
+            let latent = tuner.latent(&inputs[index]).ok()?.to_vec();
+            let label = match labels {
+                Some(labels) => *labels.get(index)?,
+                None => tuner.classify_latent(&latent, Version::Factory).ok()?.label,
+            };
+            tuner.add_energies(&latent, label, &mut sums);
+        }
+        Some(sums)
+    };
+    // Parts of one size whatever the machine: sums have one order.
+    let parts: Option<Vec<Vec<f64>>> = some.par_chunks(MOST_SAMPLES / 8).map(of_part).collect();
+    let Some(parts) = parts else { return BTreeMap::new() };
+    let mut energies = BTreeMap::new();
+    let mut first = 0;
+    for layer in file.pack().trained_layers().filter(|layer| layer.outputs > 0) {
+        let channels = layer.input_channels();
+        let own = energies.entry(usize::from(layer.index)).or_insert_with(|| vec![0.0; channels]);
+        for part in &parts {
+            let weights = &part[first..first + layer.weights()];
+            weights.iter().enumerate().for_each(|(at, energy)| own[at % channels] += energy);
+        }
+        own.iter_mut().for_each(|sum| *sum /= some.len().max(1) as f64);
+        first += layer.weights();
+    }
+    energies
 }
 
 fn of_features(model: &Model, inputs: &[Vec<i8>], labels: Option<&[usize]>) -> Result<Vec<u8>> {

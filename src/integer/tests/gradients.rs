@@ -2,7 +2,7 @@
 
 use super::layer;
 use crate::integer::backward::{
-    Deltas, SCALE_BITS, channel_gradient, input_rows, input_rows_in_turns, shift_of, write_multipliers,
+    Deltas, SCALE_BITS, Share, channel_gradient, input_rows, input_rows_in_turns, shift_of, write_multipliers,
 };
 use crate::integer::gradient::Writer;
 use crate::integer::pointwise::{Windows, by_mean, by_resized, gather, move_back, product_at};
@@ -21,6 +21,11 @@ pub(super) fn below(random: &mut Pcg32, limit: usize) -> usize {
 fn bytes(random: &mut Pcg32, length: usize, sparse: bool) -> Vec<i8> {
     let value = |random: &mut Pcg32| (below(random, 255) as i32 - 127) as i8;
     (0..length).map(|i| if sparse && i % 3 == 0 { 0 } else { value(random) }).collect()
+}
+
+/// Some of so many channels, rising; none at times.
+fn chosen(random: &mut Pcg32, channels: usize) -> Vec<u16> {
+    (0..channels).filter(|_| below(random, 3) == 0).map(|channel| u16::try_from(channel).unwrap()).collect()
 }
 
 /// Windows of any stride, dilation and padding.
@@ -79,13 +84,22 @@ fn products(shape: &ConvShape, depthwise: bool, mut each: impl FnMut(usize, usiz
 #[test]
 fn gradients_by_inputs_are_those_of_double_precision_to_their_formats() {
     let mut random = Pcg32::seed_from_u64(11);
-    let (mut tested, mut added) = (0, 0);
+    let (mut tested, mut added, mut shared) = (0, 0, 0);
     while tested < 400 {
         let depthwise = tested % 2 == 0;
         let Some(shape) = shape(&mut random, depthwise) else { continue };
         let (output, area) = (shape.output(), shape.window().filter.iter().product::<usize>());
         let each = if depthwise { area } else { area * shape.input().channels };
-        let weights = bytes(&mut random, each * output.channels, false);
+        let packed = bytes(&mut random, each * output.channels, false);
+        // Some input channels have other weights than those in flash.
+        let channels = chosen(&mut random, if depthwise { 0 } else { shape.input().channels });
+        let own = bytes(&mut random, channels.len() * area * output.channels, false);
+        let mut weights = packed.clone();
+        for (at, &q) in own.iter().enumerate() {
+            let (tap, channel) = (at / channels.len(), channels[at % channels.len()]);
+            weights[tap * shape.input().channels + usize::from(channel)] = q;
+        }
+        let share = (!channels.is_empty()).then_some(Share { channels: &channels, weights: &own });
         let delta = bytes(&mut random, shape.output_length(), true);
         let scales: Vec<f32> =
             (0..output.channels).map(|_| 0.001 + below(&mut random, 1_000) as f32 * 1e-5).collect();
@@ -103,8 +117,9 @@ fn gradients_by_inputs_are_those_of_double_precision_to_their_formats() {
         let mut found = start.clone();
         let mut writer = Writer::new(&mut found, step, 31, before.then_some(other * largest));
         let of = Deltas { delta: &delta, multipliers: &multipliers, shift };
-        let mut sums = vec![0; shape.input().channels];
-        input_rows(&shape, depthwise, (&weights, None), &of, &mut sums, &mut writer).unwrap();
+        let mut sums = vec![0; shape.input().channels + channels.len()];
+        shared += usize::from(share.is_some());
+        input_rows(&shape, depthwise, (&packed, share), &of, &mut sums, &mut writer).unwrap();
         let unit_found = writer.finish();
         let found_unit = f64::from(unit_found);
         if !depthwise {
@@ -155,7 +170,7 @@ fn gradients_by_inputs_are_those_of_double_precision_to_their_formats() {
         );
         (tested, added) = (tested + 1, added + usize::from(before));
     }
-    assert!(added > 100);
+    assert!(added > 100 && shared > 100);
 }
 
 #[test]
@@ -189,6 +204,36 @@ fn gradients_by_weights_are_exact() {
             for (k, &sum) in sums.iter().enumerate() {
                 let at = if depthwise { k * output.channels + o } else { o * each + k };
                 assert_eq!(i64::from(sum), expected[at], "{shape:?} {o} {k}");
+            }
+        }
+        // The same of some input channels, of which alone the input is kept.
+        let input = shape.input().channels;
+        let channels = chosen(&mut random, input);
+        let pixels = x.chunks_exact(input);
+        let kept: Vec<i8> = pixels.flat_map(|x| channels.iter().map(|&c| x[usize::from(c)])).collect();
+        let narrow = shape.of_inputs(channels.len());
+        let multiplier = output.channels / input;
+        for o in 0..output.channels {
+            let place = channels.iter().position(|&channel| usize::from(channel) == o / multiplier.max(1));
+            let length = match (depthwise, place) {
+                (true, Some(_)) => area,
+                (true, None) => 0,
+                _ => area * channels.len(),
+            };
+            let mut sums = vec![0; length];
+            let own = (&kept[..], zero_point);
+            let channel = depthwise.then_some(place.unwrap_or(0));
+            let bias = channel_gradient(&narrow, channel, o, (&delta, output.channels), own, &mut sums);
+            let gradients = delta.iter().skip(o).step_by(output.channels).map(|&g| i32::from(g));
+            assert_eq!(bias, gradients.sum::<i32>());
+            for (k, &sum) in sums.iter().enumerate() {
+                let at = match depthwise {
+                    true => k * output.channels + o,
+                    false => {
+                        o * each + k / channels.len() * input + usize::from(channels[k % channels.len()])
+                    }
+                };
+                assert_eq!(i64::from(sum), expected[at], "{narrow:?} {o} {k}");
             }
         }
         tested += 1;

@@ -4,7 +4,7 @@ use super::{TuneOptions, misused};
 use anyhow::Result;
 use clap::{Args, ValueEnum, value_parser};
 use flatmin::{Loss, Method, Optimizer, RhoUnit};
-use flatmin_model::packer::Trains;
+use flatmin_model::packer::Repeated;
 use flatmin_model::recipe_file::{Hyperparameters, NamedMethod, RecipeFile};
 use flatmin_sim::tuning::Start;
 use std::path::PathBuf;
@@ -182,9 +182,10 @@ pub struct StepArguments {
 /// Which parts of the layers are trained.
 #[derive(Debug, Clone, Default, Args)]
 pub struct PartsArguments {
-    /// What of each layer is trained, first to last: all, N%, channels:N, scales, biases or nothing; the rest whole
+    /// What of each layer is trained, first to last: all, N% or channels:N of the outputs, inputs:N% with --integer, scales,
+    /// biases or nothing, 3*WHAT for three layers; the rest whole
     #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT", help_heading = TRAINED)]
-    train: Vec<Trains>,
+    train: Vec<Repeated>,
 }
 
 /// The loss, for models of one's own.
@@ -307,7 +308,7 @@ impl BasisArguments {
         let FurtherArguments { steps, parts, loss, spare, judgement, compact, .. } = further;
         RecipeFile {
             layers: self.layers,
-            train: Some(parts.train.clone()).filter(|train| !train.is_empty()),
+            train: Some(Repeated::all(&parts.train)).filter(|train| !train.is_empty()),
             loss: loss.loss.map(LossArgument::loss),
             spare_classes: spare.spare_classes,
             compact: compact.compact,

@@ -8,7 +8,7 @@ use flatmin::internals::closed_form::Statistics;
 use flatmin_model::inspect;
 use flatmin_model::model::Model;
 use flatmin_model::output::{ensure_apart, write_file};
-use flatmin_model::packer::{TailPlan, Trains};
+use flatmin_model::packer::{Repeated, TailPlan};
 use flatmin_model::recipe_file::{Firmware, RecipeFile};
 use std::path::{Path, PathBuf};
 
@@ -31,9 +31,9 @@ pub struct Arguments {
     /// or 1 if the network has no more)
     #[arg(long)]
     layers: Option<usize>,
-    /// What of each layer is trained, first to last; the rest whole
+    /// What of each layer is trained, first to last: as of `flatmin tune`; the rest whole
     #[arg(long, value_delimiter = ',', value_name = "WHAT,WHAT")]
-    train: Vec<Trains>,
+    train: Vec<Repeated>,
     /// What its tail is to be tuned with (default: binary cross-entropy where the network ends in a logistic
     /// function, else cross-entropy)
     #[arg(long)]
@@ -62,7 +62,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let given = RecipeFile {
         model,
         layers: layers.filter(|&layers| layers > 0).map(layer_count).transpose()?,
-        train: (!train.is_empty()).then_some(train),
+        train: (!train.is_empty()).then(|| Repeated::all(&train)),
         loss: loss.map(LossArgument::loss),
         spare_classes,
         ..RecipeFile::default()
@@ -123,6 +123,18 @@ fn pack(
     } else {
         let (bytes, parameters) = (file.bytes().len(), sizes.tail_parameters);
         let (output, rust) = (output.display(), rust.display());
-        print(format_args!("{output}: {bytes} bytes, {parameters} trainable parameters\n{rust}: constants"))
+        print(format_args!("{output}: {bytes} bytes, {parameters} trainable parameters\n{rust}: constants"))?;
+        for layer in file.pack().trained_layers() {
+            let chosen = file.pack().chosen_inputs(&layer);
+            if !chosen.is_empty() {
+                let step = usize::from(layer.index);
+                let by = if model.network.energies.contains_key(&step) { "gradients" } else { "weights" };
+                let (index, of) = (model.network.steps[step].index, layer.input_channels());
+                let listed = chosen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                let count = chosen.len();
+                print(format_args!("operator {index}: {count} of {of} channels, by their {by}: {listed}"))?;
+            }
+        }
+        Ok(())
     }
 }

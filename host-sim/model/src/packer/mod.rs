@@ -19,7 +19,7 @@ pub use network::{Activations, Border, Network, Step, Variable};
 pub use plan::{Patched, Plan, patches, plan};
 pub use tail::TailPlan;
 use thiserror::Error;
-pub use trains::Trains;
+pub use trains::{Repeated, Trains};
 
 /// An operator that cannot be packed.
 #[derive(Debug, Clone, PartialEq, Eq)]

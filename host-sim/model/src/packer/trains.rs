@@ -93,6 +93,40 @@ impl FromStr for Trains {
     }
 }
 
+/// What of several layers in a row is trained, as people write it: `4*inputs:25%`, or without a number for one layer.
+///
+/// ```
+/// use flatmin_model::packer::{Repeated, Trains};
+/// let parsed: Vec<Repeated> = ["2*inputs:25%", "biases"].map(|text| text.parse().unwrap()).into();
+/// assert_eq!(Repeated::all(&parsed), [Trains::Inputs(25), Trains::Inputs(25), Trains::Biases]);
+/// assert!("0*all".parse::<Repeated>().is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeated {
+    count: u8,
+    trains: Trains,
+}
+
+impl Repeated {
+    /// One for each layer.
+    pub fn all(parts: &[Self]) -> Vec<Trains> {
+        parts.iter().flat_map(|part| std::iter::repeat_n(part.trains, part.count.into())).collect()
+    }
+}
+
+impl FromStr for Repeated {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((count, what)) = text.split_once('*') else {
+            return Ok(Self { count: 1, trains: text.parse()? });
+        };
+        let count = count.parse().ok().filter(|&count| count > 0);
+        let count = count.ok_or("in front of * there must be a number of layers, 1 to 255")?;
+        Ok(Self { count, trains: what.parse()? })
+    }
+}
+
 /// The `count` output channels with the largest weights, by the Euclidean norm of their real values; the first among
 /// equals. Rising.
 pub(super) fn largest_channels(step: &Step, count: usize) -> Vec<u16> {

@@ -1,7 +1,7 @@
 //! Values as the file writes them: choices are words, and what is out of range is refused with the range.
 
 use super::NamedMethod;
-use crate::packer::Trains;
+use crate::packer::{Repeated, Trains};
 use crate::training::Start;
 use flatmin::{BiasTreatment, Loss, Method, Optimizer, Policy, RhoUnit, Schedule};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -221,9 +221,9 @@ impl Entry for Vec<Trains> {
 
     fn read<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Self, D::Error> {
         let words = Vec::<String>::deserialize(deserializer)?;
-        words
-            .iter()
+        let parts: Result<Vec<Repeated>, _> = (words.iter())
             .map(|word| word.parse().map_err(|why| de::Error::custom(format!("{word}: {why}"))))
-            .collect()
+            .collect();
+        Ok(Repeated::all(&parts?))
     }
 }

@@ -114,7 +114,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ("version", "of this form of file"),
     ("model", "as seen from this file"),
     ("layers", "layers with weights, counted from the end"),
-    ("train", "of each, first to last: all, N%, channels:N, scales, biases or nothing"),
+    ("train", "of each, first to last: all, N%, channels:N, inputs:N%, scales, biases or nothing"),
     ("loss", "cross-entropy, bce or mse"),
     ("spare_classes", "outputs for classes to add"),
     ("compact", "train in integers, in few bytes"),
