@@ -177,6 +177,7 @@ const fn layer_room(pack: &[u8]) -> [usize; 4] {
             _ if flags & node::TRAINS_WEIGHTS == 0 => 0,
             operator::DEPTHWISE_CONV_2D => all,
             operator::FULLY_CONNECTED if rows == 1 => some,
+            _ if flags & node::CHOOSES_INPUTS != 0 && flags & node::INPUT_DELTA == 0 => some,
             // Some rows forward, backward the chosen channels of all.
             operator::FULLY_CONNECTED if flags & node::CHOOSES_INPUTS != 0 => {
                 larger(some, chosen.saturating_mul(to))
@@ -200,8 +201,6 @@ const fn layer_room(pack: &[u8]) -> [usize; 4] {
                 row,
                 (if kind == operator::FULLY_CONNECTED { taps } else { from }).saturating_add(chosen),
             );
-        }
-        if flags & node::CHOOSES_INPUTS != 0 {
             beside = larger(beside, if kind == operator::DEPTHWISE_CONV_2D { all } else { some });
         }
         index += 1;
