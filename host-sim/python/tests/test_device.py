@@ -190,5 +190,5 @@ def test_an_emulated_device_is_that_of_the_command_line(wearer, command, tmp_pat
         assert there.weights_crc32 == run["subjects"][0]["weights_crc32"]
         assert np.mean(device.classify(own.x_test[:100]) == there.predictions[:100]) == 1
         with flatmin.Device.simulated(model, layers=2, samples=63) as simulated:
-            assert simulated.tune(own.x, own.y, method="sam", epochs=2).weights_crc32 == there.weights_crc32
+            assert simulated.tune(own.x, own.y, test=test, method="sam", epochs=2).weights_crc32 == there.weights_crc32
             assert simulated.delta() == device.delta()
