@@ -7,6 +7,10 @@
 //! the sample itself, and over [`PRIOR_SAMPLES`] at the mean of those that the factory answers `c` to. No label has thus a say in
 //! what is believed of it, and memorizing wrong labels gains nothing.
 //!
+//! Where the samples' own classifier tells more labels than the factory does, because the factory no longer fits what the sensor
+//! sees, it counts for more than half: its share is that of a mixture of the two that makes the labels most likely
+//! (expectation-maximization, Dempster et al. 1977, section 4.3, [`ROUNDS`] rounds from halves). The factory never counts for more.
+//!
 //! Labels that are not the class believed most in are counted. They are a share of `e (C - 1) / C` if a share `e` of all labels
 //! is drawn from all `C` classes. Given its label `y`, class `c` of a sample has the probability `p_c ((1 - e) [c = y] + e / C)`, of all
 //! classes' sum (forward correction: Patrini et al. 2017, section 3.2).
@@ -19,6 +23,8 @@ use crate::math::{exp, round};
 
 /// Samples that the factory's mean of a class counts as; as many as in a head in closed form.
 const PRIOR_SAMPLES: i32 = 2;
+/// Rounds that look for the classifiers' shares.
+const ROUNDS: usize = 4;
 /// Least share of labels that are taken to be drawn from all classes.
 const LEAST_WRONG: f32 = 0.1;
 /// Log-probabilities are whole steps of 1/1024 nat.
@@ -60,6 +66,8 @@ pub(super) struct Beliefs {
     classes: usize,
     /// Classes that the factory knows: elements of `x`.
     known: usize,
+    /// Share of the subject's own classifier in what is believed, from a half to 1.
+    own: f32,
     /// `e`.
     wrong: f32,
 }
@@ -153,19 +161,34 @@ struct Prior<'m> {
     values: &'m [i8],
     /// By the class means; empty where there is no room for them.
     means: &'m [f32],
+    /// What they count for.
+    share: f32,
     classes: usize,
     known: usize,
 }
 
 impl Prior<'_> {
+    /// The factory's probability of a class.
+    fn factory(&self, class: usize) -> f32 {
+        if class < self.known { exp(-self.outputs.cross_entropy(self.values, class)) } else { 0.0 }
+    }
+
+    /// How far the class means, and not the factory, are what the label comes from, in 1/4096: each of both gives it the
+    /// probability that it says, but for the least share of labels that are drawn from all classes.
+    #[inline(never)] // Once in a firmware.
+    fn by_means(&self, label: usize) -> u32 {
+        let Some(own) = self.means.get(label) else { return 0 };
+        let random = LEAST_WRONG / self.classes as f32;
+        let [own, factory] = [*own, self.factory(label)].map(|p| (1.0 - LEAST_WRONG) * p + random);
+        let (own, factory) = (self.share * own, (1.0 - self.share) * factory);
+        round(PARTS_A_SAMPLE * (own / (own + factory))) as u32
+    }
+
     /// The probability of a class.
     fn of(&self, class: usize) -> f32 {
-        let factory = match class < self.known {
-            true => exp(-self.outputs.cross_entropy(self.values, class)),
-            false => 0.0,
-        };
+        let factory = self.factory(class);
         match self.means.get(class) {
-            Some(own) => 0.5 * (factory + own),
+            Some(own) => (1.0 - self.share) * factory + self.share * own,
             // The factory says nothing of a class that was added.
             None if class >= self.known => 1.0 / self.classes as f32,
             None => factory,
@@ -201,11 +224,11 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         !A::ANY_TAIL || self.objective() == Loss::CrossEntropy
     }
 
-    /// Three passes of the factory's tail over the replay; between runs.
+    /// Seven passes of the factory's tail over the replay; between runs.
     #[inline(never)] // Once in a firmware.
     pub(super) fn beliefs(&mut self, taken: usize, between: &mut dyn FnMut()) -> Beliefs {
-        let mut own =
-            Beliefs { taken, classes: self.classes(), known: self.pack.known_classes(), wrong: LEAST_WRONG };
+        let (classes, known) = (self.classes(), self.pack.known_classes());
+        let mut own = Beliefs { taken, classes, known, own: 0.5, wrong: LEAST_WRONG };
         if let Some(means) = self.means(&own) {
             means.sums.fill(0);
             means.counts.fill(0);
@@ -214,6 +237,9 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
                 means.settle();
             }
             self.collect(&own, true, between);
+            for _ in 0..ROUNDS {
+                own.own = self.share_of_means(&own, between).max(0.5);
+            }
         }
         let (mut samples, mut others) = (0u32, 0u32);
         for slot in 0..self.replay.len() {
@@ -227,6 +253,21 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let share = others as f32 / samples.max(1) as f32;
         own.wrong = (share * (classes / (classes - 1.0).max(1.0))).clamp(LEAST_WRONG, 1.0);
         own
+    }
+
+    /// The share of the class means that makes the labels more likely than that of before.
+    #[inline(never)] // Once in a firmware.
+    fn share_of_means(&mut self, own: &Beliefs, between: &mut dyn FnMut()) -> f32 {
+        let (mut samples, mut parts) = (0u32, 0u32);
+        for slot in 0..self.replay.len() {
+            between();
+            // Of a class that was added the factory says nothing.
+            if let Some((label, prior)) = self.prior(slot, own).filter(|(label, _)| *label < own.known) {
+                samples += 1;
+                parts += prior.by_means(label);
+            }
+        }
+        parts as f32 / (PARTS_A_SAMPLE * samples.max(1) as f32)
     }
 
     /// Adds every sample to the class that the factory answers, or to that of its label.
@@ -272,13 +313,13 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let label = self.look_at(slot, own)?;
         let outputs = self.reading(Version::Factory);
         let Self { arithmetic, pack, scratch, .. } = self;
-        let &Beliefs { taken, classes, known, .. } = own;
+        let &Beliefs { taken, classes, known, own: share, .. } = own;
         let means = Means::cut(arithmetic.free(taken), classes, known).map(|mut means| {
             means.classify(label);
             &*means.p
         });
         let values = pack.output().of(bytemuck::must_cast_slice(scratch));
-        Some((label, Prior { outputs, values, means: means.unwrap_or(&[]), classes, known }))
+        Some((label, Prior { outputs, values, means: means.unwrap_or(&[]), share, classes, known }))
     }
 
     /// How many answers of an int8 tail to the replay are right, as far as that is known. Takes a pass of this tail and one

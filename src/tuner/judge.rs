@@ -382,7 +382,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Weights that are still those of the tail in force, bit for bit, because no run moved them or the best that it kept
     /// were those it began with, are not taken: that tail stays.
     ///
-    /// A run under way ends. Takes a forward pass of every sample, for the ranges of [`Self::requantize`], about ten of int8
+    /// A run under way ends. Takes a forward pass of every sample, for the ranges of [`Self::requantize`], about fourteen of int8
     /// tails, and up to three of the held-out ones. The ranges are of all samples: no label has a say in them. `4 C (C + 3)` bytes of
     /// memory that nothing lives in between runs, for `C` classes, tell what samples say of one another; where they are not
     /// there (a compact tail or a last layer alone, with many classes), the factory alone is asked.
