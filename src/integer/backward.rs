@@ -3,9 +3,10 @@
 
 use super::forward::{arrays, chunk_rows, made};
 use super::gradient::{Writer, round_shift};
+use super::layer_weights::{Ascent, LayerWeights};
 use super::pass::{Channel, MOST_VALUES, Network, Scratch, Sink};
 use super::pointwise;
-use super::weights::{Ascent, LayerWeights, Parameters, scale_of};
+use super::weights::{Parameters, scale_of};
 use crate::op::ConvShape;
 use crate::pack::format::{node, operator};
 use crate::pack::{Function, Pack, TailNode, TailValue, TrainedLayer};

@@ -1,7 +1,8 @@
 //! The forward pass: the shipped int8 kernels, on weights that are made for one layer at a time.
 
+use super::layer_weights::LayerWeights;
 use super::pass::{Network, Scratch};
-use super::weights::{LayerWeights, scale_of};
+use super::weights::scale_of;
 use crate::kernels::{
     self, Mean, Move, Operand, Requantization, Scales, SumMultipliers, ZeroPoints, average_pool2d, broadcast,
     copy_box, lookup, max_pool2d, mean, resize_nearest,

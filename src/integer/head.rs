@@ -1,8 +1,9 @@
 //! The last layer solved in closed form: a tail of its own, or what tells a run which labels to leave out.
 
+use super::layer_weights::Ascent;
 use super::pass::{Network, Scratch};
 use super::tuner::IntegerTuner;
-use super::weights::{Ascent, places};
+use super::weights::places;
 use crate::closed_form::{ClosedForm, LEAST_SMOOTHING, Next, Settings};
 use crate::cpu;
 use crate::pack::TrainedLayer;

@@ -32,12 +32,14 @@
 //!
 //! # Left out
 //! Losses other than cross-entropy, minibatches, momentum, weight decay, Adam, SAM-ON, shared ascents, layers that train
-//! biases, scales or a share of channels, spare classes, the best epoch's weights, samples' losses.
+//! scales or a share of output channels, spare classes, the best epoch's weights, samples' losses.
 
 mod backward;
+mod difference;
 mod forward;
 mod gradient;
 mod head;
+mod layer_weights;
 mod pass;
 mod plan;
 mod pointwise;

@@ -1,6 +1,7 @@
 //! A sample's way through the tail and back, and the scratch memory that it takes.
 
-use super::weights::{Ascent, LayerWeights, Parameters, Place, places};
+use super::layer_weights::{Ascent, LayerWeights};
+use super::weights::{Parameters, Place, places};
 use crate::compact::number::Dither;
 use crate::compact::softmax::{Losses, SmoothLabel, softmax_cross_entropy};
 use crate::label::argmax;

@@ -2,11 +2,10 @@
 
 use super::backward::backward;
 use super::gradient::{bits_above, round_shift};
+use super::layer_weights::{Ascent, LayerWeights};
 use super::pass::{Channel, Network, Scratch, dither};
 use super::tuner::{Integer, IntegerTuner, Step};
-use super::weights::{
-    Ascent, ChannelStep, DEAD_SCALE, FADE, LayerWeights, Parameters, narrow, rate, scale_of, sum_of_squares,
-};
+use super::weights::{ChannelStep, DEAD_SCALE, FADE, Parameters, narrow, rate, scale_of, sum_of_squares};
 use crate::compact::softmax::{Losses, SmoothLabel};
 use crate::optim::{BiasTreatment, Geometry};
 use crate::pack::Sizes;

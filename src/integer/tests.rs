@@ -2,7 +2,8 @@
 
 mod gradients;
 
-use super::weights::{Ascent, ChannelStep, LayerWeights, Parameters, Place, rate};
+use super::layer_weights::{Ascent, LayerWeights};
+use super::weights::{ChannelStep, Parameters, Place, rate};
 use crate::compact::number::Dither;
 use crate::pack::TrainedLayer;
 use gradients::below;

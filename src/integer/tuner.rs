@@ -1,10 +1,11 @@
 //! The arithmetic of integers for any layers: see [`crate::integer`].
 
+use super::layer_weights::Ascent;
 use super::pass::{MOST_VALUES, Network, Scratch};
 use super::plan::IntegerPlan;
 use super::pointwise::left_out;
 use super::step::Ascended;
-use super::weights::{Ascent, DEAD_SCALE, Parameters, place_of, places, scale_of};
+use super::weights::{DEAD_SCALE, Parameters, place_of, places, scale_of};
 use crate::compact::softmax::{LOGIT_BITS, SmoothLabel};
 use crate::optim::BiasTreatment;
 use crate::pack::{Pack, Sizes, TrainedLayer};
@@ -20,7 +21,7 @@ use crate::tuner::{
     WEIGHT_PARTS, Work, bytes, bytes_mut,
 };
 
-/// A [`Tuner`] that trains layers of any kind in integers, in about 4 bytes per weight: for devices whose RAM does not hold
+/// A [`Tuner`] that trains layers of any kind in integers, in little more than a byte per weight: for devices whose RAM does not hold
 /// the tail in f32, and for cores without FPU. It is made by [`IntegerTuner::in_arena`](Tuner::in_arena), in an arena of
 /// [`crate::Sizes::integer_bytes`], and takes recipes like [`Recipe::INTEGER`].
 ///

@@ -1,9 +1,14 @@
 //! The trained parameters: differences to the weights in flash, and their step.
 
+use super::difference::{
+    BIAS_BITS, LARGEST_BIAS, LEAST_BITS, MOST_BITS, SUM_BITS, bias_steps, bits_for, difference, drop_of,
+    effective, factor_of, power, rounded, shifted,
+};
 use super::gradient::round_shift;
+use super::layer_weights::{Ascent, LayerWeights};
 use crate::compact::number::{Dither, Factor, Step};
 use crate::math;
-use crate::pack::{CRC, Pack, TailNode, TrainedLayer, TrainedRow};
+use crate::pack::{CRC, Pack, TailNode, TrainedLayer};
 use crate::part::Part;
 use crate::requant::{TunedLayer, packed_scales};
 use crate::sound;
@@ -11,16 +16,6 @@ use crate::tuner::bytes;
 
 /// Scales below this are those of dead channels: nothing of them is trained.
 pub(super) const DEAD_SCALE: f32 = 1e-6;
-/// Fractional bits of a difference in the factory's tail, the most that there are.
-const MOST_BITS: i8 = 7;
-/// The fewest: a difference of 127 is then 254 steps, as far as two weights can be apart.
-const LEAST_BITS: i8 = -1;
-/// Fractional bits of a bias.
-pub(super) const BIAS_BITS: u32 = 8;
-/// Largest difference of a bias: with what is in flash it stays in 31 bits.
-const LARGEST_BIAS: i32 = 1 << 30;
-/// Fractional bits of a sum of weight, difference and ascent.
-const SUM_BITS: u32 = 16;
 /// Share of the mean square that stays from step to step.
 pub(super) const FADE: f32 = 0.99;
 /// A bias moves by at most so many rates.
@@ -75,127 +70,6 @@ pub(super) fn place_of(pack: &Pack, index: u16) -> Option<Place> {
 /// Scale of output channel `o`'s weights as packed.
 pub(super) fn scale_of(scales: &[f32], o: usize) -> f32 {
     scales.get(o).or(scales.first()).copied().unwrap_or(0.0)
-}
-
-/// First weight of output channel `o`, and the distance from one to the next.
-fn row(layer: &TrainedLayer, o: usize) -> (usize, usize) {
-    if layer.rows_are_contiguous() { (o * layer.taps, 1) } else { (o, layer.outputs.max(1)) }
-}
-
-/// An ascent: for every trained weight an int8 element, in its channel's unit.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ascent<'e> {
-    /// In the order of the weights.
-    pub elements: &'e [i8],
-    /// One per output channel: steps of q that an element stands for, with [`SUM_BITS`] fractional bits.
-    pub units: &'e [i32],
-    /// One per output channel: what is added to the bias, in steps of the layer's sums.
-    pub biases: &'e [i32],
-}
-
-impl Ascent<'_> {
-    pub const NONE: Ascent<'static> = Ascent { elements: &[], units: &[], biases: &[] };
-}
-
-/// A layer's parameters beside those in flash.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LayerWeights<'l> {
-    pub layer: &'l TrainedLayer,
-    /// The input channels that are trained, if not all of them are.
-    pub inputs: &'l [u16],
-    pub packed: &'l [i8],
-    pub packed_biases: &'l [i32],
-    /// Differences, or weights of a tail in force.
-    pub deltas: &'l [i8],
-    pub bits: &'l [i8],
-    pub biases: &'l [i32],
-    pub ascent: Ascent<'l>,
-    /// Packed steps that a step of a tail in force is; empty where the differences are kept.
-    pub ratios: &'l [f32],
-}
-
-impl LayerWeights<'_> {
-    /// Writes the int8 weights of output channels `first` on, as many as `rows` says, in the layer's order: of a depthwise
-    /// convolution all of them.
-    pub fn write(&self, first: usize, rows: usize, to: &mut [i8]) {
-        let base = row(self.layer, first).0;
-        if self.layer.inputs.is_some() {
-            let packed = self.packed.part(base..base + rows * self.layer.taps);
-            to.iter_mut().zip(packed).for_each(|(to, &q)| *to = q);
-        }
-        for o in first..first + rows {
-            self.each(o, |_, at, q| {
-                if let Some(place) = to.get_mut(at - base) {
-                    *place = q;
-                }
-            });
-        }
-    }
-
-    /// Writes all trained int8 weights, in the order of the differences.
-    pub fn write_trained(&self, to: &mut [i8]) {
-        for o in 0..self.layer.outputs {
-            self.each(o, |own, _, q| {
-                if let Some(place) = to.get_mut(own) {
-                    *place = q;
-                }
-            });
-        }
-    }
-
-    /// Calls `to(index among the trained weights, index among all, weight)` for every trained weight of output channel `o`.
-    #[inline(always)]
-    fn each(&self, o: usize, mut to: impl FnMut(usize, usize, i8)) {
-        let bits = self.bits.get(o).copied().unwrap_or(MOST_BITS);
-        let shift = (SUM_BITS.cast_signed() - i32::from(bits)).cast_unsigned();
-        let unit = self.ascent.units.get(o).copied().unwrap_or(0);
-        let ratio = self.ratio(o);
-        for (own, at) in self.indices(o) {
-            let (Some(&q), Some(&d)) = (self.packed.get(at), self.deltas.get(own)) else {
-                debug_assert!(false, "a row outside of its layer");
-                return;
-            };
-            let d = ratio.map_or(d, |ratio| rounded(difference(ratio, d, q), bits));
-            let e = self.ascent.elements.get(own).copied().unwrap_or(0);
-            to(own, at, effective(q, d, shift, i32::from(e).saturating_mul(unit)));
-        }
-    }
-
-    /// Indices of output channel `o`'s trained weights: among these, and in the layer.
-    pub fn indices(&self, o: usize) -> TrainedRow<'_> {
-        self.layer.trained_row(o, self.inputs)
-    }
-
-    /// Output channel `o`'s trained weights.
-    pub fn row(&self, o: usize) -> impl Iterator<Item = i8> {
-        let bits = self.bits.get(o).copied().unwrap_or(MOST_BITS);
-        let (ratio, at) =
-            (self.ratio(o), |values: &[i8], index: usize| values.get(index).copied().unwrap_or(0));
-        self.indices(o).map(move |(own, index)| {
-            let (q, d) = (at(self.packed, index), at(self.deltas, own));
-            let d = ratio.map_or(d, |ratio| rounded(difference(ratio, d, q), bits));
-            effective(q, d, drop_of(bits), 0)
-        })
-    }
-
-    /// Factor from steps of a tail in force to 2^-[`SUM_BITS`] of a packed step.
-    fn ratio(&self, o: usize) -> Option<Factor> {
-        self.ratios.get(o).map(|&ratio| factor_of(ratio))
-    }
-
-    /// Bias of output channel `o`, in steps of the layer's sums.
-    pub fn bias(&self, o: usize) -> i32 {
-        let of = |values: &[i32]| values.get(o).copied().unwrap_or(0);
-        let moved = round_shift(of(self.biases), BIAS_BITS).saturating_add(of(self.ascent.biases));
-        of(self.packed_biases).saturating_add(moved)
-    }
-}
-
-/// `round(q + d 2^-bits + e)`, the difference's shift being [`SUM_BITS`] less its bits, `e` with as many fractional bits.
-#[inline(always)]
-fn effective(q: i8, d: i8, shift: u32, e: i32) -> i8 {
-    let sum = (i32::from(q) << SUM_BITS) + (i32::from(d) << shift);
-    round_shift(sum.saturating_add(e), SUM_BITS).clamp(-127, 127) as i8
 }
 
 /// What one output channel's step is made with.
@@ -490,56 +364,4 @@ impl Parameters<'_> {
             && self.biases.iter().all(|bias| (-LARGEST_BIAS..=LARGEST_BIAS).contains(bias))
             && (self.held.is_empty() || squares())
     }
-}
-
-/// A bias's difference in steps of the layer's sums, as it is kept.
-fn bias_steps(moved: f64) -> i32 {
-    // A float cast saturates.
-    (math::round_double(moved * f64::from(1u32 << BIAS_BITS)) as i32).clamp(-LARGEST_BIAS, LARGEST_BIAS)
-}
-
-/// Factor of a ratio of scales: from steps of a tail's weight to 2^-[`SUM_BITS`] of a packed step.
-fn factor_of(ratio: f32) -> Factor {
-    Factor::new(ratio * (1u32 << SUM_BITS) as f32)
-}
-
-/// Difference of a tail's weight to the packed one, with [`SUM_BITS`] fractional bits.
-#[inline(always)]
-fn difference(ratio: Factor, own: i8, packed: i8) -> i64 {
-    i64::from(ratio.apply(own.into())) - (i64::from(packed) << SUM_BITS)
-}
-
-/// Weights are at most 254 packed steps apart, or saturate.
-#[inline(always)]
-fn within(difference: i64) -> i32 {
-    difference.clamp(-(254 << SUM_BITS), 254 << SUM_BITS) as i32
-}
-
-/// As many fractional bits as a channel's differences have room for: `difference(index among the trained weights, index among
-/// all)`, with [`SUM_BITS`] fractional bits.
-fn bits_for(every: TrainedRow, difference: impl Fn(usize, usize) -> i64) -> i8 {
-    let largest = every.map(|(own, at)| within(difference(own, at)).unsigned_abs()).max().unwrap_or(0);
-    let fits = |bits: i8| round_shift(largest.cast_signed(), drop_of(bits)) <= 127;
-    (LEAST_BITS..=MOST_BITS).rev().find(|&bits| fits(bits)).unwrap_or(LEAST_BITS)
-}
-
-/// A difference, given with [`SUM_BITS`] fractional bits, as it is kept with so many.
-#[inline(always)]
-fn rounded(difference: i64, bits: i8) -> i8 {
-    round_shift(within(difference), drop_of(bits)).clamp(-127, 127) as i8
-}
-
-/// Bits to drop of a difference with [`SUM_BITS`] fractional bits.
-fn drop_of(bits: i8) -> u32 {
-    (SUM_BITS.cast_signed() - i32::from(bits)).cast_unsigned()
-}
-
-/// `2^bits`.
-fn power(bits: i8) -> f32 {
-    if bits < 0 { 0.5 } else { (1u32 << bits) as f32 }
-}
-
-/// `x 2^bits`.
-fn shifted(x: i32, bits: i8) -> i32 {
-    if bits < 0 { x / 2 } else { x << bits }
 }

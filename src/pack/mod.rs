@@ -12,6 +12,7 @@ mod records;
 mod share;
 mod sizes;
 mod tail;
+mod trained_layer;
 mod validate;
 
 use crate::closed_form::Statistics;
@@ -25,7 +26,8 @@ pub use records::{Activation, OperatorRecord, TensorRecord};
 pub use share::ChosenInputs;
 pub(crate) use share::TrainedRow;
 pub use sizes::Sizes;
-pub use tail::{Chosen, MAX_CHAIN_LAYERS, MAX_LAYERS, TailNode, TailValue, TrainedLayer};
+pub use tail::{Chosen, MAX_CHAIN_LAYERS, MAX_LAYERS, TailNode, TailValue};
+pub use trained_layer::TrainedLayer;
 pub(crate) use validate::{check, check_nodes, check_spares, check_state, check_statistics};
 
 /// The checksum of packs, tails and messages: CRC-32/ISO-HDLC, the one of zlib and Ethernet.

@@ -5,8 +5,8 @@ use crate::integer::backward::{
     Deltas, SCALE_BITS, Share, channel_gradient, input_rows, input_rows_in_turns, shift_of, write_multipliers,
 };
 use crate::integer::gradient::Writer;
+use crate::integer::layer_weights::{Ascent, LayerWeights};
 use crate::integer::pointwise::{Windows, by_mean, by_resized, gather, move_back, product_at};
-use crate::integer::weights::{Ascent, LayerWeights};
 use crate::op::{ConvShape, Move, Shape, Window};
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg32;
