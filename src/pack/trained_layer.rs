@@ -22,9 +22,9 @@ pub struct TrainedLayer {
     pub trains_biases: bool,
     /// The weights' scales have gains, which are parameters.
     pub trains_scales: bool,
-    /// How many output channels' weights are parameters, if not all: [`Pack::chosen_channels`].
+    /// How many output channels' weights are parameters, if not all: [`crate::Pack::chosen_channels`].
     pub chosen: Option<usize>,
-    /// How many input channels' weights are parameters, if not all: [`Pack::chosen_inputs`].
+    /// How many input channels' weights are parameters, if not all: [`crate::Pack::chosen_inputs`].
     pub inputs: Option<usize>,
     /// Fused activation: a clamp.
     pub function: Function,
@@ -78,7 +78,7 @@ impl TrainedLayer {
         }
     }
 
-    /// Channels that [`Pack::chosen_inputs`] chooses among: the input's, of a depthwise convolution the output's.
+    /// Channels that [`crate::Pack::chosen_inputs`] chooses among: the input's, of a depthwise convolution the output's.
     #[doc(hidden)]
     pub fn input_channels(&self) -> usize {
         if self.rows_are_contiguous() { self.taps / self.area().max(1) } else { self.outputs }
