@@ -15,7 +15,7 @@ use std::path::Path;
 const LENGTH: usize = 40;
 const CLASSES: usize = 10;
 /// Channels of each convolution.
-const CHANNELS: usize = 8;
+const CHANNELS: usize = 16;
 const TRAINED: usize = 4_000;
 const TESTED: usize = 1_000;
 /// Each has its own samples to train on; all are tested on the same ones.
