@@ -1,6 +1,7 @@
 """The bundled models, and the command line where it was built."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -56,3 +57,11 @@ def saved(tmp_path):
         return paths
 
     return save
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal, wherever the tests run: what is started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

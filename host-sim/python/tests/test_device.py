@@ -149,6 +149,7 @@ def test_progress_is_told_and_may_end_it(device, wearer):
     assert device.info.samples == 28
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_it_and_other_threads_go_on(device, wearer):
     ticks = []
     done = threading.Event()

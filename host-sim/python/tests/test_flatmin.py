@@ -99,14 +99,6 @@ def long_run(wearer):
     wearer.model.tune(wearer.x, wearer.y, layers=7, epochs=65_535, learning_rate=1e-6, curve=False)
 
 
-@pytest.fixture
-def interruptible():
-    """Ctrl-C as in a terminal, wherever the tests run: what is started in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_a_run_within_a_second(wearer):
     sent = []
