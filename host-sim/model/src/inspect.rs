@@ -99,7 +99,7 @@ pub struct Cut {
     pub train_ram_bytes: usize,
     /// Size of the arena of a tuner in integers; `None` where none takes this tail.
     pub integer_ram_bytes: Option<usize>,
-    /// The same with a quarter of the input channels of all layers but the last trained.
+    /// That with a quarter of the input channels of all layers but the last trained.
     pub integer_quarter_ram_bytes: Option<usize>,
     /// Bytes beside the arena that the last layer is solved in, in closed form: 0 where the arena has room for that, or no
     /// such layer is there.

@@ -27,7 +27,7 @@ pub fn calibrated(mut model: Model, inputs: &[Vec<i8>], labels: Option<&[usize]>
     Ok(model)
 }
 
-/// Of every input channel of every layer that can be trained, the mean of its weights' squared gradients over some of these
+/// Mean of the squared gradients of each input channel's weights, for every layer that can be trained, over some of these
 /// samples, by step; nothing of a model that integer tails do not take. Without labels the model's own answers stand in.
 fn energies(model: &Model, inputs: &[Vec<i8>], labels: Option<&[usize]>) -> BTreeMap<usize, Vec<f64>> {
     // A list of all input channels, so that fully connected layers alone are no chain.

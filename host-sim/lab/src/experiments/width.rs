@@ -91,7 +91,7 @@ pub fn run(ledger: &mut Ledger, protocol: &Protocol, seed: u64, folder: &Path) -
     Ok(Progress::Done(findings))
 }
 
-/// Of one hidden layer: a line per method and task.
+/// One hidden layer: a line per method and task.
 fn chart(rows: &[Row], shapes: &[(u16, u8)]) -> Chart {
     let widths = || shapes.iter().filter(|(_, layers)| *layers == 1).map(|(units, _)| f64::from(*units));
     let line = |task: &str, method: &str| {

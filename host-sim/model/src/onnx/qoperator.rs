@@ -50,7 +50,7 @@ fn form(node: &Node) -> Result<Option<(&'static str, Form)>, ReadError> {
     }))
 }
 
-/// The same network with marks around operators on real numbers. Steps of biases, which such files do not have, are added
+/// Marks operators on real numbers in the same network. Steps of biases, which such files do not have, are added
 /// to the constants.
 ///
 /// # Errors

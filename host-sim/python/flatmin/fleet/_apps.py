@@ -67,7 +67,7 @@ class Fleet:
     rounds: list[Round] = dataclasses.field(default_factory=list)
     """Round by round."""
     sums: Sums | None = None
-    """Of a head in closed form: what it was solved from."""
+    """What a head in closed form was solved from."""
 
     def push(self, device: Device) -> int:
         """Puts the fleet's tail in force on a device; returns the CRC-32 of its weights."""

@@ -33,7 +33,7 @@ class Trial:
     """What is tried."""
 
     devices: int = 10
-    """Of them one is the stranger's, which takes no part."""
+    """How many there are; one of them is the stranger's, which takes no part."""
     rounds: int = 5
     epochs: int = 5
     layers: int = 2

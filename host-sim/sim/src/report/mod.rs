@@ -111,7 +111,7 @@ pub struct TuningRun {
     /// How sure the factory's int8 answers to the test samples are, and whether each is right; empty where that is not known.
     #[serde(skip)]
     pub sureness_factory: coverage::Answers,
-    /// The same of the tail that came into force.
+    /// That of the tail that came into force.
     #[serde(skip)]
     pub sureness_tuned: coverage::Answers,
     /// How many test samples became right, and how many wrong; `None` without classes.

@@ -5,7 +5,7 @@ use flatmin::{Method, Recipe, Tuner};
 use flatmin_sim::curvature::largest_eigenvalue;
 use flatmin_sim::tuning::Tail;
 
-/// Of a softmax's mean cross-entropy the Hessian by the weights and bias of outputs `a` and `b` is the mean of
+/// Hessian of a softmax's mean cross-entropy by the weights and bias of outputs `a` and `b`: the mean of
 /// `(p_a [a = b] - p_a p_b) (x, 1) (x, 1)^T`.
 fn hessian(weights: &[f32], samples: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let inputs = samples[0].len();
@@ -33,7 +33,7 @@ fn hessian(weights: &[f32], samples: &[Vec<f64>]) -> Vec<Vec<f64>> {
     hessian
 }
 
-/// Of a symmetric matrix without negative eigenvalues: `tr(H^q)^(1 / q)`, q = 2^12, which is above it by 0.2 % at most where it has 455
+/// Largest eigenvalue of a symmetric matrix without negative ones: `tr(H^q)^(1 / q)`, q = 2^12, which is above it by 0.2 % at most where it has 455
 /// rows.
 fn largest_of(mut matrix: Vec<Vec<f64>>) -> f64 {
     let size = matrix.len();

@@ -8,7 +8,7 @@ use flatmin_sim::subject::Subject;
 use flatmin_sim::tuning::{Tail, Training, train};
 use rayon::prelude::*;
 
-/// Of the bundled network's last layer in f64: `||T g||^2`, where of a softmax's cross-entropy the gradient is `(p - t) x^T`, and the
+/// `||T g||^2` of the bundled network's last layer in f64, where of a softmax's cross-entropy the gradient is `(p - t) x^T`, and the
 /// label's probability.
 fn norm_squared(weights: &[f32], x: &[f64], label: usize, eta: Option<f64>) -> (f64, f64) {
     let (inputs, classes) = (x.len(), weights.len() / (x.len() + 1));
