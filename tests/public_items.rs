@@ -215,7 +215,7 @@ impl Sources {
         self.documented().into_keys().collect()
     }
 
-    /// The same lines, with what is said of each.
+    /// Lines of the list, with the documentation of each.
     fn documented(&self) -> BTreeMap<String, String> {
         let mut reached = BTreeMap::new();
         self.reach(&[], "", &mut reached);

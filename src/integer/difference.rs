@@ -47,7 +47,7 @@ pub(super) fn within(difference: i64) -> i32 {
     difference.clamp(-(254 << SUM_BITS), 254 << SUM_BITS) as i32
 }
 
-/// As many fractional bits as a channel's differences have room for: `difference(index among the trained weights, index among
+/// Most fractional bits that a channel's differences have room for: `difference(index among the trained weights, index among
 /// all)`, with [`SUM_BITS`] fractional bits.
 pub(super) fn bits_for(every: TrainedRow, difference: impl Fn(usize, usize) -> i64) -> i8 {
     let largest = every.map(|(own, at)| within(difference(own, at)).unsigned_abs()).max().unwrap_or(0);

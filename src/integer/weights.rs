@@ -190,7 +190,7 @@ impl Parameters<'_> {
                     layer.trained_row(o, inputs).for_each(|index| take(o, index));
                 }
             } else {
-                // Of a depthwise convolution all channels lie side by side.
+                // All channels of a depthwise convolution lie side by side.
                 let all = layer.outputs.max(1);
                 let side = if layer.inputs.is_some() { inputs.len().max(1) } else { all };
                 for own in 0..layer.tuned_weights() {
@@ -302,7 +302,7 @@ impl Parameters<'_> {
         let dropped = narrow(sums);
         let unit = by.unit * (1u32 << dropped.min(31)) as f32;
         let mean = match sums.len() {
-            // Of a channel that trains its bias alone, the bias's.
+            // A channel that trains its bias alone has the bias's.
             0 => {
                 let g = bias as f32 * by.unit * by.one;
                 g * g

@@ -142,7 +142,7 @@ impl ConvShape {
         self.window
     }
 
-    /// The same of fewer input channels.
+    /// This shape with fewer input channels.
     pub(crate) fn of_inputs(&self, channels: usize) -> Self {
         Self { input: Shape { channels: channels.min(self.input.channels), ..self.input }, ..*self }
     }

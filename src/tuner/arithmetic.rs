@@ -148,7 +148,7 @@ pub trait Numbers<'a>: Debug + Sized {
     /// The tail that [`Self::replace`] wrote stays.
     fn replaced(&mut self, _pack: &Pack, _tuned: &TunedTail) {}
 
-    /// Of [`Self::ONE_COPY`]: gives the weights' place to an int8 tail that is to be written there.
+    /// Gives the weights' place to an int8 tail that is to be written there, with [`Self::ONE_COPY`].
     fn lend(&mut self, _tuned: &mut TunedTail<'a>) {}
     /// Takes the place back; what is there is of no use.
     fn take_back(&mut self, _tuned: &mut TunedTail<'a>) {}

@@ -261,7 +261,7 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
         let (mut samples, mut parts) = (0u32, 0u32);
         for slot in 0..self.replay.len() {
             between();
-            // Of a class that was added the factory says nothing.
+            // The factory says nothing about a class that was added.
             if let Some((label, prior)) = self.prior(slot, own).filter(|(label, _)| *label < own.known) {
                 samples += 1;
                 parts += prior.by_means(label);

@@ -375,8 +375,8 @@ impl<'a, A: Arithmetic<'a>> Tuner<'a, A> {
     /// Otherwise the tail in force stays, bit for bit, and the weights go back to what it dequantizes to, so that a further
     /// run starts from it: a class that it does not know is spare again, and its samples wait.
     ///
-    /// Of an [`crate::IntegerTuner`], whose candidate has the place of a tuned tail that was in force, that tail's answers of when the run
-    /// started are compared; samples observed since then are left out. A rejected candidate leaves the factory's tail in force,
+    /// The candidate of an [`crate::IntegerTuner`] has the place of a tuned tail that was in force: the answers that this tail gave when
+    /// the run started are compared; samples observed since then are left out. A rejected candidate leaves the factory's tail in force,
     /// and [`Acceptance::restore`] says that the former one is to be restored.
     ///
     /// Weights that are still those of the tail in force, bit for bit, because no run moved them or the best that it kept

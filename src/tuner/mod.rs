@@ -105,7 +105,7 @@ pub enum Version {
 /// # }
 /// ```
 ///
-/// Of a regression or an autoencoder, samples have targets in place of labels:
+/// Samples of a regression or an autoencoder have targets in place of labels:
 ///
 /// ```no_run
 /// # use flatmin::{Tuner, TunerError, Version};

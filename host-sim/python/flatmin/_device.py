@@ -32,7 +32,7 @@ def _recipe(recipe: Recipe | Path | None, **fields: Any) -> Recipe:
 
 
 class Device:
-    """A device that keeps samples, tunes its last layers and classifies: on a serial port, behind a socket, in QEMU, or in this
+    """A device that keeps samples, tunes its last layers and classifies: on a serial port, on a TCP socket, in QEMU, or in this
     process. All have the same bits. Make one with :meth:`simulated`, :meth:`emulate`, :meth:`serial` or :meth:`tcp`; it is
     closed at the end of a ``with``.
 
@@ -135,7 +135,7 @@ class Device:
         train: Sequence[str] = (),
         key: Path | None = None,
     ) -> Device:
-        """Connects to a device behind a socket.
+        """Connects to a device on a TCP socket.
 
         Parameters
         ----------

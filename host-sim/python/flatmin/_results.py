@@ -149,7 +149,7 @@ class Cut:
     integer_ram_bytes: int | None
     """Bytes of the arena of a tuner in integers; ``None`` where none takes these layers."""
     integer_quarter_ram_bytes: int | None
-    """The same with a quarter of the input channels of all layers but the last trained."""
+    """Arena with a quarter of the input channels of all layers but the last trained."""
     solving_bytes: int
     """Bytes beside the arena that the last layer is solved in, in closed form; 0 where the arena has room for that."""
     memory: dict[str, int]

@@ -1,4 +1,4 @@
-//! A device: simulated in this process, emulated, behind a socket or on a serial port.
+//! A device: simulated in this process, emulated, on a TCP socket or on a serial port.
 
 use crate::errors::raised;
 use crate::network::{Batch, Network, inputs};
@@ -60,7 +60,7 @@ fn arena(known: &Known, recipe: &str) -> Result<(RecipeFile, Recipe, Tail)> {
     if file.compact == Some(true) {
         file.any_layers = !known.pack.pack().sizes().tail_is_chain;
     }
-    // Of a chain, the arena's size is the same for all methods, else ASAM takes most.
+    // A chain's arena has one size for all methods; elsewhere ASAM takes most.
     let recipe = file.recipe(Method::Asam, Start::Factory);
     let tuner = file.tuner();
     Ok((file, recipe, tuner))
@@ -209,7 +209,7 @@ impl Device {
         })
     }
 
-    /// A device behind a socket, `host:port`.
+    /// A device on a TCP socket, `host:port`.
     #[staticmethod]
     #[pyo3(signature = (address, network, layers, trains, key))]
     fn tcp(

@@ -77,7 +77,7 @@ pub struct Asked {
     pub plan: TailPlan,
     /// How, with the replay that there was.
     pub training: Training,
-    /// By its name.
+    /// Finds it by its name.
     pub method: NamedMethod,
 }
 

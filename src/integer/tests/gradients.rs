@@ -206,7 +206,7 @@ fn gradients_by_weights_are_exact() {
                 assert_eq!(i64::from(sum), expected[at], "{shape:?} {o} {k}");
             }
         }
-        // The same of some input channels, of which alone the input is kept.
+        // A share of the input channels, of which alone the input is kept.
         let input = shape.input().channels;
         let channels = chosen(&mut random, input);
         let pixels = x.chunks_exact(input);
@@ -291,7 +291,7 @@ fn gradients_through_pools_are_those_of_double_precision_to_their_formats() {
             for (own, &g) in taps.iter().zip(&delta) {
                 let g = f64::from(g) * f64::from(step);
                 if largest {
-                    // Of equals the first.
+                    // The first among equals.
                     let first = own.iter().copied().reduce(|a, b| if x[b] > x[a] { b } else { a });
                     first.into_iter().for_each(|at| expected[at] += g);
                     continue;
@@ -371,7 +371,7 @@ fn gradients_through_moves_are_those_of_double_precision_to_their_formats() {
     let mut repeated = 0;
     for case in 0..400 {
         let extents: [usize; 4] = std::array::from_fn(|_| 1 + below(&mut random, 4));
-        // Of the output, axes in any order with gaps; of the input, axes that may go backward, step wide or stand.
+        // The output's axes in any order with gaps; the input's may go backward, step wide or stand.
         let (mut to_strides, mut from_strides) = ([0isize; 4], [0isize; 4]);
         let (mut to_length, mut from_length) = (1, 1);
         let (mut from, to) = (0, below(&mut random, 3));

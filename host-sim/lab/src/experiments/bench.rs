@@ -156,7 +156,7 @@ impl Bench {
     fn prepare(&self, draw: Draw) -> Result<Ground> {
         let (file, inputs) = match (draw.task, draw.start) {
             (Task::Wearers, Start::Hidden { units, layers }) => {
-                // In front of all that is new lies the trunk of two layers.
+                // The trunk of two layers lies before all new layers.
                 let factory = self.ground(Draw { start: Start::Factory, layers: 2, ..draw })?;
                 let (feature, classes) = (factory.file.pack().feature(), factory.file.pack().output().len());
                 let network = dense::hidden(feature.affine, feature.len(), (units, layers), classes);

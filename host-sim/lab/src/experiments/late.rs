@@ -75,7 +75,7 @@ fn accuracy(stand: &mut Stand, draw: &Draw, methods: [Method; 2], rate: f32, smo
 /// Runs it.
 ///
 /// # Errors
-/// Those of the runs.
+/// A run fails.
 pub fn run(bench: &Bench, seed: u64, quick: bool, folder: &Path) -> Result<Progress> {
     let places = places(seed, quick, folder);
     let places = if quick { &places[..1] } else { &places[..] };

@@ -27,7 +27,7 @@ pub enum Start {
     Random,
     /// All layers drawn anew: so many hidden ones, of so many units each.
     Hidden {
-        /// Of a layer.
+        /// Units per hidden layer.
         units: u16,
         /// Hidden layers.
         layers: u8,

@@ -73,7 +73,7 @@ pub enum Answer {
         class: u16,
         /// Its int8 output.
         output: i8,
-        /// By the tuned tail.
+        /// Answers of the tuned tail.
         tuned: bool,
         /// The sample was kept with the button's label.
         kept: bool,

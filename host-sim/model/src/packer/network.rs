@@ -205,8 +205,8 @@ pub struct Network {
     pub spare_classes: usize,
     /// What the factory knows of the last layer's input: [`super::statistics`].
     pub statistics: Option<Vec<u8>>,
-    /// By step: of every input channel, of a depthwise convolution of every output channel, the mean over calibration samples of
-    /// its weights' squared gradients, in steps of the weights. What a share of the channels is chosen by.
+    /// Gradient energy per step and input channel (output channel of a depthwise convolution): the mean over calibration samples of
+    /// its weights' squared gradients, in steps of the weights. A share of the channels is chosen by it.
     pub energies: BTreeMap<usize, Vec<f64>>,
     /// What it keeps from one inference to the next.
     pub variables: Vec<Variable>,

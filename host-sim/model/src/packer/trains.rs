@@ -142,7 +142,7 @@ pub(super) fn largest_channels(step: &Step, count: usize) -> Vec<u16> {
 }
 
 /// The input channels that `percent` of them are, by `energies` or, where nothing is known of them, by the norm of their weights;
-/// the first among equals. Rising. Of a depthwise convolution output channels.
+/// the first among equals, in ascending order; output channels of a depthwise convolution.
 pub(super) fn chosen_inputs(step: &Step, percent: u8, energies: Option<&Vec<f64>>) -> Vec<u16> {
     let outputs = step.constants.biases.len();
     let channels = input_channels(step);

@@ -1,7 +1,7 @@
 """Fleets: many devices improve one tail together, and no sample leaves a device. On Flower (``pip install flatmin[fleet]``).
 
 The devices' side is Flower's :class:`ClientApp` (:func:`client_app`), whose nodes are :class:`flatmin.Device`: simulated,
-emulated, behind a socket or on a serial port. The other side is a :class:`ServerApp` (:func:`server_app`) with Flower's own
+emulated, on a TCP socket or on a serial port. The other side is a :class:`ServerApp` (:func:`server_app`) with Flower's own
 strategies. What travels is the difference of a tail's weights from the factory's, with the CRC of the pack that it belongs to; a
 device with another pack refuses it by name.
 

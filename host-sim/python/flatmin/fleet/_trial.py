@@ -251,7 +251,7 @@ def summary(trial: Trial, found: list[Stranger]) -> dict[str, Any]:
 
 
 def table(trial: Trial, told: dict[str, Any]) -> str:
-    """The same for people."""
+    """The result for people."""
     found = told["strangers"]
     people = f"watches turned by {trial.turn:g} degrees" if trial.turn else "watches worn as in the training data"
     head = (

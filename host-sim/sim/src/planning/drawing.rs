@@ -40,7 +40,7 @@ pub(super) fn svg(findings: &Findings) -> Result<String> {
         let line = [(0.96 * left, level), (1.02 * budget, level)];
         chart.draw_series(DashedLineSeries::new(line, 6, 4, grey.stroke_width(1)))?;
         chart.draw_series(points.iter().map(|&point| Circle::new(point, 3, grey.mix(0.6).filled())))?;
-        // Of the frontier what nothing cheaper beats in loss: the others are there for their right answers.
+        // The part of the frontier that nothing cheaper beats in loss: the others are there for their right answers.
         let mut lowest: Vec<&Measured> = Vec::new();
         for own in &findings.frontier {
             if lowest.last().is_none_or(|last| own.loss < last.loss) {

@@ -97,7 +97,7 @@ fn by_hand(factory: &[(usize, Vec<i8>)], tuned: &[(usize, Vec<i8>)]) -> f64 {
     let before: Vec<Vec<f64>> = (0..classes)
         .map(|class| mean(&|i| first_largest(&factory[i].1) == class, Some(&of_all)).unwrap())
         .collect();
-    // By the class means without the sample itself, two samples at the factory's.
+    // Probabilities by the class means without the sample itself, two samples being at the factory's.
     let own: Vec<Vec<f64>> = (0..x.len())
         .map(|i| {
             let near = |class: usize| {

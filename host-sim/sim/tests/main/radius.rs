@@ -59,7 +59,7 @@ fn a_radius_is_rho_over_the_root_of_the_mean_square_of_wrong_labels_gradients() 
             sum += norm_squared(tuner.weights(), &x, other, eta).0;
             believed += norm_squared(tuner.weights(), &x, *label, eta).1 / data.len() as f64;
         }
-        // Of what little is believed, what is more than a guess.
+        // The little that is believed beyond a guess.
         let guess = 1.0 / classes as f64;
         let beyond = (believed - guess) / (1.0 - guess);
         assert!(if wrong { (0.01..0.25).contains(&beyond) } else { beyond > 0.25 }, "{beyond}");

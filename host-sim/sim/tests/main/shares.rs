@@ -101,7 +101,7 @@ fn unchosen_weights_stay_in_the_exported_file() {
             };
             let (before, after) = (data(&factory, 1), data(&graph, 1));
             let chosen = file.pack().chosen_inputs(layer);
-            // Of OHWI and 1HWC alike the channels come last; of a depthwise layer they are outputs.
+            // Channels come last in OHWI and in 1HWC; those of a depthwise layer are outputs.
             let extent = if layer.rows_are_contiguous() {
                 network.tensors[step.input].shape[3]
             } else {
